@@ -1,0 +1,31 @@
+"""The two ways a command can fail, and how its exit code tells them apart."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """The input is wrong: one line that names the file, the key and the cure. Exit code 2."""
+
+
+class WorkError(Exception):
+    """The input was right and the work failed all the same: one line. Exit code 1."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and leave the process with the exit code of README's table.
+
+    0 done, 1 the work failed, 2 the input was wrong, 130 interrupted from the keyboard and resumable.
+    """
+    try:
+        code = main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except WorkError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        code = 130
+    sys.exit(code)
