@@ -1,0 +1,151 @@
+"""Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over both.
+
+A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimiser.safetensors` and `checkpoint.json`,
+renamed into place when whole. No pickle is written or read.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cpn.errors import InputError
+from cpn.files import file_digest, read_json, whole_folder, write_json
+
+MODEL = "model.safetensors"
+OPTIMISER = "optimiser.safetensors"
+MANIFEST = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training came: `epoch` epochs and `step` optimiser steps are done, `history` is what each reported."""
+
+    epoch: int
+    step: int
+    history: list[dict[str, float]]
+
+
+def save_checkpoint(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, keep: int = 2
+) -> Path:
+    """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`."""
+    target = folder / f"epoch_{progress.epoch:04d}"
+    with whole_folder(target) as temporary:
+        save_file(_contiguous(network.state_dict()), temporary / MODEL)
+        tensors, scalars = _flatten_optimiser(optimiser)
+        save_file(tensors, temporary / OPTIMISER)
+        digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMISER)}
+        write_json(
+            temporary / MANIFEST,
+            {
+                "epoch": progress.epoch,
+                "step": progress.step,
+                "history": progress.history,
+                "optimiser": scalars,
+                "digests": digests,
+            },
+        )
+    for old in _candidates(folder)[keep:]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_latest(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
+    """Load the newest checkpoint whose digests hold into `network` and `optimiser`; None when there is none.
+
+    A broken checkpoint (torn file, other digest) is passed over for the one before it.
+    """
+    for candidate in _candidates(folder):
+        manifest = _whole_manifest(candidate)
+        if manifest is None:
+            continue
+        network.load_state_dict(load_file(candidate / MODEL))
+        _restore_optimiser(optimiser, load_file(candidate / OPTIMISER), manifest["optimiser"])
+        return Progress(manifest["epoch"], manifest["step"], manifest["history"])
+    return None
+
+
+def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None:
+    """Write a network's weights as one safetensors file whose header carries `metadata` as JSON; whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(_contiguous(network.state_dict()), temporary, {"cpn": json.dumps(metadata, sort_keys=True)})
+    temporary.replace(path)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors checkpoint ({error}); give one that a run wrote") from error
+    if "cpn" not in header:
+        raise InputError(f"{path}: a safetensors file, but not one of this product; give a run's model.safetensors")
+    metadata: dict[str, Any] = json.loads(header["cpn"])
+    return metadata
+
+
+def load_model(path: Path, network: nn.Module) -> None:
+    """Load weights into `network`. Raises InputError naming the first tensors that do not fit."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error}); give a checkpoint a run wrote") from error
+    expected = network.state_dict()
+    wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
+    wrong += [n for n in tensors if n not in expected]
+    if wrong:
+        raise InputError(
+            f"{path}: a checkpoint of another network: {len(wrong)} tensors do not fit, first {wrong[0]!r}; "
+            "give one of this network.backbone and these classes"
+        )
+    network.load_state_dict(tensors)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("epoch_[0-9]*") if p.is_dir()), reverse=True)
+
+
+def _whole_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        whole = all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return manifest if whole else None
+
+
+def _flatten_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as named tensors ('<parameter index>.<name>') and plain scalars under the same names."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for index, state in optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value.detach().cpu().contiguous().clone()
+            else:
+                scalars[f"{index}.{name}"] = value
+    return tensors, scalars
+
+
+def _restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]
+) -> None:
+    """Put back what `_flatten_optimiser` took; the groups' settings stay those of the given optimiser."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *scalars.items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

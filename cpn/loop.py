@@ -1,0 +1,99 @@
+"""The training loop, the same for the CAM network, AffinityNet and DeepLab: resumable, and stopped by a bad number."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cpn.checkpoint import Progress, load_latest, save_checkpoint
+from cpn.errors import WorkError
+from cpn.optimiser import PolySchedule
+
+Batch = TypeVar("Batch")
+Report = Callable[[dict[str, float]], None]
+
+
+def fit(
+    *,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: PolySchedule,
+    epochs: int,
+    steps_per_epoch: int,
+    batches: Callable[[int], Iterable[Batch]],
+    losses: Callable[[Batch, float], Mapping[str, Tensor]],
+    report: Report,
+    seed: int,
+    folder: Path | None = None,
+    images_per_step: int = 1,
+    bf16: bool = False,
+    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    writes: bool = True,
+) -> list[dict[str, float]]:
+    """Train for `epochs` epochs, going on from the newest whole checkpoint in `folder`; returns what was reported.
+
+    `batches(epoch)` gives an epoch's batches (its order and augmentation may depend on nothing but the epoch, so that
+    a resumed run equals an uninterrupted one). `losses(batch, progress)` returns scalar tensors with a `total`;
+    `progress` is the share of all steps done, in [0, 1). After each epoch the means of all losses, the learning rate,
+    images per second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever
+    `after_epoch(epoch)` measures go to `report`; epochs that a checkpoint already holds are reported again first, so
+    that a listener who was killed too misses none. Only the process with `writes` saves checkpoints.
+
+    Raises WorkError when the total loss is not finite, before the step is taken.
+    """
+    device = next(network.parameters()).device
+    target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
+    assert isinstance(target, nn.Module)
+    progress = (load_latest(folder, target, optimiser) if folder else None) or Progress(0, 0, [])
+    history = list(progress.history)
+    for past in history:
+        report(past)
+    step = progress.step
+    total_steps = max(1, epochs * steps_per_epoch)
+    for epoch in range(progress.epoch, epochs):
+        # Dropout draws from the global generator: seeding it per epoch makes a checkpoint's epoch border exact.
+        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        network.train()
+        sums: dict[str, Tensor] = {}
+        lr, taken, waited = 0.0, 0, 0.0
+        began = waiting = time.perf_counter()
+        for batch in batches(epoch):
+            waited += time.perf_counter() - waiting
+            lr = schedule(step)
+            with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+                terms = losses(batch, step / total_steps)
+            total = terms["total"]
+            if not math.isfinite(total.item()):
+                raise WorkError(f"the loss is {total.item()} at epoch {epoch + 1}, step {step}; lower train.lr")
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            optimiser.step()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+            step, taken, waiting = step + 1, taken + 1, time.perf_counter()
+        elapsed = time.perf_counter() - began
+        entry: dict[str, float] = {"epoch": epoch + 1, "lr": lr}
+        entry |= {f"loss_{name}": value.item() / max(1, taken) for name, value in sums.items()}
+        entry["images_per_s"] = images_per_step * taken / elapsed
+        entry["data_wait_share"] = waited / elapsed
+        if device.type == "cuda":
+            entry["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+        if after_epoch is not None:
+            network.eval()
+            entry |= dict(after_epoch(epoch + 1))
+        history.append(entry)
+        if folder is not None and writes:
+            save_checkpoint(folder, target, optimiser, Progress(epoch + 1, step, history))
+        report(entry)
+    return history
+
+
+def discard(entry: dict[str, Any]) -> None:
+    """A `report` that listens to nothing."""
