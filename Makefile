@@ -1,0 +1,28 @@
+# Each target is a thin door: README shows the same commands bare.
+PYTHON ?= python3
+PORT ?= 5000
+ARGS ?=
+BIN = .venv/bin
+
+.PHONY: sweep test ui lint ci
+
+sweep: .venv/.installed
+	$(BIN)/python -m platform.sweep search_spaces/quickstart.yaml $(ARGS)
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -m "not browser and not cluster" $(ARGS)
+
+ui: .venv/.installed
+	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db
+
+lint: .venv/.installed
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+
+ci: lint test
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) deploy/check_machine.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
