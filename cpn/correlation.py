@@ -1,0 +1,91 @@
+"""Refining a CAM by correlations: PCM between pixels (CPN Eq. 9-10), PRCM between regions and pixels (Eq. 11-12).
+
+Symbols: Y0 (B, C, H, W) the prepared CAM, background first; X (B, D1, H, W) the gathered features; g and phi bias-free
+1x1 convolutions D1 -> D, g shared by both modules. The refined CAM is `pcm(...) + prcm(...)`, without a residual.
+Gradients flow to g, phi and X; the CAM comes from `background_and_peak`, which has none (method.md (d)).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+EPSILON = 1e-5
+
+
+@torch.no_grad()
+def background_and_peak(cam: torch.Tensor) -> torch.Tensor:
+    """Prepare a raw CAM for refinement: (B, C, H, W), background first -> Y0 of the same shape in [0, 1], no gradient.
+
+    Each foreground class is divided by its peak, background is 1 - max over the foreground, and of the foreground only
+    the largest class of each pixel is kept (ties kept). Method.md (d); the paper does not mention it. Absent classes
+    compete too: no label is needed, in training or inference.
+    """
+    positive = functional.relu(cam[:, 1:])
+    peak = positive.amax(dim=(2, 3), keepdim=True)
+    foreground = functional.relu(positive - EPSILON) / (peak + EPSILON)
+    largest = foreground.amax(dim=1, keepdim=True)
+    kept = torch.where(foreground == largest, foreground, torch.zeros_like(foreground))
+    return torch.cat([1 - largest, kept], dim=1)
+
+
+def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Pixel correlation module, CPN Eq. 9-10: cam Y0 (B, C, H, W), features g(X) (B, D, H, W) -> (B, C, H, W).
+
+    Every pixel becomes the mean of all pixels' scores, weighted by A = ReLU(cosine of their features):
+    Y A / (column sums of A + 1e-5). Read from the released code where the paper's print cannot be meant: the L2 norm
+    per pixel (not L1 squared) and one sum per column (not one over both indices).
+
+    The column sums are the image of a row of ones, so [Y; 1] A gives scores and sums in one product and the
+    normalised HW x HW matrix is never stored.
+    """
+    batch, classes, height, width = cam.shape
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    unit = (features / (norm + EPSILON)).flatten(2)
+    affinity = functional.relu(unit.transpose(1, 2) @ unit)
+    scores = cam.flatten(2)
+    sums_and_scores = torch.cat([torch.ones_like(scores[:, :1]), scores], dim=1) @ affinity
+    refined = sums_and_scores[:, 1:] / (sums_and_scores[:, :1] + EPSILON)
+    return refined.reshape(batch, classes, height, width)
+
+
+def region_features(cam: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Z = SoftMax(Y) X^T of CPN Sec. 3.3, the softmax over pixels: (B, C, H, W), (B, D1, H, W) -> (B, D1, C, 1)."""
+    share = torch.softmax(cam.flatten(2), dim=2)
+    return (x.flatten(2) @ share.transpose(1, 2))[..., None]
+
+
+def prcm_attention(
+    cam: torch.Tensor,
+    x: torch.Tensor,
+    features: torch.Tensor,
+    phi: Callable[[torch.Tensor], torch.Tensor],
+    transposed: bool,
+) -> torch.Tensor:
+    """SoftMax(P_R) of CPN Eq. 11-12, over pixels: (B, C, H, W), each class sums to 1. Arguments as for `prcm`."""
+    batch, classes, height, width = cam.shape
+    regions = functional.relu(phi(region_features(cam, x))).flatten(2)
+    if transposed:
+        queries = regions.transpose(1, 2)
+    else:
+        # The released code relabels the (D, C) memory as (C, D): every row then mixes classes. Its checkpoints need it.
+        queries = regions.reshape(batch, classes, -1)
+    relation = classes**-0.5 * (queries @ functional.relu(features).flatten(2))
+    return torch.softmax(relation, dim=2).reshape(batch, classes, height, width)
+
+
+def prcm(
+    cam: torch.Tensor,
+    x: torch.Tensor,
+    features: torch.Tensor,
+    phi: Callable[[torch.Tensor], torch.Tensor],
+    transposed: bool,
+) -> torch.Tensor:
+    """Pixel-region correlation module, CPN Eq. 11-12: cam Y0 (B, C, H, W) times its attention, same shape.
+
+    `x` X (B, D1, H, W); `features` g(X) (B, D, H, W), the tensor that `pcm` takes (its ReLU is applied here); `phi` the
+    1x1 convolution (B, D1, C, 1) -> (B, D, C, 1). `transposed=True` is the paper's Eq. 11; False is the released
+    code, which misses a transpose. The ReLUs, the factor C^-0.5 and both softmaxes over pixels are from the released
+    code; the paper leaves them open (method.md (k) 8).
+    """
+    return cam * prcm_attention(cam, x, features, phi, transposed)

@@ -1,0 +1,281 @@
+"""Training losses: L_cls (CPN Eq. 13), L_tcp (14), L_cpcr (15), background (16), L_all (17); and SEAM's for comparison.
+
+Maps are (B, C, H, W), C classes with background first, at input size and in float32 (in bfloat16 the 1e-5 would
+vanish); labels (B, F), F = C - 1, are 0 or 1; lam (B,) is the visible share of I_h. The defaults compute what the
+released code computes; docstrings say where the paper differs (method.md (e)).
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from cpn.section import Section
+
+EPSILON = 1e-5
+
+Norm = Literal["min_max", "max"]
+Background = Literal["after_lambda", "before_lambda"]
+Scope = Literal["image", "batch"]
+
+
+class LossConfig(Section):
+    """Weights and switches of the losses; the defaults are the released code's."""
+
+    w_cls: float = Field(1.0, ge=0)
+    """w1 of Eq. 17: weight of the classification loss (and with it of AMP)."""
+    w_tcp: float = Field(1.0, ge=0)
+    """w2 of Eq. 17: weight of the triplet CP loss; in SEAM systems, of the equivariant regularisation."""
+    w_cpcr: float = Field(1.0, ge=0)
+    """w3 of Eq. 17: weight of the CP cross regularisation; in SEAM systems, of SEAM's cross regularisation."""
+    amp_weight: float = Field(1.0, ge=0)
+    """Weight of adaptive min pooling on refined maps, added to the classification loss; 0 in the paper."""
+    tcp_refined: bool = True
+    """Count the second line of Eq. 14, the one on refined maps."""
+    tcp_refined_detach: bool = False
+    """Stop the gradient into the pair's refined maps in the second line of Eq. 14, as is always done in the first."""
+    normalise_refined: bool = True
+    """Normalise refined maps before comparing them; otherwise only their ReLU is taken."""
+    onehot_target: bool = True
+    """Keep only the largest class of each pixel in the target of Eq. 15; false in the paper."""
+    ohem_ratio: float | None = Field(0.2, gt=0, le=1)
+    """Share of the largest errors that Eq. 15 keeps; null averages all of them."""
+    ohem_scope: Scope = "image"
+    """Choose the largest errors within each image, or over the whole batch as the paper says."""
+    background: Background = "after_lambda"
+    """Form the background (Eq. 16) after the maps are scaled by lam, or before as the paper says."""
+    norm: Norm = "min_max"
+    """Normalise a class map by its minimum and maximum, or by its maximum only as the paper says."""
+    alpha: float = Field(1.0, gt=0)
+    """Exponent of the background score, Eq. 16."""
+    ramp: float = Field(0.0, ge=0, le=1)
+    """Share of the training steps over which w_tcp and w_cpcr grow from 0 to their values; 0 means at once."""
+
+
+class Branch(NamedTuple):
+    """What the network gives for one image batch: raw maps (B, C, H, W), background first."""
+
+    cam: Tensor
+    refined_cam: Tensor
+
+
+def classification_loss(cam: Tensor, labels: Tensor) -> Tensor:
+    """l_cls of CPN Eq. 13: multi-label soft margin on the global average of the raw foreground channels. A scalar.
+
+    cam (B, C, H, W), labels (B, F). Mean over foreground classes and batch; the background channel is not trained.
+    """
+    return functional.multilabel_soft_margin_loss(cam[:, 1:].mean(dim=(2, 3)), labels)
+
+
+def amp_loss(refined_cam: Tensor, labels: Tensor) -> Tensor:
+    """Adaptive min pooling: mean of the smallest quarter of each image's best present class, ReLU first. A scalar.
+
+    Raw refined maps (B, C, H, W), labels (B, F). A leftover of SEAM in the released code, not in the paper.
+    """
+    best = (refined_cam[:, 1:] * labels[:, :, None, None]).amax(dim=1).flatten(1)
+    smallest = best.topk(max(1, best.shape[1] // 4), dim=1, largest=False).values
+    return functional.relu(smallest).mean()
+
+
+def normalise_cam(cam: Tensor, norm: Norm = "min_max") -> Tensor:
+    """N(Y): the ReLU of each class map divided by its maximum, (B, K, H, W) -> the same shape in [0, 1).
+
+    `min_max` (released code): ReLU(y - min - e) / (max - min + e); `max` (text under CPN Eq. 16): y / (max + e).
+    Gradients flow through minimum and maximum too.
+    """
+    positive = functional.relu(cam)
+    top = positive.amax(dim=(2, 3), keepdim=True)
+    if norm == "max":
+        return positive / (top + EPSILON)
+    low = positive.amin(dim=(2, 3), keepdim=True)
+    return functional.relu(positive - low - EPSILON) / (top - low + EPSILON)
+
+
+def background_score(foreground: Tensor, alpha: float = 1.0) -> Tensor:
+    """CPN Eq. 16: (1 - max over classes)^alpha, (B, F, H, W) -> (B, 1, H, W)."""
+    rest = 1 - foreground.amax(dim=1, keepdim=True)
+    # A power of a number at or below 0 has no finite gradient; maps that are not normalised can exceed 1.
+    return rest if alpha == 1 else rest.clamp(min=EPSILON) ** alpha
+
+
+def with_background(
+    foreground: Tensor, share: Tensor, formed: Background = "after_lambda", alpha: float = 1.0
+) -> Tensor:
+    """Scale maps by `share` and put the background first: (B, F, H, W), (B,) -> (B, C, H, W).
+
+    `share` is lam for I_h, 1 - lam for its complement, 1 for the original. `before_lambda` (paper) scales the
+    background as well: share (1 - max). `after_lambda` (released code) takes it from the scaled maps: 1 - share max.
+    """
+    scaled = per_image(share) * foreground
+    if formed == "after_lambda":
+        return torch.cat([background_score(scaled, alpha), scaled], dim=1)
+    return torch.cat([per_image(share) * background_score(foreground, alpha), scaled], dim=1)
+
+
+def tcp_loss(original: Tensor, hidden: Tensor, complement: Tensor) -> Tensor:
+    """One line of CPN Eq. 14: mean |hidden + complement - original|, maps (B, F, H, W) scaled by their share. A scalar.
+
+    The caller decides where gradients stop. The paper's norm is a sum; the released code takes the mean.
+    """
+    return (hidden + complement - original).abs().mean()
+
+
+def keep_peak(maps: Tensor) -> Tensor:
+    """H: keep the largest class of each pixel, ties too, and set the others to 0: (B, K, H, W) -> the same shape."""
+    return torch.where(maps == maps.amax(dim=1, keepdim=True), maps, torch.zeros_like(maps))
+
+
+def cpcr_error(original: Tensor, part: Tensor, refined: Tensor, onehot_target: bool = True) -> Tensor:
+    """One line of CPN Eq. 15 before averaging: |H(original - part) - refined|, maps (B, C, H, W) with background.
+
+    `part` is the scaled CAM of one of the pair, `refined` the scaled refined CAM of the other (Eq. 15 prints its first
+    line without the tilde). Gradients reach `refined` only. H includes the background channel; the paper has no H.
+    """
+    target = (original - part).detach()
+    if onehot_target:
+        target = keep_peak(target)
+    return (target - refined).abs()
+
+
+def hardest_mean(error: Tensor, ratio: float | None, scope: Scope = "image") -> Tensor:
+    """OHEM: mean of the largest `ratio` of errors (B, C, H, W) per image or over the batch; None takes all. A scalar.
+
+    At least one error is kept. CPN Sec. 3.4 says batch, the released code takes each image.
+    """
+    if ratio is None:
+        return error.mean()
+    rows = error.flatten(1) if scope == "image" else error.reshape(1, -1)
+    return rows.topk(max(1, int(rows.shape[1] * ratio)), dim=1, sorted=False).values.mean()
+
+
+def cpcr_loss(
+    original: Tensor, pair: tuple[Tensor, Tensor], refined_pair: tuple[Tensor, Tensor], config: LossConfig
+) -> Tensor:
+    """CPN Eq. 15, both lines, from A_o, (A_h, A_hb), (B_h, B_hb): scaled maps (B, C, H, W) with background. A scalar.
+
+    The gap that one of the pair leaves in the original is the target for the refined map of the other.
+    """
+    first = cpcr_error(original, pair[0], refined_pair[1], config.onehot_target)
+    second = cpcr_error(original, pair[1], refined_pair[0], config.onehot_target)
+    ratio, scope = config.ohem_ratio, config.ohem_scope
+    return hardest_mean(first, ratio, scope) + hardest_mean(second, ratio, scope)
+
+
+def ramp_weight(progress: float, ramp: float) -> float:
+    """Factor of w_tcp and w_cpcr after the share `progress` of all steps: min(1, progress / ramp), 1 without a ramp."""
+    return min(1.0, progress / ramp) if ramp > 0 else 1.0
+
+
+def cpn_losses(
+    original: Branch,
+    hidden: Branch,
+    complement: Branch,
+    labels: Tensor,
+    lam: Tensor,
+    config: LossConfig,
+    progress: float = 1.0,
+) -> dict[str, Tensor]:
+    """L_all of CPN Eq. 17 and its terms, as scalars: cls, amp, tcp, tcp_refined, cpcr, total.
+
+    total = w_cls (cls + amp_weight amp) + r w_tcp (tcp + tcp_refined) + r w_cpcr cpcr, r = `ramp_weight(progress)` with
+    progress in [0, 1]. The terms are given unweighted; one whose configured weight is 0 is not computed and given as 0.
+
+    Gradients: cls and the first line of Eq. 14 (original branch only) reach the raw CAMs, everything else the refined
+    maps; in Eq. 15 only those of the pair.
+    """
+    branches = (original, hidden, complement)
+    zero = original.cam.new_zeros(())
+    cls = amp = tcp = tcp_refined = cpcr = zero
+    if config.w_cls > 0:
+        cls = torch.stack([classification_loss(branch.cam, labels) for branch in branches]).mean()
+        if config.amp_weight > 0:
+            amp = torch.stack([amp_loss(branch.refined_cam, labels) for branch in branches]).mean()
+
+    if config.w_tcp > 0 or config.w_cpcr > 0:
+        lam = lam.to(original.cam.dtype)
+        shares = (torch.ones_like(lam), lam, 1 - lam)
+        cams = [present_maps(branch.cam, labels, config) for branch in branches]
+        refined = [present_maps(branch.refined_cam, labels, config, refined=True) for branch in branches]
+    if config.w_tcp > 0:
+        a_o, a_h, a_b = (per_image(share) * maps for share, maps in zip(shares, cams, strict=True))
+        tcp = tcp_loss(a_o, a_h.detach(), a_b.detach())
+        if config.tcp_refined:
+            b_o, b_h, b_b = (per_image(share) * maps for share, maps in zip(shares, refined, strict=True))
+            if config.tcp_refined_detach:
+                b_h, b_b = b_h.detach(), b_b.detach()
+            tcp_refined = tcp_loss(b_o, b_h, b_b)
+    if config.w_cpcr > 0:
+        a_o, a_h, a_b = (
+            with_background(maps, share, config.background, config.alpha)
+            for maps, share in zip(cams, shares, strict=True)
+        )
+        b_h, b_b = (
+            with_background(maps, share, config.background, config.alpha)
+            for maps, share in zip(refined[1:], shares[1:], strict=True)
+        )
+        cpcr = cpcr_loss(a_o, (a_h, a_b), (b_h, b_b), config)
+
+    grown = ramp_weight(progress, config.ramp)
+    total = config.w_cls * (cls + config.amp_weight * amp)
+    total = total + grown * (config.w_tcp * (tcp + tcp_refined) + config.w_cpcr * cpcr)
+    return {"cls": cls, "amp": amp, "tcp": tcp, "tcp_refined": tcp_refined, "cpcr": cpcr, "total": total}
+
+
+def seam_losses(
+    first: Branch, second: Branch, labels: Tensor, config: LossConfig, progress: float = 1.0
+) -> dict[str, Tensor]:
+    """SEAM's losses as released, for the comparison rows: scalars cls, amp, er, ecr, total (method.md (e), end).
+
+    `first` (B, C, H, W) comes from the images, `second` (B, C, h, w) from the same images at a smaller scale (.3).
+    The first maps are normalised, then resized to the second's size. er = mean |A1 - A2| over the foreground;
+    ecr compares each image's H(A), detached, with the other's refined map. H leaves the background channel alone, and
+    refined maps keep their own background channel. w_tcp weighs er, w_cpcr weighs ecr; norm, amp_weight,
+    onehot_target, alpha, OHEM and ramp act as in CPN, the other switches have no meaning here.
+    """
+    branches = (first, second)
+    zero = first.cam.new_zeros(())
+    cls = amp = er = ecr = zero
+    if config.w_cls > 0:
+        cls = torch.stack([classification_loss(branch.cam, labels) for branch in branches]).mean()
+        if config.amp_weight > 0:
+            amp = torch.stack([amp_loss(branch.refined_cam, labels) for branch in branches]).mean()
+
+    size = second.cam.shape[2:]
+    mask = torch.cat([torch.ones_like(labels[:, :1]), labels], dim=1)[:, :, None, None]
+    if config.w_tcp > 0 or config.w_cpcr > 0:
+        a1 = (resize(normalise_cam(first.cam, config.norm), size) * mask)[:, 1:]
+        a2 = (normalise_cam(second.cam, config.norm) * mask)[:, 1:]
+    if config.w_tcp > 0:
+        er = (a1 - a2).abs().mean()
+    if config.w_cpcr > 0:
+        r1 = resize(normalise_cam(first.refined_cam, config.norm), size) * mask
+        r2 = normalise_cam(second.refined_cam, config.norm) * mask
+        for maps, refined in ((a2, r1), (a1, r2)):
+            fixed = maps.detach()
+            kept = keep_peak(fixed) if config.onehot_target else fixed
+            target = torch.cat([background_score(fixed, config.alpha), kept], dim=1)
+            ecr = ecr + hardest_mean((target - refined).abs(), config.ohem_ratio, config.ohem_scope)
+
+    grown = ramp_weight(progress, config.ramp)
+    total = config.w_cls * (cls + config.amp_weight * amp) + grown * (config.w_tcp * er + config.w_cpcr * ecr)
+    return {"cls": cls, "amp": amp, "er": er, "ecr": ecr, "total": total}
+
+
+def present_maps(cam: Tensor, labels: Tensor, config: LossConfig, *, refined: bool = False) -> Tensor:
+    """Normalised foreground maps of a raw CAM (B, C, H, W), absent classes 0: -> (B, F, H, W)."""
+    foreground = cam[:, 1:]
+    raw = refined and not config.normalise_refined
+    maps = functional.relu(foreground) if raw else normalise_cam(foreground, config.norm)
+    return maps * labels[:, :, None, None]
+
+
+def per_image(share: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1, 1), to scale maps."""
+    return share[:, None, None, None]
+
+
+def resize(maps: Tensor, size: torch.Size) -> Tensor:
+    """Bilinear with aligned corners, as everywhere in training: (B, K, H, W) -> (B, K, *size)."""
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
