@@ -1,0 +1,251 @@
+"""VOC 2012 names and constants, the data section, and reading packed data sets.
+
+A packed data set is the folder ROOT/packed that `python -m cpn.prepare ROOT` writes:
+
+    manifest.json        classes, fingerprint, and for each list its number of rows and the sizes of its files
+    LIST.arrow           Arrow IPC, one row per record batch: `image` and `mask` as encoded bytes (a mask may be null)
+    LIST.index.arrow     Arrow IPC, one record batch: `id` (string) and `label` (list<float32>, F entries)
+
+Rows are memory-mapped from a local disk, or read one by one through `pyarrow.fs` when ROOT is a URL (`s3://bucket/voc`).
+"""
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow import fs, ipc
+from pydantic import Field, model_validator
+
+from cpn.errors import InputError
+from cpn.section import Section
+
+IGNORE = 255
+"""Mask value of pixels that belong to no class: never trained on, never scored."""
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""The 20 foreground classes of VOC 2012 in alphabetical order; mask value = position + 1, background = 0."""
+
+PACK_FORMAT = 1
+"""Layout number of the packed folder; a reader refuses any other."""
+
+
+def palette() -> NDArray[np.uint8]:
+    """The VOC colour map, uint8 (256, 3): bit j of the index, three bits a level, sets bit 7 - level of R, G, B."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            bit = (index >> (3 * level + channel)) & 1
+            colours[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    return colours
+
+
+class ScenesConfig(Section):
+    """Synthetic scenes (cpn/synthetic.py): how many, how large, from which seed."""
+
+    train: int = Field(default=150, ge=1)
+    """Scenes in list `train` (with masks, scored)."""
+    extra: int = Field(default=0, ge=0)
+    """Further scenes that only list `trainaug` holds: trainaug = train + extra."""
+    val: int = Field(default=60, ge=1)
+    """Scenes in list `val`, drawn from another seed stream."""
+    size: int = Field(default=64, ge=32, le=2048)
+    """Side of the square scenes in pixels."""
+    seed: int = Field(default=0, ge=0)
+    """The same seed gives the same bytes."""
+
+
+class DataConfig(Section):
+    """Which pictures are used and how a training picture is augmented (method.md (a))."""
+
+    root: str | None = None
+    """Folder in VOC 2012 layout, or URL of a packed one; None = synthetic scenes, see `scenes`."""
+    scenes: ScenesConfig | None = None
+    """The scenes that are made when `root` is None."""
+    train: str = "trainaug"
+    """List whose image-level labels train the network."""
+    score: str = "train"
+    """List whose masks score the pseudo labels."""
+    val: str = "val"
+    """List on which the final segmentation network is evaluated, once."""
+    crop: int = Field(default=448, ge=16)
+    """Side of the square training crop in pixels."""
+    long_side: tuple[int, int] = (448, 768)
+    """Smallest and largest length in pixels of the longer side after scaling; uniform integer, both included."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
+    """Jitter of brightness, contrast, saturation (factors in 1 +- x, x <= 1) and hue (in +- x turns, x <= .5)."""
+    workers: int = Field(default=2, ge=0)
+    """Loader processes per training process; 0 loads in the training process."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        low, high = self.long_side
+        if not 1 <= low <= high:
+            raise ValueError(
+                f"long_side is [{low}, {high}]: give [smallest, largest] in pixels, for example [448, 768]"
+            )
+        limits = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
+        for (name, limit), value in zip(limits.items(), self.jitter, strict=True):
+            if not 0 <= value <= limit:
+                raise ValueError(f"jitter has {name} {value:g}: it lies in 0 to {limit:g}")
+        return self
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """Decode JPEG or PNG bytes to RGB, uint8 (H, W, 3).
+
+    The orientation tag of EXIF is ignored: masks are drawn on the stored pixels, a turned image would not fit its mask.
+    Raises ValueError when the bytes are no image.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError("not a JPEG or PNG image")
+    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+
+
+def decode_mask(data: bytes) -> NDArray[np.uint8]:
+    """Decode a PNG mask to class indices, uint8 (H, W). PIL, because cv2 would turn palette indices into colours."""
+    with Image.open(io.BytesIO(data)) as mask:
+        return np.array(mask, dtype=np.uint8)
+
+
+def _open(folder: str, name: str) -> Any:
+    """Open one packed file: memory map on a local disk, pyarrow.fs for a URL."""
+    if "://" in folder:
+        system, path = fs.FileSystem.from_uri(folder)
+        return system.open_input_file(f"{path}/{name}")
+    return pa.memory_map(os.path.join(folder, name))
+
+
+class Split:
+    """One packed list. Cheap to pickle: each process maps the file at its own first access."""
+
+    def __init__(
+        self, folder: str, name: str, digest: str, ids: list[str], labels: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> None:
+        self.name = name
+        """Name of the list."""
+        self.ids = ids
+        """Image names in list order, N of them."""
+        self.labels = labels
+        """Image-level labels, float32 (N, F), 0 or 1; read-only."""
+        self._folder, self._digest, self._rows = folder, digest, rows
+        self._reader: tuple[int, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_reader": None}
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image at `index` as RGB, uint8 (H, W, 3)."""
+        return decode_image(self._row(index)["image"][0].as_buffer())
+
+    def mask(self, index: int) -> NDArray[np.uint8] | None:
+        """The mask at `index` as class indices, uint8 (H, W), with IGNORE; None where the data set has none."""
+        cell = self._row(index)["mask"][0]
+        return decode_mask(cell.as_py()) if cell.is_valid else None
+
+    def subset(self, ids: Sequence[str]) -> "Split":
+        """The same list cut down to `ids`, in that order. KeyError names an id that is not in it."""
+        position = {name: at for at, name in enumerate(self.ids)}
+        missing = [name for name in ids if name not in position]
+        if missing:
+            raise KeyError(f"list {self.name} holds no image {missing[0]}")
+        rows = np.array([position[name] for name in ids], np.int64)
+        labels = self.labels[rows]
+        labels.flags.writeable = False
+        return Split(self._folder, self.name, self._digest, list(ids), labels, self._rows[rows])
+
+    def _row(self, index: int) -> Any:
+        if self._reader is None or self._reader[0] != os.getpid():
+            reader = ipc.open_file(_open(self._folder, f"{self.name}.arrow"))
+            found = (reader.schema.metadata or {}).get(b"digest", b"").decode()
+            if found != self._digest:
+                raise InputError(
+                    f"{self._folder}/{self.name}.arrow was packed anew while it was in use: start the command again"
+                )
+            self._reader = (os.getpid(), reader)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"list {self.name} has {len(self)} images, no index {index}")
+        return self._reader[1].get_batch(int(self._rows[index]))
+
+
+class Pack:
+    """A packed data set. `root` is the path or URL it was opened from."""
+
+    def __init__(self, root: str, folder: str, manifest: dict[str, Any]) -> None:
+        self.root = root
+        """Path or URL of the data set."""
+        self.fingerprint: str = manifest["fingerprint"]
+        """SHA-256 over the content of all packed lists and the class names; the same wherever the data set lies."""
+        self.classes: tuple[str, ...] = tuple(manifest["classes"])
+        """The F foreground class names; mask value = position + 1."""
+        self.lists: tuple[str, ...] = tuple(sorted(manifest["lists"]))
+        """Names of the packed lists."""
+        self._folder, self._manifest = folder, manifest
+
+    def split(self, name: str) -> Split:
+        """Open one list. InputError if it was not packed."""
+        entry = self._manifest["lists"].get(name)
+        if entry is None:
+            known = ", ".join(self.lists)
+            raise InputError(
+                f"{self.root}: list {name} is not packed (there are {known}): "
+                f"run python -m cpn.prepare {self.root} --lists {name}"
+            )
+        with _open(self._folder, f"{name}.index.arrow") as file:
+            table = ipc.open_file(file).read_all()
+            ids: list[str] = table["id"].to_pylist()
+            flat = table["label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        labels = flat.astype(np.float32).reshape(len(ids), len(self.classes))
+        labels.flags.writeable = False
+        return Split(self._folder, name, entry["digest"], ids, labels, np.arange(len(ids)))
+
+
+def open_pack(root: Path | str) -> Pack:
+    """Open the packed data set of `root`, a folder or URL. InputError if it is missing, not prepared, or not whole."""
+    place = str(root)
+    if "://" not in place and not Path(place).is_dir():
+        raise InputError(
+            f"data.root: {place} is no folder: give the folder of the data set with --set data.root=FOLDER"
+        )
+    folder = place.rstrip("/") + "/packed"
+    cure = f"run python -m cpn.prepare {place}"
+    try:
+        with _open(folder, "manifest.json") as file:
+            manifest = json.loads(file.read())
+    except FileNotFoundError:
+        raise InputError(f"data.root: {place} is not prepared: {cure}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}/manifest.json cannot be read ({_one_line(error)}): {cure}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != PACK_FORMAT:
+        raise InputError(f"{folder}/manifest.json is of another version: {cure}")
+    for name, entry in manifest["lists"].items():
+        for file_name, size in ((f"{name}.arrow", entry["bytes"]), (f"{name}.index.arrow", entry["index_bytes"])):
+            try:
+                with _open(folder, file_name) as file:
+                    found = file.size()
+            except OSError:
+                found = -1
+            if found != size:
+                raise InputError(f"{folder}/{file_name} is missing or cut off: delete {folder} and {cure}")
+    return Pack(place, folder, manifest)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
