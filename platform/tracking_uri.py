@@ -1,0 +1,105 @@
+"""Where records go: the store's URI, what is wrong with it, what of it may be shown, and the command to look at it."""
+
+import importlib.util
+import re
+import shlex
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cpn.errors import InputError
+
+_DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mssql": ("pyodbc", 1433)}
+"""Scheme -> the Python package that SQLAlchemy uses by default, and the default port."""
+
+
+def mask(text: str) -> str:
+    """`text` with *** for the passwords of all URLs in it, and for the values of password=, token= and the like."""
+    text = re.sub(r"(://[^:/@\s\"']*):[^\s\"']+@", r"\1:***@", text)
+    text = re.sub(r"(https?://)[^:/@\s\"']+@", r"\1***@", text)
+    return re.sub(r"(?i)\b(\w*(?:password|passwd|token|secret|api_?key|signature))=[^&\s\"';]+", r"\1=***", text)
+
+
+def store_uri(uri: str | None) -> str:
+    """The store's URI; None is mlflow.db in the working directory, and a relative sqlite path becomes absolute."""
+    uri = uri or "sqlite:///mlflow.db"
+    path = sqlite_path(uri)
+    return f"sqlite:///{path.absolute()}" if path is not None else uri
+
+
+def check_store(uri: str | None) -> str | None:
+    """Look at the store before any work. Returns a one-line warning if a server is away (records wait in the spool).
+
+    Raises InputError for an unknown scheme, a missing database driver, and an sqlite file that cannot be written.
+    """
+    uri = store_uri(uri)
+    shown, scheme = mask(uri), uri.split(":", 1)[0].split("+")[0].lower()
+    path = sqlite_path(uri)
+    if path is not None:
+        _check_sqlite(path, shown)
+        return None
+    if scheme in _DATABASES:
+        module = uri.split(":", 1)[0].partition("+")[2] or _DATABASES[scheme][0]
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"tracking.uri: {shown} needs the Python package {module}; pip install {module}")
+    elif scheme not in ("http", "https"):
+        raise InputError(
+            f"tracking.uri: {shown} is no store; write sqlite:///FILE, http(s)://HOST:PORT or postgresql://"
+        )
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"tracking.uri: {shown}: {mask(str(error))}; write {scheme}://HOST:PORT") from error
+    if not host:
+        raise InputError(f"tracking.uri: {shown} names no host; write {scheme}://HOST:PORT")
+    port = port or {"http": 80, "https": 443}.get(scheme) or _DATABASES[scheme][1]
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError as error:
+        return f"tracking.uri: {shown} does not answer ({error}); records are kept and follow later"
+    return None
+
+
+def ui_command(uri: str | None) -> str:
+    """The command that shows the store in a browser, on 127.0.0.1 only. A password stays in the environment."""
+    uri = store_uri(uri)
+    if uri.startswith(("http://", "https://")):
+        return f"# the MLflow UI is at {mask(uri)}"
+    shown = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
+    python = shlex.quote(sys.executable)
+    return (
+        f"MLFLOW_DISABLE_TELEMETRY=true {python} -m mlflow ui --backend-store-uri {shown} --host 127.0.0.1 --port 5000"
+    )
+
+
+def masked(value: Any) -> Any:
+    """`value` with `mask` applied to every string in it, dictionary keys aside."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an sqlite URI, None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _check_sqlite(path: Path, shown: str) -> None:
+    """InputError unless `path` is, or can become, an sqlite file that we can write."""
+    cure = "give another file, e.g. sqlite:////home/me/mlflow.db"
+    if path.is_dir():
+        raise InputError(f"tracking.uri: {shown} is a folder; {cure}")
+    try:
+        if path.exists():
+            with open(path, "r+b") as file:
+                if file.read(16) not in (b"", b"SQLite format 3\0"):
+                    raise InputError(f"tracking.uri: {shown} is no sqlite file; {cure}")
+        tempfile.TemporaryFile(dir=path.parent).close()  # sqlite's journal lies beside the file
+    except OSError as error:
+        raise InputError(f"tracking.uri: {shown} cannot be written ({error.strerror}); {cure}") from error
