@@ -1,0 +1,76 @@
+"""Dense CRF (Kraehenbuehl and Koltun 2011) on class scores, on the labels present only. The only user of pydensecrf.
+
+It holds the interpreter lock while it works: spread images over processes, not threads.
+"""
+
+import numpy as np
+import pydensecrf.densecrf as densecrf  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cpn.section import Section
+
+SMALLEST_PROBABILITY = 1e-5
+"""Scores are clipped to [this, 1] before their logarithm is taken, as in the released code."""
+
+
+class CrfConfig(Section):
+    """The dense CRF, and the two background scores that AffinityNet learns from (method.md (g), (h))."""
+
+    iterations: int = Field(10, ge=1)
+    """Mean-field iterations."""
+    sxy_gaussian: float = Field(3.0, gt=0)
+    """Width in pixels of the smoothness kernel."""
+    w_gaussian: float = Field(3.0, ge=0)
+    """Weight of the smoothness kernel."""
+    sxy_bilateral: float = Field(80.0, gt=0)
+    """Width in pixels of the appearance kernel."""
+    srgb_bilateral: float = Field(13.0, gt=0)
+    """Width of the appearance kernel in grey levels (0 to 255) of each colour."""
+    w_bilateral: float = Field(10.0, ge=0)
+    """Weight of the appearance kernel."""
+    alpha_low: float = Field(4.0, gt=0)
+    """Exponent of the background score (1 - max)^alpha that trusts only strong foreground."""
+    alpha_high: float = Field(24.0, gt=0)
+    """Exponent of the background score (1 - max)^alpha that trusts only strong background."""
+
+
+def dense_crf(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.float32]:
+    """Refine scores by mean field: uint8 (H, W, 3) RGB, (K, H, W) in [0, 1] -> float32 (K, H, W), sums to 1 over K.
+
+    K are the labels present: leaving absent ones out gives the same argmax in less time. Scores need not sum to 1.
+    With a single label nothing can change and the scores come back as they are. Raises ValueError on unfit shapes.
+    """
+    labels, height, width = probabilities.shape
+    if image.shape != (height, width, 3) or image.dtype != np.uint8 or labels == 0:
+        raise ValueError(f"image {image.shape} {image.dtype} does not fit scores {probabilities.shape}")
+    if labels == 1:
+        return probabilities.astype(np.float32)
+    energy = -np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0)).astype(np.float32)
+    crf = densecrf.DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(energy.reshape(labels, -1)))
+    crf.addPairwiseGaussian(sxy=config.sxy_gaussian, compat=config.w_gaussian)
+    crf.addPairwiseBilateral(
+        sxy=config.sxy_bilateral,
+        srgb=config.srgb_bilateral,
+        rgbim=np.ascontiguousarray(image),
+        compat=config.w_bilateral,
+    )
+    refined = np.array(crf.inference(config.iterations), dtype=np.float32)
+    return refined.reshape(labels, height, width)
+
+
+def with_background(maps: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
+    """[(1 - max)^alpha, maps], CPN Eq. (16): un-halved maps (P, H, W) in [0, 1] -> float32 (P + 1, H, W)."""
+    background = (1 - np.max(maps, axis=0, initial=0.0)) ** alpha
+    return np.concatenate([background[None], maps]).astype(np.float32)
+
+
+def crf_scores(
+    image: NDArray[np.uint8], maps: NDArray[np.float32], alpha: float, config: CrfConfig
+) -> NDArray[np.float32]:
+    """CRF of [(1 - max)^alpha, maps]: uint8 (H, W, 3), un-halved (P, H, W) -> float32 (P + 1, H, W), background first.
+
+    With alpha_low and alpha_high in turn these are the scores that AffinityNet's labels are made of (method.md (h)).
+    """
+    return dense_crf(image, with_background(maps, alpha), config)
