@@ -23,7 +23,9 @@ def lacks(version, compiler, headers, venv):
     if compiler is None:
         return "g++ is missing: pydensecrf2 is built from source; on Debian or Ubuntu: apt-get install g++"
     if not headers:
-        return f"Python.h is missing: pydensecrf2 is built from source; on Debian or Ubuntu: apt-get install {python}-dev"
+        return (
+            f"Python.h is missing: pydensecrf2 is built from source; on Debian or Ubuntu: apt-get install {python}-dev"
+        )
     return None
 
 
