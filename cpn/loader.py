@@ -1,0 +1,105 @@
+"""Batches for the three-branch training: augmented images with the mask that hides one half of each pair."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cpn.patches import PatchesConfig, hidden_mask
+from cpn.transforms import augment
+from cpn.voc import DataConfig, Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step reads. Images stay uint8 until they are on the device."""
+
+    images: Tensor
+    """uint8 (B, crop, crop, 3), RGB."""
+    valid: Tensor
+    """bool (B, crop, crop): False where the crop's canvas shows no image."""
+    hidden: Tensor
+    """bool (B, crop, crop): hidden in I_h, visible in its complement."""
+    lam: Tensor
+    """float32 (B,): lambda, the visible share of I_h in pixels."""
+    labels: Tensor
+    """float32 (B, F): multi-hot image-level labels."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        moved = (t.to(device, non_blocking=True) for t in (self.images, self.valid, self.hidden, self.lam, self.labels))
+        return Batch(*moved)
+
+
+class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]]):
+    """Samples of a split by (epoch, index): everything random depends on (seed, epoch, index) and nothing else.
+
+    So a resumed run repeats an interrupted one exactly, whatever the number of loader processes.
+    """
+
+    def __init__(self, split: Split, data: DataConfig, patches: PatchesConfig | None, seed: int) -> None:
+        """Without `patches` nothing is hidden (lambda 1)."""
+        self.split, self.data, self.patches, self.seed = split, data, patches, seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        image, valid = augment(self.split.image(index), self.data, rng)
+        if self.patches is None:
+            hidden, lam = np.zeros(valid.shape, bool), 1.0
+        else:
+            hidden, lam = hidden_mask(image, self.patches, rng)
+        return image, valid, hidden, lam, self.split.labels[index]
+
+
+def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]]) -> Batch:
+    """Stack samples into a Batch."""
+    images, valid, hidden, lam, labels = zip(*samples, strict=True)
+    return Batch(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(np.stack(valid)),
+        torch.from_numpy(np.stack(hidden)),
+        torch.tensor(lam, dtype=torch.float32),
+        torch.from_numpy(np.stack(labels).astype(np.float32)),
+    )
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits `count` samples: a permutation from (seed, epoch)."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def epoch_keys(
+    count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[list[tuple[int, int]]]:
+    """The batches of one epoch as (epoch, index) keys; the last short one is dropped (method.md (a)).
+
+    With `world` workers each takes its share of every batch, so that all of them together take the steps of one.
+    """
+    order = epoch_order(count, seed, epoch)
+    whole = count // batch_size * batch_size
+    return [
+        [(epoch, int(i)) for i in order[start : start + batch_size][rank::world]]
+        for start in range(0, whole, batch_size)
+    ]
+
+
+def load_batches(
+    samples: TrainingSamples, keys: list[list[tuple[int, int]]], workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of `keys` on `device`, decoded and augmented by `workers` processes (0: in this one)."""
+    loader = DataLoader(
+        samples,
+        batch_sampler=keys,  # type: ignore[arg-type]  # keys are tuples, which the dataset understands
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loader:
+        yield batch.to(device)

@@ -1,0 +1,107 @@
+"""The CAM network: backbone, classifier, PCM and PRCM; one image in, its CAM and its refined CAM out."""
+
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpn.backbone import Backbone, build_backbone
+from cpn.correlation import background_and_peak, pcm, prcm
+from cpn.losses import Branch
+from cpn.section import Section
+
+
+class NetworkConfig(Section):
+    """The CAM network (paper section 3.3, method.md (c) and (d))."""
+
+    backbone: str = "resnet38"
+    """`resnet38`, `scene`, or a user's own as 'package.module:factory'."""
+    weights: str | None = None
+    """Pretrained backbone weights: a file, `scenes` for the stand-in trained on scene parts, or None for none."""
+    stage3_channels: int = Field(64, ge=1)
+    """Channels that stage 3 is reduced to inside X."""
+    stage4_channels: int = Field(128, ge=1)
+    """Channels that stage 4 is reduced to inside X."""
+    correlation_channels: int = Field(192, ge=1)
+    """C2: channels of the embeddings g and phi."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of the top's channels dropped before the classifier."""
+    pcm: bool = True
+    """Refine by the pixel correlation module, Eq. 9-10."""
+    prcm: bool = True
+    """Refine by the pixel-region correlation module, Eq. 11-12."""
+    prcm_transposed: bool = False
+    """True: phi(Z) is transposed as Eq. 11 asks. False: the released code's view of the same memory."""
+    average_refined: bool = False
+    """Divide the sum of PCM and PRCM by their number, which keeps the refined CAM in [0, 1]. Not in the paper."""
+
+
+class CPN(nn.Module):
+    """One branch of the Complementary Patch Network; the three branches share these weights.
+
+    Parameter names are the released code's, with the backbone's under `backbone.`.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, config: NetworkConfig) -> None:
+        """`classes` is C, with background."""
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        stage3, stage4, top = cast(Backbone, backbone).channels
+        x_channels = 3 + config.stage3_channels + config.stage4_channels
+        self.fc8 = nn.Conv2d(top, classes, 1, bias=False)
+        self.f8_3 = nn.Conv2d(stage3, config.stage3_channels, 1, bias=False)
+        self.f8_4 = nn.Conv2d(stage4, config.stage4_channels, 1, bias=False)
+        self.f9 = nn.Conv2d(x_channels, config.correlation_channels, 1, bias=False)
+        self.f10 = nn.Conv2d(x_channels, config.correlation_channels, 1, bias=False)
+        nn.init.xavier_uniform_(self.fc8.weight)
+        nn.init.kaiming_normal_(self.f8_3.weight)
+        nn.init.kaiming_normal_(self.f8_4.weight)
+        nn.init.xavier_uniform_(self.f9.weight, gain=4)
+        nn.init.xavier_uniform_(self.f10.weight, gain=4)
+        for parameter in cast(Backbone, backbone).frozen_parameters():
+            parameter.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Branch:
+        """(B, 3, H, W) normalised images -> (cam, refined_cam), both (B, C, H, W), raw scores.
+
+        The CAM is Eq. 1 at stride resolution, upsampled (bilinear, align_corners True). Stages 3 and 4 and Y0 enter
+        the refinement detached: losses on the refined CAM train f8_3, f8_4, f9 and f10 and nothing else.
+        """
+        size = images.shape[-2:]
+        stage3, stage4, top = self.backbone(images)
+        low = self.fc8(functional.dropout2d(top, self.config.dropout, self.training))
+        cam = upsample(low, size)
+        if not (self.config.pcm or self.config.prcm):
+            return Branch(cam, cam.detach())
+        return Branch(cam, upsample(self.refine(images, low.detach(), stage3.detach(), stage4.detach()), size))
+
+    def refine(self, images: Tensor, low_cam: Tensor, stage3: Tensor, stage4: Tensor) -> Tensor:
+        """Y_pcm + Y_prcm (Eq. 9-12) at stride resolution: (B, C, h, w). The inputs are taken as constants."""
+        small = functional.interpolate(images, low_cam.shape[-2:], mode="bilinear", align_corners=True)
+        x = torch.cat([small, functional.relu(self.f8_3(stage3)), functional.relu(self.f8_4(stage4))], dim=1)
+        g = self.f9(x)
+        peak = background_and_peak(low_cam)
+        parts = []
+        if self.config.pcm:
+            parts.append(pcm(peak, g))
+        if self.config.prcm:
+            parts.append(prcm(peak, x, g, self.f10, transposed=self.config.prcm_transposed))
+        refined = torch.stack(parts).sum(dim=0)
+        return refined / len(parts) if self.config.average_refined else refined
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that start from random weights, whose learning rate is ten times the backbone's."""
+        return [self.fc8, self.f8_3, self.f8_4, self.f9, self.f10]
+
+
+def upsample(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size), bilinear, align_corners True, as every output of the released networks."""
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=True)
+
+
+def build_network(config: NetworkConfig, classes: int) -> CPN:
+    """A CPN with its backbone by name; weights are not loaded here."""
+    return CPN(build_backbone(config.backbone), classes, config)

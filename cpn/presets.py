@@ -1,0 +1,82 @@
+"""Presets by name: what `preset: [official, scenes]` in a configuration stands for.
+
+A preset is a nested dict of the values in which it differs from what stands before it; later presets and the file's
+own values override earlier ones. `official` is empty, because the defaults of the sections are the released code's.
+"""
+
+from typing import Any
+
+OFFICIAL: dict[str, Any] = {}
+
+# The paper's letter where it differs from the released code (method.md (k)).
+PAPER: dict[str, Any] = {
+    "patches": {"draw": "bernoulli"},
+    "network": {"prcm_transposed": True},
+    "train": {"sgd_momentum": 0.9},
+    "loss": {
+        "amp_weight": 0.0,
+        "onehot_target": False,
+        "ohem_scope": "batch",
+        "background": "before_lambda",
+        "norm": "max",
+    },
+}
+
+# Small network, small pictures; README says what differs in the losses, and docs say why.
+SCENES: dict[str, Any] = {
+    "data": {
+        "scenes": {},
+        "crop": 64,
+        "long_side": [56, 80],
+        "jitter": [0.2, 0.2, 0.2, 0.05],
+        "workers": 0,
+    },
+    "patches": {"S_N": 40, "K": [8, 16]},
+    "network": {
+        "backbone": "scene",
+        "weights": "scenes",
+        "stage3_channels": 16,
+        "stage4_channels": 32,
+        "correlation_channels": 48,
+    },
+    "train": {"optimizer": "adamw", "lr": 0.001, "batch_size": 8},
+    "cam": {"scales": [1.0, 1.5, 2.0]},
+}
+
+CAM_BASELINE: dict[str, Any] = {
+    "train": {"objective": "classification"},
+    "network": {"pcm": False, "prcm": False},
+    "cam": {"map": "plain", "beta": 0.44},
+}
+
+SEAM: dict[str, Any] = {
+    "train": {"objective": "seam", "batch_size": 8},
+    "network": {"pcm": True, "prcm": False},
+    "cam": {"map": "refined"},
+}
+
+CPN: dict[str, Any] = {"train": {"objective": "cpn"}, "cam": {"map": "refined"}}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "official": OFFICIAL,
+    "paper": PAPER,
+    "scenes": SCENES,
+    "cam_baseline": CAM_BASELINE,
+    "seam": SEAM,
+    "seam_prcm": {**SEAM, "network": {"pcm": True, "prcm": True}},
+    "cpn_superpixel": {**CPN, "patches": {"kind": "superpixel"}},
+    "cpn_grid": {**CPN, "patches": {"kind": "grid"}},
+    # Table 2 of the paper, row by row.
+    "table2_row1": CAM_BASELINE,
+    "table2_row2": {**CPN, "network": {"prcm": False}, "loss": {"w_cpcr": 0.0}},
+    "table2_row3": {**CPN, "network": {"prcm": False}, "loss": {"ohem_ratio": None}},
+    "table2_row4": {**CPN, "network": {"prcm": False}},
+    "table2_row5": CPN,
+    # Controls: what classifying the hidden pair alone brings, and what an untrained PCM alone brings.
+    "control_pair": {**CAM_BASELINE, "train": {"objective": "pair_classification"}},
+    "control_pcm": {
+        **CAM_BASELINE,
+        "network": {"pcm": True, "prcm": False},
+        "cam": {"map": "refined"},
+    },
+}

@@ -1,0 +1,207 @@
+"""One run, from a configuration to a scored CAM network in a folder: what a trial, a confirm run and a single run are.
+
+The folder of a finished run holds
+
+    result.json         the manifest, written last: metrics, curve, per-class IoU, history, digests of the files below
+    model.safetensors   the network; its header carries configuration, classes and fingerprint
+    counts.npz          per image and beta: true positives, predicted and true pixels of each class
+    pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
+    checkpoints/        the newest two epochs, until the run is finished
+
+A folder without a whole `result.json` is an unfinished run, and the same call goes on with it.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cpn.cam import CamConfig, image_counts
+from cpn.checkpoint import load_model, read_metadata, save_model
+from cpn.config import METHOD_VERSION, Config, config_from, run_key
+from cpn.errors import InputError, WorkError
+from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
+from cpn.loop import Report
+from cpn.metrics import BETAS, best_beta, iou, miou
+from cpn.network import CPN, build_network
+from cpn.run_pictures import run_pictures
+from cpn.standin import load_standin
+from cpn.train import train
+from cpn.voc import Pack, Split
+from cpn.weights import load_backbone_weights
+
+RESULT = "result.json"
+MODEL = "model.safetensors"
+COUNTS = "counts.npz"
+PICTURES = "pictures"
+CHECKPOINTS = "checkpoints"
+
+
+def run(
+    config: Config,
+    pack: Pack,
+    folder: Path,
+    *,
+    cache: Path,
+    device: torch.device,
+    report: Report,
+    rank: int = 0,
+    world: int = 1,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+) -> dict[str, Any]:
+    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Goes on where it stopped.
+
+    `report` hears every epoch's means with `miou_epoch`, in percent. `cache` holds the stand-in's weights. Metrics:
+    `miou` select images at the best beta of the curve, `miou_fixed_beta` the same at cam.beta, `miou_confirm` the other
+    images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).
+    """
+    finished = finished_run(folder)
+    if finished is not None:
+        for entry in finished["history"]:
+            report(entry)
+        return finished
+    began = time.perf_counter()
+    classes = len(pack.classes) + 1
+    scored = pack.split(config.data.score)
+    select, _ = select_and_confirm(scored.ids, config.cam)
+    select_split = scored.subset([scored.ids[i] for i in select])
+    torch.manual_seed(config.train.seed)
+    network = build_network(config.network, classes)
+    load_pretrained(network, config, cache)
+    quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
+
+    def after_epoch(epoch: int) -> Mapping[str, float]:
+        if rank != 0:
+            return {}
+        counts = score(network, select_split, quick, classes).sum(axis=0)
+        return {"miou_epoch": 100 * best_beta(counts)[1]}
+
+    history = train(
+        network,
+        pack.split(config.data.train),
+        config,
+        device=device,
+        report=report,
+        folder=folder / CHECKPOINTS,
+        after_epoch=after_epoch,
+        rank=rank,
+        world=world,
+        wrap=wrap,
+    )
+    if rank != 0:
+        return {}
+    network.eval()
+    counts = score(network, scored, config.cam, classes)
+    result = {
+        "key": run_key(config, pack.fingerprint),
+        "config": config.model_dump(mode="json"),
+        "classes": list(pack.classes),
+        "fingerprint": pack.fingerprint,
+        "version": METHOD_VERSION,
+        "history": history,
+        "seconds": time.perf_counter() - began,
+        **summarise(counts, scored.ids, config.cam),
+    }
+    metadata = {k: result[k] for k in ("key", "config", "classes", "fingerprint", "version")}
+    save_model(folder / MODEL, network, {"kind": "cam", "beta": result["metrics"]["beta"], **metadata})
+    save_counts(folder / COUNTS, scored.ids, counts)
+    for name, png in run_pictures(network, scored, pack.classes, config, result).items():
+        write_bytes(folder / PICTURES / f"{name}.png", png)
+    written = [folder / MODEL, folder / COUNTS, *sorted((folder / PICTURES).glob("*.png"))]
+    result["digests"] = {str(path.relative_to(folder)): file_digest(path) for path in written}
+    write_json(folder / RESULT, result)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return result
+
+
+def finished_run(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished run whose files are whole, else None."""
+    try:
+        result: dict[str, Any] = read_json(folder / RESULT)
+        whole = all(file_digest(folder / name) == value for name, value in result["digests"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return result if whole else None
+
+
+def load_pretrained(network: CPN, config: Config, cache: Path) -> None:
+    """Load `network.weights` into the backbone, once, before training. Raises InputError when they don't fit."""
+    if config.network.weights == "scenes":
+        load_standin(network, cache)
+    elif config.network.weights is not None:
+        load_backbone_weights(network.backbone, Path(config.network.weights))
+
+
+def load_run(model: Path) -> tuple[CPN, Config, tuple[str, ...]]:
+    """The trained network of a run's `model.safetensors` in eval mode, its configuration and foreground classes.
+
+    Raises InputError when the file is another one.
+    """
+    metadata = read_metadata(model)
+    if metadata.get("kind") != "cam":
+        raise InputError(f"{model}: a checkpoint of kind {metadata.get('kind')!r}, not of a CAM network")
+    config = config_from(metadata["config"], str(model))
+    network = build_network(config.network, len(metadata["classes"]) + 1)
+    load_model(model, network)
+    return network.eval(), config, tuple(metadata["classes"])
+
+
+def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], list[int]]:
+    """Indices of the select and the confirm images: a seeded hash of each id, so that no list order matters."""
+    confirm = [_unit(f"{config.confirm_seed}:{name}") < config.confirm_share for name in ids]
+    return [i for i, c in enumerate(confirm) if not c], [i for i, c in enumerate(confirm) if c]
+
+
+def score(network: CPN, split: Split, config: CamConfig, classes: int) -> np.ndarray:
+    """Counts of every image at every beta: int64 (N, len(BETAS), 3, C). The network must be in eval mode."""
+    return np.stack([image_counts(network, split, i, config, classes) for i in range(len(split))])
+
+
+def summarise(counts: np.ndarray, ids: list[str], config: CamConfig) -> dict[str, Any]:
+    """Metrics, beta curve and per-class IoU, in percent, of counts (N, len(BETAS), 3, C)."""
+    select, confirm = select_and_confirm(ids, config)
+    if not select or not confirm:
+        raise WorkError(f"{len(ids)} scored images are too few to split into select and confirm; add images with masks")
+    chosen, held_back, everything = counts[select].sum(0), counts[confirm].sum(0), counts.sum(0)
+    beta, best = best_beta(chosen)
+    at = BETAS.index(beta)
+    fixed = int(np.abs(np.array(BETAS) - config.beta).argmin())
+    beta_train, best_train = best_beta(everything)
+    metrics = {
+        "miou": best,
+        "miou_fixed_beta": float(miou(chosen[fixed])),
+        "miou_confirm": float(miou(held_back[at])),
+        "miou_train": best_train,
+    }
+    return {
+        "metrics": {name: 100 * value for name, value in metrics.items()} | {"beta": beta, "beta_train": beta_train},
+        "curve": {
+            "beta": list(BETAS),
+            "miou": [100 * float(v) for v in miou(chosen)],
+            "miou_train": [100 * float(v) for v in miou(everything)],
+        },
+        "iou": [100 * float(v) for v in iou(chosen[at])],
+    }
+
+
+def save_counts(path: Path, ids: list[str], counts: np.ndarray) -> None:
+    """Write per-image counts (N, len(BETAS), 3, C) with the images' ids."""
+    with whole_file(path) as file:
+        np.savez_compressed(file, ids=np.array(ids), counts=counts.astype(np.int32))
+
+
+def load_counts(path: Path) -> tuple[list[str], np.ndarray]:
+    """Read what `save_counts` wrote: ids and int64 counts (N, len(BETAS), 3, C)."""
+    with np.load(path, allow_pickle=False) as file:
+        return [str(i) for i in file["ids"]], file["counts"].astype(np.int64)
+
+
+def _unit(text: str) -> float:
+    """A number in [0, 1) from a hash of `text`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,136 @@
+"""Training of the CAM network: the objective of each system, the parameter groups, the epochs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpn.config import Config
+from cpn.errors import InputError
+from cpn.loader import Batch, TrainingSamples, epoch_keys, load_batches
+from cpn.loop import Report, fit
+from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam_losses
+from cpn.network import CPN
+from cpn.optimizer import PolySchedule, build_optimizer, weights_and_biases
+from cpn.patches import complementary_pair
+from cpn.train_config import Objective
+from cpn.transforms import normalise
+from cpn.voc import Split
+
+SEAM_SCALE = 0.3
+
+
+def train(
+    network: CPN,
+    split: Split,
+    config: Config,
+    *,
+    device: torch.device,
+    report: Report,
+    folder: Path | None = None,
+    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    rank: int = 0,
+    world: int = 1,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+) -> list[dict[str, float]]:
+    """Train `network` in place on `split`, resuming from `folder`; returns the history that `report` received.
+
+    `wrap` makes a data-parallel module of it when `world` workers share each batch. Raises InputError when the batch
+    does not divide among the workers or the split is smaller than one batch.
+    """
+    settings = config.train
+    if settings.batch_size % world:
+        raise InputError(
+            f"train.batch_size: {settings.batch_size} does not divide among {world} workers; set it to a multiple"
+        )
+    if len(split) < settings.batch_size:
+        raise InputError(
+            f"train.batch_size: {settings.batch_size} is more than the {len(split)} images of list {split.name!r}"
+        )
+    network.to(device)
+    freeze_unused(network, config)
+    optimizer = build_optimizer(
+        settings.optimizer,
+        parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
+        sgd_momentum=settings.sgd_momentum,
+        weight_decay=settings.weight_decay,
+    )
+    steps = len(split) // settings.batch_size
+    wrapped = wrap(network) if wrap else network
+    patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
+    samples = TrainingSamples(split, config.data, patches, settings.seed)
+
+    def batches(epoch: int) -> object:
+        keys = epoch_keys(len(split), settings.batch_size, settings.seed, epoch, rank, world)
+        return load_batches(samples, keys, config.data.workers, device)
+
+    return fit(
+        network=wrapped,
+        optimizer=optimizer,
+        schedule=PolySchedule(optimizer, settings.epochs * steps, settings.poly_power),
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        batches=batches,  # type: ignore[arg-type]
+        losses=lambda batch, progress: objective(wrapped, batch, progress, config.loss, settings.objective),
+        report=report,
+        seed=settings.seed * world + rank,
+        folder=folder,
+        images_per_step=settings.batch_size,
+        bf16=settings.precision == "bf16",
+        after_epoch=after_epoch,
+        writes=rank == 0,
+    )
+
+
+def objective(
+    network: nn.Module, batch: Batch, progress: float, loss: LossConfig, kind: Objective
+) -> Mapping[str, Tensor]:
+    """The named losses of one batch, `total` among them, by system (see `TrainConfig.objective`)."""
+    images = normalise(batch.images, batch.valid)
+    if kind == "classification":
+        cls = classification_loss(network(images).cam.float(), batch.labels)
+        return {"cls": cls, "total": cls}
+    if kind == "seam":
+        first = in_float32(network(images))
+        scaled = functional.interpolate(images, scale_factor=SEAM_SCALE, mode="bilinear", align_corners=True)
+        return seam_losses(first, in_float32(network(scaled)), batch.labels, loss)
+    hidden, complement = complementary_pair(images, batch.hidden)
+    # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
+    together = in_float32(network(torch.cat([images, hidden, complement])))
+    cams, refined = together.cam.chunk(3), together.refined_cam.chunk(3)
+    if kind == "pair_classification":
+        cls = torch.stack([classification_loss(cam, batch.labels) for cam in cams]).mean()
+        return {"cls": cls, "total": cls}
+    branches = [Branch(cam, r) for cam, r in zip(cams, refined, strict=True)]
+    return cpn_losses(branches[0], branches[1], branches[2], batch.labels, batch.lam, loss, progress)
+
+
+def in_float32(branch: Branch) -> Branch:
+    """The same maps in float32, in which all losses are computed whatever the network's precision."""
+    return Branch(branch.cam.float(), branch.refined_cam.float())
+
+
+def parameter_groups(network: CPN, lr: float, head_lr_factor: float, weight_decay: float) -> list[dict[str, object]]:
+    """Pretrained weights at lr, their biases at twice that and without decay; new layers `head_lr_factor` times it.
+
+    Method.md (f). Groups without parameters are left out.
+    """
+    groups = []
+    for modules, factor in (([network.backbone], 1.0), (network.new_layers(), head_lr_factor)):
+        weights, biases = weights_and_biases(modules)
+        if weights:
+            groups.append({"params": weights, "lr": lr * factor, "weight_decay": weight_decay})
+        if biases:
+            groups.append({"params": biases, "lr": lr * factor * 2, "weight_decay": 0.0})
+    return groups
+
+
+def freeze_unused(network: CPN, config: Config) -> None:
+    """Stop the training of layers that the objective never reaches: data-parallel training waits for their gradients."""
+    refines = config.network.pcm or config.network.prcm
+    trained = config.train.objective in ("cpn", "seam") and refines
+    for layer in (network.f8_3, network.f8_4, network.f9):
+        layer.requires_grad_(trained)
+    network.f10.requires_grad_(trained and config.network.prcm)
