@@ -4,7 +4,7 @@ It holds the interpreter lock while it works: spread images over processes, not 
 """
 
 import numpy as np
-import pydensecrf.densecrf as densecrf  # type: ignore[import-untyped]
+import pydensecrf.densecrf as densecrf
 from numpy.typing import NDArray
 from pydantic import Field
 
