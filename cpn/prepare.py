@@ -1,0 +1,298 @@
+"""Checks a data set in VOC 2012 layout and packs it, so that training reads it through a memory map.
+
+    python -m cpn.prepare /data/VOC2012
+
+Everything is checked before anything is written. Unchanged sources (names, sizes, times) mean no work.
+"""
+
+import argparse
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from cpn.errors import InputError, run_command
+from cpn.files import digest, read_json, whole_folder, write_json
+from cpn.voc import PACK_FORMAT, Pack, open_pack
+from cpn.voc_folder import Checked, Entry, check_entry, check_layout, list_path, read_classes, read_list
+
+LISTS = ("train", "trainaug", "val")
+SCORED = ("train", "val")
+"""Lists that need a mask for every picture."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and of how many."""
+
+
+def prepare(
+    root: Path,
+    lists: Sequence[str] = LISTS,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    scored: Sequence[str] = SCORED,
+) -> Pack:
+    """Check the data set at `root` and pack `lists` into `out`/packed (default: `root`/packed); open the result.
+
+    Lists packed earlier stay packed. `scored` names the lists that need masks. Several processes may prepare the same
+    folder: one packs, the others find it done. InputError: see cpn/voc_folder.py; or no room, or no right to write.
+    """
+    target, report = out or root, progress or _silent
+    check_layout(root)
+    lists = list(dict.fromkeys([*lists, *(name for name in _packed(target) if list_path(root, name).is_file())]))
+    stamp = _stamp(root, lists, scored)
+    if _up_to_date(target, stamp):
+        return open_pack(target)
+    _refuse_if_unwritable(target)
+    classes = read_classes(root)
+    entries = {name: read_list(root, name, name in scored) for name in lists}
+    checked = _check_all(entries, classes, report)
+    with _writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        with _locked(target / ".packed.lock"):
+            if not _up_to_date(target, stamp):
+                _remove_leftovers(target)
+                _refuse_if_full(target, checked)
+                _write(target / "packed", checked, classes, stamp, report)
+    return open_pack(target)
+
+
+def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: Progress) -> dict[str, list[Checked]]:
+    """Check each distinct picture once, in threads: decoding leaves the interpreter lock."""
+    jobs = {(e.image, e.mask, e.may_be_empty): e for part in entries.values() for e in part}
+    results: dict[tuple[Path, Path | None, bool], Checked] = {}
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        try:
+            for key, result in zip(jobs, pool.map(lambda e: check_entry(e, classes), jobs.values()), strict=True):
+                results[key] = result
+                report("checking", len(results), len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {name: [results[e.image, e.mask, e.may_be_empty] for e in part] for name, part in entries.items()}
+
+
+def _write(
+    packed: Path, checked: dict[str, list[Checked]], classes: Sequence[str], stamp: str, report: Progress
+) -> None:
+    """Write the packed folder, whole or absent."""
+    total, done = sum(map(len, checked.values())), 0
+    listed: dict[str, Any] = {}
+    with whole_folder(packed) as folder:
+        for name, rows in checked.items():
+            list_digest = _list_digest(rows)
+            schema = pa.schema([("image", pa.binary()), ("mask", pa.binary())], metadata={"digest": list_digest})
+            with open(folder / f"{name}.arrow", "wb") as file:
+                with ipc.new_file(file, schema) as writer:
+                    for row in rows:
+                        image = _read_again(row.entry.image, row.image_digest)
+                        mask = _read_again(row.entry.mask, row.mask_digest)
+                        # One row per batch: a row is read alone, also from object storage.
+                        writer.write_batch(pa.record_batch([[image], [mask]], schema=schema))
+                        done += 1
+                        report("packing", done, total)
+                _sync(file)
+            labels = [[float(c in row.classes) for c in range(len(classes))] for row in rows]
+            index = pa.table(
+                {"id": [row.entry.name for row in rows], "label": pa.array(labels, pa.list_(pa.float32()))}
+            )
+            with open(folder / f"{name}.index.arrow", "wb") as file:
+                with ipc.new_file(file, index.schema) as writer:
+                    writer.write_table(index)
+                _sync(file)
+            listed[name] = {
+                "rows": len(rows),
+                "digest": list_digest,
+                "bytes": (folder / f"{name}.arrow").stat().st_size,
+                "index_bytes": (folder / f"{name}.index.arrow").stat().st_size,
+            }
+        content = [list(classes), sorted((name, entry["digest"]) for name, entry in listed.items())]
+        manifest = {
+            "format": PACK_FORMAT,
+            "classes": list(classes),
+            "fingerprint": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+            "lists": listed,
+            "sources": stamp,
+        }
+        write_json(folder / "manifest.json", manifest)
+
+
+def _list_digest(rows: Sequence[Checked]) -> str:
+    """SHA-256 over the sorted (id, image digest, classes, mask digest): the content, in whatever order and place."""
+    content = sorted([r.entry.name, r.image_digest, list(r.classes), r.mask_digest or ""] for r in rows)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _read_again(path: Path | None, expected: str | None) -> bytes | None:
+    if path is None:
+        return None
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise InputError(f"{path} changed while it was being packed: run the command again")
+    return data
+
+
+def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
+    """Digest of names, sizes and times of all source files: quick, for it reads none of them."""
+    files = [root / "classes.txt", *(list_path(root, name) for name in lists)]
+    found = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
+    for part in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationClassAug"):
+        if (root / part).is_dir():
+            with os.scandir(root / part) as items:
+                for item in items:
+                    status = item.stat()
+                    found.append([f"{part}/{item.name}", status.st_size, status.st_mtime_ns])
+    return digest([PACK_FORMAT, sorted(lists), sorted(set(scored) & set(lists)), sorted(found)])
+
+
+def _packed(target: Path) -> list[str]:
+    """Names of the lists in a packed folder; none if it is not there or not readable (then all is packed anew)."""
+    try:
+        return list(open_pack(target).lists)
+    except InputError:
+        return []
+
+
+def _up_to_date(target: Path, stamp: str) -> bool:
+    if not _packed(target):
+        return False
+    return bool(read_json(target / "packed" / "manifest.json")["sources"] == stamp)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the system frees it when the process ends, however it ends."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what a killed run left; the lock is held, so no other run can be writing it."""
+    for pattern in (".packed.*.tmp", ".packed.*.old"):
+        for path in target.glob(pattern):
+            shutil.rmtree(path)
+
+
+def _refuse_if_unwritable(target: Path) -> None:
+    """Say so before minutes are spent on checking."""
+    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{existing} may not be written: give --out FOLDER and then --set data.root=FOLDER")
+
+
+def _refuse_if_full(target: Path, checked: dict[str, list[Checked]]) -> None:
+    needed = sum(row.size + 1024 for rows in checked.values() for row in rows)
+    free = shutil.disk_usage(target).free
+    if free < needed:
+        raise InputError(
+            f"{target}: packing needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free: make room, "
+            "or give --out FOLDER and then --set data.root=FOLDER"
+        )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn a folder that cannot be written into an InputError that says what to do."""
+    reasons = {errno.ENOSPC: "is full", errno.EDQUOT: "is over quota", errno.EROFS: "is read-only"}
+    reasons |= {errno.EACCES: "may not be written by this user", errno.EPERM: "may not be written by this user"}
+    reasons |= {errno.ENOTDIR: "is no folder", errno.EEXIST: "is no folder"}
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in reasons:
+            raise
+        cure = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        reason = reasons[error.errno]
+        raise InputError(f"{target} {reason}: {cure}give --out FOLDER and then --set data.root=FOLDER") from error
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A rich bar on a terminal; elsewhere a plain line every ten seconds. Both tell the time left."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Bars(*columns) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done)
+
+            yield show
+        return
+    begun: dict[str, float] = {}
+    shown: dict[str, float] = {}
+
+    def line(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = begun.setdefault(what, now)
+        if now - shown.setdefault(what, now) >= 10 or done == total:
+            shown[what] = now
+            left = (now - start) / done * (total - done)
+            print(f"{what} {done} of {total}, {left:.0f} s left", flush=True)
+
+    yield line
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: check and pack, then say what was found and what to type next."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cpn.prepare",
+        usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val] [--out FOLDER]",
+        description="Check a data set in VOC 2012 layout and pack it into Arrow files.",
+    )
+    parser.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
+    parser.add_argument("--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)")
+    parser.add_argument("--out", type=Path, help="where to put the folder `packed` (default: in the data set)")
+    given = parser.parse_args(arguments)
+    worked = False
+    with shown_progress() as progress:
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal worked
+            worked = True
+            progress(what, done, total)
+
+        pack = prepare(given.root, given.lists, given.out, report)
+    if not worked:
+        print("packed already, and no source has changed since: nothing to do")
+    for name in pack.lists:
+        split = pack.split(name)
+        counts = split.labels.sum(1)
+        empty = int((counts == 0).sum())
+        note = f", {empty} without any class" if empty else ""
+        print(f"{name}: {len(split)} images, {counts.mean():.3f} classes per image{note}")
+    print(f"{len(pack.classes)} classes, fingerprint {pack.fingerprint[:16]}, packed in {pack.root}/packed")
+    extra = "" if "trainaug" in pack.lists else " --set data.train=train"
+    root = shlex.quote(str(Path(pack.root).resolve()))
+    print(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root}{extra}")
+
+
+if __name__ == "__main__":
+    run_command(main)

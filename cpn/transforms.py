@@ -1,0 +1,145 @@
+"""Augmentation of a training picture and normalisation, method.md (a); each step a function with its own generator.
+
+Pictures stay uint8 until `normalise`, which runs on the device; no function writes into its arguments.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from cpn.errors import InputError
+from cpn.voc import DataConfig
+
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet mean of R, G, B in [0, 1]."""
+STD = (0.229, 0.224, 0.225)
+"""ImageNet standard deviation of R, G, B."""
+
+FILL = (124, 116, 104)
+"""MEAN in grey levels: what padding shows to whoever looks at the uint8 picture; `normalise` sets it to exactly 0."""
+
+
+class CropBox(NamedTuple):
+    """Where a square crop lies over a picture: a part of `height` x `width` pixels is shown."""
+
+    crop: int
+    """Side of the canvas."""
+    top: int
+    """First row taken from the picture."""
+    left: int
+    """First column taken from the picture."""
+    canvas_top: int
+    """Row of the canvas where it is put."""
+    canvas_left: int
+    """Column of the canvas where it is put."""
+    height: int
+    width: int
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bicubic resize of uint8 (H, W, 3) to `size` = (height, width) with PIL, which antialiases (cv2 does not)."""
+    if image.shape[:2] == size:
+        return image.copy()
+    height, width = size
+    if height < 1 or width < 1:
+        raise InputError(f"an image cannot be resized to {width}x{height} pixels: raise data.long_side")
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def scaled_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """(height, width) with the longer side at `long_side` and the other one rounded, at least 1."""
+    scale = long_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def colour_jitter(
+    image: NDArray[np.uint8], strengths: tuple[float, float, float, float], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Jitter brightness, contrast, saturation and hue of uint8 (H, W, 3) as torchvision's ColorJitter does PIL images.
+
+    Factors are uniform in [1 - x, 1 + x], the hue shift in [-x, x] turns of the colour circle; the four come in random
+    order, and a strength of 0 leaves its step out.
+    """
+    if min(strengths) < 0 or max(strengths[:3]) > 1 or strengths[3] > 0.5:
+        raise InputError(f"data.jitter is {list(strengths)}: the first three lie in 0 to 1, hue in 0 to .5")
+    brightness, contrast, saturation, hue = strengths
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    factors = [float(rng.uniform(1 - s, 1 + s)) for s in (brightness, contrast, saturation)]
+    shift = float(rng.uniform(-hue, hue))
+    picture = Image.fromarray(image)
+    for step in rng.permutation(4):
+        if strengths[step] == 0:
+            continue
+        picture = enhancers[step](picture).enhance(factors[step]) if step < 3 else shift_hue(picture, shift)
+    return np.array(picture)
+
+
+def shift_hue(picture: Image.Image, turns: float) -> Image.Image:
+    """Turn the hue of an RGB picture by `turns` of the colour circle (-.5 to .5) through PIL's 8-bit HSV."""
+    hue, saturation, value = picture.convert("HSV").split()
+    # 8-bit hue wraps around at 256; the shift is cut off towards zero as torchvision does.
+    turned = (np.asarray(hue, np.int16) + int(turns * 255)) % 256
+    channels = (Image.fromarray(turned.astype(np.uint8)), saturation, value)
+    return Image.merge("HSV", channels).convert("RGB")
+
+
+def random_crop(height: int, width: int, crop: int, rng: np.random.Generator) -> CropBox:
+    """Place a crop x crop canvas: of a longer side a random part is taken, a shorter side is placed at random."""
+    if min(height, width, crop) < 1:
+        raise InputError(f"data.crop is {crop} on a {width}x{height} picture: all sizes are at least 1 pixel")
+    top, canvas_top = _place_side(height, crop, rng)
+    left, canvas_left = _place_side(width, crop, rng)
+    return CropBox(crop, top, left, canvas_top, canvas_left, min(height, crop), min(width, crop))
+
+
+def place(array: NDArray[Any], box: CropBox, fill: Any) -> NDArray[Any]:
+    """Cut and pad (H, W) or (H, W, D) to (crop, crop) or (crop, crop, D); outside the picture the canvas is `fill`."""
+    canvas = np.empty((box.crop, box.crop, *array.shape[2:]), array.dtype)
+    canvas[...] = fill
+    source = array[box.top : box.top + box.height, box.left : box.left + box.width]
+    canvas[box.canvas_top : box.canvas_top + box.height, box.canvas_left : box.canvas_left + box.width] = source
+    return canvas
+
+
+def augment(
+    image: NDArray[np.uint8], config: DataConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Augment a training picture: scale the long side, flip, jitter colours, crop, in the order of method.md (a).
+
+    Takes RGB uint8 (H, W, 3); returns it as (crop, crop, 3), and bool (crop, crop): True on picture, False on padding.
+    """
+    low, high = config.long_side
+    height, width = image.shape[:2]
+    scaled = resize(image, scaled_size(height, width, int(rng.integers(low, high + 1))))
+    if rng.random() < config.flip:
+        scaled = np.ascontiguousarray(scaled[:, ::-1])
+    jittered = colour_jitter(scaled, config.jitter, rng)
+    height, width = jittered.shape[:2]
+    box = random_crop(height, width, config.crop, rng)
+    valid = place(np.ones((height, width), np.bool_), box, False)
+    return place(jittered, box, FILL), valid
+
+
+def normalise(images: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """Normalise uint8 (B, H, W, 3) to float32 (B, 3, H, W): (x / 255 - MEAN) / STD, on the device of `images`.
+
+    `valid`: bool (B, H, W) or None for all valid; elsewhere the result is 0, the mean colour.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images are uint8 (B, H, W, 3), not {images.dtype} {tuple(images.shape)}")
+    mean = torch.tensor(MEAN, device=images.device)
+    std = torch.tensor(STD, device=images.device)
+    scaled = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    if valid is None:
+        return scaled
+    return scaled.masked_fill(~valid[:, None], 0.0)
+
+
+def _place_side(length: int, crop: int, rng: np.random.Generator) -> tuple[int, int]:
+    """(first pixel taken, first pixel of the canvas) along one side."""
+    if length >= crop:
+        return int(rng.integers(length - crop + 1)), 0
+    return 0, int(rng.integers(crop - length + 1))
