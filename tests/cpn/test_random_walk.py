@@ -197,3 +197,15 @@ def test_crf_has_the_last_word_only_when_it_is_on() -> None:
     assert (on != off).mean() > 0.9
     with pytest.raises(ValueError, match=r"random_walk\.crf"):
         pseudo_label(image, maps, np.array([3]), Edges(), RandomWalkConfig(crf=True))
+
+
+def test_logt_counts_doublings() -> None:
+    image = np.full((12, 40, 3), 30, np.uint8)
+    image[2:8, 4:36] = 200
+    maps = np.where(image[None, ..., 0] == 200, 0.2, 0).astype(np.float32)
+    maps[0, 2:8, 4:12] = 0.9
+    far = [
+        pseudo_label(image, maps, np.array([1]), Edges(), RandomWalkConfig(radius=2, logt=logt))[4, 32]
+        for logt in (2, 8)
+    ]
+    assert far == [0, 1], "14 cells away: out of reach of 4 steps, not of 256"
