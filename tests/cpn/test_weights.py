@@ -1,0 +1,338 @@
+"""Pretrained weights: the names, what fits, what is refused, official checkpoints, the command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import cpn.resnet38d
+from cpn.errors import InputError
+from cpn.network import CPN, NetworkConfig, build_network
+from cpn.resnet38d import BOTTLENECK_BLOCKS, TWO_CONV_BLOCKS, BottleneckBlock, TwoConvBlock
+from cpn.weights import (
+    RESNET38_FILE,
+    compare,
+    load_backbone_weights,
+    load_official_checkpoint,
+    main,
+    mxnet_name,
+    official_names,
+    read_weights,
+)
+from tests.cpn.test_mxnet_params import params_bytes
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+class Tiny(nn.Module):
+    """A ResNet38 of three blocks and few channels, with the names of the real one."""
+
+    channels = (4, 4, 8)
+    stride = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1a = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+        self.b2 = TwoConvBlock(TWO_CONV_BLOCKS[0]._replace(inputs=2, middle=2, outputs=4), 0.1)
+        self.b2_1 = TwoConvBlock(TWO_CONV_BLOCKS[1]._replace(inputs=4, middle=4, outputs=4), 0.1)
+        self.b6 = BottleneckBlock(BOTTLENECK_BLOCKS[0]._replace(inputs=4, reduced=2, middle=2, outputs=8), 0.1)
+        self.bn7 = nn.BatchNorm2d(8)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, _ = self.b2(self.conv1a(images))
+        x, first = self.b2_1(x)
+        x, second = self.b6(x)
+        return first, second, torch.relu(self.bn7(x))
+
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        return []
+
+
+def mxnet_spelling(name: str) -> str:
+    """The MXNet name of one of ours: written from the layer names of the published symbol, not from the reader."""
+    layer, _, value = name.rpartition(".")
+    block, _, inner = layer.rpartition(".")
+    batch_norm = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
+    if name == "conv1a.weight":
+        return "arg:conv1a_weight"
+    prefix = "aux" if value.startswith("running") else "arg"
+    if layer == "bn7":
+        return f"{prefix}:bn7_{batch_norm[value]}"
+    stage, _, number = block.removeprefix("b").partition("_")
+    place = f"{stage}b{number}" if number else f"{stage}a"
+    kind, _, branch = inner.partition("_")
+    return f"arg:res{place}_{branch}_weight" if kind == "conv" else f"{prefix}:bn{place}_{branch}_{batch_norm[value]}"
+
+
+def state(seed: int = 1) -> dict[str, Tensor]:
+    """Weights for Tiny that differ from those it starts with; variances are positive."""
+    generator = torch.Generator().manual_seed(seed)
+    entries = {n: v for n, v in Tiny().state_dict().items() if not n.endswith("num_batches_tracked")}
+    return {name: torch.rand(value.shape, generator=generator) + 0.1 for name, value in entries.items()}
+
+
+def write_params(path: Path, tensors: dict[str, Tensor], extra: dict[str, NDArray[np.generic]] | None = None) -> Path:
+    arrays = {mxnet_spelling(name): tensor.numpy() for name, tensor in tensors.items()}
+    path.write_bytes(params_bytes({**arrays, **(extra or {})}, version=0))
+    return path
+
+
+CLASSIFIER = {"arg:linear1000_weight": np.ones((10, 8), np.float32), "arg:linear1000_bias": np.ones(10, np.float32)}
+
+
+def snapshot(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def unchanged(network: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("arg:conv1a_weight", "conv1a.weight"),
+        ("arg:res2a_branch1_weight", "b2.conv_branch1.weight"),
+        ("arg:res4b5_branch2b1_weight", "b4_5.conv_branch2b1.weight"),
+        ("arg:bn4b2_branch2a_gamma", "b4_2.bn_branch2a.weight"),
+        ("aux:bn5b1_branch2b1_moving_var", "b5_1.bn_branch2b1.running_var"),
+        ("arg:res7a_branch2b2_weight", "b7.conv_branch2b2.weight"),
+        ("aux:bn7a_branch2b2_moving_mean", "b7.bn_branch2b2.running_mean"),
+        ("aux:bn7_moving_mean", "bn7.running_mean"),
+        ("arg:bn7_beta", "bn7.bias"),
+        ("arg:linear1000_weight", "linear1000_weight"),
+        ("arg:res2a_branch1_gamma", "res2a_branch1_gamma"),
+        ("no such name", "no such name"),
+    ],
+)
+def test_mxnet_names_by_example(theirs: str, ours: str) -> None:
+    assert mxnet_name(theirs) == ours
+
+
+def test_every_name_of_the_network_has_an_mxnet_name() -> None:
+    layers = json.loads((REFERENCE / "cpn_net_layers.json").read_text())["state_dict"]
+    names = [name for name, _ in layers if not name.startswith(("fc8.", "f8_3.", "f8_4.", "f9.", "f10."))]
+    assert [mxnet_name(mxnet_spelling(name)) for name in names] == names
+    assert len({mxnet_spelling(name) for name in names}) == len(names)
+
+
+def test_params_load_and_the_classifier_is_reported(tmp_path: Path) -> None:
+    wanted, network = state(), Tiny()
+    report = load_backbone_weights(network, write_params(tmp_path / "a.params", wanted, CLASSIFIER))
+    for name, tensor in wanted.items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+    assert set(report.loaded) == set(wanted)
+    assert report.unexpected == ("linear1000_weight", "linear1000_bias")
+    assert report.missing == report.misfits == () and report.prcm_transposed is None
+    assert "linear1000_weight" in report.sentence()
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_load_with_and_without_wrappings(tmp_path: Path, wrap: str | None, zipped: bool) -> None:
+    wanted, network, path = state(), Tiny(), tmp_path / "a.pth"
+    named = {f"module.{name}": tensor.double() for name, tensor in wanted.items()}
+    torch.save({wrap: named, "epoch": 3} if wrap else named, path, _use_new_zipfile_serialization=zipped)
+    load_backbone_weights(network, path)
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in wanted.items())
+
+
+def test_safetensors_load_plainly_and_from_a_whole_network(tmp_path: Path) -> None:
+    wanted = state()
+    save_file(wanted, tmp_path / "plain.safetensors")
+    whole = {f"backbone.{name}": tensor for name, tensor in wanted.items()}
+    save_file({**whole, "fc8.weight": torch.ones(3)}, tmp_path / "whole.safetensors")
+    for name, left in (("plain", ()), ("whole", ("fc8.weight",))):
+        network = Tiny()
+        assert load_backbone_weights(network, tmp_path / f"{name}.safetensors").unexpected == left
+        assert torch.equal(network.conv1a.weight, wanted["conv1a.weight"])
+
+
+class Trap:
+    """Unpickled, it makes a folder: the sign that code of a file was run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_code_is_refused_in_one_line_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, sprung = tmp_path / "trap.pth", tmp_path / "sprung"
+    torch.save({"conv1a.weight": Trap(sprung)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="code in a file is not run") as caught:
+        load_backbone_weights(Tiny(), path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    assert not sprung.exists()
+
+
+def test_other_torch_contents_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    for content in ([torch.ones(1)], {"a": 1}, {}):
+        torch.save(content, path)
+        with pytest.raises(InputError, match="state dict"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("suffix", [".params", ".pth", ".safetensors"])
+def test_a_damaged_file_of_every_kind_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".params":
+        write_params(path, state())
+    elif suffix == ".pth":
+        torch.save(state(), path)
+    else:
+        save_file(state(), path)
+    whole = path.read_bytes()
+    for end in (9, 60, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputError) as caught:
+            read_weights(path)
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_an_absent_or_foreign_file_says_where_to_get_the_right_one(tmp_path: Path) -> None:
+    foreign = tmp_path / "page.params"
+    foreign.write_text("<html>quota exceeded</html>")
+    for path in (tmp_path / "absent.params", foreign, tmp_path):
+        with pytest.raises(InputError) as caught:
+            load_backbone_weights(Tiny(), path)
+        assert RESNET38_FILE in str(caught.value) and "itijyou/ademxapp" in str(caught.value)
+
+
+def test_layers_that_do_not_fit_are_named_and_nothing_is_loaded(tmp_path: Path) -> None:
+    tensors = state()
+    tensors["b2.conv_branch2a.weight"] = torch.ones(5, 2, 3, 3)
+    del tensors["b6.conv_branch1.weight"]
+    network = Tiny()
+    before = snapshot(network)
+    with pytest.raises(InputError) as caught:
+        load_backbone_weights(network, write_params(tmp_path / "a.params", tensors))
+    message = str(caught.value)
+    assert "1 layers do not fit: b2.conv_branch2a.weight is (5, 2, 3, 3) and should be (2, 2, 3, 3)" in message
+    assert "1 layers are missing: b6.conv_branch1.weight" in message and RESNET38_FILE in message
+    assert unchanged(network, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("conv1a.weight", float("nan"), "NaN or infinity"),
+        ("bn7.bias", float("inf"), "NaN or infinity"),
+        ("bn7.running_var", -1.0, "negative variances"),
+    ],
+)
+def test_numbers_that_poison_a_network_are_refused(tmp_path: Path, name: str, value: float, reason: str) -> None:
+    tensors = state()
+    tensors[name].view(-1)[-1] = value
+    network = Tiny()
+    before = snapshot(network)
+    with pytest.raises(InputError, match=f"{name} .*{reason}"):
+        load_backbone_weights(network, write_params(tmp_path / "a.params", tensors))
+    assert unchanged(network, before)
+
+
+def test_integers_where_weights_should_be_are_refused(tmp_path: Path) -> None:
+    tensors = {**state(), "bn7.bias": torch.ones(8, dtype=torch.int64)}
+    with pytest.raises(InputError, match="bn7.bias is torch.int64"):
+        load_backbone_weights(Tiny(), write_params(tmp_path / "a.params", tensors))
+
+
+def test_two_arrays_for_one_layer_are_refused(tmp_path: Path) -> None:
+    twin: dict[str, NDArray[np.generic]] = {"conv1a_weight": np.ones((2, 3, 3, 3), np.float32)}
+    with pytest.raises(InputError, match="two arrays for the layer conv1a.weight"):
+        read_weights(write_params(tmp_path / "a.params", state(), twin))
+
+
+def test_batch_counters_are_neither_asked_for_nor_reported() -> None:
+    report = compare(Tiny().state_dict(), {**state(), "b9.num_batches_tracked": torch.ones(())}, Path("a"))
+    assert report.missing == report.unexpected == ()
+
+
+def tiny_network(transposed: bool, classes: int = 4) -> CPN:
+    return CPN(Tiny(), classes, NetworkConfig(prcm_transposed=transposed))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_an_official_checkpoint_loads_and_sets_the_released_view(tmp_path: Path, prefix: str) -> None:
+    source, network = tiny_network(False), tiny_network(True)
+    names = official_names(network)
+    assert names["fc8.weight"] == "fc8.weight" and names["backbone.b2.conv_branch1.weight"] == "b2.conv_branch1.weight"
+    path = tmp_path / "official.pth"
+    torch.save({prefix + names[n]: v for n, v in source.state_dict().items() if n in names}, path)
+    report = load_official_checkpoint(network, path)
+    assert set(report.loaded) == set(names) and report.prcm_transposed is False
+    assert network.config.prcm_transposed is False and "released view" in report.sentence()
+    images = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(images).refined_cam, source.eval()(images).refined_cam)
+
+
+def test_official_names_are_those_of_the_reference() -> None:
+    layers = json.loads((REFERENCE / "cpn_net_layers.json").read_text())["state_dict"]
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(), 21)
+    shapes = network.state_dict()
+    assert sorted([name, list(shapes[ours].shape)] for ours, name in official_names(network).items()) == sorted(layers)
+
+
+def test_an_official_checkpoint_of_other_classes_changes_nothing(tmp_path: Path) -> None:
+    source, network = tiny_network(False, classes=4), tiny_network(True, classes=6)
+    path, before = tmp_path / "official.pth", snapshot(network)
+    torch.save({official: source.state_dict()[ours] for ours, official in official_names(source).items()}, path)
+    with pytest.raises(InputError, match=r"1 layers do not fit: fc8.weight is \(4, 8, 1, 1\).*Ferenas/CPN"):
+        load_official_checkpoint(network, path)
+    assert unchanged(network, before) and network.config.prcm_transposed is True
+
+
+def test_command_converts_checks_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cpn.resnet38d, "ResNet38", Tiny)
+    wanted = state()
+    source, out = write_params(tmp_path / "a.params", wanted, CLASSIFIER), tmp_path / "deep" / "b.safetensors"
+    assert main([str(source), "--out", str(out), "--check"]) == 0
+    text = capsys.readouterr().out
+    assert f"all {len(wanted)} tensors of ResNet38 fit" in text and "linear1000_weight" in text
+    assert "other MD5" in text and "conv6: mean" in text
+    written = load_file(out)
+    assert set(written) == set(wanted) and all(torch.equal(written[name], wanted[name]) for name in wanted)
+    assert main([str(out)]) == 0
+
+
+def test_command_refuses_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpn.resnet38d, "ResNet38", Tiny)
+    source = write_params(tmp_path / "a.params", {n: t for n, t in state().items() if n != "bn7.bias"})
+    with pytest.raises(InputError, match="bn7.bias"):
+        main([str(source), "--out", str(tmp_path / "b.safetensors")])
+    with pytest.raises(InputError, match="safetensors"):
+        main([str(source), "--out", str(tmp_path / "b.pth")])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.params"]
+
+
+def test_check_refuses_weights_whose_features_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpn.resnet38d, "ResNet38", Tiny)
+    tensors = {name: tensor * 1e30 if name.endswith("weight") else tensor for name, tensor in state().items()}
+    source = write_params(tmp_path / "a.params", tensors)
+    assert main([str(source)]) == 0
+    with pytest.raises(InputError, match="not finite"):
+        main([str(source), "--check"])
+
+
+def test_help_needs_no_torch_and_a_wrong_file_exits_with_two(tmp_path: Path) -> None:
+    code = "import sys, cpn.weights; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    absent = subprocess.run(
+        [sys.executable, "-m", "cpn.weights", str(tmp_path / "absent.params")], capture_output=True, text=True
+    )
+    assert absent.returncode == 2 and absent.stderr.count("\n") == 1 and RESNET38_FILE in absent.stderr
