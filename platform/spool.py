@@ -69,8 +69,8 @@ class Spool:
         return len(self._refused_ids)
 
     def append(self, event: Event) -> Event:
-        """Write one event to disk and return it with its `id`. WorkError if the disk will not take it whole."""
-        event = {"id": secrets.token_hex(6), **event}
+        """Write one event to disk and return it with its `id`, which sorts by time. WorkError if the disk is full."""
+        event = {"id": f"{time.time_ns():016x}{secrets.token_hex(2)}", **event}
         line = json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             try:

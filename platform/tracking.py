@@ -23,7 +23,8 @@ from .spool import Event, Refused, Replay, Spool, StoreDown
 from .tracking_store import RunRow as RunRow
 from .tracking_store import Store, run_rows
 from .tracking_uri import check_store as check_store
-from .tracking_uri import mask, masked, sqlite_path, store_uri
+from .tracking_uri import mask as mask
+from .tracking_uri import masked, sqlite_path, store_uri
 from .tracking_uri import ui_command as ui_command
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")

@@ -161,14 +161,16 @@ class Store:
     def _point(self, event: Event, version: str) -> None:
         """Move the alias. The history entry comes first, under the event's id, so that it is written once."""
         model = self.client.get_registered_model(event["model"])
-        key = f"promotion.{event['time']}.{event['id']}"
+        self.client.get_model_version(event["model"], version)  # a wrong wish is refused before the history has it
+        key = f"promotion.{event['id']}"
         if key not in model.tags:
+            before = model.aliases.get(event["alias"])
             entry = {
                 "who": event["who"],
                 "when": event["time"] / 1000,
                 "model": event["model"],
                 "alias": event["alias"],
-                "from": model.aliases.get(event["alias"]),
+                "from": None if before is None else str(before),
                 "to": version,
                 "why": event["reason"],
             }

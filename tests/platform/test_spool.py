@@ -1,0 +1,194 @@
+"""The spool: nothing lost by kill -9, order kept, refusals set aside, a dead store waited for."""
+
+import json
+import os
+import threading
+from pathlib import Path
+from platform.spool import Event, Refused, Replay, Spool, StoreDown
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpn.errors import WorkError
+
+
+def numbers(found: Spool, offset: int = 0) -> list[Any]:
+    return [event["n"] for event, _ in found.read(offset) if event is not None]
+
+
+def filled(folder: Path, count: int) -> Spool:
+    made = Spool(folder, store="a")
+    for n in range(count):
+        made.append({"n": n})
+    return made
+
+
+@settings(max_examples=30, deadline=None)
+@given(cut=st.integers(0, 400))
+def test_a_cut_anywhere_loses_only_what_was_not_whole(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    filled(folder, 10).close()
+    data = (folder / "events.jsonl").read_bytes()[:cut]
+    (folder / "events.jsonl").write_bytes(data)
+    whole = data.count(b"\n")
+    again = Spool(folder, store="a")
+    assert numbers(again) == list(range(whole))
+    again.append({"n": "next"})
+    assert numbers(again) == [*range(whole), "next"]
+    again.close()
+
+
+def test_pending_counts_from_the_saved_position_of_this_store(tmp_path: Path) -> None:
+    first = filled(tmp_path, 3)
+    (_, behind), *_ = first.read()
+    first.advance(behind)
+    first.save()
+    first.close()
+    second = Spool(tmp_path, store="a")
+    assert (second.pending, numbers(second, second.offset)) == (2, [1, 2])
+    second.close()
+    other = Spool(tmp_path, store="b")
+    assert other.pending == 3
+    other.close()
+
+
+def test_a_position_that_does_not_fit_the_file_means_the_start(tmp_path: Path) -> None:
+    filled(tmp_path, 3).close()
+    for wrong in (5, 10_000, -1):
+        (tmp_path / "position.json").write_text(json.dumps({"a": wrong}))
+        again = Spool(tmp_path, store="a")
+        assert (again.offset, again.pending) == (0, 3)
+        again.close()
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    first = filled(tmp_path, 1)
+    with pytest.raises(WorkError, match="another process writes these records"):
+        Spool(tmp_path, store="a")
+    first.close()
+    Spool(tmp_path, store="a").close()
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled(tmp_path, 1)
+    real = os.write
+
+    def half(file: int, line: bytes) -> int:
+        return real(file, line[: len(line) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(WorkError, match="cannot be kept"):
+            one.append({"n": 1})
+    one.append({"n": 2})
+    assert numbers(one) == [0, 2]
+    one.close()
+
+
+def test_replay_keeps_the_order_and_sets_refusals_aside(tmp_path: Path) -> None:
+    taken: list[int] = []
+    lines: list[str] = []
+
+    def apply(event: Event) -> None:
+        if event["n"] == 2:
+            raise Refused("not this one")
+        taken.append(event["n"])
+
+    records = filled(tmp_path, 5)
+    with open(tmp_path / "events.jsonl", "ab") as file:
+        file.write(b"\0\0no event\n")
+    records.close()
+    records = Spool(tmp_path, store="a")
+    replay = Replay(records, apply, lines.append)
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    assert taken == [0, 1, 3, 4]
+    entries = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert [entry["reason"] for entry in entries] == ["not this one", "the line is no event"]
+    assert records.refused == 2 and len(lines) == 2
+    records.close()
+    later = Spool(tmp_path, store="a")
+    assert (later.pending, later.refused) == (0, 2)
+    later.close()
+
+
+def test_what_is_worth_another_attempt_comes_again_at_the_next_start(tmp_path: Path) -> None:
+    def full(event: Event) -> None:
+        raise Refused("no space", again=True)
+
+    records = filled(tmp_path, 2)
+    replay = Replay(records, full, lambda line: None)
+    replay.flush(20)
+    replay.stop(5)
+    records.close()
+    taken: list[int] = []
+    records = Spool(tmp_path, store="a")
+    assert (records.pending, records.refused) == (2, 0)
+    replay = Replay(records, lambda event: taken.append(event["n"]), lambda line: None)
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    records.close()
+    assert taken == [0, 1]
+    assert (tmp_path / "refused.jsonl").read_text() == ""
+
+
+def test_a_dead_store_is_one_warning_and_comes_back(tmp_path: Path) -> None:
+    alive = threading.Event()
+    taken: list[int] = []
+    lines: list[str] = []
+
+    def apply(event: Event) -> None:
+        if not alive.is_set():
+            raise StoreDown("nobody there")
+        taken.append(event["n"])
+
+    records = filled(tmp_path, 3)
+    replay = Replay(records, apply, lines.append)
+    assert [replay.flush(20) for _ in range(3)] == [3, 3, 3]
+    records.append({"n": 3})
+    replay.notify()
+    alive.set()
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    records.close()
+    assert taken == [0, 1, 2, 3]
+    assert len(lines) == 1 and "nobody there" in lines[0]
+
+
+def test_a_store_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    hang = threading.Event()
+    records = Spool(tmp_path, store="a")
+    replay = Replay(records, lambda event: void(hang.wait(60)), lambda line: None)
+    for n in range(20):
+        records.append({"n": n})
+        replay.notify()
+    assert replay.flush(0.01) == 20
+    hang.set()
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    records.close()
+
+
+def void(_: object) -> None:
+    """For lambdas that must return None."""
+
+
+def test_a_rewind_while_applying_brings_everything_again(tmp_path: Path) -> None:
+    records = filled(tmp_path, 3)
+    offsets = [behind for _, behind in records.read()]
+    records.advance(offsets[0])
+    records.advance(offsets[1])
+    taken: list[int] = []
+
+    def apply(event: Event) -> None:
+        if not taken:
+            records.rewind()
+        taken.append(event["n"])
+
+    replay = Replay(records, apply, lambda line: None)
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    records.close()
+    assert taken == [2, 0, 1, 2]
