@@ -1,6 +1,6 @@
 """Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over both.
 
-A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimiser.safetensors` and `checkpoint.json`,
+A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`,
 renamed into place when whole. No pickle is written or read.
 """
 
@@ -19,13 +19,13 @@ from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_folder, write_json
 
 MODEL = "model.safetensors"
-OPTIMISER = "optimiser.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 MANIFEST = "checkpoint.json"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training came: `epoch` epochs and `step` optimiser steps are done, `history` is what each reported."""
+    """How far a training came: `epoch` epochs and `step` optimizer steps are done, `history` is what each reported."""
 
     epoch: int
     step: int
@@ -33,22 +33,22 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, keep: int = 2
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int = 2
 ) -> Path:
     """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`."""
     target = folder / f"epoch_{progress.epoch:04d}"
     with whole_folder(target) as temporary:
         save_file(_contiguous(network.state_dict()), temporary / MODEL)
-        tensors, scalars = _flatten_optimiser(optimiser)
-        save_file(tensors, temporary / OPTIMISER)
-        digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMISER)}
+        tensors, scalars = _flatten_optimizer(optimizer)
+        save_file(tensors, temporary / OPTIMIZER)
+        digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMIZER)}
         write_json(
             temporary / MANIFEST,
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "history": progress.history,
-                "optimiser": scalars,
+                "optimizer": scalars,
                 "digests": digests,
             },
         )
@@ -57,8 +57,8 @@ def save_checkpoint(
     return target
 
 
-def load_latest(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
-    """Load the newest checkpoint whose digests hold into `network` and `optimiser`; None when there is none.
+def load_latest(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    """Load the newest checkpoint whose digests hold into `network` and `optimizer`; None when there is none.
 
     A broken checkpoint (torn file, other digest) is passed over for the one before it.
     """
@@ -67,7 +67,7 @@ def load_latest(folder: Path, network: nn.Module, optimiser: torch.optim.Optimiz
         if manifest is None:
             continue
         network.load_state_dict(load_file(candidate / MODEL))
-        _restore_optimiser(optimiser, load_file(candidate / OPTIMISER), manifest["optimiser"])
+        _restore_optimizer(optimizer, load_file(candidate / OPTIMIZER), manifest["optimizer"])
         return Progress(manifest["epoch"], manifest["step"], manifest["history"])
     return None
 
@@ -86,7 +86,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors checkpoint ({error}); give one that a run wrote") from error
+        raise InputError(
+            f"{path}: not a readable safetensors checkpoint ({error}); give one that a run wrote"
+        ) from error
     if "cpn" not in header:
         raise InputError(f"{path}: a safetensors file, but not one of this product; give a run's model.safetensors")
     metadata: dict[str, Any] = json.loads(header["cpn"])
@@ -127,11 +129,11 @@ def _whole_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def _flatten_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state as named tensors ('<parameter index>.<name>') and plain scalars under the same names."""
+def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's state as named tensors ('<parameter index>.<name>') and plain scalars under the same names."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
-    for index, state in optimiser.state_dict()["state"].items():
+    for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value.detach().cpu().contiguous().clone()
@@ -140,12 +142,10 @@ def _flatten_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tens
     return tensors, scalars
 
 
-def _restore_optimiser(
-    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]
-) -> None:
-    """Put back what `_flatten_optimiser` took; the groups' settings stay those of the given optimiser."""
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """Put back what `_flatten_optimizer` took; the groups' settings stay those of the given optimizer."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *scalars.items()]:
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

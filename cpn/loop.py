@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cpn.checkpoint import Progress, load_latest, save_checkpoint
 from cpn.errors import WorkError
-from cpn.optimiser import PolySchedule
+from cpn.optimizer import PolySchedule
 
 Batch = TypeVar("Batch")
 Report = Callable[[dict[str, float]], None]
@@ -21,7 +21,7 @@ Report = Callable[[dict[str, float]], None]
 def fit(
     *,
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     schedule: PolySchedule,
     epochs: int,
     steps_per_epoch: int,
@@ -41,7 +41,7 @@ def fit(
     a resumed run equals an uninterrupted one). `losses(batch, progress)` returns scalar tensors with a `total`;
     `progress` is the share of all steps done, in [0, 1). After each epoch the means of all losses, the learning rate,
     images per second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever
-    `after_epoch(epoch)` measures go to `report`; epochs that a checkpoint already holds are reported again first, so
+    `after_epoch(epoch)` measures go to `report`, with the wall clock as `time`; epochs that a checkpoint already holds are reported again first, so
     that a listener who was killed too misses none. Only the process with `writes` saves checkpoints.
 
     Raises WorkError when the total loss is not finite, before the step is taken.
@@ -49,7 +49,7 @@ def fit(
     device = next(network.parameters()).device
     target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
     assert isinstance(target, nn.Module)
-    progress = (load_latest(folder, target, optimiser) if folder else None) or Progress(0, 0, [])
+    progress = (load_latest(folder, target, optimizer) if folder else None) or Progress(0, 0, [])
     history = list(progress.history)
     for past in history:
         report(past)
@@ -72,14 +72,14 @@ def fit(
             total = terms["total"]
             if not math.isfinite(total.item()):
                 raise WorkError(f"the loss is {total.item()} at epoch {epoch + 1}, step {step}; lower train.lr")
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             total.backward()
-            optimiser.step()
+            optimizer.step()
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
             step, taken, waiting = step + 1, taken + 1, time.perf_counter()
         elapsed = time.perf_counter() - began
-        entry: dict[str, float] = {"epoch": epoch + 1, "lr": lr}
+        entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": lr}
         entry |= {f"loss_{name}": value.item() / max(1, taken) for name, value in sums.items()}
         entry["images_per_s"] = images_per_step * taken / elapsed
         entry["data_wait_share"] = waited / elapsed
@@ -90,10 +90,6 @@ def fit(
             entry |= dict(after_epoch(epoch + 1))
         history.append(entry)
         if folder is not None and writes:
-            save_checkpoint(folder, target, optimiser, Progress(epoch + 1, step, history))
+            save_checkpoint(folder, target, optimizer, Progress(epoch + 1, step, history))
         report(entry)
     return history
-
-
-def discard(entry: dict[str, Any]) -> None:
-    """A `report` that listens to nothing."""

@@ -1,4 +1,4 @@
-"""Optimisers and the polynomial learning-rate schedule of the method."""
+"""Optimizers and the polynomial learning-rate schedule of the method."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -6,11 +6,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-OptimiserKind = Literal["sgd", "adamw"]
+OptimizerKind = Literal["sgd", "adamw"]
 
 
-def build_optimiser(
-    kind: OptimiserKind, groups: Iterable[dict[str, Any]], *, sgd_momentum: float, weight_decay: float
+def build_optimizer(
+    kind: OptimizerKind, groups: Iterable[dict[str, Any]], *, sgd_momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """SGD (method.md (f)) or AdamW over parameter groups that each carry their own `lr`.
 
@@ -31,19 +31,19 @@ class PolySchedule:
     """Sets every group's learning rate to its initial one times `poly_factor`; stateless but for the initial rates.
 
     Call it with the index of the step about to be taken. After `max_steps` the rate stays where it was at the last
-    step, as in the released optimiser.
+    step, as in the released optimizer.
     """
 
-    def __init__(self, optimiser: torch.optim.Optimizer, max_steps: int, power: float = 0.9) -> None:
-        self.optimiser = optimiser
+    def __init__(self, optimizer: torch.optim.Optimizer, max_steps: int, power: float = 0.9) -> None:
+        self.optimizer = optimizer
         self.max_steps = max(1, max_steps)
         self.power = power
-        self.initial = [float(group["lr"]) for group in optimiser.param_groups]
+        self.initial = [float(group["lr"]) for group in optimizer.param_groups]
 
     def __call__(self, step: int) -> float:
         """Set the rates for step `step` (from 0); returns the first group's rate."""
         factor = poly_factor(step, self.max_steps, self.power)
-        for group, initial in zip(self.optimiser.param_groups, self.initial, strict=True):
+        for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
             group["lr"] = initial * factor
         return self.initial[0] * factor
 
