@@ -71,7 +71,9 @@ def prepare(
 
 def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: Progress) -> dict[str, list[Checked]]:
     """Check each distinct picture once, in threads: decoding leaves the interpreter lock."""
-    jobs = {(e.image, e.mask, e.may_be_empty): e for part in entries.values() for e in part}
+    jobs: dict[tuple[Path, Path | None, bool], Entry] = {}
+    for entry in (entry for part in entries.values() for entry in part):
+        jobs.setdefault((entry.image, entry.mask, entry.may_be_empty), entry)
     results: dict[tuple[Path, Path | None, bool], Checked] = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         try:
