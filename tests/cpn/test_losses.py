@@ -248,6 +248,11 @@ def test_amp_by_hand_takes_the_smallest_quarter_of_the_best_present_class():
     assert float(amp_loss(refined, labels)) == pytest.approx((0.0 + 0.4) / 2)
 
 
+def test_amp_takes_no_credit_for_negative_scores():
+    refined = one([[9.0, 9.0], [9.0, 9.0]], [[-3.0, 1.0], [1.0, 1.0]])
+    assert float(amp_loss(refined, torch.ones(1, 1, dtype=torch.float64))) == 0
+
+
 def test_normalisation_by_hand():
     cam = one([[1.0, 3.0], [2.0, -5.0]], [[1.0, 3.0], [2.0, 1.0]], [[-1.0, -1.0], [-1.0, -1.0]])
     low_high = one([[1 / 3, 1.0], [2 / 3, 0.0]], [[0.0, 1.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]])

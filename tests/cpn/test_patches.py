@@ -50,6 +50,14 @@ def test_superpixels_are_numbered_without_gaps_and_follow_colour(image):
     assert not set(labels[red]) & set(labels[~red]), "no superpixel crosses the border of the red square"
 
 
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_superpixels_see_every_colour_channel(channel):
+    picture = np.full((32, 32, 3), 120, np.uint8)
+    picture[:, 19:, channel] = 250
+    labels = superpixel_labels(picture, 16)
+    assert not set(labels[:, :19].ravel()) & set(labels[:, 19:].ravel())
+
+
 def test_superpixels_are_the_same_each_time_and_more_of_them_when_asked(image):
     assert np.array_equal(superpixel_labels(image, 60), superpixel_labels(image, 60))
     assert superpixel_labels(image, 200).max() > superpixel_labels(image, 20).max()
@@ -62,11 +70,20 @@ def test_superpixels_of_a_flat_image_cover_it(colour):
     assert np.bincount(labels.ravel()).min() > 0
 
 
-def test_the_official_draw_takes_floor_n_plus_1_times_p_numbers_of_which_0_names_no_patch():
+@pytest.mark.parametrize("seed", range(8))
+def test_the_official_draw_takes_floor_n_plus_1_times_p_numbers_of_which_0_names_no_patch(seed):
     n, p_h = 9, 0.5
-    numbers = np.random.default_rng(4).integers(0, n + 1, size=5)
-    hidden = draw_hidden(n, p_h, "with_replacement", np.random.default_rng(4))
+    numbers = np.random.default_rng(seed).integers(0, n + 1, size=5)
+    hidden = draw_hidden(n, p_h, "with_replacement", np.random.default_rng(seed))
     assert set(np.flatnonzero(hidden) + 1) == set(numbers.tolist()) - {0}
+
+
+def test_the_official_draw_hides_a_single_patch_half_of_the_time():
+    # One number from {0, 1}: 0 names no patch.
+    rng = np.random.default_rng(0)
+    assert np.mean([draw_hidden(1, 0.5, "with_replacement", rng)[0] for _ in range(1000)]) == pytest.approx(
+        0.5, abs=0.06
+    )
 
 
 def test_the_official_draw_hides_39_percent_and_bernoulli_p_h():
