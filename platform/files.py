@@ -1,0 +1,144 @@
+"""Reading and writing YAML: safe, strict about what a typo hides, and one line per error with file, line and cure.
+
+The scalars are those of YAML 1.2: `1e-3` is a number, `yes`, `no`, `on`, `off` are words, `010` is ten, and a date is
+text.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cpn.errors import InputError
+from cpn.files import write_bytes
+
+_SCALARS = (
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    (
+        "tag:yaml.org,2002:float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+.0123456789"),
+    ),
+    ("tag:yaml.org,2002:merge", r"^<<$", ["<"]),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with YAML 1.2 scalars; repeated keys and numbers that are not finite are errors."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _problem(key_node, "a key has to be a plain word; write `name: value`")
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if key in seen:
+                raise _problem(key_node, f"key '{key}' stands twice (first on line {seen[key]}); keep one of them")
+            seen[key] = line
+        return super().construct_mapping(node, deep=True)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        return int(node.value)
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        text = node.value.lower()
+        value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if not math.isfinite(value):
+            raise _problem(node, f"{node.value} is not a finite number; write a number, or null for off")
+        return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back unchanged."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+for _tag, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+    _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+
+
+def _problem(node: yaml.Node, text: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises InputError, one line with file, line and cure: no such file, not readable, not UTF-8, empty, not a mapping,
+    a syntax error, a tab, a key given twice, a number that is not finite.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a YAML file in it")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    value = _parse(text, str(path))
+    if value is None:
+        raise InputError(f"{path}: is empty; write at least one `key: value`")
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {_kind(value)}, not a mapping; write `key: value` lines")
+    return value
+
+
+def parse_scalar(text: str, source: str) -> Any:
+    """Read the value of `--set name=value`: a YAML scalar or list (`0.5`, `null`, `grid`, `[56, 112]`). `source` opens
+    errors.
+    """
+    return _parse(text, source, with_line=False)
+
+
+def yaml_text(value: dict[str, Any]) -> str:
+    """`value` as YAML text in its own order; short lists stay on one line."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
+    return text
+
+
+def dump_yaml(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` to `path` as YAML, whole or absent; `load_yaml` gives it back unchanged."""
+    write_bytes(path, yaml_text(value).encode())
+
+
+def _parse(text: str, source: str, with_line: bool = True) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader underneath)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}" if mark is not None and with_line else source
+        lines = text.splitlines()
+        line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+        if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(error.problem):
+            raise InputError(f"{where}: a tab indents this line; YAML wants spaces") from None
+        if isinstance(error, yaml.constructor.ConstructorError) and error.context is None:
+            cure = "; write plain values" if "tag" in str(error.problem) else ""
+            raise InputError(f"{where}: {_one_line(error.problem)}{cure}") from None
+        said = _one_line(", ".join(part for part in (error.context, error.problem) if part))
+        raise InputError(f"{where}: not valid YAML ({said}); check indentation, colons, quotes and brackets") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not valid YAML ({_one_line(str(error))}); save it as plain text") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not valid YAML ({_one_line(str(error))}); write a plain value") from None
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _kind(value: Any) -> str:
+    return {list: "list", str: "text", bool: "true/false", int: "number", float: "number"}.get(type(value), "value")

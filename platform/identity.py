@@ -1,0 +1,47 @@
+"""What makes the trials of a sweep comparable, and in which fields two sweeps of one name differ."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cpn.config import METHOD_VERSION, run_identity
+from cpn.files import digest
+
+from .spec import SweepSpec
+
+
+def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
+    """Base, space, search options, objective, data and method version, as plain JSON values.
+
+    Not in it: budget, resources, pruning and tracking, where the data lies, and the settings of later stages: they
+    change no trial's result.
+    """
+    return {
+        "base": run_identity(spec.base_config),
+        "search": {name: d.model_dump(by_alias=True, exclude_defaults=True) for name, d in spec.search.items()},
+        "search_options": spec.search_options.model_dump(),
+        "metric": "miou",
+        "mode": "max",
+        "data": fingerprint,
+        "method_version": METHOD_VERSION,
+    }
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The fields in which two identities differ, in words, or None. Names the first three."""
+    if digest(dict(old)) == digest(dict(new)):
+        return None
+    before, after = _flat(old), _flat(new)
+    names = [name for name in {**before, **after} if before.get(name, ...) != after.get(name, ...)]
+    shown = [f"{name} was {_shown(before, name)}, is {_shown(after, name)}" for name in names[:3]]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        found |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {prefix + name: item}
+    return {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "absent"

@@ -1,0 +1,72 @@
+"""Which trials are stopped early: successive halving on shares of the schedule, with an audit of what it costs.
+
+The learning rate follows the full budget (poly), so a trial is only comparable at the same share of its schedule, and
+before half of it not at all. Nothing is kept here: the caller gives the values that stand in the study, so a restart
+decides the same.
+"""
+
+import hashlib
+import math
+from collections.abc import Collection
+from enum import Enum
+
+MIN_PEERS = 4
+"""Fewer earlier values at a rung than this prove nothing: nobody is pruned."""
+
+
+class Decision(Enum):
+    """What becomes of a trial at a rung."""
+
+    KEEP = "keep"
+    PRUNE = "prune"
+    AUDIT = "audit"
+    """It would be pruned, and runs on to show what pruning it would have cost."""
+
+
+def rungs(epochs: int, grace: float, reduction: float) -> list[int]:
+    """The epochs (1-based) after which trials are compared: shares grace, grace * reduction, ... below the whole.
+
+    With the default reduction 2 and a grace of at least one half there is exactly one.
+    """
+    found: list[int] = []
+    share = grace
+    while share < 1:
+        epoch = math.ceil(share * epochs - 1e-9)
+        if epoch < epochs and epoch not in found:
+            found.append(epoch)
+        share *= reduction
+    return found
+
+
+def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Collection[int]) -> int | None:
+    """The rung that the report of `epoch` reaches; None before the first and when an earlier report reached it.
+
+    `reported` are the epochs that the trial has reported; `epoch` itself may be among them, for after a restart from
+    a checkpoint the same epoch comes again and is decided again.
+    """
+    passed = [rung for rung in rung_epochs if rung <= epoch]
+    if not passed:
+        return None
+    rung = max(passed)
+    return None if any(rung <= earlier < epoch for earlier in reported) else rung
+
+
+def decide(
+    value: float, peers: Collection[float], *, number: int, seed: int, reduction: float, audit: float
+) -> Decision:
+    """Decide on a trial with `value` (larger is better) at a rung where `peers` have already been.
+
+    Of all that reached the rung the best 1 in `reduction` runs on. Equal values do not push each other out.
+    """
+    better = sum(peer > value for peer in peers)
+    if len(peers) < MIN_PEERS or better < max(1, math.floor((len(peers) + 1) / reduction)):
+        return Decision.KEEP
+    return Decision.AUDIT if audited(number, seed, audit) else Decision.PRUNE
+
+
+def audited(number: int, seed: int, share: float) -> bool:
+    """Whether trial `number` belongs to the audit arm: a hash of search seed and number, so that it is settled
+    beforehand.
+    """
+    mark = hashlib.sha256(f"audit {seed} {number}".encode()).digest()
+    return int.from_bytes(mark[:8], "big") / 2**64 < share

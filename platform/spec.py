@@ -1,0 +1,331 @@
+"""The sweep's specification: one YAML file and `--set` values, read strictly into frozen sections.
+
+spec = load_spec(Path("search_spaces/patch.yaml"), ["data.root=/data/VOC2012", "budget.trials=40"])
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from cpn.config import (
+    RUN_SECTIONS,
+    WITHOUT_EFFECT,
+    Config,
+    config_from,
+    known_names,
+    merge,
+    nearest,
+    preset_names,
+    with_values,
+)
+from cpn.errors import InputError
+from cpn.section import Section
+
+from .domains import ChoiceDomain, CurveDomain, Domain, Drawn, FloatDomain, IntDomain, allowed, condition_problem
+from .files import load_yaml, parse_scalar
+
+
+class _SweepSection(Section):
+    model_config = ConfigDict(strict=True)
+
+
+class SearchOptions(_SweepSection):
+    """How the search draws."""
+
+    sampler: Literal["tpe", "random", "qmc", "cmaes", "gp"] = "tpe"
+    """Optuna's sampler by name."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the search; each trial is seeded from it and from its number."""
+
+
+class Budget(_SweepSection):
+    """When the sweep ends: whichever limit comes first. null is no limit."""
+
+    trials: int | None = Field(default=None, ge=1)
+    """Trials, the reference, pruned and failed ones among them."""
+    wall_hours: float | None = Field(default=None, gt=0)
+    """Hours by the clock, over all starts of the sweep."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """Hours times GPUs held, over all starts of the sweep."""
+    target_miou: float | None = Field(default=None, gt=0, le=1)
+    """Stop once a trial's miou (0 to 1) reaches this."""
+    plateau_trials: int | None = Field(default=None, ge=1)
+    """Stop after this many finished trials in a row without a new best."""
+    failures: int = Field(default=5, ge=1)
+    """Stop after this many failed trials."""
+
+
+class Resources(_SweepSection):
+    """What a trial runs on, and where the sweep keeps its files."""
+
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers per trial."""
+    gpus_per_worker: float = Field(default=1.0, ge=0)
+    """GPUs per worker; 0 trains on the CPU."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPU cores per worker."""
+    concurrent: int | Literal["auto"] = "auto"
+    """Trials at a time, or auto: as many as fit."""
+    storage: str = Field(default="sweeps", min_length=1)
+    """Folder (on a cluster: shared) for checkpoints and, unless `tracking.study` says otherwise, the study."""
+
+    @field_validator("concurrent", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError("write a whole number of at least 1, or auto")
+        return value
+
+
+class Pruning(_SweepSection):
+    """Which trials are stopped early."""
+
+    kind: Literal["asha", "none"] = "asha"
+    """asha: at each rung the better part runs on; none: every trial runs to its end."""
+    grace: float = Field(default=0.5, ge=0.5, lt=1)
+    """First rung as a share of the schedule; before half of it the learning rate is too high for a verdict."""
+    audit: float = Field(default=0.1, ge=0, le=1)
+    """Share of the would-be-pruned trials that run on all the same, to see what pruning costs."""
+    reduction: float = Field(default=2.0, gt=1)
+    """One in `reduction` of the trials at a rung runs on; the next rung is that many times later, if still before the
+    end.
+    """
+
+
+class Confirm(_SweepSection):
+    """Running the best again."""
+
+    top_k: int = Field(default=3, ge=0)
+    """Best trials that run again beside the reference; 0 confirms nothing."""
+    seeds: int = Field(default=3, ge=1)
+    """Fresh seeds for each of them."""
+
+
+class Promote(_SweepSection):
+    """What moves on to the later stages."""
+
+    when: Literal["always", "better"] = "always"
+    """always: the best-supported run; better: only one that is shown to beat the reference."""
+
+
+class Tracking(_SweepSection):
+    """Where the records go."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null is sqlite in the working folder."""
+    study: str | None = None
+    """URL of the Optuna database; null is the environment's CPN_STUDY_URL, or sqlite in `resources.storage`."""
+
+
+class Notify(_SweepSection):
+    """Who hears of the end."""
+
+    command: str | None = None
+    """Shell command that is run when the sweep ends."""
+
+
+class SweepSpec(_SweepSection):
+    """Everything about one sweep."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of sweep, study and experiment: letters, digits, dot, dash, underscore; it names files."""
+    base: dict[str, Any] = {}
+    """The method's configuration: `preset` and the sections of cpn.config; the reference runs exactly this."""
+    search: dict[str, Domain] = {}
+    """Dotted names of the method and their domains, in drawing order. Empty: only the reference runs."""
+    search_options: SearchOptions = SearchOptions()
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    pruning: Pruning = Pruning()
+    confirm: Confirm = Confirm()
+    promote: Promote = Promote()
+    tracking: Tracking = Tracking()
+    notify: Notify = Notify()
+
+    _source: str = PrivateAttr(default="spec")
+
+    @cached_property
+    def base_config(self) -> Config:
+        """The reference's configuration."""
+        return config_from(self.base, f"{self._source}: base")
+
+    @property
+    def trial_limit(self) -> int | None:
+        """Trials in all: `budget.trials`, 1 when nothing is searched, None without a limit."""
+        return self.budget.trials if any(not isinstance(d, CurveDomain) for d in self.search.values()) else 1
+
+
+def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
+    """Read and check a specification.
+
+    `sets` are `name=value` texts: `data.root=...` (base names without the prefix), `budget.trials=40`, `name=NEW`,
+    `search.patches.K=null` (drops a domain), `preset=scenes` (adds a preset).
+    Raises InputError: one line with the file or --set, the key and the cure.
+    """
+    raw = load_yaml(path)
+    if not isinstance(raw.get("base", {}), dict) or not isinstance(raw.get("search", {}), dict):
+        key = "base" if not isinstance(raw.get("base", {}), dict) else "search"
+        raise InputError(f"{path}: {key}: has to hold `key: value` lines, or leave the key out")
+    base_sets: dict[str, Any] = {}
+    for text in sets:
+        name, value = _split(text)
+        first = name.partition(".")[0]
+        if name == "preset":
+            old = preset_names(raw.get("base", {}).get("preset"), f"{path}: base")
+            raw = merge(raw, {"base": {"preset": old + preset_names(value, f"--set {name}")}})
+        elif first == "base":
+            raise InputError(f"--set {name}: write it without `base.`: --set {name[5:] or 'data.root'}=...")
+        elif first in SweepSpec.model_fields:
+            raw = _set_sweep(raw, name, value)
+        elif first in Config.model_fields:
+            base_sets[name] = value
+        else:
+            known = [*known_names(), *_sweep_names(), "preset"]
+            raise InputError(f"--set {name}: unknown key{nearest(name, known)}")
+    _check_base(raw, base_sets, path)
+    for name, value in base_sets.items():
+        raw = merge(raw, {"base": _nested(name.split("."), value)})
+    try:
+        spec = SweepSpec.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_explain(error, str(path), [_split(text)[0] for text in sets])) from None
+    spec._source = str(path)
+    _check_search(spec, str(path))
+    return spec
+
+
+def _split(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    name = name.strip()
+    if not sign or not name:
+        raise InputError(f"--set {text}: write name=value, as in --set budget.trials=40")
+    return name, parse_scalar(value, f"--set {name}")
+
+
+def _nested(parts: Sequence[str], value: Any) -> dict[str, Any]:
+    for part in reversed(parts[1:]):
+        value = {part: value}
+    return {parts[0]: value}
+
+
+def _set_sweep(raw: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """`raw` with a sweep section's value changed; a searched name keeps its dots as one key."""
+    first, _, rest = name.partition(".")
+    if first != "search":
+        return merge(raw, _nested(name.split("."), value))
+    search = dict(raw.get("search", {}))
+    names = _value_names()
+    fits = [known for known in (*search, *names) if rest == known or rest.startswith(known + ".")]
+    if not fits:
+        raise InputError(f"--set {name}: {rest or 'nothing'} is not a name of the method{nearest(rest, names)}")
+    searched = max(fits, key=len)
+    if rest != searched:
+        old = search.get(searched)
+        value = merge(old if isinstance(old, dict) else {}, _nested(rest[len(searched) + 1 :].split("."), value))
+    search[searched] = value
+    if value is None:
+        del search[searched]
+    return {**raw, "search": search}
+
+
+def _check_base(raw: dict[str, Any], base_sets: dict[str, Any], path: Path) -> None:
+    """Name the file for what stands in it, and --set for what was set."""
+    config = config_from(raw.get("base", {}), f"{path}: base")
+    if base_sets:
+        with_values(config, base_sets, "--set")
+
+
+def _sweep_names() -> list[str]:
+    names = []
+    for name, field in SweepSpec.model_fields.items():
+        names.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            names += [f"{name}.{inner}" for inner in field.annotation.model_fields]
+    return names
+
+
+def _value_names() -> list[str]:
+    """The method's dotted names, sections left out."""
+    names = known_names()
+    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
+
+
+def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> str:
+    findings = error.errors()
+    first = findings[0]
+    loc = list(first["loc"])
+    if loc[0] == "search" and len(loc) > 2 and loc[2] in ("float", "int", "choice", "curve"):
+        del loc[2]  # pydantic names the kind of domain that it chose
+    key = ".".join(str(part) for part in loc)
+    where = next((f"--set {name}" for name in set_names if key == name or key.startswith(name + ".")), source)
+    if first["type"] == "extra_forbidden":
+        known = ["float", "int", "choice", "log", "step", "when"] if loc[0] == "search" else _sweep_names()
+        text = f"unknown key{nearest(str(loc[-1]) if loc[0] == 'search' else key, known)}"
+    elif first["type"] == "missing":
+        text = "is missing; add it"
+    else:
+        given = first.get("input")
+        text = first["msg"].removeprefix("Value error, ")
+        text += "" if isinstance(given, (dict, Section)) else f", given {given!r}"
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"
+
+
+def _check_search(spec: SweepSpec, source: str) -> None:
+    """Every searched name against the method's configuration, every condition, and that the sweep can end."""
+    problem = condition_problem(spec.search)
+    if problem is not None:
+        raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
+    for name, domain in spec.search.items():
+        where = f"{source}: search.{name}"
+        if name not in _value_names():
+            raise InputError(f"{where}: unknown key{nearest(name, _value_names())}")
+        if isinstance(domain, CurveDomain) != (name == "cam.beta"):
+            cure = (
+                "beta comes off the curve; write {curve: true}" if name == "cam.beta" else "only cam.beta has a curve"
+            )
+            raise InputError(f"{where}: {cure}")
+        if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
+            raise InputError(f"{where}: changes no trial's miou; set it in base instead")
+        if not isinstance(domain, CurveDomain):
+            _check_field(spec, name, domain, where)
+    budget = spec.budget
+    limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
+    if all(limit is None for limit in limits):
+        raise InputError(f"{source}: budget: the sweep would never end; give budget.trials (or hours, target, plateau)")
+
+
+def _check_field(spec: SweepSpec, name: str, domain: Drawn, where: str) -> None:
+    """Build the configuration at the ends of a domain (each choice), where its conditions hold."""
+    around = _surroundings(spec, name)
+    if isinstance(domain, ChoiceDomain):
+        probes: list[Any] = list(domain.choice)
+    else:
+        probes = list(domain.ends)
+    for value in probes:
+        try:
+            with_values(spec.base_config, {**around, name: value}, "-")
+        except InputError as error:
+            said = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
+            raise InputError(f"{where}: {value!r} is not possible there ({said}); narrow the domain") from None
+    if isinstance(domain, FloatDomain) and domain.step is None and domain.ends[0] < domain.ends[1]:
+        inside = domain.ends[0] + (domain.ends[1] - domain.ends[0]) * 0.381966  # no whole number
+        try:
+            with_values(spec.base_config, {**around, name: inside}, "-")
+        except InputError:
+            low, high = (int(end) for end in domain.ends)
+            raise InputError(f"{where}: float for a field of whole numbers; write {{int: [{low}, {high}]}}") from None
+
+
+def _surroundings(spec: SweepSpec, name: str) -> dict[str, Any]:
+    """Values of the other searched names under which `name` exists."""
+    values: dict[str, Any] = {}
+    domain = spec.search[name]
+    for parent, wanted in ({} if isinstance(domain, CurveDomain) else domain.when or {}).items():
+        above = spec.search[parent]
+        assert isinstance(above, (IntDomain, ChoiceDomain))  # condition_problem has seen to it
+        values |= {**_surroundings(spec, parent), parent: allowed(above, wanted)[0]}
+    return values

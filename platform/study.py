@@ -1,0 +1,396 @@
+"""The Optuna study: the one truth about which trials exist and how they ended. All reading and writing of it is here.
+
+A study holds two kinds of trials. *Drawn* trials get their values from the sampler. *Fixed* trials carry theirs in the
+attribute `values`: the reference (number 0 of a sweep, enqueued once, ever) and everything in a list study
+(configurations to run again with other seeds). Both are asked for, reported, told and resumed in the same way, under
+the uid `<study name>-<number>`.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from cpn.config import to_dotted
+from cpn.errors import InputError
+from cpn.files import digest
+
+from . import domains, paths, space
+from .identity import difference, identity_of
+from .spec import SweepSpec
+from .tracking_uri import mask
+
+URL_VARIABLE = "CPN_STUDY_URL"
+REFERENCE, SEARCH = "reference", "search"
+
+
+class State(StrEnum):
+    """How a trial stands. Names are Optuna's."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def finished(self) -> bool:
+        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial as the study knows it."""
+
+    number: int
+    uid: str
+    state: State
+    values: dict[str, Any]
+    """Searched dotted names and their plain values (of a fixed trial: all that differ from the base)."""
+    seed: int
+    """Training seed."""
+    role: str
+    """`reference`, `search`, or what the list study says."""
+    miou: float | None = None
+    """The objective, of COMPLETE trials only."""
+    beta: float | None = None
+    """Threshold at which `miou` was reached."""
+    reports: dict[int, float] = field(default_factory=dict)
+    """Epoch -> miou_epoch."""
+    reason: str | None = None
+    """Why it was pruned or failed."""
+    attrs: dict[str, Any] = field(default_factory=dict)
+    """Whatever else was recorded: metrics at the end, `would_prune_at`, attributes of the list entry."""
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch that was reported, 0 if none was."""
+        return max(self.reports, default=0)
+
+
+class Study:
+    """A sweep's trials (with `search`) or a list of fixed ones (without). One process writes, any number read.
+
+    Every method raises InputError when the database cannot be reached.
+    """
+
+    def __init__(self, study: optuna.Study, url: str, search: domains.Search, seed: int) -> None:
+        self.name = study.study_name
+        self.url = url
+        self._study = study
+        self._search = search
+        self._seed = seed
+        self._reports: dict[int, dict[int, float]] | None = None
+
+    def close(self) -> None:
+        """Give the connections back."""
+        storage = self._study._storage
+        storage.remove_session()
+
+    def uid(self, number: int) -> str:
+        return f"{self.name}-{number:04d}"
+
+    def number(self, uid: str) -> int:
+        """The number in a uid. ValueError when it is not one of this study."""
+        name, _, number = uid.rpartition("-")
+        if name != self.name or not number.isdigit():
+            raise ValueError(f"{uid} is no trial of the study {self.name}")
+        return int(number)
+
+    def ask(self) -> TrialRow | None:
+        """Start the next trial: a waiting fixed one, else a newly drawn one; None when a list study has none left."""
+        with _reachable(self.url):
+            if not self._search and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                return None
+            return self._resumed(self._study.ask())
+
+    def unfinished(self) -> list[TrialRow]:
+        """The trials that were started and never told, in order; draws what a kill left undrawn."""
+        with _reachable(self.url):
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            return [self._resumed(self._live(trial)) for trial in running]
+
+    def report(self, uid: str, epoch: int, value: float) -> None:
+        """Record `miou_epoch` of an epoch; a repeated epoch, a finished trial or a value that is not finite changes
+        nothing.
+        """
+        with _reachable(self.url):
+            number = self.number(uid)
+            frozen = self._frozen(number)
+            if not math.isfinite(value) or frozen.state != TrialState.RUNNING or epoch in frozen.intermediate_values:
+                return
+            self._live(frozen).report(value, epoch)
+            self._all_reports().setdefault(number, {})[epoch] = value
+
+    def mark(self, uid: str, **attrs: Any) -> None:
+        """Record attributes of a running trial; on a finished one nothing changes."""
+        with _reachable(self.url):
+            frozen = self._frozen(self.number(uid))
+            if frozen.state == TrialState.RUNNING:
+                self._live(frozen).set_user_attr("result", {**frozen.user_attrs.get("result", {}), **_plain(attrs)})
+
+    def tell(
+        self,
+        uid: str,
+        state: State,
+        value: float | None = None,
+        reason: str | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> State:
+        """Finish a trial; returns the state it has then. A finished trial stays as it is, however often it is told.
+
+        COMPLETE needs a finite value, else it becomes FAIL with the reason. A PRUNED trial keeps its last report as
+        value.
+        """
+        if state is State.COMPLETE and (value is None or not math.isfinite(value)):
+            state, reason = State.FAIL, f"miou is {value}"
+        with _reachable(self.url):
+            number = self.number(uid)
+            frozen = self._frozen(number)
+            if frozen.state != TrialState.RUNNING:
+                return State(frozen.state.name)
+            self.mark(uid, **{**(attrs or {}), **({} if reason is None else {"reason": " ".join(reason.split())})})
+            self._study.tell(number, value if state is State.COMPLETE else None, TrialState[state.name])
+            return state
+
+    def row(self, uid: str) -> TrialRow:
+        """One trial, read afresh."""
+        with _reachable(self.url):
+            return self._row(self._frozen(self.number(uid)))
+
+    def rows(self) -> list[TrialRow]:
+        """All trials by number."""
+        with _reachable(self.url):
+            return [self._row(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    def leaderboard(self) -> list[TrialRow]:
+        """The full-budget trials, best miou first, of equals the earlier. Pruned ones have no miou."""
+        done = [row for row in self.rows() if row.state is State.COMPLETE and row.miou is not None]
+        return sorted(done, key=lambda row: (-(row.miou or 0.0), row.number))
+
+    def counts(self) -> dict[State, int]:
+        """How many trials stand in each state."""
+        with _reachable(self.url):
+            found = [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
+        return {state: found.count(state.name) for state in State}
+
+    def reports_at(self, epoch: int) -> dict[int, float]:
+        """Trial number -> its first report at `epoch` or later. Kept in memory, for one process writes."""
+        with _reachable(self.url):
+            found = {}
+            for number, reports in self._all_reports().items():
+                later = [reported for reported in reports if reported >= epoch]
+                if later:
+                    found[number] = reports[min(later)]
+            return found
+
+    def identity(self) -> dict[str, Any]:
+        """What the study was made for."""
+        with _reachable(self.url):
+            found: dict[str, Any] = self._study.user_attrs.get("identity", {})
+            return found
+
+    def enqueue(self, entries: Sequence[Mapping[str, Any]]) -> int:
+        """Add fixed trials `{values, seed, role, ...}` that are not there yet; returns how many were new.
+
+        An entry is known by the digest of its content, so enqueueing a list again, or a longer one, adds no double.
+        """
+        with _reachable(self.url):
+            known = {trial.user_attrs.get("key") for trial in self._study.get_trials(deepcopy=False)}
+            added = 0
+            for entry in entries:
+                key = digest(dict(entry))
+                if key not in known:
+                    self._study.add_trial(_fixed({**entry, "key": key}, {}))
+                    known.add(key)
+                    added += 1
+            return added
+
+    def _resumed(self, live: optuna.Trial) -> TrialRow:
+        if "values" not in live.user_attrs:
+            space.draw(live, self._search)  # what was drawn before a kill is stored and comes back as it was
+        return self._row(self._frozen(live.number))
+
+    def _live(self, trial: FrozenTrial) -> optuna.Trial:
+        return optuna.Trial(self._study, trial._trial_id)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        storage = self._study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
+    def _all_reports(self) -> dict[int, dict[int, float]]:
+        if self._reports is None:
+            self._reports = {
+                trial.number: dict(trial.intermediate_values) for trial in self._study.get_trials(deepcopy=False)
+            }
+        return self._reports
+
+    def _row(self, trial: FrozenTrial) -> TrialRow:
+        own = dict(trial.user_attrs)
+        result = {**own.pop("result", {})}
+        values = own.pop("values", None)
+        state = State(trial.state.name)
+        return TrialRow(
+            number=trial.number,
+            uid=self.uid(trial.number),
+            state=state,
+            values=space.decode_params(trial.params, self._search) if values is None else values,
+            seed=own.pop("seed", self._seed),
+            role=own.pop("role", SEARCH),
+            miou=trial.value if state is State.COMPLETE else None,
+            beta=result.pop("beta", None),
+            reports=dict(sorted(trial.intermediate_values.items())),
+            reason=result.pop("reason", None),
+            attrs={**own, **result},
+        )
+
+
+def study_url(spec: SweepSpec) -> str:
+    """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
+    `resources.storage`.
+    """
+    url = spec.tracking.study or os.environ.get(URL_VARIABLE)
+    if url is None and "://" in spec.resources.storage:
+        raise InputError(f"tracking.study: {spec.resources.storage} cannot hold a database file; give a URL")
+    if url is None:
+        return f"sqlite:///{paths.storage(spec.resources.storage).study}"
+    if "://" not in url:
+        raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    return url
+
+
+def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:
+    """Open or make the study of a sweep; its first trial is the reference.
+
+    Raises InputError when the database is down or not writable, when the study maximises nothing, or when it was made
+    with another base, space, data or method version: the line names the fields that differ and how to go on.
+    """
+    seed = spec.base_config.train.seed
+    sampler = space.SeededSampler(spec.search_options.sampler, spec.search_options.seed)
+    with _reachable(url):
+        study = _open(spec.name, url, identity_of(spec, fingerprint), sampler)
+        if not study.get_trials(deepcopy=False):
+            values = space.reference_values(spec.search, to_dotted(spec.base_config))
+            entry = {"values": values, "seed": seed, "role": REFERENCE}
+            study.add_trial(_fixed(entry, space.reference_params(spec.search, values)))
+    return Study(study, url, domains.drawn(spec.search), seed)
+
+
+def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:
+    """Open or make a list study: fixed configurations (see `Study.enqueue`) that run through the same ask and tell."""
+    with _reachable(url):
+        return Study(_open(name, url, dict(identity), optuna.samplers.RandomSampler(seed=0)), url, {}, 0)
+
+
+def read_study(name: str, url: str) -> Study:
+    """Open an existing study to look at it: rows, leaderboard, counts."""
+    with _reachable(url):
+        try:
+            study = optuna.load_study(study_name=name, storage=_storage(url, create=False))
+        except KeyError:
+            there = ", ".join(study_names(url)) or "none"
+            raise InputError(f"{name}: no such sweep in {mask(url)}; there are: {there}") from None
+    search = study.user_attrs.get("identity", {}).get("search", {})
+    return Study(study, url, domains.drawn(domains.parse_search(search)), 0)
+
+
+def study_names(url: str) -> list[str]:
+    """All studies in a database."""
+    with _reachable(url):
+        return sorted(optuna.get_all_study_names(storage=_storage(url, create=False)))
+
+
+def _open(name: str, url: str, identity: dict[str, Any], sampler: BaseSampler) -> optuna.Study:
+    """Make or load a study and hold its identity and direction against what is wanted."""
+    storage, where = _storage(url, create=True), f"{mask(url)}: study {name!r}"
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="maximize", load_if_exists=True, sampler=sampler
+    )
+    if study.direction != optuna.study.StudyDirection.MAXIMIZE:
+        raise InputError(f"{mask(url)}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
+    known = study.user_attrs.get("identity")
+    if known is None:
+        if study.get_trials(deepcopy=False):
+            raise InputError(
+                f"{mask(url)}: study {name!r} was made by another program; take another name: --set name=NEW"
+            )
+        study.set_user_attr("identity", identity)
+        return study
+    differs = difference(known, identity)
+    if differs is not None:
+        raise InputError(
+            f"{where} was made with other settings: {differs}; undo the change, or start a new sweep: --set name=NEW"
+        )
+    return study
+
+
+def _fixed(entry: Mapping[str, Any], params: Mapping[str, tuple[Any, Any]]) -> FrozenTrial:
+    """A waiting trial whose values are given, not drawn; `params` is what a sampler may learn of it."""
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params={name: value for name, (value, _) in params.items()},
+        distributions={name: distribution for name, (_, distribution) in params.items()},
+        user_attrs=dict(entry),
+    )
+
+
+def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as JSON can hold them: numbers that are not finite become their names."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in attrs.items()
+    }
+
+
+def _storage(url: str, create: bool) -> optuna.storages.RDBStorage:
+    """Connect; a database that does not answer within seconds is an error, a busy sqlite file is waited for."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = url.startswith("sqlite:///")
+    if sqlite:
+        path = url.removeprefix("sqlite:///")
+        if create:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        elif not os.path.exists(path):
+            raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
+    options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
+    kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
+    except ImportError:
+        raise InputError(f"{mask(url)}: its Python driver is missing; pip install psycopg2-binary") from None
+    except RuntimeError as error:  # tables of another Optuna
+        raise InputError(f"{mask(url)}: {' '.join(str(error).split())}") from None
+    if sqlite:
+        # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
+        # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.
+        sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
+        storage.engine.dispose()
+    return storage
+
+
+def _pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+@contextmanager
+def _reachable(url: str) -> Iterator[None]:
+    """Turn what a database can raise into one line with the masked URL."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        said = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
+        raise InputError(f"{mask(url)}: the study database cannot be used ({said}); {cure}") from None
