@@ -211,7 +211,7 @@ def _check_image(entry: Entry, data: bytes) -> tuple[int, int]:
     if not data:
         raise InputError(f"{entry.image} has no bytes: {cure}")
     try:
-        # PIL first: it refuses a picture that is cut off, where cv2 fills the rest with grey.
+        # PIL first: it refuses a picture that is cut off and says so, where OpenCV 4 fills the rest with grey.
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
             picture.load()
         height, width = decode_image(data).shape[:2]

@@ -143,7 +143,7 @@ def test_without_annotations_labels_come_from_masks(root: Path) -> None:
 
 
 def test_two_paths_a_byte_order_mark_and_crlf(root: Path) -> None:
-    text = "/JPEGImages/train_00001.jpg /SegmentationClassAug/train_00001.png\r\n\r\ntrain_00000\r\ntrain_00002.jpg\r\n"
+    text = "train_00001\r\n\r\n/JPEGImages/train_00000.jpg /SegmentationClassAug/train_00000.png\r\ntrain_00002.jpg\r\n"
     listed(root).write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert prepare(root).split("train").ids == ["train_00001", "train_00000", "train_00002"]
 
