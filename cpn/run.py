@@ -73,7 +73,7 @@ def run(
     select_split = scored.subset([scored.ids[i] for i in select])
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, classes)
-    load_pretrained(network, config, cache)
+    load_weights(network.backbone, config.network.weights, cache)
     quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
 
     def after_epoch(epoch: int) -> Mapping[str, float]:
@@ -130,12 +130,12 @@ def finished_run(folder: Path) -> dict[str, Any] | None:
     return result if whole else None
 
 
-def load_pretrained(network: CPN, config: Config, cache: Path) -> None:
-    """Load `network.weights` into the backbone, once, before training. Raises InputError when they don't fit."""
-    if config.network.weights == "scenes":
-        load_standin(network, cache)
-    elif config.network.weights is not None:
-        load_backbone_weights(network.backbone, Path(config.network.weights))
+def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> None:
+    """Load `network.weights` into a fresh backbone. Raises InputError when they don't fit."""
+    if weights == "scenes":
+        load_standin(backbone, cache)
+    elif weights is not None:
+        load_backbone_weights(backbone, Path(weights))
 
 
 def load_run(model: Path) -> tuple[CPN, Config, tuple[str, ...]]:

@@ -7,6 +7,7 @@ labels of part kinds (heads, torso and limb textures) on pictures of their own. 
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cpn.backbone import build_backbone
 from cpn.checkpoint import load_model, save_model
@@ -56,6 +57,6 @@ def make_standin(cache: Path, report: Report) -> Path:
     return path
 
 
-def load_standin(network: CPN, cache: Path) -> None:
-    """Put the stand-in's weights into the network's backbone; `make_standin` must have been run."""
-    load_model(standin_path(cache), network.backbone)
+def load_standin(backbone: nn.Module, cache: Path) -> None:
+    """Put the stand-in's weights into a scene backbone; `make_standin` must have been run."""
+    load_model(standin_path(cache), backbone)

@@ -1,0 +1,210 @@
+"""Drives Ray Tune over a study: starts Ray, runs trials until the study has none left, stops cleanly."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from cpn.errors import InputError
+
+from .spec import Pruning, Resources
+from .study import Study
+from .worker import TrialSetup, trial
+
+RAY_ENVIRONMENT = {
+    # The default of 2 s makes every report wait about as long.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Ours finishes the current report and leaves every trial resumable.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+class Listener(Protocol):
+    """Hears what happens to trials, in the driver."""
+
+    def started(self, uid: str) -> None:
+        """A trial began, or goes on after a restart."""
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        """An epoch's report, or the last one with the metrics."""
+
+    def ended(self, uid: str) -> None:
+        """The study has been told how the trial ended, or keeps it as resumable."""
+
+
+class Interruption:
+    """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.listeners: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @contextmanager
+    def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
+        """Handle the signals while the block runs; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.signal = number
+            for listener in self.listeners:
+                listener()
+            say("stopping after the current reports; once more stops at once")
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def ray_cluster(resources: Resources, log_folder: Path) -> Iterator[dict[str, float]]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its resources.
+
+    Raises InputError when the cluster does not answer, or lacks what one trial needs.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    try:
+        if address:
+            ray.init(address=address, runtime_env={"env_vars": worker_environment()}, **quiet)
+        else:
+            # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
+            ray.init(
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                runtime_env={"env_vars": worker_environment()},
+                **quiet,
+            )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
+        raise InputError(f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports") from error
+    try:
+        have = {name: float(value) for name, value in ray.cluster_resources().items() if name in ("CPU", "GPU")}
+        check_resources(resources, have)
+        yield have
+    finally:
+        ray.shutdown()
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of every Ray process of ours: where the code lies, quick health checks, one maths thread."""
+    checkout = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(dict.fromkeys([checkout, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    return {**RAY_ENVIRONMENT, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def check_resources(resources: Resources, have: Mapping[str, float]) -> None:
+    """Raise InputError when one trial asks for more than the whole cluster has."""
+    needed = {"CPU": resources.workers * resources.cpus_per_worker, "GPU": resources.workers * resources.gpus_per_worker}
+    for kind, key in (("GPU", "gpus_per_worker"), ("CPU", "cpus_per_worker")):
+        if needed[kind] > have.get(kind, 0.0):
+            cure = f"--set resources.{key}=0 trains on the CPU" if kind == "GPU" else "lower it, or resources.workers"
+            raise InputError(
+                f"resources.{key}: a trial needs {needed[kind]:g} {kind}s ({resources.workers} workers), "
+                f"the cluster has {have.get(kind, 0.0):g}; {cure}"
+            )
+
+
+def concurrency(resources: Resources, have: Mapping[str, float]) -> int:
+    """Trials at a time: `resources.concurrent`, or as many as fit."""
+    if resources.concurrent != "auto":
+        return int(resources.concurrent)
+    fits = have.get("CPU", 1.0) / (resources.workers * resources.cpus_per_worker)
+    if resources.gpus_per_worker:
+        fits = min(fits, have.get("GPU", 0.0) / (resources.workers * resources.gpus_per_worker))
+    return max(1, int(fits))
+
+
+def run_trials(
+    study: Study,
+    setup: TrialSetup,
+    *,
+    limit: int | None,
+    concurrent: int,
+    pruning: Pruning,
+    search_seed: int,
+    epochs: int,
+    listener: Listener,
+    interruption: Interruption,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Run the study's unfinished trials and then new ones until it has none left, or something says stop."""
+    from ray import tune
+    from ray.tune.experiment import Trial
+
+    from .search import StudyPruner, StudySearcher
+
+    searcher = StudySearcher(study, limit, should_stop)
+    scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs)
+
+    class Forward(tune.Callback):  # type: ignore[misc]
+        """Tune's callbacks, said to our listener by uid."""
+
+        def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+            listener.started(trial.config["uid"])
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+        ) -> None:
+            listener.reported(trial.config["uid"], result)
+
+        def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+            listener.ended(trial.config["uid"])
+
+        def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+            listener.ended(trial.config["uid"])
+
+    class StopAll(tune.Stopper):  # type: ignore[misc]
+        """Ends all trials once an interruption was asked for; the study keeps them as resumable."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return bool(interruption)
+
+        def stop_all(self) -> bool:
+            return bool(interruption)
+
+    interruption.listeners.append(lambda: setattr(searcher, "interrupted", True))
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial, setup=setup), {"CPU": 0.001}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=concurrent,
+            reuse_actors=False,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=setup.tune,
+            callbacks=[Forward()],
+            stop=StopAll(),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    )
+    tuner.fit()

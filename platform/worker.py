@@ -1,0 +1,97 @@
+"""One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers. The only file on ray.train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpn.errors import InputError, WorkError
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a sweep share; plain values only, it travels to other machines."""
+
+    base: dict[str, Any]
+    """The reference's configuration, nested."""
+    data_root: str
+    """The prepared data set."""
+    runs: str
+    """Folder of the runs, one sub-folder per run key."""
+    cache: str
+    """Folder with the stand-in's weights."""
+    tune: str
+    """Folder for Ray Train's own files."""
+    workers: int
+    gpus_per_worker: float
+    cpus_per_worker: float
+    threads: int
+    """Torch threads of a worker that trains on the CPU."""
+
+
+def trial(config: dict[str, Any], setup: TrialSetup) -> None:
+    """Run one trial inside a Tune actor. `config` is what our Searcher suggested: uid and dotted values.
+
+    Every epoch is reported with its own `epoch` (Tune's training_iteration starts again after a retry); the last
+    report carries `miou`. A worker's exception reaches Tune as the trial's error.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    needed: dict[str, float] = {"CPU": setup.cpus_per_worker}
+    if setup.gpus_per_worker:
+        needed["GPU"] = setup.gpus_per_worker
+    trainer = TorchTrainer(
+        train_on_worker,
+        train_loop_config={"values": config["values"], "setup": setup},
+        scaling_config=ScalingConfig(
+            num_workers=setup.workers, use_gpu=setup.gpus_per_worker > 0, resources_per_worker=needed
+        ),
+        run_config=RunConfig(
+            name=config["uid"],
+            storage_path=setup.tune,
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(max_failures=2),
+        ),
+    )
+    trainer.fit()
+
+
+def train_on_worker(config: dict[str, Any]) -> None:
+    """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before."""
+    import torch
+    from ray import train as ray_train
+    from ray.train.torch import get_device, prepare_model
+
+    from cpn.config import config_from, run_key, with_values
+    from cpn.run import run
+    from cpn.voc import open_pack
+
+    setup: TrialSetup = config["setup"]
+    context = ray_train.get_context()
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(setup.threads)
+    method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
+    pack = open_pack(setup.data_root)
+    key = run_key(method, pack.fingerprint)
+    world = context.get_world_size()
+    try:
+        result = run(
+            method,
+            pack,
+            Path(setup.runs) / key,
+            cache=Path(setup.cache),
+            device=device,
+            report=lambda entry: ray_train.report(dict(entry)),
+            rank=context.get_world_rank(),
+            world=world,
+            wrap=prepare_model if world > 1 else None,
+        )
+    except (InputError, WorkError, torch.OutOfMemoryError) as error:
+        if world > 1:
+            raise  # the other workers wait in a collective; only an exception ends them
+        # Running it again would end the same way, so this is a result, not a crash to retry.
+        ray_train.report({"epoch": 0, "failed": " ".join(str(error).split()), "run_key": key})
+        return
+    ray_train.report({"epoch": method.train.epochs, "run_key": key, **result.get("metrics", {})})
