@@ -1,0 +1,350 @@
+"""DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from cpn.backbone import Backbone
+from cpn.crf import CrfConfig, dense_crf
+from cpn.errors import InputError
+from cpn.loader import epoch_keys
+from cpn.loop import Report, fit
+from cpn.metrics import hard_counts
+from cpn.opencv import cv2
+from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, weights_and_biases
+from cpn.section import Section
+from cpn.transforms import FILL, normalise, place, random_crop, resize
+from cpn.voc import IGNORE, DataConfig, Split
+
+
+class DeepLabConfig(Section):
+    """The segmentation network, its training and its test; the defaults are the released code's (method.md (i))."""
+
+    width: int = Field(512, ge=1)
+    """Channels of the two layers above the backbone."""
+    dilation: int = Field(12, ge=1)
+    """Dilation of the 3x3 layer, in stride cells: the large field of view."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout before the classifier."""
+    iterations: int = Field(20000, ge=1)
+    """Optimizer steps; the last epoch is cut short to meet it."""
+    batch_size: int = Field(10, ge=1)
+    """Images per step."""
+    optimizer: OptimizerKind = "sgd"
+    """`sgd`, or `adamw` for small networks."""
+    lr: float = Field(0.001, gt=0)
+    """Initial learning rate of the pretrained weights; biases learn at twice the rate of their weights."""
+    head_lr_factor: float = Field(10.0, gt=0)
+    """Learning rate of the new layers, as a multiple of `lr`."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """Weight decay of trained weights; biases have none."""
+    sgd_momentum: float = Field(0.9, ge=0, lt=1)
+    """SGD momentum; a true one here, unlike in the other two networks."""
+    poly_power: float = Field(0.9, gt=0)
+    """Power p of lr (1 - t/(T + 1))^p."""
+    crop: int | None = Field(None, ge=16)
+    """Side of the training crop in pixels; null takes data.crop."""
+    scale: tuple[float, float] = (0.5, 1.5)
+    """Smallest and largest factor by which image and label are scaled; uniform."""
+    hsv_jitter: int = Field(10, ge=0, le=90)
+    """Hue (of 180), saturation and value (of 255) each shift by a whole number within +- this."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    freeze_stem: bool = False
+    """Keep the backbone's first layers as pretrained, as CPN does; the released code trains them."""
+    batch_norm_train: bool = True
+    """Normalise with the statistics of the batch while training; otherwise with the pretrained ones."""
+    bn_momentum: float = Field(3e-4, gt=0, le=1)
+    """Momentum of the running statistics; with few iterations it has to be larger for them to settle."""
+    affine_train: bool = False
+    """Train the scale and shift of batch norm; the released code leaves them out of the optimizer."""
+    scales: tuple[float, ...] = Field((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
+    """Image scales whose logits are averaged at test."""
+    test_flip: bool = True
+    """Average the logits of the mirrored image as well."""
+    crf: CrfConfig = CrfConfig(iterations=1, sxy_bilateral=32)
+    """The CRF at test."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}: give [smallest, largest] factor, for example [0.5, 1.5]")
+        if min(self.scales) <= 0:
+            raise ValueError(f"scales are {list(self.scales)}: all have to be positive")
+        return self
+
+
+class DeepLab(nn.Module):
+    """3x3 dilated, BN, ReLU, 1x1, BN, ReLU, dropout, 1x1 classifier on the backbone's top; official layer names."""
+
+    def __init__(self, backbone: nn.Module, classes: int, config: DeepLabConfig) -> None:
+        """`classes` is C, with background. Takes over `backbone`: what it trains is set anew from `config`."""
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.batch_norm_train = config.batch_norm_train
+        top = cast(Backbone, backbone).channels[2]
+        dilation, width = config.dilation, config.width
+        self.conv_fov = nn.Conv2d(top, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn_fov = nn.BatchNorm2d(width)
+        self.conv_fov2 = nn.Conv2d(width, width, 1, bias=False)
+        self.bn_fov2 = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls_conv = nn.Conv2d(width, classes, 1)
+        for layer in (self.conv_fov, self.conv_fov2, self.cls_conv):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        self._freeze(config)
+
+    def _freeze(self, config: DeepLabConfig) -> None:
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        if config.freeze_stem:
+            for parameter in cast(Backbone, self.backbone).frozen_parameters():
+                parameter.requires_grad_(False)
+        for norm in self._batch_norms():
+            norm.momentum = config.bn_momentum
+            for parameter in norm.parameters():
+                parameter.requires_grad_(config.affine_train)
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`; the backbone's batch norm uses batch statistics only if `batch_norm_train` says so.
+
+        The new layers' batch norm always does: it has no pretrained statistics.
+        """
+        super().train(mode)
+        for norm in self._batch_norms():
+            norm.train(mode and (self.batch_norm_train or norm in (self.bn_fov, self.bn_fov2)))
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> logits (B, C, H, W), upsampled bilinear with align_corners True."""
+        top = self.backbone(images)[2]
+        field = torch.relu(self.bn_fov(self.conv_fov(top)))
+        field = torch.relu(self.bn_fov2(self.conv_fov2(field)))
+        logits = self.cls_conv(self.dropout(field))
+        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=True)
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that start from random weights."""
+        return [self.conv_fov, self.bn_fov, self.conv_fov2, self.bn_fov2, self.cls_conv]
+
+
+class SegmentationSource(Protocol):
+    """The images DeepLab learns from, with their pseudo labels."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int, /) -> NDArray[np.uint8]:
+        """RGB, uint8 (H, W, 3)."""
+        ...
+
+    def label(self, index: int, /) -> NDArray[np.uint8]:
+        """Class of each pixel, 0 to C - 1 or IGNORE: uint8 (H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SegmentationBatch:
+    """What one training step reads."""
+
+    images: Tensor
+    """uint8 (B, crop, crop, 3), RGB."""
+    valid: Tensor
+    """bool (B, crop, crop): False where the crop's canvas shows no image."""
+    labels: Tensor
+    """uint8 (B, crop, crop): class of each pixel, IGNORE on the canvas."""
+
+
+Sample = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]
+
+
+def jitter_hsv(image: NDArray[np.uint8], strength: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shift hue (round the circle of 180), saturation and value (cut at 0 and 255) by integers within +- strength."""
+    if strength == 0:
+        return image.copy()
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.int16) + rng.integers(-strength, strength + 1, 3)
+    hsv[..., 0] %= 180
+    return np.asarray(cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def augment_pair(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    crop: int,
+    config: DeepLabConfig,
+    rng: np.random.Generator,
+) -> Sample:
+    """Colours of the image, then scale, flip and crop of both: (H, W, 3), (H, W) -> image, valid, label of the crop.
+
+    The label is scaled to the nearest pixel; outside the image it is IGNORE, and `valid` is False.
+    """
+    jittered = jitter_hsv(image, config.hsv_jitter, rng)
+    factor = rng.uniform(*config.scale)
+    height, width = (max(1, round(side * factor)) for side in label.shape)
+    scaled = resize(jittered, (height, width))
+    scaled_label = np.array(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
+    if rng.random() < config.flip:
+        scaled, scaled_label = scaled[:, ::-1], scaled_label[:, ::-1]
+    box = random_crop(height, width, crop, rng)
+    valid = place(np.ones((height, width), np.bool_), box, False)
+    return place(scaled, box, FILL), valid, place(scaled_label, box, IGNORE)
+
+
+class SegmentationSamples(Dataset[Sample]):
+    """Samples by (epoch, index); everything random depends on (seed, epoch, index) and nothing else."""
+
+    def __init__(self, source: SegmentationSource, crop: int, config: DeepLabConfig, seed: int) -> None:
+        self.source, self.crop, self.config, self.seed = source, crop, config, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return augment_pair(self.source.image(index), self.source.label(index), self.crop, self.config, rng)
+
+
+def collate(samples: list[Sample]) -> SegmentationBatch:
+    """Stack samples into a batch."""
+    images, valid, labels = (torch.from_numpy(np.stack(parts)) for parts in zip(*samples, strict=True))
+    return SegmentationBatch(images, valid, labels)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy, mean over the pixels that are not IGNORE: (B, C, H, W), uint8 (B, H, W) -> scalar; 0 if none."""
+    known = (labels != IGNORE).sum().clamp(min=1)
+    return functional.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum") / known
+
+
+def train_deeplab(
+    network: DeepLab,
+    source: SegmentationSource,
+    config: DeepLabConfig,
+    data: DataConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Report,
+    folder: Path | None = None,
+    bf16: bool = False,
+) -> list[dict[str, float]]:
+    """Train `network` in place for `config.iterations` steps, resuming from `folder`; returns what `report` received.
+
+    Of `data` the crop (unless `config.crop` is set) and the workers are read. Raises InputError when there are fewer
+    images than a batch holds.
+    """
+    count = len(source)
+    if count < config.batch_size:
+        raise InputError(f"deeplab.batch_size: {config.batch_size} is more than the {count} images; lower it")
+    network.to(device)
+    optimizer = build_optimizer(
+        config.optimizer,
+        parameter_groups(network, config),
+        sgd_momentum=config.sgd_momentum,
+        weight_decay=config.weight_decay,
+    )
+    steps = count // config.batch_size
+    samples = SegmentationSamples(source, config.crop or data.crop, config, seed)
+
+    def batches(epoch: int) -> Iterator[SegmentationBatch]:
+        keys = epoch_keys(count, config.batch_size, seed, epoch)[: config.iterations - epoch * steps]
+        loader = DataLoader(samples, batch_sampler=keys, num_workers=data.workers, collate_fn=collate)
+        for batch in loader:
+            yield SegmentationBatch(batch.images.to(device), batch.valid.to(device), batch.labels.to(device))
+
+    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
+        return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
+
+    return fit(
+        network=network,
+        optimizer=optimizer,
+        schedule=PolySchedule(optimizer, config.iterations + 1, config.poly_power),
+        epochs=-(-config.iterations // steps),
+        steps_per_epoch=steps,
+        batches=batches,
+        losses=losses,
+        report=report,
+        seed=seed,
+        folder=folder,
+        images_per_step=config.batch_size,
+        bf16=bf16,
+    )
+
+
+def parameter_groups(network: DeepLab, config: DeepLabConfig) -> list[dict[str, Any]]:
+    """Pretrained weights at lr, new layers at lr * head_lr_factor, biases at twice that and without decay."""
+    groups: list[dict[str, Any]] = []
+    for layers, lr in (([network.backbone], config.lr), (network.new_layers(), config.lr * config.head_lr_factor)):
+        weights, biases = weights_and_biases(layers)
+        groups.append({"params": weights, "lr": lr})
+        groups.append({"params": biases, "lr": 2 * lr, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
+
+
+@torch.no_grad()
+def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> Tensor:
+    """Mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in eval mode.
+
+    The image is scaled to round(side * scale); each result is scaled back bilinear with align_corners True.
+    """
+    height, width = image.shape[:2]
+    device = network.cls_conv.weight.device
+    total = torch.zeros(network.classes, height, width, device=device)
+    for scale in config.scales:
+        scaled = resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+        inputs = normalise(torch.from_numpy(scaled[None]).to(device))
+        if config.test_flip:
+            inputs = torch.cat([inputs, inputs.flip(3)])
+        logits = functional.interpolate(network(inputs).float(), (height, width), mode="bilinear", align_corners=True)
+        total += (logits[0] + logits[1].flip(2)) / 2 if config.test_flip else logits[0]
+    return total / len(config.scales)
+
+
+def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:
+    """Class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
+
+    Classes that nowhere reach half the chance level 1/C take no part: the CRF costs as much as it has labels.
+    """
+    present = np.flatnonzero(probabilities.max(axis=(1, 2)) >= 0.5 / len(probabilities))
+    refined = dense_crf(image, probabilities[present], config)
+    label: NDArray[np.uint8] = present.astype(np.uint8)[refined.argmax(axis=0)]
+    return label
+
+
+def predict(
+    network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
+    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
+    plain = probabilities.argmax(axis=0).astype(np.uint8)
+    return plain, refine_label(image, probabilities, config.crf)
+
+
+def image_counts(
+    network: DeepLab, split: Split, index: int, config: DeepLabConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of one image, without and with CRF: two int64 (3, C) (`cpn.metrics`). Raises InputError without a mask."""
+    truth = split.mask(index)
+    if truth is None:
+        raise InputError(f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.val")
+    plain, refined = predict(network, split.image(index), config)
+    return hard_counts(plain, truth, network.classes), hard_counts(refined, truth, network.classes)
+
+
+def evaluate(network: DeepLab, split: Split, config: DeepLabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); sum over N for `cpn.metrics.miou`."""
+    network.eval()
+    counts = [image_counts(network, split, index, config) for index in range(len(split))]
+    plain, refined = zip(*counts, strict=True)
+    return np.stack(plain), np.stack(refined)
