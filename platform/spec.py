@@ -284,9 +284,7 @@ def _check_search(spec: SweepSpec, source: str) -> None:
         if name not in _value_names():
             raise InputError(f"{where}: unknown key{nearest(name, _value_names())}")
         if isinstance(domain, CurveDomain) != (name == "cam.beta"):
-            cure = (
-                "beta comes off the curve; write {curve: true}" if name == "cam.beta" else "only cam.beta has a curve"
-            )
+            cure = "only cam.beta has a curve" if name != "cam.beta" else "beta is read off it; write {curve: true}"
             raise InputError(f"{where}: {cure}")
         if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")

@@ -125,6 +125,8 @@ class Study:
         """
         with _reachable(self.url):
             number = self.number(uid)
+            if epoch in self._all_reports().get(number, {}):
+                return
             frozen = self._frozen(number)
             if not math.isfinite(value) or frozen.state != TrialState.RUNNING or epoch in frozen.intermediate_values:
                 return
