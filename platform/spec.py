@@ -50,8 +50,8 @@ class Budget(_SweepSection):
     """Hours by the clock, over all starts of the sweep."""
     gpu_hours: float | None = Field(default=None, gt=0)
     """Hours times GPUs held, over all starts of the sweep."""
-    target_miou: float | None = Field(default=None, gt=0, le=1)
-    """Stop once a trial's miou (0 to 1) reaches this."""
+    target_miou: float | None = Field(default=None, gt=0, le=100)
+    """Stop once a trial's miou (percent) reaches this."""
     plateau_trials: int | None = Field(default=None, ge=1)
     """Stop after this many finished trials in a row without a new best."""
     failures: int = Field(default=5, ge=1)

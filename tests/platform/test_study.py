@@ -223,9 +223,8 @@ def test_the_url_comes_from_the_spec_the_environment_or_the_storage(
 
 def test_a_list_study_runs_each_entry_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    entries = [
-        {"values": {"patches.K": [4, 7]}, "seed": seed, "role": "confirm", "of": "small-0003"} for seed in (7, 8)
-    ]
+    entry = {"values": {"patches.K": [4, 7]}, "role": "confirm", "of": "small-0003"}
+    entries = [{**entry, "seed": seed} for seed in (7, 8)]
     study = open_list("small.confirm", url, {"sweep": "small"})
     assert study.enqueue(entries) == 2 and study.enqueue(entries) == 0
     row = ask(study)
@@ -233,7 +232,7 @@ def test_a_list_study_runs_each_entry_once(tmp_path: Path) -> None:
     assert row.attrs["of"] == "small-0003"
     study = open_list("small.confirm", url, {"sweep": "small"})  # a restart
     assert [row.uid for row in study.unfinished()] == ["small.confirm-0000"]
-    assert study.enqueue([*entries, {**entries[0], "seed": 9}]) == 1
+    assert study.enqueue([*entries, {**entry, "seed": 9}]) == 1
     assert [ask(study).seed, ask(study).seed] == [8, 9]
     assert study.ask() is None
     with pytest.raises(InputError, match="sweep was 'small', is 'other'"):

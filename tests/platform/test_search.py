@@ -1,0 +1,305 @@
+"""Tune's seam: by hand, and once through real Ray Tune with trials that raise, diverge, are pruned and are killed."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from platform.search import StudyPruner, StudySearcher
+from platform.spec import Pruning
+from platform.study import State, Study
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from ray.tune.search import Searcher
+
+from cpn.errors import InputError
+
+from .test_study import make_spec, make_study
+
+
+def searcher(study: Study, limit: int | None = 6, **options: Any) -> StudySearcher:
+    return StudySearcher(study, limit, **options)
+
+
+def pruner(study: Study, epochs: int = 8, **options: Any) -> StudyPruner:
+    return StudyPruner(study, searcher(study), Pruning(**options), 0, epochs)
+
+
+def send(scheduler: StudyPruner, uid: str, **result: Any) -> str:
+    """One report of a trial as Tune passes it on; returns Tune's decision."""
+    return scheduler.on_trial_result(None, SimpleNamespace(config={"uid": uid}), result)  # type: ignore[arg-type]
+
+
+def test_it_hands_out_the_reference_then_new_trials_until_the_limit(tmp_path: Path) -> None:
+    search = searcher(make_study(tmp_path), limit=3)
+    given = [search.suggest(f"tune{i}") for i in range(4)]
+    assert [config["uid"] for config in given[:3] if isinstance(config, dict)] == [f"small-000{i}" for i in range(3)]
+    assert given[3] == Searcher.FINISHED
+    first = given[0]
+    assert isinstance(first, dict) and set(first) == {"uid", "number", "values", "seed", "role"}
+    assert (first["role"], first["seed"], first["values"]["loss.w_tcp"]) == ("reference", 5, 1.0)
+
+
+def test_a_restart_hands_out_the_unfinished_first_and_none_twice(tmp_path: Path) -> None:
+    search = searcher(make_study(tmp_path), limit=4)
+    before = [search.suggest(f"tune{i}") for i in range(3)]
+    search.on_trial_complete("tune1", {"miou": 0.5, "epoch": 8})
+    again = searcher(make_study(tmp_path), limit=4)
+    after = [again.suggest(f"new{i}") for i in range(4)]
+    assert after[0] == before[0] and after[1] == before[2]
+    assert isinstance(after[2], dict) and after[2]["uid"] == "small-0003"
+    assert after[3] == Searcher.FINISHED
+
+
+def test_a_stop_that_is_asked_for_ends_the_suggestions(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    stop = False
+    search = searcher(study, should_stop=lambda: stop)
+    assert isinstance(search.suggest("a"), dict)
+    stop = True
+    assert search.suggest("b") == Searcher.FINISHED and study.counts()[State.RUNNING] == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "state", "reason"),
+    [
+        ({"miou": 0.5, "beta": 0.3, "miou_epoch": 0.4, "epoch": 8}, False, State.COMPLETE, None),
+        ({"miou": math.nan, "epoch": 8}, False, State.FAIL, "miou is nan"),
+        ({"miou": math.inf, "epoch": 8}, False, State.FAIL, "miou is inf"),
+        ({"failed": "CUDA out of memory", "epoch": 2}, False, State.FAIL, "CUDA out of memory"),
+        ({"miou_epoch": 0.4, "epoch": 3}, False, State.FAIL, "ended without reporting miou"),
+        (None, True, State.FAIL, "failed"),
+        (None, False, State.RUNNING, None),
+    ],
+)
+def test_every_end_is_told_truly(
+    tmp_path: Path, result: dict[str, Any] | None, error: bool, state: State, reason: str | None
+) -> None:
+    study = make_study(tmp_path)
+    search = searcher(study)
+    search.suggest("a")
+    search.on_trial_complete("a", result, error)
+    row = study.rows()[0]
+    assert (row.state, row.reason) == (state, reason)
+    search.on_trial_complete("a", {"miou": 0.9}, False)  # Tune says it twice
+    assert study.rows()[0].state is (State.COMPLETE if state is State.RUNNING else state)
+    if state is State.COMPLETE:
+        assert (row.miou, row.beta, row.attrs["miou_epoch"]) == (0.5, 0.3, 0.4)
+
+
+def test_an_interrupted_trial_stays_to_be_resumed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    search = searcher(study)
+    for name in "abc":
+        search.suggest(name)
+    search.interrupted = True
+    search.on_trial_complete("a", None, error=True)
+    search.on_trial_complete("b", {"epoch": 2, "miou_epoch": 0.1})
+    search.on_trial_complete("c", {"miou": 0.4})  # it came to its end all the same
+    assert [row.state for row in study.rows()] == [State.RUNNING, State.RUNNING, State.COMPLETE]
+    assert search.suggest("d") == Searcher.FINISHED
+
+
+def at_rung(study: Study, values: list[float], **options: Any) -> tuple[list[str], list[str]]:
+    """Start one trial per value, let each report it at the rung (epoch 4 of 8); the decisions and the uids."""
+    scheduler = pruner(study, **options)
+    uids = []
+    for _ in values:
+        row = study.ask()
+        assert row is not None
+        uids.append(row.uid)
+    return [send(scheduler, uid, epoch=4, miou_epoch=value) for uid, value in zip(uids, values, strict=True)], uids
+
+
+def test_the_worse_half_is_pruned_and_told_pruned(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    decisions, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8, 0.2], audit=0)
+    assert decisions == ["CONTINUE"] * 5 + ["STOP"]
+    row = study.row(uids[5])
+    assert (row.state, row.reports, row.miou) == (State.PRUNED, {4: 0.2}, None)
+    assert row.reason == "after epoch 4: 4 of 5 others were better"
+    assert study.row(uids[0]).state is State.RUNNING  # the reference, though it is the worst
+
+
+def test_the_reference_runs_on_whatever_it_reports(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    reference = study.ask()
+    assert reference is not None
+    _, uids = at_rung(study, [0.5, 0.6, 0.7, 0.8], audit=0)
+    assert send(pruner(study, audit=0), reference.uid, epoch=4, miou_epoch=0.0) == "CONTINUE"
+
+
+def test_the_audit_arm_runs_on_and_is_marked(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    decisions, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8, 0.2], audit=1)
+    assert set(decisions) == {"CONTINUE"}
+    assert study.row(uids[5]).attrs == {"would_prune_at": 4}
+
+
+def test_pruning_decides_the_same_after_a_restart(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    _, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8], audit=0)
+    late = study.ask()
+    assert late is not None
+    assert send(pruner(make_study(tmp_path), audit=0), late.uid, epoch=4, miou_epoch=0.2) == "STOP"
+
+
+def test_no_pruning_when_switched_off_before_the_rung_or_at_the_end(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    decisions, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8, 0.2], kind="none")
+    assert set(decisions) == {"CONTINUE"}
+    scheduler = pruner(study, audit=0)
+    late = study.ask()
+    assert late is not None
+    assert send(scheduler, late.uid, epoch=3, miou_epoch=0.0) == "CONTINUE"
+    assert send(scheduler, late.uid, epoch=8, miou_epoch=0.0, miou=0.1) == "CONTINUE"
+
+
+def test_a_value_that_is_not_finite_stops_the_trial_as_failed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    row = study.ask()
+    assert row is not None
+    assert send(pruner(study), row.uid, epoch=2, miou_epoch=math.nan) == "STOP"
+    assert study.row(row.uid).reason == "miou_epoch is nan after epoch 2"
+    assert study.row(row.uid).state is State.FAIL
+
+
+# What stock OptunaSearch does wrong and this searcher does right. The other three are of the study, and test_study.py
+# holds each: a foreign study is refused, first points come once ever, and the direction is checked.
+
+
+def test_a_lucky_first_rung_never_becomes_best(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    search = searcher(study)
+    scheduler = StudyPruner(study, search, Pruning(audit=0), 0, 8)
+    for index, value in enumerate([0.5, 0.6, 0.7, 0.8, 0.9]):
+        config = search.suggest(str(index))
+        assert isinstance(config, dict)
+        send(scheduler, config["uid"], epoch=4, miou_epoch=value)
+        search.on_trial_complete(str(index), {"epoch": 8, "miou": value / 2})
+    config = search.suggest("lucky")
+    assert isinstance(config, dict)
+    assert send(scheduler, config["uid"], epoch=4, miou_epoch=0.55) == "STOP"  # above every final miou
+    search.on_trial_complete("lucky", {"epoch": 4, "miou_epoch": 0.55})
+    assert study.row(config["uid"]).state is State.PRUNED
+    assert study.leaderboard()[0].number == 4
+
+
+def test_a_nan_at_the_end_leaves_nothing_running(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    search = searcher(study)
+    search.suggest("a")
+    search.on_trial_complete("a", {"miou": math.nan})
+    assert study.counts()[State.RUNNING] == 0
+
+
+def test_a_trial_suggested_just_before_a_kill_is_completed_by_the_next_start(tmp_path: Path) -> None:
+    searcher(make_study(tmp_path)).suggest("before the kill")
+    search = searcher(make_study(tmp_path))
+    search.suggest("after it")
+    search.on_trial_complete("after it", {"miou": 0.4})
+    assert [row.miou for row in make_study(tmp_path).rows()] == [0.4]
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+def run_tune(study: Study, folder: Path, limit: int, trainable: Callable[[dict[str, Any]], None]) -> None:
+    from ray import tune
+
+    search = searcher(study, limit)
+    scheduler = StudyPruner(study, search, Pruning(audit=0), 0, 8)
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=search, scheduler=scheduler, num_samples=-1, max_concurrent_trials=1, reuse_actors=False
+        ),
+        run_config=tune.RunConfig(storage_path=str(folder / "tune"), verbose=0),
+    ).fit()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> None:
+    """Eight trials: the reference, one that raises, one NaN, one to be pruned; a killed driver leaves two."""
+    log = tmp_path / "started"
+
+    def objective(config: dict[str, Any]) -> None:
+        from ray import tune
+
+        with open(log, "a") as file:
+            file.write(config["uid"] + "\n")
+        number = config["number"]
+        final = 0.05 if number == 7 else 0.5 + number / 100
+        for epoch in range(1, 9):
+            if number == 2 and epoch == 3:
+                raise RuntimeError("the loss is not finite")
+            tune.report({"epoch": epoch, "miou_epoch": final * epoch / 8})
+        miou = math.nan if number == 3 else final
+        tune.report({"epoch": 8, "miou_epoch": final, "miou": miou, "beta": 0.3})
+
+    study = make_study(tmp_path)
+    run_tune(study, tmp_path, 4, objective)
+    assert [row.state.value for row in study.rows()] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    assert "RuntimeError: the loss is not finite" in str(study.rows()[2].reason)
+    assert study.rows()[3].reason == "miou is nan"
+    assert study.rows()[1].reports == {epoch: 0.51 * epoch / 8 for epoch in range(1, 9)}
+
+    for _ in range(2):  # a driver that was killed with two trials under way
+        row = study.ask()
+        assert row is not None
+        study.report(row.uid, 1, 0.05)
+    again = make_study(tmp_path)
+    run_tune(again, tmp_path, 8, objective)
+    rows = again.rows()
+    assert [row.number for row in rows] == list(range(8))
+    assert [row.state.value for row in rows[4:]] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
+    assert (
+        rows[7].epochs == 4 and rows[7].reason == "after epoch 4: 6 of 6 others were better"
+    )  # number 2 never got there
+    assert rows[4].beta == 0.3 and rows[4].reports[1] == 0.05
+    assert sorted(log.read_text().split()) == [f"small-{number:04d}" for number in range(8)]
+
+    done = make_study(tmp_path)
+    run_tune(done, tmp_path, 8, objective)  # nothing left to do
+    assert done.rows() == rows and len(log.read_text().split()) == 8
+
+
+@pytest.mark.filterwarnings("default")
+def test_stock_optunasearch_does_these_wrong(tmp_path: Path) -> None:
+    """The reason for an own searcher; goes red when Ray mends one, and then the reason is gone."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    storage = optuna.storages.InMemoryStorage()
+    point = [{"x": 0.5}]
+    first = OptunaSearch(space, metric="miou", mode="max", storage=storage, points_to_evaluate=point)
+    for name in "abc":
+        first.suggest(name)
+    first.on_trial_complete("a", {"miou": 0.9, "training_iteration": 1, "done": True})  # stopped at its first rung
+    first.on_trial_complete("b", {"miou": math.nan})
+    other = OptunaSearch(space, metric="loss", mode="min", storage=storage, points_to_evaluate=point)
+    trials = other._ot_study.trials
+    assert trials[0].state.name == "COMPLETE"  # 1: a lucky rung becomes best
+    assert trials[1].state.name == "RUNNING"  # 2: NaN leaves it running for ever
+    assert len(trials) > 3  # 3: joined a foreign study named "optuna"
+    assert trials[3].state.name == "WAITING"  # 4: the first point once more
+    assert other._ot_study.direction.name == "MAXIMIZE"  # 5: though asked for min
+    with pytest.raises(KeyError):  # 6: a trial that was suggested after the last save
+        other.on_trial_complete("c", {"loss": 0.1})
+
+
+def test_the_spec_limits_the_searcher(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, "budget.trials=2")
+    search = StudySearcher(make_study(tmp_path), spec.trial_limit)
+    assert [isinstance(search.suggest(str(i)), dict) for i in range(3)] == [True, True, False]
+    with pytest.raises(InputError, match="budget.trials"):
+        make_spec(tmp_path, "budget.trials=none")
