@@ -24,7 +24,7 @@ from cpn.config import (
 from cpn.errors import InputError
 from cpn.section import Section
 
-from .domains import ChoiceDomain, CurveDomain, Domain, Drawn, FloatDomain, IntDomain, allowed, condition_problem
+from .domains import ChoiceDomain, CurveDomain, Domain, Drawn, FloatDomain, condition_problem
 from .files import load_yaml, parse_scalar
 
 
@@ -297,33 +297,21 @@ def _check_search(spec: SweepSpec, source: str) -> None:
 
 
 def _check_field(spec: SweepSpec, name: str, domain: Drawn, where: str) -> None:
-    """Build the configuration at the ends of a domain (each choice), where its conditions hold."""
-    around = _surroundings(spec, name)
+    """Build the configuration at the ends of a domain, or with each choice."""
     if isinstance(domain, ChoiceDomain):
         probes: list[Any] = list(domain.choice)
     else:
         probes = list(domain.ends)
     for value in probes:
         try:
-            with_values(spec.base_config, {**around, name: value}, "-")
+            with_values(spec.base_config, {name: value}, "-")
         except InputError as error:
             said = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
             raise InputError(f"{where}: {value!r} is not possible there ({said}); narrow the domain") from None
     if isinstance(domain, FloatDomain) and domain.step is None and domain.ends[0] < domain.ends[1]:
         inside = domain.ends[0] + (domain.ends[1] - domain.ends[0]) * 0.381966  # no whole number
         try:
-            with_values(spec.base_config, {**around, name: inside}, "-")
+            with_values(spec.base_config, {name: inside}, "-")
         except InputError:
             low, high = (int(end) for end in domain.ends)
             raise InputError(f"{where}: float for a field of whole numbers; write {{int: [{low}, {high}]}}") from None
-
-
-def _surroundings(spec: SweepSpec, name: str) -> dict[str, Any]:
-    """Values of the other searched names under which `name` exists."""
-    values: dict[str, Any] = {}
-    domain = spec.search[name]
-    for parent, wanted in ({} if isinstance(domain, CurveDomain) else domain.when or {}).items():
-        above = spec.search[parent]
-        assert isinstance(above, (IntDomain, ChoiceDomain))  # condition_problem has seen to it
-        values |= {**_surroundings(spec, parent), parent: allowed(above, wanted)[0]}
-    return values

@@ -186,7 +186,7 @@ def test_a_bad_search_is_named_with_its_cure(tmp_path: Path, search: dict[str, A
     assert refusal(lambda: load_spec(path)).startswith(f"{path}: search.{said}")
 
 
-def test_a_conditional_domain_is_checked_where_it_exists(tmp_path: Path) -> None:
+def test_a_conditional_domain_is_accepted(tmp_path: Path) -> None:
     path = spec_file(tmp_path, search={**BOTH, "patches.K": {"choice": [[4, 7], [7, 14]], "when": GRID}})
     assert list(load_spec(path).search) == ["patches.kind", "patches.K"]
 
