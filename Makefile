@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
 BIN = .venv/bin
+export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: sweep test ui lint ci
 
