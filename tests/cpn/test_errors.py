@@ -1,0 +1,35 @@
+from collections.abc import Callable
+
+import pytest
+
+from cpn.errors import InputError, WorkError, run_command
+
+
+def raises(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "line"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 0, 0, ""),
+        (lambda: 143, 143, ""),
+        (raises(WorkError("the loss is nan; lower train.lr")), 1, "failed: the loss is nan; lower train.lr\n"),
+        (raises(InputError("a.yaml: x: unknown key")), 2, "error: a.yaml: x: unknown key\n"),
+        (raises(KeyboardInterrupt()), 130, "stopped; the same command continues\n"),
+    ],
+)
+def test_exit_codes(main: Callable[[], int | None], code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main)
+    assert stopped.value.code == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(raises(ZeroDivisionError()))
