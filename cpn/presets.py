@@ -22,7 +22,7 @@ PAPER: dict[str, Any] = {
     },
 }
 
-# Small network, small pictures; README says what differs in the losses, and docs say why.
+# Small network, small pictures; docs/scenes.md says what differs in the losses and which measurement asked for it.
 SCENES: dict[str, Any] = {
     "data": {
         "scenes": {},
@@ -38,7 +38,9 @@ SCENES: dict[str, Any] = {
         "stage3_channels": 16,
         "stage4_channels": 32,
         "correlation_channels": 48,
+        "prcm": False,
     },
+    "loss": {"amp_weight": 0.0, "normalise_refined": False, "tcp_refined_detach": True, "ohem_ratio": None},
     "train": {"optimizer": "adamw", "lr": 0.001, "batch_size": 8},
     "cam": {"scales": [1.0, 1.5, 2.0]},
 }
