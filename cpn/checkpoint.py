@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from cpn.errors import InputError
-from cpn.files import file_digest, read_json, whole_folder, write_json
+from cpn.files import file_digest, read_json, whole_folder, write_bytes, write_json
 
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -60,13 +60,14 @@ def save_checkpoint(
 def load_latest(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
     """Load the newest checkpoint whose digests hold into `network` and `optimizer`; None when there is none.
 
-    A broken checkpoint (torn file, other digest) is passed over for the one before it.
+    A broken checkpoint (torn file, other digest) is passed over for the one before it. Raises InputError when it is
+    whole but of another network.
     """
     for candidate in _candidates(folder):
         manifest = _whole_manifest(candidate)
         if manifest is None:
             continue
-        network.load_state_dict(load_file(candidate / MODEL))
+        load_model(candidate / MODEL, network)
         _restore_optimizer(optimizer, load_file(candidate / OPTIMIZER), manifest["optimizer"])
         return Progress(manifest["epoch"], manifest["step"], manifest["history"])
     return None
@@ -74,10 +75,7 @@ def load_latest(folder: Path, network: nn.Module, optimizer: torch.optim.Optimiz
 
 def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None:
     """Write a network's weights as one safetensors file whose header carries `metadata` as JSON; whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(_contiguous(network.state_dict()), temporary, {"cpn": json.dumps(metadata, sort_keys=True)})
-    temporary.replace(path)
+    write_bytes(path, save(_contiguous(network.state_dict()), {"cpn": json.dumps(metadata, sort_keys=True)}))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -117,14 +115,16 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("epoch_[0-9]*") if p.is_dir()), reverse=True)
+    """The checkpoints in `folder`, newest first."""
+    found = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("epoch_")), reverse=True)
 
 
 def _whole_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         whole = all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if whole else None
 
