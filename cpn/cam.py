@@ -51,7 +51,7 @@ def normalise_sum(summed: Tensor) -> Tensor:
 
 @torch.no_grad()
 def multi_scale_maps(network: CPN, image: np.ndarray, present: np.ndarray, config: CamConfig) -> np.ndarray:
-    """Un-halved maps of the present classes: uint8 (H, W, 3) image, indices (P,) in 1..F -> float32 (P, H, W) in [0, 1].
+    """Un-halved maps of the present classes: uint8 (H, W, 3), indices (P,) in 1..F -> float32 (P, H, W) in [0, 1].
 
     Per scale the image is resized with PIL's bicubic kernel to round(side * scale) (Python's rounding), the maps are
     resized back with bilinear, align_corners False, un-flipped and summed over scales and flips. The network must be
@@ -83,7 +83,7 @@ def present_classes(labels: np.ndarray) -> np.ndarray:
 
 
 def image_counts(network: CPN, split: Split, index: int, config: CamConfig, classes: int) -> np.ndarray:
-    """TP, predicted and true pixels of one image at every beta: int64 (len(BETAS), 3, C). Raises InputError without a mask."""
+    """TP, predicted and true pixels of one image at every beta: int64 (len(BETAS), 3, C). InputError without a mask."""
     truth = split.mask(index)
     if truth is None:
         raise InputError(

@@ -96,7 +96,7 @@ def load_batches(
     """The batches of `keys` on `device`, decoded and augmented by `workers` processes (0: in this one)."""
     loader = DataLoader(
         samples,
-        batch_sampler=keys,  # type: ignore[arg-type]  # keys are tuples, which the dataset understands
+        batch_sampler=keys,  # of tuples, which the dataset understands
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",

@@ -41,8 +41,9 @@ def fit(
     a resumed run equals an uninterrupted one). `losses(batch, progress)` returns scalar tensors with a `total`;
     `progress` is the share of all steps done, in [0, 1). After each epoch the means of all losses, the learning rate,
     images per second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever
-    `after_epoch(epoch)` measures go to `report`, with the wall clock as `time`; epochs that a checkpoint already holds are reported again first, so
-    that a listener who was killed too misses none. Only the process with `writes` saves checkpoints.
+    `after_epoch(epoch)` measures go to `report`, with the wall clock as `time`; epochs that a checkpoint already holds
+    are reported again first, so that a listener who was killed too misses none. Only the process with `writes` saves
+    checkpoints.
 
     Raises WorkError when the total loss is not finite, before the step is taken.
     """

@@ -23,7 +23,7 @@ def build_optimizer(
 
 
 def poly_factor(step: int, max_steps: int, power: float) -> float:
-    """(1 - t/T)^power, held at its last positive value from step T on (method.md (f): lr(t) = lr0 (1 - t/21160)^0.9)."""
+    """(1 - t/T)^power, held at its last positive value from step T on (method.md (f): lr0 (1 - t/21160)^0.9)."""
     return float((1 - min(step, max_steps - 1) / max_steps) ** power)
 
 

@@ -128,7 +128,7 @@ def parameter_groups(network: CPN, lr: float, head_lr_factor: float, weight_deca
 
 
 def freeze_unused(network: CPN, config: Config) -> None:
-    """Stop the training of layers that the objective never reaches: data-parallel training waits for their gradients."""
+    """Stop the training of layers that the objective never reaches: data-parallel training waits for gradients."""
     refines = config.network.pcm or config.network.prcm
     trained = config.train.objective in ("cpn", "seam") and refines
     for layer in (network.f8_3, network.f8_4, network.f9):
