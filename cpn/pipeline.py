@@ -29,7 +29,7 @@ from cpn.config import Config
 from cpn.crf import crf_scores, dense_crf
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.errors import InputError
-from cpn.files import whole_file
+from cpn.files import digest, whole_file
 from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
 from cpn.run import load_run, load_weights, select_and_confirm
@@ -170,7 +170,9 @@ def score_pseudo_labels(inputs: Inputs, out: Path) -> dict[str, float]:
         truth = scored.mask(index)
         path = out / f"{name}.png"
         if truth is None or not path.exists():
-            raise InputError(f"{name}: list {scored.name!r} scores it, but it has no {'mask' if truth is None else 'pseudo label'}; data.train must hold data.score")
+            raise InputError(
+                f"{name}: list {scored.name!r} scores it, but it has no {'mask' if truth is None else 'pseudo label'}; data.train must hold data.score"
+            )
         rows.append(hard_counts(load_label(path), truth, inputs.classes))
     counts = np.stack(rows)
     _, confirm = select_and_confirm(scored.ids, inputs.config.cam)
@@ -262,3 +264,33 @@ def load_label(path: Path) -> np.ndarray:
     """Read what `save_label` wrote."""
     with Image.open(path) as picture:
         return np.array(picture, dtype=np.uint8)
+
+
+VERSIONS = {"cam": 1, "crf": 1, "affinity": 1, "random_walk": 1, "deeplab": 1}
+"""Raised when a stage's results change for the same inputs; part of its key."""
+
+PER_IMAGE = {"cam": make_cams, "crf": make_crf_scores, "random_walk": make_pseudo_labels}
+TRAINED = {"affinity": make_affinity, "deeplab": make_deeplab}
+"""Each stage is in one of the two: image by image, or one training."""
+
+
+def stage_keys(model_digest: str, config: Config, fingerprint: str) -> dict[str, str]:
+    """The key of every stage: its version, its own settings, and the keys of what it reads.
+
+    So a changed setting makes anew what depends on it and nothing before it.
+    """
+    dump = config.model_dump(mode="json")
+    augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
+    start = {**dump["network"], "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
+    split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}
+    keys: dict[str, str] = {}
+
+    def add(stage: str, *inputs: Any) -> None:
+        keys[stage] = digest([stage, VERSIONS[stage], *inputs])
+
+    add("cam", model_digest, fingerprint, dump["cam"], dump["data"]["train"])
+    add("crf", keys["cam"], dump["crf"])
+    add("affinity", keys["crf"], dump["affinity"], augmentation, start)
+    add("random_walk", keys["affinity"], dump["random_walk"], dump["data"]["score"], split)
+    add("deeplab", keys["random_walk"], dump["deeplab"], augmentation, start, dump["data"]["val"])
+    return keys

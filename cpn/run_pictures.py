@@ -21,12 +21,12 @@ def run_pictures(
     """PNG bytes by name. `result` is the run's manifest; the network is in eval mode."""
     beta = result["metrics"]["beta"]
     rows = [panel_row(network, scored, index, config, beta) for index in panel_indices(scored)]
+    names = ["background", *classes]
+    select = f"{config.data.score}, select images"
     return {
-        "cam_panel": cam_panel(rows),
-        "beta_curve": beta_curve(
-            np.array(BETAS), np.array(result["curve"]["miou"]), beta, f"{config.data.score}, select images"
-        ),
-        "class_iou": class_iou(["background", *classes], np.array(result["iou"])),
+        "cam_panel": cam_panel(rows, names, f"{config.data.score}: the same images in every run"),
+        "beta_curve": beta_curve(np.array(BETAS), np.array(result["curve"]["miou"]) / 100, beta, select),
+        "class_iou": class_iou(names, np.array(result["iou"]) / 100, select),
         "loss_terms": loss_terms(result["history"]),
     }
 
@@ -44,7 +44,9 @@ def panel_row(network: CPN, scored: Split, index: int, config: Config, beta: flo
     columns: dict[str, np.ndarray] = {}
     if config.train.objective in ("cpn", "pair_classification"):
         columns["I_h"] = hidden_view(scored, index, config)
-    columns["CAM"] = strongest(multi_scale_maps(network, image, present, config.cam.model_copy(update={"map": "plain"})))
+    columns["CAM"] = strongest(
+        multi_scale_maps(network, image, present, config.cam.model_copy(update={"map": "plain"}))
+    )
     maps = multi_scale_maps(network, image, present, config.cam)
     if config.cam.map == "refined":
         columns["refined CAM"] = strongest(maps)

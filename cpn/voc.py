@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from pyarrow import fs, ipc
 from pydantic import Field, model_validator
 
 from cpn.errors import InputError
+from cpn.opencv import cv2
 from cpn.section import Section
 
 IGNORE = 255

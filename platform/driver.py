@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cpn.errors import InputError
 
 from .spec import Pruning, Resources
-from .study import Study
+from .study import Study, TrialRow
 from .worker import TrialSetup, trial
 
 RAY_ENVIRONMENT = {
@@ -78,7 +78,7 @@ class Interruption:
 
 
 @contextmanager
-def ray_cluster(resources: Resources, log_folder: Path) -> Iterator[dict[str, float]]:
+def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its resources.
 
     Raises InputError when the cluster does not answer, or lacks what one trial needs.
@@ -101,7 +101,9 @@ def ray_cluster(resources: Resources, log_folder: Path) -> Iterator[dict[str, fl
             )
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
-        raise InputError(f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports") from error
+        raise InputError(
+            f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
+        ) from error
     try:
         have = {name: float(value) for name, value in ray.cluster_resources().items() if name in ("CPU", "GPU")}
         check_resources(resources, have)
@@ -119,7 +121,10 @@ def worker_environment() -> dict[str, str]:
 
 def check_resources(resources: Resources, have: Mapping[str, float]) -> None:
     """Raise InputError when one trial asks for more than the whole cluster has."""
-    needed = {"CPU": resources.workers * resources.cpus_per_worker, "GPU": resources.workers * resources.gpus_per_worker}
+    needed = {
+        "CPU": resources.workers * resources.cpus_per_worker,
+        "GPU": resources.workers * resources.gpus_per_worker,
+    }
     for kind, key in (("GPU", "gpus_per_worker"), ("CPU", "cpus_per_worker")):
         if needed[kind] > have.get(kind, 0.0):
             cure = f"--set resources.{key}=0 trains on the CPU" if kind == "GPU" else "lower it, or resources.workers"
@@ -151,14 +156,24 @@ def run_trials(
     listener: Listener,
     interruption: Interruption,
     should_stop: Callable[[], bool],
+    reuse: Callable[[TrialRow], dict[str, Any] | None],
 ) -> None:
-    """Run the study's unfinished trials and then new ones until it has none left, or something says stop."""
+    """Run the study's unfinished trials and then new ones until it has none left, or something says stop.
+
+    A trial for which `reuse` has a result is told at once and never started.
+    """
     from ray import tune
     from ray.tune.experiment import Trial
 
     from .search import StudyPruner, StudySearcher
 
-    searcher = StudySearcher(study, limit, should_stop)
+    def reused(row: TrialRow) -> dict[str, Any] | None:
+        result = reuse(row)
+        if result is not None:
+            listener.started(row.uid)
+        return result
+
+    searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
     scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs)
 
     class Forward(tune.Callback):  # type: ignore[misc]

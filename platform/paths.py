@@ -1,15 +1,18 @@
 """Where everything lies under the storage folder: the only file that knows these names.
 
-    sweeps/study.db                 the Optuna study of every sweep, unless tracking.study says otherwise
-    sweeps/runs/<run key>/          one CAM run (see cpn/run.py), shared by all sweeps that need it
-    sweeps/stages/<stage>-<key>/    one stage's output with its manifest
-    sweeps/cache/                   synthetic scenes and the stand-in for ImageNet weights
-    sweeps/<sweep>/                 lock, records spool, winner, report
-    sweeps/<sweep>/tune/            what Ray writes for itself; never read again
+sweeps/study.db                 the Optuna study of every sweep, unless tracking.study says otherwise
+sweeps/runs/<run key>/          one CAM run (see cpn/run.py), shared by all sweeps that need it
+sweeps/stages/<stage>-<key>/    one stage's output with its manifest
+sweeps/cache/                   synthetic scenes and the stand-in for ImageNet weights
+sweeps/<sweep>/                 lock, records spool, winner, report
+sweeps/<sweep>/tune/            what Ray writes for itself; never read again
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+
+MANIFEST = "manifest.json"
+"""Written last into a stage's folder: it is done when this is there."""
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,23 @@ RECORDED = ("beta", "miou_epoch", "miou_fixed_beta", "miou_confirm", "miou_train
 class StudySearcher(Searcher):
     """Hands out the study's unfinished trials under their own uid, then new ones, and tells it how each ended."""
 
-    def __init__(self, study: Study, limit: int | None = None, should_stop: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        limit: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        reuse: Callable[[TrialRow], Mapping[str, Any] | None] | None = None,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
         """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each new
-        trial.
+        trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is told at once
+        and never started, and `told` hears its uid.
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
         self._study = study
         self._should_stop = should_stop or (lambda: False)
+        self._reuse = reuse or (lambda row: None)
+        self._told = told or (lambda uid: None)
         self._pending = study.unfinished()
         counts = study.counts()
         waiting = counts[State.WAITING]
@@ -49,9 +59,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray forgets FINISHED
         """The next trial as a Tune config, or FINISHED."""
-        if self.interrupted or self._should_stop():
-            return str(Searcher.FINISHED)
-        row = self._pending.pop(0) if self._pending else self._ask()
+        row = None if self.interrupted else self._next()
         if row is None:
             return str(Searcher.FINISHED)
         self._uids[trial_id] = row.uid
@@ -85,6 +93,18 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the study is the state."""
+
+    def _next(self) -> TrialRow | None:
+        """The next trial that has to be run; those whose result is known are told on the way."""
+        while not self._should_stop() or self._pending:
+            row = self._pending.pop(0) if self._pending else self._ask()
+            result = self._reuse(row) if row is not None else None
+            if row is None or result is None:
+                return row
+            attrs = {key: result[key] for key in RECORDED if result.get(key) is not None}
+            self._study.tell(row.uid, State.COMPLETE, float(result["miou"]), attrs=attrs)
+            self._told(row.uid)
+        return None
 
     def _ask(self) -> TrialRow | None:
         if self._new <= 0:

@@ -90,6 +90,7 @@ class Recorder:
         self.experiment = experiment
         self._spool = Spool(folder, store=digest(mask(self.uri)))
         self._told: set[tuple[str, int, str]] = set()
+        self._ended: set[str] = set()
         for event, _ in self._spool.read():
             self._remember(event or {})
         self._store: Store | None = None
@@ -151,6 +152,10 @@ class Recorder:
             raise ValueError(f"{status} is none of {', '.join(STATUSES)}")
         self._say("end", uid, time, status=status)
 
+    def ended(self, uid: str) -> bool:
+        """Whether the run's end has been said since it was last started; the spool knows even if the store is away."""
+        return uid in self._ended
+
     def register(
         self, model: str, uid: str, folder: str, version_tags: Mapping[str, str], alias: str, reason: str
     ) -> None:
@@ -206,6 +211,10 @@ class Recorder:
     def _remember(self, event: Event) -> None:
         if event.get("kind") == "metrics":
             self._told.update((event["uid"], event["step"], key) for key in event["values"])
+        elif event.get("kind") == "end":
+            self._ended.add(event["uid"])
+        elif event.get("kind") == "start":
+            self._ended.discard(event["uid"])
 
     def _apply(self, event: Event) -> None:
         """Tell MLflow one event; sort its many ways to fail into Refused and StoreDown."""

@@ -1,0 +1,357 @@
+"""One sweep from its first trial to its report: search, confirm, promote, stages. Every step is skipped when it is done."""
+
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_key, with_values
+from cpn.errors import InputError, WorkError
+from cpn.files import file_digest
+from cpn.run import MODEL, PICTURES, finished_run
+from cpn.voc import Pack
+
+from . import budget, confirm, study
+from .confirm import CAM_BASELINE, Verdict
+from .driver import Interruption, concurrency, ray_cluster, run_trials
+from .files import dump_yaml
+from .inputs import data_root, prepare_data, prepare_weights
+from .paths import Storage, SweepPaths, storage
+from .records import Records, run_name
+from .spec import Pruning, SweepSpec
+from .stages import run_stages
+from .study import State, Study, TrialRow
+from .summary import print_summary, summarise, write_summary
+from .terminal import Terminal, TrialTable
+from .tracking import Recorder, check_store, ui_command
+from .worker import TrialSetup
+
+SIGNAL_EXIT = 128
+
+
+class Sweep:
+    """What the steps of one sweep share."""
+
+    def __init__(
+        self, spec: SweepSpec, pack: Pack, root: str, store: Storage, terminal: Terminal, records: Records
+    ) -> None:
+        self.spec, self.pack, self.root, self.store = spec, pack, root, store
+        self.terminal, self.records = terminal, records
+        self.config: Config = spec.base_config
+        self.paths: SweepPaths = store.sweep(spec.name)
+        self.clock = budget.Clock(self.paths.root / "clock.json")
+        self.interruption = Interruption()
+        self._resources = ExitStack()
+        self._cluster: Mapping[str, float] | None = None
+
+    def cluster(self) -> Mapping[str, float]:
+        """Ray's resources; Ray is started, and the pretrained weights are made, when something first needs them."""
+        if self._cluster is None:
+            prepare_weights(self.config, self.store, self.terminal.say)
+            self.terminal.say("starting Ray")
+            self._cluster = self._resources.enter_context(ray_cluster(self.spec.resources))
+        return self._cluster
+
+    def close(self) -> None:
+        """Leave the cluster, or stop the one that was started here."""
+        self._resources.close()
+
+    def method(self, row: TrialRow) -> Config:
+        """The whole configuration of a trial."""
+        return with_values(self.config, row.values, f"trial {row.uid}")
+
+    def key(self, row: TrialRow) -> str:
+        """The run key of a trial."""
+        return run_key(self.method(row), self.pack.fingerprint)
+
+    def folder(self, row: TrialRow) -> Path:
+        """Where a trial's run lies."""
+        return self.store.run(self.key(row))
+
+    def setup(self, threads: int) -> TrialSetup:
+        """What the workers need."""
+        resources = self.spec.resources
+        return TrialSetup(
+            base=self.config.model_dump(mode="json"),
+            data_root=self.root,
+            runs=str(self.store.root / "runs"),
+            cache=str(self.store.cache),
+            tune=str(self.paths.tune),
+            workers=resources.workers,
+            gpus_per_worker=resources.gpus_per_worker,
+            cpus_per_worker=resources.cpus_per_worker,
+            threads=threads,
+        )
+
+
+class TrialListener:
+    """Tells the terminal, the records and the clock what happens to the trials of one study."""
+
+    def __init__(self, sweep: Sweep, trials: Study, table: TrialTable) -> None:
+        self._sweep, self._trials, self._table = sweep, trials, table
+
+    def started(self, uid: str) -> None:
+        row = self._trials.row(uid)
+        config = self._sweep.method(row)
+        self._table.started(uid, run_name(row, config))
+        self._sweep.records.trial_started(row, config, self._sweep.key(row))
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        self._table.reported(uid, result)
+        if "miou" not in result and "failed" not in result:
+            self._sweep.records.trial_reported(uid, result)
+
+    def ended(self, uid: str) -> None:
+        row = self._trials.row(uid)
+        if not row.state.finished:
+            self._table.ended(uid, "resumable", None, None)
+            return
+        self._table.ended(uid, row.state.name, row.miou, row.reason)
+        self._sweep.records.trial_ended(row, finished_run(self._sweep.folder(row)), self._sweep.folder(row))
+        self._sweep.clock.save()
+
+
+def conduct(spec: SweepSpec, command: str) -> int:
+    """Run or continue the sweep; returns the exit code."""
+    terminal = Terminal()
+    store = storage(spec.resources.storage)
+    warning = check_store(spec.tracking.uri)
+    if warning:
+        terminal.say(f"warning: {warning}")
+    with sweep_lock(store, spec.name):
+        pack = prepare_data(spec.base_config, store, terminal.say)
+        root = data_root(spec.base_config, store)
+        url = study.study_url(spec)
+        trials = study.open_study(spec, url, pack.fingerprint)
+        again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
+        paths = store.sweep(spec.name)
+        dump_yaml(paths.spec, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+        recorder = Recorder(
+            paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
+        )
+        sweep = Sweep(spec, pack, root, store, terminal, Records(recorder, spec, pack.fingerprint, provenance(command)))
+        try:
+            with sweep.interruption.watch(terminal.say):
+                return steps(sweep, trials, again, recorder, command)
+        finally:
+            sweep.clock.save()
+            sweep.close()
+            waiting = recorder.close()
+            if waiting:
+                terminal.say(f"{waiting} records wait for the tracking store; the next start sends them")
+
+
+def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command: str) -> int:
+    """Search, confirm, promote, stages, summary."""
+    spec, terminal = sweep.spec, sweep.terminal
+    sweep.records.sweep_started()
+    reconcile(sweep, recorder, trials, again)
+    stop = budget.stopper(
+        spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
+    )
+    if open_trials(trials, spec.trial_limit) and not (stop() and not trials.unfinished()):
+        search(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, stop)
+    if sweep.interruption:
+        return interrupted(sweep, command)
+    chosen = confirm.candidates(trials.rows(), spec.confirm.top_k)
+    if not chosen:
+        reasons = "; ".join(f"{row.uid}: {row.reason}" for row in trials.rows() if row.reason)
+        raise WorkError(
+            f"{spec.name}: no trial finished ({reasons or 'none was run'}); mend the cause, then --set name=NEW"
+        )
+    again.enqueue(confirm.entries(chosen, spec))
+    if open_trials(again, None):
+        search(
+            sweep,
+            again,
+            f"{spec.name}: confirming with fresh seeds",
+            len(again.rows()),
+            Pruning(kind="none"),
+            lambda: False,
+        )
+    if sweep.interruption:
+        return interrupted(sweep, command)
+    verdict, means = judged(sweep, chosen, again)
+    winner = trials.row(verdict.winner)
+    folder = sweep.folder(winner)
+    manifests: dict[str, dict[str, Any]] = {}
+    promoted = spec.promote.when == "always" or verdict.better
+    if promoted:
+        sweep.records.promoted(winner.uid, file_digest(folder / MODEL), verdict.sentence, sweep.key(winner))
+        manifests = run_stages(
+            store=sweep.store,
+            model=folder / MODEL,
+            beta=winner.beta or 0.0,
+            config=sweep.method(winner),
+            pack=sweep.pack,
+            data_root=sweep.root,
+            gpus=spec.resources.gpus_per_worker,
+            cluster=sweep.cluster,
+            terminal=terminal,
+            started=lambda stage, key, settings: sweep.records.stage_started(
+                stage_uid(spec, stage, key), stage, settings
+            ),
+            ended=lambda stage, key, manifest, out: sweep.records.stage_ended(
+                stage_uid(spec, stage, key), stage, manifest, out
+            ),
+        )
+    summary = summarise(
+        spec, sweep.pack, trials.rows(), again.rows(), means, verdict, winner, manifests, sweep.clock.hours
+    )
+    files = write_summary(sweep.paths, summary)
+    sweep.records.sweep_ended(summary, files, summary["note"])
+    recorder.reconcile(alive=set())
+    stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
+    print_summary(terminal, summary, pictures_in([folder, *stage_folders]))
+    notify(spec.notify.command, summary["note"])
+    terminal.say(f"next: {ui_command(spec.tracking.uri)}")
+    return 0
+
+
+def search(sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning: Pruning, stop: Any) -> None:
+    """Run a study's open trials on Ray Tune, with the live table."""
+    have = sweep.cluster()
+    concurrent = concurrency(sweep.spec.resources, have)
+    epochs = sweep.config.train.epochs
+    done = [row for row in trials.rows() if row.state.finished]
+    best = max(((row.miou, row.uid) for row in done if row.miou is not None), default=None)
+    with sweep.terminal.trials(heading, limit, epochs) as table:
+        table.already(len(done), best)
+        run_trials(
+            trials,
+            sweep.setup(threads=1),
+            limit=limit,
+            concurrent=concurrent,
+            pruning=pruning,
+            search_seed=sweep.spec.search_options.seed,
+            epochs=epochs,
+            listener=TrialListener(sweep, trials, table),
+            interruption=sweep.interruption,
+            should_stop=stop,
+            reuse=partial(reusable, sweep),
+        )
+
+
+def reusable(sweep: Sweep, row: TrialRow) -> dict[str, Any] | None:
+    """The metrics of a finished run with the same configuration, seed and data, made by whatever sweep."""
+    result = finished_run(sweep.folder(row))
+    if result is None:
+        return None
+    key = sweep.key(row)
+    return {
+        "epoch": result["history"][-1]["epoch"],
+        "run_key": key,
+        "reused_from": key,
+        "seconds": 0.0,
+        **result["metrics"],
+    }
+
+
+def open_trials(trials: Study, limit: int | None) -> bool:
+    """Whether the study has trials that are waiting, unfinished, or still to be drawn."""
+    counts = trials.counts()
+    return bool(counts[State.WAITING] or counts[State.RUNNING] or (limit is not None and sum(counts.values()) < limit))
+
+
+def reconcile(sweep: Sweep, recorder: Recorder, *studies: Study) -> None:
+    """Make MLflow agree with the studies: tell it the ends that a kill swallowed, and end what nobody runs any more."""
+    alive: set[str] = {sweep.records.parent}
+    for trials in studies:
+        for row in trials.rows():
+            if row.state is State.RUNNING:
+                alive.add(row.uid)
+            elif row.state.finished and not recorder.ended(row.uid):
+                sweep.records.trial_started(row, sweep.method(row), sweep.key(row))
+                sweep.records.trial_ended(row, finished_run(sweep.folder(row)), sweep.folder(row))
+    recorder.reconcile(alive=alive)
+
+
+def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict, dict[str, list[float]]]:
+    """The verdict, and each confirmed configuration's miou_confirm by seed, cam_baseline's among them."""
+    runs = again.rows()
+    folders = {run.uid: sweep.folder(run) for run in runs}
+    cam = sweep.config.cam
+    found = confirm.confirmed(chosen, runs, folders, cam)
+    means = {c.uid: c.mious for c in found}
+    cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
+    means[CAM_BASELINE] = [float(r.attrs["miou_confirm"]) for r in cam_baseline]
+    if not found:
+        best = max(chosen, key=lambda row: row.miou or 0.0)
+        return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means
+    reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == study.REFERENCE), None)
+    others = [c for c in found if c is not reference]
+    return confirm.judge(reference, others, sweep.spec.search_options.seed), means
+
+
+def pictures_in(folders: list[Path]) -> list[Path]:
+    """Every picture of a run and its stages, relative to the working folder where they lie below it."""
+    found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
+    return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in found]
+
+
+def stage_uid(spec: SweepSpec, stage: str, key: str) -> str:
+    """The uid of a stage's run."""
+    return f"{spec.name}.{stage}-{key}"
+
+
+def interrupted(sweep: Sweep, command: str) -> int:
+    """What is said when a signal ended the sweep early."""
+    sweep.terminal.say(f"stopped; every trial can go on: {command}")
+    return SIGNAL_EXIT + (sweep.interruption.signal or 2)
+
+
+@contextmanager
+def sweep_lock(store: Storage, name: str) -> Iterator[None]:
+    """One driver per sweep. Raises InputError when another one runs, or the storage can't be written."""
+    path = store.sweep(name).lock
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"resources.storage: {store.root} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(
+                f"{path}: sweep {name!r} is already running (process {file.read().strip()}); wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def provenance(command: str) -> dict[str, str]:
+    """Where the results come from: the command, the commit, the versions of what computed them."""
+    checkout = Path(__file__).resolve().parents[1]
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    packages = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv-python")
+    versions = " ".join(f"{name}={metadata.version(name)}" for name in packages)
+    return {"command": command, "commit": commit, "versions": versions, "python": sys.version.split()[0]}
+
+
+def notify(command: str | None, text: str) -> None:
+    """Run the user's command with the summary on its standard input."""
+    if command is not None:
+        subprocess.run(shlex.split(command), input=text, text=True, check=False, timeout=60)

@@ -1,0 +1,68 @@
+"""What a sweep needs before its first trial: the packed data and the pretrained weights, made or checked."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cpn.config import Config
+from cpn.errors import InputError
+from cpn.files import digest
+from cpn.voc import Pack
+
+from .paths import Storage
+
+Say = Callable[[str], None]
+
+
+def data_root(config: Config, store: Storage) -> str:
+    """Where the data lie: `data.root`, or the folder of the scenes that `data.scenes` describes.
+
+    Raises InputError when the configuration names neither.
+    """
+    if config.data.root is not None:
+        return config.data.root if "://" in config.data.root else str(Path(config.data.root).absolute())
+    if config.data.scenes is None:
+        raise InputError(
+            "data.root: no data set is named; --set data.root=FOLDER in VOC 2012 layout, or --set preset=scenes"
+        )
+    return str(store.cache / f"scenes-{digest(config.data.scenes.model_dump())}")
+
+
+def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
+    """Make the scenes if the data are synthetic, check and pack the data set if it isn't packed; open it.
+
+    Raises InputError in one line for whatever is wrong with the folder.
+    """
+    from cpn.prepare import prepare, shown_progress
+    from cpn.synthetic import write_scenes
+    from cpn.voc import open_pack
+
+    root = data_root(config, store)
+    if "://" in root:
+        return open_pack(root)
+    if config.data.root is None:
+        assert config.data.scenes is not None
+        if not Path(root).exists():
+            say(f"making {config.data.scenes.train + config.data.scenes.val} synthetic scenes")
+        write_scenes(Path(root), config.data.scenes)
+    lists = list(dict.fromkeys([config.data.train, config.data.score, config.data.val]))
+    with shown_progress() as progress:
+        return prepare(Path(root), lists, progress=progress, scored=[config.data.score, config.data.val])
+
+
+def prepare_weights(config: Config, store: Storage, say: Say) -> None:
+    """Train the stand-in for ImageNet weights if the configuration asks for it; check that a weights file fits.
+
+    Raises InputError when a weights file is missing or of another network.
+    """
+    if config.network.weights is None:
+        return
+    from cpn.backbone import build_backbone
+    from cpn.run import load_weights
+    from cpn.standin import make_standin, standin_path
+
+    if config.network.weights == "scenes" and not standin_path(store.cache).exists():
+        say("training the stand-in for ImageNet weights on pictures of scene parts, once; it is kept")
+        make_standin(
+            store.cache, lambda entry: say(f"  stand-in: epoch {entry['epoch']:.0f}, loss {entry['loss_total']:.3f}")
+        )
+    load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)

@@ -1,0 +1,165 @@
+"""What is said about sweeps, trials and stages in MLflow: names, tags, parameters, metrics and artifacts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_identity, to_dotted
+from cpn.run import MODEL, PICTURES, RESULT
+
+from .paths import MANIFEST
+from .domains import encode
+from .spec import SweepSpec
+from .study import State, TrialRow
+from .tracking import Recorder
+
+EPOCH_KEYS = ("lr", "miou_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
+"""Besides the loss terms; few enough to read the run's page."""
+FINAL_KEYS = ("miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta")
+STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
+MODEL_FOLDER = "model"
+CHAMPION = "champion"
+
+
+class Records:
+    """One sweep's records. Every call may come again after a restart: MLflow ends with the same rows."""
+
+    def __init__(self, recorder: Recorder, spec: SweepSpec, fingerprint: str, provenance: Mapping[str, str]) -> None:
+        self._recorder, self._spec, self._fingerprint = recorder, spec, fingerprint
+        self._provenance = dict(provenance)
+        self.parent = f"{spec.name}.sweep"
+
+    def sweep_started(self) -> None:
+        """The parent run."""
+        spec = self._spec
+        domains = {
+            f"search.{name}": str(domain.model_dump(by_alias=True, exclude_none=True))
+            for name, domain in spec.search.items()
+        }
+        base = {f"base.{name}": value for name, value in run_identity(spec.base_config).items()}
+        sections = {
+            f"{section}.{name}": value
+            for section in ("search_options", "budget", "resources", "pruning", "confirm", "promote")
+            for name, value in to_dotted(getattr(spec, section)).items()
+        }
+        self._recorder.start(
+            self.parent,
+            name=f"sweep {spec.name}",
+            params={**domains, **sections, **base},
+            tags={"kind": "sweep", "data_fingerprint": self._fingerprint, **self._provenance},
+        )
+
+    def trial_started(self, row: TrialRow, config: Config, run_key: str) -> None:
+        """A child run for a trial, with its whole configuration as parameters."""
+        self._recorder.start(
+            row.uid,
+            name=run_name(row, config),
+            parent=self.parent,
+            params=run_identity(config),
+            tags={
+                "kind": "trial" if "of" not in row.attrs else "confirm",
+                "role": row.role,
+                "reference": str(row.role == "reference").lower(),
+                "run_key": run_key,
+                "data_fingerprint": self._fingerprint,
+                **({"confirms": str(row.attrs["of"])} if "of" in row.attrs else {}),
+                **self._provenance,
+            },
+        )
+
+    def trial_reported(self, uid: str, entry: Mapping[str, Any]) -> None:
+        """An epoch's means."""
+        values = {k: float(v) for k, v in entry.items() if k in EPOCH_KEYS or k.startswith("loss_")}
+        if values:
+            self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
+
+    def trial_ended(self, row: TrialRow, result: Mapping[str, Any] | None, folder: Path) -> None:
+        """The end of a trial; `result` is the run's manifest if the run was finished."""
+        tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
+        if row.reason:
+            tags["reason"] = row.reason
+        if "reused_from" in row.attrs:
+            tags["reused_from"] = str(row.attrs["reused_from"])
+        if "would_prune_at" in row.attrs:
+            tags["would_prune_at"] = str(row.attrs["would_prune_at"])
+        self._recorder.tags(row.uid, tags)
+        stamp = None
+        if result is not None and row.state is State.COMPLETE:
+            for entry in result["history"]:
+                self.trial_reported(row.uid, entry)
+            stamp = result["history"][-1]["time"]
+            last = int(result["history"][-1]["epoch"])
+            self._recorder.metrics(row.uid, last, {k: result["metrics"][k] for k in FINAL_KEYS}, stamp)
+            names = ["background", *result["classes"]]
+            self._recorder.metrics(
+                row.uid, last, {f"iou/{n}": v for n, v in zip(names, result["iou"], strict=True)}, stamp
+            )
+            for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
+                # The step is beta in hundredths: MLflow draws the curve over it.
+                self._recorder.metrics(row.uid, round(100 * beta), {"curve_miou": value}, stamp)
+            self._recorder.artifact(row.uid, folder / PICTURES, "pictures")
+            self._recorder.artifact(row.uid, folder / RESULT)
+            self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
+        self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
+
+    def promoted(self, uid: str, digest: str, verdict: str, key: str) -> None:
+        """The winner as a registered version with alias `champion`, and tags that say so."""
+        self._recorder.tags(uid, {"promoted": "true", "verdict": verdict})
+        self._recorder.register(
+            f"cpn-{self._spec.name}",
+            uid,
+            MODEL_FOLDER,
+            {"digest": digest, "run_key": key, "verdict": verdict},
+            CHAMPION,
+            verdict,
+        )
+
+    def stage_started(self, uid: str, stage: str, params: Mapping[str, Any]) -> None:
+        """A run for one stage under the parent."""
+        self._recorder.start(
+            uid,
+            name=f"stage {stage}",
+            parent=self.parent,
+            params=params,
+            tags={"kind": "stage", "stage": stage, **self._provenance},
+        )
+
+    def stage_ended(self, uid: str, stage: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        """A stage's metrics and pictures."""
+        for entry in manifest["history"]:
+            self.trial_reported(uid, entry)
+        stamp = manifest["finished"]
+        metrics = {f"{stage}/{name}": float(value) for name, value in manifest["metrics"].items()}
+        if metrics:
+            self._recorder.metrics(uid, 0, metrics, stamp)
+            self._recorder.metrics(self.parent, 0, metrics, stamp)
+        self._recorder.artifact(uid, folder / MANIFEST)
+        for extra in ("pictures", "model.safetensors"):
+            if (folder / extra).exists():
+                self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
+        self._recorder.end(uid, "FINISHED", stamp)
+
+    def sweep_ended(self, summary: Mapping[str, Any], files: list[Path], note: str) -> None:
+        """The parent's metrics, report and description."""
+        numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
+        self._recorder.metrics(self.parent, 0, numbers, revise=True)
+        self._recorder.tags(self.parent, {"verdict": summary["verdict"], "winner": summary["winner"]})
+        self._recorder.note(self.parent, note)
+        for file in files:
+            self._recorder.artifact(self.parent, file)
+        self._recorder.end(self.parent, "FINISHED")
+
+
+def run_name(row: TrialRow, config: Config) -> str:
+    """A name one understands: `cpn superpixel S_N=212 p_h=0.47`."""
+    what = {"cpn": "cpn", "seam": "seam", "classification": "cam_baseline", "pair_classification": "control_pair"}
+    parts = [what[config.train.objective]]
+    if config.train.objective == "cpn":
+        parts.append(config.patches.kind)
+        size = f"S_N={config.patches.S_N}" if config.patches.kind == "superpixel" else f"K={encode(config.patches.K)}"
+        parts += [size, f"p_h={config.patches.p_h:.2g}"]
+    if row.role == "reference":
+        parts.insert(0, "reference:")
+    if "of" in row.attrs:
+        parts += [f"seed={config.train.seed}"]
+    return " ".join(parts)

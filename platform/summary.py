@@ -1,0 +1,176 @@
+"""The end of a sweep in words and numbers: leaderboard, verdict, the table from CAM to DeepLab, and what to type next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpn.files import write_bytes, write_json
+from cpn.voc import Pack
+
+from .confirm import CAM_BASELINE, Verdict
+from .domains import encode
+from .paths import SweepPaths
+from .spec import SweepSpec
+from .study import State, TrialRow
+from .terminal import Terminal, clock
+
+BEST_ROWS = 10
+
+
+def summarise(
+    spec: SweepSpec,
+    pack: Pack,
+    rows: Sequence[TrialRow],
+    again: Sequence[TrialRow],
+    means: Mapping[str, Sequence[float]],
+    verdict: Verdict,
+    winner: TrialRow,
+    manifests: Mapping[str, Mapping[str, Any]],
+    hours: float,
+) -> dict[str, Any]:
+    """Everything the report shows, as plain values; kept as JSON."""
+    count = {
+        state.name.lower(): sum(row.state is state for row in rows)
+        for state in (State.COMPLETE, State.PRUNED, State.FAIL)
+    }
+    stages = {name: dict(manifest["metrics"]) for name, manifest in manifests.items()}
+    walk, deeplab = stages.get("random_walk", {}), stages.get("deeplab", {})
+    metrics = {
+        "miou_confirm_cam_baseline": mean(means.get(CAM_BASELINE)),
+        "miou_confirm": mean(means.get(winner.uid)),
+        "miou": winner.miou,
+        "random_walk/miou_confirm": walk.get("miou_confirm"),
+        "random_walk/miou_train": walk.get("miou_train"),
+        "deeplab/miou_val": deeplab.get("miou_val"),
+        "deeplab/miou_val_crf": deeplab.get("miou_val_crf"),
+        "hours": hours,
+        "difference": verdict.difference,
+    }
+    summary = {
+        "sweep": spec.name,
+        "verdict": verdict.sentence,
+        "tested": verdict.tested,
+        "better": verdict.better,
+        "interval": [verdict.low, verdict.high],
+        "winner": winner.uid,
+        "winner_values": {name: encode(value) for name, value in winner.values.items()},
+        "winner_beta": winner.beta,
+        "trials": count,
+        "confirm_runs": sum(row.state is State.COMPLETE for row in again),
+        "confirmed": {uid: list(values) for uid, values in means.items()},
+        "leaderboard": leaderboard(rows, means),
+        "metrics": metrics,
+        "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
+        "fingerprint": pack.fingerprint,
+        "hours": hours,
+    }
+    return {**summary, "note": markdown(summary)}
+
+
+def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Full-budget trials, best miou first, with their confirmed means."""
+    done = sorted((r for r in rows if r.state is State.COMPLETE), key=lambda r: (-(r.miou or 0.0), r.number))
+    return [
+        {
+            "uid": row.uid,
+            "role": row.role,
+            "miou": row.miou,
+            "beta": row.beta,
+            "miou_confirm_mean": mean(means.get(row.uid)),
+            "seeds": len(means.get(row.uid, ())),
+            "values": {name: encode(value) for name, value in row.values.items()},
+        }
+        for row in done
+    ]
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The parent run's description."""
+    lines = [
+        f"**{summary['verdict']}**",
+        "",
+        f"Winner: `{summary['winner']}`",
+        "",
+        "| step | images | mIoU % |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {step} | {images} | {value if value is None else round(value, 1)} |"
+        for step, images, value in ladder(summary)
+    ]
+    lines += [
+        "",
+        "Selection uses pixel masks of the select images; the numbers above are of images that no selection saw.",
+    ]
+    return "\n".join(lines)
+
+
+def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
+    """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab."""
+    score, val, metrics = summary["sets"]["score"], summary["sets"]["val"], summary["metrics"]
+    return [
+        ("cam_baseline, mean over fresh seeds", f"{score}, confirm", metrics["miou_confirm_cam_baseline"]),
+        ("best CAM, mean over fresh seeds", f"{score}, confirm", metrics["miou_confirm"]),
+        ("random walk", f"{score}, confirm", metrics["random_walk/miou_confirm"]),
+        ("random walk", f"{score}, all", metrics["random_walk/miou_train"]),
+        ("DeepLab", val, metrics["deeplab/miou_val"]),
+        ("DeepLab with CRF", val, metrics["deeplab/miou_val_crf"]),
+    ]
+
+
+def mean(values: Sequence[float] | None) -> float | None:
+    """The mean, None of nothing."""
+    return float(np.mean(values)) if values else None
+
+
+def write_summary(paths: SweepPaths, summary: Mapping[str, Any]) -> list[Path]:
+    """Write the summary as JSON and Markdown; returns the files."""
+    text = paths.summary.with_suffix(".md")
+    write_json(paths.summary, summary)
+    write_bytes(text, (f"# sweep {summary['sweep']}\n\n" + summary["note"] + "\n").encode())
+    return [paths.summary, text]
+
+
+def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+    """Leaderboard, verdict, the table from CAM to DeepLab, and where the pictures are."""
+    rows = [
+        (
+            entry["uid"],
+            words(entry),
+            entry["miou"],
+            f"{entry['beta']:.2f}",
+            entry["miou_confirm_mean"],
+            entry["seeds"] or None,
+        )
+        for entry in summary["leaderboard"][:BEST_ROWS]
+    ]
+    score = summary["sets"]["score"]
+    heads = [
+        "trial",
+        "configuration",
+        f"miou ({score}, select)",
+        "beta",
+        f"miou_confirm, mean ({score}, confirm)",
+        "fresh seeds",
+    ]
+    count = summary["trials"]
+    caption = f"{count['complete']} complete, {count['pruned']} pruned, {count['fail']} failed; {summary['confirm_runs']} confirm runs"
+    terminal.table("leaderboard", heads, rows, caption)
+    terminal.say(
+        f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
+    )
+    terminal.table("from CAM to segmentation", ["step", "images", "mIoU %"], ladder(summary))
+    terminal.say("pictures:")
+    for path in pictures:
+        terminal.say(f"  {path}")
+
+
+def words(entry: Mapping[str, Any]) -> str:
+    """A leaderboard row's values: short names, few digits."""
+    shown = [
+        f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
+        for name, value in entry["values"].items()
+    ]
+    return ("reference " if entry["role"] == "reference" else "") + " ".join(shown)

@@ -1,0 +1,49 @@
+"""The sweep: `python -m platform.sweep search_spaces/patch.yaml`. Search, confirm, promote, stages, report; resumable."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpn.errors import run_command
+
+EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: flags say where and how much; what is trained is said in YAML."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.sweep",
+        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run]",
+        description="Search CPN's hyperparameters, confirm the winner, and carry it on to a segmentation network. "
+        "The same command again continues where it stopped, and does nothing when all is done.",
+    )
+    made.add_argument("spec", type=Path, help="the search space, a YAML file")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets",
+        help="any value by its dotted name: --set data.root=/data/VOC2012 --set budget.trials=40",
+    )  # fmt: skip
+    made.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan and its price, start nothing"
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
+    given = parser().parse_args(arguments)
+    from .spec import load_spec
+
+    spec = load_spec(given.spec, given.sets)
+    command = " ".join(["python -m platform.sweep", str(given.spec), *(f"--set {text}" for text in given.sets)])
+    if given.dry_run:
+        from .dry_run import print_plan
+
+        print_plan(spec, command)
+        return 0
+    from .conduct import conduct
+
+    return conduct(spec, command)
+
+
+if __name__ == "__main__":
+    run_command(main)

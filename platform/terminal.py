@@ -1,0 +1,175 @@
+"""What a person sees while a sweep runs: one live table, or plain lines where there is no terminal. Made with rich."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+MOST_ROWS = 12
+
+
+class Terminal:
+    """Everything a sweep prints."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+
+    def say(self, line: str) -> None:
+        """One plain line."""
+        self.console.print(Text(line))
+
+    def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
+        """A table; numbers are shown with one decimal."""
+        made = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+        for index, head in enumerate(heads):
+            made.add_column(head, justify="left" if index < 2 else "right", overflow="fold")
+        for row in rows:
+            made.add_row(*(shown(cell) for cell in row))
+        self.console.print(made)
+
+    @contextmanager
+    def trials(self, heading: str, total: int | None, epochs: int) -> Iterator["TrialTable"]:
+        """The live table of running and finished trials."""
+        view = TrialTable(self, heading, total, epochs)
+        if not self.console.is_terminal:
+            self.say(heading)
+            yield view
+            return
+        with Live(view, console=self.console, refresh_per_second=2, redirect_stdout=False, redirect_stderr=False):
+            yield view
+
+    @contextmanager
+    def stage(self, name: str, unit: str, total: int) -> Iterator["StageBar"]:
+        """A progress bar for one stage."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        if not self.console.is_terminal:
+            yield StageBar(self, name, unit, total, None)
+            return
+        with Progress(*columns, console=self.console) as progress:
+            yield StageBar(self, name, unit, total, progress)
+
+
+class StageBar:
+    """How far a stage is; without a terminal a line now and then."""
+
+    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Progress | None) -> None:
+        self._terminal, self._name, self._unit, self._total, self._progress = terminal, name, unit, total, progress
+        self._task = progress.add_task(name, total=total) if progress else None
+        self._began, self._said = time.monotonic(), time.monotonic()
+
+    def at(self, done: int) -> None:
+        """`done` of the total are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+        elif time.monotonic() - self._said > 15:
+            self._said = time.monotonic()
+            left = (self._said - self._began) / done * (self._total - done) if done else None
+            self._terminal.say(f"  {self._name}: {done} of {self._total} {self._unit}{remaining(left)}")
+
+
+class TrialTable:
+    """Rows of the trials seen in this run of the command; the last `MOST_ROWS` are shown."""
+
+    def __init__(self, terminal: Terminal, heading: str, total: int | None, epochs: int) -> None:
+        self._terminal, self._heading, self._total, self._epochs = terminal, heading, total, epochs
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._began = time.monotonic()
+        self._done_before = 0
+        self._best: tuple[float, str] | None = None
+
+    def already(self, done: int, best: tuple[float, str] | None) -> None:
+        """Trials that were finished before this start, and the best of them (miou, uid)."""
+        self._done_before, self._best = done, best
+
+    def started(self, uid: str, what: str) -> None:
+        """A trial began."""
+        if uid not in self._rows:
+            self._rows[uid] = {"what": what, "epoch": 0, "state": "running"}
+            if not self._terminal.console.is_terminal:
+                self._terminal.say(f"  {uid}  started  {what}")
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        """An epoch's report."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
+        row["epoch"] = int(result.get("epoch", row["epoch"]))
+        for key in ("miou_epoch", "miou", "beta"):
+            if key in result:
+                row[key] = float(result[key])
+
+    def ended(self, uid: str, state: str, miou: float | None, reason: str | None) -> None:
+        """A trial ended, or was left to be resumed."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
+        row["state"] = state.lower()
+        if miou is not None:
+            row["miou"] = miou
+            self._best = max(self._best or (miou, uid), (miou, uid))
+        if not self._terminal.console.is_terminal:
+            number = f"  miou {miou:.1f}" if miou is not None else ""
+            best = f"  best {self._best[0]:.1f}" if self._best else ""
+            self._terminal.say(
+                f"  {uid}  {state.lower()}{number}{'  ' + reason if reason else ''}{best}  {self._count()}{remaining(self.seconds_left())}"
+            )
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the trials finished since this start; None before the first."""
+        finished = sum(row["state"] not in ("running", "waiting") for row in self._rows.values())
+        if not finished or self._total is None:
+            return None
+        rate = finished / (time.monotonic() - self._began)
+        return max(0, self._total - self._done_before - finished) / rate
+
+    def _count(self) -> str:
+        done = self._done_before + sum(row["state"] != "running" for row in self._rows.values())
+        return f"{done} of {self._total if self._total is not None else '?'} trials"
+
+    def __rich__(self) -> Group:
+        table = Table(title=self._heading, title_justify="left")
+        for head, side in (
+            ("trial", "left"),
+            ("configuration", "left"),
+            ("state", "left"),
+            ("epoch", "right"),
+            ("miou_epoch (select)", "right"),
+            ("miou (select)", "right"),
+        ):
+            table.add_column(head, justify=side)  # type: ignore[arg-type]
+        for uid, row in list(self._rows.items())[-MOST_ROWS:]:
+            table.add_row(
+                uid,
+                row["what"],
+                row["state"],
+                f"{row['epoch']}/{self._epochs}",
+                shown(row.get("miou_epoch")),
+                shown(row.get("miou")),
+            )
+        best = f"best so far {self._best[0]:.1f} ({self._best[1]})" if self._best else "no result yet"
+        elapsed = clock(time.monotonic() - self._began)
+        return Group(table, Text(f"{self._count()}, {best}, {elapsed} so far{remaining(self.seconds_left())}"))
+
+
+def shown(cell: Any) -> str:
+    """A table cell: one decimal for floats, a dash for nothing."""
+    if cell is None:
+        return "-"
+    return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def remaining(seconds: float | None) -> str:
+    """`, about 2:03 left`, or nothing when it isn't known."""
+    return f", about {clock(seconds)} left" if seconds is not None else ""
