@@ -38,8 +38,8 @@ def build_backbone(name: str) -> nn.Module:
     Raises InputError (key network.backbone) when there is no such thing, or when it isn't a backbone.
     """
     target = BACKBONES.get(name, name)
-    module_name, colon, factory_name = target.partition(":")
-    if not colon:
+    module_name, _, factory_name = target.partition(":")
+    if not factory_name or not module_name or module_name.startswith("."):
         known = ", ".join(sorted(BACKBONES))
         raise InputError(f"network.backbone: {name!r} is unknown; use {known}, or your own as 'package.module:factory'")
     try:
