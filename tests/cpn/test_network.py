@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpn.correlation import background_and_peak, pcm, prcm
+from cpn.losses import classification_loss
+from cpn.network import CPN, NetworkConfig, build_network, upsample
+
+REFINING = {"f8_3", "f8_4", "f9", "f10"}
+CLASSES = 5
+SMALL = {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8}
+
+
+def make(**values: object) -> CPN:
+    """A network with the same weights whatever its switches."""
+    torch.manual_seed(0)
+    return build_network(NetworkConfig.model_validate({**SMALL, **values}), CLASSES).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 30, 41, generator=torch.Generator().manual_seed(1))
+
+
+def reached(network: CPN, loss: Tensor) -> set[str]:
+    """The parts of the network (first part of the parameters' names) whose weights the loss moves."""
+    network.zero_grad()
+    loss.backward()
+    return {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_losses_on_refined_maps_train_the_refining_layers_alone(images: Tensor) -> None:
+    network = make()
+    refined = network(images).refined_cam
+    weight = torch.randn(refined.shape, generator=torch.Generator().manual_seed(2))
+    assert reached(network, (refined * weight).sum()) == REFINING
+    for name, parameter in network.named_parameters():
+        if name.split(".")[0] not in REFINING:
+            assert parameter.grad is None, name
+
+
+def test_classification_trains_backbone_and_classifier_alone(images: Tensor) -> None:
+    network = make()
+    labels = torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0]])
+    assert reached(network, classification_loss(network(images).cam, labels)) == {"backbone", "fc8"}
+    assert network.fc8.weight.grad is not None
+    moved = network.fc8.weight.grad.abs().sum(dim=(1, 2, 3)) > 0
+    assert moved.tolist() == [False, True, True, True, True]  # the background channel is not trained
+    assert all(network.backbone.get_parameter(f"{s}.0.weight").grad is not None for s in ("stage3", "stage4", "top"))
+
+
+def test_what_the_backbone_freezes_is_frozen() -> None:
+    network = make()
+    frozen = {n for n, p in network.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, p in network.named_parameters() if n.startswith("backbone.") and p.ndim == 1} != set()
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 41), (16, 16), (17, 33)])
+def test_outputs_have_the_size_of_the_input(height: int, width: int) -> None:
+    branch = make()(torch.randn(3, 3, height, width))
+    assert branch.cam.shape == branch.refined_cam.shape == (3, CLASSES, height, width)
+
+
+def test_the_maps_are_the_formulas(images: Tensor) -> None:
+    network = make(prcm_transposed=True)
+    branch = network(images)
+    stage3, stage4, top = network.backbone(images)
+    low = functional.conv2d(top, network.fc8.weight)
+    assert low.shape[-2:] == (8, 11)
+    torch.testing.assert_close(branch.cam, upsample(low, (30, 41)))
+    # X: the image at stride resolution, then ReLU of both reduced stages (method.md (c)).
+    small = functional.interpolate(images, (8, 11), mode="bilinear", align_corners=True)
+    reduced = [
+        functional.relu(functional.conv2d(s, f.weight)) for s, f in ((stage3, network.f8_3), (stage4, network.f8_4))
+    ]
+    x = torch.cat([small, *reduced], dim=1)
+    assert x.shape[1] == 3 + 6 + 7
+    y0, g = background_and_peak(low), functional.conv2d(x, network.f9.weight)
+    expected = pcm(y0, g) + prcm(y0, x, g, network.f10, transposed=True)
+    torch.testing.assert_close(branch.refined_cam, upsample(expected, (30, 41)))
+
+
+def test_the_corners_of_upsampling_are_aligned() -> None:
+    maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
+    rows = [[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]]
+    torch.testing.assert_close(upsample(maps, (3, 3)), torch.tensor([[rows]]))
+
+
+def test_every_switch_has_its_effect(images: Tensor) -> None:
+    both, only_pcm, only_prcm = make(), make(prcm=False), make(pcm=False)
+    maps = {name: n(images) for name, n in (("both", both), ("pcm", only_pcm), ("prcm", only_prcm))}
+    for branch in maps.values():
+        assert torch.equal(branch.cam, maps["both"].cam)
+    refined = {name: branch.refined_cam for name, branch in maps.items()}
+    torch.testing.assert_close(refined["both"], refined["pcm"] + refined["prcm"])
+    assert refined["pcm"].abs().max() > 0 and refined["prcm"].abs().max() > 0
+    torch.testing.assert_close(make(average_refined=True)(images).refined_cam, refined["both"] / 2)
+    assert torch.equal(make(average_refined=True, prcm=False)(images).refined_cam, refined["pcm"])  # one part alone
+    assert not torch.allclose(make(prcm_transposed=True)(images).refined_cam, refined["both"])
+    assert torch.equal(make(prcm_transposed=True, prcm=False)(images).refined_cam, refined["pcm"])
+
+
+def test_without_refinement_the_refined_map_is_the_cam_without_gradient(images: Tensor) -> None:
+    branch = make(pcm=False, prcm=False)(images)
+    assert torch.equal(branch.refined_cam, branch.cam)
+    assert branch.cam.requires_grad and not branch.refined_cam.requires_grad
+
+
+def test_dropout_acts_in_training_only_and_on_whole_channels(images: Tensor) -> None:
+    network = make(dropout=0.5)
+    assert torch.equal(network(images).cam, network(images).cam)
+    network.train()
+    assert not torch.equal(network(images).cam, network(images).cam)
+    without = make(dropout=0.0).train()
+    assert torch.equal(without(images).cam, network.eval()(images).cam)
+    # With only one channel of the top read, dropout makes the map either 0 or twice itself.
+    network = make(dropout=0.5)
+    network.fc8.weight.data[:, 1:] = 0
+    plain = network(images).cam
+    network.train()
+    factors = set()
+    for _ in range(12):
+        cam = network(images).cam
+        for dropped, kept in zip(cam, plain, strict=True):
+            factors.add(0 if not dropped.any() else 2)
+            torch.testing.assert_close(dropped, kept * (2 if dropped.any() else 0))
+    assert factors == {0, 2}
+
+
+def test_new_layers_are_all_that_is_not_the_backbone() -> None:
+    network = make()
+    new = {id(p) for layer in network.new_layers() for p in layer.parameters()}
+    assert new == {id(p) for n, p in network.named_parameters() if not n.startswith("backbone.")}
+    shapes = {n: tuple(p.shape) for n, p in network.named_parameters() if not n.startswith("backbone.")}
+    assert shapes == {
+        "fc8.weight": (CLASSES, 96, 1, 1),
+        "f8_3.weight": (6, 32, 1, 1),
+        "f8_4.weight": (7, 64, 1, 1),
+        "f9.weight": (8, 16, 1, 1),
+        "f10.weight": (8, 16, 1, 1),
+    }
+    assert isinstance(network.f9, nn.Conv2d)
+
+
+def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
+    torch.manual_seed(0)
+    wide = {"backbone": "scene", "stage3_channels": 64, "stage4_channels": 128, "correlation_channels": 192}
+    network = build_network(NetworkConfig.model_validate(wide), 21)
+    xavier = {"fc8": (6 / (96 + 21)) ** 0.5, "f9": 4 * (6 / (195 + 192)) ** 0.5, "f10": 4 * (6 / (195 + 192)) ** 0.5}
+    for name, bound in xavier.items():
+        largest = float(network.get_submodule(name).weight.detach().abs().max())
+        assert 0.98 * bound < largest <= bound, name
+    for name, inputs in (("f8_3", 32), ("f8_4", 64)):
+        spread = float(network.get_submodule(name).weight.detach().std())
+        assert spread == pytest.approx((2 / inputs) ** 0.5, rel=0.1), name
