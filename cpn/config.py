@@ -95,8 +95,12 @@ def known_names() -> list[str]:
 
 
 def preset_names(value: Any, source: str) -> list[str]:
-    """The presets that `value` lists. Raises InputError for an unknown one."""
-    names = [value] if isinstance(value, str) else list(value or [])
+    """The presets that `value` lists. Raises InputError for an unknown one, or when it isn't a name or a list."""
+    if not (value is None or isinstance(value, (str, list, tuple))):
+        raise InputError(
+            f"{source}: preset: {value!r} is neither a name nor a list of names, such as [official, scenes]"
+        )
+    names = [value] if isinstance(value, str) else [str(name) for name in value or []]
     for name in names:
         if name not in PRESETS:
             raise InputError(
