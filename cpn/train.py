@@ -129,8 +129,11 @@ def parameter_groups(network: CPN, lr: float, head_lr_factor: float, weight_deca
 
 def freeze_unused(network: CPN, config: Config) -> None:
     """Stop the training of layers that the objective never reaches: data-parallel training waits for gradients."""
-    refines = config.network.pcm or config.network.prcm
-    trained = config.train.objective in ("cpn", "seam") and refines
+    loss, kind = config.loss, config.train.objective
+    reached = (
+        loss.w_cls * loss.amp_weight > 0 or loss.w_cpcr > 0 or (kind == "cpn" and loss.w_tcp * loss.tcp_refined > 0)
+    )
+    trained = kind in ("cpn", "seam") and (config.network.pcm or config.network.prcm) and reached
     for layer in (network.f8_3, network.f8_4, network.f9):
         layer.requires_grad_(trained)
     network.f10.requires_grad_(trained and config.network.prcm)
