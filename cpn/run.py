@@ -25,7 +25,7 @@ from torch import nn
 from cpn.cam import CamConfig, image_counts
 from cpn.checkpoint import load_model, read_metadata, save_model
 from cpn.config import METHOD_VERSION, Config, config_from, run_key
-from cpn.errors import InputError, WorkError
+from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.loop import Report
 from cpn.metrics import BETAS, best_beta, iou, miou
@@ -55,21 +55,32 @@ def run(
     world: int = 1,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
 ) -> dict[str, Any]:
-    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Goes on where it stopped.
+    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Resumes itself.
 
     `report` hears every epoch's means with `miou_epoch`, in percent. `cache` holds the stand-in's weights. Metrics:
     `miou` select images at the best beta of the curve, `miou_fixed_beta` the same at cam.beta, `miou_confirm` the other
     images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).
+
+    Raises InputError when `folder` holds the finished run of another configuration or other data, or when the scored
+    images are too few to split.
     """
+    key = run_key(config, pack.fingerprint)
     finished = finished_run(folder)
     if finished is not None:
+        if finished["key"] != key:
+            raise InputError(f"{folder}: holds run {finished['key']}, not this one, {key}; give a folder of its own")
         for entry in finished["history"]:
             report(entry)
         return finished
     began = time.perf_counter()
     classes = len(pack.classes) + 1
     scored = pack.split(config.data.score)
-    select, _ = select_and_confirm(scored.ids, config.cam)
+    select, confirm = select_and_confirm(scored.ids, config.cam)
+    if not select or not confirm:
+        raise InputError(
+            f"data.score: the {len(scored)} images of list {scored.name!r} are too few to split into select and "
+            "confirm; add images with masks"
+        )
     select_split = scored.subset([scored.ids[i] for i in select])
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, classes)
@@ -99,7 +110,7 @@ def run(
     network.eval()
     counts = score(network, scored, config.cam, classes)
     result = {
-        "key": run_key(config, pack.fingerprint),
+        "key": key,
         "config": config.model_dump(mode="json"),
         "classes": list(pack.classes),
         "fingerprint": pack.fingerprint,
@@ -166,8 +177,6 @@ def score(network: CPN, split: Split, config: CamConfig, classes: int) -> np.nda
 def summarise(counts: np.ndarray, ids: list[str], config: CamConfig) -> dict[str, Any]:
     """Metrics, beta curve and per-class IoU, in percent, of counts (N, len(BETAS), 3, C)."""
     select, confirm = select_and_confirm(ids, config)
-    if not select or not confirm:
-        raise WorkError(f"{len(ids)} scored images are too few to split into select and confirm; add images with masks")
     chosen, held_back, everything = counts[select].sum(0), counts[confirm].sum(0), counts.sum(0)
     beta, best = best_beta(chosen)
     at = BETAS.index(beta)

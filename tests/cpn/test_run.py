@@ -1,0 +1,258 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cpn.cam import CamConfig
+from cpn.checkpoint import save_model
+from cpn.config import Config, config_from, run_key, with_values
+from cpn.errors import InputError
+from cpn.files import file_digest
+from cpn.metrics import BETAS, best_beta, iou, miou
+from cpn.prepare import prepare
+from cpn.run import finished_run, load_counts, load_run, run, save_counts, score, select_and_confirm, summarise
+from cpn.standin import standin_path
+from cpn.synthetic import write_scenes
+from cpn.voc import Pack, ScenesConfig
+
+CPU = torch.device("cpu")
+BASE: dict[str, Any] = {
+    "data": {"train": "train", "crop": 32, "long_side": [28, 40], "workers": 0},
+    "patches": {"kind": "grid", "K": [4, 8]},
+    "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
+    "train": {"batch_size": 4, "epochs": 2},
+    "cam": {"scales": [1.0, 0.5]},
+}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    root = tmp_path_factory.mktemp("run") / "scenes"
+    write_scenes(root, ScenesConfig(train=12, val=1, size=32))
+    return prepare(root, ["train"])
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return config_from(BASE, "test")
+
+
+def start(config: Config, pack: Pack, folder: Path, **more: Any) -> dict[str, Any]:
+    more.setdefault("report", lambda _: None)
+    return run(config, pack, folder, cache=folder.parent / "cache", device=CPU, **more)
+
+
+class Finished:
+    """A finished run, made once for all tests that only look at it."""
+
+    def __init__(self, folder: Path, result: dict[str, Any], heard: list[dict[str, float]]) -> None:
+        self.folder, self.result, self.heard = folder, result, heard
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    heard: list[dict[str, float]] = []
+    return Finished(folder, start(config, pack, folder, report=heard.append), heard)
+
+
+def test_the_manifest_is_complete(finished: Finished, config: Config, pack: Pack) -> None:
+    result = finished.result
+    assert result == json.loads((finished.folder / "result.json").read_text()) == finished_run(finished.folder)
+    assert result["key"] == run_key(config, pack.fingerprint)
+    assert config_from(result["config"], "x") == config
+    assert result["classes"] == list(pack.classes) and result["fingerprint"] == pack.fingerprint
+    assert result["history"] == finished.heard and [e["epoch"] for e in finished.heard] == [1, 2]
+    assert all(0 <= entry["miou_epoch"] <= 100 for entry in finished.heard) and result["seconds"] > 0
+    metrics = result["metrics"]
+    shares = {"miou", "miou_fixed_beta", "miou_confirm", "miou_train"}
+    assert set(metrics) == shares | {"beta", "beta_train"}
+    assert all(0 < metrics[name] < 100 for name in shares)
+    assert metrics["beta"] in BETAS and metrics["beta_train"] in BETAS
+    assert metrics["miou"] == max(result["curve"]["miou"]) >= metrics["miou_fixed_beta"]
+    assert metrics["miou_train"] == max(result["curve"]["miou_train"])
+    assert result["curve"]["beta"] == list(BETAS) and len(result["curve"]["miou"]) == len(BETAS)
+    assert len(result["iou"]) == 7 and np.mean(result["iou"]) == pytest.approx(metrics["miou"])
+
+
+def test_the_folder_holds_what_the_manifest_says_and_no_checkpoints(finished: Finished) -> None:
+    files = {str(p.relative_to(finished.folder)) for p in finished.folder.rglob("*") if p.is_file()}
+    digests = finished.result["digests"]
+    assert files == {"result.json", *digests}
+    assert {"model.safetensors", "counts.npz"} < set(digests)
+    assert {"pictures/cam_panel.png", "pictures/beta_curve.png"} < set(digests)
+    assert all(file_digest(finished.folder / name) == value for name, value in digests.items())
+    assert not (finished.folder / "checkpoints").exists()
+
+
+def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config, pack: Pack) -> None:
+    ids, counts = load_counts(finished.folder / "counts.npz")
+    assert ids == pack.split("train").ids and counts.shape == (12, len(BETAS), 3, 7) and counts.dtype == np.int64
+    network, again, classes = load_run(finished.folder / "model.safetensors")
+    assert again == config and classes == pack.classes and not network.training
+    np.testing.assert_array_equal(score(network, pack.split("train"), again.cam, 7), counts)
+    select, confirm = select_and_confirm(ids, config.cam)
+    beta, best = best_beta(counts[select].sum(0))
+    metrics = finished.result["metrics"]
+    assert (metrics["beta"], metrics["miou"]) == (beta, pytest.approx(100 * best))
+    assert metrics["miou_confirm"] == pytest.approx(100 * float(miou(counts[confirm].sum(0))[BETAS.index(beta)]))
+    fixed = float(miou(counts[select].sum(0)[BETAS.index(config.cam.beta)]))
+    assert metrics["miou_fixed_beta"] == pytest.approx(100 * fixed)
+    assert metrics["miou_train"] == pytest.approx(100 * float(miou(counts.sum(0)).max()))
+    assert finished.result["iou"] == pytest.approx((100 * iou(counts[select].sum(0)[BETAS.index(beta)])).tolist())
+
+
+def test_a_finished_run_is_not_done_again(
+    finished: Finished, config: Config, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("cpn.run.train", refuse)
+    monkeypatch.setattr("cpn.run.score", refuse)
+    before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*")}
+    heard: list[dict[str, float]] = []
+    assert start(config, pack, finished.folder, report=heard.append) == finished.result
+    assert heard == finished.heard  # a listener misses nothing
+    assert {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*")} == before
+
+
+def test_the_folder_of_another_run_is_refused(finished: Finished, config: Config, pack: Pack) -> None:
+    other = with_values(config, {"train.seed": 1}, "x")
+    with pytest.raises(InputError) as refused:
+        start(other, pack, finished.folder)
+    assert finished.result["key"] in str(refused.value) and run_key(other, pack.fingerprint) in str(refused.value)
+
+
+@pytest.mark.parametrize("when", [1, 2, "scoring"])
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    finished: Finished, config: Config, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int | str
+) -> None:
+    def kill(entry: dict[str, float]) -> None:
+        if entry["epoch"] == when:
+            raise KeyboardInterrupt
+
+    def kill_pictures(*_: object) -> dict[str, bytes]:
+        raise KeyboardInterrupt
+
+    # Drawing takes seconds, and is tested by the finished run.
+    monkeypatch.setattr("cpn.run.run_pictures", lambda *_: {"drawn": b"png"})
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if when == "scoring":
+            patch.setattr("cpn.run.run_pictures", kill_pictures)
+        start(config, pack, folder, report=kill)
+    assert finished_run(folder) is None and (folder / "checkpoints").is_dir()
+    heard: list[dict[str, float]] = []
+    torch.manual_seed(123)
+    result = start(config, pack, folder, report=heard.append)
+    assert [entry["epoch"] for entry in heard] == [1, 2]
+    for name in finished.result.keys() - {"seconds", "history", "digests"}:
+        assert result[name] == finished.result[name], name
+    for name in ("model.safetensors", "counts.npz"):
+        assert result["digests"][name] == finished.result["digests"][name]
+    assert [without_times(e) for e in result["history"]] == [without_times(e) for e in finished.heard]
+    assert not (folder / "checkpoints").exists()
+
+
+def without_times(entry: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in entry.items() if k not in ("time", "images_per_s", "data_wait_share")}
+
+
+@pytest.mark.parametrize("damage", ["torn model", "torn manifest", "missing picture"])
+def test_a_run_with_a_broken_file_is_not_finished(finished: Finished, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    assert finished_run(folder) is not None
+    if damage == "torn model":
+        (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-4])
+    elif damage == "torn manifest":
+        (folder / "result.json").write_text((folder / "result.json").read_text()[:-9])
+    else:
+        (folder / "pictures" / "cam_panel.png").unlink()
+    assert finished_run(folder) is None and finished_run(tmp_path / "nowhere") is None
+
+
+def test_another_seed_is_another_run(
+    finished: Finished, config: Config, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpn.run.run_pictures", lambda *_: {})
+    result = start(with_values(config, {"train.seed": 1, "train.epochs": 1}, "x"), pack, tmp_path / "run")
+    assert result["key"] != finished.result["key"]
+    assert result["digests"]["model.safetensors"] != finished.result["digests"]["model.safetensors"]
+
+
+def test_workers_other_than_the_first_write_nothing(config: Config, pack: Pack, tmp_path: Path) -> None:
+    settings = with_values(config, {"train.epochs": 1}, "x")
+    assert start(settings, pack, tmp_path / "run", rank=1, world=2) == {}
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_select_and_confirm() -> None:
+    ids = [f"2007_{number:06}" for number in range(400)]
+    select, confirm = select_and_confirm(ids, CamConfig())
+    assert sorted(select + confirm) == list(range(400)) and 160 < len(confirm) < 240
+    # Neither order nor company matters: each image is on its side for ever.
+    reverse = select_and_confirm(ids[::-1][:100], CamConfig())
+    assert {ids[::-1][i] for i in reverse[0]} == {ids[i] for i in select} & set(ids[::-1][:100])
+    assert {ids[::-1][i] for i in reverse[1]} == {ids[i] for i in confirm} & set(ids[::-1][:100])
+    assert select_and_confirm(ids, CamConfig(confirm_seed=1))[1] != confirm
+    fewer = select_and_confirm(ids, CamConfig(confirm_share=0.1))[1]
+    assert 15 < len(fewer) < 70 and set(fewer) < set(confirm)
+
+
+def test_selection_does_not_see_the_confirm_images() -> None:
+    ids, rng = [f"image{i}" for i in range(20)], np.random.default_rng(0)
+    truth = rng.integers(50, 100, (20, 1, 3))
+    predicted = rng.integers(50, 100, (20, len(BETAS), 3))
+    counts = np.stack(
+        [rng.integers(0, 50, predicted.shape), predicted, np.broadcast_to(truth, predicted.shape)], axis=2
+    )
+    config = CamConfig()
+    select, confirm = select_and_confirm(ids, config)
+    first = summarise(counts, ids, config)
+    changed = counts.copy()
+    changed[confirm, :, 0] = 0
+    second = summarise(changed, ids, config)
+    for name in ("miou", "miou_fixed_beta", "beta"):
+        assert first["metrics"][name] == second["metrics"][name]
+    assert first["iou"] == second["iou"] and first["curve"]["miou"] == second["curve"]["miou"]
+    assert second["metrics"]["miou_confirm"] == 0 < first["metrics"]["miou_confirm"]
+    assert first["metrics"]["miou_train"] != second["metrics"]["miou_train"]
+
+
+def test_too_few_scored_images_are_refused_before_training(config: Config, pack: Pack, tmp_path: Path) -> None:
+    everything = with_values(config, {"cam.confirm_share": 1 - 1e-9}, "x")
+    with pytest.raises(InputError, match="data.score: the 12 images of list 'train' are too few to split"):
+        start(everything, pack, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_counts_come_back(tmp_path: Path) -> None:
+    counts = np.arange(2 * 3 * 3 * 4).reshape(2, 3, 3, 4)
+    save_counts(tmp_path / "counts.npz", ["a", "2007_ä"], counts)
+    ids, again = load_counts(tmp_path / "counts.npz")
+    assert ids == ["a", "2007_ä"] and again.dtype == np.int64
+    np.testing.assert_array_equal(again, counts)
+
+
+def test_another_checkpoint_is_no_run(tmp_path: Path, finished: Finished) -> None:
+    save_model(tmp_path / "other.safetensors", torch.nn.Linear(1, 1), {"kind": "deeplab"})
+    for path, words in (
+        (tmp_path / "other.safetensors", "of kind 'deeplab', not of a CAM network"),
+        (tmp_path, "not a readable"),
+    ):
+        with pytest.raises(InputError, match=words) as refused:
+            load_run(path)
+        assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_weights_that_are_not_there_are_one_line(config: Config, pack: Pack, tmp_path: Path) -> None:
+    missing = with_values(config, {"network.weights": "scenes"}, "x")
+    with pytest.raises(InputError) as refused:
+        start(missing, pack, tmp_path / "run")
+    assert str(standin_path(tmp_path / "cache")) in str(refused.value) and "\n" not in str(refused.value)
