@@ -40,9 +40,9 @@ SCENES: dict[str, Any] = {
         "correlation_channels": 48,
         "prcm": False,
     },
-    "loss": {"amp_weight": 0.0, "normalise_refined": False, "tcp_refined_detach": True, "ohem_ratio": None},
+    "loss": {"amp_weight": 0.0, "normalise_refined": False, "ramp": 0.3},
     "train": {"optimizer": "adamw", "lr": 0.001, "batch_size": 8},
-    "cam": {"scales": [1.0, 1.5, 2.0]},
+    "cam": {"scales": [1.0, 2.0], "beta": 0.5},
 }
 
 CAM_BASELINE: dict[str, Any] = {
