@@ -38,7 +38,7 @@ def panel_indices(scored: Split) -> list[int]:
 
 
 def panel_row(network: CPN, scored: Split, index: int, config: Config, beta: float) -> PanelRow:
-    """One image of the panel: its CAM, its refined CAM (strongest present class), pseudo mask and errors, the CP pair."""
+    """One image of the panel: CAM, refined CAM (strongest present class), pseudo mask and errors, the CP pair."""
     image, truth = scored.image(index), scored.mask(index)
     present = present_classes(scored.labels[index])
     columns: dict[str, np.ndarray] = {}

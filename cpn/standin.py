@@ -38,7 +38,7 @@ def standin_path(cache: Path) -> Path:
 
 
 def make_standin(cache: Path, report: Report) -> Path:
-    """Train the stand-in unless it is there; returns the file. About a minute on one core; `report` hears each epoch."""
+    """Train the stand-in unless it is there; returns the file. A minute on one core; `report` hears each epoch."""
     path = standin_path(cache)
     if path.exists():
         return path

@@ -132,7 +132,8 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
         rival = max(others, key=lambda c: c.mean)
         return Verdict(
             best.uid,
-            f"no improvement shown: the reference's confirmed mean is the best, {rival.mean - best.mean:+.1f} for the next",
+            "no improvement shown: the reference's confirmed mean is the best, "
+            f"{rival.mean - best.mean:+.1f} for the next",
             True,
             False,
             rival.mean - best.mean,
@@ -168,7 +169,7 @@ def interval(
 
 
 def bootstrap_difference(reference: Confirmed, best: Confirmed, seed: int) -> NDArray[np.float64]:
-    """Differences of mean mIoU in percent when the confirm images are drawn anew, the same draw for both: (RESAMPLES,)."""
+    """Differences of mean mIoU in percent when the confirm images are redrawn, the same for both: (RESAMPLES,)."""
     images = len(reference.counts[0])
     weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
 

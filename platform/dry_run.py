@@ -2,8 +2,8 @@
 
 from cpn.config import to_dotted
 
-from .plan import estimate
 from .domains import CurveDomain
+from .plan import estimate
 from .spec import SweepSpec
 from .terminal import Terminal
 
@@ -27,15 +27,18 @@ def print_plan(spec: SweepSpec, command: str) -> None:
         "synthetic scenes" if config.data.scenes else "no data set named yet: --set data.root=FOLDER"
     )
     terminal.say(
-        f"data: {where}; lists {config.data.train} (training), {config.data.score} (scored), {config.data.val} (validation)"
+        f"data: {where}; lists {config.data.train} (training), {config.data.score} (scored), "
+        f"{config.data.val} (validation)"
     )
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
     terminal.say(
-        f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; then crf, affinity, random_walk, deeplab"
+        f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; "
+        "then crf, affinity, random_walk, deeplab"
     )
     total = f", {price.gpu_hours:.1f} in all without pruning" if price.gpu_hours is not None else ""
     terminal.say(
-        f"price, by operation counts on one RTX 3090: {price.gpu_hours_per_trial:.2f} GPU-hours a run{total}; {price.disk_gb:.1f} GB of checkpoints"
+        f"price, by operation counts on one RTX 3090: {price.gpu_hours_per_trial:.2f} GPU-hours a run{total}; "
+        f"{price.disk_gb:.1f} GB of checkpoints"
     )
     terminal.say(f"nothing was started; next: {command}")
 

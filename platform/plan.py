@@ -1,4 +1,4 @@
-"""The price of a sweep before it starts: how many runs, and what they cost at most on the card that the estimate is for."""
+"""The price of a sweep before it starts: how many runs, and what they cost at most on the card of the estimate."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from cpn.config import Config
 from .confirm import CAM_BASELINE
 from .spec import SweepSpec
 
-# method.md, Cost: ResNet38 at 448 x 448 takes 400 GMAC an image and branch; a training step is forward and backward, three
-# times the forward. An RTX 3090 sustains about 30 TFLOP/s by estimate, in bf16.
+# method.md, Cost: ResNet38 at 448 x 448 takes 400 GMAC an image and branch; a training step is forward and backward,
+# three times the forward. An RTX 3090 sustains about 30 TFLOP/s by estimate, in bf16.
 FORWARD_FLOP = 2 * 400e9
 TRAINING_FACTOR = 3
 SUSTAINED_FLOPS = 30e12
@@ -73,6 +73,6 @@ def list_length(config: Config, name: str) -> int:
 
 
 def disk_gb(config: Config, runs: int) -> float:
-    """Disk for the models of `runs` runs, and for two checkpoints (weights and momentum) of the one that is training."""
+    """Disk for the models of `runs` runs, and two checkpoints (weights and momentum) of the one that is training."""
     parameters = 3e4 if config.network.backbone == "scene" else 105.4e6
     return parameters * 4 * (runs + 2 * 2) / 1e9

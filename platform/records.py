@@ -7,8 +7,8 @@ from typing import Any
 from cpn.config import Config, run_identity, to_dotted
 from cpn.run import MODEL, PICTURES, RESULT
 
-from .paths import MANIFEST
 from .domains import encode
+from .paths import MANIFEST
 from .spec import SweepSpec
 from .study import State, TrialRow
 from .tracking import Recorder

@@ -107,12 +107,12 @@ def run_stage(
 
     from cpn.pipeline import PER_IMAGE
 
-    options = {"num_cpus": 1, "num_gpus": min(1.0, gpus), "max_retries": 3}
+    as_task = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=3)
     if stage in PER_IMAGE:
         ids = pack.split(plan.config["data"]["train"]).ids
         tasks_at_once = max(1, int(have.get("CPU", 1)))
         size = max(1, min(IMAGES_PER_TASK, -(-len(ids) // tasks_at_once)))
-        task = ray.remote(**options)(image_task)
+        task = as_task(image_task)
         refs = [
             task.remote(stage, plan, list(range(at, min(at + size, len(ids)))), str(work))
             for at in range(0, len(ids), size)
@@ -125,13 +125,14 @@ def run_stage(
         epochs = section.get("epochs") or -(
             -section["iterations"] // max(1, len(pack.split(plan.config["data"]["train"])) // section["batch_size"])
         )
-        ref = ray.remote(**options)(training_task).remote(stage, plan, str(work))
+        ref = as_task(training_task).remote(stage, plan, str(work))
         with terminal.stage(stage, "epochs", epochs) as bar:
             wait([ref], lambda: bar.at(len(read_json(work / EPOCHS)) if (work / EPOCHS).exists() else 0))
-    finish = ray.remote(**options)(finishing_task)
+    finish = as_task(finishing_task)
     metrics: dict[str, float] = ray.get(finish.remote(stage, plan, str(work), beta))
     if stage not in PER_IMAGE:
-        metrics = {**ray.get(ref), **metrics}
+        trained: dict[str, float] = ray.get(ref)
+        metrics = {**trained, **metrics}
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""The end of a sweep in words and numbers: leaderboard, verdict, the table from CAM to DeepLab, and what to type next."""
+"""The end of a sweep in words and numbers: leaderboard, verdict, the table from CAM to DeepLab, the pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,7 +156,10 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         "fresh seeds",
     ]
     count = summary["trials"]
-    caption = f"{count['complete']} complete, {count['pruned']} pruned, {count['fail']} failed; {summary['confirm_runs']} confirm runs"
+    caption = (
+        f"{count['complete']} complete, {count['pruned']} pruned, {count['fail']} failed; "
+        f"{summary['confirm_runs']} confirm runs"
+    )
     terminal.table("leaderboard", heads, rows, caption)
     terminal.say(
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"

@@ -1,4 +1,4 @@
-"""The sweep: `python -m platform.sweep search_spaces/patch.yaml`. Search, confirm, promote, stages, report; resumable."""
+"""The sweep: `python -m platform.sweep search_spaces/patch.yaml`. Search, confirm, promote, stages; resumable."""
 
 import argparse
 from collections.abc import Sequence

@@ -115,9 +115,9 @@ class TrialTable:
         if not self._terminal.console.is_terminal:
             number = f"  miou {miou:.1f}" if miou is not None else ""
             best = f"  best {self._best[0]:.1f}" if self._best else ""
-            self._terminal.say(
-                f"  {uid}  {state.lower()}{number}{'  ' + reason if reason else ''}{best}  {self._count()}{remaining(self.seconds_left())}"
-            )
+            why = f"  {reason}" if reason else ""
+            left = remaining(self.seconds_left())
+            self._terminal.say(f"  {uid}  {state.lower()}{number}{why}{best}  {self._count()}{left}")
 
     def seconds_left(self) -> float | None:
         """Estimate from the trials finished since this start; None before the first."""

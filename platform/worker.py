@@ -50,7 +50,7 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
         run_config=RunConfig(
             name=config["uid"],
             storage_path=setup.tune,
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # the types know Train V1's class only
             failure_config=FailureConfig(max_failures=2),
         ),
     )
