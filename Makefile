@@ -14,7 +14,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -m "not browser and not cluster" $(ARGS)
 
 ui: .venv/.installed
-	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db
+	$(BIN)/python -m platform.ui --port $(PORT)
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -64,11 +64,14 @@ class Verdict:
 
 
 def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
-    """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images."""
+    """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
+
+    With `top_k` 0 the best one all the same: nothing runs again, and it moves on untested.
+    """
     done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
     reference = [row for row in done if row.role == REFERENCE]
     others = sorted((r for r in done if r.role != REFERENCE), key=lambda r: (-(r.miou or 0.0), r.number))
-    return reference + others[:top_k]
+    return reference + others[: max(1, top_k)]
 
 
 def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]:

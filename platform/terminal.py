@@ -21,8 +21,8 @@ class Terminal:
         self.console = console or Console()
 
     def say(self, line: str) -> None:
-        """One plain line."""
-        self.console.print(Text(line))
+        """One plain line, never broken: commands and paths are copied from it."""
+        self.console.print(Text(line), soft_wrap=True)
 
     def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
         """A table; numbers are shown with one decimal."""

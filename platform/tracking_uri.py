@@ -70,10 +70,7 @@ def ui_command(uri: str | None) -> str:
     if uri.startswith(("http://", "https://")):
         return f"# the MLflow UI is at {mask(uri)}"
     shown = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
-    python = shlex.quote(sys.executable)
-    return (
-        f"MLFLOW_DISABLE_TELEMETRY=true {python} -m mlflow ui --backend-store-uri {shown} --host 127.0.0.1 --port 5000"
-    )
+    return f"{shlex.quote(sys.executable)} -m platform.ui --uri {shown}"
 
 
 def masked(value: Any) -> Any:

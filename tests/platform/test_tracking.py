@@ -405,7 +405,7 @@ def test_a_store_that_works_is_accepted(tmp_path: Path, migrated: Path, monkeypa
     assert check_store(None) is None
     assert check_store(f"sqlite:///{migrated}") is None
     assert not list(tmp_path.iterdir())
-    assert "--host 127.0.0.1" in ui_command(None) and str(tmp_path / "mlflow.db") in ui_command(None)
+    assert "-m platform.ui" in ui_command(None) and str(tmp_path / "mlflow.db") in ui_command(None)
     assert read_runs(None, "patch") == [] and not list(tmp_path.iterdir())
 
 

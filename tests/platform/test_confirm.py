@@ -1,0 +1,254 @@
+"""The honest end of a search: who runs again, what the verdict says, and how often it is wrong."""
+
+from pathlib import Path
+from platform import confirm
+from platform.confirm import CAM_BASELINE, Confirmed, bootstrap_difference, candidates, entries, interval, judge
+from platform.files import dump_yaml
+from platform.spec import SweepSpec, load_spec
+from platform.study import State, TrialRow, open_list, study_url
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cpn.cam import CamConfig
+from cpn.metrics import BETAS, miou
+from cpn.run import COUNTS, save_counts, select_and_confirm
+
+
+def row(number: int, value: float | None, role: str = "search", state: State = State.COMPLETE, **more: Any) -> TrialRow:
+    values = {"patches.p_h": 0.1 * number}
+    return TrialRow(number, f"s-{number:04d}", state, values, seed=number, role=role, miou=value, **more)
+
+
+def spec_with(folder: Path, *sets: str) -> SweepSpec:
+    path = folder / "s.yaml"
+    content = {
+        "name": "s",
+        "base": {"preset": ["official", "scenes"], "train": {"seed": 7}},
+        "search": {"patches.p_h": {"float": [0.1, 0.5]}},
+        "budget": {"trials": 4},
+    }
+    dump_yaml(path, content)
+    return load_spec(path, [f"resources.storage={folder}/sweeps", *sets])
+
+
+def configuration(uid: str, mious: list[float], counts: list[NDArray[np.int64]] | None = None) -> Confirmed:
+    """A confirmed configuration; without counts, those of four images that are the same for everybody."""
+    same = np.tile(np.array([[[3, 1], [5, 2], [4, 3]]]), (4, 1, 1))
+    return Confirmed(uid, {}, mious, counts or [same for _ in mious])
+
+
+# Who runs again
+
+
+def test_the_reference_comes_first_then_the_best_full_budget_trials() -> None:
+    rows = [
+        row(0, 50.0, "reference"),
+        row(1, 53.0),
+        row(2, 60.0, state=State.PRUNED),
+        row(3, None, state=State.FAIL),
+        row(4, 55.0),
+        row(5, 53.0),
+        row(6, 51.0),
+        row(7, None, state=State.RUNNING),
+    ]
+    assert [r.number for r in candidates(rows, 3)] == [0, 4, 1, 5]
+    assert [r.number for r in candidates(rows, 99)] == [0, 4, 1, 5, 6]
+    assert [r.number for r in candidates(rows[1:], 1)] == [4]
+    assert candidates([rows[2], rows[3], rows[7]], 3) == []
+
+
+def test_without_confirmation_the_best_trial_is_still_looked_at() -> None:
+    rows = [row(0, 50.0, "reference"), row(1, 53.0), row(2, 55.0)]
+    assert [r.number for r in candidates(rows, 0)] == [0, 2]
+
+
+def test_entries_are_every_configuration_and_cam_baseline_with_fresh_seeds(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path, "confirm.seeds=3")
+    chosen = [row(0, 50.0, "reference"), row(2, 55.0)]
+    made = entries(chosen, spec)
+    assert [(e["of"], e["seed"]) for e in made] == [
+        (of, seed) for seed in (1007, 1008, 1009) for of in ("s-0000", "s-0002", CAM_BASELINE)
+    ]
+    assert all(e["values"]["train.seed"] == e["seed"] for e in made)
+    assert made[1]["values"] == {"patches.p_h": 0.2, "train.seed": 1007} and made[1]["role"] == "confirm"
+    plain = made[2]["values"]
+    assert made[2]["role"] == CAM_BASELINE
+    assert plain["train.objective"] == "classification" and plain["cam.map"] == "plain"
+    assert "patches.p_h" not in plain and "data.scenes" not in plain
+
+
+def test_entries_are_enqueued_once(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path)
+    again = open_list("s.confirm", study_url(spec), {"base": 1})
+    chosen = [row(0, 50.0, "reference"), row(2, 55.0)]
+    assert again.enqueue(entries(chosen, spec)) == 9
+    assert again.enqueue(entries(chosen, spec)) == 0
+    assert again.enqueue(entries([*chosen, row(3, 54.0)], spec)) == 3
+    assert len(again.rows()) == 12
+
+
+def test_confirming_nothing_still_runs_cam_baseline(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path, "confirm.top_k=0")
+    assert [(e["of"], e["seed"]) for e in entries([row(0, 50.0, "reference")], spec)] == [(CAM_BASELINE, 1007)]
+
+
+def test_what_ran_again_is_gathered_on_the_confirm_images_only(tmp_path: Path) -> None:
+    cam = CamConfig()
+    ids = [f"image{i}" for i in range(12)]
+    select, held_back = select_and_confirm(ids, cam)
+    counts = np.random.default_rng(0).integers(1, 50, (12, len(BETAS), 3, 2))
+    counts[:, :, 1:] += counts[:, :, :1]  # predicted and true pixels hold the true positives
+    save_counts(tmp_path / COUNTS, ids, counts)
+    beta = BETAS[10]
+    runs = [
+        row(0, 50.0, "confirm", beta=beta, attrs={"of": "s-0002"}),
+        row(1, None, "confirm", State.FAIL, attrs={"of": "s-0002"}),
+        row(2, 50.0, CAM_BASELINE, beta=beta, attrs={"of": CAM_BASELINE}),
+    ]
+    found = confirm.confirmed([row(0, 1.0, "reference"), row(2, 2.0)], runs, {r.uid: tmp_path for r in runs}, cam)
+    assert [c.uid for c in found] == ["s-0002"]
+    assert select and np.array_equal(found[0].counts[0], counts[held_back, 10])
+    assert found[0].mious == [pytest.approx(100 * float(miou(counts[held_back, 10].sum(0))))]
+
+
+# The verdict in words
+
+
+def test_better() -> None:
+    found = judge(configuration("ref", [50.0, 50.1, 49.9]), [configuration("new", [53.0, 53.1, 52.9])], 0)
+    assert (found.winner, found.tested, found.better) == ("new", True, True)
+    assert found.sentence == f"beats the reference by 3.0 [{found.low:.1f}, {found.high:.1f}]"
+    assert found.low is not None and found.high is not None and 0 < found.low < 3.0 < found.high
+
+
+def test_ahead_but_not_shown() -> None:
+    found = judge(configuration("ref", [50.0, 53.0, 47.0]), [configuration("new", [51.0, 54.0, 48.0])], 0)
+    assert (found.winner, found.tested, found.better) == ("new", True, False)
+    assert found.sentence.startswith("no improvement shown: +1.0 [-") and found.sentence.endswith("over the reference")
+
+
+def test_the_reference_is_the_best() -> None:
+    others = [configuration("a", [48.0] * 3), configuration("b", [49.5] * 3)]
+    found = judge(configuration("ref", [50.0] * 3), others, 0)
+    assert (found.winner, found.tested, found.better) == ("ref", True, False)
+    assert found.sentence == "no improvement shown: the reference's confirmed mean is the best, -0.5 for the next"
+
+
+def test_too_few_seeds_are_no_test() -> None:
+    found = judge(configuration("ref", [50.0, 50.0]), [configuration("new", [60.0, 60.0])], 0)
+    assert (found.winner, found.tested, found.better, found.low) == ("new", False, False, None)
+    assert found.sentence == "not tested: +10.0 over the reference with 2 seeds, 3 are needed"
+
+
+def test_a_single_seed_of_the_reference_is_no_test() -> None:
+    found = judge(configuration("ref", [50.0]), [configuration("new", [60.0] * 3)], 0)
+    assert not found.tested and not found.better and found.sentence.startswith("not tested: +10.0")
+
+
+def test_nothing_to_compare() -> None:
+    alone = judge(configuration("ref", [50.0] * 3), [], 0)
+    lost = judge(None, [configuration("a", [48.0] * 3), configuration("b", [49.5] * 3)], 0)
+    assert (alone.winner, lost.winner) == ("ref", "b")
+    for found in (alone, lost):
+        assert found.sentence == "not tested: there is nothing to compare" and not found.tested and not found.better
+
+
+# The interval
+
+
+def test_interval_by_hand_where_only_seeds_differ() -> None:
+    """Pooled variance of (1, 4, 1) deviations, six degrees of freedom; t(.9875, 6) = 2.969 for two comparisons."""
+    reference = configuration("ref", [49.0, 50.0, 51.0])  # squares 2
+    best = configuration("a", [53.0, 55.0, 57.0])  # squares 8
+    other = configuration("b", [51.0, 52.0, 53.0])  # squares 2
+    low, high = interval(reference, best, [reference, best, other], 2, 0)
+    half = 2.968687 * (12 / 6 * (1 / 3 + 1 / 3)) ** 0.5
+    assert (low, high) == (pytest.approx(5 - half, abs=1e-4), pytest.approx(5 + half, abs=1e-4))
+
+
+def test_more_comparisons_widen_the_interval() -> None:
+    reference, best = configuration("ref", [49.0, 50.0, 51.0]), configuration("a", [53.0, 54.0, 55.0])
+    widths = [np.diff(interval(reference, best, [reference, best], k, 0)).item() for k in (1, 3, 10)]
+    assert widths[0] < widths[1] < widths[2]
+
+
+def test_the_images_spread_is_added() -> None:
+    """Two images, one where the new one wins by much and one where it wins by little: the draw decides."""
+    seeds = [50.0, 50.0, 50.0]
+    old = np.array([[[50, 0], [100, 0], [100, 0]], [[50, 0], [100, 0], [100, 0]]])
+    new = np.array([[[90, 0], [100, 0], [100, 0]], [[50, 0], [100, 0], [100, 0]]])
+    reference, best = Confirmed("ref", {}, seeds, [old] * 3), Confirmed("new", {}, [60.0] * 3, [new] * 3)
+    drawn = bootstrap_difference(reference, best, 0)
+    low, high = interval(reference, best, [reference, best], 1, 0)
+    # No seed spread, so the half width is t(.975, 4) = 2.776445 times the bootstrap's deviation.
+    assert (high - low) / 2 == pytest.approx(2.776445 * drawn.std(), rel=1e-5) and drawn.std() > 5
+
+
+def test_the_bootstrap_is_paired() -> None:
+    counts = [np.random.default_rng(i).integers(1, 99, (30, 3, 4)) for i in range(3)]
+    one, other = Confirmed("a", {}, [0.0] * 3, counts), Confirmed("b", {}, [0.0] * 3, [c.copy() for c in counts])
+    drawn = bootstrap_difference(one, other, 3)
+    assert drawn.shape == (confirm.RESAMPLES,) and np.all(drawn == 0)
+    assert np.array_equal(bootstrap_difference(one, configuration_like(other), 3), drawn)
+
+
+def configuration_like(other: Confirmed) -> Confirmed:
+    """The same runs under another name."""
+    return Confirmed("c", {}, other.mious, other.counts)
+
+
+def test_the_bootstrap_is_centred_on_the_difference() -> None:
+    """Equal images: every draw gives the difference itself, 100 * (mean IoU .8 - .5)."""
+    old = np.tile(np.array([[[50, 50], [75, 75], [75, 75]]]), (5, 1, 1))
+    new = np.tile(np.array([[[80, 80], [90, 90], [90, 90]]]), (5, 1, 1))
+    drawn = bootstrap_difference(Confirmed("a", {}, [50.0], [old]), Confirmed("b", {}, [80.0], [new]), 0)
+    assert np.allclose(drawn, 30)
+
+
+# How often it is wrong
+
+PIXELS, IMAGES, SEEDS = 1000, 40, 3
+
+
+def simulated(rng: np.random.Generator, gains: list[float]) -> list[Confirmed]:
+    """Confirmed configurations whose expected recall over all images differs by `gains`.
+
+    Images differ in difficulty (shared), in how each configuration takes to them, and seeds move everything a little.
+    """
+    difficulty = rng.normal(0.6, 0.08, IMAGES)
+    found = []
+    for index, gain in enumerate(gains):
+        taste = rng.normal(0, 0.03, IMAGES)
+        counts = []
+        for _ in range(SEEDS):
+            recall = np.clip(difficulty + taste + gain + rng.normal(0, 0.01) + rng.normal(0, 0.02, IMAGES), 0.05, 0.95)
+            hit = np.round(PIXELS * recall).astype(np.int64)
+            counts.append(np.stack([np.stack([hit, hit]), np.full((2, IMAGES), PIXELS), np.full((2, IMAGES), PIXELS)]))
+        shaped = [np.moveaxis(c, 2, 0) for c in counts]  # (N, 3, 2)
+        mious = [100 * float(miou(c.sum(0))) for c in shaped]
+        found.append(Confirmed(f"c{index}", {}, mious, shaped))
+    return found
+
+
+def shown_better(gains: list[float], runs: int) -> float:
+    """The share of simulated sweeps in which something is said to beat the reference, which is the first."""
+    verdicts = []
+    for seed in range(runs):
+        reference, *others = simulated(np.random.default_rng(seed), gains)
+        verdicts.append(judge(reference, others, seed).better)
+    return float(np.mean(verdicts))
+
+
+def test_equal_configurations_are_seldom_called_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 5 percent, and two standard errors of 200 simulations on top."""
+    monkeypatch.setattr(confirm, "RESAMPLES", 200)
+    assert shown_better([0.0, 0.0, 0.0, 0.0], 200) <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_a_clearly_better_one_is_mostly_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gain of five standard errors of a difference (about .01 in recall) against an interval of three."""
+    monkeypatch.setattr(confirm, "RESAMPLES", 200)
+    assert shown_better([0.0, 0.0, 0.05, 0.0], 60) >= 0.8
