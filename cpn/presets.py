@@ -43,6 +43,19 @@ SCENES: dict[str, Any] = {
     "loss": {"amp_weight": 0.0, "normalise_refined": False, "ramp": 0.3},
     "train": {"optimizer": "adamw", "lr": 0.001, "batch_size": 8},
     "cam": {"scales": [1.0, 2.0], "beta": 0.5},
+    "crf": {"sxy_bilateral": 15.0, "alpha_low": 0.7, "alpha_high": 3.0},
+    "affinity": {"radius": 3, "widths": [16, 32, 48], "optimizer": "adamw", "lr": 0.001},
+    "random_walk": {"radius": 3, "alpha": 0.7, "logt": 4},
+    "deeplab": {
+        "width": 64,
+        "dilation": 3,
+        "iterations": 300,
+        "batch_size": 8,
+        "optimizer": "adamw",
+        "bn_momentum": 0.1,
+        "scales": [1.0, 1.5],
+        "crf": {"iterations": 1, "sxy_bilateral": 15.0},
+    },
 }
 
 CAM_BASELINE: dict[str, Any] = {
