@@ -1,4 +1,4 @@
-"""One sweep from its first trial to its report: search, confirm, promote, stages. Every step is skipped when it is done."""
+"""One sweep from its first trial to its report: search, confirm, promote, stages. A step that is done is skipped."""
 
 import fcntl
 import os
@@ -125,8 +125,8 @@ def conduct(spec: SweepSpec, command: str) -> int:
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.say(f"warning: {warning}")
+    pack = prepare_data(spec.base_config, store, terminal.say)
     with sweep_lock(store, spec.name):
-        pack = prepare_data(spec.base_config, store, terminal.say)
         root = data_root(spec.base_config, store)
         url = study.study_url(spec)
         trials = study.open_study(spec, url, pack.fingerprint)
@@ -140,6 +140,8 @@ def conduct(spec: SweepSpec, command: str) -> int:
         try:
             with sweep.interruption.watch(terminal.say):
                 return steps(sweep, trials, again, recorder, command)
+        except KeyboardInterrupt:
+            return interrupted(sweep, command)
         finally:
             sweep.clock.save()
             sweep.close()
@@ -222,7 +224,7 @@ def search(sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning
     epochs = sweep.config.train.epochs
     done = [row for row in trials.rows() if row.state.finished]
     best = max(((row.miou, row.uid) for row in done if row.miou is not None), default=None)
-    with sweep.terminal.trials(heading, limit, epochs) as table:
+    with sweep.terminal.trials(heading, limit, epochs) as table, sweep.interruption.patiently():
         table.already(len(done), best)
         run_trials(
             trials,

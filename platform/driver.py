@@ -45,14 +45,26 @@ class Listener(Protocol):
 
 
 class Interruption:
-    """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt at once."""
+    """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt at once, as the first does when `at_once`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.at_once = True
+        """Off while trials run: they are given the time to finish their current report."""
         self.listeners: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """While the block runs, the first signal only asks."""
+        self.at_once = False
+        try:
+            yield
+        finally:
+            self.at_once = True
+            self.listeners.clear()
 
     @contextmanager
     def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
@@ -62,9 +74,9 @@ class Interruption:
             return
 
         def handle(number: int, _frame: FrameType | None) -> None:
-            if self.signal is not None:
+            again, self.signal = self.signal is not None, number
+            if again or self.at_once:
                 raise KeyboardInterrupt
-            self.signal = number
             for listener in self.listeners:
                 listener()
             say("stopping after the current reports; once more stops at once")
@@ -87,17 +99,18 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    environment = {"env_vars": worker_environment()}
     try:
         if address:
-            ray.init(address=address, runtime_env={"env_vars": worker_environment()}, **quiet)
+            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
         else:
             # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
             ray.init(
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
-                runtime_env={"env_vars": worker_environment()},
-                **quiet,
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
@@ -163,9 +176,8 @@ def run_trials(
     A trial for which `reuse` has a result is told at once and never started.
     """
     from ray import tune
-    from ray.tune.experiment import Trial
 
-    from .search import StudyPruner, StudySearcher
+    from .search import StopWhen, StudyPruner, StudySearcher, TrialEvents
 
     def reused(row: TrialRow) -> dict[str, Any] | None:
         result = reuse(row)
@@ -175,32 +187,6 @@ def run_trials(
 
     searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
     scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs)
-
-    class Forward(tune.Callback):  # type: ignore[misc]
-        """Tune's callbacks, said to our listener by uid."""
-
-        def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-            listener.started(trial.config["uid"])
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-        ) -> None:
-            listener.reported(trial.config["uid"], result)
-
-        def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-            listener.ended(trial.config["uid"])
-
-        def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-            listener.ended(trial.config["uid"])
-
-    class StopAll(tune.Stopper):  # type: ignore[misc]
-        """Ends all trials once an interruption was asked for; the study keeps them as resumable."""
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return bool(interruption)
-
-        def stop_all(self) -> bool:
-            return bool(interruption)
 
     interruption.listeners.append(lambda: setattr(searcher, "interrupted", True))
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -212,12 +198,14 @@ def run_trials(
             num_samples=-1,
             max_concurrent_trials=concurrent,
             reuse_actors=False,
+            trial_name_creator=lambda made: str(made.config["uid"]),
+            trial_dirname_creator=lambda made: str(made.config["uid"]),
         ),
         run_config=tune.RunConfig(
             name=study.name,
             storage_path=setup.tune,
-            callbacks=[Forward()],
-            stop=StopAll(),
+            callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
+            stop=StopWhen(lambda: bool(interruption)),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=1),
         ),

@@ -18,7 +18,7 @@ def print_plan(spec: SweepSpec, command: str) -> None:
         (
             name,
             "read off the curve of every trial" if isinstance(domain, CurveDomain) else domain_words(domain),
-            base[name],
+            str(base[name]),
         )
         for name, domain in spec.search.items()
     ]
@@ -55,4 +55,5 @@ def domain_words(domain: object) -> str:
     )
     if dump.get("log"):
         text += ", log"
-    return text + (f", when {dump['when']}" if "when" in dump else "")
+    conditions = [f"{name}={value}" for name, value in dump.get("when", {}).items()]
+    return text + (f", when {' and '.join(conditions)}" if conditions else "")

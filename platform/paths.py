@@ -13,6 +13,8 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
+SHARED = ("runs", "stages", "cache", "study.db", "study.db-wal", "study.db-shm")
+"""What lies beside the sweeps' own folders: no sweep can have such a name."""
 
 
 @dataclass(frozen=True)

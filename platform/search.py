@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -56,6 +57,9 @@ class StudySearcher(Searcher):
         """Set when the driver is being stopped: trials that end from now on without a result stay RUNNING and are
         resumed.
         """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune snapshots its parts; the study is the state, and nothing is restored from a snapshot
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray forgets FINISHED
         """The next trial as a Tune config, or FINISHED."""
@@ -113,6 +117,57 @@ class StudySearcher(Searcher):
         return self._study.ask()
 
 
+class TrialEvents(Callback):
+    """Tune's callbacks, said by uid to whoever listens in the driver."""
+
+    def __init__(
+        self,
+        started: Callable[[str], None],
+        reported: Callable[[str, Mapping[str, Any]], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        self._started, self._reported, self._ended = started, reported, ended
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune snapshots its parts; ours are never restored from there
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's actor runs."""
+        self._started(trial.config["uid"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial reported."""
+        self._reported(trial.config["uid"], result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended or was stopped; the searcher has told the study."""
+        self._ended(trial.config["uid"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial raised, and is not tried again."""
+        self._ended(trial.config["uid"])
+
+
+class StopWhen(Stopper):
+    """Ends all trials as soon as `asked` says so; the study keeps those without a result as resumable."""
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self._asked = asked
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as above
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether to stop a trial at this report."""
+        return self._asked()
+
+    def stop_all(self) -> bool:
+        """Whether to stop everything."""
+        return self._asked()
+
+
 class StudyPruner(FIFOScheduler):
     """Stops trials by the rule of `pruning` and by values that are not finite, and tells the study before Tune acts."""
 
@@ -124,6 +179,9 @@ class StudyPruner(FIFOScheduler):
         self._options = options
         self._seed = seed
         self._rungs = pruning.rungs(epochs, options.grace, options.reduction) if options.kind == "asha" else []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # see StudySearcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Record the report; STOP when the trial is pruned or has failed."""

@@ -22,10 +22,12 @@ from cpn.config import (
     with_values,
 )
 from cpn.errors import InputError
+from cpn.presets import PRESETS
 from cpn.section import Section
 
 from .domains import ChoiceDomain, CurveDomain, Domain, Drawn, FloatDomain, condition_problem
 from .files import load_yaml, parse_scalar
+from .paths import SHARED
 
 
 class _SweepSection(Section):
@@ -147,6 +149,13 @@ class SweepSpec(_SweepSection):
 
     _source: str = PrivateAttr(default="spec")
 
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value in SHARED or value.endswith(".confirm"):
+            raise ValueError("the storage folder or the study keeps other things under this name; take another")
+        return value
+
     @cached_property
     def base_config(self) -> Config:
         """The reference's configuration."""
@@ -174,8 +183,7 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
         name, value = _split(text)
         first = name.partition(".")[0]
         if name == "preset":
-            old = preset_names(raw.get("base", {}).get("preset"), f"{path}: base")
-            raw = merge(raw, {"base": {"preset": old + preset_names(value, f"--set {name}")}})
+            raw = {**raw, "base": add_presets(raw.get("base", {}), value, f"{path}: base")}
         elif first == "base":
             raise InputError(f"--set {name}: write it without `base.`: --set {name[5:] or 'data.root'}=...")
         elif first in SweepSpec.model_fields:
@@ -195,6 +203,34 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
     spec._source = str(path)
     _check_search(spec, str(path))
     return spec
+
+
+def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[str, Any]:
+    """The method's nested values `base` with `--set` texts applied: dotted names, and `preset`. For a single run.
+
+    Raises InputError for a name that is not the method's.
+    """
+    changed: dict[str, Any] = {}
+    for text in sets:
+        name, value = _split(text)
+        if name == "preset":
+            base = add_presets(base, value, source)
+        elif name.partition(".")[0] in Config.model_fields:
+            changed[name] = value
+        else:
+            raise InputError(f"--set {name}: unknown key{nearest(name, [*known_names(), 'preset'])}")
+    with_values(config_from(base, source), changed, "--set")
+    for name, value in changed.items():
+        base = merge(base, _nested(name.split("."), value))
+    return base
+
+
+def add_presets(base: dict[str, Any], added: Any, source: str) -> dict[str, Any]:
+    """`base` with presets from `--set preset=...`: they go last in its list, and over what the file itself says."""
+    old, new = preset_names(base.get("preset"), source), preset_names(added, "--set preset")
+    for name in new:
+        base = merge(base, PRESETS[name])
+    return {**base, "preset": old + new}
 
 
 def _split(text: str) -> tuple[str, Any]:

@@ -1,6 +1,7 @@
 """The sweep: `python -m platform.sweep search_spaces/patch.yaml`. Search, confirm, promote, stages; resumable."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .spec import load_spec
 
     spec = load_spec(given.spec, given.sets)
-    command = " ".join(["python -m platform.sweep", str(given.spec), *(f"--set {text}" for text in given.sets)])
+    sets = [word for text in given.sets for word in ("--set", text)]
+    command = shlex.join(["python", "-m", "platform.sweep", str(given.spec), *sets])
     if given.dry_run:
         from .dry_run import print_plan
 

@@ -1,0 +1,79 @@
+"""One run alone: `python -m platform.train config.yaml`. The single-GPU run that throughput figures are relative to."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpn.errors import run_command
+
+EXAMPLE = "python -m platform.train --set preset=scenes"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.train",
+        usage=f"{EXAMPLE} [CONFIG.yaml] [--set NAME=VALUE ...] [--storage FOLDER]",
+        description="Train and score one CAM network on one GPU, or on the CPU where there is none: what a trial of a "
+        "sweep does, without Ray. The same command again continues, and does nothing when the run is done.",
+    )
+    made.add_argument(
+        "config", type=Path, nargs="?", help="the method's configuration, a YAML file; without it the preset official"
+    )
+    made.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="any value by its dotted name"
+    )
+    made.add_argument(
+        "--storage", default="sweeps", metavar="FOLDER", help="where runs are kept (default: sweeps, as for sweeps)"
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0 when the run is finished."""
+    given = parser().parse_args(arguments)
+    import torch
+
+    from cpn.config import config_from, run_key
+    from cpn.run import MODEL, PICTURES, run
+
+    from .files import load_yaml
+    from .inputs import prepare_data, prepare_weights
+    from .paths import storage
+    from .spec import apply_sets
+    from .terminal import Terminal
+
+    terminal = Terminal()
+    source = str(given.config) if given.config else "--set"
+    values = load_yaml(given.config) if given.config else {}
+    config = config_from(apply_sets(values, given.sets, source), source)
+    store = storage(given.storage)
+    pack = prepare_data(config, store, terminal.say)
+    prepare_weights(config, store, terminal.say)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = store.run(run_key(config, pack.fingerprint))
+    terminal.say(f"run {folder.name} on {device.type}, {config.train.epochs} epochs")
+    with terminal.stage("training", "epochs", config.train.epochs) as bar:
+
+        def report(entry: dict[str, float]) -> None:
+            bar.at(int(entry["epoch"]))
+            numbers = f"loss {entry['loss_total']:.3f}, miou_epoch {entry['miou_epoch']:.1f}"
+            terminal.say(f"  epoch {entry['epoch']:.0f}: {numbers}, {entry['images_per_s']:.1f} images/s")
+
+        result = run(config, pack, folder, cache=store.cache, device=device, report=report)
+    score = config.data.score
+    sets = {
+        "miou": "select",
+        "miou_fixed_beta": f"select, beta {config.cam.beta:.2f}",
+        "miou_confirm": "confirm",
+        "miou_train": "all",
+    }
+    rows = [(name, f"{score}, {images}", result["metrics"][name]) for name, images in sets.items()]
+    terminal.table(f"pseudo labels, beta {result['metrics']['beta']:.2f}", ["metric", "images", "mIoU %"], rows)
+    terminal.say(f"checkpoint: {folder / MODEL}\npictures: {folder / PICTURES}")
+    terminal.say("next: python -m platform.sweep search_spaces/quickstart.yaml")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,149 @@
+"""A two-trial sweep with all stages, through real Ray, a real Optuna database and a real MLflow store, killed once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+SPEC = """
+name: smoke
+base:
+  preset: [official, scenes]
+  data: {scenes: {train: 16, val: 6, seed: 3}}
+  patches: {draw: bernoulli}
+  network: {weights: null}
+  train: {epochs: 2, batch_size: 4}
+  cam: {scales: [1.0]}
+  affinity: {epochs: 1, batch_size: 4}
+  random_walk: {radius: 3}
+  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
+search:
+  patches.kind: {choice: [superpixel, grid]}
+  patches.S_N: {int: [5, 60], log: true, when: {patches.kind: superpixel}}
+  patches.K: {choice: [[8, 16], [16, 32]], when: {patches.kind: grid}}
+  loss.w_tcp: {float: [0.1, 10], log: true}
+  cam.beta: {curve: true}
+budget: {trials: 2}
+resources: {gpus_per_worker: 0, workers: 1}
+confirm: {top_k: 1, seeds: 1}
+"""
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """The sweep command in `folder`, its output in one stream."""
+    command = [sys.executable, "-m", "platform.sweep", "smoke.yaml", *more]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def read_until(process: subprocess.Popen[str], words: str, seconds: float) -> str:
+    """Read output until a line holds `words`; fails the test if the process ends before."""
+    assert process.stdout is not None
+    text, end = "", time.monotonic() + seconds
+    while time.monotonic() < end:
+        line = process.stdout.readline()
+        text += line
+        if words in line:
+            return text
+        if not line:
+            break
+    raise AssertionError(f"{words!r} was not said:\n{text}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, float]]:
+    """A sweep whose driver was killed with SIGKILL after its first trial and started again; its last output."""
+    folder = tmp_path_factory.mktemp("smoke")
+    (folder / "smoke.yaml").write_text(SPEC)
+    first = start(folder)
+    read_until(first, "complete", 300)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    models = {path.parent.name: path.stat().st_mtime for path in folder.glob("sweeps/runs/*/result.json")}
+    second = start(folder)
+    output, _ = second.communicate(timeout=500)
+    assert second.returncode == 0, output
+    return folder, output, models
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_killed_sweep_went_on_and_has_everything(finished: tuple[Path, str, dict[str, float]]) -> None:
+    folder, output, models = finished
+    assert models, "the kill came before the first run was kept"
+    for key, when in models.items():
+        assert (folder / "sweeps/runs" / key / "result.json").stat().st_mtime == when, "a finished run was run again"
+    summary = json.loads((folder / "sweeps/smoke/summary.json").read_text())
+    assert summary["trials"] == {"complete": 2, "pruned": 0, "fail": 0}
+    assert summary["confirm_runs"] == 3
+    assert not summary["better"], "one seed each shows nothing"
+    assert all(value is not None for value in summary["metrics"].values())
+    for head in ("train, confirm", "val", "cam_baseline", "random walk", "DeepLab with CRF"):
+        assert head in output, head
+    assert "next: " in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_books_agree(finished: tuple[Path, str, dict[str, float]]) -> None:
+    folder, _, _ = finished
+    import optuna
+    from mlflow import MlflowClient
+
+    rows = optuna.load_study(study_name="smoke", storage=f"sqlite:///{folder}/sweeps/study.db").trials
+    assert [trial.state.name for trial in rows] == ["COMPLETE", "COMPLETE"]
+    assert rows[0].user_attrs["role"] == "reference"
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("smoke")
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    by_uid = {run.data.tags["uid"]: run for run in runs}
+    assert len(runs) == len(by_uid) == 1 + 2 + 3 + 5
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for trial in rows:
+        run = by_uid[f"smoke-{trial.number:04d}"]
+        assert run.data.metrics["miou"] == pytest.approx(trial.value)
+        epochs = [m.step for m in client.get_metric_history(run.info.run_id, "miou_epoch")]
+        assert epochs == [1, 2]
+        assert len(client.get_metric_history(run.info.run_id, "curve_miou")) == 61
+        pictures = {Path(a.path).name for a in client.list_artifacts(run.info.run_id, "pictures")}
+        assert {"cam_panel.png", "beta_curve.png", "class_iou.png", "loss_terms.png"} <= pictures
+    champion = client.get_model_version_by_alias("cpn-smoke", "champion")
+    assert champion.tags["uid"] in ("smoke-0000", "smoke-0001")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]) -> None:
+    folder, _, _ = finished
+    made = [path for kind in ("runs", "stages") for path in (folder / "sweeps" / kind).rglob("*") if path.is_file()]
+    kept = {path: path.stat().st_mtime for path in made}
+    assert len(kept) > 100
+    third = start(folder)
+    output, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, output
+    assert "starting Ray" not in output
+    assert {path: path.stat().st_mtime for path in kept} == kept
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_base_is_refused_by_name(finished: tuple[Path, str, dict[str, float]]) -> None:
+    folder, _, _ = finished
+    fourth = start(folder, "--set", "loss.w_tcp=2.0")
+    output, _ = fourth.communicate(timeout=120)
+    assert fourth.returncode == 2
+    assert "loss.w_tcp" in output and "--set name=NEW" in output and "Traceback" not in output
