@@ -83,8 +83,8 @@ def test_the_maps_are_the_formulas(images: Tensor) -> None:
 
 def test_the_corners_of_upsampling_are_aligned() -> None:
     maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
-    rows = [[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]]
-    torch.testing.assert_close(upsample(maps, (3, 3)), torch.tensor([[rows]]))
+    rows = [[top + across / 4 for across in range(5)] for top in (0, 0.5, 1, 1.5, 2)]
+    torch.testing.assert_close(upsample(maps, (5, 5)), torch.tensor([[rows]]))
 
 
 def test_every_switch_has_its_effect(images: Tensor) -> None:

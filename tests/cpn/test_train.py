@@ -186,6 +186,20 @@ def test_one_pass_over_the_three_branches_equals_three_passes(pack: Pack) -> Non
         torch.testing.assert_close(together[name], apart[name])
 
 
+def test_the_ramp_follows_the_share_of_steps_done(pack: Pack) -> None:
+    """Two steps in all: nothing but the classification at the first, half of the rest at the second."""
+    settings = config(loss__ramp=1.0, loss__amp_weight=0)
+    losses = train(make(settings), pack.split("train"), settings, device=CPU, report=lambda _: None)[0]
+    rest = losses["loss_total"] - losses["loss_cls"]
+    full = losses["loss_tcp"] + losses["loss_tcp_refined"] + losses["loss_cpcr"]
+    assert 0.15 * full < rest < 0.35 * full
+    batch, network = one_batch(pack, settings), make(settings)
+    for progress in (0.0, 0.5):
+        terms = module.objective(network.eval(), batch, progress, settings.loss, "cpn")
+        expected = terms["cls"] + progress * (terms["tcp"] + terms["tcp_refined"] + terms["cpcr"])
+        torch.testing.assert_close(terms["total"], expected)
+
+
 @pytest.mark.parametrize(
     "change",
     [
