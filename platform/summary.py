@@ -14,7 +14,7 @@ from .domains import encode
 from .paths import SweepPaths
 from .spec import SweepSpec
 from .study import State, TrialRow
-from .terminal import Terminal, clock
+from .terminal import Terminal, clock, shown
 
 BEST_ROWS = 10
 
@@ -96,10 +96,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "| step | images | mIoU % |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {step} | {images} | {value if value is None else round(value, 1)} |"
-        for step, images, value in ladder(summary)
-    ]
+    lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
     lines += [
         "",
         "Selection uses pixel masks of the select images; the numbers above are of images that no selection saw.",
@@ -172,8 +169,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
 
 def words(entry: Mapping[str, Any]) -> str:
     """A leaderboard row's values: short names, few digits."""
-    shown = [
+    values = [
         f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
         for name, value in entry["values"].items()
     ]
-    return ("reference " if entry["role"] == "reference" else "") + " ".join(shown)
+    return ("reference " if entry["role"] == "reference" else "") + " ".join(values)

@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 MOST_ROWS = 12
+OPEN = ("running", "resumable")
+"""States of trials that are not done."""
 
 
 class Terminal:
@@ -121,14 +123,14 @@ class TrialTable:
 
     def seconds_left(self) -> float | None:
         """Estimate from the trials finished since this start; None before the first."""
-        finished = sum(row["state"] not in ("running", "waiting") for row in self._rows.values())
+        finished = sum(row["state"] not in OPEN for row in self._rows.values())
         if not finished or self._total is None:
             return None
         rate = finished / (time.monotonic() - self._began)
         return max(0, self._total - self._done_before - finished) / rate
 
     def _count(self) -> str:
-        done = self._done_before + sum(row["state"] != "running" for row in self._rows.values())
+        done = self._done_before + sum(row["state"] not in OPEN for row in self._rows.values())
         return f"{done} of {self._total if self._total is not None else '?'} trials"
 
     def __rich__(self) -> Group:
