@@ -45,7 +45,7 @@ class Listener(Protocol):
 
 
 class Interruption:
-    """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt at once, as the first does when `at_once`."""
+    """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt, as does the first if `at_once`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -191,7 +191,9 @@ def run_trials(
     interruption.listeners.append(lambda: setattr(searcher, "interrupted", True))
     logging.getLogger("ray").setLevel(logging.ERROR)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, setup=setup), {"CPU": 0.001}),
+        # Tune wants a trial to hold something. A share of a CPU, however small, would keep the workers from filling the
+        # last one; a byte of memory keeps nobody from anything.
+        tune.with_resources(tune.with_parameters(trial, setup=setup), {"memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

@@ -149,8 +149,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         "configuration",
         f"miou ({score}, select)",
         "beta",
-        f"miou_confirm, mean ({score}, confirm)",
-        "fresh seeds",
+        f"confirmed ({score}, confirm)",
+        "seeds",
     ]
     count = summary["trials"]
     caption = (

@@ -1,5 +1,6 @@
 """What a person sees while a sweep runs: one live table, or plain lines where there is no terminal. Made with rich."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ class Terminal:
     """Everything a sweep prints."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        # Where nobody's window sets a width, lines are for files and logs: wide enough for the tables.
+        self.console = console or Console(width=None if sys.stdout.isatty() else 120)
 
     def say(self, line: str) -> None:
         """One plain line, never broken: commands and paths are copied from it."""

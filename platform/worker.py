@@ -94,4 +94,5 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # Running it again would end the same way, so this is a result, not a crash to retry.
         ray_train.report({"epoch": 0, "failed": " ".join(str(error).split()), "run_key": key})
         return
-    ray_train.report({"epoch": method.train.epochs, "run_key": key, **result.get("metrics", {})})
+    final = {**result["metrics"], "seconds": result["seconds"]} if result else {}
+    ray_train.report({"epoch": method.train.epochs, "run_key": key, **final})
