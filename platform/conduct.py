@@ -23,7 +23,7 @@ from .confirm import CAM_BASELINE, Verdict
 from .driver import Interruption, concurrency, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import data_root, prepare_data, prepare_weights
-from .paths import Storage, SweepPaths, storage
+from .paths import Storage, SweepPaths, check_storage, storage
 from .records import Records, run_name
 from .spec import Pruning, SweepSpec
 from .stages import run_stages
@@ -122,6 +122,7 @@ def conduct(spec: SweepSpec, command: str) -> int:
     """Run or continue the sweep; returns the exit code."""
     terminal = Terminal()
     store = storage(spec.resources.storage)
+    check_storage(store, "resources.storage")
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.say(f"warning: {warning}")

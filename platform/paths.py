@@ -8,8 +8,11 @@ sweeps/<sweep>/                 lock, records spool, winner, report
 sweeps/<sweep>/tune/            what Ray writes for itself; never read again
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from cpn.errors import InputError
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
@@ -86,3 +89,12 @@ class SweepPaths:
 def storage(folder: str) -> Storage:
     """The storage folder made absolute."""
     return Storage(Path(folder).resolve())
+
+
+def check_storage(store: Storage, key: str) -> None:
+    """Raise InputError, naming `key`, unless the storage folder can be written or made. Makes nothing."""
+    place = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise InputError(f"{key}: {store.root} cannot be written ({error.strerror}); choose another folder") from error

@@ -368,7 +368,9 @@ def _storage(url: str, create: bool) -> optuna.storages.RDBStorage:
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
     except ImportError:
-        raise InputError(f"tracking.study: {mask(url)}: its driver is missing; pip install psycopg2-binary") from None
+        raise InputError(
+            f"tracking.study: {mask(url)}: its Python driver is missing; pip install psycopg2-binary"
+        ) from None
     except RuntimeError as error:  # tables of another Optuna
         raise InputError(f"tracking.study: {mask(url)}: {' '.join(str(error).split())}") from None
     if sqlite:
@@ -395,4 +397,4 @@ def _reachable(url: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         said = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
         cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
-        raise InputError(f"tracking.study: {mask(url)} cannot be used ({said}); {cure}") from None
+        raise InputError(f"tracking.study: {mask(url)}: the study database cannot be used ({said}); {cure}") from None

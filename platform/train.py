@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from .files import load_yaml
     from .inputs import prepare_data, prepare_weights
-    from .paths import storage
+    from .paths import check_storage, storage
     from .spec import apply_sets
     from .terminal import Terminal
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = load_yaml(given.config) if given.config else {}
     config = config_from(apply_sets(values, given.sets, source), source)
     store = storage(given.storage)
+    check_storage(store, "--storage")
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,121 @@
+"""What a sweep needs before its first trial: scenes made once, data packed once, weights that fit."""
+
+from pathlib import Path
+from platform.inputs import data_root, prepare_data, prepare_weights
+from platform.paths import Storage, storage
+from typing import Any
+
+import pytest
+import torch
+
+from cpn.backbone import build_backbone
+from cpn.checkpoint import save_model
+from cpn.config import Config, config_from
+from cpn.errors import InputError
+from cpn.standin import standin_path
+
+SCENES = {"train": 6, "val": 3, "size": 64, "seed": 1}
+
+
+def config_with(**changes: Any) -> Config:
+    return config_from({"preset": ["official", "scenes"], "data": {"scenes": SCENES}, **changes}, "-")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Storage:
+    return storage(str(tmp_path / "sweeps"))
+
+
+def stamps(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_scenes_are_made_and_packed_once(store: Storage) -> None:
+    said: list[str] = []
+    first = prepare_data(config_with(), store, said.append)
+    before = stamps(store.root)
+    second = prepare_data(config_with(), store, said.append)
+    assert said == ["making 9 synthetic scenes"]
+    assert stamps(store.root) == before
+    assert first.fingerprint == second.fingerprint and first.root == second.root
+    assert (len(first.split("train")), len(first.split("val"))) == (6, 3)
+
+
+def test_other_scenes_lie_elsewhere(store: Storage) -> None:
+    other = config_with(data={"scenes": {**SCENES, "seed": 2}})
+    assert data_root(config_with(), store) != data_root(other, store)
+    assert prepare_data(config_with(), store, print).fingerprint != prepare_data(other, store, print).fingerprint
+
+
+def test_the_same_data_under_another_name_are_the_same_data(store: Storage, tmp_path: Path) -> None:
+    made = prepare_data(config_with(), store, print)
+    moved = Path(data_root(config_with(), store)).rename(tmp_path / "elsewhere")
+    named = config_with(data={"root": str(moved), "scenes": SCENES})
+    assert data_root(named, store) == str(moved)
+    assert prepare_data(named, store, print).fingerprint == made.fingerprint
+
+
+def test_a_relative_root_becomes_absolute(store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert data_root(config_with(data={"root": "voc"}), store) == str(tmp_path / "voc")
+    assert data_root(config_with(data={"root": "s3://bucket/voc"}), store) == "s3://bucket/voc"
+
+
+def test_no_data_at_all_is_refused(store: Storage) -> None:
+    config = config_from({"preset": "official"}, "-")
+    with pytest.raises(InputError, match="data.root: no data set is named; --set data.root=FOLDER in VOC 2012 layout"):
+        prepare_data(config, store, print)
+    assert not store.root.exists()
+
+
+def test_a_missing_root_is_refused_even_where_scenes_are_described(store: Storage, tmp_path: Path) -> None:
+    config = config_with(data={"root": str(tmp_path / "absent"), "scenes": SCENES})
+    with pytest.raises(InputError, match=f"{tmp_path}/absent: no such folder"):
+        prepare_data(config, store, print)
+    assert not store.root.exists()
+
+
+def test_without_weights_nothing_is_made(store: Storage) -> None:
+    prepare_weights(config_with(network={"weights": None}), store, print)
+    assert not store.root.exists()
+
+
+def test_a_weights_file_that_fits_is_accepted(store: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "scene.safetensors"
+    save_model(path, build_backbone("scene"), {"kind": "standin"})
+    config = config_with(network={"weights": str(path)})
+    prepare_weights(config, store, print)
+    assert not store.root.exists()
+
+
+def test_weights_of_another_network_are_refused_in_one_line(store: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_model(path, torch.nn.Linear(3, 2), {"kind": "standin"})
+    with pytest.raises(InputError) as refusal:
+        prepare_weights(config_with(network={"weights": str(path)}), store, print)
+    assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_missing_weights_file_is_refused_in_one_line(store: Storage, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refusal:
+        prepare_weights(config_with(network={"weights": str(tmp_path / "none.params")}), store, print)
+    assert "none.params" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training itself is a minute's work and tested elsewhere; here it is a file that appears."""
+    made: list[Path] = []
+
+    def make(cache: Path, report: Any) -> Path:
+        save_model(standin_path(cache), build_backbone("scene"), {"kind": "standin"})
+        report({"epoch": 1.0, "loss_total": 0.25})
+        made.append(cache)
+        return standin_path(cache)
+
+    monkeypatch.setattr("cpn.standin.make_standin", make)
+    said: list[str] = []
+    config = config_with()
+    assert config.network.weights == "scenes"
+    prepare_weights(config, store, said.append)
+    prepare_weights(config, store, said.append)
+    assert made == [store.cache] and len(said) == 2 and said[1] == "  stand-in: epoch 1, loss 0.250"

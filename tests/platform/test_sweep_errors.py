@@ -1,0 +1,344 @@
+"""Wrong input: exit code 2, one line with file or key and cure, and nothing made. Both commands, in this process."""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from platform import conduct, study, sweep, train
+from platform.driver import check_resources
+from platform.files import yaml_text
+from platform.paths import storage
+from platform.spec import Resources, load_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cpn.errors import InputError, run_command
+from cpn.prepare import prepare
+from cpn.synthetic import write_scenes
+from cpn.voc import ScenesConfig
+
+SPEC: dict[str, Any] = {
+    "name": "small",
+    "base": {"preset": ["official", "scenes"], "network": {"weights": None}, "train": {"epochs": 1}},
+    "search": {"patches.p_h": {"float": [0.1, 0.5]}},
+    "budget": {"trials": 2},
+    "resources": {"gpus_per_worker": 0, "storage": "sweeps"},
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set in VOC layout, not packed."""
+    root = tmp_path_factory.mktemp("scenes") / "data"
+    write_scenes(root, ScenesConfig(train=6, val=3, size=64))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; a command that gets as far as Ray has not seen what is wrong."""
+
+    def too_far(*_: Any) -> Any:
+        raise AssertionError("Ray was to be started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conduct, "ray_cluster", too_far)
+    monkeypatch.delenv("CPN_STUDY_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def data(scenes: Path, tmp_path: Path) -> Path:
+    """A copy of the data set, to be damaged."""
+    return Path(shutil.copytree(scenes, tmp_path / "data"))
+
+
+def refused(main: Callable[[Sequence[str]], int], arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must end with exit code 2; its one line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: main(arguments))
+    said = capsys.readouterr().err
+    assert left.value.code == 2, said
+    lines = [line for line in said.splitlines() if not line.startswith(("checking ", "packing "))]
+    assert len(lines) == 1 and lines[0].startswith("error: "), said
+    return lines[0].removeprefix("error: ")
+
+
+def sets(*texts: str) -> list[str]:
+    return [word for text in texts for word in ("--set", text)]
+
+
+def write_spec(content: dict[str, Any], name: str = "s.yaml") -> str:
+    Path(name).write_text(yaml_text(content))
+    return name
+
+
+def found_in(place: Path) -> set[str]:
+    """Every file and folder, without pytest's own."""
+    return {str(path.relative_to(place)) for path in place.rglob("*")}
+
+
+# The specification
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"budgets": {"trials": 2}}, ["s.yaml: budgets: unknown key", "did you mean 'budget'"]),
+        ({"budget": {"trails": 2}}, ["s.yaml: budget.trails: unknown key", "did you mean 'budget.trials'"]),
+        ({"base": {"patches": {"S_M": 5}}}, ["s.yaml: base: patches.S_M: unknown key", "did you mean 'patches.S_N'"]),
+        ({"budget": {"trials": "many"}}, ["s.yaml: budget.trials: Input should be a valid integer, given 'many'"]),
+        ({"base": {"train": {"epochs": "eight"}}}, ["s.yaml: base: train.epochs: ", "integer", "given 'eight'"]),
+        ({"budget": {"trials": 0}}, ["s.yaml: budget.trials: ", "greater than or equal to 1, given 0"]),
+        ({"base": {"patches": {"p_h": 1.5}}}, ["s.yaml: base: patches.p_h: ", "less than", "given 1.5"]),
+        ({"search": {"patches.p_h": {"float": [0.5, 0.1]}}}, ["s.yaml: search.patches.p_h", "0.5", "0.1"]),
+        ({"search": {"patches.p_h": {"float": [0.5, 1.5]}}}, ["s.yaml: search.patches.p_h: 1.5", "narrow the domain"]),
+        ({"search": {"patches.p": {"float": [0.1, 0.5]}}}, ["s.yaml: search.patches.p: unknown key"]),
+        ({"budget": {}}, ["s.yaml: budget: the sweep would never end", "budget.trials"]),
+    ],
+)
+def test_a_wrong_specification(
+    changed: dict[str, Any], words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(sweep.main, [write_spec({**SPEC, **changed})], capsys)
+    assert all(word in said for word in words), said
+    assert found_in(place) == {"s.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data.rot=/data", ["--set: data.rot: unknown key", "did you mean 'data.root'"]),
+        ("train.epochs=eight", ["--set: train.epochs", "given 'eight'"]),
+        ("patches.p_h=1.5", ["--set: patches.p_h", "given 1.5"]),
+        ("preset=scene", ["--set preset: preset: 'scene' is unknown", "did you mean 'scenes'"]),
+        ("train.epochs", ["--set train.epochs: write name=value"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["sweep", "train"])
+def test_a_wrong_value_on_the_command_line(
+    command: str, text: str, words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "sweep":
+        said = refused(sweep.main, [write_spec(SPEC), *sets(text)], capsys)
+    else:
+        said = refused(train.main, sets(text), capsys)
+    assert all(word in said for word in words), said
+    assert found_in(place) <= {"s.yaml"}
+
+
+@pytest.mark.parametrize("main", [sweep.main, train.main])
+def test_a_missing_file(main: Any, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(main, ["absent.yaml"], capsys) == "absent.yaml: no such file; check the path"
+    assert found_in(place) == set()
+
+
+def test_a_single_run_takes_no_value_of_a_sweep(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--set budget.trials: unknown key" in refused(train.main, sets("budget.trials=3"), capsys)
+    assert found_in(place) == set()
+
+
+# The data
+
+
+def first_of(data: Path, name: str) -> str:
+    return (data / "ImageSets" / "Segmentation" / f"{name}.txt").read_text().split()[0]
+
+
+def absent(data: Path) -> list[str]:
+    shutil.rmtree(data)
+    return [f"{data}: no such folder", "VOCtrainval"]
+
+
+def empty(data: Path) -> list[str]:
+    shutil.rmtree(data)
+    data.mkdir()
+    return [f"{data} is empty", "VOCtrainval"]
+
+
+def no_layout(data: Path) -> list[str]:
+    shutil.rmtree(data / "JPEGImages")
+    return [f"{data} is not in VOC 2012 layout (no folder JPEGImages)"]
+
+
+def no_mask(data: Path) -> list[str]:
+    name = first_of(data, "train")
+    (data / "SegmentationClass" / f"{name}.png").unlink()
+    return ["train.txt line 1", f"there is no SegmentationClass/{name}.png", "this list is scored", "delete the line"]
+
+
+def no_mask_in_val(data: Path) -> list[str]:
+    name = first_of(data, "val")
+    (data / "SegmentationClass" / f"{name}.png").unlink()
+    return ["val.txt line 1", f"there is no SegmentationClass/{name}.png", "this list is scored"]
+
+
+def broken_jpeg(data: Path) -> list[str]:
+    path = data / "JPEGImages" / f"{first_of(data, 'train')}.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+    return [f"{path} is no whole JPEG or PNG picture", "again"]
+
+
+def other_size(data: Path) -> list[str]:
+    path = data / "SegmentationClass" / f"{first_of(data, 'train')}.png"
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(path)
+    return [str(path), "is 12x10, its picture 64x64 pixels"]
+
+
+def unlisted(data: Path) -> list[str]:
+    with open(data / "ImageSets" / "Segmentation" / "train.txt", "a") as file:
+        file.write("nowhere\n")
+    return ["train.txt line 7", "there is no JPEGImages/nowhere.jpg", "add it or delete the line"]
+
+
+def no_list(data: Path) -> list[str]:
+    (data / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    return ["val.txt is missing"]
+
+
+DAMAGES = [absent, empty, no_layout, no_mask, no_mask_in_val, broken_jpeg, other_size, unlisted, no_list]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("command", ["sweep", "train"])
+def test_wrong_data(
+    command: str, damage: Callable[[Path], list[str]], data: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = damage(data)
+    spec = write_spec(SPEC)
+    before = found_in(place)
+    if command == "sweep":
+        said = refused(sweep.main, [spec, *sets(f"data.root={data}")], capsys)
+    else:
+        said = refused(train.main, sets("preset=scenes", "network.weights=null", f"data.root={data}"), capsys)
+    assert all(word in said for word in words), said
+    assert found_in(place) == before
+
+
+@pytest.mark.parametrize("command", ["sweep", "train"])
+def test_no_data_named(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if command == "sweep":
+        said = refused(sweep.main, [write_spec({**SPEC, "base": {"preset": "official"}})], capsys)
+    else:
+        said = refused(train.main, [], capsys)
+    assert said.startswith("data.root: no data set is named; --set data.root=FOLDER")
+    assert found_in(place) <= {"s.yaml"}
+
+
+# Places that cannot be written, and others who are there already
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////proc/mlflow.db", "sqlite:///absent/mlflow.db", "sqlite:///.", "runs"])
+def test_a_store_that_cannot_be_written(uri: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, before = write_spec(SPEC), {"s.yaml", *found_in(place)}
+    said = refused(sweep.main, [spec, *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
+    assert said.startswith("tracking.uri: ") and "sqlite:///" in said
+    assert found_in(place) == before
+
+
+@pytest.mark.parametrize("inner", ["", "/deeper"])
+@pytest.mark.parametrize("source", ["root", "scenes"])
+def test_a_file_in_the_place_of_the_storage_folder(
+    source: str, inner: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("")
+    given = [f"data.root={data}"] if source == "root" else ["data.scenes.train=6", "data.scenes.val=3"]
+    said = refused(sweep.main, [write_spec(SPEC), *sets(*given, f"resources.storage=taken{inner}")], capsys)
+    assert said.startswith(f"resources.storage: {place}/taken{inner} cannot be written (") and "choose another" in said
+    assert (place / "taken").read_text() == "" and not (place / "mlflow.db").exists()
+    assert not (data / "packed").exists()
+
+
+@pytest.mark.parametrize("source", ["root", "scenes"])
+def test_a_single_run_needs_its_storage_too(
+    source: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("")
+    given = [f"data.root={data}"] if source == "root" else ["data.scenes.train=6", "data.scenes.val=3"]
+    arguments = sets("preset=scenes", "network.weights=null", *given)
+    said = refused(train.main, [*arguments, "--storage", "taken"], capsys)
+    assert said.startswith(f"--storage: {place}/taken cannot be written (") and "choose another folder" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "redis://127.0.0.1:1/x",
+            ["tracking.study: redis://127.0.0.1:1/x: the study database cannot be used", "check the URL"],
+        ),
+        ("study.db", ["tracking.study: 'study.db' is no URL", "write sqlite:///FILE"]),
+        ("sqlite:////proc/study.db", ["tracking.study: sqlite:////proc/study.db", "folder is writable"]),
+        ("postgresql://me:secret@127.0.0.1:1/x", ["tracking.study: postgresql://me:***@127.0.0.1:1/x", ";"]),
+    ],
+)
+def test_a_study_that_does_not_answer(
+    url: str, words: list[str], data: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.study={url}")], capsys)
+    assert all(word in said for word in words) and "secret" not in said, said
+    assert not (place / "mlflow.db").exists() and not (place / "sweeps" / "runs").exists()
+
+
+def test_another_driver_of_the_same_sweep(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = storage("sweeps").sweep("small").lock
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("4711")
+        file.flush()
+        said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}")], capsys)
+    assert said == f"{lock}: sweep 'small' is already running (process 4711); wait for it or stop it"
+    assert lock.read_text() == "4711" and not storage("sweeps").study.exists()
+
+
+def test_a_lock_that_nobody_holds_is_taken_over(place: Path) -> None:
+    """What a killed driver leaves behind."""
+    lock = storage("sweeps").sweep("small").lock
+    lock.parent.mkdir(parents=True)
+    lock.write_text("4711471147")
+    with conduct.sweep_lock(storage("sweeps"), "small"):
+        assert lock.read_text() == str(os.getpid())
+
+
+def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = load_spec(Path(write_spec(SPEC)), [f"data.root={data}"])
+    pack = prepare(data, ["trainaug", "train", "val"], scored=["train", "val"])
+    study.open_study(spec, study.study_url(spec), pack.fingerprint).close()
+    trials = "select count(*) from trials"
+    before = sqlite3.connect(storage("sweeps").study).execute(trials).fetchone()
+    given = sets(f"data.root={data}", "loss.w_tcp=2", "search.patches.p_h={float: [0.1, 0.4]}")
+    said = refused(sweep.main, ["s.yaml", *given], capsys)
+    assert (
+        "base.loss.w_tcp was 1.0, is 2.0" in said and "search.patches.p_h.float was [0.1, 0.5], is [0.1, 0.4]" in said
+    )
+    assert "--set name=NEW" in said
+    assert sqlite3.connect(storage("sweeps").study).execute(trials).fetchone() == before == (1,)
+    assert not (place / "mlflow.db").exists()
+
+
+# The machine
+
+
+def test_a_gpu_where_there_is_none() -> None:
+    with pytest.raises(InputError) as refusal:
+        check_resources(Resources(workers=2, gpus_per_worker=1), {"CPU": 4.0})
+    assert str(refusal.value) == (
+        "resources.gpus_per_worker: a trial needs 2 GPUs (2 workers), the cluster has 0; "
+        "--set resources.gpus_per_worker=0 trains on the CPU"
+    )
+
+
+def test_more_cores_than_there_are() -> None:
+    with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 8 CPUs .* has 4; lower it"):
+        check_resources(Resources(workers=2, gpus_per_worker=0, cpus_per_worker=4), {"CPU": 4.0})
+
+
+def test_exactly_what_there_is_suffices() -> None:
+    check_resources(Resources(workers=2, gpus_per_worker=1, cpus_per_worker=2), {"CPU": 4.0, "GPU": 2.0})
