@@ -25,15 +25,15 @@ from cpn.affinity import AffinityNet, train_affinity
 from cpn.backbone import build_backbone
 from cpn.cam import load_maps, multi_scale_maps, present_classes, save_maps
 from cpn.checkpoint import load_model, read_metadata, save_model
-from cpn.config import Config
+from cpn.config import Config, config_from
 from cpn.crf import crf_scores, dense_crf
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.errors import InputError
 from cpn.files import digest, whole_file
 from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
-from cpn.run import load_run, load_weights, select_and_confirm
 from cpn.random_walk import pseudo_label
+from cpn.run import load_run, load_weights, select_and_confirm
 from cpn.voc import Pack, Split, palette
 
 SCORE_LEVELS = 255
@@ -67,9 +67,9 @@ class Inputs:
 
 def make_cams(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the maps of the images at `indices` of the training list to `out`/<id>.npz."""
-    network, config, _ = load_run(inputs.model)
+    network, _, _ = load_run(inputs.model)
     network.to(inputs.device)
-    split = inputs.split
+    split, config = inputs.split, inputs.config
     for index in indices:
         target = out / f"{split.ids[index]}.npz"
         if not target.exists():
@@ -171,7 +171,8 @@ def score_pseudo_labels(inputs: Inputs, out: Path) -> dict[str, float]:
         path = out / f"{name}.png"
         if truth is None or not path.exists():
             raise InputError(
-                f"{name}: list {scored.name!r} scores it, but it has no {'mask' if truth is None else 'pseudo label'}; data.train must hold data.score"
+                f"{name}: list {scored.name!r} scores it, but it has no "
+                f"{'mask' if truth is None else 'pseudo label'}; data.train must hold data.score"
             )
         rows.append(hard_counts(load_label(path), truth, inputs.classes))
     counts = np.stack(rows)
@@ -230,7 +231,7 @@ def load_deeplab(model: Path) -> tuple[DeepLab, Config, tuple[str, ...]]:
     metadata = read_metadata(model)
     if metadata.get("kind") != "deeplab":
         raise InputError(f"{model}: a checkpoint of kind {metadata.get('kind')!r}, not of a segmentation network")
-    config = Config.model_validate(metadata["config"])
+    config = config_from(metadata["config"], str(model))
     network = DeepLab(build_backbone(config.network.backbone), len(metadata["classes"]) + 1, config.deeplab)
     load_model(model, network)
     return network.eval(), config, tuple(metadata["classes"])

@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {
 # Small network, small pictures; docs/scenes.md says what differs in the losses and which measurement asked for it.
 SCENES: dict[str, Any] = {
     "data": {
+        "root": None,
         "scenes": {},
         "crop": 64,
         "long_side": [56, 80],
@@ -85,8 +86,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "table2_row1": CAM_BASELINE,
     "table2_row2": {**CPN, "network": {"prcm": False}, "loss": {"w_cpcr": 0.0}},
     "table2_row3": {**CPN, "network": {"prcm": False}, "loss": {"ohem_ratio": None}},
-    "table2_row4": {**CPN, "network": {"prcm": False}},
-    "table2_row5": CPN,
+    "table2_row4": {**CPN, "network": {"prcm": False}, "loss": {"ohem_ratio": 0.2}},
+    "table2_row5": {**CPN, "network": {"prcm": True}, "loss": {"ohem_ratio": 0.2}},
     # Controls: what classifying the hidden pair alone brings, and what an untrained PCM alone brings.
     "control_pair": {**CAM_BASELINE, "train": {"objective": "pair_classification"}},
     "control_pcm": {
