@@ -40,8 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_port(given.port)
     print(f"the MLflow UI opens at http://{HOST}:{given.port} (Ctrl-C ends it)", flush=True)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(given.port)]
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for scoring language models
+    }
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(given.port), "--workers", "1"]
     os.execve(sys.executable, command, environment)
 
 

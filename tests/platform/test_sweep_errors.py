@@ -305,6 +305,11 @@ def test_a_lock_that_nobody_holds_is_taken_over(place: Path) -> None:
     lock.write_text("4711471147")
     with conduct.sweep_lock(storage("sweeps"), "small"):
         assert lock.read_text() == str(os.getpid())
+        with pytest.raises(InputError, match=rf"already running \(process {os.getpid()}\)"):
+            with conduct.sweep_lock(storage("sweeps"), "small"):
+                pass
+        with conduct.sweep_lock(storage("sweeps"), "other"):
+            pass
 
 
 def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
