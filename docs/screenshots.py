@@ -1,6 +1,7 @@
 """The pictures of the MLflow UI in docs/: `python docs/screenshots.py`, with `python -m platform.ui` running beside it.
 
-Needs Debian's chromium and chromium-driver. Shows the sweep with its trials, confirm runs and stages, and the winner's pictures.
+Needs Debian's chromium and chromium-driver. Shows the sweep with its trials, confirm runs and stages, and the
+winner's pictures.
 """
 
 import argparse
@@ -60,11 +61,14 @@ def main() -> None:
         ActionChains(page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
         time.sleep(4)
         page.save_screenshot(str(folder / "mlflow.png"))
-        page.get(f"{given.url}/#/experiments/{experiment.experiment_id}/runs/{winner.info.run_id}/artifacts/pictures/cam_panel.png")
+        page.get(
+            f"{given.url}/#/experiments/{experiment.experiment_id}/runs/{winner.info.run_id}/artifacts/pictures/cam_panel.png"
+        )
         time.sleep(8)
         # Where the store lies on this machine is nobody's business.
         page.execute_script(
-            "for (const e of document.querySelectorAll('*')) if (!e.children.length && /file:\\/\\//.test(e.textContent)) e.remove()"
+            "for (const e of document.querySelectorAll('*'))"
+            " if (!e.children.length && e.textContent.includes('file://')) e.remove()"
         )
         page.save_screenshot(str(folder / "mlflow_pictures.png"))
     finally:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from cpn.config import Config
+from cpn.config import Config, with_values
 
-from .confirm import CAM_BASELINE
+from .confirm import CAM_BASELINE, cam_baseline_values
 from .spec import SweepSpec
 
 # method.md, Cost: ResNet38 at 448 x 448 takes 400 GMAC an image and branch; a training step is forward and backward,
@@ -37,7 +37,9 @@ def estimate(spec: SweepSpec) -> Price:
     trials = spec.trial_limit
     confirm = confirm_runs(spec)
     hours = trial_hours(config)
-    total = hours * (trials + confirm) if trials is not None else None
+    plain = spec.confirm.seeds if spec.confirm.top_k else 1
+    plain_hours = trial_hours(with_values(config, cam_baseline_values(spec), CAM_BASELINE))
+    total = hours * (trials + confirm - plain) + plain_hours * plain if trials is not None else None
     stored = (trials or 0) + confirm
     return Price(trials, confirm, hours, total, disk_gb(config, stored))
 

@@ -29,7 +29,8 @@ def test_voc_is_priced_without_its_data(
     found = re.search(r"([0-9.]+) GPU-hours a run, ([0-9.]+) in all without pruning; ([0-9.]+) GB", said)
     assert found is not None
     each, total, disk = (float(number) for number in found.groups())
-    assert total == pytest.approx((64 + 15) * each, rel=0.01) and disk > 30
+    # 12 confirm runs of CPN; 3 of cam_baseline, which has one branch of the three and scores like the others.
+    assert (64 + 12) * each < total < (64 + 12 + 3 * 0.5) * each and disk > 30
     assert said.endswith(f"next: python -m platform.sweep {SPACES}/patch.yaml\n")
 
 

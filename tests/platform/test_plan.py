@@ -17,7 +17,9 @@ def test_the_voc_sweep_costs_what_its_header_says() -> None:
     spec = load_spec(SPACES / "patch.yaml")
     price = estimate(spec)
     assert (price.trials, price.confirm_runs) == (64, 3 * (1 + 3 + 1))
-    assert price.gpu_hours == pytest.approx((64 + 15) * price.gpu_hours_per_trial)
+    plain = trial_hours(config_from({"preset": "cam_baseline"}, "-"))
+    assert price.gpu_hours == pytest.approx((64 + 12) * price.gpu_hours_per_trial + 3 * plain)
+    assert plain < price.gpu_hours_per_trial / 2
     assert 5 <= price.gpu_hours_per_trial <= 7
     # A network of 105 million floats for every run, and checkpoints with momentum of the one that trains.
     assert price.disk_gb == pytest.approx(105.4e6 * 4 * (79 + 4) / 1e9)

@@ -1,0 +1,76 @@
+"""What the driver decides without Ray: resources, trials at a time, signals, the environment of its processes."""
+
+import os
+import signal
+from pathlib import Path
+from platform.driver import Interruption, check_resources, concurrency, worker_environment
+from platform.spec import Resources
+
+import pytest
+
+from cpn.errors import InputError
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_cure() -> None:
+    with pytest.raises(InputError, match=r"resources.gpus_per_worker: a trial needs 1 GPUs .* has 0; --set resources"):
+        check_resources(Resources(), {"CPU": 8.0})
+
+
+def test_more_cpus_than_the_cluster_has_are_refused() -> None:
+    with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 3 CPUs \(3 workers\)"):
+        check_resources(Resources(workers=3, gpus_per_worker=0.0), {"CPU": 2.0})
+
+
+def test_what_fits_is_accepted() -> None:
+    check_resources(Resources(workers=2, gpus_per_worker=0.0), {"CPU": 2.0})
+    check_resources(Resources(workers=2, gpus_per_worker=0.5), {"CPU": 2.0, "GPU": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("resources", "have", "expected"),
+    [
+        (Resources(gpus_per_worker=0.0), {"CPU": 2.0}, 2),
+        (Resources(gpus_per_worker=0.0, workers=2), {"CPU": 5.0}, 2),
+        (Resources(), {"CPU": 64.0, "GPU": 3.0}, 3),
+        (Resources(gpus_per_worker=0.25), {"CPU": 2.0, "GPU": 1.0}, 2),
+        (Resources(concurrent=7), {"CPU": 2.0, "GPU": 1.0}, 7),
+    ],
+)
+def test_as_many_trials_at_a_time_as_fit(resources: Resources, have: dict[str, float], expected: int) -> None:
+    assert concurrency(resources, have) == expected
+
+
+def test_workers_find_this_checkout_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    paths = worker_environment()["PYTHONPATH"].split(os.pathsep)
+    assert (Path(paths[0]) / "platform" / "driver.py").is_file()
+    assert paths[-1] == "/elsewhere"
+
+
+def test_a_setting_of_the_user_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "9")
+    assert worker_environment()["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "9"
+
+
+def test_the_first_signal_asks_and_the_second_stops_at_once() -> None:
+    said: list[str] = []
+    heard: list[bool] = []
+    interruption = Interruption()
+    with interruption.watch(said.append), interruption.patiently():
+        interruption.listeners.append(lambda: heard.append(True))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption
+        assert interruption.signal == signal.SIGTERM
+        assert heard == [True]
+        assert len(said) == 1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_between_trials_the_first_signal_stops_at_once() -> None:
+    interruption = Interruption()
+    before = signal.getsignal(signal.SIGTERM)
+    with interruption.watch(lambda line: None):
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
