@@ -69,8 +69,12 @@ def ui_command(uri: str | None) -> str:
     uri = store_uri(uri)
     if uri.startswith(("http://", "https://")):
         return f"# the MLflow UI is at {mask(uri)}"
-    shown = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
-    return f"{shlex.quote(sys.executable)} -m platform.ui --uri {shown}"
+    python = Path(sys.executable)
+    shown = shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
+    if uri == store_uri(None):
+        return f"{shown} -m platform.ui"
+    store = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
+    return f"{shown} -m platform.ui --uri {store}"
 
 
 def masked(value: Any) -> Any:
