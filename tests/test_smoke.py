@@ -130,7 +130,7 @@ def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]
     folder, _, _ = finished
     made = [path for kind in ("runs", "stages") for path in (folder / "sweeps" / kind).rglob("*") if path.is_file()]
     kept = {path: path.stat().st_mtime for path in made}
-    assert len(kept) > 100
+    assert len(kept) > 50
     third = start(folder)
     output, _ = third.communicate(timeout=300)
     assert third.returncode == 0, output
