@@ -6,7 +6,7 @@ It learns from confident pixels which pairs of cells belong together; `cpn.rando
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from cpn.backbone import Backbone
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
 from cpn.loop import Report, fit
-from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, weights_and_biases
+from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
 from cpn.random_walk import block_mean, source_shape
 from cpn.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
 from cpn.section import Section
@@ -253,7 +253,7 @@ def train_affinity(
     network.to(device)
     optimizer = build_optimizer(
         config.optimizer,
-        parameter_groups(network, config),
+        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
         sgd_momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
     )
@@ -289,15 +289,3 @@ def train_affinity(
         images_per_step=config.batch_size,
         bf16=bf16,
     )
-
-
-def parameter_groups(network: AffinityNet, config: AffinityConfig) -> list[dict[str, Any]]:
-    """Pretrained weights at lr, their biases at twice that without decay; the new layers at lr * head_lr_factor."""
-    weights, biases = weights_and_biases([network.backbone])
-    new, _ = weights_and_biases(network.new_layers())
-    groups = [
-        {"params": weights, "lr": config.lr},
-        {"params": biases, "lr": 2 * config.lr, "weight_decay": 0.0},
-        {"params": new, "lr": config.head_lr_factor * config.lr},
-    ]
-    return [group for group in groups if group["params"]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from cpn.loader import epoch_keys
 from cpn.loop import Report, fit
 from cpn.metrics import hard_counts
 from cpn.opencv import cv2
-from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, weights_and_biases
+from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
 from cpn.section import Section
 from cpn.transforms import FILL, normalise, place, random_crop, resize
 from cpn.voc import IGNORE, DataConfig, Split
@@ -250,7 +250,7 @@ def train_deeplab(
     network.to(device)
     optimizer = build_optimizer(
         config.optimizer,
-        parameter_groups(network, config),
+        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
         sgd_momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
     )
@@ -280,16 +280,6 @@ def train_deeplab(
         images_per_step=config.batch_size,
         bf16=bf16,
     )
-
-
-def parameter_groups(network: DeepLab, config: DeepLabConfig) -> list[dict[str, Any]]:
-    """Pretrained weights at lr, new layers at lr * head_lr_factor, biases at twice that and without decay."""
-    groups: list[dict[str, Any]] = []
-    for layers, lr in (([network.backbone], config.lr), (network.new_layers(), config.lr * config.head_lr_factor)):
-        weights, biases = weights_and_biases(layers)
-        groups.append({"params": weights, "lr": lr})
-        groups.append({"params": biases, "lr": 2 * lr, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
 
 
 @torch.no_grad()

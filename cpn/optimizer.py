@@ -1,7 +1,7 @@
 """Optimizers and the polynomial learning-rate schedule of the method."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -57,3 +57,26 @@ def weights_and_biases(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter]
             if parameter.requires_grad:
                 (biases if name.endswith("bias") else weights).append(parameter)
     return weights, biases
+
+
+class Grouped(Protocol):
+    """A network with pretrained and new layers: CPN, AffinityNet, DeepLab."""
+
+    backbone: nn.Module
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that start from random weights."""
+        ...
+
+
+def parameter_groups(network: Grouped, lr: float, head_lr_factor: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Pretrained weights at `lr`, new layers at `head_lr_factor` times it, biases at twice that and without decay.
+
+    Method.md (f), (h), (i). Groups without parameters are left out.
+    """
+    groups: list[dict[str, Any]] = []
+    for modules, rate in (([network.backbone], lr), (network.new_layers(), lr * head_lr_factor)):
+        weights, biases = weights_and_biases(modules)
+        groups.append({"params": weights, "lr": rate, "weight_decay": weight_decay})
+        groups.append({"params": biases, "lr": 2 * rate, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]

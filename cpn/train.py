@@ -13,7 +13,7 @@ from cpn.loader import Batch, TrainingSamples, epoch_keys, load_batches
 from cpn.loop import Report, fit
 from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam_losses
 from cpn.network import CPN
-from cpn.optimizer import PolySchedule, build_optimizer, weights_and_biases
+from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.patches import complementary_pair
 from cpn.train_config import Objective
 from cpn.transforms import normalise
@@ -110,21 +110,6 @@ def objective(
 def in_float32(branch: Branch) -> Branch:
     """The same maps in float32, in which all losses are computed whatever the network's precision."""
     return Branch(branch.cam.float(), branch.refined_cam.float())
-
-
-def parameter_groups(network: CPN, lr: float, head_lr_factor: float, weight_decay: float) -> list[dict[str, object]]:
-    """Pretrained weights at lr, their biases at twice that and without decay; new layers `head_lr_factor` times it.
-
-    Method.md (f). Groups without parameters are left out.
-    """
-    groups = []
-    for modules, factor in (([network.backbone], 1.0), (network.new_layers(), head_lr_factor)):
-        weights, biases = weights_and_biases(modules)
-        if weights:
-            groups.append({"params": weights, "lr": lr * factor, "weight_decay": weight_decay})
-        if biases:
-            groups.append({"params": biases, "lr": lr * factor * 2, "weight_decay": 0.0})
-    return groups
 
 
 def freeze_unused(network: CPN, config: Config) -> None:

@@ -187,6 +187,10 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     manifests: dict[str, dict[str, Any]] = {}
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
+        if finished_run(folder) is None:
+            raise WorkError(
+                f"{folder}: the run of {winner.uid} is gone or damaged, nothing can move on; start anew: --set name=NEW"
+            )
         sweep.records.promoted(winner.uid, file_digest(folder / MODEL), verdict.sentence, sweep.key(winner))
         manifests = run_stages(
             store=sweep.store,

@@ -17,10 +17,10 @@ from cpn.affinity import (
     pair_affinities,
     pair_labels,
     pair_offsets,
-    parameter_groups,
     train_affinity,
 )
 from cpn.errors import InputError
+from cpn.optimizer import parameter_groups
 from cpn.random_walk import RandomWalkConfig, pair_indices, pseudo_label
 from cpn.resnet38d import ResNet38
 from cpn.transforms import normalise
@@ -212,12 +212,13 @@ def test_image_affinities_pad_to_the_stride() -> None:
 
 def test_parameter_groups_carry_the_rates_of_the_method() -> None:
     network = tiny_network()
-    groups = parameter_groups(network, AffinityConfig(lr=0.01))
+    config = AffinityConfig(lr=0.01)
+    groups = parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay)
     backbone = network.backbone
     expected = [
-        ([backbone.second.weight, backbone.third.weight], 0.01, None),
+        ([backbone.second.weight, backbone.third.weight], 0.01, 5e-4),
         ([backbone.second.bias], 0.02, 0.0),
-        ([network.f8_3.weight, network.f8_4.weight, network.f8_5.weight, network.f9.weight], 0.1, None),
+        ([network.f8_3.weight, network.f8_4.weight, network.f8_5.weight, network.f9.weight], 0.1, 5e-4),
     ]
     assert len(groups) == 3
     for group, (parameters, lr, decay) in zip(groups, expected, strict=True):

@@ -20,7 +20,6 @@ from cpn.deeplab import (
     evaluate,
     image_counts,
     jitter_hsv,
-    parameter_groups,
     predict,
     predict_logits,
     refine_label,
@@ -29,6 +28,7 @@ from cpn.deeplab import (
 )
 from cpn.errors import InputError
 from cpn.metrics import hard_counts, miou
+from cpn.optimizer import parameter_groups
 from cpn.resnet38d import ResNet38
 from cpn.transforms import normalise, resize
 from cpn.voc import DataConfig, Split
@@ -114,11 +114,12 @@ def test_parameters_on_resnet38_equal_the_reference() -> None:
     state = {k: list(v.shape) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert state == {name: shape for name, shape in layers["state_dict"]}
     assert sum(p.numel() for p in network.parameters()) == layers["n_parameters"]
-    groups = parameter_groups(network, DeepLabConfig())
+    config = DeepLabConfig()
+    groups = parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay)
     # The reference counts 42 pretrained weights, having frozen conv1a by a call of eval() before it counted.
     assert [len(group["params"]) for group in groups] == [43, 3, 1]
     assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.01, 0.02])
-    assert [group.get("weight_decay") for group in groups] == [None, None, 0.0]
+    assert [group.get("weight_decay") for group in groups] == [5e-4, 5e-4, 0.0]
 
 
 def test_forward_equals_the_layers_by_hand() -> None:

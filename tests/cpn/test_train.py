@@ -14,9 +14,10 @@ from cpn.errors import InputError
 from cpn.loader import Batch
 from cpn.losses import LossConfig
 from cpn.network import CPN, build_network
+from cpn.optimizer import parameter_groups
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
-from cpn.train import freeze_unused, parameter_groups, train
+from cpn.train import freeze_unused, train
 from cpn.train_config import Objective
 from cpn.voc import Pack, ScenesConfig
 
