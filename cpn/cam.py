@@ -1,11 +1,13 @@
 """CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,12 +21,15 @@ from cpn.voc import Split
 
 EPSILON = 1e-5
 
+RELEASED_BETAS = BETAS[20:60]
+"""beta of the released code's search, t = 0.20, 0.21, ..., 0.59 on halved maps: 0.40, 0.42, ..., 1.18 on ours."""
+
 
 class CamConfig(Section):
     """How class activation maps are read off a trained network."""
 
-    scales: tuple[float, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
-    """Image scales whose maps are summed."""
+    scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
+    """Image scales whose maps are summed; each once. PCM's memory grows with the fourth power of a scale."""
     flip: bool = True
     """Sum the maps of the mirrored image as well."""
     map: Literal["refined", "plain"] = "refined"
@@ -36,11 +41,58 @@ class CamConfig(Section):
     confirm_seed: int = Field(0, ge=0)
     """Seed of the hash that splits the scored images into select and confirm."""
 
+    @model_validator(mode="after")
+    def _each_scale_once(self) -> Self:
+        twice = next((scale for at, scale in enumerate(self.scales) if scale in self.scales[:at]), None)
+        if twice is not None:
+            raise ValueError(f"scales names {twice:g} twice: give each scale once")
+        return self
+
+
+def size_at_scale(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at least 1.
+
+    Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10.
+    """
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@torch.no_grad()
+def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], config: CamConfig) -> Tensor:
+    """The passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h, w).
+
+    V is 2 with `config.flip`, 1 without it; the second pass saw the mirrored image, and its maps are still mirrored.
+    Raw means as the network gives them: the refined CAM, or the ReLU of the CAM for `config.map` "plain", background
+    first, nothing normalised. The image is resized with PIL's bicubic kernel. The network must be in eval mode.
+    """
+    device = next(network.parameters()).device
+    inputs = normalise(torch.from_numpy(np.ascontiguousarray(resize(image, size))[None]).to(device), None)
+    branch = network(torch.cat([inputs, inputs.flip(3)]) if config.flip else inputs)
+    maps = branch.refined_cam if config.map == "refined" else functional.relu(branch.cam)
+    return maps.float()
+
+
+def sum_passes(passes: Sequence[Tensor], mirrored: Sequence[bool], size: tuple[int, int]) -> Tensor:
+    """Raw maps of several passes, each (K, h, w) of its own h and w, -> their sum (K, H, W) at `size` = (H, W).
+
+    Each pass is resized (bilinear, align_corners False), then turned back if it is `mirrored`, then added, in the given
+    order. No channel looks at another, so it is the same whether absent classes are masked out before or after.
+    """
+    total = torch.zeros(passes[0].shape[0], *size, device=passes[0].device, dtype=passes[0].dtype)
+    for maps, flipped in zip(passes, mirrored, strict=True):
+        upright = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        total = total + (upright.flip(2) if flipped else upright)
+    return total
+
 
 def normalise_sum(summed: Tensor) -> Tensor:
     """(P, H, W) summed raw maps -> [0, 1] per map: negative and near-minimal values become 0 (method.md (g)).
 
-    The released code goes on to halve the result; ours are never halved, and beta is read on the full scale.
+    x = ReLU(sum); x below min + e -> 0; then (x - min - e) / (max - min + e), min and max over (H, W). To the letter
+    the values that were set to 0 end at (0 - min - e) / (max - min + e), below 0 and far below it where min is large,
+    for the released code does not cut its numerator off. Ours does, because CRF and random walk need scores in [0, 1].
+    No mask changes by it: a score below 0 loses to every background score from 0 on, and a score of 0 does so too,
+    since a tie goes to the background. The released code goes on to halve the result (`halved`); ours stay whole.
     """
     positive = functional.relu(summed)
     low = positive.amin(dim=(1, 2), keepdim=True)
@@ -49,32 +101,54 @@ def normalise_sum(summed: Tensor) -> Tensor:
     return functional.relu((kept - low - EPSILON) / (high - low + EPSILON))
 
 
-@torch.no_grad()
-def multi_scale_maps(network: CPN, image: np.ndarray, present: np.ndarray, config: CamConfig) -> np.ndarray:
+def halved(maps: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Maps as the released CPN code keeps them: (P, H, W) in [0, 1] -> [0, 0.5], exactly (method.md (g)).
+
+    SEAM's maps are not halved. Nothing here is kept halved; a background score t on these is beta = 2 t on ours.
+    """
+    half: NDArray[np.floating] = maps / maps.dtype.type(2)
+    return half
+
+
+def to_halved(beta: float) -> float:
+    """The released code's threshold t on halved maps for a beta on ours: t = beta / 2 (method.md (k) 19)."""
+    return beta / 2
+
+
+def scale_sums(
+    network: CPN, image: NDArray[np.uint8], present: NDArray[np.integer], config: CamConfig
+) -> Iterator[Tensor]:
+    """For each scale in turn the sum of its passes at the image's size: present classes (P,) in 1..F -> (P, H, W).
+
+    One scale is in memory at a time. Without a present class the network is not asked.
+    """
+    height, width = image.shape[:2]
+    index = torch.as_tensor(present, dtype=torch.long)
+    for scale in config.scales:
+        if len(present) == 0:
+            yield torch.zeros(0, height, width)
+            continue
+        raw = scale_maps(network, image, size_at_scale(height, width, scale), config)
+        chosen = raw[:, index.to(raw.device)]
+        yield sum_passes(list(chosen), [False, True][: len(chosen)], (height, width))
+
+
+def multi_scale_maps(
+    network: CPN, image: NDArray[np.uint8], present: NDArray[np.integer], config: CamConfig
+) -> NDArray[np.float32]:
     """Un-halved maps of the present classes: uint8 (H, W, 3), indices (P,) in 1..F -> float32 (P, H, W) in [0, 1].
 
-    Per scale the image is resized with PIL's bicubic kernel to round(side * scale) (Python's rounding), the maps are
-    resized back with bilinear, align_corners False, un-flipped and summed over scales and flips. The network must be
-    in eval mode.
+    Method.md (g): every scale plain and mirrored, resized to the image, turned back, summed, normalised once. Absent
+    classes are in no output. The network must be in eval mode.
     """
     if len(present) == 0:
         return np.zeros((0, *image.shape[:2]), np.float32)
-    device = next(network.parameters()).device
-    height, width = image.shape[:2]
-    index = torch.as_tensor(present, dtype=torch.long, device=device)
-    total = torch.zeros(len(present), height, width, device=device)
-    for scale in config.scales:
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        scaled = image if size == (height, width) else resize(image, size)
-        inputs = normalise(torch.from_numpy(np.ascontiguousarray(scaled)[None]).to(device), None)
-        if config.flip:
-            inputs = torch.cat([inputs, inputs.flip(3)])
-        branch = network(inputs)
-        maps = branch.refined_cam if config.map == "refined" else functional.relu(branch.cam)
-        maps = functional.interpolate(maps[:, index].float(), (height, width), mode="bilinear", align_corners=False)
-        total += maps[0] + maps[1].flip(2) if config.flip else maps[0]
-    result: np.ndarray = normalise_sum(total).cpu().numpy()
-    return result
+    total = None
+    for summed in scale_sums(network, image, present, config):
+        total = summed if total is None else total + summed
+    assert total is not None  # CamConfig has at least one scale
+    maps: NDArray[np.float32] = normalise_sum(total).cpu().numpy()
+    return maps
 
 
 def present_classes(labels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -6,16 +7,33 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cpn.cam import CamConfig, image_counts, load_maps, multi_scale_maps, normalise_sum, present_classes, save_maps
+from cpn.cam import (
+    RELEASED_BETAS,
+    CamConfig,
+    halved,
+    image_counts,
+    load_maps,
+    multi_scale_maps,
+    normalise_sum,
+    present_classes,
+    save_maps,
+    scale_maps,
+    scale_sums,
+    size_at_scale,
+    sum_passes,
+    to_halved,
+)
+from cpn.config import config_from
 from cpn.errors import InputError
 from cpn.losses import Branch
-from cpn.metrics import BETAS, hard_counts
+from cpn.metrics import BETAS, curve_counts, hard_counts
 from cpn.network import CPN, NetworkConfig, build_network
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
 from cpn.transforms import MEAN, STD
 from cpn.voc import Pack, ScenesConfig
 
+REFERENCE = Path(__file__).parents[1] / "reference" / "miou_eval.npz"
 SMALL = {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8}
 
 
@@ -28,6 +46,12 @@ def network() -> CPN:
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (21, 27, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict[str, np.ndarray]:
+    with np.load(REFERENCE, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def test_the_sum_by_hand() -> None:
@@ -50,29 +74,123 @@ def test_a_flat_map_is_zero_and_no_map_leaves_the_range() -> None:
     assert maps.min() == 0 and maps.max() <= 1 and (maps.amax(dim=(1, 2)) > 0.999).all()
 
 
+def bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(K, h, w) -> (K, *size) in float64: pixel centres are aligned, beyond the outermost ones the border repeats."""
+    resized = np.asarray(maps, np.float64)
+    for axis, length in ((1, size[0]), (2, size[1])):
+        old = resized.shape[axis]
+        at = np.clip((np.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
+        below = np.floor(at).astype(int)
+        above = np.minimum(below + 1, old - 1)
+        weight = (at - below).reshape([-1 if a == axis else 1 for a in range(3)])
+        resized = (1 - weight) * resized.take(below, axis) + weight * resized.take(above, axis)
+    return resized
+
+
+def aggregated(
+    passes: list[np.ndarray], mirrored: list[bool], labels: np.ndarray, size: tuple[int, int]
+) -> dict[int, np.ndarray]:
+    """Method.md (g) pass by pass in float64, masking as it is written: raw (F, h, w) each -> maps by class 1..F."""
+    total = np.zeros((len(labels), *size))
+    for maps, flipped in zip(passes, mirrored, strict=True):
+        big = bilinear(maps, size) * labels[:, None, None]
+        total += big[:, :, ::-1] if flipped else big
+    found = {}
+    for index in np.flatnonzero(labels):
+        row = np.where(total[index] < 0, 0, total[index])
+        low, high = row.min(), row.max()
+        row = np.where(row < low + 1e-5, 0, row)
+        found[int(index) + 1] = np.maximum((row - low - 1e-5) / (high - low + 1e-5), 0)
+    return found
+
+
 def slow(network: CPN, image: np.ndarray, present: list[int], config: CamConfig) -> np.ndarray:
-    """The formula of method.md (g), pass by pass."""
+    """The whole inference, one network call per pass."""
     height, width = image.shape[:2]
-    total = np.zeros((len(present), height, width))
+    passes, mirrored = [], []
     for scale in config.scales:
         size = (round(width * scale), round(height * scale))
-        for mirrored in (False, True) if config.flip else (False,):
+        for flipped in (False, True) if config.flip else (False,):
             scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-            scaled = scaled[:, ::-1] if mirrored else scaled
+            scaled = scaled[:, ::-1] if flipped else scaled
             inputs = ((scaled / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32)
             with torch.no_grad():
                 branch = network(torch.from_numpy(inputs.transpose(2, 0, 1)[None].copy()))
             maps = branch.refined_cam if config.map == "refined" else branch.cam.clamp(min=0)
-            big = nn.functional.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0].numpy()
-            big = big[:, :, ::-1] if mirrored else big
-            for row, index in enumerate(present):
-                total[row] += big[index]
-    for row in total:
-        row[:] = np.maximum(row, 0)
-        low, high = row.min(), row.max()
-        row[row < low + 1e-5] = 0
-        row[:] = np.maximum((row - low - 1e-5) / (high - low + 1e-5), 0)
-    return total
+            passes.append(maps[0, 1:].numpy())
+            mirrored.append(flipped)
+    labels = np.isin(np.arange(1, 7), present).astype(float)
+    maps = aggregated(passes, mirrored, labels, (height, width))
+    assert sorted(maps) == present
+    return np.stack([maps[index] for index in present])
+
+
+def test_two_passes_by_hand() -> None:
+    # A pass of 1 x 2 at the image's size and a mirrored one of 1 x 1, two classes; the second has nothing positive.
+    plain = torch.tensor([[[1.0, 3.0]], [[-2.0, -1.0]]])
+    mirrored = torch.tensor([[[1.0, 0.0]], [[0.5, 0.0]]])
+    single = torch.tensor([[[1.0]], [[0.0]]])
+    summed = sum_passes([plain, mirrored, single], [False, True, True], (1, 2))
+    assert summed.tolist() == [[[1 + 0 + 1, 3 + 1 + 1]], [[-2.0, -0.5]]]
+    maps = normalise_sum(summed)
+    assert maps[0, 0].tolist() == pytest.approx([0, (5 - 2 - 1e-5) / (5 - 2 + 1e-5)]) and maps[1].tolist() == [[0, 0]]
+
+
+def test_centres_are_aligned_when_a_pass_is_resized() -> None:
+    # align_corners False: 2 -> 4 takes the pixels at -.25, .25, .75 and 1.25 of the small map, the outer ones cut off.
+    row = sum_passes([torch.tensor([[[0.0, 4.0], [8.0, 12.0]]])], [False], (2, 4))
+    assert row.tolist() == [[[0, 1, 3, 4], [8, 9, 11, 12]]]
+    assert bilinear(np.array([[[0, 4], [8, 12]]]), (2, 4)).tolist() == row.tolist()
+
+
+def test_passes_of_any_size_add_up_as_the_formula_says() -> None:
+    rng = np.random.default_rng(5)
+    sizes = [(6, 9), (11, 18), (17, 27), (22, 36)]
+    passes = [rng.normal(0.2, 1, (5, *size)) for size in sizes for _ in range(2)]
+    mirrored = [False, True] * 4
+    labels = np.array([0, 1, 0, 1, 1.0])
+    summed = sum_passes([torch.from_numpy(maps) for maps in passes], mirrored, (11, 18))
+    maps = normalise_sum(summed)
+    expected = aggregated(passes, mirrored, labels, (11, 18))
+    assert list(expected) == [2, 4, 5]
+    for index, one in expected.items():
+        np.testing.assert_allclose(maps[index - 1], one, rtol=0, atol=1e-12)
+    assert min(np.ptp(one) for one in expected.values()) > 0.9
+
+
+def test_the_numerator_is_cut_off_where_the_minimum_is_positive() -> None:
+    # To the letter the pixel at the minimum, 2, becomes (0 - 2 - e) / (2 + e), about -1. Kept maps lie in [0, 1], and
+    # a score of 0 loses to every background score just as -1 does.
+    maps = normalise_sum(torch.tensor([[[2.0, 4.0, 2.5]]], dtype=torch.float64)).numpy()
+    letter = np.array([[[-2 - 1e-5, 2 - 1e-5, 0.5 - 1e-5]]]) / (2 + 1e-5)
+    np.testing.assert_allclose(maps, np.maximum(letter, 0))
+    assert letter.min() < -0.9 and maps.min() == 0
+    truth = np.array([[0, 1, 1]], np.uint8)
+    ours, theirs = (curve_counts(m, np.array([1]), truth, 2) for m in (maps, letter))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_halved_maps_and_thresholds_give_the_same_counts(stored: dict[str, np.ndarray]) -> None:
+    assert RELEASED_BETAS[0] == 0.4 and RELEASED_BETAS[-1] == 1.18 and len(RELEASED_BETAS) == 40
+    thresholds = [step / 100 for step in range(20, 60)]
+    assert [to_halved(beta) for beta in RELEASED_BETAS] == pytest.approx(thresholds)
+    for name in "abcd":
+        scores = (np.clip(stored[f"cams_{name}"], 0, None) * 1.8).astype(np.float32)  # in [0, 1]
+        present, truth = stored[f"camkeys_{name}"] + 1, stored[f"gt_{name}"]
+        for maps in (scores, np.round(50 * scores) / np.float32(50)):  # the second lies on the thresholds
+            ours = curve_counts(maps, present, truth, 21, RELEASED_BETAS)
+            assert halved(maps).dtype == np.float32
+            np.testing.assert_array_equal(curve_counts(halved(maps), present, truth, 21, thresholds), ours)
+
+
+def test_a_score_on_a_threshold_is_on_it_in_both_conventions() -> None:
+    # Every threshold as a score: the doubled threshold in single precision is exactly the double of the single one.
+    maps = np.array(RELEASED_BETAS, np.float32).reshape(1, 1, -1)
+    truth = np.ones((1, 40), np.uint8)
+    thresholds = [step / 100 for step in range(20, 60)]
+    one = curve_counts(halved(maps), np.array([1]), truth, 2, thresholds)
+    np.testing.assert_array_equal(one, curve_counts(maps, np.array([1]), truth, 2, RELEASED_BETAS))
+    assert one[:, 0, 1].tolist() == list(range(39, -1, -1))  # strictly above: a tie goes to the background
 
 
 @pytest.mark.parametrize(
@@ -112,9 +230,71 @@ class Sizes(nn.Module):
 def test_sizes_are_rounded_as_python_does() -> None:
     sizes = Sizes()
     image = np.zeros((21, 27, 3), np.uint8)
-    multi_scale_maps(sizes, image, np.array([1]), CamConfig(scales=(0.5, 1.0, 1.5, 0.01)))  # type: ignore[arg-type]
+    multi_scale_maps(cast(CPN, sizes), image, np.array([1]), CamConfig(scales=(0.5, 1.0, 1.5, 0.01)))
     # Halves go to the even neighbour: 10.5 -> 10, 13.5 -> 14, 31.5 -> 32, 40.5 -> 40.
     assert sizes.seen == [(2, 3, 10, 14), (2, 3, 21, 27), (2, 3, 32, 40), (2, 3, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "expected"), [(375, 0.5, 188), (333, 1.5, 500), (331, 1.5, 496), (3, 0.1, 1)]
+)
+def test_a_half_goes_to_the_even_neighbour(side: int, scale: float, expected: int) -> None:
+    assert size_at_scale(side, 100, scale) == (expected, round(100 * scale))
+
+
+def test_a_mirrored_image_has_mirrored_maps(network: CPN, image: np.ndarray) -> None:
+    present = np.array([1, 3, 6])
+    for config in (CamConfig(), CamConfig(map="plain", scales=(1.0, 0.7))):
+        maps = multi_scale_maps(network, image, present, config)
+        mirrored = multi_scale_maps(network, np.ascontiguousarray(image[:, ::-1]), present, config)
+        np.testing.assert_allclose(mirrored[:, :, ::-1], maps, atol=2e-5)
+        assert np.abs(mirrored - maps).max() > 0.1
+
+
+def test_one_scale_without_flip_is_the_raw_map_normalised(network: CPN, image: np.ndarray) -> None:
+    config = CamConfig(scales=(1.0,), flip=False)
+    raw = scale_maps(network, image, (21, 27), config)
+    assert raw.shape == (1, 7, 21, 27) and not raw.requires_grad
+    present = np.array([2, 5])
+    assert np.array_equal(multi_scale_maps(network, image, present, config), normalise_sum(raw[0, [2, 5]]).numpy())
+
+
+def test_the_sums_of_single_scales_add_up_to_all(network: CPN, image: np.ndarray) -> None:
+    present, config = np.array([4, 2]), CamConfig(scales=(1.5, 0.5))
+    sums = list(scale_sums(network, image, present, config))
+    assert [tuple(summed.shape) for summed in sums] == [(2, 21, 27)] * 2
+    assert np.array_equal(multi_scale_maps(network, image, present, config), normalise_sum(sums[0] + sums[1]).numpy())
+    for scale, summed in zip(config.scales, sums, strict=True):
+        alone = multi_scale_maps(network, image, present, config.model_copy(update={"scales": (scale,)}))
+        assert np.array_equal(alone, normalise_sum(summed).numpy())
+
+
+def test_without_a_present_class_the_network_is_not_asked() -> None:
+    sizes = Sizes()
+    sums = list(scale_sums(cast(CPN, sizes), np.zeros((4, 5, 3), np.uint8), np.array([], np.int64), CamConfig()))
+    assert [tuple(summed.shape) for summed in sums] == [(0, 4, 5)] * 4 and sizes.seen == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"scales": []}, "cam.scales"),
+        ({"scales": [1.0, 0]}, "cam.scales.1: Input should be greater than 0, given 0"),
+        ({"scales": [-0.5]}, "cam.scales.0"),
+        ({"scales": [5.0]}, "less than or equal to 4"),
+        ({"scales": [float("nan")]}, "cam.scales.0"),
+        ({"scales": [0.5, 1.0, 0.5]}, "cam: scales names 0.5 twice: give each scale once"),
+        ({"scales": "0.5"}, "cam.scales"),
+        ({"map": "both"}, "cam.map: Input should be 'refined' or 'plain', given 'both'"),
+        ({"flip": "perhaps"}, "cam.flip"),
+        ({"beta": 1.3}, "cam.beta"),
+        ({"scale": [1.0]}, "cam.scale: unknown key; did you mean 'cam.scales'?"),
+    ],
+)
+def test_wrong_values_are_one_line(values: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as refused:
+        config_from({"cam": values}, "a.yaml")
+    assert str(refused.value).startswith("a.yaml: ") and words in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_absent_classes_are_never_in_the_output(network: CPN, image: np.ndarray) -> None:
