@@ -94,7 +94,7 @@ def normalise_cam(cam: Tensor, norm: Norm = "min_max") -> Tensor:
 
 
 def background_score(foreground: Tensor, alpha: float = 1.0) -> Tensor:
-    """CPN Eq. 16: (1 - max over classes)^alpha, (B, F, H, W) -> (B, 1, H, W)."""
+    """CPN Eq. 16: (1 - max over classes)^alpha, (B, F, H, W) -> (B, 1, H, W); base >= 1e-5 unless alpha is 1."""
     rest = 1 - foreground.amax(dim=1, keepdim=True)
     # A power of a number at or below 0 has no finite gradient; maps that are not normalised can exceed 1.
     return rest if alpha == 1 else rest.clamp(min=EPSILON) ** alpha

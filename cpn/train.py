@@ -95,7 +95,7 @@ def objective(
     if kind == "seam":
         first = in_float32(network(images))
         scaled = functional.interpolate(images, scale_factor=SEAM_SCALE, mode="bilinear", align_corners=True)
-        return seam_losses(first, in_float32(network(scaled)), batch.labels, loss)
+        return seam_losses(first, in_float32(network(scaled)), batch.labels, loss, progress)
     hidden, complement = complementary_pair(images, batch.hidden)
     # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
     together = in_float32(network(torch.cat([images, hidden, complement])))

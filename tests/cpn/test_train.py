@@ -195,10 +195,12 @@ def test_the_ramp_follows_the_share_of_steps_done(pack: Pack) -> None:
     full = losses["loss_tcp"] + losses["loss_tcp_refined"] + losses["loss_cpcr"]
     assert 0.15 * full < rest < 0.35 * full
     batch, network = one_batch(pack, settings), make(settings)
-    for progress in (0.0, 0.5):
-        terms = module.objective(network.eval(), batch, progress, settings.loss, "cpn")
-        expected = terms["cls"] + progress * (terms["tcp"] + terms["tcp_refined"] + terms["cpcr"])
-        torch.testing.assert_close(terms["total"], expected)
+    ramped: dict[Objective, tuple[str, ...]] = {"cpn": ("tcp", "tcp_refined", "cpcr"), "seam": ("er", "ecr")}
+    for kind, names in ramped.items():
+        for progress in (0.0, 0.5):
+            terms = module.objective(network.eval(), batch, progress, settings.loss, kind)
+            expected = terms["cls"] + progress * torch.stack([terms[name] for name in names]).sum()
+            torch.testing.assert_close(terms["total"], expected)
 
 
 @pytest.mark.parametrize(
