@@ -1,4 +1,4 @@
-"""A stand-in for training on VOC 2012: mIoU of the CAM as a function of the settings, from the paper's published points.
+"""A stand-in for training on VOC 2012: the CAM's mIoU as a function of the settings, from the published points.
 
 Published (method.md (l); CAM on VOC train, all scales):
 
