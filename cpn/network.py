@@ -17,7 +17,7 @@ class NetworkConfig(Section):
     """The CAM network (paper section 3.3, method.md (c) and (d))."""
 
     backbone: str = "resnet38"
-    """`resnet38`, `scene`, or a user's own as 'package.module:factory'."""
+    """`resnet38`, `resnet50`, `scene`, or a user's own as 'package.module:factory'."""
     weights: str | None = None
     """Pretrained backbone weights: a file, `scenes` for the stand-in trained on scene parts, or None for none."""
     stage3_channels: int = Field(64, ge=1)

@@ -1,10 +1,23 @@
+"""One contract over every backbone, ours and a user's own; what is none; the scene backbone; an own one in training."""
+
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cpn.affinity import AffinityNet
 from cpn.backbone import BACKBONES, Backbone, build_backbone
+from cpn.config import config_from
+from cpn.deeplab import DeepLab, DeepLabConfig
 from cpn.errors import InputError
+from cpn.network import NetworkConfig, build_network
+from cpn.prepare import prepare
 from cpn.scene_backbone import SceneBackbone
+from cpn.synthetic import write_scenes
+from cpn.train import train
+from cpn.voc import ScenesConfig
 
 
 class OwnBackbone(nn.Module):
@@ -25,7 +38,104 @@ class OwnBackbone(nn.Module):
         return list(self.layers[0].parameters())
 
 
-def no_module() -> object:
+OWN = f"{__name__}:OwnBackbone"
+OURS = ("scene", "resnet38", "resnet50")
+SIZES = [(64, 64), (65, 33), (31, 49), (8, 1)]
+
+
+def test_all_names_are_held_to_the_contract() -> None:
+    assert set(OURS) == set(BACKBONES)
+    assert isinstance(build_backbone("scene"), SceneBackbone) and isinstance(build_backbone(OWN), OwnBackbone)
+
+
+@pytest.fixture(params=[*OURS, OWN])
+def name(request: pytest.FixtureRequest) -> str:
+    """Every backbone by name. They stand on the meta device: shapes and gradients' ways without numbers or memory."""
+    return str(request.param)
+
+
+def ceil(size: int, stride: int) -> int:
+    return -(-size // stride)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_three_maps_of_the_promised_channels_and_of_one_size(name: str, height: int, width: int) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(name)
+        maps = backbone(torch.empty(2, 3, height, width))
+    interface = cast(Backbone, backbone)
+    size = (ceil(height, interface.stride), ceil(width, interface.stride))
+    assert [tuple(m.shape) for m in maps] == [(2, channels, *size) for channels in interface.channels]
+
+
+def test_exactly_what_is_not_frozen_gets_a_gradient(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(backbone=name), 4).train()
+        sum(m.sum() for m in network.backbone(torch.empty(1, 3, 17, 24))).backward()
+    frozen = {id(p) for p in cast(Backbone, network.backbone).frozen_parameters()}
+    parameters = dict(network.backbone.named_parameters())
+    assert 0 < len(frozen) < len(parameters) and frozen <= {id(p) for p in parameters.values()}
+    assert {n for n, p in parameters.items() if not p.requires_grad} == {
+        n for n, p in parameters.items() if id(p) in frozen
+    }
+    assert {n for n, p in parameters.items() if p.grad is None} == {n for n, p in parameters.items() if id(p) in frozen}
+
+
+def test_the_classifier_reaches_the_backbone_and_the_refined_map_does_not(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(backbone=name), 4).train()
+        cam, refined = network(torch.empty(2, 3, 17, 24))
+        assert cam.shape == refined.shape == (2, 4, 17, 24)
+        refined.sum().backward()
+        assert all(p.grad is None for p in network.backbone.parameters())
+        cam.sum().backward()
+    assert any(p.grad is not None for p in network.backbone.parameters())
+
+
+def test_the_later_networks_stand_on_it_too(name: str) -> None:
+    images = torch.empty(2, 3, 17, 24, device="meta")
+    with torch.device("meta"):
+        affinity, deeplab = AffinityNet(build_backbone(name)), DeepLab(build_backbone(name), 4, DeepLabConfig())
+        frozen_deeplab = DeepLab(build_backbone(name), 4, DeepLabConfig(freeze_stem=True))
+    stride = affinity.stride
+    assert affinity(images).shape == (2, 64 + 128 + 256, ceil(17, stride), ceil(24, stride))
+    assert deeplab(images).shape == (2, 4, 17, 24)
+    for network in (affinity, frozen_deeplab):
+        assert not any(p.requires_grad for p in cast(Backbone, network.backbone).frozen_parameters())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_keep_the_statistics_of_batch_norm(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(backbone=name), 4).train()
+        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert norms and not any(norm.training for norm in norms)
+        assert not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+        deeplab = DeepLab(network.backbone, 4, DeepLabConfig(batch_norm_train=True)).train()
+    assert all(m.training for m in deeplab.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_a_users_own_backbone_trains_one_step_on_scenes(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", ScenesConfig(train=4, val=1, size=32))
+    pack = prepare(tmp_path / "scenes", ["train"])
+    values: dict[str, Any] = {
+        "data": {"train": "train", "crop": 32, "long_side": [28, 40], "workers": 0},
+        "patches": {"kind": "grid", "K": [4, 8]},
+        "network": {"backbone": OWN, "stage3_channels": 2, "stage4_channels": 2, "correlation_channels": 4},
+        "train": {"batch_size": 4, "epochs": 1, "lr": 0.1},
+    }
+    config = config_from(values, "test")
+    torch.manual_seed(0)
+    network = build_network(config.network, len(pack.classes) + 1)
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    history = train(network, pack.split("train"), config, device=torch.device("cpu"), report=lambda _: None)
+    assert [entry["epoch"] for entry in history] == [1]
+    moved = {n.removesuffix(".weight") for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    # Of the two trained maps the classifier reads the top alone; the refinement's gradient stops below itself.
+    assert moved - {"backbone.layers.2.bias"} == {"backbone.layers.2", "fc8", "f8_3", "f8_4", "f9", "f10"}
+
+
+def almost() -> object:
     class Almost:
         channels, stride = (1, 1, 1), 8
 
@@ -37,35 +147,65 @@ def no_module() -> object:
     return Almost()
 
 
-def test_by_name() -> None:
-    assert isinstance(build_backbone("scene"), SceneBackbone)
-    assert set(BACKBONES) == {"scene", "resnet38"}
+def two_channels() -> nn.Module:
+    backbone = OwnBackbone()
+    backbone.channels = (2, 3)  # type: ignore[assignment]
+    return backbone
 
 
-def test_a_users_own() -> None:
-    backbone = build_backbone(f"{__name__}:OwnBackbone")
-    assert isinstance(backbone, OwnBackbone) and isinstance(backbone, Backbone)
+def no_stride() -> nn.Module:
+    backbone = OwnBackbone()
+    backbone.stride = 0
+    return backbone
+
+
+def other_stride() -> nn.Module:
+    backbone = OwnBackbone()
+    backbone.stride = 4
+    return backbone
+
+
+def other_channels() -> nn.Module:
+    backbone = OwnBackbone()
+    backbone.channels = (2, 3, 5)
+    return backbone
+
+
+class OneMap(OwnBackbone):
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return self.layers[0](images)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet", "'resnet' is unknown; use resnet38, scene"),
+        ("resnet", "'resnet' is unknown; use resnet38, resnet50, scene"),
         ("", "'' is unknown"),
         ("not_a_module:Factory", "cannot be imported"),
         ("cpn.scene_backbone:Nothing", "cannot be imported"),
         (":Factory", "':Factory' is unknown"),
         (".scene_backbone:SceneBackbone", "is unknown"),
         ("cpn.scene_backbone:", "is unknown"),
+        ("torch.nn:Conv2d", "cannot be called without arguments (missing a required argument: 'in_channels')"),
+        ("cpn.voc:VOC_CLASSES", "cannot be called without arguments"),
         ("torch.nn:Identity", "makes a Identity; it needs to be an nn.Module with"),
-        (f"{__name__}:no_module", "makes a Almost; it needs to be an nn.Module"),
+        (f"{__name__}:almost", "makes a Almost; it needs to be an nn.Module"),
+        (f"{__name__}:two_channels", "has channels (2, 3) and stride 2, not three whole numbers and one"),
+        (f"{__name__}:no_stride", "has channels (2, 3, 4) and stride 0"),
+        (f"{__name__}:OneMap", "returns a Tensor and not three maps"),
+        (f"{__name__}:other_stride", "(1, 2, 17, 25), (1, 3, 17, 25), (1, 4, 17, 25)], not into [(1, 2, 9, 13)"),
+        (f"{__name__}:other_channels", "turns (1, 3, 33, 50) into"),
     ],
 )
-def test_errors_are_one_line_that_names_the_key(name: str, words: str) -> None:
+def test_what_is_no_backbone_is_refused_in_one_line_that_names_the_key(name: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
         build_backbone(name)
     message = str(refused.value)
     assert message.startswith("network.backbone: ") and words in message and "\n" not in message
+
+
+def test_looking_at_a_users_own_leaves_it_in_training_mode() -> None:
+    assert build_backbone(OWN).training
 
 
 @pytest.fixture
