@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cpn.errors import InputError
 from cpn.patches import PatchesConfig, hidden_mask
 from cpn.transforms import augment
 from cpn.voc import DataConfig, Split
@@ -41,7 +42,9 @@ class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, n
     """
 
     def __init__(self, split: Split, data: DataConfig, patches: PatchesConfig | None, seed: int) -> None:
-        """Without `patches` nothing is hidden (lambda 1)."""
+        """Without `patches` nothing is hidden (lambda 1). InputError for a list without labels."""
+        if not split.labelled:
+            raise InputError(f"data.train: the images of list {split.name!r} have no labels; give trainaug or train")
         self.split, self.data, self.patches, self.seed = split, data, patches, seed
 
     def __len__(self) -> int:

@@ -2,7 +2,8 @@
 
     python -m cpn.prepare /data/VOC2012
 
-Everything is checked before anything is written. Unchanged sources (names, sizes, times) mean no work.
+Everything is checked before anything is written. Unchanged sources (names, sizes, times) mean no work. `--lists test`
+adds VOC's test images, which have no labels; lists that are packed stay packed.
 """
 
 import argparse
@@ -10,12 +11,11 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shlex
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +26,14 @@ from pyarrow import ipc
 
 from cpn.errors import InputError, run_command
 from cpn.files import digest, read_json, whole_folder, write_json
-from cpn.voc import PACK_FORMAT, Pack, open_pack
-from cpn.voc_folder import Checked, Entry, check_entry, check_layout, list_path, read_classes, read_list
+from cpn.progress import Progress, shown_progress, silent
+from cpn.voc import PACK_FORMAT, Pack, Split, open_pack
+from cpn.voc_folder import UNLABELLED, Checked, Entry, check_entry, check_layout, read_classes, read_list
+from cpn.voc_lists import SBD_FOLDERS, has_list, list_path, list_warnings, sbd_folder
 
 LISTS = ("train", "trainaug", "val")
 SCORED = ("train", "val")
 """Lists that need a mask for every picture."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and of how many."""
 
 
 def prepare(
@@ -49,9 +48,9 @@ def prepare(
     Lists packed earlier stay packed. `scored` names the lists that need masks. Several processes may prepare the same
     folder: one packs, the others find it done. InputError: see cpn/voc_folder.py; or no room, or no right to write.
     """
-    target, report = out or root, progress or _silent
+    target, report = out or root, progress or silent
     check_layout(root)
-    lists = list(dict.fromkeys([*lists, *(name for name in _packed(target) if list_path(root, name).is_file())]))
+    lists = list(dict.fromkeys([*lists, *(name for name in _packed(target) if has_list(root, name))]))
     stamp = _stamp(root, lists, scored)
     if _up_to_date(target, stamp):
         return open_pack(target)
@@ -71,10 +70,14 @@ def prepare(
 
 def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: Progress) -> dict[str, list[Checked]]:
     """Check each distinct picture once, in threads: decoding leaves the interpreter lock."""
-    jobs: dict[tuple[Path, Path | None, bool], Entry] = {}
+
+    def job(entry: Entry) -> tuple[Path, Path | None, bool, bool]:
+        return entry.image, entry.mask, entry.labelled, entry.may_be_empty
+
+    jobs: dict[tuple[Path, Path | None, bool, bool], Entry] = {}
     for entry in (entry for part in entries.values() for entry in part):
-        jobs.setdefault((entry.image, entry.mask, entry.may_be_empty), entry)
-    results: dict[tuple[Path, Path | None, bool], Checked] = {}
+        jobs.setdefault(job(entry), entry)
+    results: dict[tuple[Path, Path | None, bool, bool], Checked] = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         try:
             for key, result in zip(jobs, pool.map(lambda e: check_entry(e, classes), jobs.values()), strict=True):
@@ -83,7 +86,7 @@ def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return {name: [results[e.image, e.mask, e.may_be_empty] for e in part] for name, part in entries.items()}
+    return {name: [results[job(e)] for e in part] for name, part in entries.items()}
 
 
 def _write(
@@ -106,7 +109,7 @@ def _write(
                         done += 1
                         report("packing", done, total)
                 _sync(file)
-            labels = [[float(c in row.classes) for c in range(len(classes))] for row in rows]
+            labels = [_label(row, len(classes)) for row in rows]
             index = pa.table(
                 {"id": [row.entry.name for row in rows], "label": pa.array(labels, pa.list_(pa.float32()))}
             )
@@ -131,9 +134,15 @@ def _write(
         write_json(folder / "manifest.json", manifest)
 
 
+def _label(row: Checked, count: int) -> list[float]:
+    """1 for each class that is present, 0 for the others; all NaN where the label is not known."""
+    return [math.nan] * count if row.classes is None else [float(c in row.classes) for c in range(count)]
+
+
 def _list_digest(rows: Sequence[Checked]) -> str:
     """SHA-256 over the sorted (id, image digest, classes, mask digest): the content, in whatever order and place."""
-    content = sorted([r.entry.name, r.image_digest, list(r.classes), r.mask_digest or ""] for r in rows)
+    known = [(r, "unknown" if r.classes is None else list(r.classes)) for r in rows]
+    content = sorted([r.entry.name, r.image_digest, classes, r.mask_digest or ""] for r, classes in known)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -148,9 +157,11 @@ def _read_again(path: Path | None, expected: str | None) -> bytes | None:
 
 def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
     """Digest of names, sizes and times of all source files: quick, for it reads none of them."""
-    files = [root / "classes.txt", *(list_path(root, name) for name in lists)]
+    by_rule = "trainaug" in lists and not list_path(root, "trainaug").is_file()
+    sources = sorted({*lists, "train", "val"} if by_rule else lists)
+    files = [root / "classes.txt", *(list_path(root, name) for name in sources)]
     found = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
-    for part in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationClassAug"):
+    for part in ("JPEGImages", "Annotations", "SegmentationClass", *(SBD_FOLDERS if by_rule else ())):
         if (root / part).is_dir():
             with os.scandir(root / part) as items:
                 for item in items:
@@ -226,47 +237,11 @@ def _sync(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress is shown."""
-
-
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """A rich bar on a terminal; elsewhere a plain line every ten seconds. Both tell the time left."""
-    if sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Bars(*columns) as bars:
-            tasks: dict[str, Any] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done)
-
-            yield show
-        return
-    begun: dict[str, float] = {}
-    shown: dict[str, float] = {}
-
-    def line(what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        start = begun.setdefault(what, now)
-        if now - shown.setdefault(what, now) >= 10 or done == total:
-            shown[what] = now
-            left = (now - start) / done * (total - done)
-            print(f"{what} {done} of {total}, {left:.0f} s left", flush=True)
-
-    yield line
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command: check and pack, then say what was found and what to type next."""
     parser = argparse.ArgumentParser(
         prog="python -m cpn.prepare",
-        usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val] [--out FOLDER]",
+        usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER]",
         description="Check a data set in VOC 2012 layout and pack it into Arrow files.",
     )
     parser.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
@@ -285,15 +260,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not worked:
         print("packed already, and no source has changed since: nothing to do")
     for name in pack.lists:
-        split = pack.split(name)
-        counts = split.labels.sum(1)
-        empty = int((counts == 0).sum())
-        note = f", {empty} without any class" if empty else ""
-        print(f"{name}: {len(split)} images, {counts.mean():.3f} classes per image{note}")
+        print(_list_line(pack.split(name), given.root))
+    for warning in list_warnings(pack):
+        print(f"warning: {warning}")
     print(f"{len(pack.classes)} classes, fingerprint {pack.fingerprint[:16]}, packed in {pack.root}/packed")
-    extra = "" if "trainaug" in pack.lists else " --set data.train=train"
     root = shlex.quote(str(Path(pack.root).resolve()))
+    if set(pack.lists) == {UNLABELLED}:
+        print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
+        return
+    extra = "" if "trainaug" in pack.lists else " --set data.train=train"
     print(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root}{extra}")
+
+
+def _list_line(split: Split, root: Path) -> str:
+    """What is said about a packed list."""
+    by_rule = split.name == "trainaug" and not list_path(root, split.name).is_file()
+    made = f", made by rule from {sbd_folder(root)} and list train, without list val" if by_rule else ""
+    if not split.labelled:
+        return f"{split.name}: {len(split)} images without labels, for prediction only"
+    counts = split.labels.sum(1)
+    empty = int((counts == 0).sum())
+    note = f", {empty} without any class" if empty else ""
+    return f"{split.name}: {len(split)} images, {counts.mean():.3f} classes per image{note}{made}"
 
 
 if __name__ == "__main__":

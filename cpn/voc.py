@@ -4,7 +4,7 @@ A packed data set is the folder ROOT/packed that `python -m cpn.prepare ROOT` wr
 
     manifest.json        classes, fingerprint, and for each list its number of rows and the sizes of its files
     LIST.arrow           Arrow IPC, one row per record batch: `image` and `mask` as encoded bytes (a mask may be null)
-    LIST.index.arrow     Arrow IPC, one record batch: `id` (string) and `label` (list<float32>, F entries)
+    LIST.index.arrow     Arrow IPC, one record batch: `id` (string) and `label` (list<float32>, F entries; NaN: unknown)
 
 Rows are memory-mapped from a local disk, or read one by one through `pyarrow.fs` when ROOT is a URL (`s3://bucket/voc`).
 """
@@ -74,7 +74,7 @@ class DataConfig(Section):
     scenes: ScenesConfig | None = None
     """The scenes that are made when `root` is None."""
     train: str = "trainaug"
-    """List whose image-level labels train the network."""
+    """List whose image-level labels train the network; never `test`."""
     score: str = "train"
     """List whose masks score the pseudo labels."""
     val: str = "val"
@@ -97,6 +97,8 @@ class DataConfig(Section):
             raise ValueError(
                 f"long_side is [{low}, {high}]: give [smallest, largest] in pixels, for example [448, 768]"
             )
+        if self.train == "test":
+            raise ValueError("train is test: a test list serves prediction only; give trainaug or train")
         limits = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         for (name, limit), value in zip(limits.items(), self.jitter, strict=True):
             if not 0 <= value <= limit:
@@ -141,12 +143,17 @@ class Split:
         self.ids = ids
         """Image names in list order, N of them."""
         self.labels = labels
-        """Image-level labels, float32 (N, F), 0 or 1; read-only."""
+        """Image-level labels, float32 (N, F), 0 or 1, or all NaN in a list without labels; read-only."""
         self._folder, self._digest, self._rows = folder, digest, rows
         self._reader: tuple[int, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels are known; those of VOC's test list are not, and it serves prediction only."""
+        return not bool(np.isnan(self.labels).any())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}

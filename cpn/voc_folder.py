@@ -2,15 +2,18 @@
 
 JPEGImages/ID.jpg                  pictures (JPEG or PNG)
 Annotations/ID.xml                 objects; a data set without this folder takes its labels from the masks
-SegmentationClass/ID.png           masks as class indices, 255 = ignore; SegmentationClassAug/ where SBD was added
+SegmentationClass/ID.png           masks as class indices, 255 = ignore
 ImageSets/Segmentation/LIST.txt    one id per line, or the two paths /JPEGImages/ID.jpg /SegmentationClass/ID.png
-classes.txt                        one foreground class per line; without it the 20 classes of VOC
+classes.txt                        1 to 254 foreground classes, one per line; without it the 20 of VOC
+
+With background a mask can tell 255 classes, 0 to 254: 255 means ignore. SBD's masks (SegmentationClassAug) are never
+read, only their names (cpn/voc_lists.py). List `test` of VOC has pictures alone: neither labels nor masks are read for
+it, and it serves prediction only; so does the `test` of another data set when none of its pictures has either.
 """
 
 import difflib
 import hashlib
 import io
-import re
 import struct
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -24,20 +27,17 @@ from PIL import Image
 
 from cpn.errors import InputError
 from cpn.voc import IGNORE, VOC_CLASSES, decode_image
+from cpn.voc_lists import PICTURES, list_path, listed_ids, numbered_lines
 
 GET_VOC = (
     "get VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, unpack it and give its "
     "VOCdevkit/VOC2012"
 )
-GET_TRAINAUG = (
-    "write it from SBD (http://home.bharathh.info/pubs/codes/SBD/download.html): the ids of SBD train.txt and val.txt "
-    "and of VOC train.txt, without those of VOC val.txt, each once (10582; the masks of SBD are not needed); "
-    "or do without: --lists train val, then --set data.train=train"
-)
-EVALUATION_LISTS = ("val", "test")
+UNLABELLED = "test"
+"""The list that may come without labels and masks; VOC keeps them back."""
+EVALUATION_LISTS = ("val", UNLABELLED)
 """Lists that nothing is trained on: here a picture may be without any class."""
 
-_PICTURES = (".jpg", ".jpeg", ".png")
 _UNREADABLE = (OSError, SyntaxError, ValueError, zlib.error, struct.error, Image.DecompressionBombError)
 """What PIL raises for broken files."""
 
@@ -49,12 +49,14 @@ class Entry:
     name: str
     """The id."""
     where: str
-    """List file and line, for messages."""
+    """List file and line, or the file that put it into the list: for messages."""
     image: Path
     mask: Path | None
     """None where the list needs no mask and there is none."""
     annotation: Path | None
     """None where the data set has no Annotations."""
+    labelled: bool
+    """False where neither label nor mask is known; then both paths above are None."""
     may_be_empty: bool
     """Whether a picture without any class is accepted."""
 
@@ -64,21 +66,14 @@ class Checked:
     """What a checked entry holds."""
 
     entry: Entry
-    classes: tuple[int, ...]
-    """Classes present, 0..F-1, ascending."""
+    classes: tuple[int, ...] | None
+    """Classes present, 0..F-1, ascending; None where the label is not known."""
     image_digest: str
     """SHA-256 of the image file."""
     mask_digest: str | None
     """SHA-256 of the mask file."""
     size: int
     """Bytes of both files."""
-
-
-def list_path(root: Path, name: str) -> Path:
-    """The file of list `name`. InputError if the name could leave the folder."""
-    if not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(".index"):
-        raise InputError(f"--lists {name}: a list is named by the file's stem, for example train")
-    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
 def check_layout(root: Path) -> None:
@@ -100,7 +95,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.exists():
         return VOC_CLASSES
-    names = [line for _, line in _lines(path)]
+    names = [line for _, line in numbered_lines(path)]
     if not names:
         raise InputError(f"{path} is empty: write one foreground class per line, or delete it for the classes of VOC")
     for at, name in enumerate(names):
@@ -110,51 +105,46 @@ def read_classes(root: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: background is mask value 0 and no class of its own: delete that line")
     if len(names) >= IGNORE:
         raise InputError(
-            f"{path} has {len(names)} classes: a mask holds at most {IGNORE - 1}, for {IGNORE} means ignore"
+            f"{path} has {len(names)} classes: a mask can tell at most {IGNORE - 1} beside background, "
+            f"for {IGNORE} means ignore"
         )
     return tuple(names)
 
 
 def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
-    """The entries of list `name`. A scored list takes the masks of SegmentationClass and must have them all;
-    another list takes those of SegmentationClassAug (SBD), else of SegmentationClass, else none."""
-    path = list_path(root, name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        cure = GET_TRAINAUG if name == "trainaug" else f"add it, or choose with --lists among those there: {there}"
-        raise InputError(f"{path} is missing: {cure}")
-    lines: dict[str, int] = {}
-    for number, line in _lines(path):
-        image_id = _image_id(line, f"{path} line {number}")
-        if image_id in lines:
-            raise InputError(
-                f"{path} line {number}: {image_id} is already on line {lines[image_id]}: delete one of them"
-            )
-        lines[image_id] = number
-    if not lines:
-        raise InputError(f"{path} is empty: write one image id per line")
+    """The entries of list `name`. A scored list must have all its masks; another list takes those that are there."""
+    lines = listed_ids(root, name)
     images = _by_stem(root / "JPEGImages")
     with_xml = has_annotations(root)
-    folders = ("SegmentationClass",) if scored else ("SegmentationClassAug", "SegmentationClass")
+    labelled = name != UNLABELLED or _is_labelled(root, lines)
+    if scored and not labelled:
+        raise InputError(
+            f"{list_path(root, name)}: this list is to be scored and has no masks: score val, and for this one "
+            "write predictions with python -m cpn.voc_submission"
+        )
     entries = []
-    for image_id, number in lines.items():
-        where = f"{path} line {number}"
+    for image_id, where in lines.items():
         if image_id not in images:
             missing = sum(other not in images for other in lines)
             more = f" ({missing} images of this list are missing)" if missing > 1 else ""
-            raise InputError(f"{where}: there is no JPEGImages/{image_id}.jpg{more}: add it or delete the line")
-        mask = next((file for part in folders if (file := root / part / f"{image_id}.png").is_file()), None)
-        if mask is None and (scored or not with_xml):
+            raise InputError(
+                f"{where}: there is no JPEGImages/{image_id}.jpg{more}: add it or delete the {_what(where)}"
+            )
+        mask = root / "SegmentationClass" / f"{image_id}.png" if labelled else None
+        if mask is not None and not mask.is_file():
+            mask = None
+        if mask is None and labelled and (scored or not with_xml):
             why = (
                 "this list is scored and needs masks" if scored else "without Annotations the label comes from the mask"
             )
             raise InputError(
-                f"{where}: there is no SegmentationClass/{image_id}.png, and {why}: add it or delete the line"
+                f"{where}: there is no SegmentationClass/{image_id}.png, and {why}: add it or delete the {_what(where)}"
             )
-        annotation = root / "Annotations" / f"{image_id}.xml" if with_xml else None
+        annotation = root / "Annotations" / f"{image_id}.xml" if with_xml and labelled else None
         if annotation is not None and not annotation.is_file():
-            raise InputError(f"{where}: there is no Annotations/{image_id}.xml: add it or delete the line")
-        entries.append(Entry(image_id, where, images[image_id], mask, annotation, name in EVALUATION_LISTS))
+            raise InputError(f"{where}: there is no Annotations/{image_id}.xml: add it or delete the {_what(where)}")
+        may_be_empty = name in EVALUATION_LISTS
+        entries.append(Entry(image_id, where, images[image_id], mask, annotation, labelled, may_be_empty))
     return entries
 
 
@@ -168,18 +158,18 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     image_bytes = _read(entry.image)
     height, width = _check_image(entry, image_bytes)
     mask_bytes = _read(entry.mask) if entry.mask is not None else None
-    present: Collection[int] = ()
+    present: Collection[int] | None = () if entry.labelled else None
     if mask_bytes is not None:
         values = _check_mask(entry, mask_bytes, (height, width), len(classes))
         present = {int(v) - 1 for v in np.unique(values) if v not in (0, IGNORE)}
     source = entry.mask
     if entry.annotation is not None:
         present, source = read_annotation(entry.annotation, classes), entry.annotation
-    if not present and not entry.may_be_empty:
+    if present is not None and not present and not entry.may_be_empty:
         raise InputError(f"{source} holds no object, and a training picture needs a class: delete {entry.where}")
     return Checked(
         entry,
-        tuple(sorted(present)),
+        None if present is None else tuple(sorted(present)),
         hashlib.sha256(image_bytes).hexdigest(),
         None if mask_bytes is None else hashlib.sha256(mask_bytes).hexdigest(),
         len(image_bytes) + len(mask_bytes or b""),
@@ -253,34 +243,22 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines that are not blank; a byte order mark and CRLF are no matter."""
-    try:
-        text = _read(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+def _is_labelled(root: Path, ids: Collection[str]) -> bool:
+    """Whether any image has a label or a mask. VOC's test images never count: what XML they have is for other tasks."""
+    parts = ("Annotations/{}.xml", "SegmentationClass/{}.png")
+    own_classes = (root / "classes.txt").exists()
+    return own_classes and any((root / part.format(image_id)).is_file() for image_id in ids for part in parts)
 
 
-def _image_id(line: str, where: str) -> str:
-    """The id in a list line: the line itself, or the stem that both of its paths share."""
-    fields = line.replace("\\", "/").split()
-    if any(part in ("..", ".") for field in fields for part in field.split("/")):
-        raise InputError(f"{where}: {line} leaves the folder of the data set: write a plain image id")
-    if len(fields) == 1 and "/" not in fields[0]:
-        return Path(fields[0]).stem if Path(fields[0]).suffix.lower() in _PICTURES else fields[0]
-    if len(fields) <= 2 and all("/" in field for field in fields):
-        stems = {Path(field).stem for field in fields}
-        if len(stems) == 1 and (stem := stems.pop()):
-            return stem
-        raise InputError(f"{where}: {line} names two different pictures: write the image and its own mask")
-    raise InputError(f"{where}: {line} is neither an image id nor the two paths of image and mask: correct the line")
+def _what(where: str) -> str:
+    """Whether an image is in its list by a line or, by rule, by a file."""
+    return "line" if " line " in where else "file"
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _PICTURES:
+        if path.suffix.lower() in PICTURES:
             if path.stem in found:
                 raise InputError(
                     f"{folder} holds {found[path.stem].name} and {path.name}: one id, so delete one of them"

@@ -32,7 +32,8 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
 
     Raises InputError in one line for whatever is wrong with the folder.
     """
-    from cpn.prepare import prepare, shown_progress
+    from cpn.prepare import prepare
+    from cpn.progress import shown_progress
     from cpn.synthetic import write_scenes
     from cpn.voc import open_pack
 

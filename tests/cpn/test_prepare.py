@@ -148,13 +148,16 @@ def test_two_paths_a_byte_order_mark_and_crlf(root: Path) -> None:
     assert prepare(root).split("train").ids == ["train_00001", "train_00000", "train_00002"]
 
 
-def test_masks_of_sbd_serve_trainaug_and_never_the_scored_list(root: Path) -> None:
+def test_masks_of_sbd_are_never_packed(root: Path) -> None:
     (root / "SegmentationClassAug").mkdir()
-    (root / "SegmentationClassAug/train_00000.png").write_bytes(png(np.full((32, 32), 5, np.uint8)))
+    for name in ("train_00000", "train_00003"):
+        (root / f"SegmentationClassAug/{name}.png").write_bytes(png(np.full((32, 32), 5, np.uint8)))
     (root / "SegmentationClass/train_00003.png").unlink()
     pack = prepare(root)
-    scored, trained = pack.split("train").mask(0), pack.split("trainaug").mask(0)
-    assert trained is not None and (trained == 5).all() and scored is not None and not (scored == 5).all()
+    for name in ("train", "trainaug"):
+        mask = pack.split(name).mask(0)
+        with Image.open(root / "SegmentationClass/train_00000.png") as picture:
+            assert mask is not None and (mask == np.array(picture)).all() and not (mask == 5).all()
     assert pack.split("trainaug").mask(3) is None
 
 
@@ -178,7 +181,7 @@ def test_root_is_missing_empty_or_another_layout(tmp_path: Path, root: Path) -> 
 
 def test_missing_lists(root: Path) -> None:
     listed(root, "trainaug").unlink()
-    refuse(root, "trainaug.txt is missing: write it from SBD .*download.html.* or do without: --lists train val, then")
+    refuse(root, "trainaug.txt is missing: .* SBD, .*: unpack .*download.html.* or do without: --lists train val, then")
     refuse(
         root, "minival.txt is missing: add it, or choose with --lists among those there: train, val", lists=["minival"]
     )
@@ -294,7 +297,10 @@ def test_bad_class_files(root: Path) -> None:
         ("", "classes.txt is empty: write one foreground class per line"),
         ("robin\nrobin\n", "classes.txt: class robin is there twice"),
         ("background\n" + names, "background is mask value 0"),
-        ("\n".join(f"c{i}" for i in range(255)), "has 255 classes: a mask holds at most 254"),
+        (
+            "\n".join(f"c{i}" for i in range(255)),
+            "has 255 classes: a mask can tell at most 254 beside background, for 255 means",
+        ),
     ):
         path.write_text(text)
         refuse(root, message)

@@ -1,0 +1,46 @@
+"""How far a command is: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and of how many."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A rich bar on a terminal; elsewhere a plain line every ten seconds. Both tell the time left."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Bars(*columns) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done)
+
+            yield show
+        return
+    begun: dict[str, float] = {}
+    shown: dict[str, float] = {}
+
+    def line(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = begun.setdefault(what, now)
+        if now - shown.setdefault(what, now) >= 10 or done == total:
+            shown[what] = now
+            left = (now - start) / done * (total - done)
+            print(f"{what} {done} of {total}, {left:.0f} s left", flush=True)
+
+    yield line
