@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cpn.crf import CrfConfig, crf_scores, dense_crf, with_background
+from cpn.deeplab import DeepLabConfig
 
 CONFIG = CrfConfig(sxy_bilateral=4, srgb_bilateral=40)
 
@@ -54,6 +55,51 @@ def test_agrees_with_the_exact_mean_field(iterations: int) -> None:
     # The permutohedral lattice approximates the kernels, yet a wrong width or weight shows after one iteration.
     assert np.abs(refined - exact).mean() < 0.004
     assert (refined.argmax(0) != scores.argmax(0)).mean() > 0.05
+
+
+SETS = {
+    "SEAM and AffinityNet's labels": CrfConfig(),
+    "CPN's helper": CrfConfig(iterations=5, sxy_bilateral=50),
+    "DeepLab's test": DeepLabConfig().crf,
+    "the walk": CrfConfig(iterations=1),
+    "IRN's labels": CrfConfig(sxy_bilateral=50, srgb_bilateral=5),
+}
+"""Every set of method.md (g): iterations, widths and weights of both kernels."""
+
+
+def test_the_sets_of_the_method() -> None:
+    assert all((c.sxy_gaussian, c.w_gaussian, c.w_bilateral) == (3, 3, 10) for c in SETS.values())
+    told = [(c.iterations, c.sxy_bilateral, c.srgb_bilateral) for c in SETS.values()]
+    assert told == [(10, 80, 13), (5, 50, 13), (1, 32, 13), (1, 80, 13), (10, 50, 5)]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_of_the_method_agrees_with_the_exact_mean_field(name: str) -> None:
+    image, scores = scene(20, 26)
+    refined, exact = dense_crf(image, scores, SETS[name]), exact_mean_field(image, scores, SETS[name])
+    assert (refined.argmax(0) == exact.argmax(0)).mean() >= 0.975
+
+
+def test_scores_are_neither_normalised_nor_taken_below_1e_5() -> None:
+    """U = -log(clip(p, 1e-5, 1)): scores that sum to anything are energies as they stand (method.md (g))."""
+    image, scores = scene()
+    scores[1, :5] = 0
+    config = CONFIG.model_copy(update={"w_gaussian": 0.0, "w_bilateral": 0.0})
+    clipped = scores.clip(1e-5, 1)
+    np.testing.assert_allclose(dense_crf(image, scores, config), clipped / clipped.sum(0), atol=1e-6)
+    # Where no clipping interferes a common factor of all labels changes nothing.
+    lower = (0.5 * scores.clip(0.01, 1)).astype(np.float32)
+    np.testing.assert_allclose(dense_crf(image, lower, CONFIG), dense_crf(image, 2 * lower, CONFIG), atol=1e-5)
+
+
+def test_one_iteration_by_hand() -> None:
+    """Two pixels of one colour, far apart for the narrow kernel: Kbar = 1/2 everywhere in the wide one."""
+    image = np.full((1, 2, 3), 90, np.uint8)
+    scores = np.array([[[0.9, 0.4]], [[0.1, 0.6]]], np.float32)
+    config = CrfConfig(iterations=1, w_gaussian=0, sxy_bilateral=1000, w_bilateral=2)
+    energy = np.log(scores[:, 0]) + 2 * scores[:, 0].mean(axis=1, keepdims=True)
+    expected = np.exp(energy) / np.exp(energy).sum(0)
+    np.testing.assert_allclose(dense_crf(image, scores, config)[:, 0], expected, atol=2e-3)
 
 
 def test_each_kernel_has_its_own_weight() -> None:
