@@ -117,6 +117,10 @@ class TrialListener:
         self._sweep.records.trial_ended(row, finished_run(self._sweep.folder(row)), self._sweep.folder(row))
         self._sweep.clock.save()
 
+    def pruning_off(self, line: str) -> None:
+        self._sweep.terminal.say(line)
+        self._sweep.records.pruning_off(line)
+
 
 def conduct(spec: SweepSpec, command: str) -> int:
     """Run or continue the sweep; returns the exit code."""
@@ -210,7 +214,16 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             ),
         )
     summary = summarise(
-        spec, sweep.pack, trials.rows(), again.rows(), means, verdict, winner, manifests, sweep.clock.hours
+        spec,
+        sweep.pack,
+        trials.rows(),
+        again.rows(),
+        means,
+        verdict,
+        winner,
+        manifests,
+        sweep.clock.hours,
+        trials.remembered("pruning").get("off", {}),
     )
     files = write_summary(sweep.paths, summary)
     sweep.records.sweep_ended(summary, files, summary["note"])

@@ -49,6 +49,9 @@ class Listener(Protocol):
     def ended(self, uid: str) -> None:
         """The study has been told how the trial ended, or keeps it as resumable."""
 
+    def pruning_off(self, line: str) -> None:
+        """Pruning has switched itself off, in words; said again after a restart."""
+
 
 class Interruption:
     """Set by the first Ctrl-C or SIGTERM; the second raises KeyboardInterrupt, as does the first if `at_once`."""
@@ -192,7 +195,7 @@ def run_trials(
         return result
 
     searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
-    scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs)
+    scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
 
     interruption.listeners.append(lambda: setattr(searcher, "interrupted", True))
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ decides the same.
 
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
 
 MIN_PEERS = 4
@@ -23,32 +23,40 @@ class Decision(Enum):
     """It would be pruned, and runs on to show what pruning it would have cost."""
 
 
-def rungs(epochs: int, grace: float, reduction: float) -> list[int]:
-    """The epochs (1-based) after which trials are compared: shares grace, grace * reduction, ... below the whole.
+def rungs(epochs: int, grace: float, reduction: float) -> dict[float, int]:
+    """Share of the schedule -> the epoch (1-based) after which trials are compared: grace, grace * reduction, ...
 
-    With the default reduction 2 and a grace of at least one half there is exactly one.
+    With the default reduction 2 and a grace of at least one half there is exactly one. Trials with schedules of
+    different length are compared at the same share, each after its own epoch.
     """
-    found: list[int] = []
+    found: dict[float, int] = {}
     share = grace
     while share < 1:
         epoch = math.ceil(share * epochs - 1e-9)
-        if epoch < epochs and epoch not in found:
-            found.append(epoch)
+        if epoch < epochs and epoch not in found.values():
+            found[round(share, 6)] = epoch
         share *= reduction
     return found
 
 
-def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Collection[int]) -> int | None:
-    """The rung that the report of `epoch` reaches; None before the first and when an earlier report reached it.
+def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Mapping[float, int]) -> float | None:
+    """The share of the rung that the report of `epoch` reaches; None before the first and when an earlier report
+    reached it.
 
     `reported` are the epochs that the trial has reported; `epoch` itself may be among them, for after a restart from
     a checkpoint the same epoch comes again and is decided again.
     """
-    passed = [rung for rung in rung_epochs if rung <= epoch]
+    passed = [share for share, rung in rung_epochs.items() if rung <= epoch]
     if not passed:
         return None
-    rung = max(passed)
-    return None if any(rung <= earlier < epoch for earlier in reported) else rung
+    share = max(passed)
+    return None if any(rung_epochs[share] <= earlier < epoch for earlier in reported) else share
+
+
+def value_at(rung: int, reports: Mapping[int, float]) -> float | None:
+    """The first value (epoch -> value) reported at `rung` or later; None for a trial that never got there."""
+    later = [epoch for epoch in reports if epoch >= rung]
+    return reports[min(later)] if later else None
 
 
 def decide(

@@ -114,6 +114,10 @@ class Records:
             verdict,
         )
 
+    def pruning_off(self, line: str) -> None:
+        """Pruning has switched itself off: a tag of the parent run says so."""
+        self._recorder.tags(self.parent, {"pruning_off": line})
+
     def stage_started(self, uid: str, stage: str, params: Mapping[str, Any]) -> None:
         """A run for one stage under the parent."""
         self._recorder.start(

@@ -1,7 +1,7 @@
 """Ray Tune's suggest, result and complete over the study; the only state is the study's, so that a kill loses nothing.
 
     searcher = StudySearcher(study, limit=spec.trial_limit, should_stop=budget_used)
-    scheduler = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs)
+    scheduler = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs, say)
     Tuner(trainable, tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1,
     max_concurrent_trials=n))
 
@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from . import pruning
+from . import pruning, pruning_audit
 from .spec import Pruning
 from .study import SEARCH, State, Study, TrialRow
 
@@ -169,16 +169,36 @@ class StopWhen(Stopper):
 
 
 class StudyPruner(FIFOScheduler):
-    """Stops trials by the rule of `pruning` and by values that are not finite, and tells the study before Tune acts."""
+    """Stops trials by the rule of `pruning` and by values that are not finite, and tells the study before Tune acts.
 
-    def __init__(self, study: Study, searcher: StudySearcher, options: Pruning, seed: int, epochs: int) -> None:
-        """`epochs` is the full schedule of a trial, `seed` the search's."""
+    What it knows of other trials it reads from the study when the first trial reaches a rung; what it decides about
+    itself (that it is switched off, and when it last looked) it keeps there.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        searcher: StudySearcher,
+        options: Pruning,
+        seed: int,
+        epochs: int,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """`epochs` is the base's full schedule (a trial may have its own), `seed` the search's; `say` hears when
+        pruning switches itself off, and once more after each restart.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self._study = study
         self._searcher = searcher
         self._options = options
         self._seed = seed
-        self._rungs = pruning.rungs(epochs, options.grace, options.reduction) if options.kind == "asha" else []
+        self._epochs = epochs
+        self._say = say or (lambda line: None)
+        self._values: dict[float, dict[int, float]] | None = None
+        self._marked: dict[float, set[int]] = {}
+        self._finished: set[int] = set()
+        self._off: dict[str, str] = {}
+        self._looked: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see StudySearcher
@@ -194,7 +214,7 @@ class StudyPruner(FIFOScheduler):
         epoch, value = int(result["epoch"]), float(result["miou_epoch"])
         if not math.isfinite(value):
             return self._stop(uid, State.FAIL, f"miou_epoch is {value} after epoch {epoch}")
-        return self._at_rung(uid, epoch, value)
+        return self._at_rung(uid, epoch, value) if self._options.kind == "asha" else str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the reason; whether the trial is tried again is Tune's business, how it ends the searcher's."""
@@ -202,27 +222,85 @@ class StudyPruner(FIFOScheduler):
 
     def _at_rung(self, uid: str, epoch: int, value: float) -> str:
         row = self._study.row(uid)
-        rung = pruning.rung_reached(epoch, row.reports, self._rungs)
-        if rung is None or row.role != SEARCH or "would_prune_at" in row.attrs:
+        share = pruning.rung_reached(epoch, row.reports, self._rungs_of(row))
+        if share is None:
             return str(TrialScheduler.CONTINUE)
-        peers = {number: peer for number, peer in self._study.reports_at(rung).items() if number != row.number}
+        at = self._read().setdefault(share, {})
+        peers = [peer for number, peer in at.items() if number != row.number]
+        at[row.number] = value
+        if row.role != SEARCH or "would_prune_at" in row.attrs:
+            return str(TrialScheduler.CONTINUE)
+        marked = self._marked.setdefault(share, set())
         decision = pruning.decide(
             value,
-            list(peers.values()),
+            peers,
             number=row.number,
             seed=self._seed,
             reduction=self._options.reduction,
-            audit=self._options.audit,
+            audit=self._audit_share(share, len(marked)),
         )
         if decision is pruning.Decision.PRUNE:
-            better = sum(peer > value for peer in peers.values())
-            return self._stop(uid, State.PRUNED, f"after epoch {epoch}: {better} of {len(peers)} others were better")
+            better = sum(peer > value for peer in peers)
+            reason = f"after epoch {epoch}: {better} of {len(peers)} others were better"
+            return self._stop(uid, State.PRUNED, reason, {"pruned_at": share})
         if decision is pruning.Decision.AUDIT:
-            self._study.mark(uid, would_prune_at=epoch)
+            self._study.mark(uid, would_prune_at=share)
+            marked.add(row.number)
         return str(TrialScheduler.CONTINUE)
 
-    def _stop(self, uid: str, state: State, reason: str) -> str:
-        self._study.tell(uid, state, reason=reason)
+    def _audit_share(self, share: float, marked: int) -> float:
+        """How many of the would-be-pruned run on now: all while pruning has not proved itself, and once it is off."""
+        if self._options.audit == 0:
+            return 0.0
+        self._look(share)
+        return 1.0 if f"{share:g}" in self._off or marked < self._options.min_audited else self._options.audit
+
+    def _look(self, share: float) -> None:
+        """Switch pruning off at a rung where it does not foretell the end. Looks again whenever a quarter more audited
+        trials have finished: to look at each would find a low value by chance in the end, and read the study each time.
+        """
+        key = f"{share:g}"
+        if key in self._off:
+            return
+        running = self._marked.get(share, set()) - self._finished
+        self._finished |= {n for n in running if self._study.row(self._study.uid(n)).state is State.COMPLETE}
+        finished = len(self._finished & self._marked.get(share, set()))
+        before = self._looked.get(key, 0)
+        if finished < max(1, self._options.min_audited, math.ceil(before * 1.25), before + 1):
+            return
+        found = pruning_audit.agreement(self._study.rows(), share, self._rungs_of)
+        if found.trials < pruning_audit.LEAST_PAIRS:
+            return
+        self._looked[key] = finished
+        if pruning_audit.is_too_low(found, self._options):
+            self._off[key] = pruning_audit.switched_off(found, share, self._options)
+        self._study.remember("pruning", {"off": self._off, "looked": self._looked})
+        if key in self._off:
+            self._say(self._off[key])
+
+    def _rungs_of(self, row: TrialRow) -> dict[float, int]:
+        epochs = int(row.values.get("train.epochs", self._epochs))
+        return pruning.rungs(epochs, self._options.grace, self._options.reduction)
+
+    def _read(self) -> dict[float, dict[int, float]]:
+        """Share of the schedule -> trial number -> its value there; read from the study once, then kept up."""
+        if self._values is None:
+            self._values = {}
+            for row in self._study.rows():
+                for share, rung in self._rungs_of(row).items():
+                    value = pruning.value_at(rung, row.reports)
+                    if value is not None:
+                        self._values.setdefault(share, {})[row.number] = value
+                if "would_prune_at" in row.attrs:
+                    self._marked.setdefault(row.attrs["would_prune_at"], set()).add(row.number)
+            kept = self._study.remembered("pruning")
+            self._off, self._looked = dict(kept.get("off", {})), dict(kept.get("looked", {}))
+            for line in self._off.values():
+                self._say(line)
+        return self._values
+
+    def _stop(self, uid: str, state: State, reason: str, attrs: Mapping[str, Any] | None = None) -> str:
+        self._study.tell(uid, state, reason=reason, attrs=attrs)
         return str(TrialScheduler.STOP)
 
 

@@ -6,28 +6,29 @@ spec = load_spec(Path("search_spaces/patch.yaml"), ["data.root=/data/VOC2012", "
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from cpn.config import (
-    RUN_SECTIONS,
-    WITHOUT_EFFECT,
     Config,
     config_from,
     known_names,
     merge,
     nearest,
     preset_names,
+    to_dotted,
     with_values,
 )
 from cpn.errors import InputError
 from cpn.presets import PRESETS
 from cpn.section import Section
 
-from .domains import ChoiceDomain, CurveDomain, Domain, Drawn, FloatDomain, condition_problem
+from . import grid
+from .domains import Domain, drawn, values_of_base
 from .files import load_yaml, parse_scalar
 from .paths import SHARED
+from .spec_checks import check_search, value_names
 
 
 class _SweepSection(Section):
@@ -37,10 +38,16 @@ class _SweepSection(Section):
 class SearchOptions(_SweepSection):
     """How the search draws."""
 
-    sampler: Literal["tpe", "random", "qmc", "cmaes", "gp"] = "tpe"
-    """Optuna's sampler by name."""
+    sampler: Literal["tpe", "random", "qmc", "cmaes", "gp", "grid"] = "tpe"
+    """tpe, gp and cmaes learn from what has finished; qmc, random and grid do not. docs/search.md compares them."""
     seed: int = Field(default=0, ge=0)
     """Seed of the search; each trial is seeded from it and from its number."""
+    history: int | None = Field(default=500, ge=50)
+    """Finished trials that tpe and gp look at: the best tenth and the newest; null: all, and slower with each."""
+    warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Sweeps of the same study database that tpe, gp and cmaes learn from as well: same data and base, and trials that
+    this search could have drawn. Their best configuration runs again as the first trial after the reference.
+    """
 
 
 class Budget(_SweepSection):
@@ -90,7 +97,13 @@ class Pruning(_SweepSection):
     grace: float = Field(default=0.5, ge=0.5, lt=1)
     """First rung as a share of the schedule; before half of it the learning rate is too high for a verdict."""
     audit: float = Field(default=0.1, ge=0, le=1)
-    """Share of the would-be-pruned trials that run on all the same, to see what pruning costs."""
+    """Share of the would-be-pruned trials that run on all the same, to see what pruning costs; 0: no check."""
+    min_audited: int = Field(default=4, ge=0)
+    """The first so many would-be-pruned trials all run on: pruning has to prove itself before it stops anybody."""
+    min_rank_correlation: float | None = Field(default=0.3, ge=-1, le=1)
+    """Pruning switches itself off when Spearman's correlation between the values at the rung and at the end is lower,
+    measured once `min_audited` audited trials have finished; null: never.
+    """
     reduction: float = Field(default=2.0, gt=1)
     """One in `reduction` of the trials at a rung runs on; the next rung is that many times later, if still before the
     end.
@@ -103,7 +116,16 @@ class Confirm(_SweepSection):
     top_k: int = Field(default=3, ge=0)
     """Best trials that run again beside the reference; 0 confirms nothing."""
     seeds: int = Field(default=3, ge=1)
-    """Fresh seeds for each of them."""
+    """Fresh seeds for each of them, and for cam_baseline; fewer than 3 give no verdict."""
+    reference_seeds: int | None = Field(default=None, ge=1)
+    """Fresh seeds for the reference, which every other one is compared with; null: as many as `seeds`. About
+    sqrt(`top_k`) times `seeds` narrows the interval the most for its cost.
+    """
+
+    @property
+    def seeds_of_reference(self) -> int:
+        """How often the reference runs again."""
+        return self.reference_seeds or self.seeds
 
 
 class Promote(_SweepSection):
@@ -163,8 +185,18 @@ class SweepSpec(_SweepSection):
 
     @property
     def trial_limit(self) -> int | None:
-        """Trials in all: `budget.trials`, 1 when nothing is searched, None without a limit."""
-        return self.budget.trials if any(not isinstance(d, CurveDomain) for d in self.search.values()) else 1
+        """Trials in all: `budget.trials`, 1 when nothing is searched, a grid's size if it ends earlier, else None."""
+        if not drawn(self.search):
+            return 1
+        if self.search_options.sampler != "grid":
+            return self.budget.trials
+        whole = 1 + len(grid.points(self.search, self.reference, self.search_options.seed))
+        return min(whole, self.budget.trials or whole)
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """The searched names' values in the base configuration: what trial 0 runs with."""
+        return values_of_base(self.search, to_dotted(self.base_config))
 
 
 def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
@@ -201,7 +233,7 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
     except ValidationError as error:
         raise InputError(_explain(error, str(path), [_split(text)[0] for text in sets])) from None
     spec._source = str(path)
-    _check_search(spec, str(path))
+    check_search(spec, str(path))
     return spec
 
 
@@ -253,7 +285,7 @@ def _set_sweep(raw: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     if first != "search":
         return merge(raw, _nested(name.split("."), value))
     search = dict(raw.get("search", {}))
-    names = _value_names()
+    names = value_names()
     fits = [known for known in (*search, *names) if rest == known or rest.startswith(known + ".")]
     if not fits:
         raise InputError(f"--set {name}: {rest or 'nothing'} is not a name of the method{nearest(rest, names)}")
@@ -283,12 +315,6 @@ def _sweep_names() -> list[str]:
     return names
 
 
-def _value_names() -> list[str]:
-    """The method's dotted names, sections left out."""
-    names = known_names()
-    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
-
-
 def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> str:
     findings = error.errors()
     first = findings[0]
@@ -308,46 +334,3 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
         text += "" if isinstance(given, (dict, Section)) else f", given {given!r}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"
-
-
-def _check_search(spec: SweepSpec, source: str) -> None:
-    """Every searched name against the method's configuration, every condition, and that the sweep can end."""
-    problem = condition_problem(spec.search)
-    if problem is not None:
-        raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
-    for name, domain in spec.search.items():
-        where = f"{source}: search.{name}"
-        if name not in _value_names():
-            raise InputError(f"{where}: unknown key{nearest(name, _value_names())}")
-        if isinstance(domain, CurveDomain) != (name == "cam.beta"):
-            cure = "only cam.beta has a curve" if name != "cam.beta" else "beta is read off it; write {curve: true}"
-            raise InputError(f"{where}: {cure}")
-        if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
-            raise InputError(f"{where}: changes no trial's miou; set it in base instead")
-        if not isinstance(domain, CurveDomain):
-            _check_field(spec, name, domain, where)
-    budget = spec.budget
-    limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
-    if all(limit is None for limit in limits):
-        raise InputError(f"{source}: budget: the sweep would never end; give budget.trials (or hours, target, plateau)")
-
-
-def _check_field(spec: SweepSpec, name: str, domain: Drawn, where: str) -> None:
-    """Build the configuration at the ends of a domain, or with each choice."""
-    if isinstance(domain, ChoiceDomain):
-        probes: list[Any] = list(domain.choice)
-    else:
-        probes = list(domain.ends)
-    for value in probes:
-        try:
-            with_values(spec.base_config, {name: value}, "-")
-        except InputError as error:
-            said = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
-            raise InputError(f"{where}: {value!r} is not possible there ({said}); narrow the domain") from None
-    if isinstance(domain, FloatDomain) and domain.step is None and domain.ends[0] < domain.ends[1]:
-        inside = domain.ends[0] + (domain.ends[1] - domain.ends[0]) * 0.381966  # no whole number
-        try:
-            with_values(spec.base_config, {name: inside}, "-")
-        except InputError:
-            low, high = (int(end) for end in domain.ends)
-            raise InputError(f"{where}: float for a field of whole numbers; write {{int: [{low}, {high}]}}") from None

@@ -201,6 +201,17 @@ class Study:
             found: dict[str, Any] = self._study.user_attrs.get("identity", {})
             return found
 
+    def remember(self, name: str, value: Mapping[str, Any]) -> None:
+        """Keep plain values about the whole study under `name`; they survive a restart."""
+        with _reachable(self.url):
+            self._study.set_user_attr(name, dict(value))
+
+    def remembered(self, name: str) -> dict[str, Any]:
+        """What was kept under `name`; nothing when nothing was."""
+        with _reachable(self.url):
+            found: dict[str, Any] = self._study.user_attrs.get(name, {})
+            return found
+
     def enqueue(self, entries: Sequence[Mapping[str, Any]]) -> int:
         """Add fixed trials `{values, seed, role, ...}` that are not there yet; returns how many were new.
 

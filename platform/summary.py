@@ -9,6 +9,7 @@ import numpy as np
 from cpn.files import write_bytes, write_json
 from cpn.voc import Pack
 
+from . import pruning_audit
 from .confirm import CAM_BASELINE, Verdict
 from .domains import encode
 from .paths import SweepPaths
@@ -29,8 +30,9 @@ def summarise(
     winner: TrialRow,
     manifests: Mapping[str, Mapping[str, Any]],
     hours: float,
+    pruning_off: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything the report shows, as plain values; kept as JSON."""
+    """Everything the report shows, as plain values; kept as JSON. `pruning_off`: rungs that were switched off."""
     count = {
         state.name.lower(): sum(row.state is state for row in rows)
         for state in (State.COMPLETE, State.PRUNED, State.FAIL)
@@ -61,6 +63,13 @@ def summarise(
         "confirm_runs": sum(row.state is State.COMPLETE for row in again),
         "confirmed": {uid: list(values) for uid, values in means.items()},
         "leaderboard": leaderboard(rows, means),
+        "pruning": pruning_audit.account(
+            rows,
+            spec.pruning,
+            spec.base_config.train.epochs,
+            spec.resources.workers * spec.resources.gpus_per_worker,
+            pruning_off or {},
+        ),
         "metrics": metrics,
         "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
         "fingerprint": pack.fingerprint,
@@ -80,6 +89,7 @@ def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) 
             "beta": row.beta,
             "miou_confirm_mean": mean(means.get(row.uid)),
             "seeds": len(means.get(row.uid, ())),
+            "would_prune_at": row.attrs.get("would_prune_at"),
             "values": {name: encode(value) for name, value in row.values.items()},
         }
         for row in done
@@ -97,6 +107,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|",
     ]
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
+    lines += [f"\n{line}" for line in summary["pruning"]["words"]]
     lines += [
         "",
         "Selection uses pixel masks of the select images; the numbers above are of images that no selection saw.",
@@ -158,6 +169,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         f"{summary['confirm_runs']} confirm runs"
     )
     terminal.table("leaderboard", heads, rows, caption)
+    for line in summary["pruning"]["words"]:
+        terminal.say(line)
     terminal.say(
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )

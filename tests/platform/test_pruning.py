@@ -1,10 +1,21 @@
-"""The pruning rule: by hand, and what it may never do."""
+"""The pruning rule: by hand, what it may never do, and a late bloomer against a rule blind to the schedule."""
 
-from platform.pruning import Decision, audited, decide, rung_reached, rungs
+import math
+from pathlib import Path
+from platform.pruning import Decision, audited, decide, rung_reached, rungs, value_at
+from platform.search import StudyPruner, StudySearcher
+from platform.spec import Pruning
+from platform.study import State
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cpn.train_config import TrainConfig
+
+from .test_study import make_study
 
 
 @pytest.mark.parametrize(
@@ -19,22 +30,35 @@ from hypothesis import strategies as st
     ],
 )
 def test_rungs_by_hand(epochs: int, grace: float, reduction: float, expected: list[int]) -> None:
-    assert rungs(epochs, grace, reduction) == expected
+    assert list(rungs(epochs, grace, reduction).values()) == expected
 
 
 @given(epochs=st.integers(1, 300), grace=st.floats(0.5, 0.99), reduction=st.floats(1.1, 5))
 def test_no_rung_before_half_or_at_the_end(epochs: int, grace: float, reduction: float) -> None:
-    found = rungs(epochs, grace, reduction)
+    found = list(rungs(epochs, grace, reduction).values())
     assert all(0.5 * epochs <= rung < epochs for rung in found) and found == sorted(set(found))
 
 
+def test_schedules_of_different_length_meet_at_the_same_shares() -> None:
+    assert rungs(8, 0.5, 1.5) == {0.5: 4, 0.75: 6}
+    assert rungs(20, 0.5, 1.5) == {0.5: 10, 0.75: 15}
+
+
+def test_the_value_at_a_rung_is_the_first_from_there_on() -> None:
+    assert value_at(4, {3: 0.3, 5: 0.5, 6: 0.6}) == 0.5
+    assert value_at(4, {4: 0.4, 5: 0.5}) == 0.4
+    assert value_at(4, {3: 0.3}) is None
+
+
 def test_a_rung_is_decided_once_and_again_after_a_restart() -> None:
-    assert rung_reached(3, [1, 2, 3], [4, 6]) is None
-    assert rung_reached(4, [1, 2, 3, 4], [4, 6]) == 4
-    assert rung_reached(5, [1, 2, 3, 4, 5], [4, 6]) is None
-    assert rung_reached(5, [1, 3, 5], [4, 6]) == 4  # it reports every second epoch
-    assert rung_reached(4, [1, 2, 3, 4, 5], [4, 6]) == 4  # epoch 4 came again from a checkpoint
-    assert rung_reached(7, [6, 7], [4, 6]) is None
+    at = {0.5: 4, 0.75: 6}
+    assert rung_reached(3, [1, 2, 3], at) is None
+    assert rung_reached(4, [1, 2, 3, 4], at) == 0.5
+    assert rung_reached(5, [1, 2, 3, 4, 5], at) is None
+    assert rung_reached(5, [1, 3, 5], at) == 0.5  # it reports every second epoch
+    assert rung_reached(4, [1, 2, 3, 4, 5], at) == 0.5  # epoch 4 came again from a checkpoint
+    assert rung_reached(7, [6, 7], at) is None
+    assert rung_reached(6, [1, 2, 3, 4, 5, 6], at) == 0.75
 
 
 PEERS = [0.1, 0.2, 0.3, 0.4, 0.5]
@@ -69,3 +93,111 @@ def test_the_audit_arm_is_settled_by_seed_and_number() -> None:
     assert chosen == [audited(number, 3, 0.1) for number in range(2000)]
     assert chosen != [audited(number, 4, 0.1) for number in range(2000)]
     assert not audited(5, 0, 0)
+
+
+# A late bloomer: below everybody until its learning rate has fallen, the best of all at the end. `EPOCHS` epochs.
+
+EPOCHS = TrainConfig().epochs
+LATE = 9
+"""The number of the late bloomer among the trials."""
+
+
+def curve(number: int) -> list[float]:
+    """miou_epoch by epoch of a simulated trial: early ones flatten, the late one starts to rise before half."""
+    if number == LATE:
+        return [70 / (1 + math.exp(-12 * (epoch / EPOCHS - 0.4))) for epoch in range(1, EPOCHS + 1)]
+    top = 44 + 1.5 * (number % 7)
+    return [top * (1 - math.exp(-6 * epoch / EPOCHS)) for epoch in range(1, EPOCHS + 1)]
+
+
+def by_our_rule(folder: Path, trials: int) -> Any:
+    """Run simulated trials one after the other through our searcher and pruner; the study."""
+    study = make_study(folder, f"budget.trials={trials}")
+    search = StudySearcher(study, trials)
+    scheduler = StudyPruner(study, search, Pruning(audit=0), 0, EPOCHS)
+    for number in range(trials):
+        config = search.suggest(str(number))
+        assert isinstance(config, dict)
+        trial, values = SimpleNamespace(config=config), curve(number)
+        for epoch, value in enumerate(values, start=1):
+            # After a retry Tune's own count starts again; nothing may depend on it.
+            result = {"epoch": epoch, "miou_epoch": value, "training_iteration": 1 + epoch % 3}
+            decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            if decision == "STOP":
+                break
+        else:
+            result = {"epoch": EPOCHS, "miou_epoch": values[-1], "miou": values[-1]}
+        search.on_trial_complete(str(number), result)
+    return study
+
+
+def by_stock_asha(trials: int) -> dict[int, float]:
+    """The same curves through Ray Tune's own scheduler with grace_period 1: number -> result of those that lived."""
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="epoch", metric="miou_epoch", mode="max", max_t=EPOCHS, grace_period=1, reduction_factor=2
+    )
+    lived = {}
+    for number in range(trials):
+        trial: Any = SimpleNamespace(trial_id=str(number))
+        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        for epoch, value in enumerate(curve(number), start=1):
+            result = {"epoch": epoch, "miou_epoch": value}
+            if scheduler.on_trial_result(None, trial, result) == "STOP" and epoch < EPOCHS:  # type: ignore[arg-type]
+                break
+        else:
+            lived[number] = value
+    return lived
+
+
+def test_a_late_bloomer_wins_here_and_dies_under_stock_asha(tmp_path: Path) -> None:
+    finals = {number: curve(number)[-1] for number in range(12)}
+    assert max(finals, key=lambda number: finals[number]) == LATE
+    assert curve(LATE)[0] < min(curve(number)[0] for number in range(12) if number != LATE)
+    study = by_our_rule(tmp_path, 12)
+    rows = study.rows()
+    assert study.leaderboard()[0].number == LATE and rows[LATE].state is State.COMPLETE
+    assert any(row.state is State.PRUNED for row in rows)  # the rule was awake
+    assert all(row.epochs >= EPOCHS / 2 for row in rows)
+    lived = by_stock_asha(12)
+    assert LATE not in lived and lived and max(lived.values()) < finals[LATE] - 5
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_epochs_are_counted_on_through_a_retry(tmp_path: Path) -> None:
+    """Real Tune starts its own count again when it tries a trial once more; ours goes on, and so do rungs."""
+    import ray
+    from ray import tune
+
+    def objective(config: dict[str, Any]) -> None:
+        kept = tmp_path / config["uid"]
+        done = int(kept.read_text()) if kept.exists() else 0
+        for epoch in range(done + 1, 9):
+            tune.report({"epoch": epoch, "miou_epoch": float(epoch)})
+            kept.write_text(str(epoch))
+            if epoch == 3 and done == 0:
+                raise RuntimeError("the machine went away")
+        tune.report({"epoch": 8, "miou_epoch": 8.0, "miou": 9.0})
+
+    study = make_study(tmp_path)
+    search = StudySearcher(study, 1)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        results = tune.Tuner(
+            tune.with_resources(objective, {"cpu": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=search, scheduler=StudyPruner(study, search, Pruning(), 0, 8), num_samples=-1,
+                max_concurrent_trials=1, reuse_actors=False,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(tmp_path / "tune"), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
+            ),
+        ).fit()  # fmt: skip
+    finally:
+        ray.shutdown()
+    row = study.rows()[0]
+    assert row.reports == {epoch: float(epoch) for epoch in range(1, 9)} and row.miou == 9.0
+    assert results[0].metrics is not None and results[0].metrics["training_iteration"] != 9

@@ -134,7 +134,7 @@ def test_the_audit_arm_runs_on_and_is_marked(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     decisions, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8, 0.2], audit=1)
     assert set(decisions) == {"CONTINUE"}
-    assert study.row(uids[5]).attrs == {"would_prune_at": 4}
+    assert study.row(uids[5]).attrs == {"would_prune_at": 0.5}
 
 
 def test_pruning_decides_the_same_after_a_restart(tmp_path: Path) -> None:

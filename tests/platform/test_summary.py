@@ -1,6 +1,7 @@
 """The end of a sweep in words and numbers: what is kept, what is shown, in which order, of which images."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from platform.confirm import CAM_BASELINE, Verdict
 from platform.files import dump_yaml
@@ -124,3 +125,18 @@ def test_words_are_short() -> None:
     values = {"patches.S_N": 212, "loss.w_tcp": 0.123456, "patches.kind": "grid"}
     assert words({"role": "search", "values": values}) == "S_N=212 w_tcp=0.123 kind=grid"
     assert words({"role": "reference", "values": {}}).strip() == "reference"
+
+
+def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "search": {"patches.p_h": {"float": [0.1, 0.5]}},
+                     "budget": {"trials": 6}, "pruning": {"grace": 0.5}})  # fmt: skip
+    rows = [replace(r, attrs={"would_prune_at": 0.5}) if r.number == 1 else r for r in ROWS]
+    pack, off = cast(Any, SimpleNamespace(fingerprint="f00d")), {"0.5": "pruning is switched off at 50%: why"}
+    made = summarise(load_spec(path), pack, rows, [], {}, VERDICT, ROWS[4], {}, 0.5, off)
+    assert (made["pruning"]["points"], made["pruning"]["unseen"]) == (-1.0, 1)
+    assert [entry["would_prune_at"] for entry in made["leaderboard"]] == [None, None, 0.5, None]
+    text = io.StringIO()
+    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
+    for said in ("pruning stopped 1 of", "1 would-be-pruned trials ran on", "pruning is switched off at 50%: why"):
+        assert said in text.getvalue() and said in made["note"]
