@@ -158,6 +158,32 @@ def beta_curve(
     return _png(figure)
 
 
+def scale_curves(
+    betas: NDArray[np.floating[Any]], curves: Mapping[str, NDArray[np.floating[Any]]], image_set: str
+) -> bytes:
+    """mIoU over beta for several scales of one network: `curves` by scale, each (N,) in [0, 1] at `betas` (N,).
+
+    The last one, of all scales where there are several, is drawn thick; each has a dot at its best beta. The upper
+    axis is t = beta / 2, the threshold on halved maps.
+    """
+    figure, axes = _plot(6.2)
+    *singles, last = curves
+    for place, name in enumerate([*singles, last]):
+        curve = 100 * curves[name]
+        best = int(curve.argmax())
+        colour = BLUE if name == last else colormaps[HEAT](0.15 + 0.75 * place / max(1, len(singles)))
+        label = f"{name}: {curve[best]:.1f} % at beta {betas[best]:.2f}"
+        axes.plot(betas, curve, color=colour, linewidth=2.6 if name == last else 1.5, label=label)
+        axes.plot([betas[best]], [curve[best]], "o", color=ORANGE if name == last else colour, markersize=7)
+    axes.set_xlabel("background threshold beta, on maps in [0, 1]")
+    axes.set_ylabel("mIoU, %")
+    axes.set_title(_titled("mIoU over beta by scale", image_set), pad=14)
+    halves = axes.secondary_xaxis("top", functions=(lambda beta: np.asarray(beta) / 2, lambda t: 2 * np.asarray(t)))
+    halves.set_xlabel("t, on halved maps", fontsize=10)
+    axes.legend(title="scale", frameon=False)
+    return _png(figure)
+
+
 def class_iou(
     names: Sequence[str], iou: NDArray[np.floating[Any]], image_set: str = "", title: str = "IoU by class"
 ) -> bytes:

@@ -7,7 +7,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cpn.pictures import ERRORS, PanelRow, beta_curve, cam_panel, class_iou, error_map, loss_terms, overlay
+from cpn.pictures import (
+    ERRORS,
+    PanelRow,
+    beta_curve,
+    cam_panel,
+    class_iou,
+    error_map,
+    loss_terms,
+    overlay,
+    scale_curves,
+)
 from cpn.voc import IGNORE, palette
 
 BETAS = np.arange(61) * 0.02
@@ -96,6 +106,17 @@ def test_the_beta_curve_marks_the_best_beta() -> None:
     assert np.median(np.argwhere((left == (0xD5, 0x5E, 0x00)).all(-1))[:, 1]) < np.median(marked[:, 1])
     other = {"cam_baseline": 0.5 * miou}
     assert shares(read(beta_curve(BETAS, miou, 0.44, "train", others=other)), (0x8C, 0x8C, 0x8C)) > 0
+
+
+def test_scales_have_a_curve_each_and_the_last_is_thick() -> None:
+    lines = {name: 0.5 + 0.1 * place - (BETAS - 0.4) ** 2 for place, name in enumerate(("0.5", "1", "2", "all"))}
+    blue, orange = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+    picture = read(scale_curves(BETAS, lines, "train, refined map"))
+    assert picture.shape[1] == 950 and shares(picture, orange) > 0
+    single = read(scale_curves(BETAS, {"1": lines["1"]}, "train"))
+    assert shares(single, blue) == pytest.approx(shares(picture, blue), rel=0.5)
+    other = read(scale_curves(BETAS, {**lines, "0.5": lines["2"] - 0.3}, "train, refined map"))
+    assert not np.array_equal(other, picture)
 
 
 def test_bars_grow_with_the_iou_and_an_absent_class_has_none() -> None:

@@ -1,0 +1,283 @@
+"""Scores a CAM network on a packed list, scale by scale: `python -m cpn.score --help` is the command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import InputError, run_command
+
+if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so that --help answers at once
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from cpn.cam import CamConfig
+    from cpn.config import Config
+    from cpn.progress import Progress
+    from cpn.voc import Pack, Split
+
+EXAMPLE = "python -m cpn.score model.safetensors --root VOC2012"
+
+SETTABLE = ("cam.scales", "cam.flip", "cam.map")
+"""What has an effect here: beta is scanned, and no image is kept away from selection."""
+
+NOTE = """\
+beta is the background score on maps in [0, 1], chosen on these images; background, foreground (IoU), precision and
+recall are at the first beta. t = beta / 2 is the threshold on the halved maps of the released code, whose grid is
+t = 0.20 to 0.59."""
+
+TABLE1 = ("0.5", "1", "1.5", "2", "all")
+PUBLISHED: dict[str, tuple[float, ...]] = {
+    "cam_baseline": (41.15, 48.29, 49.51, 47.44, 47.84),
+    "SEAM": (49.35, 51.57, 52.25, 49.79, 55.41),
+    "SEAM with PRCM": (49.64, 52.15, 53.14, 50.55, 55.71),
+    "CPN": (48.91, 54.51, 55.44, 54.01, 57.43),
+}
+"""Table 1 of the paper: mIoU (percent) of CAMs on VOC 2012 train, by the scales TABLE1. Method.md (l)."""
+PUBLISHED_SPLIT: dict[str, tuple[float, float]] = {
+    "cam_baseline": (77.19, 46.38),
+    "SEAM": (82.33, 54.06),
+    "CPN": (83.44, 56.13),
+}
+"""Table 3 of the paper: IoU of the background and mean IoU of the foreground, all scales."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m cpn.score",
+        usage=f"{EXAMPLE} [--list LIST] [--scales S ...] [--map MAP] [--out FOLDER] [--json]",
+        description="Score the CAMs of a trained network on a packed list with masks: one row per scale and one for "
+        "all of them together, as in Table 1 of the paper, from one pass over the images.",
+        epilog="beta is the background score on maps in [0, 1], t = beta / 2 the one on the halved maps of the "
+        "released code, which tries t = 0.20 to 0.59 only. Both are chosen on the images they are reported for.",
+    )
+    made.add_argument("model", type=Path, metavar="MODEL", help="a run's model.safetensors, or a converted checkpoint")
+    made.add_argument("--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed")
+    made.add_argument("--list", default="train", help="list with masks to score (default: train)")
+    made.add_argument(
+        "--scales", nargs="+", type=float, metavar="S", help="image scales (default: the checkpoint's cam.scales)"
+    )
+    made.add_argument(
+        "--map", choices=("refined", "plain"), help="which map is scored (default: the checkpoint's cam.map)"
+    )
+    made.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="one of " + ", ".join(SETTABLE)
+    )
+    made.add_argument("--per-class", action="store_true", help="also print the IoU of every class")
+    made.add_argument("--paper", action="store_true", help="also print the published numbers, marked as such")
+    made.add_argument("--json", action="store_true", help="print one line of JSON per row and nothing else")
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="keep counts, score and curves; the same command goes on after a kill",
+    )
+    return made
+
+
+def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
+    """The checkpoint's cam section with what the command line changes. Raises InputError naming the option."""
+    from cpn.config import nearest, with_values
+
+    values: dict[str, Any] = {}
+    for text in given.sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: give NAME=VALUE, for example --set cam.flip=false")
+        if name not in SETTABLE:
+            raise InputError(
+                f"--set {name}: has no effect on a score{nearest(name, SETTABLE)}; there are {', '.join(SETTABLE)}"
+            )
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    if given.scales is not None:
+        values["cam.scales"] = given.scales
+    if given.map is not None:
+        values["cam.map"] = given.map
+    changed = with_values(config, values, "--set" if given.sets else "--scales").cam
+    refines = config.network.pcm or config.network.prcm
+    if changed.map == "refined" != config.cam.map and not refines:
+        raise InputError(
+            f"--map refined: {given.model} has neither PCM nor PRCM, so nothing is refined; use --map plain"
+        )
+    return changed
+
+
+def check_data(model: Path, classes: Sequence[str], pack: Pack, split: Split, report: Progress) -> None:
+    """Before anything expensive: the classes are the checkpoint's, and every image has a mask. Raises InputError."""
+    from cpn.scale_scores import mask_of
+
+    for place, (own, other) in enumerate(itertools.zip_longest(classes, pack.classes, fillvalue="missing"), 1):
+        if own != other:
+            raise InputError(
+                f"{model}: its class {place} is {own}, in the data set {pack.root} it is {other}; "
+                "give the data set it was trained on"
+            )
+    if len(split) == 0:
+        raise InputError(f"--list {split.name}: holds no image; name a list with images and masks")
+    for index in range(len(split)):
+        mask_of(split, index)
+        report("checking masks", index + 1, len(split))
+
+
+def keep(
+    folder: Path, settings: Mapping[str, Any], rows: list[dict[str, Any]], counts: NDArray[np.int64], cam: CamConfig
+) -> None:
+    """Write curves.png, counts.npz (the sums, (R, betas, 3, C)) and, last, score.json; each whole or absent."""
+    import numpy as np
+
+    from cpn.files import whole_file, write_bytes, write_json
+    from cpn.metrics import BETAS
+    from cpn.pictures import scale_curves
+    from cpn.scale_scores import curves
+
+    lines = curves(counts, cam)
+    image_set = f"{settings['list']}, {cam.map} map"
+    write_bytes(folder / "curves.png", scale_curves(np.array(BETAS), lines, image_set))
+    with whole_file(folder / "counts.npz") as file:
+        np.savez_compressed(file, rows=np.array(list(lines)), betas=np.array(BETAS), counts=counts)
+    percent = {name: [100 * float(value) for value in line] for name, line in lines.items()}
+    write_json(folder / "score.json", {**settings, "rows": rows, "curve": {"beta": list(BETAS), "miou": percent}})
+
+
+def score_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """One line per scale and one for all of them, percent."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    heads = ("scale", "mIoU", "beta / t", "mIoU, released grid", "beta / t", "background", "foreground")
+    for head in (*heads, "precision", "recall"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        best, released = (f"{row['beta' + end]:.2f} / {row['t' + end]:.2f}" for end in ("", "_released_grid"))
+        rest = ("iou_background", "iou_foreground", "precision", "recall")
+        numbers = [f"{row[name]:.2f}" for name in ("miou", "miou_released_grid", *rest)]
+        table.add_row(row["scale"], numbers[0], best, numbers[1], released, *numbers[2:])
+    return table
+
+
+def class_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """IoU of every class (percent) by scale, at each row's own beta."""
+    from rich.table import Table
+
+    table = Table(title="IoU by class, %, each column at its own beta", title_justify="left")
+    table.add_column("class")
+    for row in rows:
+        table.add_column(row["scale"], justify="right")
+    for name in rows[0]["iou"]:
+        table.add_row(name, *(f"{row['iou'][name]:.1f}" for row in rows))
+    return table
+
+
+def published_rows() -> list[dict[str, Any]]:
+    """The published numbers, one row per system and scale, marked `published`."""
+    rows = []
+    for system, values in PUBLISHED.items():
+        for scale, value in zip(TABLE1, values, strict=True):
+            row = {"published": True, "system": system, "scale": scale, "list": "VOC 2012 train", "miou": value}
+            if scale == "all" and system in PUBLISHED_SPLIT:
+                row["iou_background"], row["iou_foreground"] = PUBLISHED_SPLIT[system]
+            rows.append(row)
+    return rows
+
+
+def published_table() -> Table:
+    """The published numbers as a table of their own."""
+    from rich.table import Table
+
+    table = Table(title="published, not measured here: CAMs on VOC 2012 train, mIoU %", title_justify="left")
+    table.add_column("system")
+    for head in (*TABLE1, "background", "foreground"):
+        table.add_column(head, justify="right")
+    for system, values in PUBLISHED.items():
+        parts = [f"{value:.2f}" for value in PUBLISHED_SPLIT.get(system, ())] or ["-", "-"]
+        table.add_row(system, *(f"{value:.2f}" for value in values), *parts)
+    return table
+
+
+def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
+    """What to type next: the plain map of the same network where the refined one was scored, else a sweep."""
+    if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
+        root = shlex.quote(f"data.root={given.root}")
+        return f"python -m platform.sweep search_spaces/patch.yaml --set {root}"
+    words = [str(given.model), "--root", given.root, "--list", given.list]
+    if given.scales is not None:
+        words += ["--scales", *(f"{scale:g}" for scale in given.scales)]
+    for text in given.sets:
+        words += [] if text.startswith("cam.map=") else ["--set", text]
+    return shlex.join(["python", "-m", "cpn.score", *words, "--map", "plain"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see --help."""
+    given = parser().parse_args(arguments)
+
+    import torch
+    from rich.console import Console
+
+    from cpn.config import METHOD_VERSION
+    from cpn.files import file_digest
+    from cpn.progress import shown_progress
+    from cpn.run import load_run
+    from cpn.scale_scores import claim, score_list, score_rows
+    from cpn.voc import open_pack
+
+    network, config, classes = load_run(given.model)
+    cam = cam_settings(config, given)
+    pack = open_pack(given.root)
+    split = pack.split(given.list)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # With --json the rows have standard output to themselves.
+    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
+        check_data(given.model, classes, pack, split, report)
+        settings = {
+            "checkpoint": file_digest(given.model),
+            "data": pack.fingerprint,
+            "list": given.list,
+            "scales": list(cam.scales),
+            "flip": cam.flip,
+            "map": cam.map,
+            "method": METHOD_VERSION,
+        }
+        if given.out is not None:
+            claim(given.out, settings)
+        counts = score_list(network.to(device), split, cam, len(classes) + 1, report, given.out)
+    rows = score_rows(counts, cam, classes)
+    if given.out is not None:
+        keep(given.out, settings, rows, counts, cam)
+    shown = {"published": False, "list": given.list, "images": len(split), "map": cam.map, "flip": cam.flip}
+    following = f"next: {next_command(given, config, cam)}"
+    if given.json:
+        for row in rows:
+            print(json.dumps(shown | {key: row[key] for key in row if key != "iou" or given.per_class}))
+        for row in published_rows() if given.paper else ():
+            print(json.dumps(row))
+        print(following, file=sys.stderr)
+        return 0
+    # Where nobody's window sets a width, the table is for files and logs.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    views = "plain and mirrored" if cam.flip else "not mirrored"
+    title = f"pseudo labels from the {cam.map} map, {views}: {given.list}, {len(split)} images, %"
+    console.print(score_table(rows, title))
+    print(NOTE)
+    for table in [class_table(rows)] * given.per_class + [published_table()] * given.paper:
+        console.print(table)
+    if given.out is not None:
+        print(f"wrote {given.out}/score.json, counts.npz and curves.png")
+    print(following)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
