@@ -69,7 +69,7 @@ def test_without_patches_nothing_is_hidden_and_the_picture_is_the_same(split: Sp
     assert np.array_equal(image, with_patches[0]) and np.array_equal(valid, with_patches[1])
 
 
-@pytest.mark.parametrize("workers", [2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_loader_processes_change_nothing(split: Split, workers: int) -> None:
     samples = TrainingSamples(split, DATA, PATCHES, seed=1)
     keys = epoch_keys(7, 2, 1, 0)
@@ -108,3 +108,16 @@ def test_two_ranks_together_take_the_steps_of_one(split: Split) -> None:
     samples = TrainingSamples(split, DATA, PATCHES, seed=4)
     parts = [b for keys in ranks for b in load_batches(samples, keys, 0, CPU)]
     assert joined(parts) == joined(list(load_batches(samples, whole, 0, CPU)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_run_that_resumes_in_the_middle_sees_the_same_batches(split: Split, workers: int) -> None:
+    samples = TrainingSamples(split, DATA, PATCHES, seed=3)
+    keys = epoch_keys(7, 2, 3, 0) + epoch_keys(7, 2, 3, 1)
+    whole = list(load_batches(samples, keys, 0, CPU))
+    again = TrainingSamples(split, DATA, PATCHES, seed=3)  # as a new process makes it
+    for start in (1, 3, 4):  # within the first epoch, at its end, within the second
+        rest = list(load_batches(again, keys[start:], workers, CPU))
+        assert len(rest) == 6 - start
+        assert all(same(one, two) for one, two in zip(whole[start:], rest, strict=True))
+    assert not same(whole[0], whole[3])  # the epochs differ

@@ -1,0 +1,184 @@
+"""The augmentation of method.md (a) against slow float64 versions written from the definitions."""
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cpn.transforms import MEAN, STD, augment, colour_jitter, normalise, resize, scaled_size, shift_hue
+from cpn.voc import DataConfig
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+class Scripted:
+    """Draws what is written down, and keeps what was asked for."""
+
+    def __init__(self, uniforms: list[float], order: list[int]) -> None:
+        self.uniforms, self.order = uniforms, order
+        self.asked: list[tuple[float, float]] = []
+
+    def uniform(self, low: float, high: float) -> float:
+        self.asked.append((low, high))
+        return self.uniforms[len(self.asked) - 1]
+
+    def permutation(self, count: int) -> list[int]:
+        assert count == 4
+        return self.order
+
+
+def jittered(image: np.ndarray, factors: list[float], turns: float, order: list[int]) -> np.ndarray:
+    """torchvision's ColorJitter on a PIL image, from its definition: each step blends two pictures and clips."""
+    x = image.astype(float)
+    for step in order:
+        if step == 0:
+            other: np.ndarray | float = 0.0
+        elif step == 1:
+            other = math.floor((np.round(x @ LUMA)).mean() + 0.5)
+        elif step == 2:
+            other = (x @ LUMA)[..., None]
+        else:
+            x = turned(x, turns)
+            continue
+        x = np.clip(factors[step] * x + (1 - factors[step]) * other, 0, 255)
+    return x
+
+
+def turned(x: np.ndarray, turns: float) -> np.ndarray:
+    """Hue turned in HSV of 8 bits: hue and saturation are rounded down to 255 steps, the shift wraps around at 256."""
+    result = np.empty_like(x)
+    for at in np.ndindex(x.shape[:2]):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(np.round(x[at]) / 255))
+        level = (int(hue * 255) + int(turns * 255)) % 256
+        result[at] = colorsys.hsv_to_rgb(level / 255, int(saturation * 255) / 255, value)
+    return result * 255
+
+
+@pytest.mark.parametrize("turns", [-0.5, -0.0999, -0.002, 0.0, 0.0039, 0.05, 0.1, 0.37, 0.5])
+def test_hue_is_turned_in_eight_bits(turns: float) -> None:
+    image = picture(20, 20, 1)
+    difference = np.abs(np.asarray(shift_hue(Image.fromarray(image), turns)) - turned(image.astype(float), turns))
+    # Where hue * 255 is whole, rounding down in another precision gives the next step, which is 6 grey levels.
+    assert difference.max() <= 7 and np.quantile(difference, 0.99) <= 1.01
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0], [1, 2, 0, 3]])
+def test_colour_jitter_is_torchvisions(order: list[int]) -> None:
+    for seed in range(5):
+        draw = np.random.default_rng(seed)
+        factors, turns = list(draw.uniform(0.7, 1.3, 3)), float(draw.uniform(-0.1, 0.1))
+        image = picture(9, 8, seed) // 2 + 60
+        script = Scripted([*factors, turns], order)
+        out = colour_jitter(image, (0.3, 0.3, 0.3, 0.1), script)  # type: ignore[arg-type]
+        assert script.asked == [(0.7, 1.3), (0.7, 1.3), (0.7, 1.3), (-0.1, 0.1)]
+        # Every step of PIL's rounds to whole grey levels, and a step of 8-bit saturation or hue is a few of them.
+        assert np.abs(out - jittered(image, factors, turns, order)).max() <= 8
+
+
+def test_without_hue_colour_jitter_is_exact_but_for_rounding() -> None:
+    for seed, order in enumerate(([0, 1, 2, 3], [2, 1, 0, 3], [1, 0, 2, 3])):
+        factors = list(np.random.default_rng(seed).uniform(0.7, 1.3, 3))
+        image = picture(9, 8, seed)
+        out = colour_jitter(image, (0.3, 0.3, 0.3, 0.0), Scripted([*factors, 0.0], order))  # type: ignore[arg-type]
+        assert np.abs(out - jittered(image, factors, 0.0, [step for step in order if step < 3])).max() <= 3
+
+
+def test_every_order_of_the_four_steps_comes_up() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.rng, self.seen = np.random.default_rng(0), set()
+
+        def uniform(self, low: float, high: float) -> float:
+            return float(self.rng.uniform(low, high))
+
+        def permutation(self, count: int) -> np.ndarray:
+            order = self.rng.permutation(count)
+            self.seen.add(tuple(order.tolist()))
+            return order
+
+    counting = Counting()
+    for _ in range(300):
+        colour_jitter(picture(1, 1), (0.3, 0.3, 0.3, 0.1), counting)  # type: ignore[arg-type]
+    assert len(counting.seen) == 24
+
+
+def bicubic(x: float) -> float:
+    """Keys' kernel with a = -1/2."""
+    x = abs(x)
+    if x < 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def resized_line(line: np.ndarray, length: int) -> np.ndarray:
+    """One side resized: the kernel is stretched when the side shrinks, and its weights in the picture sum to 1."""
+    ratio = len(line) / length
+    stretch = max(1.0, ratio)
+    result = np.empty((length, *line.shape[1:]))
+    for to in range(length):
+        weights = np.array([bicubic((at + 0.5 - (to + 0.5) * ratio) / stretch) for at in range(len(line))])
+        result[to] = np.tensordot(weights / weights.sum(), line, 1)
+    return result
+
+
+@pytest.mark.parametrize("size", [(7, 9), (23, 31), (5, 40)])
+def test_resize_is_bicubic_with_antialiasing(size: tuple[int, int]) -> None:
+    image = (
+        picture(12, 17) // 2 + 60
+    )  # the kernel overshoots by less: what is clipped between the sides does not matter
+    across = np.clip(resized_line(image.astype(float).transpose(1, 0, 2), size[1]).transpose(1, 0, 2), 0, 255)
+    expected = np.clip(resized_line(across, size[0]), 0, 255)
+    assert np.abs(resize(image, size) - expected).max() <= 1.5
+
+
+@given(st.integers(1, 800), st.integers(1, 800), st.integers(448, 768))
+def test_the_long_side_is_met_and_the_other_rounded(height: int, width: int, long_side: int) -> None:
+    size = scaled_size(height, width, long_side)
+    assert max(size) == long_side
+    exact = long_side * min(height, width) / max(height, width)
+    assert abs(min(size) - max(1.0, exact)) <= 0.5 + 1e-9
+
+
+def test_the_long_side_is_uniform_and_both_ends_are_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def note(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        drawn.append(max(size))
+        return image
+
+    monkeypatch.setattr("cpn.transforms.resize", note)
+    image = np.zeros((3, 4, 3), np.uint8)
+    config = DataConfig(jitter=(0, 0, 0, 0), crop=16)
+    for index in range(6000):
+        augment(image, config, np.random.default_rng([7, 0, index]))
+    counts = np.bincount(drawn, minlength=769)[448:769]
+    # 321 values, 18.7 draws each; chi squared has 320 degrees of freedom, its deviation is sqrt(640) = 25.
+    assert len(drawn) == 6000 and 320 - 100 < (((counts - 6000 / 321) ** 2) / (6000 / 321)).sum() < 320 + 100
+    assert counts[0] > 0 and counts[-1] > 0
+
+
+def test_cropping_first_equals_normalising_first() -> None:
+    """The released code normalises, then lays the picture on a canvas of zeros; here the canvas comes before."""
+    image = picture(30, 44)
+    for index in range(8):
+        config = DataConfig(crop=32, long_side=(24, 40), jitter=(0, 0, 0, 0), flip=0)
+        crop, valid = augment(image, config, np.random.default_rng(index))
+        out = normalise(torch.from_numpy(crop[None]), torch.from_numpy(valid[None]))[0].double().numpy()
+        rng = np.random.default_rng(index)
+        scaled = resize(image, scaled_size(30, 44, int(rng.integers(24, 41))))
+        normal = (scaled / 255 - np.array(MEAN)) / np.array(STD)
+        rows, columns = np.nonzero(valid.any(1))[0], np.nonzero(valid.any(0))[0]
+        shown = out[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].transpose(1, 2, 0)
+        assert shown.shape[:2] == (min(32, scaled.shape[0]), min(32, scaled.shape[1]))
+        windows = np.lib.stride_tricks.sliding_window_view(normal, shown.shape[:2], axis=(0, 1))
+        distance = np.abs(windows.transpose(0, 1, 3, 4, 2) - shown).max(axis=(2, 3, 4))
+        assert distance.min() < 1e-5 and (out[:, ~valid] == 0).all()
