@@ -29,6 +29,7 @@ RESAMPLES = 1000
 LEAST_SEEDS = 3
 """Fewer seeds of a configuration say nothing about its spread."""
 LEVEL = 0.05
+"""At most this share of sweeps in which nothing is better calls something better."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,24 @@ def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
 
 
 def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]:
-    """The runs to make: every chosen configuration and cam_baseline, each with `confirm.seeds` fresh seeds."""
-    base = spec.base_config.train.seed + FIRST_FRESH_SEED
-    seeds = [base + i for i in range(spec.confirm.seeds)] if spec.confirm.top_k else [base]
-    wanted = [(row.uid, row.values) for row in chosen] if spec.confirm.top_k else []
-    wanted.append((CAM_BASELINE, cam_baseline_values(spec)))
+    """The runs to make: every chosen configuration and cam_baseline, each with its number of fresh seeds."""
+    base, confirm = spec.base_config.train.seed + FIRST_FRESH_SEED, spec.confirm
+    wanted = [(CAM_BASELINE, cam_baseline_values(spec), confirm.seeds if confirm.top_k else 1)]
+    if confirm.top_k:
+        wanted = [
+            *((r.uid, r.values, confirm.seeds_of_reference if r.role == REFERENCE else confirm.seeds) for r in chosen),
+            *wanted,
+        ]
     return [
         {
-            "values": {**values, "train.seed": seed},
-            "seed": seed,
+            "values": {**values, "train.seed": base + i},
+            "seed": base + i,
             "role": CAM_BASELINE if of == CAM_BASELINE else "confirm",
             "of": of,
         }
-        for seed in seeds
-        for of, values in wanted
+        for i in range(max(seeds for _, _, seeds in wanted))
+        for of, values, seeds in wanted
+        if i < seeds
     ]
 
 
@@ -107,10 +112,13 @@ def confirmed(
     for row in chosen:
         own = [run for run in runs if run.attrs.get("of") == row.uid and run.state is State.COMPLETE]
         if own:
-            counts = [confirm_counts(folder_of[run.uid], run.beta or 0.0, cam) for run in own]
-            mious = [100 * float(miou(c.sum(0))) for c in counts]
-            found.append(Confirmed(row.uid, row.values, mious, counts))
+            found.append(scored(row, [confirm_counts(folder_of[run.uid], run.beta or 0.0, cam) for run in own]))
     return found
+
+
+def scored(row: TrialRow, counts: list[NDArray[np.int64]]) -> Confirmed:
+    """What the confirm images' counts (N, 3, C) of each fresh seed say about the configuration of `row`."""
+    return Confirmed(row.uid, row.values, [100 * float(miou(c.sum(0))) for c in counts], counts)
 
 
 def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:
@@ -122,11 +130,7 @@ def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int6
 
 
 def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -> Verdict:
-    """The verdict over everything that was confirmed.
-
-    The interval adds two variances: of the seeds, pooled over all configurations that ran again (t distribution, level
-    .05 / k for k configurations compared), and of the images, from a bootstrap over the confirm images.
-    """
+    """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`)."""
     everything = [*([reference] if reference else []), *others]
     best = max(everything, key=lambda c: c.mean)
     if reference is None or not others:
@@ -161,24 +165,59 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
 def interval(
     reference: Confirmed, best: Confirmed, everything: Sequence[Confirmed], compared: int, seed: int
 ) -> tuple[float, float]:
-    """Bounds of the difference best - reference in percent, at level .05 / `compared`."""
+    """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
+
+        D +- t(1 - .05 / k, f) sqrt(S + I),   k = `compared`
+
+        S = s^2 (1/n_best + 1/n_ref): n fresh seeds each; s^2 is the variance over seeds, on the same images, pooled
+            over `everything` that ran again, with f_S = sum of (n - 1) degrees of freedom
+        I = `image_variance`: of the images that both were scored on, with f_I = N - 1 degrees of freedom
+        f = (S + I)^2 / (S^2 / f_S + I^2 / f_I)   (Welch-Satterthwaite)
+
+    The verdict asks one question, whether the lower bound is above 0, once for each of k configurations: by chance
+    one of them passes in at most 5 % of sweeps in which none is better (Bonferroni).
+    """
     squares = sum(float(np.sum((np.array(c.mious) - c.mean) ** 2)) for c in everything)
-    freedom = sum(len(c.mious) - 1 for c in everything)
-    seed_variance = squares / freedom * (1 / len(best.mious) + 1 / len(reference.mious))
-    image_variance = float(np.var(bootstrap_difference(reference, best, seed)))
-    half = stats.t.ppf(1 - LEVEL / compared / 2, freedom) * np.sqrt(seed_variance + image_variance)
+    seed_freedom = sum(len(c.mious) - 1 for c in everything)
+    of_seeds = squares / seed_freedom * (1 / len(best.mious) + 1 / len(reference.mious))
+    of_images = image_variance(reference, best, seed)
+    image_freedom = max(1, len(best.counts[0]) - 1)
+    freedom = float(seed_freedom)
+    if of_images > 0:
+        freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / image_freedom)
+    half = stats.t.ppf(1 - LEVEL / compared, freedom) * np.sqrt(of_seeds + of_images)
     difference = best.mean - reference.mean
     return difference - float(half), difference + float(half)
 
 
-def bootstrap_difference(reference: Confirmed, best: Confirmed, seed: int) -> NDArray[np.float64]:
-    """Differences of mean mIoU in percent when the confirm images are redrawn, the same for both: (RESAMPLES,)."""
-    images = len(reference.counts[0])
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES)
+def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
+    """How much of the difference is owed to which images were scored: a variance in percent squared, seeds taken out.
 
-    def means(runs: Confirmed) -> NDArray[np.float64]:
-        drawn = [miou((weights @ c.reshape(images, -1)).reshape(RESAMPLES, *c.shape[1:])) for c in runs.counts]
-        mean: NDArray[np.float64] = 100 * np.mean(drawn, axis=0)
-        return mean
+    Let m_s be the mIoU of seed s in a draw of the paired bootstrap over images. The variance over draws of
+    mean_s(m_s of best) - mean_s(m_s of reference) holds what the images favour in one configuration or the other, and
+    on top what each seed does on each image, divided by n seeds. The latter is part of the variance over seeds already
+    and is subtracted: sum_s Var(m_s - mean_s m_s) / (n - 1) / n for each of the two. Never below 0.
+    """
+    draws = [bootstrap(c, seed) for c in (reference, best)]
+    together = float(np.var(draws[1].mean(axis=0) - draws[0].mean(axis=0)))
+    return max(0.0, together - sum(own_seeds_share(drawn) for drawn in draws))
 
-    return means(best) - means(reference)
+
+def own_seeds_share(drawn: NDArray[np.float64]) -> float:
+    """The part of the bootstrap variance of a mean over n seeds that the seeds put there: draws (n, RESAMPLES)."""
+    seeds = len(drawn)
+    if seeds < 2:
+        return 0.0
+    return float(np.var(drawn - drawn.mean(axis=0), axis=1).sum()) / (seeds - 1) / seeds
+
+
+def bootstrap(runs: Confirmed, seed: int) -> NDArray[np.float64]:
+    """mIoU of each seed in percent when the N confirm images are redrawn: (n, RESAMPLES).
+
+    Equal for equal `seed` and N: two configurations are scored on the same draws.
+    """
+    images = len(runs.counts[0])
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(float)
+    # In float64 the sums of counts are exact, and many times faster than in int64.
+    drawn = [(weights @ c.reshape(images, -1)).reshape(RESAMPLES, *c.shape[1:]) for c in runs.counts]
+    return 100 * np.stack([miou(c) for c in drawn])

@@ -45,12 +45,12 @@ def estimate(spec: SweepSpec) -> Price:
 
 
 def confirm_runs(spec: SweepSpec) -> int:
-    """Runs after the search: top k and the reference, and cam_baseline, with every fresh seed."""
+    """Runs after the search: top k, the reference and cam_baseline, each with its fresh seeds."""
     if not spec.confirm.top_k:
         return 1
     limit = spec.trial_limit
     compared = spec.confirm.top_k if limit is None else min(spec.confirm.top_k, limit - 1)
-    return spec.confirm.seeds * (1 + compared + len([CAM_BASELINE]))
+    return spec.confirm.seeds_of_reference + spec.confirm.seeds * (compared + len([CAM_BASELINE]))
 
 
 def trial_hours(config: Config) -> float:

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 from platform import confirm
-from platform.confirm import CAM_BASELINE, Confirmed, bootstrap_difference, candidates, entries, interval, judge
+from platform.confirm import (
+    CAM_BASELINE,
+    Confirmed,
+    bootstrap,
+    candidates,
+    entries,
+    image_variance,
+    interval,
+    judge,
+    own_seeds_share,
+)
 from platform.files import dump_yaml
 from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow, open_list, study_url
@@ -10,7 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from cpn.cam import CamConfig
 from cpn.metrics import BETAS, miou
@@ -78,6 +91,18 @@ def test_entries_are_every_configuration_and_cam_baseline_with_fresh_seeds(tmp_p
     assert made[2]["role"] == CAM_BASELINE
     assert plain["train.objective"] == "classification" and plain["cam.map"] == "plain"
     assert "patches.p_h" not in plain and "data.scenes" not in plain
+
+
+def test_the_reference_may_run_more_often_than_the_others(tmp_path: Path) -> None:
+    chosen = [row(0, 50.0, "reference"), row(2, 55.0), row(3, 54.0)]
+    made = entries(chosen, spec_with(tmp_path, "confirm.seeds=2", "confirm.reference_seeds=4"))
+    of = {uid: [e["seed"] for e in made if e["of"] == uid] for uid in ("s-0000", "s-0002", "s-0003", CAM_BASELINE)}
+    assert of["s-0000"] == [1007, 1008, 1009, 1010]
+    assert of["s-0002"] == of["s-0003"] == of[CAM_BASELINE] == [1007, 1008]
+    fewer = entries(chosen, spec_with(tmp_path, "confirm.seeds=3", "confirm.reference_seeds=1"))
+    assert [e["seed"] for e in fewer if e["of"] == "s-0000"] == [1007] and len(fewer) == 1 + 3 * 3
+    without = entries(chosen[1:], spec_with(tmp_path, "confirm.seeds=2", "confirm.reference_seeds=4"))
+    assert {e["seed"] for e in without} == {1007, 1008}
 
 
 def test_entries_are_enqueued_once(tmp_path: Path) -> None:
@@ -160,13 +185,32 @@ def test_nothing_to_compare() -> None:
 
 
 def test_interval_by_hand_where_only_seeds_differ() -> None:
-    """Pooled variance of (1, 4, 1) deviations, six degrees of freedom; t(.9875, 6) = 2.969 for two comparisons."""
+    """Pooled variance of 2, 8 and 2 squares, six degrees of freedom; t(1 - .05 / 2, 6) = 2.446912 for two compared."""
     reference = configuration("ref", [49.0, 50.0, 51.0])  # squares 2
     best = configuration("a", [53.0, 55.0, 57.0])  # squares 8
     other = configuration("b", [51.0, 52.0, 53.0])  # squares 2
     low, high = interval(reference, best, [reference, best, other], 2, 0)
-    half = 2.968687 * (12 / 6 * (1 / 3 + 1 / 3)) ** 0.5
-    assert (low, high) == (pytest.approx(5 - half, abs=1e-4), pytest.approx(5 + half, abs=1e-4))
+    half = 2.446912 * (12 / 6 * (1 / 3 + 1 / 3)) ** 0.5
+    assert (low, high) == (pytest.approx(5 - half, abs=1e-5), pytest.approx(5 + half, abs=1e-5))
+
+
+def test_unequal_numbers_of_seeds_by_hand() -> None:
+    """Squares 10 over four degrees and 2 over two; t(.95, 6) = 1.943180; the mean of five and the mean of three."""
+    reference = configuration("ref", [48.0, 49.0, 50.0, 51.0, 52.0])
+    best = configuration("a", [59.0, 60.0, 61.0])
+    low, _ = interval(reference, best, [reference, best], 1, 0)
+    assert low == pytest.approx(10 - 1.943180 * (12 / 6 * (1 / 5 + 1 / 3)) ** 0.5, abs=1e-5)
+
+
+def test_images_and_seeds_add_up_with_their_degrees_of_freedom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S = 2 (1/3 + 1/3) = 4/3 with 6 degrees, I = 3 with 4 - 1; f = (13/3)^2 / ((4/3)^2/6 + 3^2/3) = 5.6966."""
+    monkeypatch.setattr(confirm, "image_variance", lambda reference, best, seed: 3.0)
+    reference, best = configuration("ref", [49.0, 50.0, 51.0]), configuration("a", [53.0, 55.0, 57.0])
+    other = configuration("b", [51.0, 52.0, 53.0])
+    low, high = interval(reference, best, [reference, best, other], 2, 0)
+    freedom = (13 / 3) ** 2 / ((4 / 3) ** 2 / 6 + 3**2 / 3)
+    half = float(stats.t.ppf(0.975, freedom)) * (13 / 3) ** 0.5
+    assert (high - low) / 2 == pytest.approx(half) and 2.446912 < half / (13 / 3) ** 0.5 < 2.570582  # t(.975; 6 and 5)
 
 
 def test_more_comparisons_widen_the_interval() -> None:
@@ -175,37 +219,75 @@ def test_more_comparisons_widen_the_interval() -> None:
     assert widths[0] < widths[1] < widths[2]
 
 
+MIOUS = st.lists(st.floats(0, 100), min_size=3, max_size=6)
+
+
+@given(MIOUS, MIOUS, st.floats(-50, 50), st.integers(1, 9))
+def test_what_moves_both_moves_nothing_and_swapping_turns_the_sign(
+    one: list[float], other: list[float], shift: float, compared: int
+) -> None:
+    a, b = configuration("a", one), configuration("b", other)
+    low, high = interval(a, b, [a, b], compared, 0)
+    moved_a, moved_b = configuration("a", [m + shift for m in one]), configuration("b", [m + shift for m in other])
+    assert interval(moved_a, moved_b, [moved_a, moved_b], compared, 0) == pytest.approx((low, high), abs=1e-6)
+    assert interval(b, a, [b, a], compared, 0) == pytest.approx((-high, -low), abs=1e-6)
+    assert low <= b.mean - a.mean <= high
+
+
 def test_the_images_spread_is_added() -> None:
-    """Two images, one where the new one wins by much and one where it wins by little: the draw decides."""
-    seeds = [50.0, 50.0, 50.0]
+    """Two images, one where the new one wins by much and one where both are equal: the draw decides.
+
+    Both the same in every seed, so the half width is t(.95, 1) = 6.313752 times the bootstrap's deviation.
+    """
     old = np.array([[[50, 0], [100, 0], [100, 0]], [[50, 0], [100, 0], [100, 0]]])
     new = np.array([[[90, 0], [100, 0], [100, 0]], [[50, 0], [100, 0], [100, 0]]])
-    reference, best = Confirmed("ref", {}, seeds, [old] * 3), Confirmed("new", {}, [60.0] * 3, [new] * 3)
-    drawn = bootstrap_difference(reference, best, 0)
+    reference, best = Confirmed("ref", {}, [50.0] * 3, [old] * 3), Confirmed("new", {}, [60.0] * 3, [new] * 3)
+    drawn = bootstrap(best, 0).mean(0) - bootstrap(reference, 0).mean(0)
     low, high = interval(reference, best, [reference, best], 1, 0)
-    # No seed spread, so the half width is t(.975, 4) = 2.776445 times the bootstrap's deviation.
-    assert (high - low) / 2 == pytest.approx(2.776445 * drawn.std(), rel=1e-5) and drawn.std() > 5
+    assert (high - low) / 2 == pytest.approx(6.313752 * drawn.std(), rel=1e-5) and drawn.std() > 5
 
 
 def test_the_bootstrap_is_paired() -> None:
     counts = [np.random.default_rng(i).integers(1, 99, (30, 3, 4)) for i in range(3)]
     one, other = Confirmed("a", {}, [0.0] * 3, counts), Confirmed("b", {}, [0.0] * 3, [c.copy() for c in counts])
-    drawn = bootstrap_difference(one, other, 3)
-    assert drawn.shape == (confirm.RESAMPLES,) and np.all(drawn == 0)
-    assert np.array_equal(bootstrap_difference(one, configuration_like(other), 3), drawn)
+    assert bootstrap(one, 3).shape == (3, confirm.RESAMPLES)
+    assert np.array_equal(bootstrap(one, 3), bootstrap(other, 3))
+    assert not np.array_equal(bootstrap(one, 3), bootstrap(one, 4))
+    assert image_variance(one, other, 3) == 0
 
 
-def configuration_like(other: Confirmed) -> Confirmed:
-    """The same runs under another name."""
-    return Confirmed("c", {}, other.mious, other.counts)
+def test_the_bootstrap_is_centred_on_the_miou() -> None:
+    """Equal images: every draw gives the mIoU itself, here 50 / (75 + 75 - 50)."""
+    counts = np.tile(np.array([[[50, 50], [75, 75], [75, 75]]]), (5, 1, 1))
+    assert np.allclose(bootstrap(Confirmed("a", {}, [50.0] * 2, [counts] * 2), 0), 50)
 
 
-def test_the_bootstrap_is_centred_on_the_difference() -> None:
-    """Equal images: every draw gives the difference itself, 100 * (mean IoU .8 - .5)."""
-    old = np.tile(np.array([[[50, 50], [75, 75], [75, 75]]]), (5, 1, 1))
-    new = np.tile(np.array([[[80, 80], [90, 90], [90, 90]]]), (5, 1, 1))
-    drawn = bootstrap_difference(Confirmed("a", {}, [50.0], [old]), Confirmed("b", {}, [80.0], [new]), 0)
-    assert np.allclose(drawn, 30)
+def test_the_seeds_share_by_hand() -> None:
+    """Two seeds that move by 1 against each other, and both by whatever the images do: 2 / (2 - 1) / 2."""
+    assert own_seeds_share(np.array([[1.0, 3.0], [3.0, 1.0]])) == 1
+    assert own_seeds_share(np.array([[1.0, 3.0], [3.0, 1.0]]) + np.array([7.0, -5.0])) == 1
+    assert own_seeds_share(np.array([[1.0, 3.0]])) == 0
+
+
+def test_what_seeds_do_to_images_is_no_spread_of_images() -> None:
+    """Noise of every run on every image makes the bootstrap spread; what a configuration does to an image stays."""
+
+    def recalled(rng: np.random.Generator, taste: NDArray[np.float64], seeds: int) -> Confirmed:
+        runs = [np.round(1000 * (0.6 + taste + rng.normal(0, 0.1, len(taste)))).astype(np.int64) for _ in range(seeds)]
+        whole = np.full(len(taste), 1000)
+        return Confirmed("c", {}, [0.0] * seeds, [np.stack([[hit], [whole], [whole]], 1).T for hit in runs])
+
+    naive, kept, real = [], [], []
+    for i in range(20):
+        rng = np.random.default_rng(i)
+        same = rng.normal(0, 0.1, 100)
+        one, other = recalled(rng, same, 5), recalled(rng, same, 3)
+        naive.append(float(np.var(bootstrap(one, i).mean(0) - bootstrap(other, i).mean(0))))
+        kept.append(image_variance(one, other, i))
+        real.append(image_variance(one, recalled(rng, same + rng.normal(0, 0.1, 100), 3), i))
+    assert 0 < np.mean(kept) < 0.25 * np.mean(naive)
+    # IoU is .6 / 1.4 there, so its slope is (1 + .6/1.4) / 1.4, and the tastes' spread over 100 images .1 * slope / 10.
+    assert np.mean(real) == pytest.approx((100 * 0.1 * (1 + 0.6 / 1.4) / 1.4 / 10) ** 2, rel=0.2)
 
 
 # How often it is wrong
@@ -249,6 +331,10 @@ def test_equal_configurations_are_seldom_called_better(monkeypatch: pytest.Monke
 
 
 def test_a_clearly_better_one_is_mostly_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gain of five standard errors of a difference (about .01 in recall) against an interval of three."""
+    """A gain of four standard errors of the difference: tastes .03 (2 / 40)^.5, seeds (.01^2 + .02^2 / 40)^.5 (2/3)^.5.
+
+    The lower bound is some 2.4 of them below the difference.
+    """
     monkeypatch.setattr(confirm, "RESAMPLES", 200)
-    assert shown_better([0.0, 0.0, 0.05, 0.0], 60) >= 0.8
+    error = (0.03**2 * 2 / IMAGES + (0.01**2 + 0.02**2 / IMAGES) * 2 / SEEDS) ** 0.5
+    assert shown_better([0.0, 0.0, 4 * error, 0.0], 100) >= 0.85

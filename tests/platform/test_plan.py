@@ -72,3 +72,5 @@ def test_no_more_is_confirmed_than_was_tried(tmp_path: Path) -> None:
     assert confirm_runs(load_spec(path)) == 3 * (1 + 1 + 1)
     assert confirm_runs(load_spec(path, ["confirm.top_k=0"])) == 1  # cam_baseline, for the table
     assert confirm_runs(load_spec(path, ["budget.trials=1"])) == 3 * (1 + 0 + 1)
+    more = load_spec(path, ["budget.trials=9", "confirm.seeds=5", "confirm.reference_seeds=10"])
+    assert confirm_runs(more) == 10 + 5 * (3 + 1)
