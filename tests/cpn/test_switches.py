@@ -223,10 +223,10 @@ def test_prcm_transposed_reads_classes_where_the_released_view_mixes_them() -> N
     for transposed in (True, False):
         part = network(network__prcm_transposed=transposed)
         x = 5 * torch.randn(1, 16, 6, 6, generator=torch.Generator().manual_seed(2))
-        attention = prcm_attention(cam, x, part.f9(x), part.f10, part.config.prcm_transposed)
+        attention = prcm_attention(cam, x, part.f9(x), part.f10, part.config.prcm_transposed).detach()
         same[transposed] = float((attention - attention[:, :1]).abs().max())
     assert same[True] < 1e-6 < 1e-3 < same[False]
-    refined = [network(network__prcm_transposed=value)(images).refined_cam for value in (True, False)]
+    refined = [network(network__prcm_transposed=value)(images).refined_cam.detach() for value in (True, False)]
     assert not torch.allclose(*refined)
 
 
