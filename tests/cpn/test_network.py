@@ -4,8 +4,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpn.correlation import background_and_peak, pcm, prcm
-from cpn.losses import classification_loss
+from cpn.losses import LossConfig, classification_loss, cpn_losses
 from cpn.network import CPN, NetworkConfig, build_network, upsample
+from cpn.patches import complementary_pair
 
 REFINING = {"f8_3", "f8_4", "f9", "f10"}
 CLASSES = 5
@@ -154,3 +155,39 @@ def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
     for name, inputs in (("f8_3", 32), ("f8_4", 64)):
         spread = float(network.get_submodule(name).weight.detach().std())
         assert spread == pytest.approx((2 / inputs) ** 0.5, rel=0.1), name
+
+
+@pytest.mark.parametrize("values", [{}, {"prcm_transposed": True}, {"pcm": False}, {"average_refined": True}], ids=str)
+def test_an_image_that_shows_nothing_has_empty_maps_and_finite_gradients(values: dict[str, object]) -> None:
+    """lambda 0: I_h is 0 everywhere, and with it every feature; nothing divides by a norm, a peak or a sum of 0."""
+    network = make(**values)
+    branch = network(torch.zeros(1, 3, 24, 24))
+    assert not branch.cam.any() and torch.isfinite(branch.refined_cam).all()
+    # Y0 is background everywhere and features are 0: PCM's columns sum to 0, PRCM's attention is even over 36 cells.
+    even = 1 / 36 / (2 if network.config.average_refined else 1)
+    torch.testing.assert_close(branch.refined_cam[:, 0], torch.full((1, 24, 24), even))
+    assert not branch.refined_cam[:, 1:].any()
+    (branch.cam.square().sum() + branch.refined_cam.square().sum()).backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+@pytest.mark.parametrize("changes", [{}, {"norm": "max", "background": "before_lambda", "alpha": 0.5}], ids=str)
+def test_a_pair_of_everything_and_nothing_trains(images: Tensor, lam: float, changes: dict[str, object]) -> None:
+    """The released code lets lambda be 0 or 1: the losses of the whole network and their gradients stay finite."""
+    network = make()
+    hidden = torch.full((2, 30, 41), lam == 0)
+    pair = complementary_pair(images, hidden)
+    assert [bool(part.any()) for part in pair] == [lam == 1, lam == 0]
+    branches = [network(part) for part in (images, *pair)]
+    labels = torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0]])
+    losses = cpn_losses(*branches, labels, torch.full((2,), lam), LossConfig.model_validate(changes))
+    assert all(torch.isfinite(value) for value in losses.values())
+    # The whole image and one of the pair are alike, the other one adds nothing (method.md (e), consequence 5).
+    torch.testing.assert_close(losses["tcp"], torch.zeros(()), rtol=0, atol=1e-6)
+    losses["total"].backward()
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())) == parameter.requires_grad, (
+            name
+        )
