@@ -2,6 +2,7 @@
 
 Three kinds of file are read, told apart by their first bytes: MXNet `.params`, torch files (with weights_only: a
 pickle with code inside is refused) and safetensors. Nothing is written into a network before everything fits.
+The command also takes whole networks that the authors of CPN and SEAM released (`cpn.released`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,19 @@ from cpn.mxnet_params import MAGIC, read_params
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor, nn
 
-    from cpn.network import CPN
-
 RESNET38_FILE = "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 RESNET38_MD5 = "ff21f45d6bf03284100dcbec571edfad"  # models/checksum.md5 of itijyou/ademxapp
 RESNET38_SOURCE = f"get {RESNET38_FILE} (Model A1) from the links in the README of github.com/itijyou/ademxapp"
-CPN_SOURCE = "give a .pth of the authors' CPN (github.com/Ferenas/CPN), with the same classes and channel widths"
+RESNET50_SOURCE = (
+    "get resnet50-0676ba61.pth or resnet50-11ad3fa6.pth (torchvision's ResNet50_Weights.IMAGENET1K_V1 or _V2) from "
+    "download.pytorch.org/models"
+)
+WHERE_FROM = {
+    "conv1a.weight": f"for ResNet38 {RESNET38_SOURCE}",
+    "layer1.0.conv1.weight": f"for ResNet-50 {RESNET50_SOURCE}",
+}
+"""A layer that tells a network by its names, and where its ImageNet weights are had."""
+ANYWHERE = ", ".join(WHERE_FROM.values())
 BATCH_NORM_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
 MXNET_BLOCK = re.compile(r"(res|bn)(\d)(a|b\d)_(branch[12][ab12]*)_(weight|gamma|beta|moving_mean|moving_var)")
 MXNET_TOP = re.compile(r"bn7_(gamma|beta|moving_mean|moving_var)")
@@ -39,8 +47,7 @@ class WeightsReport:
     """What a file has for a network, by the network's names.
 
     `loaded` fit; `missing` are asked for and absent; `misfits` say in words why a tensor cannot be used (other shape,
-    no numbers, NaN); `unexpected` are in the file and not asked for. `prcm_transposed` is the PRCM view that the
-    weights were trained with: False for the authors' checkpoints, None where the file doesn't settle it.
+    no numbers, NaN, a block more than the network has); `unexpected` are in the file and not asked for.
     """
 
     path: Path
@@ -48,28 +55,25 @@ class WeightsReport:
     missing: tuple[str, ...]
     misfits: tuple[str, ...]
     unexpected: tuple[str, ...]
-    prcm_transposed: bool | None = None
 
     def sentence(self) -> str:
         """The report in one line for a log."""
-        text = f"{self.path}: {len(self.loaded)} tensors loaded; {_unused(self)}"
-        if self.prcm_transposed is False:
-            text += "; PRCM in the released view (network.prcm_transposed: false), with which they were trained"
-        return text
+        left = f"not used: {_some(self.unexpected)}" if self.unexpected else "nothing left over"
+        return f"{self.path}: {len(self.loaded)} tensors fit; {left}"
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     """The tensors of a weights file by name, on the CPU: ours for a `.params` file, else as they stand.
 
     A torch file may wrap them in `state_dict` or `model`; the prefix `module.` of DataParallel is taken off.
-    Raises InputError when the file is absent, damaged, or holds anything but named tensors.
+    Raises InputError, with `cure`, when the file is absent, damaged, or holds anything but named tensors.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file; for ResNet38 {RESNET38_SOURCE}")
+        raise InputError(f"{path}: no such weights file; {cure}")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
@@ -84,7 +88,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: a damaged safetensors file ({error}); copy or convert it again") from error
-    raise InputError(f"{path}: neither MXNet .params, torch nor safetensors; for ResNet38 {RESNET38_SOURCE}")
+    raise InputError(f"{path}: neither MXNet .params, torch nor safetensors; {cure}")
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -157,12 +161,16 @@ def compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path:
     """
     wanted = {name: value for name, value in expected.items() if not name.endswith("num_batches_tracked")}
     problems = {name: _misfit(name, wanted[name], tensors[name]) for name in wanted if name in tensors}
+    others = [name for name in tensors if name not in wanted and not name.endswith("num_batches_tracked")]
+    parts = {name.split(".")[0] for name in wanted}
+    more = [name for name in others if name.split(".")[0] in parts]  # ResNet-101 has every layer of ResNet-50
     return WeightsReport(
         path=path,
         loaded=tuple(name for name, problem in problems.items() if problem is None),
         missing=tuple(name for name in wanted if name not in tensors),
-        misfits=tuple(problem for problem in problems.values() if problem is not None),
-        unexpected=tuple(n for n in tensors if n not in wanted and not n.endswith("num_batches_tracked")),
+        misfits=tuple(problem for problem in problems.values() if problem is not None)
+        + tuple(f"{name} is no layer of this network" for name in more),
+        unexpected=tuple(name for name in others if name not in more),
     )
 
 
@@ -186,47 +194,35 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
     Tensors that the backbone doesn't have, such as a classifier, are reported and not used. Raises InputError when the
     file is absent or damaged or when a layer is missing or does not fit; the backbone is then unchanged.
     """
-    return _load(backbone, _of_backbone(read_weights(path)), path, f"for ResNet38 {RESNET38_SOURCE}")
+    state = backbone.state_dict()
+    cure = where_from(state)
+    return _load(state, of_backbone(read_weights(path, cure)), path, cure)
 
 
-def _of_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def where_from(names: Iterable[str]) -> str:
+    """Where weights with these layers are had, in words."""
+    there = set(names)
+    return next((text for layer, text in WHERE_FROM.items() if layer in there), "give a file of this network.backbone")
+
+
+def of_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Backbone names: a whole CPN of this product has them under `backbone.`, every other file plainly."""
     return {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
 
 
-def official_names(network: nn.Module) -> dict[str, str]:
-    """Our name -> the released code's, for every tensor of a CPN: theirs has no `backbone.`."""
-    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    return {name: name.removeprefix("backbone.") for name in names}
-
-
-def load_official_checkpoint(network: CPN, path: Path) -> WeightsReport:
-    """Put a checkpoint released by CPN's authors into `network` and set its PRCM view to theirs.
-
-    These weights were trained with the released view of PRCM, so `network.config.prcm_transposed` becomes False; the
-    report says so (`prcm_transposed`, `sentence`). Raises InputError, with the network unchanged, when the file is
-    absent or damaged or when a layer is missing or does not fit.
-    """
-    ours = {official: name for name, official in official_names(network).items()}
-    tensors = {ours.get(name, name): tensor for name, tensor in read_weights(path).items()}
-    report = _load(network, tensors, path, CPN_SOURCE)
-    network.config = network.config.model_copy(update={"prcm_transposed": False})
-    return replace(report, prcm_transposed=False)
-
-
-def _load(network: nn.Module, tensors: dict[str, Tensor], path: Path, cure: str) -> WeightsReport:
+def _load(state: Mapping[str, Tensor], tensors: dict[str, Tensor], path: Path, cure: str) -> WeightsReport:
     import torch
 
-    state = network.state_dict()
     report = compare(state, tensors, path)
-    _refuse_unless_whole(report, cure)
+    refuse_unless_whole(report, cure)
     with torch.no_grad():
         for name in report.loaded:
             state[name].copy_(tensors[name])
     return report
 
 
-def _refuse_unless_whole(report: WeightsReport, cure: str) -> None:
+def refuse_unless_whole(report: WeightsReport, cure: str) -> None:
+    """InputError in one line, with `cure`, when a layer is missing or does not fit."""
     problems = []
     if report.misfits:
         problems.append(f"{len(report.misfits)} layers do not fit: {_some(report.misfits)}")
@@ -234,10 +230,6 @@ def _refuse_unless_whole(report: WeightsReport, cure: str) -> None:
         problems.append(f"{len(report.missing)} layers are missing: {_some(report.missing)}")
     if problems:
         raise InputError(f"{report.path}: {'; '.join(problems)}; {cure}")
-
-
-def _unused(report: WeightsReport) -> str:
-    return f"not used: {_some(report.unexpected)}" if report.unexpected else "nothing left over"
 
 
 def _some(names: tuple[str, ...], shown: int = 3) -> str:
@@ -265,52 +257,103 @@ def noise_features(backbone: nn.Module) -> list[tuple[float, float]]:
     return [(float(tap.mean()), float(tap.std())) for tap in taps]
 
 
+def check_features(backbone: nn.Module, path: Path, cure: str) -> None:
+    """Print `noise_features`. Raises InputError when one of them is NaN or infinite."""
+    features = noise_features(backbone)
+    for name, (mean, deviation) in zip(("stage 3", "stage 4", "top"), features, strict=True):
+        print(f"{name}: mean {mean:.4g}, standard deviation {deviation:.4g} on noise")
+    if not all(math.isfinite(deviation) for _, deviation in features):
+        raise InputError(f"{path}: the network's features are not finite; {cure}")
+
+
+def guess_backbone(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """The name of our backbone that shares most layers with the file `path`. Raises InputError when none shares any."""
+    import torch
+
+    from cpn.backbone import BACKBONES, build_backbone
+
+    with torch.device("meta"):
+        shared = {name: len(build_backbone(name).state_dict().keys() & tensors.keys()) for name in BACKBONES}
+    best = max(shared, key=lambda name: shared[name])
+    if not shared[best]:
+        raise InputError(
+            f"{path}: holds no layer of {', '.join(shared)}; name your network with --backbone, or {ANYWHERE}"
+        )
+    return best
+
+
+def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check: bool, out: Path | None) -> None:
+    """Say how the file's tensors fit the backbone `name`, and write it to `out`. Raises InputError unless all fit."""
+    import torch
+
+    from cpn.backbone import build_backbone
+
+    with torch.device("meta"):
+        expected = build_backbone(name).state_dict()
+    report = compare(expected, tensors, source)
+    cure = where_from(expected)
+    refuse_unless_whole(report, cure)
+    if published := _published(source):
+        print(published)
+    print(f"{report.sentence()}; backbone {name}")
+    if check:
+        backbone = build_backbone(name)
+        _load(backbone.state_dict(), tensors, source, cure)
+        check_features(backbone, source, cure)
+    if out is not None:
+        write_tensors(out, {layer: tensors[layer] for layer in report.loaded})
+        print(f"wrote {out}: --set network.backbone={name} --set network.weights={out}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command: see --help."""
     parser = argparse.ArgumentParser(
         prog="python -m cpn.weights",
         usage=f"python -m cpn.weights {RESNET38_FILE} --out resnet38.safetensors",
-        description="Read pretrained ResNet38 weights, say what fits, and convert them to safetensors.",
-        epilog=f"Where from: {RESNET38_SOURCE}.",
+        description="Read pretrained weights, say what fits, and convert them to safetensors: ImageNet weights of a "
+        "backbone, or a whole network that the authors of CPN or SEAM released.",
+        epilog=f"Where from: {ANYWHERE}.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="MXNet .params, torch .pth or .safetensors")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the backbone to this .safetensors file")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the network to this .safetensors file")
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="resnet38, resnet50 or your own; without it the layers' names tell"
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="classes.txt", help="of a released network's data set; without it those of VOC"
+    )
     parser.add_argument(
         "--check", action="store_true", help="also run the network once on noise and print its features"
     )
     options = parser.parse_args(arguments)
 
-    import torch
-
-    from cpn.resnet38d import ResNet38
+    from cpn.released import convert_released, is_released
 
     if options.out is not None and options.out.suffix != ".safetensors":
         raise InputError(f"{options.out}: --out writes safetensors only; end the name in .safetensors")
-    tensors = _of_backbone(read_weights(options.source))
-    with torch.device("meta"):
-        expected = ResNet38()
-    report = compare(expected.state_dict(), tensors, options.source)
-    _refuse_unless_whole(report, f"for ResNet38 {RESNET38_SOURCE}")
-    if options.source.suffix == ".params":
-        print(_published(options.source))
-    print(f"{options.source}: all {len(report.loaded)} tensors of ResNet38 fit; {_unused(report)}")
-    if options.check:
-        backbone = ResNet38()
-        _load(backbone, tensors, options.source, RESNET38_SOURCE)
-        features = noise_features(backbone)
-        for name, (mean, deviation) in zip(("conv4", "conv5", "conv6"), features, strict=True):
-            print(f"{name}: mean {mean:.4g}, standard deviation {deviation:.4g} on noise")
-        if not all(math.isfinite(deviation) for _, deviation in features):
-            raise InputError(f"{options.source}: the network's features are not finite; for ResNet38 {RESNET38_SOURCE}")
-    if options.out is not None:
-        write_tensors(options.out, {name: tensors[name] for name in report.loaded})
-        print(f"wrote {options.out}: use it as network.weights")
+    tensors = read_weights(options.source)
+    if options.backbone is None and is_released(tensors):
+        convert_released(options.source, tensors, options.classes, options.check, options.out)
+        return 0
+    if options.classes is not None:
+        raise InputError(
+            f"--classes {options.classes}: a backbone has no classes; leave it out, or give a released network"
+        )
+    bare = of_backbone(tensors)
+    name = options.backbone or guess_backbone(bare, options.source)
+    convert_backbone(options.source, bare, name, options.check, options.out)
     return 0
 
 
-def _published(path: Path) -> str:
-    """Whether the file is byte for byte the published one; another copy (re-saved by MXNet) may be as good."""
+def _published(path: Path) -> str | None:
+    """Whether the file is byte for byte the published one; another copy (saved again) may be as good. None: unknown."""
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)  # torchvision's names end in the start of their SHA-256
+    if path.suffix != ".params" and named is None:
+        return None
     with open(path, "rb") as file:
+        if named is not None:
+            same = hashlib.file_digest(file, "sha256").hexdigest().startswith(named[1])
+            return f"{path}: " + ("the published file (SHA-256 agrees)" if same else "not what its name says (SHA-256)")
         same = hashlib.file_digest(file, "md5").hexdigest() == RESNET38_MD5
     return f"{path}: " + ("the published file (MD5 agrees)" if same else "not the published file (other MD5)")
 

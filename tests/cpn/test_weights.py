@@ -1,5 +1,6 @@
-"""Pretrained weights: the names, what fits, what is refused, official checkpoints, the command."""
+"""Pretrained weights of backbones: the names, what fits, what is refused, the command."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,16 +16,15 @@ from torch import Tensor, nn
 
 import cpn.resnet38d
 from cpn.errors import InputError
-from cpn.network import CPN, NetworkConfig, build_network
 from cpn.resnet38d import BOTTLENECK_BLOCKS, TWO_CONV_BLOCKS, BottleneckBlock, TwoConvBlock
+from cpn.resnet50 import ResNet50
+from cpn.scene_backbone import SceneBackbone
 from cpn.weights import (
     RESNET38_FILE,
     compare,
     load_backbone_weights,
-    load_official_checkpoint,
     main,
     mxnet_name,
-    official_names,
     read_weights,
 )
 from tests.cpn.test_mxnet_params import params_bytes
@@ -131,8 +131,8 @@ def test_params_load_and_the_classifier_is_reported(tmp_path: Path) -> None:
         assert torch.equal(network.state_dict()[name], tensor), name
     assert set(report.loaded) == set(wanted)
     assert report.unexpected == ("linear1000_weight", "linear1000_bias")
-    assert report.missing == report.misfits == () and report.prcm_transposed is None
-    assert "linear1000_weight" in report.sentence()
+    assert report.missing == report.misfits == ()
+    assert report.sentence().endswith(f"{len(wanted)} tensors fit; not used: linear1000_weight, linear1000_bias")
 
 
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
@@ -259,40 +259,15 @@ def test_batch_counters_are_neither_asked_for_nor_reported() -> None:
     assert report.missing == report.unexpected == ()
 
 
-def tiny_network(transposed: bool, classes: int = 4) -> CPN:
-    return CPN(Tiny(), classes, NetworkConfig(prcm_transposed=transposed))
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_an_official_checkpoint_loads_and_sets_the_released_view(tmp_path: Path, prefix: str) -> None:
-    source, network = tiny_network(False), tiny_network(True)
-    names = official_names(network)
-    assert names["fc8.weight"] == "fc8.weight" and names["backbone.b2.conv_branch1.weight"] == "b2.conv_branch1.weight"
-    path = tmp_path / "official.pth"
-    torch.save({prefix + names[n]: v for n, v in source.state_dict().items() if n in names}, path)
-    report = load_official_checkpoint(network, path)
-    assert set(report.loaded) == set(names) and report.prcm_transposed is False
-    assert network.config.prcm_transposed is False and "released view" in report.sentence()
-    images = torch.rand(1, 3, 16, 16)
-    with torch.no_grad():
-        assert torch.equal(network.eval()(images).refined_cam, source.eval()(images).refined_cam)
-
-
-def test_official_names_are_those_of_the_reference() -> None:
-    layers = json.loads((REFERENCE / "cpn_net_layers.json").read_text())["state_dict"]
-    with torch.device("meta"):
-        network = build_network(NetworkConfig(), 21)
-    shapes = network.state_dict()
-    assert sorted([name, list(shapes[ours].shape)] for ours, name in official_names(network).items()) == sorted(layers)
-
-
-def test_an_official_checkpoint_of_other_classes_changes_nothing(tmp_path: Path) -> None:
-    source, network = tiny_network(False, classes=4), tiny_network(True, classes=6)
-    path, before = tmp_path / "official.pth", snapshot(network)
-    torch.save({official: source.state_dict()[ours] for ours, official in official_names(source).items()}, path)
-    with pytest.raises(InputError, match=r"1 layers do not fit: fc8.weight is \(4, 8, 1, 1\).*Ferenas/CPN"):
-        load_official_checkpoint(network, path)
-    assert unchanged(network, before) and network.config.prcm_transposed is True
+def test_layers_of_a_larger_network_are_no_surplus_but_a_wrong_file(tmp_path: Path) -> None:
+    """ResNet-101 has every layer of ResNet-50 by name and shape."""
+    path = tmp_path / "deeper.safetensors"
+    save_file({**state(), "b2_1.conv_branch9.weight": torch.ones(1)}, path)
+    network = Tiny()
+    before = snapshot(network)
+    with pytest.raises(InputError, match="1 layers do not fit: b2_1.conv_branch9.weight is no layer of this network"):
+        load_backbone_weights(network, path)
+    assert unchanged(network, before)
 
 
 def test_command_converts_checks_and_reports(
@@ -303,8 +278,9 @@ def test_command_converts_checks_and_reports(
     source, out = write_params(tmp_path / "a.params", wanted, CLASSIFIER), tmp_path / "deep" / "b.safetensors"
     assert main([str(source), "--out", str(out), "--check"]) == 0
     text = capsys.readouterr().out
-    assert f"all {len(wanted)} tensors of ResNet38 fit" in text and "linear1000_weight" in text
-    assert "other MD5" in text and "conv6: mean" in text
+    assert f"{len(wanted)} tensors fit; not used: linear1000_weight" in text and "backbone resnet38" in text
+    assert "other MD5" in text and "top: mean" in text
+    assert text.endswith(f"wrote {out}: --set network.backbone=resnet38 --set network.weights={out}\n")
     written = load_file(out)
     assert set(written) == set(wanted) and all(torch.equal(written[name], wanted[name]) for name in wanted)
     assert main([str(out)]) == 0
@@ -327,6 +303,80 @@ def test_check_refuses_weights_whose_features_overflow(tmp_path: Path, monkeypat
     assert main([str(source)]) == 0
     with pytest.raises(InputError, match="not finite"):
         main([str(source), "--check"])
+
+
+def resnet50_file(path: Path, **changes: Tensor) -> Path:
+    """A file as torchvision's: real names and shapes, with classifier; random numbers as large as trained ones."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in ResNet50().state_dict().items()}
+    tensors: dict[str, Tensor] = {"fc.weight": torch.ones(3, 2048), "fc.bias": torch.ones(3)}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            tensors[name] = torch.zeros(shape, dtype=torch.long)
+        elif len(shape) == 4:
+            tensors[name] = torch.randn(shape, generator=generator) * shape[1:].numel() ** -0.5
+        else:
+            tensors[name] = torch.ones(shape)
+    tensors |= {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    torch.save(tensors, path)
+    return path
+
+
+def test_torchvisions_resnet50_converts_and_is_recognised_by_its_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = resnet50_file(tmp_path / "resnet50-0676ba61.pth"), tmp_path / "resnet50.safetensors"
+    assert main([str(source), "--out", str(out), "--check"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "265 tensors fit; not used: fc.weight, fc.bias; backbone resnet50" in text
+    )  # 53 convolutions, each with 4 of batch norm
+    assert "not what its name says (SHA-256)" in text and "stage 3: mean" in text and "stage 4: mean" in text
+    assert f"--set network.backbone=resnet50 --set network.weights={out}" in text
+    backbone = ResNet50()
+    report = load_backbone_weights(backbone, out)
+    assert report.unexpected == report.missing == ()
+    assert torch.equal(backbone.layer4[2].conv3.weight, read_weights(source)["layer4.2.conv3.weight"])
+
+
+def test_a_published_name_is_believed_when_the_bytes_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(SceneBackbone().state_dict(), tmp_path / "a.pth")
+    digest = hashlib.sha256((tmp_path / "a.pth").read_bytes()).hexdigest()
+    assert main([str((tmp_path / "a.pth").rename(tmp_path / f"scene-{digest[:8]}.pth"))]) == 0
+    text = capsys.readouterr().out
+    assert "the published file (SHA-256 agrees)" in text and "backbone scene" in text
+
+
+def test_a_wrong_resnet_says_which_layers_and_where_to_get_the_right_one(tmp_path: Path) -> None:
+    deeper = resnet50_file(tmp_path / "a.pth", layer3__6__conv1__weight=torch.ones(256, 1024, 1, 1))
+    with pytest.raises(InputError, match="layer3.6.conv1.weight is no layer.*resnet50-0676ba61.pth.*resnet50-11ad3fa6"):
+        main([str(deeper)])
+    wider = resnet50_file(tmp_path / "b.pth", layer1__0__conv1__weight=torch.ones(128, 64, 1, 1))
+    with pytest.raises(InputError, match=r"layer1.0.conv1.weight is \(128, 64, 1, 1\) and should be \(64, 64, 1, 1\)"):
+        main([str(wider)])
+    with pytest.raises(InputError, match="layers are missing: conv1a.weight.*" + RESNET38_FILE):
+        main([str(wider), "--backbone", "resnet38"])
+    for name in ("absent.pth", "."):
+        with pytest.raises(InputError, match="no such weights file; for ResNet-50 get resnet50-0676ba61.pth or"):
+            load_backbone_weights(ResNet50(), tmp_path / name)
+
+
+def test_a_file_of_no_known_layer_and_a_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(state(), path)
+    assert main([str(path), "--backbone", f"{__name__}:Tiny"]) == 0
+    assert f"backbone {__name__}:Tiny" in capsys.readouterr().out
+    save_file({"features.0.weight": torch.ones(1)}, path)
+    with pytest.raises(
+        InputError, match="holds no layer of scene, resnet38, resnet50; name your network with --backbone"
+    ):
+        main([str(path)])
+    with pytest.raises(InputError, match="layers are missing.*give a file of this network.backbone") as refused:
+        main([str(path), "--backbone", "scene"])
+    assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="--classes classes.txt: a backbone has no classes"):
+        main([str(path), "--classes", "classes.txt"])
 
 
 def test_help_needs_no_torch_and_a_wrong_file_exits_with_two(tmp_path: Path) -> None:
