@@ -4,7 +4,8 @@ The folder of a finished run holds
 
     result.json         the manifest, written last: metrics, curve, per-class IoU, history, digests of the files below
     model.safetensors   the network; its header carries configuration, classes and fingerprint
-    counts.npz          per image and beta: true positives, predicted and true pixels of each class
+    counts.npz          per image and beta: true positives, predicted and true pixels of each class; not without masks
+    mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/mask_free.py)
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
     checkpoints/        the newest two epochs, until the run is finished
 
@@ -16,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from cpn.config import METHOD_VERSION, Config, config_from, run_key
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.loop import Report
+from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
 from cpn.run_pictures import run_pictures
@@ -39,8 +41,12 @@ from cpn.weights import load_backbone_weights
 RESULT = "result.json"
 MODEL = "model.safetensors"
 COUNTS = "counts.npz"
+SCORES = "mask_free.npz"
 PICTURES = "pictures"
 CHECKPOINTS = "checkpoints"
+
+Objective = Literal["miou", "mask_free"]
+"""What trials are ranked by: of the masks, or of image-level labels alone (cpn/mask_free.py)."""
 
 
 def run(
@@ -54,15 +60,19 @@ def run(
     rank: int = 0,
     world: int = 1,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
+    objective: Objective | None = None,
 ) -> dict[str, Any]:
     """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Resumes itself.
 
-    `report` hears every epoch's means with `miou_epoch`, in percent. `cache` holds the stand-in's weights. Metrics:
+    `report` hears every epoch's means with `miou_epoch`, or `mask_free_epoch`, whichever is the `objective` (None: miou
+    where there are masks), in percent; nothing else depends on it. `cache` holds the stand-in's weights. Metrics:
     `miou` select images at the best beta of the curve, `miou_fixed_beta` the same at cam.beta, `miou_confirm` the other
     images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).
+    `mask_free` and `mask_free_confirm` need no masks, and of select are their halves `classification_map` and
+    `cp_agreement`. Without masks those are all, and `beta` is cam.beta: nothing can choose it.
 
-    Raises InputError when `folder` holds the finished run of another configuration or other data, or when the scored
-    images are too few to split.
+    Raises InputError when `folder` holds the finished run of another configuration or other data, when the scored
+    images are too few to split, when only some of them have masks, or none has and miou is asked for.
     """
     key = run_key(config, pack.fingerprint)
     finished = finished_run(folder)
@@ -81,7 +91,13 @@ def run(
             f"data.score: the {len(scored)} images of list {scored.name!r} are too few to split into select and "
             "confirm; add images with masks"
         )
-    select_split = scored.subset([scored.ids[i] for i in select])
+    select_split, masked = scored.subset([scored.ids[i] for i in select]), scored.masked
+    objective = objective or ("miou" if masked else "mask_free")
+    if objective == "miou" and not masked:
+        raise InputError(
+            f"data.score: list {scored.name!r} has no masks, miou cannot be measured; add them, or --set "
+            "objective=mask_free"
+        )
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, classes)
     load_weights(network.backbone, config.network.weights, cache)
@@ -90,6 +106,8 @@ def run(
     def after_epoch(epoch: int) -> Mapping[str, float]:
         if rank != 0:
             return {}
+        if objective == "mask_free":
+            return {"mask_free_epoch": float(mask_free(score_without_masks(network, select_split, quick)))}
         counts = score(network, select_split, quick, classes).sum(axis=0)
         return {"miou_epoch": 100 * best_beta(counts)[1]}
 
@@ -108,7 +126,10 @@ def run(
     if rank != 0:
         return {}
     network.eval()
-    counts = score(network, scored, config.cam, classes)
+    counts = score(network, scored, config.cam, classes) if masked else None
+    scores = score_without_masks(network, scored, config.cam)
+    found = summarise(counts, scored.ids, config.cam) if counts is not None else {"metrics": {"beta": config.cam.beta}}
+    found["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
     result = {
         "key": key,
         "config": config.model_dump(mode="json"),
@@ -117,14 +138,17 @@ def run(
         "version": METHOD_VERSION,
         "history": history,
         "seconds": time.perf_counter() - began,
-        **summarise(counts, scored.ids, config.cam),
+        **found,
     }
     metadata = {k: result[k] for k in ("key", "config", "classes", "fingerprint", "version")}
     save_model(folder / MODEL, network, {"kind": "cam", "beta": result["metrics"]["beta"], **metadata})
-    save_counts(folder / COUNTS, scored.ids, counts)
+    if counts is not None:
+        save_counts(folder / COUNTS, scored.ids, counts)
+    save_scores(folder / SCORES, scored.ids, scores)
     for name, png in run_pictures(network, scored, pack.classes, config, result).items():
         write_bytes(folder / PICTURES / f"{name}.png", png)
-    written = [folder / MODEL, folder / COUNTS, *sorted((folder / PICTURES).glob("*.png"))]
+    kept = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES]
+    written = [*kept, *sorted((folder / PICTURES).glob("*.png"))]
     result["digests"] = {str(path.relative_to(folder)): file_digest(path) for path in written}
     write_json(folder / RESULT, result)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -196,6 +220,19 @@ def summarise(counts: np.ndarray, ids: list[str], config: CamConfig) -> dict[str
             "miou_train": [100 * float(v) for v in miou(everything)],
         },
         "iou": [100 * float(v) for v in iou(chosen[at])],
+    }
+
+
+def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig) -> dict[str, float]:
+    """What needs no masks, in percent: of the select images, and `mask_free_confirm` of the others."""
+    select, confirm = select_and_confirm(ids, config)
+    chosen = scores.subset(select)
+    precision, agreement = parts(chosen)
+    return {
+        "mask_free": float(mask_free(chosen)),
+        "mask_free_confirm": float(mask_free(scores.subset(confirm))),
+        "classification_map": 100 * float(precision),
+        "cp_agreement": 100 * float(agreement),
     }
 
 

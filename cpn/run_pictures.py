@@ -1,4 +1,4 @@
-"""The pictures of a run: the fixed CAM panel, the beta curve, IoU by class, the loss terms."""
+"""The pictures of a run: the fixed CAM panel, the loss terms, and where masks exist the beta curve and IoU by class."""
 
 from typing import Any
 
@@ -23,11 +23,15 @@ def run_pictures(
     rows = [panel_row(network, scored, index, config, beta) for index in panel_indices(scored)]
     names = ["background", *classes]
     select = f"{config.data.score}, select images"
-    return {
+    drawn = {
         "cam_panel": cam_panel(rows, names, f"{config.data.score}: the same images in every run"),
+        "loss_terms": loss_terms(result["history"]),
+    }
+    if "curve" not in result:
+        return drawn
+    return drawn | {
         "beta_curve": beta_curve(np.array(BETAS), np.array(result["curve"]["miou"]) / 100, beta, select),
         "class_iou": class_iou(names, np.array(result["iou"]) / 100, select),
-        "loss_terms": loss_terms(result["history"]),
     }
 
 

@@ -167,6 +167,17 @@ class Split:
         cell = self._row(index)["mask"][0]
         return decode_mask(cell.as_py()) if cell.is_valid else None
 
+    @property
+    def masked(self) -> bool:
+        """Whether its images have masks. InputError when some have one and some do not."""
+        missing = [name for at, name in enumerate(self.ids) if not self._row(at)["mask"][0].is_valid]
+        if missing and len(missing) < len(self):
+            raise InputError(
+                f"list {self.name} has masks for {len(self) - len(missing)} of {len(self)} images, {missing[0]} has "
+                "none: add the others, or take them all away to do without"
+            )
+        return not missing
+
     def subset(self, ids: Sequence[str]) -> "Split":
         """The same list cut down to `ids`, in that order. KeyError names an id that is not in it."""
         position = {name: at for at, name in enumerate(self.ids)}

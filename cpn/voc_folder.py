@@ -112,7 +112,9 @@ def read_classes(root: Path) -> tuple[str, ...]:
 
 
 def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
-    """The entries of list `name`. A scored list must have all its masks; another list takes those that are there."""
+    """The entries of list `name`. A scored list must have all its masks, or none of them beside Annotations; another
+    list takes those that are there.
+    """
     lines = listed_ids(root, name)
     images = _by_stem(root / "JPEGImages")
     with_xml = has_annotations(root)
@@ -122,6 +124,8 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
             f"{list_path(root, name)}: this list is to be scored and has no masks: score val, and for this one "
             "write predictions with python -m cpn.voc_submission"
         )
+    if scored and with_xml and not any((root / "SegmentationClass" / f"{name}.png").is_file() for name in lines):
+        scored = False  # a data set without masks, see cpn/mask_free.py; what needs masks says so when it is asked for
     entries = []
     for image_id, where in lines.items():
         if image_id not in images:

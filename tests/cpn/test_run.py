@@ -70,6 +70,7 @@ def test_the_manifest_is_complete(finished: Finished, config: Config, pack: Pack
     assert all(0 <= entry["miou_epoch"] <= 100 for entry in finished.heard) and result["seconds"] > 0
     metrics = result["metrics"]
     shares = {"miou", "miou_fixed_beta", "miou_confirm", "miou_train"}
+    shares |= {"mask_free", "mask_free_confirm", "classification_map", "cp_agreement"}
     assert set(metrics) == shares | {"beta", "beta_train"}
     assert all(0 < metrics[name] < 100 for name in shares)
     assert metrics["beta"] in BETAS and metrics["beta_train"] in BETAS
