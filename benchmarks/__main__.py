@@ -1,0 +1,78 @@
+"""Measure something: `python -m benchmarks winner --json`. One file per topic, named in TOPICS; see README.md here."""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from types import ModuleType
+from typing import Any
+
+from cpn.errors import InputError, run_command
+
+TOPICS = {
+    "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
+    "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
+}
+"""Topic -> what it measures. Each is the module benchmarks/TOPIC.py."""
+
+USAGE = """python -m benchmarks winner --json
+       python -m benchmarks [TOPIC ...] [--quick] [--json] [options of the topic]
+       python -m benchmarks --list"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the topics, all of them when none is named; each ends with one line, as JSON with --json."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    topics = list(takewhile(lambda word: not word.startswith("-"), given))
+    rest = given[len(topics) :]
+    unknown = [topic for topic in topics if topic not in TOPICS]
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such topic; take {', '.join(TOPICS)}")
+    if not topics and {"--list", "--help", "-h"} & set(rest):
+        general_help(rest)
+        return 0
+    for topic in topics or TOPICS:
+        module = importlib.import_module(f"benchmarks.{topic}")
+        options = parser(topic, module).parse_args(rest)
+        result = {"topic": topic, **module.run(options)}
+        print(json.dumps(result, allow_nan=False) if options.json else one_line(result), flush=True)
+    return 0
+
+
+def parser(topic: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The options that every topic has, and those that `module` adds."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks {topic}",
+        usage=f"python -m benchmarks {topic} [--quick] [--json] [options]",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
+    made.add_argument("--json", action="store_true", help="the last line is the result as JSON")
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(made)
+    return made
+
+
+def general_help(rest: Sequence[str]) -> None:
+    """What there is: the topics, and with --help how to ask for them."""
+    if "--list" not in rest:
+        print(f"usage: {USAGE}\n\nRun benchmarks. A topic's own options: python -m benchmarks TOPIC --help\n\ntopics:")
+    for topic, measures in TOPICS.items():
+        print(f"  {topic:12} {measures}")
+
+
+def one_line(result: Mapping[str, Any]) -> str:
+    """The result's plain values, `winner: false_winner_rate 0.04, sweeps 200`; tables stay with --json."""
+    plain = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in result.items()
+        if name != "topic" and not isinstance(value, (Mapping, list, tuple))
+    ]
+    return f"{result['topic']}: {', '.join(plain)}"
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,208 @@
+"""How often a sweep names a winner that is none, and how often it finds one that is: simulated sweeps, real verdicts.
+
+    python -m benchmarks winner --json
+
+A simulated sweep has 30 trials, the reference among them. Each trial scores every image; what a run makes of an image
+is simulated as confusion counts, and everything after that is the product's own: `confirm.candidates` ranks on the
+select images, `confirm.entries` says which runs are made with fresh seeds (5 each for the best 5, 10 for the
+reference), `confirm.judge` gives the verdict on the confirm images. Nothing is trained, so all of it is arithmetic.
+
+Assumptions. A run's quality on an image is, in logits of recall and in this order of what they do to a verdict,
+
+    gain of the configuration       0, but for one configuration in two of the three questions
+    + seed                          one number per run; with the next line it makes the seed noise
+    + seed x image                  one number per run and image: INTERACTION of the seed noise in mIoU
+    + configuration x image         one number per configuration and image: what `--image-noise` sets
+    + difficulty of the image       one number per image, the same for all: it cancels in a paired difference
+
+"Equal" configurations are equal over all images that could be drawn, not on those that were. Sizes are set in mIoU: a
+run's seed noise has a standard deviation of SEED_NOISE points on fixed images, a gain is a multiple of that, and
+`--image-noise` is the standard deviation, in units of the seed noise, that configuration x image gives to the
+difference of two equal configurations. Every sweep draws new images. beta is taken as chosen already.
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from platform import confirm
+from platform.spec import Confirm, SweepSpec
+from platform.study import REFERENCE, SEARCH, State, TrialRow
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpn.errors import InputError
+from cpn.metrics import miou
+
+TRIALS, TOP_K, SEEDS, REFERENCE_SEEDS = 30, 5, 5, 10
+BETTER = 17
+"""Number of the trial that is better where one is."""
+SEED_NOISE = 1.0
+"""Standard deviation of a run's mIoU over seeds, in points."""
+INTERACTION = 0.4
+"""Part of that standard deviation which is independent from image to image."""
+LEVELS = (0.0, 0.1, 0.25, 0.5, 1.0)
+"""Image noise levels of the table; the first is what the rates of the last line are for."""
+GAINS = {"2sd": 2.0, "3sd": 3.0}
+"""By how much one trial is better, in units of the seed noise."""
+FOUND = tuple(f"true_winner_rate_{name}" for name in GAINS)
+ARGMAX_FOUND = tuple(f"argmax_true_rate_{name}" for name in GAINS)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as a run sees them: true pixels of each class (N, C), background first, and difficulty (N,), in logits."""
+
+    pixels: Floats
+    difficulty: Floats
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a logit is worth in mIoU points: one added everywhere, and independent ones of unit spread per image."""
+
+    shift: float
+    scatter: float
+
+
+def draw_images(count: int, classes: int, rng: np.random.Generator) -> Images:
+    """Images with 1 to 3 foreground classes that cover about a third of 10,000 pixels."""
+    pixels = np.zeros((count, classes))
+    for row, present in zip(pixels, rng.choice([1, 2, 3], count, p=[0.6, 0.35, 0.05]), strict=True):
+        chosen = rng.choice(np.arange(1, classes), present, replace=False)
+        row[chosen] = np.round(rng.uniform(500, 6000 / present, present))
+        row[0] = 10_000 - row.sum()
+    return Images(pixels, rng.normal(0, 0.8, count))
+
+
+def counts_of(images: Images, logits: Floats) -> NDArray[np.int64]:
+    """Counts (N, 3, C) of a run whose quality on each image is `logits` (N,).
+
+    That share of each class is found, and the rest of it called background; the more is missed, the more background
+    is called by the image's classes.
+    """
+    recall = 1 / (1 + np.exp(-(0.4 + images.difficulty + logits)))[:, None]
+    true, foreground = images.pixels[:, 1:], (images.pixels[:, 1:] > 0)
+    hit = np.round(true * recall)
+    spilt = np.round(images.pixels[:, :1] * 0.15 * (1 - recall) / foreground.sum(1, keepdims=True)) * foreground
+    background_hit = images.pixels[:, 0] - spilt.sum(1)
+    hits = np.column_stack([background_hit, hit])
+    predicted = np.column_stack([background_hit + (true - hit).sum(1), hit + spilt])
+    return np.stack([hits, predicted, images.pixels], axis=1).astype(np.int64)
+
+
+def measure_scale(count: int, classes: int, rng: np.random.Generator) -> Scale:
+    """The slopes of mIoU on `count` images, by many small steps."""
+    small, shifts, scatters = 0.1, [], []
+    for _ in range(400):
+        images = draw_images(count, classes, rng)
+        plain, up, noisy = (
+            100 * miou(counts_of(images, logits).sum(0))
+            for logits in (np.zeros(count), np.full(count, small), rng.normal(0, small, count))
+        )
+        shifts.append((up - plain) / small)
+        scatters.append((noisy - plain) / small)
+    return Scale(float(np.mean(shifts)), float(np.std(scatters)))
+
+
+def sweep(
+    gain: float, image_noise: float, scale: Scale, spec: SweepSpec, images: int, classes: int, seed: int
+) -> tuple[str, bool, str]:
+    """One simulated sweep: the verdict's winner, whether it is shown better, and the best trial of the search.
+
+    `gain` and `image_noise` are in units of the seed noise; `gain` goes to the trial BETTER.
+    """
+    rng = np.random.default_rng([seed])
+    select, held_back = draw_images(images, classes, rng), draw_images(images, classes, rng)
+    taste = image_noise * SEED_NOISE / 2**0.5 / scale.scatter
+    tastes = rng.normal(0, taste, (2, TRIALS, images))
+    gains = np.where(np.arange(TRIALS) == BETTER, gain * SEED_NOISE / scale.shift, 0.0)
+
+    def run(number: int, half: int) -> NDArray[np.int64]:
+        of_seed = rng.normal(0, SEED_NOISE * (1 - INTERACTION**2) ** 0.5 / scale.shift)
+        of_both = rng.normal(0, SEED_NOISE * INTERACTION / scale.scatter, images)
+        return counts_of((select, held_back)[half], gains[number] + tastes[half, number] + of_seed + of_both)
+
+    rows = [
+        TrialRow(
+            number=number,
+            uid=f"winner-{number:04d}",
+            state=State.COMPLETE,
+            values={},
+            seed=number,
+            role=SEARCH if number else REFERENCE,
+            miou=100 * float(miou(run(number, 0).sum(0))),
+        )
+        for number in range(TRIALS)
+    ]
+    chosen = confirm.candidates(rows, spec.confirm.top_k)
+    runs = [entry["of"] for entry in confirm.entries(chosen, spec)]
+    found = [confirm.scored(row, [run(row.number, 1) for of in runs if of == row.uid]) for row in chosen]
+    verdict = confirm.judge(found[0], found[1:], seed)
+    return verdict.winner, verdict.better, max(rows, key=lambda row: row.miou or 0.0).uid
+
+
+def rates(sweeps: int, image_noise: float, images: int, classes: int, seed: int) -> dict[str, float]:
+    """The shares of `sweeps` simulated sweeps, for each question, at one level of image noise."""
+    scale = measure_scale(images, classes, np.random.default_rng([seed, 1]))
+    spec = SweepSpec(name="winner", confirm=Confirm(top_k=TOP_K, seeds=SEEDS, reference_seeds=REFERENCE_SEEDS))
+    better, reference = f"winner-{BETTER:04d}", "winner-0000"
+    one = partial(sweep, image_noise=image_noise, scale=scale, spec=spec, images=images, classes=classes)
+    found: dict[str, float] = {"image_noise": image_noise}
+    # Every question has its own sweeps; every level has the same ones, but for its noise.
+    first = seed * 1_000_000
+    ends = [one(0.0, seed=first + i) for i in range(sweeps)]
+    found["false_winner_rate"] = share([shown for _, shown, _ in ends])
+    found["argmax_false_rate"] = share([top != reference for _, _, top in ends])
+    for question, (name, gain) in enumerate(GAINS.items(), start=1):
+        ends = [one(gain, seed=first + question * 100_000 + i) for i in range(sweeps)]
+        found[f"true_winner_rate_{name}"] = share([shown and won == better for won, shown, _ in ends])
+        found[f"wrong_winner_rate_{name}"] = share([shown and won != better for won, shown, _ in ends])
+        found[f"argmax_true_rate_{name}"] = share([top == better for _, _, top in ends])
+    return found
+
+
+def share(outcomes: list[bool]) -> float:
+    """How many of `outcomes` are true, in [0, 1]."""
+    return sum(outcomes) / len(outcomes)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The topic's own options."""
+    parser.add_argument("--sweeps", type=int, default=200, help="simulated sweeps a question (%(default)s)")
+    parser.add_argument("--images", type=int, default=200, help="select images, and confirm images (%(default)s)")
+    parser.add_argument("--classes", type=int, default=7, help="classes with background (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (%(default)s)")
+    parser.add_argument(
+        "--image-noise",
+        type=float,
+        nargs="+",
+        default=list(LEVELS),
+        help="levels, in units of the seed noise; the last line's rates are the first one's (%(default)s)",
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Simulate every level; prints a table as it goes."""
+    levels, sweeps = options.image_noise, options.sweeps
+    for name, value, least in (("sweeps", sweeps, 1), ("images", options.images, 2), ("classes", options.classes, 4)):
+        if value < least:
+            raise InputError(f"--{name}: {value} is too few; give at least {least}")
+    if options.seed < 0 or min(levels) < 0:
+        raise InputError("--seed, --image-noise: give numbers of at least 0")
+    if options.quick:
+        levels, sweeps = levels[:1], min(sweeps, 20)
+    print(f"{sweeps} sweeps a question; percent of sweeps")
+    print("| image noise | false winner | found, 2 sd | found, 3 sd | argmax: false | argmax: found, 2 sd | 3 sd |")
+    print("|" + "---|" * 7)
+    table = []
+    for level in levels:
+        row = rates(sweeps, level, options.images, options.classes, options.seed)
+        table.append(row)
+        cells = (row[name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate", *ARGMAX_FOUND))
+        print(f"| {level:g} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True)
+    named = {name: table[0][name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate")}
+    return {**named, "sweeps": sweeps, "levels": table}
