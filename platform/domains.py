@@ -169,6 +169,18 @@ def active(name: str, search: Search, values: Mapping[str, Any]) -> bool:
     return True
 
 
+def values_of_base(search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The base configuration's own values (dotted names) of the searched names that are active there: the reference.
+
+    They may lie outside their domains: the paper's setting is compared with, whether or not the search could reach it.
+    """
+    values: dict[str, Any] = {}
+    for name in ordered(search):
+        if active(name, search, values):
+            values[name] = base[name]
+    return values
+
+
 def parse_search(value: Mapping[str, Any]) -> dict[str, FloatDomain | IntDomain | ChoiceDomain | CurveDomain]:
     """A search as it stands in YAML, or in a study's identity."""
     return TypeAdapter(dict[str, Domain]).validate_python(value)

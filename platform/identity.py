@@ -15,11 +15,13 @@ def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
     Not in it: budget, resources, pruning and tracking, where the data lies, and the settings of later stages: they
     change no trial's result.
     """
+    options = spec.search_options
+    changed = options.model_dump(mode="json", exclude_defaults=True)  # so that a new option leaves old studies alone
     return {
         "base": run_identity(spec.base_config),
         "search": {name: d.model_dump(by_alias=True, exclude_defaults=True) for name, d in spec.search.items()},
-        "search_options": spec.search_options.model_dump(),
-        "metric": "miou",
+        "search_options": {"sampler": options.sampler, "seed": options.seed, **changed},
+        "metric": spec.objective,
         "mode": "max",
         "data": fingerprint,
         "method_version": METHOD_VERSION,

@@ -160,6 +160,10 @@ class SweepSpec(_SweepSection):
     """The method's configuration: `preset` and the sections of cpn.config; the reference runs exactly this."""
     search: dict[str, Domain] = {}
     """Dotted names of the method and their domains, in drawing order. Empty: only the reference runs."""
+    objective: Literal["miou", "mask_free"] = "miou"
+    """What trials are ranked, pruned, confirmed and promoted by: miou, of the masks of `data.score`; or mask_free, of
+    image-level labels alone, for a data set without masks: see cpn/mask_free.py.
+    """
     search_options: SearchOptions = SearchOptions()
     budget: Budget = Budget()
     resources: Resources = Resources()

@@ -7,30 +7,28 @@ the uid `<study name>-<number>`.
 """
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import optuna
-import sqlalchemy
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from cpn.config import to_dotted
 from cpn.errors import InputError
 from cpn.files import digest
 
-from . import domains, paths, space
+from . import domains, samplers, space
 from .identity import difference, identity_of
 from .spec import SweepSpec
+from .study_store import connect, reachable
+from .study_store import study_url as study_url
 from .tracking_uri import mask
+from .warm_start import Earlier, thinned, usable
 
-URL_VARIABLE = "CPN_STUDY_URL"
 REFERENCE, SEARCH = "reference", "search"
+FROM = "warm_start_from"
+"""Attribute of the first trial after the reference where it is the best of earlier sweeps: its uid there."""
 
 
 class State(StrEnum):
@@ -61,7 +59,7 @@ class TrialRow:
     role: str
     """`reference`, `search`, or what the list study says."""
     miou: float | None = None
-    """The objective, of COMPLETE trials only."""
+    """The objective (mask_free, where the sweep says so), of COMPLETE trials only."""
     beta: float | None = None
     """Threshold at which `miou` was reached."""
     reports: dict[int, float] = field(default_factory=dict)
@@ -83,12 +81,14 @@ class Study:
     Every method raises InputError when the database cannot be reached.
     """
 
-    def __init__(self, study: optuna.Study, url: str, search: domains.Search, seed: int) -> None:
+    def __init__(self, study: optuna.Study, url: str, search: domains.Search, seed: int, warm_trials: int = 0) -> None:
         self.name = study.study_name
         self.url = url
         self._study = study
         self._search = search
         self._seed = seed
+        self.warm_trials = warm_trials
+        """Trials of earlier sweeps that the sampler learns from."""
         self._reports: dict[int, dict[int, float]] | None = None
 
     def close(self) -> None:
@@ -108,14 +108,14 @@ class Study:
 
     def ask(self) -> TrialRow | None:
         """Start the next trial: a waiting fixed one, else a newly drawn one; None when a list study has none left."""
-        with _reachable(self.url):
+        with reachable(self.url):
             if not self._search and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return None
             return self._resumed(self._study.ask())
 
     def unfinished(self) -> list[TrialRow]:
         """The trials that were started and never told, in order; draws what a kill left undrawn."""
-        with _reachable(self.url):
+        with reachable(self.url):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             return [self._resumed(self._live(trial)) for trial in running]
 
@@ -123,7 +123,7 @@ class Study:
         """Record `miou_epoch` of an epoch; a repeated epoch, a finished trial or a value that is not finite changes
         nothing.
         """
-        with _reachable(self.url):
+        with reachable(self.url):
             number = self.number(uid)
             if epoch in self._all_reports().get(number, {}):
                 return
@@ -135,7 +135,7 @@ class Study:
 
     def mark(self, uid: str, **attrs: Any) -> None:
         """Record attributes of a running trial; on a finished one nothing changes."""
-        with _reachable(self.url):
+        with reachable(self.url):
             frozen = self._frozen(self.number(uid))
             if frozen.state == TrialState.RUNNING:
                 self._live(frozen).set_user_attr("result", {**frozen.user_attrs.get("result", {}), **_plain(attrs)})
@@ -154,8 +154,8 @@ class Study:
         value.
         """
         if state is State.COMPLETE and (value is None or not math.isfinite(value)):
-            state, reason = State.FAIL, f"miou is {value}"
-        with _reachable(self.url):
+            state, reason = State.FAIL, f"{self.identity().get('metric', 'miou')} is {value}"
+        with reachable(self.url):
             number = self.number(uid)
             frozen = self._frozen(number)
             if frozen.state != TrialState.RUNNING:
@@ -166,12 +166,12 @@ class Study:
 
     def row(self, uid: str) -> TrialRow:
         """One trial, read afresh."""
-        with _reachable(self.url):
+        with reachable(self.url):
             return self._row(self._frozen(self.number(uid)))
 
     def rows(self) -> list[TrialRow]:
         """All trials by number."""
-        with _reachable(self.url):
+        with reachable(self.url):
             return [self._row(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def leaderboard(self) -> list[TrialRow]:
@@ -181,13 +181,13 @@ class Study:
 
     def counts(self) -> dict[State, int]:
         """How many trials stand in each state."""
-        with _reachable(self.url):
+        with reachable(self.url):
             found = [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
         return {state: found.count(state.name) for state in State}
 
     def reports_at(self, epoch: int) -> dict[int, float]:
         """Trial number -> its first report at `epoch` or later. Kept in memory, for one process writes."""
-        with _reachable(self.url):
+        with reachable(self.url):
             found = {}
             for number, reports in self._all_reports().items():
                 later = [reported for reported in reports if reported >= epoch]
@@ -197,18 +197,18 @@ class Study:
 
     def identity(self) -> dict[str, Any]:
         """What the study was made for."""
-        with _reachable(self.url):
+        with reachable(self.url):
             found: dict[str, Any] = self._study.user_attrs.get("identity", {})
             return found
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep plain values about the whole study under `name`; they survive a restart."""
-        with _reachable(self.url):
+        with reachable(self.url):
             self._study.set_user_attr(name, dict(value))
 
     def remembered(self, name: str) -> dict[str, Any]:
         """What was kept under `name`; nothing when nothing was."""
-        with _reachable(self.url):
+        with reachable(self.url):
             found: dict[str, Any] = self._study.user_attrs.get(name, {})
             return found
 
@@ -217,7 +217,7 @@ class Study:
 
         An entry is known by the digest of its content, so enqueueing a list again, or a longer one, adds no double.
         """
-        with _reachable(self.url):
+        with reachable(self.url):
             known = {trial.user_attrs.get("key") for trial in self._study.get_trials(deepcopy=False)}
             added = 0
             for entry in entries:
@@ -267,48 +267,40 @@ class Study:
         )
 
 
-def study_url(spec: SweepSpec) -> str:
-    """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
-    `resources.storage`.
-    """
-    url = spec.tracking.study or os.environ.get(URL_VARIABLE)
-    if url is None and "://" in spec.resources.storage:
-        raise InputError(f"tracking.study: {spec.resources.storage} cannot hold a database file; give a URL")
-    if url is None:
-        return f"sqlite:///{paths.storage(spec.resources.storage).study}"
-    if "://" not in url:
-        raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    return url
-
-
 def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:
     """Open or make the study of a sweep; its first trial is the reference.
 
     Raises InputError when the database is down or not writable, when the study maximises nothing, or when it was made
     with another base, space, data or method version: the line names the fields that differ and how to go on.
     """
-    seed = spec.base_config.train.seed
-    sampler = space.SeededSampler(spec.search_options.sampler, spec.search_options.seed)
-    with _reachable(url):
-        study = _open(spec.name, url, identity_of(spec, fingerprint), sampler)
-        if not study.get_trials(deepcopy=False):
-            values = space.reference_values(spec.search, to_dotted(spec.base_config))
-            entry = {"values": values, "seed": seed, "role": REFERENCE}
-            study.add_trial(_fixed(entry, space.reference_params(spec.search, values)))
-    return Study(study, url, domains.drawn(spec.search), seed)
+    seed, options = spec.base_config.train.seed, spec.search_options
+    with reachable(url):
+        identity = identity_of(spec, fingerprint)
+        study = _open(spec.name, url, identity)
+        search = domains.drawn(spec.search)
+        earlier = _earlier(study, url, options.warm_start, identity, search)
+        there = study.get_trials(deepcopy=False)
+        first: list[dict[str, Any]] = [] if there else [{"values": spec.reference, "seed": seed, "role": REFERENCE}]
+        if earlier and earlier[0].values != spec.reference and all(FROM not in trial.user_attrs for trial in there):
+            first.append({"values": earlier[0].values, "seed": seed, "role": SEARCH, FROM: earlier[0].uid})
+        for entry in first:
+            study.add_trial(_fixed(entry, space.told_params(search, entry["values"])))
+        history = [_frozen(search, trial) for trial in earlier[1:]]
+        study.sampler = samplers.build_sampler(options, search, spec.reference, history)
+    return Study(study, url, search, seed, len(earlier))
 
 
 def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:
     """Open or make a list study: fixed configurations (see `Study.enqueue`) that run through the same ask and tell."""
-    with _reachable(url):
-        return Study(_open(name, url, dict(identity), optuna.samplers.RandomSampler(seed=0)), url, {}, 0)
+    with reachable(url):
+        return Study(_open(name, url, dict(identity)), url, {}, 0)
 
 
 def read_study(name: str, url: str) -> Study:
     """Open an existing study to look at it: rows, leaderboard, counts."""
-    with _reachable(url):
+    with reachable(url):
         try:
-            study = optuna.load_study(study_name=name, storage=_storage(url, create=False))
+            study = optuna.load_study(study_name=name, storage=connect(url, create=False))
         except KeyError:
             there = ", ".join(study_names(url)) or "none"
             raise InputError(f"{name}: no such sweep in {mask(url)}; there are: {there}") from None
@@ -318,32 +310,58 @@ def read_study(name: str, url: str) -> Study:
 
 def study_names(url: str) -> list[str]:
     """All studies in a database."""
-    with _reachable(url):
-        return sorted(optuna.get_all_study_names(storage=_storage(url, create=False)))
+    with reachable(url):
+        return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
 
 
-def _open(name: str, url: str, identity: dict[str, Any], sampler: BaseSampler) -> optuna.Study:
+def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
     """Make or load a study and hold its identity and direction against what is wanted."""
-    storage, where = _storage(url, create=True), f"{mask(url)}: study {name!r}"
-    study = optuna.create_study(
-        study_name=name, storage=storage, direction="maximize", load_if_exists=True, sampler=sampler
-    )
+    storage, where = connect(url, create=True), f"{mask(url)}: study {name!r}"
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     if study.direction != optuna.study.StudyDirection.MAXIMIZE:
         raise InputError(f"{mask(url)}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
     known = study.user_attrs.get("identity")
-    if known is None:
-        if study.get_trials(deepcopy=False):
-            raise InputError(
-                f"{mask(url)}: study {name!r} was made by another program; take another name: --set name=NEW"
-            )
+    differs = "" if known is None else difference(known, identity)
+    if differs is not None and not study.get_trials(deepcopy=False):  # new, or its first start was refused
+        study.set_user_attr("warm_start", None)
         study.set_user_attr("identity", identity)
         return study
-    differs = difference(known, identity)
+    if known is None:
+        raise InputError(f"{where} was made by another program; take another name: --set name=NEW")
     if differs is not None:
         raise InputError(
             f"{where} was made with other settings: {differs}; undo the change, or start a new sweep: --set name=NEW"
         )
     return study
+
+
+def _earlier(
+    study: optuna.Study, url: str, names: Sequence[str], identity: Mapping[str, Any], search: domains.Search
+) -> list[Earlier]:
+    """The trials of other sweeps that this one learns from, best first: taken once, then read from the study."""
+    kept = study.user_attrs.get("warm_start")
+    if kept is None and names:
+        found: list[Earlier] = []
+        for name in names:
+            try:
+                other = read_study(name, url)
+            except InputError as error:
+                raise InputError(f"search_options.warm_start: {error}") from None
+            done = [Earlier(row.uid, row.values, row.miou) for row in other.rows() if row.miou is not None]
+            found += usable(name, other.identity(), done, identity, search)
+        kept = [asdict(trial) for trial in thinned(found)]
+        study.set_user_attr("warm_start", kept)
+    return [Earlier(**trial) for trial in kept or []]
+
+
+def _frozen(search: domains.Search, trial: Earlier) -> FrozenTrial:
+    """A trial of another sweep, in this search's terms."""
+    told = space.told_params(search, trial.values)
+    return optuna.trial.create_trial(
+        value=trial.miou,
+        params={name: value for name, (value, _) in told.items()},
+        distributions={name: distribution for name, (_, distribution) in told.items()},
+    )
 
 
 def _fixed(entry: Mapping[str, Any], params: Mapping[str, tuple[Any, Any]]) -> FrozenTrial:
@@ -362,50 +380,3 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
         name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in attrs.items()
     }
-
-
-def _storage(url: str, create: bool) -> optuna.storages.RDBStorage:
-    """Connect; a database that does not answer within seconds is an error, a busy sqlite file is waited for."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sqlite = url.startswith("sqlite:///")
-    if sqlite:
-        path = url.removeprefix("sqlite:///")
-        if create:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        elif not os.path.exists(path):
-            raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
-    options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
-    kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
-    except ImportError:
-        raise InputError(
-            f"tracking.study: {mask(url)}: its Python driver is missing; pip install psycopg2-binary"
-        ) from None
-    except RuntimeError as error:  # tables of another Optuna
-        raise InputError(f"tracking.study: {mask(url)}: {' '.join(str(error).split())}") from None
-    if sqlite:
-        # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
-        # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.
-        sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
-        storage.engine.dispose()
-    return storage
-
-
-def _pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-@contextmanager
-def _reachable(url: str) -> Iterator[None]:
-    """Turn what a database can raise into one line with the masked URL."""
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        said = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
-        cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
-        raise InputError(f"tracking.study: {mask(url)}: the study database cannot be used ({said}); {cure}") from None

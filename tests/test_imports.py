@@ -9,7 +9,16 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = [path.relative_to(CHECKOUT) for name in ("cpn", "platform") for path in sorted((CHECKOUT / name).rglob("*.py"))]
 
 ONLY_IN = {
-    "optuna": {"platform/search.py", "platform/space.py", "platform/study.py", "platform/pruning.py"},
+    "optuna": {
+        "platform/search.py",
+        "platform/space.py",
+        "platform/study.py",
+        "platform/study_store.py",
+        "platform/samplers.py",
+        "platform/history.py",
+        "platform/pruning.py",
+    },
+    "cmaes": {"platform/cma.py"},
     "ray.tune": {"platform/driver.py", "platform/search.py"},
     "ray.tune.integration": {"platform/worker.py"},  # the callback of Train that reports to Tune
     "ray.train": {"platform/worker.py"},

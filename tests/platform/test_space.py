@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpn.errors import InputError
-
 SEARCH = domains.parse_search(
     {
         "patches.S_N": {"int": [5, 8000], "log": True, "when": {"patches.kind": "superpixel"}},
@@ -62,47 +60,18 @@ def test_every_draw_lies_in_its_domain(seed: int) -> None:
 
 
 def test_the_reference_is_the_base_restricted_to_active_names() -> None:
-    assert space.reference_values(SEARCH, BASE) == {
+    assert domains.values_of_base(SEARCH, BASE) == {
         "patches.kind": "superpixel",
         "patches.S_N": 200,
         "patches.p_h": 0.5,
     }
-    grid = space.reference_values(SEARCH, {**BASE, "patches.kind": "grid"})
+    grid = domains.values_of_base(SEARCH, {**BASE, "patches.kind": "grid"})
     assert grid == {"patches.kind": "grid", "patches.K": [56, 112], "patches.p_h": 0.5, "loss.alpha": 1}
 
 
 def test_optuna_is_told_the_nearest_possible_reference() -> None:
     values = {"patches.kind": "voronoi", "patches.S_N": 3, "patches.p_h": 0.77, "patches.K": [56, 112]}
-    told = {name: value for name, (value, _) in space.reference_params(SEARCH, values).items()}
+    told = {name: value for name, (value, _) in space.told_params(SEARCH, values).items()}
     assert told == {"patches.S_N": 5, "patches.p_h": pytest.approx(0.5), "patches.K": "56,112"}
-    inside = space.reference_params(SEARCH, {"patches.p_h": 0.27})
+    inside = space.told_params(SEARCH, {"patches.p_h": 0.27})
     assert inside["patches.p_h"][0] == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "gp"])
-def test_a_seeded_sampler_draws_on_after_a_restart(name: str) -> None:
-    flat = domains.parse_search({"x": {"float": [0, 1]}, "y": {"choice": ["a", "b"]}})
-
-    def run(restart_at: int | None) -> list[dict[str, Any]]:
-        storage = optuna.storages.InMemoryStorage()
-        optuna.create_study(study_name="s", storage=storage, direction="maximize")
-        drawn = []
-        for number in range(14):
-            if number in (0, restart_at):
-                study = optuna.load_study(study_name="s", storage=storage, sampler=space.SeededSampler(name, 7))
-            trial = study.ask()
-            drawn.append(space.draw(trial, flat))
-            study.tell(trial, drawn[-1]["x"])
-        return drawn
-
-    through, restarted = run(None), run(12)
-    assert through == restarted
-    assert len({row["x"] for row in through}) > 10  # gp may go to the same end of the range twice
-
-
-def test_an_unknown_sampler_and_a_missing_package_are_input_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="'anneal' is unknown; take tpe"):
-        space.SeededSampler("anneal", 0)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="cmaes is not installed; pip install cmaes"):
-        space.SeededSampler("cmaes", 0)

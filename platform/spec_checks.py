@@ -1,0 +1,82 @@
+"""What a specification's search has to hold before anything starts: names, domains, sampler, and that it can end."""
+
+from typing import TYPE_CHECKING, Any
+
+from cpn.config import RUN_SECTIONS, WITHOUT_EFFECT, known_names, nearest, with_values
+from cpn.errors import InputError
+
+from . import grid
+from .domains import ChoiceDomain, CurveDomain, Drawn, FloatDomain, condition_problem, drawn
+
+if TYPE_CHECKING:
+    from .spec import SweepSpec
+
+LEARNING = ("tpe", "gp", "cmaes")
+"""The samplers that learn from finished trials."""
+
+
+def check_search(spec: "SweepSpec", source: str) -> None:
+    """Every searched name against the method's configuration, every condition, and that the sweep can end."""
+    problem = condition_problem(spec.search)
+    if problem is not None:
+        raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
+    for name, domain in spec.search.items():
+        where = f"{source}: search.{name}"
+        if name not in value_names():
+            raise InputError(f"{where}: unknown key{nearest(name, value_names())}")
+        if isinstance(domain, CurveDomain) != (name == "cam.beta"):
+            cure = "only cam.beta has a curve" if name != "cam.beta" else "beta is read off it; write {curve: true}"
+            raise InputError(f"{where}: {cure}")
+        if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
+            raise InputError(f"{where}: changes no trial's miou; set it in base instead")
+        if not isinstance(domain, CurveDomain):
+            _check_field(spec, name, domain, where)
+    _check_sampler(spec, source)
+    budget = spec.budget
+    limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
+    if all(limit is None for limit in limits):
+        raise InputError(f"{source}: budget: the sweep would never end; give budget.trials (or hours, target, plateau)")
+
+
+def _check_sampler(spec: "SweepSpec", source: str) -> None:
+    """Whether the sampler can draw from the search, and learn what it is to learn."""
+    options = spec.search_options
+    problem = grid.problem(spec.search) if options.sampler == "grid" else None
+    if problem is not None:
+        raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
+    where = f"{source}: search_options"
+    if options.sampler == "cmaes" and all(isinstance(d, ChoiceDomain) for d in drawn(spec.search).values()):
+        raise InputError(f"{where}.sampler: cmaes moves numbers, and none is searched; take tpe")
+    if options.warm_start and options.sampler not in LEARNING:
+        raise InputError(
+            f"{where}.warm_start: {options.sampler} learns from nothing; take tpe, gp or cmaes, or drop it"
+        )
+    if spec.name in options.warm_start:
+        raise InputError(f"{where}.warm_start: {spec.name} is this sweep itself; name an earlier one")
+
+
+def _check_field(spec: "SweepSpec", name: str, domain: Drawn, where: str) -> None:
+    """Build the configuration at the ends of a domain, or with each choice."""
+    if isinstance(domain, ChoiceDomain):
+        probes: list[Any] = list(domain.choice)
+    else:
+        probes = list(domain.ends)
+    for value in probes:
+        try:
+            with_values(spec.base_config, {name: value}, "-")
+        except InputError as error:
+            said = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
+            raise InputError(f"{where}: {value!r} is not possible there ({said}); narrow the domain") from None
+    if isinstance(domain, FloatDomain) and domain.step is None and domain.ends[0] < domain.ends[1]:
+        inside = domain.ends[0] + (domain.ends[1] - domain.ends[0]) * 0.381966  # no whole number
+        try:
+            with_values(spec.base_config, {name: inside}, "-")
+        except InputError:
+            low, high = (int(end) for end in domain.ends)
+            raise InputError(f"{where}: float for a field of whole numbers; write {{int: [{low}, {high}]}}") from None
+
+
+def value_names() -> list[str]:
+    """The method's dotted names, sections left out."""
+    names = known_names()
+    return [name for name in names if not any(other.startswith(name + ".") for other in names)]

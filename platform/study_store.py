@@ -1,0 +1,79 @@
+"""The database of studies: where it is, connecting to it, and what its troubles are called."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from cpn.errors import InputError
+
+from . import paths
+from .spec import SweepSpec
+from .tracking_uri import mask
+
+URL_VARIABLE = "CPN_STUDY_URL"
+
+
+def study_url(spec: SweepSpec) -> str:
+    """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
+    `resources.storage`.
+    """
+    url = spec.tracking.study or os.environ.get(URL_VARIABLE)
+    if url is None and "://" in spec.resources.storage:
+        raise InputError(f"tracking.study: {spec.resources.storage} cannot hold a database file; give a URL")
+    if url is None:
+        return f"sqlite:///{paths.storage(spec.resources.storage).study}"
+    if "://" not in url:
+        raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    return url
+
+
+def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
+    """Connect; a database that does not answer within seconds is an error, a busy sqlite file is waited for."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = url.startswith("sqlite:///")
+    if sqlite:
+        path = url.removeprefix("sqlite:///")
+        if create:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        elif not os.path.exists(path):
+            raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
+    options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
+    kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
+    except ImportError:
+        raise InputError(
+            f"tracking.study: {mask(url)}: its Python driver is missing; pip install psycopg2-binary"
+        ) from None
+    except RuntimeError as error:  # tables of another Optuna
+        raise InputError(f"tracking.study: {mask(url)}: {' '.join(str(error).split())}") from None
+    if sqlite:
+        # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
+        # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.
+        sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
+        storage.engine.dispose()
+    return storage
+
+
+def _pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn what a database can raise into one line with the masked URL."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        said = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
+        raise InputError(f"tracking.study: {mask(url)}: the study database cannot be used ({said}); {cure}") from None
