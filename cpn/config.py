@@ -13,6 +13,7 @@ from cpn.crf import CrfConfig
 from cpn.deeplab import DeepLabConfig
 from cpn.errors import InputError
 from cpn.files import digest
+from cpn.irn import IrnConfig
 from cpn.losses import LossConfig
 from cpn.network import NetworkConfig
 from cpn.patches import PatchesConfig
@@ -43,6 +44,7 @@ class Config(Section):
     cam: CamConfig = CamConfig()
     crf: CrfConfig = CrfConfig()
     affinity: AffinityConfig = AffinityConfig()
+    irn: IrnConfig = IrnConfig()
     random_walk: RandomWalkConfig = RandomWalkConfig()
     deeplab: DeepLabConfig = DeepLabConfig()
 

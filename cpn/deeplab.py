@@ -192,11 +192,23 @@ def augment_pair(
     The label is scaled to the nearest pixel; outside the image it is IGNORE, and `valid` is False.
     """
     jittered = jitter_hsv(image, config.hsv_jitter, rng)
-    factor = rng.uniform(*config.scale)
+    return scale_flip_crop(jittered, label, crop, config.scale, config.flip, rng)
+
+
+def scale_flip_crop(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    crop: int,
+    scale: tuple[float, float],
+    flip: float,
+    rng: np.random.Generator,
+) -> Sample:
+    """What `augment_pair` does after the colours, by a factor within `scale` and a flip of probability `flip`."""
+    factor = rng.uniform(*scale)
     height, width = (max(1, round(side * factor)) for side in label.shape)
-    scaled = resize(jittered, (height, width))
+    scaled = resize(image, (height, width))
     scaled_label = np.array(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
-    if rng.random() < config.flip:
+    if rng.random() < flip:
         scaled, scaled_label = scaled[:, ::-1], scaled_label[:, ::-1]
     box = random_crop(height, width, crop, rng)
     valid = place(np.ones((height, width), np.bool_), box, False)

@@ -23,8 +23,10 @@ Refine = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 class RandomWalkConfig(Section):
     """How pseudo labels are walked from CAMs and affinities (method.md (h))."""
 
-    kind: Literal["affinity"] = "affinity"
-    """Where affinities come from: `affinity` = AffinityNet, the network the paper names."""
+    kind: Literal["affinity", "irn"] = "affinity"
+    """Where affinities come from: `affinity` = AffinityNet, which the paper names; `irn` = IRN, which its authors
+    recommend. With `irn` the other values of this section are not read: section irn has its own.
+    """
     alpha: float = Field(6.0, gt=0)
     """Exponent of the background score (1 - max)^alpha."""
     beta: float = Field(8.0, gt=0)
@@ -82,9 +84,16 @@ def transition(affinities: NDArray[np.floating], height: int, width: int, radius
     sources, targets = pair_indices(height, width, radius)
     if affinities.shape != targets.shape:
         raise ValueError(f"affinities {affinities.shape} are not those of {height} x {width} cells: {targets.shape}")
-    cells = height * width
-    powered = affinities.astype(np.float64).reshape(-1) ** beta
-    i, j, own = np.tile(sources, len(targets)), targets.reshape(-1), np.arange(cells)
+    pairs = np.tile(sources, len(targets)), targets.reshape(-1)
+    return transition_of_pairs(affinities.reshape(-1), *pairs, height * width, beta)
+
+
+def transition_of_pairs(
+    affinities: NDArray[np.floating], i: NDArray[np.int64], j: NDArray[np.int64], cells: int, beta: float
+) -> sparse.csr_array:
+    """`transition` of any pairs, each named once: affinities (M,) between cells i (M,) and j (M,) of `cells` cells."""
+    powered = affinities.astype(np.float64) ** beta
+    own = np.arange(cells)
     values = np.concatenate([powered, powered, np.ones(cells)])
     places = (np.concatenate([i, j, own]), np.concatenate([j, i, own]))
     symmetric = sparse.csr_array((values, places), shape=(cells, cells))

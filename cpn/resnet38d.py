@@ -126,6 +126,8 @@ class ResNet38(nn.Module):
 
     channels = (512, 1024, 4096)
     stride = 8
+    pyramid_channels = (128, 256, 512, 1024, 4096)
+    pyramid_strides = (2, 4, 8, 8, 8)
 
     def __init__(self, freeze_batch_norm: bool = True, freeze_stem: bool = True, momentum: float = 3e-4) -> None:
         super().__init__()
@@ -157,14 +159,26 @@ class ResNet38(nn.Module):
         conv4 is the first BN-ReLU inside b5 and conv5 the one inside b6 ("stage 3 and 4" of the paper); conv6 is
         ReLU(bn7). Gradients flow through all three: the correlation modules detach what they take.
         """
+        conv4, conv5, conv6 = self._taps(images, ("b5", "b6"))
+        return conv4, conv5, conv6
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) normalised images -> what comes out of b2, b3, b4, b5 and b7, normalised and through a ReLU.
+
+        The first BN-ReLU inside b3, b4, b5 and b6, and conv6: at strides 2, 4, 8, 8, 8. IRN reads them.
+        """
+        conv2, conv3, conv4, conv5, conv6 = self._taps(images, ("b3", "b4", "b5", "b6"))
+        return conv2, conv3, conv4, conv5, conv6
+
+    def _taps(self, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+        """The first BN-ReLU inside the blocks of `names`, then ReLU(bn7)."""
         x = self.conv1a(images)
         taps = []
         for layout in TWO_CONV_BLOCKS + BOTTLENECK_BLOCKS:
             x, activated = self.get_submodule(layout.name)(x)
-            if layout.name in ("b5", "b6"):
+            if layout.name in names:
                 taps.append(activated)
-        conv4, conv5 = taps
-        return conv4, conv5, torch.relu(self.bn7(x))
+        return [*taps, torch.relu(self.bn7(x))]
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """The affine parameters of every batch norm and, with `freeze_stem`, all of conv1a, b2, b2_1 and b2_2."""

@@ -81,6 +81,8 @@ class ResNet50(nn.Module):
 
     channels = (512, 1024, 2048)
     stride = 8
+    pyramid_channels = (64, 256, 512, 1024, 2048)
+    pyramid_strides = (4, 4, 8, 8, 8)
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,10 +110,20 @@ class ResNet50(nn.Module):
 
         All three are outputs of a ReLU. Gradients flow through all three, as in ResNet38.
         """
-        stage3: Tensor = self.layer2(self.layer1(self.stem(images)))
-        stage4: Tensor = self.layer3(stage3)
-        top: Tensor = self.layer4(stage4)
+        _, _, stage3, stage4, top = self.pyramid(images)
         return stage3, stage4, top
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) normalised images -> the outputs of the stem and of layer1 to layer4, at strides 4, 4, 8, 8, 8.
+
+        IRN reads them. Its own ResNet50 keeps the stride of layer3, so that the last two maps have stride 16 there.
+        """
+        stem = self.stem(images)
+        layer1: Tensor = self.layer1(stem)
+        layer2: Tensor = self.layer2(layer1)
+        layer3: Tensor = self.layer3(layer2)
+        layer4: Tensor = self.layer4(layer3)
+        return stem, layer1, layer2, layer3, layer4
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """conv1, bn1, all of layer1, and the affine parameters of every batch norm: what CPN freezes of ResNet38."""

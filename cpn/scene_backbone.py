@@ -21,6 +21,8 @@ class SceneBackbone(nn.Module):
 
     channels = (32, 64, 96)
     stride = 4
+    pyramid_channels = (16, 24, 32, 64, 96)
+    pyramid_strides = (1, 2, 4, 4, 4)
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,10 +44,17 @@ class SceneBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) -> maps of 32, 64 and 96 channels at (ceil(H/4), ceil(W/4))."""
-        stage3: Tensor = self.stage3(self.stage2(self.stem(images)))
+        _, _, stage3, stage4, top = self.pyramid(images)
+        return stage3, stage4, top
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) -> the outputs of all five parts in turn, at strides 1, 2, 4, 4, 4."""
+        stem: Tensor = self.stem(images)
+        stage2: Tensor = self.stage2(stem)
+        stage3: Tensor = self.stage3(stage2)
         stage4: Tensor = self.stage4(stage3)
         top: Tensor = self.top(stage4)
-        return stage3, stage4, top
+        return stem, stage2, stage3, stage4, top
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """The affine parameters of every batch norm."""

@@ -4,28 +4,39 @@ from pathlib import Path
 
 import numpy as np
 
+from cpn.affinity_stages import ScoredImages
 from cpn.cam import load_maps
 from cpn.deeplab import predict
 from cpn.files import write_bytes
 from cpn.pictures import PanelRow, cam_panel, error_map
-from cpn.pipeline import Inputs, ScoredImages, load_deeplab, load_label
+from cpn.pipeline import load_deeplab
 from cpn.run_pictures import panel_indices, pseudo_mask
+from cpn.stage_inputs import Inputs, load_label
 
 
 def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
-    """`out`/pictures/random_walk.png: pseudo mask of the CAM at `beta`, after the CRF, after the walk, its errors."""
+    """`out`/pictures/random_walk.png: pseudo mask of the CAM at `beta`, after the CRF, after the walk, its errors.
+
+    IRN's stage crf has confident labels in place of the mask after the CRF.
+    """
     scored = inputs.pack.split(inputs.config.data.score)
+    if not set(scored.ids) <= set(inputs.split.ids):
+        scored = inputs.split  # without masks the scored list may be another: only the training list has labels
     position = {name: at for at, name in enumerate(inputs.split.ids)}
-    images = ScoredImages(inputs.split, inputs.folders["crf"])
+    irn, crf = inputs.config.random_walk.kind == "irn", inputs.folders["crf"]
+    images = ScoredImages(inputs.split, crf)
     rows = []
     for index in panel_indices(scored):
         name, truth = scored.ids[index], scored.mask(index)
         maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-        low, _ = images.scores(position[name])
+        if irn:
+            middle, learnt = "IRN's labels", load_label(crf / f"{name}.png")
+        else:
+            middle, learnt = "CRF, alpha_low", images.scores(position[name])[0].argmax(axis=0).astype(np.uint8)
         walked = load_label(out / f"{name}.png")
         columns = {
             f"CAM, beta {beta:.2f}": pseudo_mask(maps, present, beta),
-            "CRF, alpha_low": low.argmax(axis=0).astype(np.uint8),
+            middle: learnt,
             "random walk": walked,
         }
         if truth is not None:

@@ -50,14 +50,33 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
         return prepare(Path(root), lists, progress=progress, scored=[config.data.score, config.data.val])
 
 
-def prepare_weights(config: Config, store: Storage, say: Say) -> None:
-    """Train the stand-in for ImageNet weights if the configuration asks for it; check that a weights file fits.
+def check_objective(config: Config, pack: Pack, objective: str, say: Say) -> None:
+    """Say what a data set without masks leaves out. Raises InputError when it leaves out the objective."""
+    score, val = pack.split(config.data.score), pack.split(config.data.val)
+    if objective == "miou" and not score.masked:
+        raise InputError(
+            f"data.score: list {score.name!r} has no masks, so there is no miou to search by; add them, or "
+            "--set objective=mask_free"
+        )
+    if objective == "mask_free" and not set(score.ids).isdisjoint(pack.split(config.data.train).ids):
+        say(
+            f"note: list {score.name} is trained on ({config.data.train} holds some of it), where classification is "
+            "easy: mask_free says more on a list that is not, data.score"
+        )
+    if not score.masked:
+        say(f"list {score.name} has no masks: pseudo labels are made, and not scored")
+    if not val.masked:
+        say(f"list {val.name} has no masks: the segmentation network is trained, and not scored")
 
-    Raises InputError when a weights file is missing or of another network.
+
+def prepare_weights(config: Config, store: Storage, say: Say) -> None:
+    """Train the stand-in for ImageNet weights if the configuration asks for it; check that the weights files fit.
+
+    Raises InputError when a weights file is missing or of another network, or IRN's walk is asked for on a backbone
+    that it cannot use.
     """
-    if config.network.weights is None:
-        return
     from cpn.backbone import build_backbone
+    from cpn.irn_stages import check_irn
     from cpn.run import load_weights
     from cpn.standin import make_standin, standin_path
 
@@ -66,4 +85,6 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
         make_standin(
             store.cache, lambda entry: say(f"  stand-in: epoch {entry['epoch']:.0f}, loss {entry['loss_total']:.3f}")
         )
-    load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
+    if config.network.weights is not None:
+        load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
+    check_irn(config, store.cache)

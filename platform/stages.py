@@ -56,7 +56,7 @@ def run_stages(
     `cluster` starts or joins Ray when there is something to do. `started(stage, key, settings)` and `ended(stage, key,
     manifest, folder)` hear of every stage, done before or now.
     """
-    from cpn.pipeline import stage_keys
+    from cpn.pipeline import stage_keys, stage_settings
 
     keys = stage_keys(file_digest(model), config, pack.fingerprint)
     dump = config.model_dump(mode="json")
@@ -64,7 +64,8 @@ def run_stages(
     manifests: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         folder, key = store.stage(stage, keys[stage]), keys[stage]
-        started(stage, key, {f"{stage}.{name}": value for name, value in dump[stage].items()})
+        section, settings = stage_settings(stage, config)
+        started(stage, key, {f"{section}.{name}": value for name, value in settings.items()})
         if not (folder / MANIFEST).exists():
             have = cluster()
             plan = Plan(str(model), dump, data_root, str(store.cache), dict(folders), os.cpu_count() or 1)
@@ -78,7 +79,7 @@ def run_stages(
                     "stage": stage,
                     "key": key,
                     "inputs": {name: keys[name] for name in folders} | {"model": str(file_digest(model))},
-                    "config": dump[stage],
+                    "config": settings,
                     "metrics": metrics,
                     "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
                     "seconds": time.time() - began,
@@ -105,7 +106,7 @@ def run_stage(
     """Run one stage into `work`, spread over Ray tasks where it goes image by image; returns its metrics."""
     import ray
 
-    from cpn.pipeline import PER_IMAGE
+    from cpn.pipeline import PER_IMAGE, stage_settings
 
     as_task = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=3)
     if stage in PER_IMAGE:
@@ -117,13 +118,12 @@ def run_stage(
             task.remote(stage, plan, list(range(at, min(at + size, len(ids)))), str(work))
             for at in range(0, len(ids), size)
         ]
-        suffix = ".png" if stage == "random_walk" else ".npz"
         with terminal.stage(stage, "images", len(ids)) as bar:
-            wait(refs, lambda: bar.at(sum(name.endswith(suffix) for name in os.listdir(work))))
+            wait(refs, lambda: bar.at(sum(name.endswith((".npz", ".png")) for name in os.listdir(work))))
     else:
-        section = plan.config[stage]
-        epochs = section.get("epochs") or -(
-            -section["iterations"] // max(1, len(pack.split(plan.config["data"]["train"])) // section["batch_size"])
+        _, settings = stage_settings(stage, Config.model_validate(plan.config))
+        epochs = settings.get("epochs") or -(
+            -settings["iterations"] // max(1, len(pack.split(plan.config["data"]["train"])) // settings["batch_size"])
         )
         ref = as_task(training_task).remote(stage, plan, str(work))
         with terminal.stage(stage, "epochs", epochs) as bar:
@@ -152,7 +152,7 @@ def inputs_of(plan: Plan) -> Any:
     """The plan as `cpn.pipeline.Inputs`, on the device that Ray gave this process."""
     import torch
 
-    from cpn.pipeline import Inputs
+    from cpn.stage_inputs import Inputs
     from cpn.voc import open_pack
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

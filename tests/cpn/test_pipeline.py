@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cpn import pipeline
+from cpn.affinity_stages import ScoredImages, quantised
 from cpn.cam import load_maps, multi_scale_maps, present_classes
 from cpn.checkpoint import read_metadata, save_model
 from cpn.config import Config, config_from, with_values
@@ -17,9 +18,10 @@ from cpn.crf import crf_scores
 from cpn.errors import InputError
 from cpn.metrics import hard_counts, miou
 from cpn.network import build_network
-from cpn.pipeline import Inputs, ScoredImages, load_deeplab, load_label, quantised, save_label
+from cpn.pipeline import load_deeplab
 from cpn.prepare import prepare
 from cpn.run import load_run, select_and_confirm
+from cpn.stage_inputs import Inputs, load_label, save_label
 from cpn.synthetic import write_scenes
 from cpn.voc import ScenesConfig, palette
 

@@ -10,7 +10,7 @@ import torch
 
 from cpn.backbone import build_backbone
 from cpn.checkpoint import save_model
-from cpn.config import Config, config_from
+from cpn.config import Config, config_from, with_values
 from cpn.errors import InputError
 from cpn.standin import standin_path
 
@@ -100,6 +100,14 @@ def test_a_missing_weights_file_is_refused_in_one_line(store: Storage, tmp_path:
     with pytest.raises(InputError) as refusal:
         prepare_weights(config_with(network={"weights": str(tmp_path / "none.params")}), store, print)
     assert "none.params" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_irn_on_an_unfit_backbone_is_refused_before_anything_starts(store: Storage) -> None:
+    config = config_with(network={"weights": None}, irn={"backbone": "tests.cpn.test_backbone:OwnBackbone"})
+    prepare_weights(config, store, print)
+    walked = with_values(config, {"random_walk.kind": "irn"}, "test")
+    with pytest.raises(InputError, match="random_walk.kind: irn needs five stages"):
+        prepare_weights(walked, store, print)
 
 
 def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

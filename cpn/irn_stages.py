@@ -1,0 +1,96 @@
+"""IRN's stages between CAMs and pseudo labels: confident labels, the network that sees edges, the walk up to them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpn.cam import load_maps
+from cpn.checkpoint import load_model, save_model
+from cpn.config import Config
+from cpn.irn import confident_label, train_irn
+from cpn.irn_network import IrnNet, pyramid_backbone
+from cpn.irn_walk import irn_pseudo_label
+from cpn.loop import Report
+from cpn.run import load_weights
+from cpn.stage_inputs import Inputs, LabelledImages, save_label, stage_metadata
+
+STAGE_FIELDS = {
+    "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
+    "random_walk": ("walk_radius", "walk_beta", "walk_logt", "walk_threshold"),
+}
+"""The fields of section irn that two stages read; stage affinity reads all the others."""
+
+
+def irn_settings(stage: str, config: Config) -> dict[str, Any]:
+    """What a stage reads of section irn, as plain JSON values."""
+    chosen = STAGE_FIELDS.get(stage)
+    others = [name for fields in STAGE_FIELDS.values() for name in fields]
+    dump = config.irn.model_dump(mode="json")
+    return {name: value for name, value in dump.items() if (name in chosen if chosen else name not in others)}
+
+
+def irn_network(config: Config) -> IrnNet:
+    """IRN's network over the backbone that the configuration names. InputError for one without a pyramid."""
+    return IrnNet(pyramid_backbone(config.irn.backbone or config.network.backbone), config.irn.displacement)
+
+
+def irn_weights(config: Config) -> str | None:
+    """Which pretrained weights lie under IRN's heads: those of its own backbone, or of the CAM network's."""
+    return config.network.weights if config.irn.backbone is None else config.irn.weights
+
+
+def check_irn(config: Config, cache: Path) -> None:
+    """InputError if IRN is asked for and its backbone has no pyramid, or its weights don't fit."""
+    if config.random_walk.kind == "irn":
+        load_weights(irn_network(config).backbone, irn_weights(config), cache)
+
+
+def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Write the confident labels of the images at `indices` to `out`/<id>.png: class indices and IGNORE."""
+    for index in indices:
+        name = inputs.split.ids[index]
+        target = out / f"{name}.png"
+        if not target.exists():
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            save_label(target, confident_label(inputs.split.image(index), maps, present, inputs.config.irn))
+
+
+def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
+    """Train IRN's heads on the pretrained backbone and write `out`/model.safetensors."""
+    config = inputs.config
+    torch.manual_seed(config.train.seed)
+    network = irn_network(config)
+    load_weights(network.backbone, irn_weights(config), inputs.cache)
+    history = train_irn(
+        network,
+        LabelledImages(inputs.split, inputs.folders["crf"]),
+        config.irn,
+        config.data,
+        seed=config.train.seed,
+        device=inputs.device,
+        report=report,
+        folder=out / "checkpoints",
+        bf16=config.train.precision == "bf16",
+    )
+    save_model(out / "model.safetensors", network, {"kind": "irn", **stage_metadata(inputs)})
+    return {"loss_total": history[-1]["loss_total"]}
+
+
+def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Walk the maps of the images at `indices` up to the edges and write the pseudo labels to `out`/<id>.png."""
+    config = inputs.config.irn
+    network = irn_network(inputs.config)
+    load_model(inputs.folders["affinity"] / "model.safetensors", network)
+    network.to(inputs.device).eval()
+    for index in indices:
+        name = inputs.split.ids[index]
+        target = out / f"{name}.png"
+        if not target.exists():
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            edge = network.image_edge(inputs.split.image(index))
+            label = irn_pseudo_label(
+                maps, present, edge, config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold
+            )
+            save_label(target, label)

@@ -1,0 +1,89 @@
+"""What the stages after the CAM run read and share: their inputs, the backbone they start from, label files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from cpn.backbone import build_backbone
+from cpn.config import Config
+from cpn.files import whole_file
+from cpn.run import load_weights
+from cpn.voc import Pack, Split, palette
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage may read."""
+
+    model: Path
+    """model.safetensors of the CAM run."""
+    config: Config
+    """The run's configuration with the later stages' sections."""
+    pack: Pack
+    cache: Path
+    device: torch.device
+    folders: dict[str, Path]
+    """Output folders of the stages before this one, by name."""
+
+    @property
+    def split(self) -> Split:
+        """The training list, for which pseudo labels are made."""
+        return self.pack.split(self.config.data.train)
+
+    @property
+    def classes(self) -> int:
+        """C, with background."""
+        return len(self.pack.classes) + 1
+
+
+def pretrained_backbone(inputs: Inputs) -> nn.Module:
+    """A fresh backbone with the pretrained weights that the CAM network started from."""
+    backbone = build_backbone(inputs.config.network.backbone)
+    load_weights(backbone, inputs.config.network.weights, inputs.cache)
+    return backbone
+
+
+def stage_metadata(inputs: Inputs) -> dict[str, Any]:
+    """What the header of a stage's checkpoint says."""
+    return {
+        "config": inputs.config.model_dump(mode="json"),
+        "classes": list(inputs.pack.classes),
+        "fingerprint": inputs.pack.fingerprint,
+    }
+
+
+class LabelledImages:
+    """Images of the training list with the labels that an earlier stage wrote, as a network learns from them."""
+
+    def __init__(self, split: Split, folder: Path) -> None:
+        self.split, self.folder = split, folder
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def image(self, index: int, /) -> np.ndarray:
+        """RGB, uint8 (H, W, 3)."""
+        return self.split.image(index)
+
+    def label(self, index: int, /) -> np.ndarray:
+        """Class indices or IGNORE, uint8 (H, W)."""
+        return load_label(self.folder / f"{self.split.ids[index]}.png")
+
+
+def save_label(path: Path, label: np.ndarray) -> None:
+    """Write class indices uint8 (H, W) as a palette PNG in VOC colours, whole or absent."""
+    picture = Image.fromarray(label)
+    picture.putpalette(palette().tobytes())
+    with whole_file(path) as file:
+        picture.save(file, "PNG")
+
+
+def load_label(path: Path) -> np.ndarray:
+    """Read what `save_label` wrote."""
+    with Image.open(path) as picture:
+        return np.array(picture, dtype=np.uint8)
