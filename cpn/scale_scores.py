@@ -74,6 +74,7 @@ def score_list(
         else:
             total += kept.sum(0)
     images = sum(len(part) for part in todo)
+    what = "scoring" if images == len(split) else "scoring the rest"
     done = 0
     for part in todo:
         counts = []
@@ -81,7 +82,7 @@ def score_list(
             present = present_classes(split.labels[index])
             counts.append(counts_by_scale(network, split.image(index), present, mask_of(split, index), config, classes))
             done += 1
-            report("scoring", done, images)
+            report(what, done, images)
         if folder is not None:
             save_counts(_part(folder, part.start), [split.ids[i] for i in part], np.stack(counts))
         total += np.sum(counts, axis=0)

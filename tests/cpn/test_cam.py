@@ -179,7 +179,7 @@ def test_halved_maps_and_thresholds_give_the_same_counts(stored: dict[str, np.nd
         present, truth = stored[f"camkeys_{name}"] + 1, stored[f"gt_{name}"]
         for maps in (scores, np.round(50 * scores) / np.float32(50)):  # the second lies on the thresholds
             ours = curve_counts(maps, present, truth, 21, RELEASED_BETAS)
-            assert halved(maps).dtype == np.float32
+            assert halved(maps).dtype == np.float32 and np.array_equal(2 * halved(maps), maps)
             np.testing.assert_array_equal(curve_counts(halved(maps), present, truth, 21, thresholds), ours)
 
 

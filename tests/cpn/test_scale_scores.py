@@ -97,16 +97,15 @@ def test_a_killed_scoring_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         score_list(network, split, CAM, 7, kill, tmp_path)
-    heard: list[tuple[int, int]] = []
-    again = score_list(network, split, CAM, 7, lambda _, done, total: heard.append((done, total)), tmp_path)
+    heard: list[tuple[str, int, int]] = []
+    again = score_list(network, split, CAM, 7, lambda *args: heard.append(args), tmp_path)
     np.testing.assert_array_equal(again, whole)
     left = len(split) - (killed_at - 1) // 2 * 2
-    assert heard == [(i + 1, left) for i in range(left)]
+    assert heard == [("scoring" if left == len(split) else "scoring the rest", i + 1, left) for i in range(left)]
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["000000.npz", "000002.npz", "000004.npz"]
     heard.clear()
-    np.testing.assert_array_equal(
-        score_list(network, split, CAM, 7, lambda _, done, total: heard.append((done, total)), tmp_path), whole
-    )
+    third = score_list(network, split, CAM, 7, lambda *args: heard.append(args), tmp_path)
+    np.testing.assert_array_equal(third, whole)
     assert heard == []
 
 

@@ -167,7 +167,13 @@ def test_the_next_command_scores_the_plain_map_and_then_names_a_sweep(
         (["--root", "/nowhere"], "data.root: /nowhere is no folder"),
     ],
 )
-def test_wrong_input_is_one_line(model: Path, pack: Pack, more: list[str], words: str) -> None:
+def test_wrong_input_is_one_line_before_anything_is_scored(
+    model: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, more: list[str], words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr("cpn.scale_scores.score_list", refuse)
     with pytest.raises(InputError) as refused:
         main([str(model), "--root", pack.root, *more])
     assert words in str(refused.value) and "\n" not in str(refused.value)
