@@ -184,6 +184,52 @@ def test_affinities_by_hand() -> None:
     np.testing.assert_allclose(pair_affinities(features, 2)[0, :, 0], [1, 1, np.exp(-1), 1], rtol=1e-6)
 
 
+def test_affinities_equal_a_slow_loop() -> None:
+    """exp(-mean |f_i - f_j|) pair by pair in float64, in the order of `pair_indices`."""
+    features = torch.randn(2, 7, 6, 9, generator=torch.Generator().manual_seed(0))
+    sources, targets = pair_indices(6, 9, 3)
+    cells = features.double().flatten(2).numpy()
+    for image in range(2):
+        expected = [
+            [
+                np.exp(-np.mean([abs(row[i] - row[j]) for row in cells[image]]))
+                for i, j in zip(sources, line, strict=True)
+            ]
+            for line in targets
+        ]
+        np.testing.assert_allclose(pair_affinities(features, 3)[image], expected, rtol=1e-6)
+
+
+def test_forward_equals_the_layers_by_hand() -> None:
+    """Method.md (h): an ELU after each reduction, all three joined, 1x1, ELU; nothing is detached."""
+    network = tiny_network()
+    images = torch.randn(2, 3, 20, 24)
+    maps = network.backbone(images)
+    weights = (network.f8_3.weight, network.f8_4.weight, network.f8_5.weight)
+    joined = torch.cat(
+        [elu(torch.einsum("oi,bihw->bohw", w[..., 0, 0], m)) for w, m in zip(weights, maps, strict=True)], 1
+    )
+    expected = elu(torch.einsum("oi,bihw->bohw", network.f9.weight[..., 0, 0], joined))
+    assert joined.shape == (2, 10, 5, 6)
+    torch.testing.assert_close(network(images), expected)
+    network(images).square().sum().backward()
+    assert network.backbone.second.weight.grad is not None and network.backbone.second.weight.grad.any()
+    assert network.backbone.first.weight.grad is None, "what the backbone freezes for CPN is frozen here too"
+
+
+def elu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, torch.exp(x) - 1)
+
+
+def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
+    torch.manual_seed(0)
+    network = AffinityNet(TinyBackbone(), (64, 128, 256))
+    for layer, inputs in ((network.f8_3, 4), (network.f8_4, 5), (network.f8_5, 6)):
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.1)
+    bound = 4 * (6 / (448 + 448)) ** 0.5
+    assert 0.98 * bound < float(network.f9.weight.detach().abs().max()) <= bound
+
+
 def test_parameters_on_resnet38_equal_the_reference() -> None:
     layers = json.loads((REFERENCE / "aff_net_layers.json").read_text())
     with torch.device("meta"):

@@ -135,6 +135,24 @@ def test_forward_equals_the_layers_by_hand() -> None:
     assert not torch.equal(network.train()(images), network(images)), "dropout acts in training"
 
 
+def test_the_initial_weights_have_the_spread_of_fan_out() -> None:
+    network = tiny(changed(width=64), classes=40)
+    for layer, fan_out in ((network.conv_fov, 64 * 9), (network.conv_fov2, 64), (network.cls_conv, 40)):
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+
+
+def test_padding_is_0_after_normalisation_and_ignored_in_the_loss() -> None:
+    """A canvas larger than the picture: what the network sees there is exactly the mean colour, its label is 255."""
+    network, seen = tiny(), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    config = changed(iterations=1, scale=(0.5, 0.5))
+    train_deeplab(network, Boxes(), config, DATA, seed=0, device=CPU, report=lambda _: None)
+    shown = (seen[0] != 0).any(dim=1)
+    assert shown.flatten(1).sum(dim=1).tolist() == [16 * 16] * 3, "pictures of 32 pixels at half size on a canvas of 32"
+    samples = SegmentationSamples(Boxes(), 32, config, seed=0)
+    assert ((samples[(0, 1)][2] == 255) == ~samples[(0, 1)][1]).all()
+
+
 def trained(network: nn.Module) -> set[str]:
     return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
 

@@ -29,6 +29,120 @@ OFFICIAL_AND_PAPER: dict[str, tuple[Any, Any]] = {
     "loss.alpha": (1.0, 1.0),
 }
 
+METHOD: dict[str, Any] = {
+    # (a) data
+    "data.train": "trainaug",
+    "data.score": "train",
+    "data.val": "val",
+    "data.crop": 448,
+    "data.long_side": [448, 768],
+    "data.flip": 0.5,
+    "data.jitter": [0.3, 0.3, 0.3, 0.1],
+    # (b) patches
+    "patches.kind": "superpixel",
+    # (c), (d) network
+    "network.backbone": "resnet38",
+    "network.stage3_channels": 64,
+    "network.stage4_channels": 128,
+    "network.correlation_channels": 192,
+    "network.dropout": 0.5,
+    "network.pcm": True,
+    "network.prcm": True,
+    "network.average_refined": False,
+    # (e) losses
+    "loss.w_cls": 1.0,
+    "loss.w_tcp": 1.0,
+    "loss.w_cpcr": 1.0,
+    "loss.tcp_refined": True,
+    "loss.tcp_refined_detach": False,
+    "loss.normalise_refined": True,
+    "loss.ohem_ratio": 0.2,
+    "loss.ramp": 0.0,
+    # (f) training
+    "train.objective": "cpn",
+    "train.epochs": 8,
+    "train.batch_size": 4,
+    "train.optimizer": "sgd",
+    "train.lr": 0.01,
+    "train.head_lr_factor": 10.0,
+    "train.weight_decay": 5e-4,
+    "train.poly_power": 0.9,
+    "train.precision": "fp32",
+    # (g) maps and CRF
+    "cam.scales": [0.5, 1.0, 1.5, 2.0],
+    "cam.flip": True,
+    "cam.map": "refined",
+    "crf.iterations": 10,
+    "crf.sxy_gaussian": 3.0,
+    "crf.w_gaussian": 3.0,
+    "crf.sxy_bilateral": 80.0,
+    "crf.srgb_bilateral": 13.0,
+    "crf.w_bilateral": 10.0,
+    # (h) AffinityNet and the walk
+    "crf.alpha_low": 4.0,
+    "crf.alpha_high": 24.0,
+    "affinity.radius": 5,
+    "affinity.widths": [64, 128, 256],
+    "affinity.epochs": 8,
+    "affinity.batch_size": 8,
+    "affinity.crop": None,
+    "affinity.optimizer": "sgd",
+    "affinity.lr": 0.01,
+    "affinity.head_lr_factor": 10.0,
+    "affinity.weight_decay": 5e-4,
+    "affinity.sgd_momentum": 0.0005,
+    "affinity.poly_power": 0.9,
+    "random_walk.kind": "affinity",
+    "random_walk.alpha": 6.0,
+    "random_walk.beta": 8.0,
+    "random_walk.logt": 6,
+    "random_walk.radius": 5,
+    "random_walk.crf": False,
+    # (i) DeepLab
+    "deeplab.width": 512,
+    "deeplab.dilation": 12,
+    "deeplab.dropout": 0.5,
+    "deeplab.iterations": 20000,
+    "deeplab.batch_size": 10,
+    "deeplab.optimizer": "sgd",
+    "deeplab.lr": 0.001,
+    "deeplab.head_lr_factor": 10.0,
+    "deeplab.weight_decay": 5e-4,
+    "deeplab.sgd_momentum": 0.9,
+    "deeplab.poly_power": 0.9,
+    "deeplab.crop": None,
+    "deeplab.scale": [0.5, 1.5],
+    "deeplab.hsv_jitter": 10,
+    "deeplab.flip": 0.5,
+    "deeplab.freeze_stem": False,
+    "deeplab.batch_norm_train": True,
+    "deeplab.bn_momentum": 3e-4,
+    "deeplab.affine_train": False,
+    "deeplab.scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+    "deeplab.test_flip": True,
+    "deeplab.crf.iterations": 1,
+    "deeplab.crf.sxy_gaussian": 3.0,
+    "deeplab.crf.w_gaussian": 3.0,
+    "deeplab.crf.sxy_bilateral": 32.0,
+    "deeplab.crf.srgb_bilateral": 13.0,
+    "deeplab.crf.w_bilateral": 10.0,
+}
+"""The numbers of method.md, item by item, beside those of OFFICIAL_AND_PAPER."""
+
+
+def test_every_default_is_the_methods_number() -> None:
+    flat = to_dotted(Config())
+    assert {name: flat[name] for name in METHOD} == METHOD
+    free = {"network.weights", "train.seed", "deeplab.crf.alpha_low", "deeplab.crf.alpha_high"}
+    sections = ("patches", "network", "loss", "train", "crf", "affinity", "random_walk", "deeplab")
+    method = {name for name in flat if name.split(".")[0] in sections}
+    assert method == (METHOD.keys() | OFFICIAL_AND_PAPER.keys() | free) & method, (
+        "say what method.md says of a new value"
+    )
+    steps = 10582 // flat["train.batch_size"]
+    assert (steps, steps * flat["train.epochs"]) == (2645, 21160)
+
+
 SYSTEMS: dict[str, dict[str, Any]] = {
     "cam_baseline": {"train.objective": "classification", "cam.map": "plain", "network.pcm": False},
     "seam": {"train.objective": "seam", "network.pcm": True, "network.prcm": False, "cam.map": "refined"},

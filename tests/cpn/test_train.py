@@ -176,6 +176,32 @@ def test_the_objectives_see_what_they_should(pack: Pack) -> None:
     assert nothing_hidden != pytest.approx(cls["pair_classification"])
 
 
+@pytest.mark.parametrize("objective", ["cpn", "pair_classification", "seam", "classification"])
+def test_the_network_sees_what_the_method_says(pack: Pack, objective: Objective) -> None:
+    """Padding and hidden pixels are exactly 0 in normalised space; SEAM's second image is the first one times .3."""
+    settings = config(data__long_side=[24, 24])
+    batch, network = one_batch(pack, settings), make(settings)
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    module.objective(network, batch, 0.5, settings.loss, objective)
+    images = seen[0][:4]
+    assert (~batch.valid).any() and torch.equal((images == 0).all(dim=1), ~batch.valid)
+    if objective in ("cpn", "pair_classification"):
+        hidden, complement = seen[0][4:8], seen[0][8:]
+        assert torch.equal(hidden, torch.where(batch.hidden[:, None], 0.0, images))
+        assert torch.equal(complement, torch.where(batch.hidden[:, None], images, 0.0))
+        torch.testing.assert_close(batch.lam, 1 - batch.hidden.float().mean(dim=(1, 2)))
+    elif objective == "seam":
+        (smaller,) = seen[1:]
+        assert smaller.shape == (4, 3, 9, 9), ".3 x 32 = 9.6 pixels, rounded down"
+        corners = (slice(None), slice(None), slice(None, None, 31), slice(None, None, 31))
+        torch.testing.assert_close(smaller[..., ::8, ::8], images[corners])  # aligned corners
+        assert torch.equal(smaller, nn.functional.interpolate(images, (9, 9), mode="bilinear", align_corners=True))
+    assert len(seen) == (2 if objective == "seam" else 1) and len(seen[0]) == (
+        12 if objective in ("cpn", "pair_classification") else 4
+    )
+
+
 def test_one_pass_over_the_three_branches_equals_three_passes(pack: Pack) -> None:
     settings = config(network__dropout=0)
     batch, network = one_batch(pack, settings), make(settings).train()
