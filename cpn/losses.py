@@ -43,7 +43,7 @@ class LossConfig(Section):
     ohem_ratio: float | None = Field(0.2, gt=0, le=1)
     """Share of the largest errors that Eq. 15 keeps; null averages all of them."""
     ohem_scope: Scope = "image"
-    """Choose the largest errors within each image, or over the whole batch as the paper says."""
+    """Choose the largest errors within each image, or over the whole batch (of each worker) as the paper says."""
     background: Background = "after_lambda"
     """Form the background (Eq. 16) after the maps are scaled by lam, or before as the paper says."""
     norm: Norm = "min_max"
