@@ -124,6 +124,15 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
         return np.array(mask, dtype=np.uint8)
 
 
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Encode class indices uint8 (H, W) as a palette PNG in VOC colours."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(palette().tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _open(folder: str, name: str) -> Any:
     """Open one packed file: memory map on a local disk, pyarrow.fs for a URL."""
     if "://" in folder:

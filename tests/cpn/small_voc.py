@@ -1,12 +1,11 @@
 """A VOC 2012 folder in small, as the archives of VOC and SBD unpack: for the tests that need VOC's own classes."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cpn.voc import IGNORE, VOC_CLASSES, palette
+from cpn.voc import IGNORE, VOC_CLASSES, encode_mask
 
 LISTS = {
     "train": ["2007_000032", "2007_000039"],
@@ -35,16 +34,7 @@ def write_small_voc(root: Path, sbd: bool = True) -> None:
         mask = np.zeros((14, 20), np.uint8)
         mask[3:9, 4:12], mask[3, 4:12] = at + 1, IGNORE
         if image_id not in EXTRA:
-            (root / f"SegmentationClass/{image_id}.png").write_bytes(png(mask))
+            (root / f"SegmentationClass/{image_id}.png").write_bytes(encode_mask(mask))
         if sbd:
-            # SBD draws the same objects otherwise, without the border.
-            (root / f"SegmentationClassAug/{image_id}.png").write_bytes(png(np.where(mask == IGNORE, at + 1, mask)))
-
-
-def png(mask: np.ndarray) -> bytes:
-    """A mask as palette PNG."""
-    picture = Image.fromarray(mask.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+            sbd_mask = np.where(mask == IGNORE, at + 1, mask).astype(np.uint8)  # drawn otherwise, without the border
+            (root / f"SegmentationClassAug/{image_id}.png").write_bytes(encode_mask(sbd_mask))

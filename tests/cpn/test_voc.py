@@ -12,7 +12,18 @@ from torch.utils.data import DataLoader, Dataset
 from cpn.errors import InputError
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
-from cpn.voc import IGNORE, VOC_CLASSES, DataConfig, Pack, ScenesConfig, decode_image, decode_mask, open_pack, palette
+from cpn.voc import (
+    IGNORE,
+    VOC_CLASSES,
+    DataConfig,
+    Pack,
+    ScenesConfig,
+    decode_image,
+    decode_mask,
+    encode_mask,
+    open_pack,
+    palette,
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +157,11 @@ def test_grey_pictures_become_rgb_and_bytes_that_are_none_are_refused() -> None:
 
 def test_masks_keep_palette_indices() -> None:
     values = np.array([[0, 1, 20], [255, 7, 0]], np.uint8)
-    picture = Image.fromarray(values)
-    picture.putpalette(palette().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    assert (decode_mask(buffer.getvalue()) == values).all()
+    data = encode_mask(values)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "PNG" and picture.mode == "P"
+        assert picture.getpalette() == palette().ravel().tolist()
+    assert (decode_mask(data) == values).all()
 
 
 def test_open_pack_says_what_to_do(tmp_path: Path) -> None:

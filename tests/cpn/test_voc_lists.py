@@ -7,9 +7,9 @@ import pytest
 from cpn.errors import InputError
 from cpn.loader import TrainingSamples
 from cpn.prepare import main, prepare
-from cpn.voc import IGNORE, DataConfig
+from cpn.voc import IGNORE, DataConfig, encode_mask
 from cpn.voc_lists import has_list, list_warnings, listed_ids
-from tests.cpn.small_voc import EXTRA, LISTS, png, write_small_voc
+from tests.cpn.small_voc import EXTRA, LISTS, write_small_voc
 
 TRAINAUG = sorted([*LISTS["train"], *EXTRA])
 
@@ -187,7 +187,7 @@ def test_sbd_masks_do_not_serve_where_labels_come_from_masks(root: Path) -> None
     with pytest.raises(InputError, match=r"there is no SegmentationClass/\d+_\d+.png, and without Annotations the"):
         prepare(root)
     for image_id in EXTRA:
-        (root / f"SegmentationClass/{image_id}.png").write_bytes(png(np.full((14, 20), 2)))
+        (root / f"SegmentationClass/{image_id}.png").write_bytes(encode_mask(np.full((14, 20), 2, np.uint8)))
     assert prepare(root).split("trainaug").labels[:, 1].sum() == 1 + len(EXTRA)
 
 
