@@ -6,13 +6,14 @@ attribute `values`: the reference (number 0 of a sweep, enqueued once, ever) and
 the uid `<study name>-<number>`.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cpn.errors import InputError
@@ -24,72 +25,44 @@ from .spec import SweepSpec
 from .study_store import connect, reachable
 from .study_store import study_url as study_url
 from .tracking_uri import mask
+from .trial_row import REFERENCE as REFERENCE
+from .trial_row import SEARCH as SEARCH
+from .trial_row import State as State
+from .trial_row import TrialRow as TrialRow
 from .warm_start import Earlier, thinned, usable
 
-REFERENCE, SEARCH = "reference", "search"
 FROM = "warm_start_from"
 """Attribute of the first trial after the reference where it is the best of earlier sweeps: its uid there."""
-
-
-class State(StrEnum):
-    """How a trial stands. Names are Optuna's."""
-
-    WAITING = "WAITING"
-    RUNNING = "RUNNING"
-    COMPLETE = "COMPLETE"
-    PRUNED = "PRUNED"
-    FAIL = "FAIL"
-
-    @property
-    def finished(self) -> bool:
-        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """One trial as the study knows it."""
-
-    number: int
-    uid: str
-    state: State
-    values: dict[str, Any]
-    """Searched dotted names and their plain values (of a fixed trial: all that differ from the base)."""
-    seed: int
-    """Training seed."""
-    role: str
-    """`reference`, `search`, or what the list study says."""
-    miou: float | None = None
-    """The objective (mask_free, where the sweep says so), of COMPLETE trials only."""
-    beta: float | None = None
-    """Threshold at which `miou` was reached."""
-    reports: dict[int, float] = field(default_factory=dict)
-    """Epoch -> miou_epoch."""
-    reason: str | None = None
-    """Why it was pruned or failed."""
-    attrs: dict[str, Any] = field(default_factory=dict)
-    """Whatever else was recorded: metrics at the end, `would_prune_at`, attributes of the list entry."""
-
-    @property
-    def epochs(self) -> int:
-        """The last epoch that was reported, 0 if none was."""
-        return max(self.reports, default=0)
 
 
 class Study:
     """A sweep's trials (with `search`) or a list of fixed ones (without). One process writes, any number read.
 
+    The writing process keeps its trials in memory and writes through, so that a trial costs the same whatever the
+    number before it; a reading one sees each time what has been written.
     Every method raises InputError when the database cannot be reached.
     """
 
-    def __init__(self, study: optuna.Study, url: str, search: domains.Search, seed: int, warm_trials: int = 0) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        url: str,
+        search: domains.Search,
+        seed: int,
+        writes: bool = True,
+        warm_trials: int = 0,
+    ) -> None:
         self.name = study.study_name
         self.url = url
         self._study = study
         self._search = search
         self._seed = seed
+        self._writes = writes
         self.warm_trials = warm_trials
         """Trials of earlier sweeps that the sampler learns from."""
-        self._reports: dict[int, dict[int, float]] | None = None
+        self._finished: dict[int, TrialRow] = {}
+        self._open: dict[int, FrozenTrial] = {}
+        self._loaded = False
 
     def close(self) -> None:
         """Give the connections back."""
@@ -109,36 +82,40 @@ class Study:
     def ask(self) -> TrialRow | None:
         """Start the next trial: a waiting fixed one, else a newly drawn one; None when a list study has none left."""
         with reachable(self.url):
-            if not self._search and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._load()
+            if any(trial.state == TrialState.WAITING for trial in self._open.values()):
+                return self._resumed(self._study.ask())
+            if not self._search:
                 return None
-            return self._resumed(self._study.ask())
+            # Not Study.ask: looking for waiting trials, it reads all that are open, each time.
+            return self._resumed(optuna.Trial(self._study, self._storage.create_new_trial(self._study._study_id)))
 
     def unfinished(self) -> list[TrialRow]:
         """The trials that were started and never told, in order; draws what a kill left undrawn."""
         with reachable(self.url):
-            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            return [self._resumed(self._live(trial)) for trial in running]
+            self._load()
+            running = sorted(n for n, trial in self._open.items() if trial.state == TrialState.RUNNING)
+            return [self._resumed(optuna.Trial(self._study, self._open[number]._trial_id)) for number in running]
 
     def report(self, uid: str, epoch: int, value: float) -> None:
         """Record `miou_epoch` of an epoch; a repeated epoch, a finished trial or a value that is not finite changes
         nothing.
         """
         with reachable(self.url):
-            number = self.number(uid)
-            if epoch in self._all_reports().get(number, {}):
+            trial = self._running(uid)
+            if trial is None or not math.isfinite(value) or epoch in trial.intermediate_values:
                 return
-            frozen = self._frozen(number)
-            if not math.isfinite(value) or frozen.state != TrialState.RUNNING or epoch in frozen.intermediate_values:
-                return
-            self._live(frozen).report(value, epoch)
-            self._all_reports().setdefault(number, {})[epoch] = value
+            self._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+            trial.intermediate_values[epoch] = value
 
     def mark(self, uid: str, **attrs: Any) -> None:
         """Record attributes of a running trial; on a finished one nothing changes."""
         with reachable(self.url):
-            frozen = self._frozen(self.number(uid))
-            if frozen.state == TrialState.RUNNING:
-                self._live(frozen).set_user_attr("result", {**frozen.user_attrs.get("result", {}), **_plain(attrs)})
+            trial = self._running(uid)
+            if trial is not None and attrs:
+                result = {**trial.user_attrs.get("result", {}), **_plain(attrs)}
+                self._storage.set_trial_user_attr(trial._trial_id, "result", result)
+                trial.user_attrs["result"] = result
 
     def tell(
         self,
@@ -156,23 +133,32 @@ class Study:
         if state is State.COMPLETE and (value is None or not math.isfinite(value)):
             state, reason = State.FAIL, f"{self.identity().get('metric', 'miou')} is {value}"
         with reachable(self.url):
-            number = self.number(uid)
-            frozen = self._frozen(number)
-            if frozen.state != TrialState.RUNNING:
-                return State(frozen.state.name)
+            trial = self._running(uid)
+            if trial is None:
+                return self.row(uid).state
             self.mark(uid, **{**(attrs or {}), **({} if reason is None else {"reason": " ".join(reason.split())})})
-            self._study.tell(number, value if state is State.COMPLETE else None, TrialState[state.name])
+            reports = trial.intermediate_values
+            last = reports[max(reports)] if state is State.PRUNED and reports else None
+            told = value if state is State.COMPLETE else last
+            values = None if told is None else [float(told)]
+            self._storage.set_trial_state_values(trial._trial_id, TrialState[state.name], values)
+            trial.values, trial.state = values, TrialState[state.name]
+            self._finished[trial.number] = self._row(self._open.pop(trial.number))
             return state
 
     def row(self, uid: str) -> TrialRow:
-        """One trial, read afresh."""
+        """One trial."""
         with reachable(self.url):
-            return self._row(self._frozen(self.number(uid)))
+            self._load()
+            number = self.number(uid)
+            return self._finished[number] if number in self._finished else self._row(self._open[number])
 
     def rows(self) -> list[TrialRow]:
         """All trials by number."""
         with reachable(self.url):
-            return [self._row(trial) for trial in self._study.get_trials(deepcopy=False)]
+            self._load()
+            opened = {number: self._row(trial) for number, trial in self._open.items()}
+            return [opened.get(number) or self._finished[number] for number in range(len(opened) + len(self._finished))]
 
     def leaderboard(self) -> list[TrialRow]:
         """The full-budget trials, best miou first, of equals the earlier. Pruned ones have no miou."""
@@ -181,19 +167,8 @@ class Study:
 
     def counts(self) -> dict[State, int]:
         """How many trials stand in each state."""
-        with reachable(self.url):
-            found = [trial.state.name for trial in self._study.get_trials(deepcopy=False)]
-        return {state: found.count(state.name) for state in State}
-
-    def reports_at(self, epoch: int) -> dict[int, float]:
-        """Trial number -> its first report at `epoch` or later. Kept in memory, for one process writes."""
-        with reachable(self.url):
-            found = {}
-            for number, reports in self._all_reports().items():
-                later = [reported for reported in reports if reported >= epoch]
-                if later:
-                    found[number] = reports[min(later)]
-            return found
+        found = [row.state for row in self.rows()]
+        return {state: found.count(state) for state in State}
 
     def identity(self) -> dict[str, Any]:
         """What the study was made for."""
@@ -226,26 +201,39 @@ class Study:
                     self._study.add_trial(_fixed({**entry, "key": key}, {}))
                     known.add(key)
                     added += 1
+            self._loaded = False
             return added
+
+    @property
+    def _storage(self) -> BaseStorage:
+        return self._study._storage
+
+    def _load(self) -> None:
+        """Read what is not known yet: everything at first; later, for a reader, what is open or new."""
+        if self._writes and self._loaded:
+            return
+        for trial in self._study.get_trials(deepcopy=False):
+            if not trial.state.is_finished():
+                self._open[trial.number] = copy.deepcopy(trial)
+            elif trial.number not in self._finished:
+                self._finished[trial.number] = self._row(trial)
+                self._open.pop(trial.number, None)
+        self._loaded = True
+
+    def _running(self, uid: str) -> FrozenTrial | None:
+        """The trial as this process knows it, or None when it is finished."""
+        self._load()
+        number = self.number(uid)
+        trial = self._open.get(number)
+        if trial is None and number not in self._finished:
+            raise KeyError(uid)
+        return trial if trial is not None and trial.state == TrialState.RUNNING else None
 
     def _resumed(self, live: optuna.Trial) -> TrialRow:
         if "values" not in live.user_attrs:
             space.draw(live, self._search)  # what was drawn before a kill is stored and comes back as it was
-        return self._row(self._frozen(live.number))
-
-    def _live(self, trial: FrozenTrial) -> optuna.Trial:
-        return optuna.Trial(self._study, trial._trial_id)
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        storage = self._study._storage
-        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
-
-    def _all_reports(self) -> dict[int, dict[int, float]]:
-        if self._reports is None:
-            self._reports = {
-                trial.number: dict(trial.intermediate_values) for trial in self._study.get_trials(deepcopy=False)
-            }
-        return self._reports
+        self._open[live.number] = copy.deepcopy(live._cached_frozen_trial)
+        return self._row(self._open[live.number])
 
     def _row(self, trial: FrozenTrial) -> TrialRow:
         own = dict(trial.user_attrs)
@@ -287,7 +275,7 @@ def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:
             study.add_trial(_fixed(entry, space.told_params(search, entry["values"])))
         history = [_frozen(search, trial) for trial in earlier[1:]]
         study.sampler = samplers.build_sampler(options, search, spec.reference, history)
-    return Study(study, url, search, seed, len(earlier))
+    return Study(study, url, search, seed, warm_trials=len(earlier))
 
 
 def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:
@@ -305,7 +293,7 @@ def read_study(name: str, url: str) -> Study:
             there = ", ".join(study_names(url)) or "none"
             raise InputError(f"{name}: no such sweep in {mask(url)}; there are: {there}") from None
     search = study.user_attrs.get("identity", {}).get("search", {})
-    return Study(study, url, domains.drawn(domains.parse_search(search)), 0)
+    return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
 
 
 def study_names(url: str) -> list[str]:

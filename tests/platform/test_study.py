@@ -251,13 +251,3 @@ def test_a_study_can_be_read_without_its_spec(tmp_path: Path) -> None:
         read_study("large", url)
     with pytest.raises(InputError, match="no such study database"):
         read_study("small", f"sqlite:///{tmp_path}/other.db")
-
-
-def test_reports_at_a_rung_survive_a_restart(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    uids = [ask(study).uid for _ in range(3)]
-    study.report(uids[0], 3, 0.1)
-    study.report(uids[1], 4, 0.2)
-    study.report(uids[2], 5, 0.3)
-    study.report(uids[2], 6, 0.4)
-    assert study.reports_at(4) == make_study(tmp_path).reports_at(4) == {1: 0.2, 2: 0.3}

@@ -42,7 +42,6 @@ def test_the_best_runs_first_after_the_reference_and_the_others_are_history_only
     assert third.number == 2 and "warm_start_from" not in third.attrs
     assert [row.number for row in study.rows()] == [0, 1, 2] and study.leaderboard() == []
     assert sum(study.counts().values()) == 3  # what budgets count
-    assert study.reports_at(1) == {}
 
 
 def test_a_restart_adds_nothing_and_draws_the_same_whatever_became_of_the_earlier_sweep(tmp_path: Path) -> None:
