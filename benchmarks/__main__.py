@@ -13,6 +13,7 @@ from cpn.errors import InputError, run_command
 
 TOPICS = {
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
+    "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
 }
 """Topic -> what it measures. Each is the module benchmarks/TOPIC.py."""

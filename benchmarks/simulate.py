@@ -1,0 +1,81 @@
+"""A sweep without training: Tune's part is played by a loop, the Searcher, the pruner and the study are the product's.
+
+    study = simulated_study(folder, search=surrogate.SEARCH, base=surrogate.BASE, sampler="tpe", seed=0)
+    simulate(study, objective, spec, epochs=8)
+
+Whatever a sweep decides (what is drawn, who is pruned, when it ends) is decided here by the same code;
+tests/platform/test_simulate.py holds a run through real Tune against it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from platform.search import StudyPruner, StudySearcher
+from platform.spec import SweepSpec
+from platform.study import Study, open_study, study_url
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+
+Objective = Callable[[Mapping[str, Any], int], tuple[list[float], float]]
+"""The drawn values and the trial's number -> miou_epoch after each epoch, and the final miou."""
+
+
+def simulated_spec(
+    folder: Path, search: Mapping[str, Any], base: Mapping[str, Any], trials: int, seed: int = 0, **sections: Any
+) -> SweepSpec:
+    """A specification whose study lies in `folder`. `sections` are further ones, such as `search_options`."""
+    given = {"name": "simulated", "base": base, "search": search, "budget": {"trials": trials}, **sections}
+    given["resources"] = {"storage": str(folder)}
+    given["search_options"] = {"seed": seed, **sections.get("search_options", {})}
+    return SweepSpec.model_validate(given)
+
+
+def simulated_study(spec: SweepSpec) -> Study:
+    """The study of a simulated sweep; the same call again continues it."""
+    return open_study(spec, study_url(spec), "simulated")
+
+
+def simulate(
+    study: Study,
+    spec: SweepSpec,
+    objective: Objective,
+    *,
+    concurrent: int = 1,
+    should_stop: Callable[[], bool] | None = None,
+    ended: Callable[[str], None] | None = None,
+) -> None:
+    """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn."""
+    epochs = spec.base_config.train.epochs
+    searcher = StudySearcher(study, spec.trial_limit, should_stop)
+    pruner = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs)
+    running: list[tuple[str, SimpleNamespace, list[dict[str, Any]]]] = []
+    started, more = 0, True
+    while more or running:
+        while more and len(running) < concurrent:
+            name = f"tune{started}"
+            config = searcher.suggest(name)
+            more = isinstance(config, dict)
+            if isinstance(config, dict):
+                started += 1
+                trial = SimpleNamespace(trial_id=name, config=config)
+                running.append((name, trial, _reports(objective, config)))
+        for entry in list(running):
+            name, trial, reports = entry
+            result = reports.pop(0)
+            stopped = pruner.on_trial_result(None, trial, result) == TrialScheduler.STOP  # type: ignore[arg-type]
+            if stopped or not reports:
+                searcher.on_trial_complete(name, result)
+                running.remove(entry)
+                if ended is not None:
+                    ended(trial.config["uid"])
+            else:
+                searcher.on_trial_result(name, result)
+
+
+def _reports(objective: Objective, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the worker of a trial reports: every epoch, then the end."""
+    epochs, final = objective(config["values"], config["number"])
+    reports: list[dict[str, Any]] = [{"epoch": i, "miou_epoch": value} for i, value in enumerate(epochs, start=1)]
+    last = epochs[-1] if epochs else final
+    return [*reports, {"epoch": len(epochs), "miou_epoch": last, "miou": final, "beta": 0.5, "seconds": 1.0}]
