@@ -4,8 +4,8 @@
 
 A simulated sweep has 30 trials, the reference among them. Each trial scores every image; what a run makes of an image
 is simulated as confusion counts, and everything after that is the product's own: `confirm.candidates` ranks on the
-select images, `confirm.entries` says which runs are made with fresh seeds (5 each for the best 5, 10 for the
-reference), `confirm.judge` gives the verdict on the confirm images. Nothing is trained, so all of it is arithmetic.
+select images, `confirm.entries` says which runs are made with fresh seeds (by default 5 for each of the best 5, 10 for
+the reference), `confirm.judge` gives the verdict on the confirm images. Nothing is trained, so all of it is arithmetic.
 
 Assumptions. A run's quality on an image is, in logits of recall and in this order of what they do to a verdict,
 
@@ -44,6 +44,8 @@ INTERACTION = 0.4
 """Part of that standard deviation which is independent from image to image."""
 LEVELS = (0.0, 0.1, 0.25, 0.5, 1.0)
 """Image noise levels of the table; the first is what the rates of the last line are for."""
+SWEEPS, FURTHER = 1000, 200
+"""Sweeps a question at the first level, where a share of 5 % has a standard error of 0.7, and at the others (1.5)."""
 GAINS = {"2sd": 2.0, "3sd": 3.0}
 """By how much one trial is better, in units of the seed noise."""
 FOUND = tuple(f"true_winner_rate_{name}" for name in GAINS)
@@ -70,11 +72,10 @@ class Scale:
 
 def draw_images(count: int, classes: int, rng: np.random.Generator) -> Images:
     """Images with 1 to 3 foreground classes that cover about a third of 10,000 pixels."""
-    pixels = np.zeros((count, classes))
-    for row, present in zip(pixels, rng.choice([1, 2, 3], count, p=[0.6, 0.35, 0.05]), strict=True):
-        chosen = rng.choice(np.arange(1, classes), present, replace=False)
-        row[chosen] = np.round(rng.uniform(500, 6000 / present, present))
-        row[0] = 10_000 - row.sum()
+    present = rng.choice([1, 2, 3], (count, 1), p=[0.6, 0.35, 0.05])
+    chosen = rng.random((count, classes - 1)).argsort(axis=1) < present
+    foreground = chosen * np.round(rng.uniform(500, 6000 / present, (count, classes - 1)))
+    pixels = np.column_stack([10_000 - foreground.sum(1), foreground])
     return Images(pixels, rng.normal(0, 0.8, count))
 
 
@@ -145,13 +146,13 @@ def sweep(
     return verdict.winner, verdict.better, max(rows, key=lambda row: row.miou or 0.0).uid
 
 
-def rates(sweeps: int, image_noise: float, images: int, classes: int, seed: int) -> dict[str, float]:
+def rates(sweeps: int, image_noise: float, options: Confirm, images: int, classes: int, seed: int) -> dict[str, float]:
     """The shares of `sweeps` simulated sweeps, for each question, at one level of image noise."""
     scale = measure_scale(images, classes, np.random.default_rng([seed, 1]))
-    spec = SweepSpec(name="winner", confirm=Confirm(top_k=TOP_K, seeds=SEEDS, reference_seeds=REFERENCE_SEEDS))
+    spec = SweepSpec(name="winner", confirm=options)
     better, reference = f"winner-{BETTER:04d}", "winner-0000"
     one = partial(sweep, image_noise=image_noise, scale=scale, spec=spec, images=images, classes=classes)
-    found: dict[str, float] = {"image_noise": image_noise}
+    found: dict[str, float] = {"image_noise": image_noise, "sweeps": sweeps}
     # Every question has its own sweeps; every level has the same ones, but for its noise.
     first = seed * 1_000_000
     ends = [one(0.0, seed=first + i) for i in range(sweeps)]
@@ -172,7 +173,12 @@ def share(outcomes: list[bool]) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
-    parser.add_argument("--sweeps", type=int, default=200, help="simulated sweeps a question (%(default)s)")
+    parser.add_argument("--sweeps", type=int, default=SWEEPS, help="sweeps a question, first level (%(default)s)")
+    parser.add_argument("--top-k", type=int, default=TOP_K, help="confirm.top_k (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="confirm.seeds (%(default)s)")
+    parser.add_argument(
+        "--reference-seeds", type=int, default=REFERENCE_SEEDS, help="confirm.reference_seeds (%(default)s)"
+    )
     parser.add_argument("--images", type=int, default=200, help="select images, and confirm images (%(default)s)")
     parser.add_argument("--classes", type=int, default=7, help="classes with background (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (%(default)s)")
@@ -188,21 +194,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Simulate every level; prints a table as it goes."""
     levels, sweeps = options.image_noise, options.sweeps
-    for name, value, least in (("sweeps", sweeps, 1), ("images", options.images, 2), ("classes", options.classes, 4)):
-        if value < least:
-            raise InputError(f"--{name}: {value} is too few; give at least {least}")
+    least = {"sweeps": 1, "top_k": 1, "seeds": 3, "reference_seeds": 3, "images": 2, "classes": 4}
+    for name, fewest in least.items():
+        if getattr(options, name) < fewest:
+            raise InputError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too few; give at least {fewest}")
+    chosen = Confirm(top_k=options.top_k, seeds=options.seeds, reference_seeds=options.reference_seeds)
     if options.seed < 0 or min(levels) < 0:
         raise InputError("--seed, --image-noise: give numbers of at least 0")
     if options.quick:
         levels, sweeps = levels[:1], min(sweeps, 20)
-    print(f"{sweeps} sweeps a question; percent of sweeps")
-    print("| image noise | false winner | found, 2 sd | found, 3 sd | argmax: false | argmax: found, 2 sd | 3 sd |")
-    print("|" + "---|" * 7)
+    print("percent of sweeps; image noise in units of the seed noise")
+    print("| image noise | sweeps | false winner | found, 2 sd | 3 sd | argmax: false winner | found, 2 sd | 3 sd |")
+    print("|" + "---|" * 8)
     table = []
     for level in levels:
-        row = rates(sweeps, level, options.images, options.classes, options.seed)
+        count = min(sweeps, FURTHER) if table else sweeps
+        row = rates(count, level, chosen, options.images, options.classes, options.seed)
         table.append(row)
         cells = (row[name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate", *ARGMAX_FOUND))
-        print(f"| {level:g} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True)
+        print(
+            f"| {level:g} | {row['sweeps']} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True
+        )
     named = {name: table[0][name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate")}
     return {**named, "sweeps": sweeps, "levels": table}

@@ -99,7 +99,19 @@ def test_the_last_line_holds_the_rates(capsys: pytest.CaptureFixture[str]) -> No
     assert lines[3].startswith("| 0.5 |") and lines[4].startswith("| 0 |")
 
 
-@pytest.mark.parametrize("wrong", [["--sweeps", "0"], ["--images", "1"], ["--classes", "3"], ["--seed", "-1"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--sweeps", "0"],
+        ["--seeds", "2"],
+        ["--reference-seeds", "2"],
+        ["--images", "1"],
+        ["--classes", "3"],
+        ["--top-k", "0"],
+        ["--seed", "-1"],
+        ["--image-noise", "-1"],
+    ],
+)
 def test_wrong_options_are_refused(wrong: list[str]) -> None:
-    with pytest.raises(InputError, match=f"^{wrong[0]}"):
+    with pytest.raises(InputError, match=f"{wrong[0]}[,:]"):
         command.main(["winner", *wrong])
