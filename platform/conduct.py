@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from . import budget, confirm, study
 from .confirm import CAM_BASELINE, Verdict
 from .driver import Interruption, concurrency, ray_cluster, run_trials
 from .files import dump_yaml
-from .inputs import data_root, prepare_data, prepare_weights
+from .inputs import check_objective, data_root, prepare_data, prepare_weights
 from .paths import Storage, SweepPaths, check_storage, storage
 from .records import Records, run_name
 from .spec import Pruning, SweepSpec
@@ -88,6 +89,7 @@ class Sweep:
             gpus_per_worker=resources.gpus_per_worker,
             cpus_per_worker=resources.cpus_per_worker,
             threads=threads,
+            objective=self.spec.objective,
         )
 
 
@@ -105,7 +107,7 @@ class TrialListener:
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         self._table.reported(uid, result)
-        if "miou" not in result and "failed" not in result:
+        if not {"miou", "mask_free", "failed"} & set(result):
             self._sweep.records.trial_reported(uid, result)
 
     def ended(self, uid: str) -> None:
@@ -131,6 +133,7 @@ def conduct(spec: SweepSpec, command: str) -> int:
     if warning:
         terminal.say(f"warning: {warning}")
     pack = prepare_data(spec.base_config, store, terminal.say)
+    check_objective(spec.base_config, pack, spec.objective, terminal.say)
     with sweep_lock(store, spec.name):
         root = data_root(spec.base_config, store)
         url = study.study_url(spec)
@@ -242,7 +245,8 @@ def search(sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning
     epochs = sweep.config.train.epochs
     done = [row for row in trials.rows() if row.state.finished]
     best = max(((row.miou, row.uid) for row in done if row.miou is not None), default=None)
-    with sweep.terminal.trials(heading, limit, epochs) as table, sweep.interruption.patiently():
+    objective = sweep.spec.objective
+    with sweep.terminal.trials(heading, limit, epochs, objective) as table, sweep.interruption.patiently():
         table.already(len(done), best)
         run_trials(
             trials,
@@ -264,6 +268,10 @@ def reusable(sweep: Sweep, row: TrialRow) -> dict[str, Any] | None:
     result = finished_run(sweep.folder(row))
     if result is None:
         return None
+    if sweep.spec.objective not in result["metrics"]:
+        raise InputError(
+            f"{sweep.folder(row)}: an earlier version left {sweep.spec.objective} out of this run; delete the folder"
+        )
     key = sweep.key(row)
     return {
         "epoch": result["history"][-1]["epoch"],
@@ -297,17 +305,19 @@ def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict,
     """The verdict, and each confirmed configuration's miou_confirm by seed, cam_baseline's among them."""
     runs = again.rows()
     folders = {run.uid: sweep.folder(run) for run in runs}
-    cam = sweep.config.cam
-    found = confirm.confirmed(chosen, runs, folders, cam)
+    cam, objective = sweep.config.cam, sweep.spec.objective
+    found = confirm.confirmed(chosen, runs, folders, cam, objective)
     means = {c.uid: c.mious for c in found}
     cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
-    means[CAM_BASELINE] = [float(r.attrs["miou_confirm"]) for r in cam_baseline]
+    means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
     if not found:
         best = max(chosen, key=lambda row: row.miou or 0.0)
         return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == study.REFERENCE), None)
     others = [c for c in found if c is not reference]
-    return confirm.judge(reference, others, sweep.spec.search_options.seed), means
+    verdict = confirm.judge(reference, others, sweep.spec.search_options.seed)
+    unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
+    return replace(verdict, sentence=verdict.sentence + unit), means
 
 
 def pictures_in(folders: list[Path]) -> list[Path]:

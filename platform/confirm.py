@@ -15,9 +15,10 @@ from scipy import stats
 
 from cpn.cam import CamConfig
 from cpn.config import config_from, merge, to_dotted
+from cpn.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.metrics import BETAS, miou
 from cpn.presets import PRESETS
-from cpn.run import COUNTS, load_counts, select_and_confirm
+from cpn.run import COUNTS, SCORES, load_counts, select_and_confirm
 
 from .spec import SweepSpec
 from .study import REFERENCE, State, TrialRow
@@ -31,6 +32,9 @@ LEAST_SEEDS = 3
 LEVEL = 0.05
 """At most this share of sweeps in which nothing is better calls something better."""
 
+Images = NDArray[np.int64] | MaskFreeScores
+"""What a run made of the confirm images, one by one: counts (N, 3, C), or scores that need no masks."""
+
 
 @dataclass(frozen=True)
 class Confirmed:
@@ -40,8 +44,8 @@ class Confirmed:
     values: dict[str, Any]
     mious: list[float]
     """miou_confirm of each seed, percent."""
-    counts: list[NDArray[np.int64]]
-    """Per seed the counts (N, 3, C) of the confirm images at the beta chosen on select."""
+    counts: list[Images]
+    """Per seed the counts (N, 3, C) of the confirm images at the beta chosen on select; or their mask-free scores."""
 
     @property
     def mean(self) -> float:
@@ -105,20 +109,44 @@ def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
 
 
 def confirmed(
-    chosen: Sequence[TrialRow], runs: Sequence[TrialRow], folder_of: Mapping[str, Path], cam: CamConfig
+    chosen: Sequence[TrialRow],
+    runs: Sequence[TrialRow],
+    folder_of: Mapping[str, Path],
+    cam: CamConfig,
+    objective: str = "miou",
 ) -> list[Confirmed]:
     """Gather the finished confirm runs by configuration; `folder_of` gives each run's folder by uid."""
     found = []
     for row in chosen:
         own = [run for run in runs if run.attrs.get("of") == row.uid and run.state is State.COMPLETE]
         if own:
-            found.append(scored(row, [confirm_counts(folder_of[run.uid], run.beta or 0.0, cam) for run in own]))
+            folders = [(folder_of[run.uid], run.beta or 0.0) for run in own]
+            if objective == "miou":
+                found.append(scored(row, [confirm_counts(folder, beta, cam) for folder, beta in folders]))
+            else:
+                found.append(scored(row, [confirm_scores(folder, cam) for folder, _ in folders]))
     return found
 
 
-def scored(row: TrialRow, counts: list[NDArray[np.int64]]) -> Confirmed:
-    """What the confirm images' counts (N, 3, C) of each fresh seed say about the configuration of `row`."""
-    return Confirmed(row.uid, row.values, [100 * float(miou(c.sum(0))) for c in counts], counts)
+def scored(row: TrialRow, counts: Sequence[Images]) -> Confirmed:
+    """What the confirm images of each fresh seed say about the configuration of `row`."""
+    return Confirmed(row.uid, row.values, [float(values(c, np.ones((1, len(c))))[0]) for c in counts], list(counts))
+
+
+def values(images: Images, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The objective in percent over N images that count `weights` (R, N) times: (R,)."""
+    if isinstance(images, MaskFreeScores):
+        return mask_free(images, weights)
+    # In float64 the sums of counts are exact, and many times faster than in int64.
+    summed: Any = (weights @ images.reshape(len(images), -1)).reshape(len(weights), *images.shape[1:])
+    return 100 * miou(summed)
+
+
+def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
+    """A run's mask-free scores of the confirm images."""
+    ids, found = load_scores(folder / SCORES)
+    _, held_back = select_and_confirm(ids, cam)
+    return found.subset(held_back)
 
 
 def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:
@@ -217,7 +245,7 @@ def bootstrap(runs: Confirmed, seed: int) -> NDArray[np.float64]:
     Equal for equal `seed` and N: two configurations are scored on the same draws.
     """
     images = len(runs.counts[0])
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(float)
-    # In float64 the sums of counts are exact, and many times faster than in int64.
-    drawn = [(weights @ c.reshape(images, -1)).reshape(RESAMPLES, *c.shape[1:]) for c in runs.counts]
-    return 100 * np.stack([miou(c) for c in drawn])
+    drawn = np.random.default_rng(seed).integers(images, size=(RESAMPLES, images))
+    numbered = drawn + images * np.arange(RESAMPLES)[:, None]  # one count over all draws; a multinomial is slow
+    weights = np.bincount(numbered.ravel(), minlength=RESAMPLES * images).reshape(RESAMPLES, images).astype(float)
+    return np.stack([values(c, weights) for c in runs.counts])

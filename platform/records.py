@@ -13,9 +13,13 @@ from .spec import SweepSpec
 from .study import State, TrialRow
 from .tracking import Recorder
 
-EPOCH_KEYS = ("lr", "miou_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
+EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
 """Besides the loss terms; few enough to read the run's page."""
-FINAL_KEYS = ("miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta")
+FINAL_KEYS = (
+    "miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta",
+    "mask_free", "mask_free_confirm", "classification_map", "cp_agreement",
+)  # fmt: skip
+"""Those of miou are absent where there are no masks."""
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
 MODEL_FOLDER = "model"
 CHAMPION = "champion"
@@ -89,18 +93,25 @@ class Records:
                 self.trial_reported(row.uid, entry)
             stamp = result["history"][-1]["time"]
             last = int(result["history"][-1]["epoch"])
-            self._recorder.metrics(row.uid, last, {k: result["metrics"][k] for k in FINAL_KEYS}, stamp)
-            names = ["background", *result["classes"]]
-            self._recorder.metrics(
-                row.uid, last, {f"iou/{n}": v for n, v in zip(names, result["iou"], strict=True)}, stamp
-            )
-            for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
-                # The step is beta in hundredths: MLflow draws the curve over it.
-                self._recorder.metrics(row.uid, round(100 * beta), {"curve_miou": value}, stamp)
+            self._recorder.metrics(row.uid, last, self._final(result["metrics"]), stamp)
+            if "curve" in result:
+                self._curves(row.uid, last, result, stamp)
             self._recorder.artifact(row.uid, folder / PICTURES, "pictures")
             self._recorder.artifact(row.uid, folder / RESULT)
             self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
         self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
+
+    def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics that there are, the objective among them."""
+        return {k: metrics[k] for k in FINAL_KEYS if k in metrics or k == self._spec.objective}
+
+    def _curves(self, uid: str, last: int, result: Mapping[str, Any], stamp: float) -> None:
+        """IoU by class, and mIoU by beta."""
+        names = ["background", *result["classes"]]
+        self._recorder.metrics(uid, last, {f"iou/{n}": v for n, v in zip(names, result["iou"], strict=True)}, stamp)
+        for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
+            # The step is beta in hundredths: MLflow draws the curve over it.
+            self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
 
     def promoted(self, uid: str, digest: str, verdict: str, key: str) -> None:
         """The winner as a registered version with alias `champion`, and tags that say so."""
@@ -147,7 +158,10 @@ class Records:
         """The parent's metrics, report and description."""
         numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
         self._recorder.metrics(self.parent, 0, numbers, revise=True)
-        self._recorder.tags(self.parent, {"verdict": summary["verdict"], "winner": summary["winner"]})
+        tags = {"verdict": summary["verdict"], "winner": summary["winner"], "objective": self._spec.objective}
+        if summary.get("without_masks"):
+            tags["mask_free_agrees"] = summary["without_masks"]
+        self._recorder.tags(self.parent, tags)
         self._recorder.note(self.parent, note)
         for file in files:
             self._recorder.artifact(self.parent, file)

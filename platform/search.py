@@ -22,8 +22,11 @@ from . import pruning, pruning_audit
 from .spec import Pruning
 from .study import SEARCH, State, Study, TrialRow
 
-RECORDED = ("beta", "miou_epoch", "miou_fixed_beta", "miou_confirm", "miou_train", "seconds", "run_key", "reused_from")
-"""Keys of the last result that are kept as the trial's attributes."""
+RECORDED = (
+    "beta", "miou", "miou_epoch", "miou_fixed_beta", "miou_confirm", "miou_train", "mask_free", "mask_free_epoch",
+    "mask_free_confirm", "classification_map", "cp_agreement", "seconds", "run_key", "reused_from",
+)  # fmt: skip
+"""Keys of the last result that are kept as the trial's attributes, besides the objective."""
 
 
 class StudySearcher(Searcher):
@@ -43,6 +46,7 @@ class StudySearcher(Searcher):
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
         self._study = study
+        self._objective = objective_of(study)
         self._should_stop = should_stop or (lambda: False)
         self._reuse = reuse or (lambda row: None)
         self._told = told or (lambda uid: None)
@@ -71,21 +75,23 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Record an epoch's `miou_epoch` (the pruner has done so already where there is one)."""
-        record(self._study, self._uids[trial_id], result)
+        record(self._study, self._uids[trial_id], result, self._objective)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how the trial ended; a trial that it holds as finished stays as it is."""
         uid = self._uids[trial_id]
         last = result or {}
-        attrs = {key: last[key] for key in RECORDED if last.get(key) is not None}
+        attrs = self._attributes(last)
         if last.get("failed"):
             self._study.tell(uid, State.FAIL, reason=str(last["failed"]), attrs=attrs)
-        elif "miou" in last and not error:
-            self._study.tell(uid, State.COMPLETE, float(last["miou"]), attrs=attrs)
+        elif self._objective in last and not error:
+            self._study.tell(uid, State.COMPLETE, float(last[self._objective]), attrs=attrs)
         elif self.interrupted or (not error and not result):
             return  # never ran, or is being stopped: resumed by the next start
         else:
-            reason = self._reasons.pop(uid, None) or ("failed" if error else "ended without reporting miou")
+            reason = self._reasons.pop(uid, None) or (
+                "failed" if error else f"ended without reporting {self._objective}"
+            )
             self._study.tell(uid, State.FAIL, reason=reason, attrs=attrs)
 
     def failed(self, uid: str, reason: str) -> None:
@@ -105,10 +111,13 @@ class StudySearcher(Searcher):
             result = self._reuse(row) if row is not None else None
             if row is None or result is None:
                 return row
-            attrs = {key: result[key] for key in RECORDED if result.get(key) is not None}
-            self._study.tell(row.uid, State.COMPLETE, float(result["miou"]), attrs=attrs)
+            self._study.tell(row.uid, State.COMPLETE, float(result[self._objective]), attrs=self._attributes(result))
             self._told(row.uid)
         return None
+
+    def _attributes(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of a trial's last result beside its value."""
+        return {key: result[key] for key in RECORDED if key != self._objective and result.get(key) is not None}
 
     def _ask(self) -> TrialRow | None:
         if self._new <= 0:
@@ -189,6 +198,7 @@ class StudyPruner(FIFOScheduler):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._study = study
+        self._objective = objective_of(study)
         self._searcher = searcher
         self._options = options
         self._seed = seed
@@ -206,14 +216,15 @@ class StudyPruner(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Record the report; STOP when the trial is pruned or has failed."""
         uid = trial.config["uid"]
-        record(self._study, uid, result)
+        key = f"{self._objective}_epoch"
+        record(self._study, uid, result, self._objective)
         if result.get("failed"):
             return self._stop(uid, State.FAIL, str(result["failed"]))
-        if "miou" in result or "miou_epoch" not in result or "epoch" not in result:
+        if self._objective in result or key not in result or "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
-        epoch, value = int(result["epoch"]), float(result["miou_epoch"])
+        epoch, value = int(result["epoch"]), float(result[key])
         if not math.isfinite(value):
-            return self._stop(uid, State.FAIL, f"miou_epoch is {value} after epoch {epoch}")
+            return self._stop(uid, State.FAIL, f"{key} is {value} after epoch {epoch}")
         return self._at_rung(uid, epoch, value) if self._options.kind == "asha" else str(TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -304,10 +315,16 @@ class StudyPruner(FIFOScheduler):
         return str(TrialScheduler.STOP)
 
 
-def record(study: Study, uid: str, result: Mapping[str, Any]) -> None:
-    """Report `miou_epoch` at `epoch`, where a result has both and is not the last one sent again."""
-    if "epoch" in result and "miou_epoch" in result:
-        study.report(uid, int(result["epoch"]), float(result["miou_epoch"]))
+def objective_of(study: Study) -> str:
+    """The key of what the study maximises; epochs report it with `_epoch` behind."""
+    return str(study.identity().get("metric", "miou"))
+
+
+def record(study: Study, uid: str, result: Mapping[str, Any], objective: str) -> None:
+    """Report the objective's value at `epoch`, where a result has both and is not the last one sent again."""
+    key = f"{objective}_epoch"
+    if "epoch" in result and key in result:
+        study.report(uid, int(result["epoch"]), float(result[key]))
 
 
 def _last_line(trial: Trial) -> str:

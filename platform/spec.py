@@ -51,20 +51,22 @@ class SearchOptions(_SweepSection):
 
 
 class Budget(_SweepSection):
-    """When the sweep ends: whichever limit comes first. null is no limit."""
+    """When the search ends: whichever limit comes first, null is none. Confirm runs and stages follow all the same."""
 
     trials: int | None = Field(default=None, ge=1)
     """Trials, the reference, pruned and failed ones among them."""
     wall_hours: float | None = Field(default=None, gt=0)
-    """Hours by the clock, over all starts of the sweep."""
+    """Hours by the clock, over all starts of the sweep. Running trials end at their next report, resumable."""
     gpu_hours: float | None = Field(default=None, gt=0)
-    """Hours times GPUs held, over all starts of the sweep."""
+    """Hours times GPUs held by trials, over all starts of the sweep. Running trials end at their next report."""
     target_miou: float | None = Field(default=None, gt=0, le=100)
     """Stop once a trial's miou (percent) reaches this."""
     plateau_trials: int | None = Field(default=None, ge=1)
     """Stop after this many finished trials in a row without a new best."""
     failures: int = Field(default=5, ge=1)
     """Stop after this many failed trials."""
+    price_per_gpu_hour: float | None = Field(default=None, gt=0)
+    """Price of a GPU-hour in your currency, to have the plan and the account in money; null: no money."""
 
 
 class Resources(_SweepSection):

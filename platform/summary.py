@@ -39,10 +39,11 @@ def summarise(
     }
     stages = {name: dict(manifest["metrics"]) for name, manifest in manifests.items()}
     walk, deeplab = stages.get("random_walk", {}), stages.get("deeplab", {})
+    objective = spec.objective
     metrics = {
-        "miou_confirm_cam_baseline": mean(means.get(CAM_BASELINE)),
-        "miou_confirm": mean(means.get(winner.uid)),
-        "miou": winner.miou,
+        f"{objective}_confirm_cam_baseline": mean(means.get(CAM_BASELINE)),
+        f"{objective}_confirm": mean(means.get(winner.uid)),
+        objective: winner.miou,
         "random_walk/miou_confirm": walk.get("miou_confirm"),
         "random_walk/miou_train": walk.get("miou_train"),
         "deeplab/miou_val": deeplab.get("miou_val"),
@@ -52,6 +53,7 @@ def summarise(
     }
     summary = {
         "sweep": spec.name,
+        "objective": objective,
         "verdict": verdict.sentence,
         "tested": verdict.tested,
         "better": verdict.better,
@@ -70,12 +72,30 @@ def summarise(
             spec.resources.workers * spec.resources.gpus_per_worker,
             pruning_off or {},
         ),
+        "without_masks": mask_free_words(rows, objective),
+        "unscored": [name for name in ("random_walk", "deeplab") if name in stages and not stages[name]],
         "metrics": metrics,
         "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
         "fingerprint": pack.fingerprint,
         "hours": hours,
     }
     return {**summary, "note": markdown(summary)}
+
+
+def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
+    """How well mask_free ranks the trials as miou does, in words; None where no trial has both."""
+    other = "miou" if objective == "mask_free" else "mask_free"
+    pairs = [(row.miou, row.attrs[other]) for row in rows if row.state is State.COMPLETE and other in row.attrs]
+    if not pairs:
+        return None
+    first, second = np.array(pairs, float).T
+    weights = np.ones(len(pairs))
+    found = pruning_audit.spearman(first, second, weights)
+    if found is None:
+        return f"mask_free against miou: {len(pairs)} trials are too few to compare their order"
+    low, high = pruning_audit.bounds(found, weights)
+    bounds = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
+    return f"mask_free against miou: rank correlation {found:.2f}{bounds} over {len(pairs)} trials"
 
 
 def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
@@ -103,28 +123,46 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "",
         f"Winner: `{summary['winner']}`",
         "",
-        "| step | images | mIoU % |",
+        f"| step | images | {ladder_head(summary)} |",
         "|---|---|---|",
     ]
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
     lines += [f"\n{line}" for line in summary["pruning"]["words"]]
+    if summary["without_masks"]:
+        lines += ["", summary["without_masks"]]
+    masks = "pixel masks" if summary["objective"] == "miou" else "the image-level labels, no masks,"
     lines += [
         "",
-        "Selection uses pixel masks of the select images; the numbers above are of images that no selection saw.",
+        f"Selection uses {masks} of the select images; the numbers above are of images that no selection saw.",
     ]
     return "\n".join(lines)
 
 
-def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
-    """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab."""
+def ladder_head(summary: Mapping[str, Any]) -> str:
+    """What the values of `ladder` are."""
+    return "mIoU %" if summary["objective"] == "miou" else "%"
+
+
+def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | str | None]]:
+    """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab.
+
+    Where the objective is another the first two are of it and say so; a stage that had no masks to be scored on says
+    that.
+    """
     score, val, metrics = summary["sets"]["score"], summary["sets"]["val"], summary["metrics"]
+    key, unscored = summary["objective"], summary["unscored"]
+    what, miou = ("", "") if key == "miou" else (f", {key}", ", mIoU")
+
+    def value(stage: str, name: str) -> float | str | None:
+        return "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
+
     return [
-        ("cam_baseline, mean over fresh seeds", f"{score}, confirm", metrics["miou_confirm_cam_baseline"]),
-        ("best CAM, mean over fresh seeds", f"{score}, confirm", metrics["miou_confirm"]),
-        ("random walk", f"{score}, confirm", metrics["random_walk/miou_confirm"]),
-        ("random walk", f"{score}, all", metrics["random_walk/miou_train"]),
-        ("DeepLab", val, metrics["deeplab/miou_val"]),
-        ("DeepLab with CRF", val, metrics["deeplab/miou_val_crf"]),
+        (f"cam_baseline, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm_cam_baseline"]),
+        (f"best CAM, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm"]),
+        (f"random walk{miou}", f"{score}, confirm", value("random_walk", "miou_confirm")),
+        (f"random walk{miou}", f"{score}, all", value("random_walk", "miou_train")),
+        (f"DeepLab{miou}", val, value("deeplab", "miou_val")),
+        (f"DeepLab with CRF{miou}", val, value("deeplab", "miou_val_crf")),
     ]
 
 
@@ -158,7 +196,7 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
     heads = [
         "trial",
         "configuration",
-        f"miou ({score}, select)",
+        f"{summary['objective']} ({score}, select)",
         "beta",
         f"confirmed ({score}, confirm)",
         "seeds",
@@ -169,12 +207,12 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         f"{summary['confirm_runs']} confirm runs"
     )
     terminal.table("leaderboard", heads, rows, caption)
-    for line in summary["pruning"]["words"]:
+    for line in [*summary["pruning"]["words"], *filter(None, [summary["without_masks"]])]:
         terminal.say(line)
     terminal.say(
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )
-    terminal.table("from CAM to segmentation", ["step", "images", "mIoU %"], ladder(summary))
+    terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
     terminal.say("pictures:")
     for path in pictures:
         terminal.say(f"  {path}")

@@ -38,9 +38,9 @@ class Terminal:
         self.console.print(made)
 
     @contextmanager
-    def trials(self, heading: str, total: int | None, epochs: int) -> Iterator["TrialTable"]:
-        """The live table of running and finished trials."""
-        view = TrialTable(self, heading, total, epochs)
+    def trials(self, heading: str, total: int | None, epochs: int, objective: str = "miou") -> Iterator["TrialTable"]:
+        """The live table of running and finished trials; `objective` is the key of what they are ranked by."""
+        view = TrialTable(self, heading, total, epochs, objective)
         if not self.console.is_terminal:
             self.say(heading)
             yield view
@@ -83,7 +83,10 @@ class StageBar:
 class TrialTable:
     """Rows of the trials seen in this run of the command; the last `MOST_ROWS` are shown."""
 
-    def __init__(self, terminal: Terminal, heading: str, total: int | None, epochs: int) -> None:
+    def __init__(
+        self, terminal: Terminal, heading: str, total: int | None, epochs: int, objective: str = "miou"
+    ) -> None:
+        self._objective = objective
         self._terminal, self._heading, self._total, self._epochs = terminal, heading, total, epochs
         self._rows: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
@@ -105,19 +108,19 @@ class TrialTable:
         """An epoch's report."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
         row["epoch"] = int(result.get("epoch", row["epoch"]))
-        for key in ("miou_epoch", "miou", "beta"):
+        for key, name in ((f"{self._objective}_epoch", "value_epoch"), (self._objective, "value")):
             if key in result:
-                row[key] = float(result[key])
+                row[name] = float(result[key])
 
     def ended(self, uid: str, state: str, miou: float | None, reason: str | None) -> None:
         """A trial ended, or was left to be resumed."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
         row["state"] = state.lower()
         if miou is not None:
-            row["miou"] = miou
+            row["value"] = miou
             self._best = max(self._best or (miou, uid), (miou, uid))
         if not self._terminal.console.is_terminal:
-            number = f"  miou {miou:.1f}" if miou is not None else ""
+            number = f"  {self._objective} {miou:.1f}" if miou is not None else ""
             best = f"  best {self._best[0]:.1f}" if self._best else ""
             why = f"  {reason}" if reason else ""
             left = remaining(self.seconds_left())
@@ -142,8 +145,8 @@ class TrialTable:
             ("configuration", "left"),
             ("state", "left"),
             ("epoch", "right"),
-            ("miou_epoch (select)", "right"),
-            ("miou (select)", "right"),
+            (f"{self._objective}_epoch (select)", "right"),
+            (f"{self._objective} (select)", "right"),
         ):
             table.add_column(head, justify=side)  # type: ignore[arg-type]
         for uid, row in list(self._rows.items())[-MOST_ROWS:]:
@@ -152,8 +155,8 @@ class TrialTable:
                 row["what"],
                 row["state"],
                 f"{row['epoch']}/{self._epochs}",
-                shown(row.get("miou_epoch")),
-                shown(row.get("miou")),
+                shown(row.get("value_epoch")),
+                shown(row.get("value")),
             )
         best = f"best so far {self._best[0]:.1f} ({self._best[1]})" if self._best else "no result yet"
         elapsed = clock(time.monotonic() - self._began)

@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         def report(entry: dict[str, float]) -> None:
             bar.at(int(entry["epoch"]))
-            numbers = f"loss {entry['loss_total']:.3f}, miou_epoch {entry['miou_epoch']:.1f}"
+            values = [f"{key} {entry[key]:.1f}" for key in ("miou_epoch", "mask_free_epoch") if key in entry]
+            numbers = ", ".join([f"loss {entry['loss_total']:.3f}", *values])
             terminal.say(f"  epoch {entry['epoch']:.0f}: {numbers}, {entry['images_per_s']:.1f} images/s")
 
         result = run(config, pack, folder, cache=store.cache, device=device, report=report)
@@ -68,9 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "miou_fixed_beta": f"select, beta {config.cam.beta:.2f}",
         "miou_confirm": "confirm",
         "miou_train": "all",
+        "classification_map": "select",
+        "cp_agreement": "select",
+        "mask_free": "select",
+        "mask_free_confirm": "confirm",
     }
-    rows = [(name, f"{score}, {images}", result["metrics"][name]) for name, images in sets.items()]
-    terminal.table(f"pseudo labels, beta {result['metrics']['beta']:.2f}", ["metric", "images", "mIoU %"], rows)
+    metrics = result["metrics"]
+    rows = [(name, f"{score}, {images}", metrics[name]) for name, images in sets.items() if name in metrics]
+    terminal.table(f"pseudo labels, beta {metrics['beta']:.2f}", ["metric", "images", "%"], rows)
+    if "miou" not in metrics:
+        terminal.say(f"list {score} has no masks: there is no miou, and beta is the one of the configuration")
     terminal.say(f"checkpoint: {folder / MODEL}\npictures: {folder / PICTURES}")
     terminal.say("next: python -m platform.sweep search_spaces/quickstart.yaml")
     return 0

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from cpn.run import Objective
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class TrialSetup:
     cpus_per_worker: float
     threads: int
     """Torch threads of a worker that trains on the CPU."""
+    objective: "Objective | None" = None
+    """What every epoch reports: miou_epoch or mask_free_epoch; None: miou where there are masks."""
 
 
 def trial(config: dict[str, Any], setup: TrialSetup) -> None:
     """Run one trial inside a Tune actor. `config` is what our Searcher suggested: uid and dotted values.
 
     Every epoch is reported with its own `epoch` (Tune's training_iteration starts again after a retry); the last
-    report carries `miou`. A worker's exception reaches Tune as the trial's error.
+    report carries the metrics. A worker's exception reaches Tune as the trial's error.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -87,6 +92,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
             rank=context.get_world_rank(),
             world=world,
             wrap=prepare_model if world > 1 else None,
+            objective=setup.objective,
         )
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:

@@ -131,7 +131,7 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
     told = heard.metrics_at()
     assert told[("small-0003", 1)]["miou_epoch"] == 41.0
     last = told[("small-0003", 2)]
-    assert {key: last[key] for key in FINAL_KEYS} == result()["metrics"]
+    assert {key: last[key] for key in FINAL_KEYS if key in last} == result()["metrics"]
     assert (last["iou/background"], last["iou/cat"], last["iou/dog"]) == (80.0, 40.0, 45.0)
     curve = [step for (_, step), values in told.items() if "curve_miou" in values]
     assert sorted(curve) == [round(100 * beta) for beta in BETAS] and len(set(curve)) == len(BETAS)
@@ -211,8 +211,17 @@ def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> N
     records.sweep_ended(summary, [tmp_path / "summary.md"], "**note**")
     assert heard.metrics_at() == {("small.sweep", 0): {"miou": 55.0}}
     assert heard.of("metrics")[0][1] == {"revise": True}
-    assert heard.all_tags("small.sweep") == {"verdict": "not tested", "winner": "small-0003"}
+    tags = {"verdict": "not tested", "winner": "small-0003", "objective": "miou"}
+    assert heard.all_tags("small.sweep") == tags
     assert heard.of("note") == [(("small.sweep", "**note**"), {})] and heard.calls[-1][0] == "end"
+
+
+def test_what_is_said_of_pruning_and_of_mask_free_are_tags(records: Records, heard: Heard) -> None:
+    records.pruning_off("pruning is switched off at 50%")
+    summary = {"metrics": {}, "verdict": "not tested", "winner": "small-0003", "without_masks": "correlation 0.9"}
+    records.sweep_ended(summary, [], "**note**")
+    tags = heard.all_tags("small.sweep")
+    assert tags["pruning_off"] == "pruning is switched off at 50%" and tags["mask_free_agrees"] == "correlation 0.9"
 
 
 @pytest.mark.parametrize(
