@@ -15,9 +15,11 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -28,7 +30,7 @@ from xml.sax.saxutils import escape
 from PIL import Image
 
 from cpn.coco_masks import Annotation, image_mask, read_annotation
-from cpn.errors import InputError, run_command
+from cpn.errors import InputError, WorkError, run_command
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import IGNORE, encode_mask
@@ -231,9 +233,14 @@ def _spread(work: Callable[[ImageJob], None], jobs: list[ImageJob], processes: i
     if processes == 0:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    # Ctrl-C reaches all processes; this one alone answers it.
+    with ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
             yield from pool.map(work, jobs, chunksize=16)
+        except BrokenProcessPool as error:
+            raise WorkError(
+                "a process that draws masks was killed, perhaps for its memory: go on with fewer --processes"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -290,8 +297,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.processes < 0:
         raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")
-    with shown_progress() as progress:
-        read = convert(given.root, given.out, given.sets, given.images, given.processes, progress)
+    try:
+        with shown_progress() as progress:
+            read = convert(given.root, given.out, given.sets, given.images, given.processes, progress)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or given.out} cannot be read or written ({error.strerror}): make room or give the right, "
+            "and the same command goes on"
+        ) from error
     for found in read:
         left = found.images - len(found.jobs)
         lists = " and ".join(_lists_of(given.sets)[found.name])

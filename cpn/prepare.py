@@ -123,7 +123,9 @@ def _write(
                 "bytes": (folder / f"{name}.arrow").stat().st_size,
                 "index_bytes": (folder / f"{name}.index.arrow").stat().st_size,
             }
-        content = [list(classes), sorted((name, entry["digest"]) for name, entry in listed.items())]
+        # A list without labels takes no part in any result: packing it later must not make a data set another one.
+        labelled = [name for name, rows in checked.items() if rows[0].classes is not None]
+        content = [list(classes), sorted((name, listed[name]["digest"]) for name in labelled)]
         manifest = {
             "format": PACK_FORMAT,
             "classes": list(classes),

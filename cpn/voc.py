@@ -160,6 +160,11 @@ class Split:
         return len(self.ids)
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over the content of the whole list."""
+        return self._digest
+
+    @property
     def labelled(self) -> bool:
         """Whether the labels are known; those of VOC's test list are not, and it serves prediction only."""
         return not bool(np.isnan(self.labels).any())
@@ -219,7 +224,7 @@ class Pack:
         self.root = root
         """Path or URL of the data set."""
         self.fingerprint: str = manifest["fingerprint"]
-        """SHA-256 over the content of all packed lists and the class names; the same wherever the data set lies."""
+        """SHA-256 over the content of all packed lists with labels and the class names, wherever the data set lies."""
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         """The F foreground class names; mask value = position + 1."""
         self.lists: tuple[str, ...] = tuple(sorted(manifest["lists"]))

@@ -199,14 +199,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"{given.model} was trained on other classes: the server knows the 20 of VOC 2012 only")
     parts = given.out.with_name(f"{given.out.name}.parts")
     folder = archive_folder(given.competition, split.name)
-    made_of = {"model": file_digest(given.model), "images": pack.fingerprint, "list": split.name, "crf": given.crf}
-    _claim_parts(parts, made_of)
+    made_of = {"model": file_digest(given.model), "images": split.digest, "crf": given.crf}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).eval()
-    with shown_progress() as progress:
-        predict_list(network, split, config.deeplab, given.crf, parts / folder, progress)
-        write_archive(parts / folder, split.ids, folder, given.out)
-        check_archive(given.out, split, classes, progress)
+    try:
+        _claim_parts(parts, made_of)
+        with shown_progress() as progress:
+            predict_list(network, split, config.deeplab, given.crf, parts / folder, progress)
+            write_archive(parts / folder, split.ids, folder, given.out)
+            check_archive(given.out, split, classes, progress)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or given.out} cannot be written ({error.strerror}): make room or give the right, and the "
+            "same command goes on"
+        ) from error
     if given.folder:
         print(f"masks: {parts / folder}")
     else:

@@ -15,7 +15,7 @@ from PIL import Image
 from cpn import coco
 from cpn.coco import convert, main
 from cpn.config import config_from
-from cpn.errors import InputError
+from cpn.errors import InputError, WorkError
 from cpn.network import build_network
 from cpn.prepare import prepare
 from cpn.train import train
@@ -300,6 +300,34 @@ def test_command_says_what_it_left_out_and_what_comes_next(
     assert text.endswith(f"next: python -m cpn.prepare {tmp_path}/voc\n")
     with pytest.raises(InputError, match="--processes -1: give 0"):
         main([str(root), str(tmp_path / "voc"), "--processes", "-1"])
+
+
+def test_a_full_disk_is_one_line_and_the_rest_is_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, written = coco.write_bytes, []
+
+    def full(path: Path, data: bytes) -> None:
+        if len(written) == 5:
+            raise OSError(28, os.strerror(28), str(path))
+        written.append(path)
+        original(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(coco, "write_bytes", full)
+        with pytest.raises(InputError, match=r"\.png cannot be read or written \(No space left on device\): make room"):
+            main([str(root), str(tmp_path / "voc"), "--processes", "0"])
+    main([str(root), str(tmp_path / "voc"), "--processes", "0"])
+    assert len(list((tmp_path / "voc/SegmentationClass").iterdir())) == 6
+
+
+def die(job: coco.ImageJob) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_is_killed_is_one_line(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="a process that draws masks was killed, .*: go on with fewer --processes"):
+        list(coco._spread(die, [coco.ImageJob(root, 1, 1, [], [])], 1))
 
 
 def test_wrong_input_is_exit_code_2(tmp_path: Path) -> None:

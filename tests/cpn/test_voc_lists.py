@@ -119,6 +119,13 @@ def test_the_test_list_has_pictures_alone(root: Path) -> None:
     assert np.isnan(prepare(root, ["val"]).split("test").subset(LISTS["test"][:1]).labels).all()
 
 
+def test_packing_the_test_list_leaves_the_fingerprint(root: Path, tmp_path: Path) -> None:
+    first = prepare(root).fingerprint
+    later = prepare(root, ["test"])
+    assert later.lists == ("test", "train", "trainaug", "val") and later.fingerprint == first
+    assert prepare(root, ["train", "val"], out=tmp_path / "other").fingerprint != first
+
+
 def test_nothing_is_trained_or_scored_on_the_test_list(root: Path) -> None:
     with pytest.raises(ValueError, match="train is test: a test list serves prediction only; give trainaug or train"):
         DataConfig(train="test")

@@ -263,6 +263,18 @@ def test_wrong_input_is_refused_before_any_work(
     assert not list(tmp_path.glob("*.parts"))
 
 
+def test_a_full_disk_is_one_line(run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(voc_submission, "write_archive", full)
+        with pytest.raises(InputError, match=r"results.tgz cannot be written \(No space left on device\): make room"):
+            run("--no-crf")
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+    run("--no-crf")
+
+
 def test_a_cam_checkpoint_is_refused_with_exit_code_2(source: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "cam.safetensors", torch.nn.Linear(1, 1), {"kind": "cam"})
     command = [sys.executable, "-m", "cpn.voc_submission", "cam.safetensors", "--root", str(source / "VOC2012")]
