@@ -31,8 +31,21 @@ from cpn.voc import IGNORE, DataConfig
 EPSILON = 1e-5
 
 
+class LabelCrfConfig(CrfConfig):
+    """The CRF over confident labels; its alphas are not read."""
+
+    sxy_bilateral: float = Field(50.0, gt=0)
+    """Width in pixels of the appearance kernel."""
+    srgb_bilateral: float = Field(5.0, gt=0)
+    """Width of the appearance kernel in grey levels (0 to 255) of each colour."""
+
+
 class IrnConfig(Section):
-    """IRN's labels, training and walk, read when random_walk.kind is irn; the defaults are the released code's."""
+    """IRN's labels, training and walk, read when random_walk.kind is irn; the defaults are the released code's.
+
+    Its three background scores are for its own CAMs, which it scores at 0.15. CPN's maps have their best far above
+    that (cam.beta), so that with them far more counts as foreground.
+    """
 
     backbone: str | None = None
     """Frozen backbone under both heads, named as network.backbone, which null takes; the released code has a ResNet50.
@@ -45,8 +58,8 @@ class IrnConfig(Section):
     """Background score on the maps in [0, 1] below which a pixel counts as surely background, before the CRF."""
     gt_prob: float = Field(0.7, gt=0, lt=1)
     """Probability of the label that a pixel brings into the CRF; the others share the rest."""
-    crf: CrfConfig = CrfConfig(sxy_bilateral=50, srgb_bilateral=5)
-    """The CRF over those labels; its alphas are not read."""
+    crf: LabelCrfConfig = LabelCrfConfig()
+    """The CRF over those labels."""
     radius: int = Field(10, ge=2)
     """Training pairs reach strictly less than this many cells of 4 pixels."""
     displacement: bool = True

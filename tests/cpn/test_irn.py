@@ -13,6 +13,7 @@ from cpn.errors import InputError
 from cpn.irn import (
     IrnConfig,
     IrnSamples,
+    LabelCrfConfig,
     combine_labels,
     confident_label,
     displacement_loss,
@@ -67,6 +68,7 @@ def test_defaults_are_the_released_ones() -> None:
     crf = config.crf
     assert (crf.iterations, crf.sxy_gaussian, crf.w_gaussian) == (10, 3, 3)
     assert (crf.sxy_bilateral, crf.srgb_bilateral, crf.w_bilateral) == (50, 5, 10)
+    assert IrnConfig.model_validate({"crf": {"iterations": 2}}).crf.sxy_bilateral == 50
     assert (config.crop, config.batch_size, config.epochs, config.radius, config.scale) == (512, 32, 3, 10, (0.5, 1.5))
     assert (config.lr, config.weight_decay, config.sgd_momentum, config.displacement_lr_factor) == (0.1, 1e-4, 1e-4, 10)
     walk = (config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold)
@@ -119,7 +121,7 @@ def test_a_sure_label_is_harder_to_move() -> None:
 
 def test_confident_labels_without_a_crf_are_thresholds() -> None:
     """The CRF is weighted 0 here, so that every pixel keeps the label it brings."""
-    config = IrnConfig(crf=CrfConfig(w_gaussian=0, w_bilateral=0))
+    config = IrnConfig(crf=LabelCrfConfig(w_gaussian=0, w_bilateral=0))
     maps = np.array([[[0.0, 0.04, 0.05, 0.06, 0.3, 0.31, 0.5]], [[0.0, 0.0, 0.0, 0.2, 0.0, 0.0, 0.6]]], np.float32)
     image = np.zeros((1, 7, 3), np.uint8)
     label = confident_label(image, maps, np.array([4, 9]), config)
@@ -131,7 +133,7 @@ def test_confident_labels_go_through_the_crf_once_for_each_score() -> None:
     maps = np.zeros((1, 14, 17), np.float32)
     maps[0, 3:13, 4:15] = 0.2
     maps[0, 3:10, 4:8] = 0.9
-    label = confident_label(image, maps, np.array([6]), IrnConfig(crf=WIDE))
+    label = confident_label(image, maps, np.array([6]), IrnConfig(crf=LabelCrfConfig(**WIDE.model_dump())))
     strict = hard_label_crf(image, (maps[0] > 0.3).astype(np.uint8), 2, 0.7, WIDE) * 6
     loose = hard_label_crf(image, (maps[0] > 0.05).astype(np.uint8), 2, 0.7, WIDE) * 6
     assert np.array_equal(label, combine_labels(strict, loose))
