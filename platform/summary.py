@@ -84,18 +84,31 @@ def summarise(
 
 def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
     """How well mask_free ranks the trials as miou does, in words; None where no trial has both."""
-    other = "miou" if objective == "mask_free" else "mask_free"
-    pairs = [(row.miou, row.attrs[other]) for row in rows if row.state is State.COMPLETE and other in row.attrs]
-    if not pairs:
+    keys = ("miou", "mask_free", "classification_map", "cp_agreement")
+    done = [{**row.attrs, objective: row.miou} for row in rows if row.state is State.COMPLETE]
+    both = [values for values in done if all(values.get(key) is not None for key in keys)]
+    if not both:
         return None
-    first, second = np.array(pairs, float).T
-    weights = np.ones(len(pairs))
+    first, second, *halves = (np.array([values[key] for values in both], float) for key in keys)
+    weights = np.ones(len(both))
     found = pruning_audit.spearman(first, second, weights)
     if found is None:
-        return f"mask_free against miou: {len(pairs)} trials are too few to compare their order"
+        return f"mask_free against miou: {len(both)} trials are too few, or too equal, to compare their order"
     low, high = pruning_audit.bounds(found, weights)
     bounds = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
-    return f"mask_free against miou: rank correlation {found:.2f}{bounds} over {len(pairs)} trials"
+    each = [
+        f"{name} {shown_correlation(pruning_audit.spearman(first, half, weights))}"
+        for name, half in zip(keys[2:], halves, strict=True)
+    ]
+    return (
+        f"mask_free against miou: rank correlation {found:.2f}{bounds} over {len(both)} trials; of its halves "
+        + ", ".join(each)
+    )
+
+
+def shown_correlation(value: float | None) -> str:
+    """Two decimals, a dash where it is undefined."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
