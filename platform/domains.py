@@ -70,15 +70,21 @@ class ChoiceDomain(_Domain):
         return self
 
 
+CURVE = "cam.beta"
+"""The name that is read off a curve."""
+
+
 class CurveDomain(Section):
-    """`{curve: true}`: read off the threshold curve of every trial; costs no trial and is not drawn. Only for
-    `cam.beta`.
+    """`{curve: true}`, only for `cam.beta`: read off the threshold curve of every trial; costs no trial, is not drawn.
+    `{float: [low, high]}` there means the same within these ends.
     """
 
     model_config = ConfigDict(strict=True)
 
     curve: Literal[True]
     """Always true."""
+    within: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    """Lowest and highest beta that may be chosen, or null for the whole curve."""
 
 
 def _kind(value: Any) -> str | None:
@@ -181,6 +187,14 @@ def values_of_base(search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def with_curve(search: Mapping[str, Any]) -> dict[str, Any]:
+    """A search in which a plain float range for beta stands as what it is, a part of the curve."""
+    beta = search.get(CURVE)
+    if not isinstance(beta, FloatDomain) or beta.log or beta.step is not None or beta.when is not None:
+        return dict(search)
+    return {**search, CURVE: CurveDomain(curve=True, within=beta.ends)}
+
+
 def parse_search(value: Mapping[str, Any]) -> dict[str, FloatDomain | IntDomain | ChoiceDomain | CurveDomain]:
     """A search as it stands in YAML, or in a study's identity."""
     return TypeAdapter(dict[str, Domain]).validate_python(value)
@@ -220,6 +234,8 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
         raise ValueError(f"log needs low > 0, not {low}; raise it or drop log")
     if log and step is not None:
         raise ValueError("log and step exclude each other; drop one")
+    if step is not None and not (high - low) / step < 2**53:
+        raise ValueError(f"step {step} is too fine for {low} to {high}; write a larger one, or null")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
         last = low + int((high - low) / step) * step
         raise ValueError(f"high {high} is not low {low} plus whole steps of {step}; write [{low}, {round(last, 12)}]")

@@ -93,7 +93,7 @@ class Records:
                 self.trial_reported(row.uid, entry)
             stamp = result["history"][-1]["time"]
             last = int(result["history"][-1]["epoch"])
-            self._recorder.metrics(row.uid, last, self._final(result["metrics"]), stamp)
+            self._recorder.metrics(row.uid, last, self._final({**result["metrics"], **self._told(row)}), stamp)
             if "curve" in result:
                 self._curves(row.uid, last, result, stamp)
             self._recorder.artifact(row.uid, folder / PICTURES, "pictures")
@@ -104,6 +104,11 @@ class Records:
     def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The metrics that there are, the objective among them."""
         return {k: metrics[k] for k in FINAL_KEYS if k in metrics or k == self._spec.objective}
+
+    def _told(self, row: TrialRow) -> dict[str, float]:
+        """What the study holds: where beta is searched within a range, other values than the run's own."""
+        told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
+        return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
 
     def _curves(self, uid: str, last: int, result: Mapping[str, Any], stamp: float) -> None:
         """IoU by class, and mIoU by beta."""

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_vali
 
 from cpn.config import (
     Config,
+    brief,
     config_from,
     known_names,
     merge,
@@ -25,7 +26,7 @@ from cpn.presets import PRESETS
 from cpn.section import Section
 
 from . import grid
-from .domains import Domain, drawn, values_of_base
+from .domains import Domain, drawn, values_of_base, with_curve
 from .files import load_yaml, parse_scalar
 from .paths import SHARED
 from .spec_checks import check_search, value_names
@@ -67,6 +68,13 @@ class Budget(_SweepSection):
     """Stop after this many failed trials."""
     price_per_gpu_hour: float | None = Field(default=None, gt=0)
     """Price of a GPU-hour in your currency, to have the plan and the account in money; null: no money."""
+
+    @field_validator("target_miou")
+    @classmethod
+    def _percent(cls, value: float | None) -> float | None:
+        if value is not None and value <= 1:
+            raise ValueError(f"this is in percent; write {100 * value:g} if you mean {value:g} of 1")
+        return value
 
 
 class Resources(_SweepSection):
@@ -176,6 +184,11 @@ class SweepSpec(_SweepSection):
     notify: Notify = Notify()
 
     _source: str = PrivateAttr(default="spec")
+
+    @field_validator("search")
+    @classmethod
+    def _read_off(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return with_curve(value)
 
     @field_validator("name")
     @classmethod
@@ -327,7 +340,7 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     loc = list(first["loc"])
     if loc[0] == "search" and len(loc) > 2 and loc[2] in ("float", "int", "choice", "curve"):
         del loc[2]  # pydantic names the kind of domain that it chose
-    key = ".".join(str(part) for part in loc)
+    key = brief(".".join(str(part) for part in loc))
     where = next((f"--set {name}" for name in set_names if key == name or key.startswith(name + ".")), source)
     if first["type"] == "extra_forbidden":
         known = ["float", "int", "choice", "log", "step", "when"] if loc[0] == "search" else _sweep_names()
@@ -337,6 +350,6 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     else:
         given = first.get("input")
         text = first["msg"].removeprefix("Value error, ")
-        text += "" if isinstance(given, (dict, Section)) else f", given {given!r}"
+        text += "" if isinstance(given, (dict, Section)) else f", given {brief(repr(given))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"

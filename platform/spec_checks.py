@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.config import RUN_SECTIONS, WITHOUT_EFFECT, known_names, nearest, with_values
 from cpn.errors import InputError
+from cpn.metrics import BETAS
 
 from . import grid
-from .domains import ChoiceDomain, CurveDomain, Drawn, FloatDomain, condition_problem, drawn
+from .curve import is_within
+from .domains import CURVE, ChoiceDomain, CurveDomain, Drawn, FloatDomain, condition_problem, drawn
 
 if TYPE_CHECKING:
     from .spec import SweepSpec
@@ -24,9 +26,13 @@ def check_search(spec: "SweepSpec", source: str) -> None:
         where = f"{source}: search.{name}"
         if name not in value_names():
             raise InputError(f"{where}: unknown key{nearest(name, value_names())}")
-        if isinstance(domain, CurveDomain) != (name == "cam.beta"):
-            cure = "only cam.beta has a curve" if name != "cam.beta" else "beta is read off it; write {curve: true}"
-            raise InputError(f"{where}: {cure}")
+        if isinstance(domain, CurveDomain) != (name == CURVE):
+            cure = "beta is read off the curve; write {curve: true} or {float: [low, high]}, without step, log or when"
+            raise InputError(f"{where}: {cure if name == CURVE else 'only cam.beta has a curve'}")
+        if isinstance(domain, CurveDomain) and domain.within and not any(is_within(b, domain.within) for b in BETAS):
+            raise InputError(
+                f"{where}: {list(domain.within)} holds no point of the curve, 0, .02, ... 1.2; widen it"
+            )
         if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")
         if not isinstance(domain, CurveDomain):

@@ -31,6 +31,8 @@ class TrialSetup:
     """Torch threads of a worker that trains on the CPU."""
     objective: "Objective | None" = None
     """What every epoch reports: miou_epoch or mask_free_epoch; None: miou where there are masks."""
+    betas: tuple[float, float] | None = None
+    """The part of the curve that beta is taken from; None: all of it."""
 
 
 def trial(config: dict[str, Any], setup: TrialSetup) -> None:
@@ -72,6 +74,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from cpn.run import run
     from cpn.voc import open_pack
 
+    from .curve import narrowed
+
     setup: TrialSetup = config["setup"]
     context = ray_train.get_context()
     device = get_device()
@@ -100,5 +104,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # Running it again would end the same way, so this is a result, not a crash to retry.
         ray_train.report({"epoch": 0, "failed": " ".join(str(error).split()), "run_key": key})
         return
-    final = {**result["metrics"], "seconds": result["seconds"]} if result else {}
+    final: dict[str, Any] = {}
+    if result:
+        metrics = narrowed(result["metrics"], Path(setup.runs) / key, method.cam, setup.betas)
+        final = {**metrics, "seconds": result["seconds"]}
     ray_train.report({"epoch": method.train.epochs, "run_key": key, **final})

@@ -175,7 +175,7 @@ BOTH = {"patches.kind": {"choice": ["superpixel", "grid"]}}
             },
             "patches.kind: its `when` leads back to itself",
         ),
-        ({"cam.beta": {"float": [0, 1]}}, "cam.beta: beta is read off it; write {curve: true}"),
+        ({"cam.beta": {"choice": [0.3]}}, "cam.beta: beta is read off the curve; write {curve: true}"),
         ({"patches.p_h": {"curve": True}}, "patches.p_h: only cam.beta has a curve"),
         ({"data.root": {"choice": ["a", "b"]}}, "data.root: changes no trial's miou; set it in base instead"),
         ({"crf.iterations": {"int": [1, 10]}}, "crf.iterations: changes no trial's miou"),
