@@ -1,21 +1,30 @@
-"""When a sweep ends: the first limit of its budget that is reached, in words."""
+"""When a search ends: the first limit of its budget that is reached, in words; then what its hours went to."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cpn.files import read_json, write_json
 
-from .spec import Budget
+from .plan import estimate
+from .spec import Budget, SweepSpec
 from .study import State, TrialRow
+
+KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed"}
+"""What the hours of a search trial were, by how it ended; `unfinished` are the others'."""
+CONFIRMING = "confirming"
 
 
 class Clock:
-    """Hours by the clock over all starts of a sweep, kept in a file."""
+    """Hours by the clock and of each trial, over all starts of a sweep, kept in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._before = float(read_json(path)["seconds"]) if path.exists() else 0.0
+        kept: Mapping[str, Any] = read_json(path) if path.exists() else {}
+        self._before = float(kept.get("seconds", 0.0))
+        self._trials: dict[str, float] = dict(kept.get("trials", {}))
+        self._running: dict[str, float] = {}
         self._began = time.monotonic()
 
     @property
@@ -23,22 +32,88 @@ class Clock:
         """Hours so far, earlier starts included."""
         return (self._before + time.monotonic() - self._began) / 3600
 
+    @property
+    def trial_hours(self) -> dict[str, float]:
+        """Hours that each trial has held its workers so far, by uid: running, pruned and failed ones too."""
+        now = time.monotonic()
+        return {
+            uid: (self._trials.get(uid, 0.0) + (now - self._running.get(uid, now))) / 3600
+            for uid in {**self._trials, **self._running}
+        }
+
+    def began(self, uid: str) -> None:
+        """A trial holds its workers from now on; said again, it goes on."""
+        self._running.setdefault(uid, time.monotonic())
+
+    def ended(self, uid: str) -> None:
+        """A trial has let its workers go."""
+        began = self._running.pop(uid, None)
+        if began is not None:
+            self._trials[uid] = self._trials.get(uid, 0.0) + time.monotonic() - began
+
     def save(self) -> None:
-        """Keep what has passed; called at every trial's end, so that a kill loses little."""
-        write_json(self._path, {"seconds": self.hours * 3600})
+        """Keep what has passed; called at every report, so that a kill loses little."""
+        trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
+        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials})
 
 
-def reached(budget: Budget, rows: Sequence[TrialRow], hours: float, gpus_per_trial: float) -> str | None:
-    """The limit that is reached, or None. `budget.trials` is the searcher's own matter."""
+class Limits:
+    """Asks the budget: before each new trial, and while trials run. Says the reason once."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        rows: Callable[[], Sequence[TrialRow]],
+        clock: Clock,
+        gpus_per_trial: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._budget, self._rows, self._clock, self._gpus, self._say = budget, rows, clock, gpus_per_trial, say
+        self._said = False
+
+    def no_more(self) -> bool:
+        """Whether no further trial may start."""
+        reason = self._out_of_hours() or reached(self._budget, self._rows())
+        return self._once(f"no new trials: {reason}" if reason else None)
+
+    def out_of_hours(self) -> bool:
+        """Whether running trials have to end too: asked at their reports, so that no more than one interval is lost.
+
+        What they have done is kept, and they go on if the budget is raised.
+        """
+        reason = self._out_of_hours()
+        return self._once(f"the search ends here, running trials stay resumable: {reason}" if reason else None)
+
+    def ended(self, unfinished: bool) -> bool:
+        """Whether a start has nothing to search: trials that a stop left `unfinished` only need hours."""
+        return self.out_of_hours() if unfinished else self.no_more()
+
+    def _out_of_hours(self) -> str | None:
+        gpu_hours = self._gpus * sum(self._clock.trial_hours.values())
+        return out_of_hours(self._budget, self._clock.hours, gpu_hours)
+
+    def _once(self, line: str | None) -> bool:
+        if line and not self._said:
+            self._said = True
+            self._say(line)
+        return line is not None
+
+
+def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
+    """The limit of hours that is reached, or None."""
+    if budget.wall_hours is not None and hours >= budget.wall_hours:
+        return f"budget.wall_hours: {hours:.2f} hours have passed"
+    if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
+        return f"budget.gpu_hours: {gpu_hours:.2f} GPU-hours are used"
+    return None
+
+
+def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
+    """The limit that the finished trials have reached, or None. `budget.trials` is the searcher's own matter."""
     done = [row for row in rows if row.state.finished]
     failures = sum(row.state is State.FAIL for row in done)
     if failures >= budget.failures:
         return f"budget.failures: {failures} trials failed"
-    if budget.wall_hours is not None and hours >= budget.wall_hours:
-        return f"budget.wall_hours: {hours:.2f} hours have passed"
-    gpu_hours = gpus_per_trial * sum(float(row.attrs.get("seconds", 0.0)) for row in done) / 3600
-    if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
-        return f"budget.gpu_hours: {gpu_hours:.2f} GPU-hours are used"
     results = [row.miou for row in sorted(done, key=lambda r: r.number) if row.miou is not None]
     if budget.target_miou is not None and results and max(results) >= budget.target_miou:
         return f"budget.target_miou: {max(results):.1f} is reached"
@@ -49,21 +124,22 @@ def reached(budget: Budget, rows: Sequence[TrialRow], hours: float, gpus_per_tri
     return None
 
 
-def stopper(
-    budget: Budget,
-    rows: Callable[[], Sequence[TrialRow]],
-    clock: Clock,
-    gpus_per_trial: float,
-    say: Callable[[str], None],
-) -> Callable[[], bool]:
-    """Whether to stop, for the searcher to ask before each new trial; says the reason once."""
-    said: list[str] = []
+def account(
+    spec: SweepSpec, trial_hours: Mapping[str, float], rows: Sequence[TrialRow], again: Sequence[TrialRow]
+) -> dict[str, Any]:
+    """What the hours of a sweep's trials went to beside what was estimated, as plain values and in words.
 
-    def stop() -> bool:
-        reason = reached(budget, rows(), clock.hours, gpus_per_trial)
-        if reason and not said:
-            said.append(reason)
-            say(f"no new trials: {reason}")
-        return reason is not None
-
-    return stop
+    `trial_hours` is by uid (`Clock.trial_hours`), `rows` are the search's trials, `again` the confirm runs. On GPUs the
+    unit is the GPU-hour, on the CPU the hour of a trial, for which there is no estimate. A reused run costs nothing.
+    """
+    gpus = spec.resources.workers * spec.resources.gpus_per_worker
+    spent = dict.fromkeys([*KIND_OF.values(), "unfinished", CONFIRMING], 0.0)
+    for uid, kind in [(r.uid, KIND_OF.get(r.state, "unfinished")) for r in rows] + [(r.uid, CONFIRMING) for r in again]:
+        spent[kind] += trial_hours.get(uid, 0.0) * (gpus or 1)
+    total, price = sum(spent.values()), spec.budget.price_per_gpu_hour
+    unit, estimated = ("GPU-hours", estimate(spec).gpu_hours) if gpus else ("hours of trials on the CPU", None)
+    words = f"{unit}: " + ", ".join(f"{kind} {hours:.2f}" for kind, hours in spent.items()) + f"; {total:.2f} in all"
+    words += "" if estimated is None else f", {estimated:.2f} estimated without pruning"
+    money = price * total if gpus and price is not None else None
+    words += "" if money is None else f"; price {money:.2f}"
+    return {"unit": unit, "spent": spent, "total": total, "estimated": estimated, "money": money, "words": words}

@@ -103,21 +103,24 @@ class TrialListener:
         row = self._trials.row(uid)
         config = self._sweep.method(row)
         self._table.started(uid, run_name(row, config))
+        self._sweep.clock.began(uid)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         self._table.reported(uid, result)
+        self._sweep.clock.save()
         if not {"miou", "mask_free", "failed"} & set(result):
             self._sweep.records.trial_reported(uid, result)
 
     def ended(self, uid: str) -> None:
+        self._sweep.clock.ended(uid)
+        self._sweep.clock.save()
         row = self._trials.row(uid)
         if not row.state.finished:
             self._table.ended(uid, "resumable", None, None)
             return
         self._table.ended(uid, row.state.name, row.miou, row.reason)
         self._sweep.records.trial_ended(row, finished_run(self._sweep.folder(row)), self._sweep.folder(row))
-        self._sweep.clock.save()
 
     def pruning_off(self, line: str) -> None:
         self._sweep.terminal.say(line)
@@ -163,19 +166,18 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     spec, terminal = sweep.spec, sweep.terminal
     sweep.records.sweep_started()
     reconcile(sweep, recorder, trials, again)
-    stop = budget.stopper(
+    limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
     )
-    if open_trials(trials, spec.trial_limit) and not (stop() and not trials.unfinished()):
-        search(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, stop)
+    if open_trials(trials, spec.trial_limit) and not limits.ended(bool(trials.unfinished())):
+        search(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
     if sweep.interruption:
         return interrupted(sweep, command)
     chosen = confirm.candidates(trials.rows(), spec.confirm.top_k)
     if not chosen:
         reasons = "; ".join(f"{row.uid}: {row.reason}" for row in trials.rows() if row.reason)
-        raise WorkError(
-            f"{spec.name}: no trial finished ({reasons or 'none was run'}); mend the cause, then --set name=NEW"
-        )
+        cure = "raise the budget" if trials.unfinished() else "mend the cause, then --set name=NEW"
+        raise WorkError(f"{spec.name}: no trial finished ({reasons or 'none was run to its end'}); {cure}")
     again.enqueue(confirm.entries(chosen, spec))
     if open_trials(again, None):
         search(
@@ -184,7 +186,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             f"{spec.name}: confirming with fresh seeds",
             len(again.rows()),
             Pruning(kind="none"),
-            lambda: False,
+            None,
         )
     if sweep.interruption:
         return interrupted(sweep, command)
@@ -228,18 +230,23 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
         sweep.clock.hours,
         trials.remembered("pruning").get("off", {}),
     )
+    cost = budget.account(spec, sweep.clock.trial_hours, trials.rows(), again.rows())
+    summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
     files = write_summary(sweep.paths, summary)
     sweep.records.sweep_ended(summary, files, summary["note"])
     recorder.reconcile(alive=set())
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, pictures_in([folder, *stage_folders]))
+    terminal.say(cost["words"])
     notify(spec.notify.command, summary["note"])
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
 
 
-def search(sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning: Pruning, stop: Any) -> None:
-    """Run a study's open trials on Ray Tune, with the live table."""
+def search(
+    sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning: Pruning, limits: budget.Limits | None
+) -> None:
+    """Run a study's open trials on Ray Tune, with the live table; without `limits` all of them."""
     have = sweep.cluster()
     concurrent = concurrency(sweep.spec.resources, have)
     epochs = sweep.config.train.epochs
@@ -258,7 +265,8 @@ def search(sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning
             epochs=epochs,
             listener=TrialListener(sweep, trials, table),
             interruption=sweep.interruption,
-            should_stop=stop,
+            should_stop=limits.no_more if limits else lambda: False,
+            out_of_hours=limits.out_of_hours if limits else lambda: False,
             reuse=partial(reusable, sweep),
         )
 

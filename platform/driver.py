@@ -178,10 +178,12 @@ def run_trials(
     listener: Listener,
     interruption: Interruption,
     should_stop: Callable[[], bool],
+    out_of_hours: Callable[[], bool],
     reuse: Callable[[TrialRow], dict[str, Any] | None],
 ) -> None:
     """Run the study's unfinished trials and then new ones until it has none left, or something says stop.
 
+    `should_stop` is asked before each new trial; `out_of_hours` while trials run, and ends them where they are.
     A trial for which `reuse` has a result is told at once and never started.
     """
     from ray import tune
@@ -216,9 +218,26 @@ def run_trials(
             name=study.name,
             storage_path=setup.tune,
             callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
-            stop=StopWhen(lambda: bool(interruption)),
+            stop=StopWhen(ends_now(searcher, interruption, out_of_hours)),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
     tuner.fit()
+
+
+class Interruptible(Protocol):
+    """What has to know that trials end without a result because of us."""
+
+    interrupted: bool
+
+
+def ends_now(searcher: Interruptible, interruption: object, out_of_hours: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether all running trials end: on a signal, or when the hours are up. They stay resumable in the study."""
+
+    def asked() -> bool:
+        if not searcher.interrupted and out_of_hours():
+            searcher.interrupted = True  # before Tune stops anything, or the study is told that trials failed
+        return bool(interruption) or searcher.interrupted
+
+    return asked

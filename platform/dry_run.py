@@ -36,9 +36,10 @@ def print_plan(spec: SweepSpec, command: str) -> None:
         "then crf, affinity, random_walk, deeplab"
     )
     total = f", {price.gpu_hours:.1f} in all without pruning" if price.gpu_hours is not None else ""
+    total += f" for {price.money:.2f} at {spec.budget.price_per_gpu_hour:g} an hour" if price.money is not None else ""
     terminal.say(
         f"price, by operation counts on one RTX 3090: {price.gpu_hours_per_trial:.2f} GPU-hours a run{total}; "
-        f"{price.disk_gb:.1f} GB of checkpoints"
+        f"{price.disk_gb:.1f} GB of networks on disk"
     )
     terminal.say(f"nothing was started; next: {command}")
 

@@ -15,6 +15,8 @@ SUSTAINED_FLOPS = 30e12
 SCENE_SHARE = 2e-5
 """The scene network's cost relative to ResNet38 at the same image size; small enough not to matter on a GPU."""
 BRANCHES = {"cpn": 3, "pair_classification": 3, "seam": 1.1, "classification": 1}
+LATER_NETWORKS = 2
+"""AffinityNet and DeepLab, about as large as the CAM network."""
 VOC_IMAGES = {"trainaug": 10582, "train": 1464, "val": 1449}
 
 
@@ -28,6 +30,8 @@ class Price:
     gpu_hours_per_trial: float
     gpu_hours: float | None
     """All runs at full length; pruning can only save."""
+    money: float | None
+    """`gpu_hours` at `budget.price_per_gpu_hour`, None without a price."""
     disk_gb: float
 
 
@@ -41,7 +45,9 @@ def estimate(spec: SweepSpec) -> Price:
     plain_hours = trial_hours(with_values(config, cam_baseline_values(spec), CAM_BASELINE))
     total = hours * (trials + confirm - plain) + plain_hours * plain if trials is not None else None
     stored = (trials or 0) + confirm
-    return Price(trials, confirm, hours, total, disk_gb(config, stored))
+    each = spec.budget.price_per_gpu_hour
+    money = total * each if total is not None and each is not None else None
+    return Price(trials, confirm, hours, total, money, disk_gb(config, stored))
 
 
 def confirm_runs(spec: SweepSpec) -> int:
@@ -75,6 +81,10 @@ def list_length(config: Config, name: str) -> int:
 
 
 def disk_gb(config: Config, runs: int) -> float:
-    """Disk for the models of `runs` runs, and two checkpoints (weights and momentum) of the one that is training."""
+    """Gigabytes of networks: of each of `runs` runs in its folder and again among MLflow's artifacts, of AffinityNet
+    and DeepLab likewise, and two checkpoints (weights and momentum) of the run that is training.
+
+    Data, maps and pseudo labels are not in it.
+    """
     parameters = 3e4 if config.network.backbone == "scene" else 105.4e6
-    return parameters * 4 * (runs + 2 * 2) / 1e9
+    return parameters * 4 * (2 * (runs + LATER_NETWORKS) + 2 * 2) / 1e9

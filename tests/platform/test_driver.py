@@ -3,8 +3,9 @@
 import os
 import signal
 from pathlib import Path
-from platform.driver import Interruption, check_resources, concurrency, worker_environment
+from platform.driver import Interruption, check_resources, concurrency, ends_now, worker_environment
 from platform.spec import Resources
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,3 +75,20 @@ def test_between_trials_the_first_signal_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_hours_that_are_up_end_trials_without_calling_them_failed() -> None:
+    """The searcher knows before Tune stops anything, and nothing is asked again after that."""
+    searcher, hours = SimpleNamespace(interrupted=False), iter([False, True])
+    asked = ends_now(searcher, Interruption(), lambda: next(hours))
+    assert not asked() and not searcher.interrupted
+    assert asked() and searcher.interrupted
+    assert asked()
+
+
+def test_a_signal_ends_trials_whatever_the_hours() -> None:
+    interruption = Interruption()
+    asked = ends_now(SimpleNamespace(interrupted=False), interruption, lambda: False)
+    assert not asked()
+    interruption.signal = signal.SIGTERM
+    assert asked()

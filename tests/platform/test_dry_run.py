@@ -34,6 +34,12 @@ def test_voc_is_priced_without_its_data(
     assert said.endswith(f"next: python -m platform.sweep {SPACES}/patch.yaml\n")
 
 
+def test_a_price_is_multiplied_out(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, str(SPACES / "patch.yaml"), "--set", "budget.price_per_gpu_hour=0.25")
+    found = re.search(r"([0-9.]+) in all without pruning for ([0-9.]+) at 0.25 an hour; ([0-9.]+) GB", said)
+    assert found is not None and float(found[2]) == pytest.approx(float(found[1]) / 4, rel=1e-3)
+
+
 def test_sets_are_in_the_plan_and_in_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

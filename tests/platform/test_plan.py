@@ -21,8 +21,12 @@ def test_the_voc_sweep_costs_what_its_header_says() -> None:
     assert price.gpu_hours == pytest.approx((64 + 12) * price.gpu_hours_per_trial + 3 * plain)
     assert plain < price.gpu_hours_per_trial / 2
     assert 5 <= price.gpu_hours_per_trial <= 7
-    # A network of 105 million floats for every run, and checkpoints with momentum of the one that trains.
-    assert price.disk_gb == pytest.approx(105.4e6 * 4 * (79 + 4) / 1e9)
+    # A network of 105 million floats for every run and for two stages, in its folder and in MLflow's, and checkpoints
+    # with momentum of the run that trains.
+    assert price.disk_gb == pytest.approx(105.4e6 * 4 * (2 * (79 + 2) + 4) / 1e9)
+    assert price.money is None
+    priced = estimate(load_spec(SPACES / "patch.yaml", ["budget.price_per_gpu_hour=0.5"]))
+    assert priced.money == pytest.approx(price.gpu_hours / 2)
 
 
 def test_training_is_what_the_formula_says() -> None:
@@ -63,6 +67,7 @@ def test_no_fixed_number_of_trials_has_no_total(tmp_path: Path) -> None:
     dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "search": search, "budget": {"wall_hours": 3}})
     price = estimate(load_spec(path))
     assert (price.trials, price.gpu_hours, price.confirm_runs) == (None, None, 15) and price.gpu_hours_per_trial > 5
+    assert estimate(load_spec(path, ["budget.price_per_gpu_hour=2"])).money is None
 
 
 def test_no_more_is_confirmed_than_was_tried(tmp_path: Path) -> None:
