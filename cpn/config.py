@@ -132,19 +132,24 @@ def explain(error: ValidationError, known: list[str]) -> str:
     """The first finding of a ValidationError in one line: key, what is wrong, cure; and how many more there are."""
     findings = error.errors()
     first = findings[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = brief(".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         text = f"{key}: unknown key{nearest(key, known)}"
     else:
         given = first.get("input")
-        shown = "" if isinstance(given, (dict, BaseModel)) else f", given {given!r}"
+        shown = "" if isinstance(given, (dict, BaseModel)) else f", given {brief(repr(given))}"
         text = f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
     return text + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
+def brief(text: str, longest: int = 200) -> str:
+    """`text`, cut where it would fill a screen."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
 def nearest(name: str, known: Any) -> str:
     """`; did you mean 'x'?` for the known name closest to `name`, or nothing when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(brief(name), list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -4,11 +4,18 @@ import sys
 from collections.abc import Callable
 
 
-class InputError(Exception):
+class _OneLine(Exception):
+    """A message that stays one printable line whatever it quotes: a key with a line break or a terminal's codes."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message)))
+
+
+class InputError(_OneLine):
     """The input is wrong: one line that names the file, the key and the cure. Exit code 2."""
 
 
-class WorkError(Exception):
+class WorkError(_OneLine):
     """The input was right and the work failed all the same: one line. Exit code 1."""
 
 
