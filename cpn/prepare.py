@@ -167,7 +167,8 @@ def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
         if (root / part).is_dir():
             with os.scandir(root / part) as items:
                 for item in items:
-                    status = item.stat()
+                    there = not item.is_symlink() or os.path.exists(item)  # a link to nowhere may be in no list
+                    status = item.stat(follow_symlinks=there)
                     found.append([f"{part}/{item.name}", status.st_size, status.st_mtime_ns])
     return digest([PACK_FORMAT, sorted(lists), sorted(set(scored) & set(lists)), sorted(found)])
 

@@ -14,6 +14,7 @@ it, and it serves prediction only; so does the `test` of another data set when n
 import difflib
 import hashlib
 import io
+import re
 import struct
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -99,6 +100,11 @@ def read_classes(root: Path) -> tuple[str, ...]:
     if not names:
         raise InputError(f"{path} is empty: write one foreground class per line, or delete it for the classes of VOC")
     for at, name in enumerate(names):
+        if not re.fullmatch(r"\w[\w .,()'&+-]*", name):
+            raise InputError(
+                f"{path}: class {name}: a name has letters, digits and spaces, for it names metrics and pictures: "
+                "write it so"
+            )
         if name in names[:at]:
             raise InputError(f"{path}: class {name} is there twice: delete one")
     if "background" in names:
@@ -182,8 +188,11 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
 
 def read_annotation(path: Path, classes: Sequence[str]) -> set[int]:
     """The classes (0..F-1) of the objects in a VOC annotation, difficult ones included, as the image labels need."""
+    data = _read(path)
+    if b"<!ENTITY" in data:
+        raise InputError(f"{path} defines entities, which could multiply or read other files: take its DOCTYPE away")
     try:
-        root = ElementTree.fromstring(_read(path))
+        root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise InputError(f"{path} is not whole XML ({error}): get the file again") from error
     present = set()

@@ -1,7 +1,7 @@
 """Reading and writing YAML: safe, strict about what a typo hides, and one line per error with file, line and cure.
 
 The scalars are those of YAML 1.2: `1e-3` is a number, `yes`, `no`, `on`, `off` are words, `010` is ten, and a date is
-text.
+text. Anchors serve, as long as what they stand for stays small written out: a few lines of them can mean gigabytes.
 """
 
 import math
@@ -27,13 +27,33 @@ _SCALARS = (
 )
 
 
+MAX_LEVELS = 30
+"""How deep lists and mappings may lie in each other."""
+MAX_VALUES = 10_000
+"""How many values a file may hold with its anchors written out."""
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader with YAML 1.2 scalars; repeated keys and numbers that are not finite are errors."""
+    """The safe loader with YAML 1.2 scalars and no other tags. Errors: repeated keys, numbers that are not finite or
+    have more than 64 bits, characters that no file name or text can hold, and what is deeper or larger than above.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_constructors: dict[Any, Any] = {}
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.level += 1
+        if self.level > MAX_LEVELS:
+            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
+        if not isinstance(node, yaml.MappingNode):
+            raise _problem(node, "this is no mapping; write `name: value`")
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _problem(key_node, "a key has to be a plain word; write `name: value`")
@@ -43,15 +63,36 @@ class _Loader(yaml.SafeLoader):
             seen[key] = line
         return super().construct_mapping(node, deep=True)
 
+    def construct_truth(self, node: yaml.ScalarNode) -> bool:
+        text = self.construct_scalar(node).lower()
+        if text not in ("true", "false"):
+            raise _problem(node, f"{_brief(node.value)} is no bool; write true or false")
+        return bool(text == "true")
+
     def construct_int(self, node: yaml.ScalarNode) -> int:
-        return int(node.value)
+        text = self.construct_scalar(node)
+        if not re.fullmatch("[-+]?[0-9]+", text, re.ASCII):
+            raise _problem(node, f"{_brief(text)} is no int; write digits")
+        if len(text.lstrip("-+0")) > 19 or not -(2**63) <= int(text) < 2**63:
+            raise _problem(node, f"{_brief(text)} is too large; a whole number has at most 64 bits")
+        return int(text)
 
     def construct_float(self, node: yaml.ScalarNode) -> float:
-        text = node.value.lower()
-        value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        text = self.construct_scalar(node).lower()
+        try:
+            value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:
+            raise _problem(node, f"{_brief(node.value)} is no float; write a number") from None
         if not math.isfinite(value):
             raise _problem(node, f"{node.value} is not a finite number; write a number, or null for off")
         return value
+
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        text: str = self.construct_scalar(node)
+        odd = next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+        if odd is not None:
+            raise _problem(node, f"character {odd!a} is no text; write it without")
+        return text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -63,8 +104,19 @@ class _Dumper(yaml.SafeDumper):
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
     _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+for _tag, _construct in (
+    ("null", _Loader.construct_yaml_null),
+    ("bool", _Loader.construct_truth),
+    ("int", _Loader.construct_int),
+    ("float", _Loader.construct_float),
+    ("str", _Loader.construct_text),
+    ("seq", _Loader.construct_yaml_seq),
+    ("map", _Loader.construct_yaml_map),
+):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+_Loader.add_constructor(None, _Loader.construct_undefined)
+
+_TOO_DEEP = f"lists and mappings are nested more than {MAX_LEVELS} levels deep; write it flat"
 
 
 def _problem(node: yaml.Node, text: str) -> yaml.constructor.ConstructorError:
@@ -117,7 +169,12 @@ def dump_yaml(path: Path, value: dict[str, Any]) -> None:
 
 def _parse(text: str, source: str, with_line: bool = True) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader underneath)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {}, set())
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark is not None and with_line else source
@@ -126,14 +183,36 @@ def _parse(text: str, source: str, with_line: bool = True) -> Any:
         if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(error.problem):
             raise InputError(f"{where}: a tab indents this line; YAML wants spaces") from None
         if isinstance(error, yaml.constructor.ConstructorError) and error.context is None:
-            cure = "; write plain values" if "tag" in str(error.problem) else ""
+            cure = "; write plain values" if re.search("the tag|expected a", str(error.problem)) else ""
             raise InputError(f"{where}: {_one_line(error.problem)}{cure}") from None
         said = _one_line(", ".join(part for part in (error.context, error.problem) if part))
         raise InputError(f"{where}: not valid YAML ({said}); check indentation, colons, quotes and brackets") from None
     except yaml.YAMLError as error:
         raise InputError(f"{source}: not valid YAML ({_one_line(str(error))}); save it as plain text") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not valid YAML ({_one_line(str(error))}); write a plain value") from None
+
+
+def _measure(node: yaml.Node, measured: dict[int, tuple[int, int]], above: set[int]) -> tuple[int, int]:
+    """Values and levels of what `node` stands for, anchors written out; an error for too many, or an endless one."""
+    if id(node) in measured:
+        return measured[id(node)]
+    if id(node) in above:
+        raise _problem(node, "this anchor holds itself; write out what is meant")
+    values, levels = 1, 0
+    children = () if isinstance(node, yaml.ScalarNode) else node.value
+    for child in children:
+        for part in child if isinstance(child, tuple) else (child,):
+            more, deep = _measure(part, measured, above | {id(node)})
+            values, levels = values + more, max(levels, deep)
+    if values > MAX_VALUES:
+        raise _problem(node, f"this holds more than {MAX_VALUES} values; anchors multiply, write them out")
+    if levels >= MAX_LEVELS:
+        raise _problem(node, _TOO_DEEP)
+    measured[id(node)] = values, levels + 1
+    return measured[id(node)]
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _one_line(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""YAML that a typo cannot slip through, and errors that name file, line and cure."""
+"""YAML that a typo cannot slip through, and what is written reads back. Bad files: tests/bad_input/yaml.py."""
 
 import math
 from pathlib import Path
@@ -10,36 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpn.errors import InputError
-
-BAD = [
-    ("", "is empty; write at least one `key: value`"),
-    ("# only a comment\n", "is empty"),
-    ("- 1\n- 2\n", "holds a list, not a mapping"),
-    ("just words\n", "holds a text, not a mapping"),
-    ("a: 1\nb: 2\na: 3\n", ":3: key 'a' stands twice (first on line 1); keep one of them"),
-    ("a: {b: 1, b: 2}\n", ":1: key 'b' stands twice"),
-    ("a:\n\tb: 2\n", ":2: a tab indents this line; YAML wants spaces"),
-    ("a: 1\n\tb: 2\n", ":2: a tab"),
-    ("a: [1, 2\n", "not valid YAML"),
-    ("a: 'open\n", "not valid YAML"),
-    ("a: b: c\n", ":1: not valid YAML (mapping values are not allowed here)"),
-    ("a: 1\nx: .nan\n", ":2: .nan is not a finite number; write a number, or null for off"),
-    ("a: -.inf\n", ":1: -.inf is not a finite number"),
-    ("a: 1e999\n", ":1: 1e999 is not a finite number"),
-    ("a: !!python/object/apply:os.system [echo]\n", "could not determine a constructor"),
-    ("? [1, 2]\n: 3\n", "a key has to be a plain word"),
-    ("a: \x00\n", "not valid YAML"),
-]
-
-
-@pytest.mark.parametrize(("text", "said"), BAD)
-def test_a_bad_file_is_one_line_with_file_and_cure(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError) as error:
-        load_yaml(path)
-    assert str(error.value).startswith(str(path)) and said in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_a_folder_and_other_bytes_are_named(tmp_path: Path) -> None:
@@ -93,7 +63,7 @@ def test_a_bad_set_value_names_the_source() -> None:
 _plain = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text("aeyn01.:-+#' ~é\n"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aeyno01.", min_size=1), inner, max_size=3),

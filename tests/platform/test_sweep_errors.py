@@ -1,4 +1,4 @@
-"""Wrong input: exit code 2, one line with file or key and cure, and nothing made. Both commands, in this process."""
+"""Places, databases and machines that are not as a sweep needs them. Wrong files and data: tests/test_bad_input.py."""
 
 import fcntl
 import os
@@ -13,9 +13,7 @@ from platform.paths import storage
 from platform.spec import Resources, load_spec
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cpn.errors import InputError, run_command
 from cpn.prepare import prepare
@@ -82,153 +80,6 @@ def write_spec(content: dict[str, Any], name: str = "s.yaml") -> str:
 def found_in(place: Path) -> set[str]:
     """Every file and folder, without pytest's own."""
     return {str(path.relative_to(place)) for path in place.rglob("*")}
-
-
-# The specification
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"budgets": {"trials": 2}}, ["s.yaml: budgets: unknown key", "did you mean 'budget'"]),
-        ({"budget": {"trails": 2}}, ["s.yaml: budget.trails: unknown key", "did you mean 'budget.trials'"]),
-        ({"base": {"patches": {"S_M": 5}}}, ["s.yaml: base: patches.S_M: unknown key", "did you mean 'patches.S_N'"]),
-        ({"budget": {"trials": "many"}}, ["s.yaml: budget.trials: Input should be a valid integer, given 'many'"]),
-        ({"base": {"train": {"epochs": "eight"}}}, ["s.yaml: base: train.epochs: ", "integer", "given 'eight'"]),
-        ({"budget": {"trials": 0}}, ["s.yaml: budget.trials: ", "greater than or equal to 1, given 0"]),
-        ({"base": {"patches": {"p_h": 1.5}}}, ["s.yaml: base: patches.p_h: ", "less than", "given 1.5"]),
-        ({"search": {"patches.p_h": {"float": [0.5, 0.1]}}}, ["s.yaml: search.patches.p_h", "0.5", "0.1"]),
-        ({"search": {"patches.p_h": {"float": [0.5, 1.5]}}}, ["s.yaml: search.patches.p_h: 1.5", "narrow the domain"]),
-        ({"search": {"patches.p": {"float": [0.1, 0.5]}}}, ["s.yaml: search.patches.p: unknown key"]),
-        ({"budget": {}}, ["s.yaml: budget: the sweep would never end", "budget.trials"]),
-    ],
-)
-def test_a_wrong_specification(
-    changed: dict[str, Any], words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = refused(sweep.main, [write_spec({**SPEC, **changed})], capsys)
-    assert all(word in said for word in words), said
-    assert found_in(place) == {"s.yaml"}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("data.rot=/data", ["--set: data.rot: unknown key", "did you mean 'data.root'"]),
-        ("train.epochs=eight", ["--set: train.epochs", "given 'eight'"]),
-        ("patches.p_h=1.5", ["--set: patches.p_h", "given 1.5"]),
-        ("preset=scene", ["--set preset: preset: 'scene' is unknown", "did you mean 'scenes'"]),
-        ("train.epochs", ["--set train.epochs: write name=value"]),
-    ],
-)
-@pytest.mark.parametrize("command", ["sweep", "train"])
-def test_a_wrong_value_on_the_command_line(
-    command: str, text: str, words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if command == "sweep":
-        said = refused(sweep.main, [write_spec(SPEC), *sets(text)], capsys)
-    else:
-        said = refused(train.main, sets(text), capsys)
-    assert all(word in said for word in words), said
-    assert found_in(place) <= {"s.yaml"}
-
-
-@pytest.mark.parametrize("main", [sweep.main, train.main])
-def test_a_missing_file(main: Any, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(main, ["absent.yaml"], capsys) == "absent.yaml: no such file; check the path"
-    assert found_in(place) == set()
-
-
-def test_a_single_run_takes_no_value_of_a_sweep(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--set budget.trials: unknown key" in refused(train.main, sets("budget.trials=3"), capsys)
-    assert found_in(place) == set()
-
-
-# The data
-
-
-def first_of(data: Path, name: str) -> str:
-    return (data / "ImageSets" / "Segmentation" / f"{name}.txt").read_text().split()[0]
-
-
-def absent(data: Path) -> list[str]:
-    shutil.rmtree(data)
-    return [f"{data}: no such folder", "VOCtrainval"]
-
-
-def empty(data: Path) -> list[str]:
-    shutil.rmtree(data)
-    data.mkdir()
-    return [f"{data} is empty", "VOCtrainval"]
-
-
-def no_layout(data: Path) -> list[str]:
-    shutil.rmtree(data / "JPEGImages")
-    return [f"{data} is not in VOC 2012 layout (no folder JPEGImages)"]
-
-
-def no_mask(data: Path) -> list[str]:
-    name = first_of(data, "train")
-    (data / "SegmentationClass" / f"{name}.png").unlink()
-    return ["train.txt line 1", f"there is no SegmentationClass/{name}.png", "this list is scored", "delete the line"]
-
-
-def no_mask_in_val(data: Path) -> list[str]:
-    name = first_of(data, "val")
-    (data / "SegmentationClass" / f"{name}.png").unlink()
-    return ["val.txt line 1", f"there is no SegmentationClass/{name}.png", "this list is scored"]
-
-
-def broken_jpeg(data: Path) -> list[str]:
-    path = data / "JPEGImages" / f"{first_of(data, 'train')}.jpg"
-    path.write_bytes(path.read_bytes()[:400])
-    return [f"{path} is no whole JPEG or PNG picture", "again"]
-
-
-def other_size(data: Path) -> list[str]:
-    path = data / "SegmentationClass" / f"{first_of(data, 'train')}.png"
-    Image.fromarray(np.zeros((10, 12), np.uint8)).save(path)
-    return [str(path), "is 12x10, its picture 64x64 pixels"]
-
-
-def unlisted(data: Path) -> list[str]:
-    with open(data / "ImageSets" / "Segmentation" / "train.txt", "a") as file:
-        file.write("nowhere\n")
-    return ["train.txt line 7", "there is no JPEGImages/nowhere.jpg", "add it or delete the line"]
-
-
-def no_list(data: Path) -> list[str]:
-    (data / "ImageSets" / "Segmentation" / "val.txt").unlink()
-    return ["val.txt is missing"]
-
-
-DAMAGES = [absent, empty, no_layout, no_mask, no_mask_in_val, broken_jpeg, other_size, unlisted, no_list]
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("command", ["sweep", "train"])
-def test_wrong_data(
-    command: str, damage: Callable[[Path], list[str]], data: Path, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = damage(data)
-    spec = write_spec(SPEC)
-    before = found_in(place)
-    if command == "sweep":
-        said = refused(sweep.main, [spec, *sets(f"data.root={data}")], capsys)
-    else:
-        said = refused(train.main, sets("preset=scenes", "network.weights=null", f"data.root={data}"), capsys)
-    assert all(word in said for word in words), said
-    assert found_in(place) == before
-
-
-@pytest.mark.parametrize("command", ["sweep", "train"])
-def test_no_data_named(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if command == "sweep":
-        said = refused(sweep.main, [write_spec({**SPEC, "base": {"preset": "official"}})], capsys)
-    else:
-        said = refused(train.main, [], capsys)
-    assert said.startswith("data.root: no data set is named; --set data.root=FOLDER")
-    assert found_in(place) <= {"s.yaml"}
 
 
 # Places that cannot be written, and others who are there already

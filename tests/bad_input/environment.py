@@ -1,0 +1,3 @@
+from tests.bad_input.case import Case
+
+CASES: list[Case] = []
