@@ -59,7 +59,7 @@ def simulate(
             if isinstance(config, dict):
                 started += 1
                 trial = SimpleNamespace(trial_id=name, config=config)
-                running.append((name, trial, _reports(objective, config)))
+                running.append((name, trial, reports_of(objective, config)))
         for entry in list(running):
             name, trial, reports = entry
             result = reports.pop(0)
@@ -73,7 +73,7 @@ def simulate(
                 searcher.on_trial_result(name, result)
 
 
-def _reports(objective: Objective, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def reports_of(objective: Objective, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the worker of a trial reports: every epoch, then the end."""
     epochs, final = objective(config["values"], config["number"])
     reports: list[dict[str, Any]] = [{"epoch": i, "miou_epoch": value} for i, value in enumerate(epochs, start=1)]

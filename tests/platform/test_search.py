@@ -9,7 +9,6 @@ from platform.study import State, Study
 from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
 from ray.tune.search import Searcher
 
@@ -165,43 +164,6 @@ def test_a_value_that_is_not_finite_stops_the_trial_as_failed(tmp_path: Path) ->
     assert study.row(row.uid).state is State.FAIL
 
 
-# What stock OptunaSearch does wrong and this searcher does right. The other three are of the study, and test_study.py
-# holds each: a foreign study is refused, first points come once ever, and the direction is checked.
-
-
-def test_a_lucky_first_rung_never_becomes_best(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    search = searcher(study)
-    scheduler = StudyPruner(study, search, Pruning(audit=0), 0, 8)
-    for index, value in enumerate([0.5, 0.6, 0.7, 0.8, 0.9]):
-        config = search.suggest(str(index))
-        assert isinstance(config, dict)
-        send(scheduler, config["uid"], epoch=4, miou_epoch=value)
-        search.on_trial_complete(str(index), {"epoch": 8, "miou": value / 2})
-    config = search.suggest("lucky")
-    assert isinstance(config, dict)
-    assert send(scheduler, config["uid"], epoch=4, miou_epoch=0.55) == "STOP"  # above every final miou
-    search.on_trial_complete("lucky", {"epoch": 4, "miou_epoch": 0.55})
-    assert study.row(config["uid"]).state is State.PRUNED
-    assert study.leaderboard()[0].number == 4
-
-
-def test_a_nan_at_the_end_leaves_nothing_running(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    search = searcher(study)
-    search.suggest("a")
-    search.on_trial_complete("a", {"miou": math.nan})
-    assert study.counts()[State.RUNNING] == 0
-
-
-def test_a_trial_suggested_just_before_a_kill_is_completed_by_the_next_start(tmp_path: Path) -> None:
-    searcher(make_study(tmp_path)).suggest("before the kill")
-    search = searcher(make_study(tmp_path))
-    search.suggest("after it")
-    search.on_trial_complete("after it", {"miou": 0.4})
-    assert [row.miou for row in make_study(tmp_path).rows()] == [0.4]
-
-
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     import ray
@@ -271,30 +233,6 @@ def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> 
     done = make_study(tmp_path)
     run_tune(done, tmp_path, 8, objective)  # nothing left to do
     assert done.rows() == rows and len(log.read_text().split()) == 8
-
-
-@pytest.mark.filterwarnings("default")
-def test_stock_optunasearch_does_these_wrong(tmp_path: Path) -> None:
-    """The reason for an own searcher; goes red when Ray mends one, and then the reason is gone."""
-    from ray.tune.search.optuna import OptunaSearch
-
-    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
-    storage = optuna.storages.InMemoryStorage()
-    point = [{"x": 0.5}]
-    first = OptunaSearch(space, metric="miou", mode="max", storage=storage, points_to_evaluate=point)
-    for name in "abc":
-        first.suggest(name)
-    first.on_trial_complete("a", {"miou": 0.9, "training_iteration": 1, "done": True})  # stopped at its first rung
-    first.on_trial_complete("b", {"miou": math.nan})
-    other = OptunaSearch(space, metric="loss", mode="min", storage=storage, points_to_evaluate=point)
-    trials = other._ot_study.trials
-    assert trials[0].state.name == "COMPLETE"  # 1: a lucky rung becomes best
-    assert trials[1].state.name == "RUNNING"  # 2: NaN leaves it running for ever
-    assert len(trials) > 3  # 3: joined a foreign study named "optuna"
-    assert trials[3].state.name == "WAITING"  # 4: the first point once more
-    assert other._ot_study.direction.name == "MAXIMIZE"  # 5: though asked for min
-    with pytest.raises(KeyError):  # 6: a trial that was suggested after the last save
-        other.on_trial_complete("c", {"loss": 0.1})
 
 
 def test_the_spec_limits_the_searcher(tmp_path: Path) -> None:
