@@ -21,6 +21,7 @@ from cpn.voc import Pack
 
 from . import budget, confirm, study
 from .confirm import CAM_BASELINE, Verdict
+from .curve import narrowed, searched_range
 from .driver import Interruption, concurrency, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import check_objective, data_root, prepare_data, prepare_weights
@@ -90,6 +91,7 @@ class Sweep:
             cpus_per_worker=resources.cpus_per_worker,
             threads=threads,
             objective=self.spec.objective,
+            betas=searched_range(self.spec.search),
         )
 
 
@@ -141,6 +143,9 @@ def conduct(spec: SweepSpec, command: str) -> int:
         root = data_root(spec.base_config, store)
         url = study.study_url(spec)
         trials = study.open_study(spec, url, pack.fingerprint)
+        if trials.warm_trials:
+            names = ", ".join(spec.search_options.warm_start)
+            terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
         again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
         paths = store.sweep(spec.name)
         dump_yaml(paths.spec, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
@@ -286,7 +291,7 @@ def reusable(sweep: Sweep, row: TrialRow) -> dict[str, Any] | None:
         "run_key": key,
         "reused_from": key,
         "seconds": 0.0,
-        **result["metrics"],
+        **narrowed(result["metrics"], sweep.folder(row), sweep.config.cam, searched_range(sweep.spec.search)),
     }
 
 

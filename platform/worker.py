@@ -102,10 +102,20 @@ def train_on_worker(config: dict[str, Any]) -> None:
         if world > 1:
             raise  # the other workers wait in a collective; only an exception ends them
         # Running it again would end the same way, so this is a result, not a crash to retry.
-        ray_train.report({"epoch": 0, "failed": " ".join(str(error).split()), "run_key": key})
+        ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": key})
         return
     final: dict[str, Any] = {}
     if result:
         metrics = narrowed(result["metrics"], Path(setup.runs) / key, method.cam, setup.betas)
         final = {**metrics, "seconds": result["seconds"]}
     ray_train.report({"epoch": method.train.epochs, "run_key": key, **final})
+
+
+def why_failed(error: Exception) -> str:
+    """The reason that is kept, in one line. Out of memory changes nothing behind the user's back: no smaller batch."""
+    import torch
+
+    said = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory, and nothing was made smaller; lower train.batch_size or data.crop ({said})"
+    return said

@@ -1,13 +1,14 @@
 """Two Ray Train workers take the steps of one: the same batches, shared, give the same network."""
 
 from pathlib import Path
-from platform.worker import TrialSetup, train_on_worker
+from platform.worker import TrialSetup, train_on_worker, why_failed
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cpn.config import config_from, run_key
+from cpn.errors import WorkError
 from cpn.prepare import prepare
 from cpn.run import MODEL, finished_run, run
 from cpn.synthetic import write_scenes
@@ -62,3 +63,10 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
     torch.manual_seed(config.train.seed)
     for name, tensor in mine.items():
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
+    said = why_failed(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"))
+    assert said.startswith("out of memory, and nothing was made smaller; lower train.batch_size")
+    assert said.endswith("(CUDA out of memory. Tried to allocate 2 GiB)") and "\n" not in said
+    assert why_failed(WorkError("the loss is nan\n at step 3")) == "the loss is nan at step 3"
