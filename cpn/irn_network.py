@@ -82,7 +82,7 @@ def finer_to(maps: Tensor, stride: int, wanted: int) -> Tensor:
     """Maps of a stride below `wanted` as means over its cells (a cell cut by the border counts what it has)."""
     if stride >= wanted:
         return maps
-    return functional.avg_pool2d(maps, wanted // stride, ceil_mode=True, count_include_pad=False)
+    return functional.avg_pool2d(maps, wanted // stride, ceil_mode=True)
 
 
 def coarser_to(maps: Tensor, stride: int, wanted: int, size: tuple[int, int]) -> Tensor:

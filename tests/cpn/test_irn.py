@@ -111,6 +111,16 @@ def test_the_crf_of_labels_agrees_with_the_exact_mean_field() -> None:
     assert np.array_equal(still, label)
 
 
+def test_each_pixel_believes_its_label_and_the_others_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[NDArray[np.float32]] = []
+    monkeypatch.setattr("cpn.irn.dense_crf", lambda image, believed, config: seen.append(believed) or believed)
+    label = np.array([[0, 2], [1, 3]])
+    refined = hard_label_crf(np.zeros((2, 2, 3), np.uint8), label, 4, 0.7, WIDE)
+    assert np.array_equal(refined, label)
+    expected = np.where(label == np.arange(4)[:, None, None], 0.7, 0.1)
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
+
+
 def test_a_sure_label_is_harder_to_move() -> None:
     image, scores = scene()
     label = scores.argmax(axis=0)
