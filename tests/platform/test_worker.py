@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from cpn.config import config_from, run_key
-from cpn.errors import WorkError
 from cpn.prepare import prepare
 from cpn.run import MODEL, finished_run, run
 from cpn.synthetic import write_scenes
@@ -69,4 +68,4 @@ def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
     said = why_failed(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"))
     assert said.startswith("out of memory, and nothing was made smaller; lower train.batch_size")
     assert said.endswith("(CUDA out of memory. Tried to allocate 2 GiB)") and "\n" not in said
-    assert why_failed(WorkError("the loss is nan\n at step 3")) == "the loss is nan at step 3"
+    assert why_failed(RuntimeError("the loss is nan\n at step 3")) == "the loss is nan at step 3"
