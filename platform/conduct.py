@@ -30,9 +30,10 @@ from .records import Records, run_name
 from .spec import Pruning, SweepSpec
 from .stages import run_stages
 from .study import State, Study, TrialRow
-from .summary import print_summary, summarise, write_summary
+from .summary import print_summary, shortened, summarise, write_summary
 from .terminal import Terminal, TrialTable
 from .tracking import Recorder, check_store, ui_command
+from .what_mattered import PLOTS, write_plots
 from .worker import TrialSetup
 
 SIGNAL_EXIT = 128
@@ -223,25 +224,18 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
                 stage_uid(spec, stage, key), stage, manifest, out
             ),
         )
+    off = trials.remembered("pruning").get("off", {})
     summary = summarise(
-        spec,
-        sweep.pack,
-        trials.rows(),
-        again.rows(),
-        means,
-        verdict,
-        winner,
-        manifests,
-        sweep.clock.hours,
-        trials.remembered("pruning").get("off", {}),
+        spec, sweep.pack, trials.rows(), again.rows(), means, verdict, winner, manifests, sweep.clock.hours, off
     )
     cost = budget.account(spec, sweep.clock.trial_hours, trials.rows(), again.rows())
     summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
-    files = write_summary(sweep.paths, summary)
+    drawn = write_plots(spec, trials.rows(), sweep.paths.root / PLOTS)
+    files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.records.sweep_ended(summary, files, summary["note"])
     recorder.reconcile(alive=set())
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
-    print_summary(terminal, summary, pictures_in([folder, *stage_folders]))
+    print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
     terminal.say(cost["words"])
     notify(spec.notify.command, summary["note"])
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
@@ -336,7 +330,7 @@ def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict,
 def pictures_in(folders: list[Path]) -> list[Path]:
     """Every picture of a run and its stages, relative to the working folder where they lie below it."""
     found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
-    return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in found]
+    return [shortened(path) for path in found]
 
 
 def stage_uid(spec: SweepSpec, stage: str, key: str) -> str:

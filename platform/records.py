@@ -169,7 +169,7 @@ class Records:
         self._recorder.tags(self.parent, tags)
         self._recorder.note(self.parent, note)
         for file in files:
-            self._recorder.artifact(self.parent, file)
+            self._recorder.artifact(self.parent, file, "plots" if file.parent.name == "plots" else "")
         self._recorder.end(self.parent, "FINISHED")
 
 

@@ -192,6 +192,11 @@ def write_summary(paths: SweepPaths, summary: Mapping[str, Any]) -> list[Path]:
     return [paths.summary, text]
 
 
+def shortened(path: Path) -> Path:
+    """The path from the working folder, where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequence[Path]) -> None:
     """Leaderboard, verdict, the table from CAM to DeepLab, and where the pictures are."""
     rows = [
