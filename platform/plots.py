@@ -149,8 +149,7 @@ def rung_scatter(
     correlation: float | None,
 ) -> bytes | None:  # fmt: skip
     """The value at a rung against the value at the end; audited trials apart, pruned ones as ticks."""
-    at = [(row, pruning.value_at(rungs_of(row)[share], row.reports)) for row in rows if share in rungs_of(row)]
-    both = [(row, early) for row, early in at if early is not None and row.state is State.COMPLETE]
+    both, pruned = rung_values(rows, share, rungs_of)
     if not both:
         return None
     figure, axes = one_plot(4.6)
@@ -159,7 +158,6 @@ def rung_scatter(
         if part:
             axes.scatter([early for _, early in part], [value(row) for row, _ in part], color=colour, s=30, label=label)
     low, high = axes.get_ylim()
-    pruned = [early for row, early in at if early is not None and row.state is State.PRUNED]
     if pruned:
         axes.scatter(pruned, [low] * len(pruned), marker="|", color=GREY, s=60, label="pruned", clip_on=False)
     axes.set_ylim(low, high)
@@ -171,6 +169,17 @@ def rung_scatter(
     )
     figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
     return png(figure)
+
+
+def rung_values(
+    rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialRow], Mapping[float, int]]
+) -> tuple[list[tuple[TrialRow, float]], list[float]]:
+    """The full-budget trials with their values at a rung, and the values there of those that were pruned."""
+    at = [(row, pruning.value_at(rungs_of(row)[share], row.reports)) for row in rows if share in rungs_of(row)]
+    known = [(row, early) for row, early in at if early is not None]
+    return [(row, early) for row, early in known if row.state is State.COMPLETE], [
+        early for row, early in known if row.state is State.PRUNED
+    ]
 
 
 def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:

@@ -6,6 +6,7 @@ best quarter differ from all values, a name that only some trials have counted w
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,19 @@ def importances(search: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
 
 
 def as_optuna(search: Search, rows: Sequence[TrialRow], name: str) -> optuna.Study:
-    """The full and the pruned trials as a study in memory: fixed ones have values there as drawn ones have."""
+    """The trials as a study in memory, under their own numbers when `rows` are all of them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name=name or None, direction="maximize")
     for row in rows:
-        if row.state not in (State.COMPLETE, State.PRUNED):
-            continue
-        told = told_params(drawn(search), row.values)
+        kept = row.state in (State.COMPLETE, State.PRUNED)
+        told = told_params(drawn(search), row.values) if kept else {}
         study.add_trial(
             optuna.trial.create_trial(
-                state=optuna.trial.TrialState[row.state.name],
+                state=optuna.trial.TrialState[row.state.name if kept else "FAIL"],
                 value=row.miou,
                 params={key: stored for key, (stored, _) in told.items()},
                 distributions={key: distribution for key, (_, distribution) in told.items()},
-                intermediate_values=dict(row.reports),
+                intermediate_values=dict(row.reports) if kept else {},
             )
         )
     return study
@@ -66,10 +66,7 @@ def static_plots(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
     """PNG bytes by name; those that the trials are too few for are left out."""
     shares, objective = importances(spec.search, rows), spec.objective
 
-    def rungs_of(row: TrialRow) -> dict[float, int]:
-        epochs = int(row.values.get("train.epochs", spec.base_config.train.epochs))
-        return pruning.rungs(epochs, spec.pruning.grace, spec.pruning.reduction)
-
+    rungs_of = partial(rungs_of_trial, spec)
     names = [*shares, *(name for name in drawn(spec.search) if name not in shares)]
     made = {
         "history": plots.history(rows, objective),
@@ -85,6 +82,12 @@ def static_plots(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
     return {name: data for name, data in made.items() if data is not None}
 
 
+def rungs_of_trial(spec: SweepSpec, row: TrialRow) -> dict[float, int]:
+    """The rungs of a trial's own schedule."""
+    epochs = int(row.values.get("train.epochs", spec.base_config.train.epochs))
+    return pruning.rungs(epochs, spec.pruning.grace, spec.pruning.reduction)
+
+
 def interactive_page(spec: SweepSpec, rows: Sequence[TrialRow]) -> str | None:
     """The same as one HTML page that needs no network; None where no trial finished."""
     if not plots.finished(rows) or not drawn(spec.search):
@@ -97,10 +100,13 @@ def interactive_page(spec: SweepSpec, rows: Sequence[TrialRow]) -> str | None:
         warnings.simplefilter("ignore")  # of names that exclude each other: their contour is left empty
         figures = optuna_figures(study, label, most, len(plots.finished(rows)))
     if shares:
-        figures["Importances"] = bars(shares)
+        figures["Importances, %"] = bars(shares)
+    for share in pruning.rungs(spec.base_config.train.epochs, spec.pruning.grace, spec.pruning.reduction):
+        both, _ = plots.rung_values(rows, share, partial(rungs_of_trial, spec))
+        figures[f"{share:.0%} of the schedule against the end"] = rung_figure(both, spec.objective)
     parts: list[str] = []
     for title, figure in figures.items():
-        figure.update_layout(title=title, width=None, autosize=True)
+        figure.update_layout(title=title, width=None, autosize=True, height=900 if title == "Contours" else None)
         # The first part carries plotly.js for all of them.
         parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
     head = f'<!doctype html><meta charset="utf-8"><title>{spec.name}: what mattered</title>'
@@ -128,6 +134,18 @@ def bars(shares: Mapping[str, float]) -> Any:
 
     names = list(shares)[::-1]
     return go.Figure(go.Bar(x=[100 * shares[name] for name in names], y=names, orientation="h"))
+
+
+def rung_figure(both: Sequence[tuple[TrialRow, float]], objective: str) -> Any:
+    """Values at a rung and at the end as a plotly figure; audited trials apart."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for audited, label in ((False, "ran on"), (True, "would have been pruned, ran on")):
+        part = [(row, early) for row, early in both if ("would_prune_at" in row.attrs) == audited]
+        at = {"x": [early for _, early in part], "y": [row.miou for row, _ in part], "text": [r.uid for r, _ in part]}
+        figure.add_trace(go.Scatter(**at, mode="markers", name=label))
+    return figure.update_layout(xaxis_title=f"{objective}_epoch, %", yaxis_title=f"{objective} (select), %")
 
 
 def write_plots(spec: SweepSpec, rows: Sequence[TrialRow], folder: Path) -> list[Path]:

@@ -6,7 +6,15 @@ from platform.files import dump_yaml
 from platform.plots import ABSENT, is_flat_area, points, rung_scatter, said, unit
 from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow
-from platform.what_mattered import LEAST_TRIALS, PAGE, importances, interactive_page, static_plots, write_plots
+from platform.what_mattered import (
+    LEAST_TRIALS,
+    PAGE,
+    as_optuna,
+    importances,
+    interactive_page,
+    static_plots,
+    write_plots,
+)
 from typing import Any
 
 import numpy as np
@@ -82,10 +90,19 @@ def test_all_plots_are_written_for_the_parent_run(tmp_path: Path) -> None:
         with Image.open(file) as picture:
             assert picture.width == 1000 and np.array(picture.convert("L")).std() > 5
     page = (tmp_path / "plots" / PAGE).read_text()
-    assert page.count("plotly-graph-div") == 6 and "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/un/", "")
+    assert page.count("plotly-graph-div") == 7 and "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/un/", "")
     for words in ("History", "Slices", "Parallel coordinates", "Contours", "Importances", "loss.w_tcp"):
         assert words in page
+    assert "would have been pruned, ran on" in page and "s-0005" in page
     assert static_plots(spec, rows) == static_plots(spec, rows)
+
+
+def test_interactive_plots_keep_the_trials_numbers(tmp_path: Path) -> None:
+    rows = trials(20)
+    rows[3] = TrialRow(3, "s-0003", State.FAIL, rows[3].values, 0, "search")
+    study = as_optuna(make_spec(tmp_path).search, rows, "s")
+    assert [trial.value for trial in study.trials] == [row.miou for row in rows]
+    assert [trial.state.name for trial in study.trials] == [row.state.name for row in rows]
 
 
 @pytest.mark.parametrize(
