@@ -18,7 +18,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from platform import domains, space
 from platform.samplers import build_sampler
@@ -42,11 +42,14 @@ CAP = 400
 RANDOM_CAP = 20_000
 EPOCHS = 4
 RESAMPLES = 10_000
+SHORT = 100
+"""Trials of the short sweep that TPE's draw is measured after, beside the long one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this topic."""
     parser.add_argument("--seeds", type=int, default=50, help="searches of each kind (default: 50)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the one long sweep (default: 10000)")
     parser.add_argument("--only", choices=("trials", "time"), help="one of the two halves")
 
@@ -58,13 +61,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
     found: dict[str, Any] = {}
     if options.only != "time":
-        found |= trials_to_optimum(seeds)
+        found |= trials_to_optimum(range(options.first_seed, options.first_seed + seeds))
     if options.only != "trials":
         found |= own_time(trials)
     return found
 
 
-def trials_to_optimum(seeds: int) -> dict[str, Any]:
+def trials_to_optimum(seeds: Sequence[int]) -> dict[str, Any]:
     """The comparison, printed; counts by searcher and the ratios of ours to the others."""
     search = domains.parse_search(surrogate.SEARCH)
     searchers: dict[str, Callable[[int], int]] = {
@@ -73,7 +76,7 @@ def trials_to_optimum(seeds: int) -> dict[str, Any]:
         "stock": stock,
     }
     counts: dict[str, list[int]] = {name: [] for name in searchers}
-    for seed in range(seeds):
+    for seed in seeds:
         for name, searcher in searchers.items():
             counts[name].append(searcher(seed))
         print(f"seed {seed}: " + ", ".join(f"{name} {made[-1]}" for name, made in counts.items()), flush=True)
@@ -81,8 +84,8 @@ def trials_to_optimum(seeds: int) -> dict[str, Any]:
     for name, made in counts.items():
         low, median, high = np.percentile(made, [10, 50, 90])
         cap = RANDOM_CAP if name == "random" else CAP
-        print(f"| {name} | {median:.0f} | {low:.0f} | {high:.0f} | {sum(n >= cap for n in made)} of {seeds} |")
-    result: dict[str, Any] = {"seeds": seeds, "counts": counts}
+        print(f"| {name} | {median:.0f} | {low:.0f} | {high:.0f} | {sum(n >= cap for n in made)} of {len(seeds)} |")
+    result: dict[str, Any] = {"seeds": len(seeds), "first_seed": seeds[0], "counts": counts}
     for name in ("random", "stock"):
         ratio, low, high = geometric_ratio(counts["ours"], counts[name])
         result |= {f"ours_to_{name}": ratio, f"ours_to_{name}_interval": [low, high]}
@@ -169,8 +172,11 @@ def geometric_ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, f
 def own_time(trials: int) -> dict[str, Any]:
     """One long sweep, and what TPE takes for one draw at its end; printed."""
     tenth = trials // 10
+    asks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        long_sweep(Path(folder), 20, lambda uid: None)  # imports and caches, which only the first trials would pay for
+        # Imports and caches, too, for which only the first trials would pay.
+        long_sweep(Path(folder), SHORT, lambda uid: None)
+        asks[f"after {SHORT}"] = tpe_ask_ms(Path(folder) / "study.db", None)
     stamps: list[float] = []
     memory: list[float] = []
 
@@ -203,11 +209,12 @@ def own_time(trials: int) -> dict[str, Any]:
             f"ratio {last / first:.2f}\n{rows / trials:.1f} rows and {size / trials:.0f} bytes of database a trial; "
             f"{memory[0]:.0f} MiB after the first {tenth}, {memory[-1]:.0f} MiB at the end"
         )
-        result["tpe_ask_ms"] = {}
-        for most in (500, None):
-            taken = tpe_ask_ms(database, most)
-            result["tpe_ask_ms"][f"history {most}"] = taken
-            print(f"TPE's draw after {trials} trials, search_options.history {most}: {taken:.0f} ms")
+        for most in (SearchOptions().history, None):
+            seen = "all" if most is None else f"search_options.history {most}"
+            asks[f"after {trials}, {seen}"] = tpe_ask_ms(database, most)
+    for when, taken in asks.items():
+        print(f"TPE's draw {when}: {taken:.0f} ms")
+    result["tpe_ask_ms"] = asks
     return result
 
 
