@@ -22,6 +22,7 @@ from cpn.files import digest
 from . import domains, samplers, space
 from .identity import difference, identity_of
 from .spec import SweepSpec
+from .study_store import check_study as check_study
 from .study_store import connect, reachable
 from .study_store import study_url as study_url
 from .tracking_uri import mask
@@ -336,7 +337,9 @@ def _earlier(
             except InputError as error:
                 raise InputError(f"search_options.warm_start: {error}") from None
             done = [Earlier(row.uid, row.values, row.miou) for row in other.rows() if row.miou is not None]
-            found += usable(name, other.identity(), done, identity, search)
+            theirs = other.identity()
+            other.close()
+            found += usable(name, theirs, done, identity, search)
         kept = [asdict(trial) for trial in thinned(found)]
         study.set_user_attr("warm_start", kept)
     return [Earlier(**trial) for trial in kept or []]
