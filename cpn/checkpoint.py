@@ -8,7 +8,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_folder, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from cpn.config import Config
 
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -89,8 +92,38 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ) from error
     if "cpn" not in header:
         raise InputError(f"{path}: a safetensors file, but not one of this product; give a run's model.safetensors")
-    metadata: dict[str, Any] = json.loads(header["cpn"])
+    try:
+        metadata = json.loads(header["cpn"])
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: what it says of itself is damaged; give a run's model.safetensors")
     return metadata
+
+
+def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None) -> "tuple[Config, tuple[str, ...]]":
+    """Configuration and foreground classes of a file of `kind`, which is called `what` in the error.
+
+    A file can name code as its backbone, and files come from anywhere: other code than `own_backbone` is refused.
+    Raises InputError for that, for a file of another kind, and for one whose metadata is not whole.
+    """
+    from cpn.backbone import BACKBONES
+    from cpn.config import config_from
+
+    metadata = read_metadata(path)
+    if metadata.get("kind") != kind:
+        raise InputError(f"{path}: a checkpoint of kind {metadata.get('kind')!r}, not of a {what}")
+    values, classes = metadata.get("config"), metadata.get("classes")
+    if not isinstance(values, dict) or not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
+        raise InputError(f"{path}: what it says of itself lacks config or classes; give a run's model.safetensors")
+    config = config_from(values, str(path))
+    name = config.network.backbone
+    if name not in BACKBONES and name != own_backbone:
+        raise InputError(
+            f"{path}: names code as its network.backbone, {name!r}, which is not run unasked; if you know it, "
+            f"give --backbone {name}"
+        )
+    return config, tuple(classes)
 
 
 def load_model(path: Path, network: nn.Module) -> None:
@@ -107,6 +140,9 @@ def load_model(path: Path, network: nn.Module) -> None:
             f"{path}: a checkpoint of another network: {len(wrong)} tensors do not fit, first {wrong[0]!r}; "
             "give one of this network.backbone and these classes"
         )
+    broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is not None:
+        raise InputError(f"{path}: {broken!r} holds NaN or infinity; give a checkpoint of a training that went well")
     network.load_state_dict(tensors)
 
 

@@ -1,7 +1,22 @@
 """The two ways a command can fail, and how its exit code tells them apart."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+PLACES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "give this user the right to it, or choose another folder",
+    errno.EPERM: "give this user the right to it, or choose another folder",
+    errno.ENOTDIR: "a file is in the way, choose another folder",
+    errno.EISDIR: "a folder is in the way, choose another name",
+    errno.EEXIST: "something else is there, choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What a disk may answer in the middle of the work, and the cure: no defect of ours."""
 
 
 class _OneLine(Exception):
@@ -22,7 +37,8 @@ class WorkError(_OneLine):
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with the exit code of README's table.
 
-    0 done, 1 the work failed, 2 the input was wrong, 130 interrupted from the keyboard and resumable.
+    0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
+    resumable.
     """
     try:
         code = main() or 0
@@ -31,6 +47,11 @@ def run_command(main: Callable[[], int | None]) -> None:
         code = 2
     except WorkError as error:
         print(f"failed: {error}", file=sys.stderr)
+        code = 1
+    except OSError as error:
+        if error.errno not in PLACES or not error.filename:
+            raise
+        print(f"failed: {WorkError(f'{error.filename}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)

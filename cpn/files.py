@@ -5,10 +5,13 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from cpn.errors import InputError
 
 
 @contextmanager
@@ -22,8 +25,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path, key: str) -> None:
+    """Raise InputError, naming `key`, unless files can be written in the folder `path`, or it can be made."""
+    try:
+        place = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise InputError(f"{key}: {path} cannot be written ({error.strerror}); choose another folder") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -23,8 +23,8 @@ import torch
 from cpn.affinity_stages import make_crf_scores, train_affinities, walk_affinities
 from cpn.backbone import build_backbone
 from cpn.cam import multi_scale_maps, present_classes, save_maps
-from cpn.checkpoint import load_model, read_metadata, save_model
-from cpn.config import Config, config_from
+from cpn.checkpoint import load_model, network_metadata, save_model
+from cpn.config import Config
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.errors import InputError
 from cpn.files import digest
@@ -37,7 +37,7 @@ from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_back
 
 def make_cams(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the maps of the images at `indices` of the training list to `out`/<id>.npz."""
-    network, _, _ = load_run(inputs.model)
+    network, _, _ = load_run(inputs.model, inputs.config.network.backbone)
     network.to(inputs.device)
     split, config = inputs.split, inputs.config
     for index in indices:
@@ -118,15 +118,15 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     return {"miou_val": 100 * float(miou(plain.sum(0))), "miou_val_crf": 100 * float(miou(refined.sum(0)))}
 
 
-def load_deeplab(model: Path) -> tuple[DeepLab, Config, tuple[str, ...]]:
-    """A trained DeepLab in eval mode, its configuration and foreground classes. InputError for another checkpoint."""
-    metadata = read_metadata(model)
-    if metadata.get("kind") != "deeplab":
-        raise InputError(f"{model}: a checkpoint of kind {metadata.get('kind')!r}, not of a segmentation network")
-    config = config_from(metadata["config"], str(model))
-    network = DeepLab(build_backbone(config.network.backbone), len(metadata["classes"]) + 1, config.deeplab)
+def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab, Config, tuple[str, ...]]:
+    """A trained DeepLab in eval mode, its configuration and foreground classes.
+
+    Raises InputError for another checkpoint, or one that names other code than `own_backbone` as its backbone.
+    """
+    config, classes = network_metadata(model, "deeplab", "segmentation network", own_backbone)
+    network = DeepLab(build_backbone(config.network.backbone), len(classes) + 1, config.deeplab)
     load_model(model, network)
-    return network.eval(), config, tuple(metadata["classes"])
+    return network.eval(), config, classes
 
 
 VERSIONS = {"cam": 1, "crf": 1, "affinity": 1, "random_walk": 1, "deeplab": 1}

@@ -15,6 +15,7 @@ import math
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -204,9 +205,13 @@ def _remove_leftovers(target: Path) -> None:
 
 def _refuse_if_unwritable(target: Path) -> None:
     """Say so before minutes are spent on checking."""
-    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise InputError(f"{existing} may not be written: give --out FOLDER and then --set data.root=FOLDER")
+    try:
+        existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror}): give --out FOLDER and then --set data.root=FOLDER"
+        ) from error
 
 
 def _refuse_if_full(target: Path, checked: dict[str, list[Checked]]) -> None:
@@ -224,6 +229,7 @@ def _writing(target: Path) -> Iterator[None]:
     """Turn a folder that cannot be written into an InputError that says what to do."""
     reasons = {errno.ENOSPC: "is full", errno.EDQUOT: "is over quota", errno.EROFS: "is read-only"}
     reasons |= {errno.EACCES: "may not be written by this user", errno.EPERM: "may not be written by this user"}
+    reasons |= {errno.EFBIG: "takes no file of this size, raise the limit (ulimit -f)"}
     reasons |= {errno.ENOTDIR: "is no folder", errno.EEXIST: "is no folder"}
     try:
         yield

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from cpn.cam import CamConfig, image_counts
-from cpn.checkpoint import load_model, read_metadata, save_model
-from cpn.config import METHOD_VERSION, Config, config_from, run_key
+from cpn.checkpoint import load_model, network_metadata, save_model
+from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.loop import Report
@@ -173,18 +173,15 @@ def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> None:
         load_backbone_weights(backbone, Path(weights))
 
 
-def load_run(model: Path) -> tuple[CPN, Config, tuple[str, ...]]:
+def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config, tuple[str, ...]]:
     """The trained network of a run's `model.safetensors` in eval mode, its configuration and foreground classes.
 
-    Raises InputError when the file is another one.
+    Raises InputError when the file is another one, or names other code than `own_backbone` as its backbone.
     """
-    metadata = read_metadata(model)
-    if metadata.get("kind") != "cam":
-        raise InputError(f"{model}: a checkpoint of kind {metadata.get('kind')!r}, not of a CAM network")
-    config = config_from(metadata["config"], str(model))
-    network = build_network(config.network, len(metadata["classes"]) + 1)
+    config, classes = network_metadata(model, "cam", "CAM network", own_backbone)
+    network = build_network(config.network, len(classes) + 1)
     load_model(model, network)
-    return network.eval(), config, tuple(metadata["classes"])
+    return network.eval(), config, classes
 
 
 def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], list[int]]:

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "released code, which tries t = 0.20 to 0.59 only. Both are chosen on the images they are reported for.",
     )
     made.add_argument("model", type=Path, metavar="MODEL", help="a run's model.safetensors, or a converted checkpoint")
+    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
     made.add_argument("--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed")
     made.add_argument("--list", default="train", help="list with masks to score (default: train)")
     made.add_argument(
@@ -212,6 +213,8 @@ def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> s
         root = shlex.quote(f"data.root={given.root}")
         return f"python -m platform.sweep search_spaces/patch.yaml --set {root}"
     words = [str(given.model), "--root", given.root, "--list", given.list]
+    if given.backbone is not None:
+        words += ["--backbone", given.backbone]
     if given.scales is not None:
         words += ["--scales", *(f"{scale:g}" for scale in given.scales)]
     for text in given.sets:
@@ -227,13 +230,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from cpn.config import METHOD_VERSION
-    from cpn.files import file_digest
+    from cpn.files import check_place, file_digest
     from cpn.progress import shown_progress
     from cpn.run import load_run
     from cpn.scale_scores import claim, score_list, score_rows
     from cpn.voc import open_pack
 
-    network, config, classes = load_run(given.model)
+    if given.out is not None:
+        check_place(given.out, "--out")
+    network, config, classes = load_run(given.model, given.backbone)
     cam = cam_settings(config, given)
     pack = open_pack(given.root)
     split = pack.split(given.list)

@@ -50,7 +50,7 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
 
 def draw_deeplab(inputs: Inputs, out: Path) -> None:
     """`out`/pictures/deeplab.png: DeepLab on validation images without and with CRF, and its errors."""
-    network, config, _ = load_deeplab(out / "model.safetensors")
+    network, config, _ = load_deeplab(out / "model.safetensors", inputs.config.network.backbone)
     network.to(inputs.device)
     val = inputs.pack.split(inputs.config.data.val)
     rows = []

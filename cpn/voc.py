@@ -12,6 +12,7 @@ Rows are memory-mapped from a local disk, or read one by one through `pyarrow.fs
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -244,6 +245,12 @@ class Pack:
             table = ipc.open_file(file).read_all()
             ids: list[str] = table["id"].to_pylist()
             flat = table["label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        outside = next((name for name in ids if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", "..")), None)
+        if outside is not None:
+            raise InputError(
+                f"{self._folder}/{name}.index.arrow names an image {outside!r}, and files are named by it: run "
+                f"python -m cpn.prepare {self.root}"
+            )
         labels = flat.astype(np.float32).reshape(len(ids), len(self.classes))
         labels.flags.writeable = False
         return Split(self._folder, name, entry["digest"], ids, labels, np.arange(len(ids)))
@@ -267,6 +274,8 @@ def open_pack(root: Path | str) -> Pack:
         raise InputError(f"{folder}/manifest.json cannot be read ({_one_line(error)}): {cure}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != PACK_FORMAT:
         raise InputError(f"{folder}/manifest.json is of another version: {cure}")
+    if not _is_whole(manifest):
+        raise InputError(f"{folder}/manifest.json is damaged: {cure}")
     for name, entry in manifest["lists"].items():
         for file_name, size in ((f"{name}.arrow", entry["bytes"]), (f"{name}.index.arrow", entry["index_bytes"])):
             try:
@@ -277,6 +286,21 @@ def open_pack(root: Path | str) -> Pack:
             if found != size:
                 raise InputError(f"{folder}/{file_name} is missing or cut off: delete {folder} and {cure}")
     return Pack(place, folder, manifest)
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest, which may come from anywhere, says what readers ask of it, and names no file outside."""
+    lists, classes = manifest.get("lists"), manifest.get("classes")
+    return (
+        isinstance(manifest.get("fingerprint"), str)
+        and isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and isinstance(lists, dict)
+        and all(re.fullmatch(r"\w[\w.-]*", name) for name in lists)
+        and all(
+            isinstance(entry, dict) and {"digest", "bytes", "index_bytes"} <= entry.keys() for entry in lists.values()
+        )
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -81,8 +81,13 @@ def check_layout(root: Path) -> None:
     """InputError unless `root` looks like VOC 2012."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give the folder of the data set, or {GET_VOC}")
-    if not any(root.iterdir()):
-        raise InputError(f"{root} is empty: {GET_VOC}")
+    for folder in (root, *(root / part for part in ("JPEGImages", "Annotations", "SegmentationClass"))):
+        try:
+            empty = folder.is_dir() and not any(folder.iterdir())
+        except OSError as error:
+            raise InputError(f"{folder} cannot be read ({error.strerror}): make it readable for this user") from error
+        if empty and folder == root:
+            raise InputError(f"{root} is empty: {GET_VOC}")
     missing = [part for part in ("JPEGImages", "ImageSets/Segmentation") if not (root / part).is_dir()]
     if missing:
         for inner in ("VOCdevkit/VOC2012", "VOC2012"):

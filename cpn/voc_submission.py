@@ -157,6 +157,7 @@ def parser() -> argparse.ArgumentParser:
         description="Predict VOC 2012's test list with a trained DeepLab and pack the masks for the evaluation server.",
     )
     made.add_argument("model", type=Path, nargs="?", help="model.safetensors of the stage deeplab")
+    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
     made.add_argument("--root", required=True, help="folder or URL of VOC 2012, packed with --lists test")
     made.add_argument("--list", default="test", help="the list to predict (default: test)")
     made.add_argument("--out", type=Path, default=Path("results.tgz"), help="the archive (default: results.tgz)")
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from cpn.pipeline import load_deeplab
 
-    network, config, names = load_deeplab(given.model)
+    network, config, names = load_deeplab(given.model, given.backbone)
     if names != VOC_CLASSES:
         raise InputError(f"{given.model} was trained on other classes: the server knows the 20 of VOC 2012 only")
     parts = given.out.with_name(f"{given.out.name}.parts")

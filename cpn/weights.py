@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpn.errors import InputError, run_command
-from cpn.files import write_bytes
+from cpn.files import check_place, write_bytes
 from cpn.mxnet_params import MAGIC, read_params
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
@@ -331,6 +331,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     if options.out is not None and options.out.suffix != ".safetensors":
         raise InputError(f"{options.out}: --out writes safetensors only; end the name in .safetensors")
+    if options.out is not None:
+        check_place(options.out.parent, "--out")
     tensors = read_weights(options.source)
     if options.backbone is None and is_released(tensors):
         convert_released(options.source, tensors, options.classes, options.check, options.out)

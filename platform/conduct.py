@@ -24,7 +24,7 @@ from .confirm import CAM_BASELINE, Verdict
 from .curve import narrowed, searched_range
 from .driver import Interruption, concurrency, ray_cluster, run_trials
 from .files import dump_yaml
-from .inputs import check_objective, data_root, prepare_data, prepare_weights
+from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
 from .paths import Storage, SweepPaths, check_storage, storage
 from .records import Records, run_name
 from .spec import Pruning, SweepSpec
@@ -138,6 +138,8 @@ def conduct(spec: SweepSpec, command: str) -> int:
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.say(f"warning: {warning}")
+    check_weights(spec.base_config, store)
+    study.check_study(study.study_url(spec))
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
     with sweep_lock(store, spec.name):

@@ -39,13 +39,15 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
-    yaml_constructors: dict[Any, Any] = {}
-    level = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.level += 1
         if self.level > MAX_LEVELS:
-            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self.level -= 1
         return node
@@ -104,17 +106,16 @@ class _Dumper(yaml.SafeDumper):
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
     _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), _first)
-for _tag, _construct in (
-    ("null", _Loader.construct_yaml_null),
-    ("bool", _Loader.construct_truth),
-    ("int", _Loader.construct_int),
-    ("float", _Loader.construct_float),
-    ("str", _Loader.construct_text),
-    ("seq", _Loader.construct_yaml_seq),
-    ("map", _Loader.construct_yaml_map),
-):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
-_Loader.add_constructor(None, _Loader.construct_undefined)
+_Loader.yaml_constructors = {
+    "tag:yaml.org,2002:null": _Loader.construct_yaml_null,
+    "tag:yaml.org,2002:bool": _Loader.construct_truth,
+    "tag:yaml.org,2002:int": _Loader.construct_int,
+    "tag:yaml.org,2002:float": _Loader.construct_float,
+    "tag:yaml.org,2002:str": _Loader.construct_text,
+    "tag:yaml.org,2002:seq": _Loader.construct_yaml_seq,
+    "tag:yaml.org,2002:map": _Loader.construct_yaml_map,
+    None: _Loader.construct_undefined,
+}
 
 _TOO_DEEP = f"lists and mappings are nested more than {MAX_LEVELS} levels deep; write it flat"
 

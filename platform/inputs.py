@@ -69,6 +69,18 @@ def check_objective(config: Config, pack: Pack, objective: str, say: Say) -> Non
         say(f"list {val.name} has no masks: the segmentation network is trained, and not scored")
 
 
+def check_weights(config: Config, store: Storage) -> None:
+    """Look at the backbone and its weights file before data are packed for it. Makes nothing.
+
+    Raises InputError when there is no such backbone, or the file is missing, damaged or of another network.
+    """
+    from cpn.backbone import build_backbone
+    from cpn.run import load_weights
+
+    if config.network.weights not in (None, "scenes"):
+        load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
+
+
 def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     """Train the stand-in for ImageNet weights if the configuration asks for it; check that the weights files fit.
 

@@ -8,11 +8,10 @@ sweeps/<sweep>/                 lock, records spool, winner, report
 sweeps/<sweep>/tune/            what Ray writes for itself; never read again
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpn.errors import InputError
+from cpn.files import check_place
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
@@ -93,8 +92,4 @@ def storage(folder: str) -> Storage:
 
 def check_storage(store: Storage, key: str) -> None:
     """Raise InputError, naming `key`, unless the storage folder can be written or made. Makes nothing."""
-    place = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
-    try:
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise InputError(f"{key}: {store.root} cannot be written ({error.strerror}); choose another folder") from error
+    check_place(store.root, key)

@@ -10,10 +10,11 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from cpn.errors import InputError
+from cpn.files import check_place
 
 from . import paths
 from .spec import SweepSpec
-from .tracking_uri import mask
+from .tracking_uri import check_sqlite, mask, sqlite_path
 
 URL_VARIABLE = "CPN_STUDY_URL"
 
@@ -32,6 +33,20 @@ def study_url(spec: SweepSpec) -> str:
     return url
 
 
+def check_study(url: str) -> None:
+    """Raise InputError unless the database answers, or its sqlite file can be written or made. Makes nothing."""
+    path = sqlite_path(url)
+    if path is not None and not path.parent.exists():
+        check_place(path.parent, "tracking.study")
+    elif path is not None:
+        check_sqlite(path, mask(url), "tracking.study")
+    else:
+        with reachable(url), _with_driver(url):
+            engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": 5})
+            engine.connect().close()
+            engine.dispose()
+
+
 def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     """Connect; a database that does not answer within seconds is an error, a busy sqlite file is waited for."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -45,11 +60,8 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
-    except ImportError:
-        raise InputError(
-            f"tracking.study: {mask(url)}: its Python driver is missing; pip install psycopg2-binary"
-        ) from None
+        with _with_driver(url):
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
     except RuntimeError as error:  # tables of another Optuna
         raise InputError(f"tracking.study: {mask(url)}: {' '.join(str(error).split())}") from None
     if sqlite:
@@ -58,6 +70,17 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
         storage.engine.dispose()
     return storage
+
+
+@contextmanager
+def _with_driver(url: str) -> Iterator[None]:
+    """Say which package a database needs."""
+    try:
+        yield
+    except ImportError:
+        raise InputError(
+            f"tracking.study: {mask(url)}: its Python driver is missing; pip install psycopg2-binary"
+        ) from None
 
 
 def _pragmas(connection: Any, _record: Any) -> None:

@@ -30,7 +30,7 @@ def store_uri(uri: str | None) -> str:
     return f"sqlite:///{path.absolute()}" if path is not None else uri
 
 
-def check_store(uri: str | None) -> str | None:
+def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     """Look at the store before any work. Returns a one-line warning if a server is away (records wait in the spool).
 
     Raises InputError for an unknown scheme, a missing database driver, and an sqlite file that cannot be written.
@@ -39,28 +39,26 @@ def check_store(uri: str | None) -> str | None:
     shown, scheme = mask(uri), uri.split(":", 1)[0].split("+")[0].lower()
     path = sqlite_path(uri)
     if path is not None:
-        _check_sqlite(path, shown)
+        check_sqlite(path, shown, key)
         return None
     if scheme in _DATABASES:
         module = uri.split(":", 1)[0].partition("+")[2] or _DATABASES[scheme][0]
         if importlib.util.find_spec(module) is None:
-            raise InputError(f"tracking.uri: {shown} needs the Python package {module}; pip install {module}")
+            raise InputError(f"{key}: {shown} needs the Python package {module}; pip install {module}")
     elif scheme not in ("http", "https"):
-        raise InputError(
-            f"tracking.uri: {shown} is no store; write sqlite:///FILE, http(s)://HOST:PORT or postgresql://"
-        )
+        raise InputError(f"{key}: {shown} is no store; write sqlite:///FILE, http(s)://HOST:PORT or postgresql://")
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(f"tracking.uri: {shown}: {mask(str(error))}; write {scheme}://HOST:PORT") from error
+        raise InputError(f"{key}: {shown}: {mask(str(error))}; write {scheme}://HOST:PORT") from error
     if not host:
-        raise InputError(f"tracking.uri: {shown} names no host; write {scheme}://HOST:PORT")
+        raise InputError(f"{key}: {shown} names no host; write {scheme}://HOST:PORT")
     port = port or {"http": 80, "https": 443}.get(scheme) or _DATABASES[scheme][1]
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError as error:
-        return f"tracking.uri: {shown} does not answer ({error}); records are kept and follow later"
+        return f"{key}: {shown} does not answer ({error}); records are kept and follow later"
     return None
 
 
@@ -91,16 +89,16 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
-def _check_sqlite(path: Path, shown: str) -> None:
+def check_sqlite(path: Path, shown: str, key: str) -> None:
     """InputError unless `path` is, or can become, an sqlite file that we can write."""
-    cure = "give another file, e.g. sqlite:////home/me/mlflow.db"
+    cure = f"give another file, e.g. sqlite:////home/me/{path.name or 'records.db'}"
     if path.is_dir():
-        raise InputError(f"tracking.uri: {shown} is a folder; {cure}")
+        raise InputError(f"{key}: {shown} is a folder; {cure}")
     try:
         if path.exists():
             with open(path, "r+b") as file:
                 if file.read(16) not in (b"", b"SQLite format 3\0"):
-                    raise InputError(f"tracking.uri: {shown} is no sqlite file; {cure}")
+                    raise InputError(f"{key}: {shown} is no sqlite file; {cure}")
         tempfile.TemporaryFile(dir=path.parent).close()  # sqlite's journal lies beside the file
     except OSError as error:
-        raise InputError(f"tracking.uri: {shown} cannot be written ({error.strerror}); {cure}") from error
+        raise InputError(f"{key}: {shown} cannot be written ({error.strerror}); {cure}") from error

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.run import MODEL, PICTURES, run
 
     from .files import load_yaml
-    from .inputs import prepare_data, prepare_weights
+    from .inputs import check_weights, prepare_data, prepare_weights
     from .paths import check_storage, storage
     from .spec import apply_sets
     from .terminal import Terminal
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = config_from(apply_sets(values, given.sets, source), source)
     store = storage(given.storage)
     check_storage(store, "--storage")
+    check_weights(config, store)
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

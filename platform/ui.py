@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cpn.errors import InputError, run_command
 
-from .tracking_uri import mask, sqlite_path, store_uri
+from .tracking_uri import check_store, mask, sqlite_path, store_uri
 
 EXAMPLE = "python -m platform.ui"
 HOST = "127.0.0.1"
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
+    if path is not None or "://" not in uri:
+        check_store(uri, "--uri")
     check_port(given.port)
     print(f"the MLflow UI opens at http://{HOST}:{given.port} (Ctrl-C ends it)", flush=True)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.

@@ -7,6 +7,7 @@ import importlib
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,8 +50,18 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input(case: Case, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input(case: Case, place: Path, taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    case = case.at_port(taken)
     case.make(place)
     before = listing(place)
     capsys.readouterr()

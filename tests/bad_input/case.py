@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from platform.files import yaml_text
 from typing import Any
@@ -49,6 +49,11 @@ class Case:
     """RLIMIT_FSIZE, in bytes: the process can write no larger file, as on a full disk. Needs `process`."""
     other_user: bool = False
     """Run as a user to whom root's files are closed; skipped where the test is not run by root."""
+
+    def at_port(self, port: int) -> "Case":
+        """The same with the number of a port in the place of {taken}."""
+        words = tuple(word.replace("{taken}", str(port)) for word in self.words)
+        return replace(self, command=self.command.replace("{taken}", str(port)), words=words)
 
     @property
     def arguments(self) -> list[str]:

@@ -1,3 +1,253 @@
-from tests.bad_input.case import Case
+"""Files of weights and checkpoints: from elsewhere, from yesterday, cut off, or made by somebody who means harm."""
 
-CASES: list[Case] = []
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from cpn.backbone import build_backbone
+from cpn.checkpoint import save_model
+from cpn.config import config_from
+from cpn.network import build_network
+from cpn.prepare import prepare
+from cpn.voc import VOC_CLASSES
+from tests.bad_input.case import Case, Make, both, nothing, text_file, voc
+
+CONVERT = "cpn.weights w.pth"
+SCENES = "--set preset=scenes --set network.weights="
+SCORE = "cpn.score model.safetensors --root data"
+SUBMIT = "cpn.voc_submission model.safetensors --root data --list val --out results.tgz"
+NETWORK = {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8, "weights": None}
+HARM = "import os\nopen('executed', 'w').close()\n"
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def scene(change: Callable[[dict[str, Tensor]], object] = lambda _: None) -> dict[str, Tensor]:
+    """The state of the scenes' backbone, changed."""
+    torch.manual_seed(0)
+    state = dict(build_backbone("scene").state_dict())
+    change(state)
+    return state
+
+
+def first_set_to(value: float) -> dict[str, Tensor]:
+    return scene(lambda state: next(v for v in state.values() if v.is_floating_point()).view(-1)[:1].fill_(value))
+
+
+def torch_file(make: Callable[[], Any], name: str = "w.pth", zipped: bool = True) -> Make:
+    return lambda place: torch.save(make(), place / name, _use_new_zipfile_serialization=zipped)
+
+
+def tensors(make: Callable[[], dict[str, Tensor]], name: str = "w.safetensors") -> Make:
+    return lambda place: (place / name).write_bytes(save(make())) and None
+
+
+def params_of(name: str, content: bytes) -> Make:
+    return text_file(struct.pack("<QQQ", 0x112, 0, 1) + content, name)
+
+
+def model(metadata: dict[str, Any] | None = None, poison: bool = False, **changes: Any) -> Make:
+    """A packed data set in data/, and a CAM network of its classes whose metadata are changed."""
+
+    def make(place: Path) -> None:
+        voc()(place)
+        prepare(place / "data", ["train", "val"])
+        config = config_from({"preset": "scenes", "network": NETWORK}, "test")
+        torch.manual_seed(0)
+        network = build_network(config.network, len(VOC_CLASSES) + 1)
+        if poison:
+            torch.nn.init.constant_(next(network.parameters()), float("nan"))
+        whole = {"kind": "cam", "config": config.model_dump(mode="json"), "classes": list(VOC_CLASSES)}
+        save_model(place / "model.safetensors", network, metadata if metadata is not None else {**whole, **changes})
+
+    return make
+
+
+def with_code(name: str) -> Make:
+    """A model that names evil.py beside it as its backbone."""
+    config = config_from({"preset": "scenes", "network": {**NETWORK, "backbone": name}}, "test").model_dump(mode="json")
+    return both(model(config=config), text_file(HARM + "def make(): return None\n", "evil.py"))
+
+
+def saying(text: str) -> Make:
+    """A file of tensors with `text` where the metadata of ours are."""
+    content = save({"a": torch.zeros(1)}, {"cpn": text})
+    return both(voc(), text_file(content, "model.safetensors"))
+
+
+def wrong(name: str, command: str, make: Make, *words: str, **more: Any) -> Case:
+    return Case(f"weights: {name}", command, words, make, **more)
+
+
+def file(name: str, content: bytes | str, *words: str, file_name: str = "w.pth") -> Case:
+    """A file that is none."""
+    return wrong(name, f"cpn.weights {file_name}", text_file(content, file_name), file_name, *words)
+
+
+def used(name: str, make: Make, *words: str, file_name: str = "w.safetensors") -> list[Case]:
+    """Weights that a sweep and a single run are given: refused before scenes are made or data packed."""
+    return [
+        wrong(f"{name}, train", f"platform.train {SCENES}{file_name}", make, file_name, *words),
+        wrong(f"{name}, sweep", f"platform.sweep s.yaml {SCENES}{file_name}", both(voc(), make), file_name, *words),
+    ]
+
+
+HEADER = b'{"a":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}'
+FILES = [
+    wrong("no file", CONVERT, nothing, "w.pth: no such weights file", "ademxapp"),
+    wrong("a folder", "cpn.weights .", nothing, ".: no such weights file"),
+    file("zero bytes", b"", "neither MXNet .params, torch nor safetensors"),
+    file("a web page", "<html>Google Drive - Virus scan warning</html>", "neither MXNet .params, torch nor"),
+    file("a pointer of Git LFS", "version https://git-lfs.github.com/spec/v1\n", "neither MXNet .params, torch nor"),
+    file("a gzip", b"\x1f\x8b\x08" + bytes(40), "neither MXNet .params, torch nor safetensors"),
+    file("HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40), "neither MXNet .params, torch nor safetensors"),
+    file("a numpy archive", b"PK\x03\x04" + bytes(60), "not loaded as a torch file", "copy it again"),
+    file("a torch file that is cut off", b"PK\x03\x04\x14", "it is damaged or none", "copy it again"),
+    file("an old torch file that is cut off", b"\x80\x02\x8a\nl", "it is damaged or none", "copy it again"),
+    file("safetensors that are cut off", struct.pack("<Q", len(HEADER)) + HEADER + bytes(100),
+         "a damaged safetensors file", "copy or convert it again"),
+    file("safetensors with an endless header", struct.pack("<Q", 2**62) + b"{", "a damaged safetensors file"),
+    file("safetensors with offsets outside", struct.pack("<Q", len(HEADER)) + HEADER.replace(b"4000", b"9999")
+         + bytes(4000), "a damaged safetensors file"),
+    wrong("params that are cut off", "cpn.weights w.params", params_of("w.params", b"\xc9\xfa\x93\xf9"), "w.params",
+          "ends inside", "download the .params file again"),
+    wrong("params with an endless array", "cpn.weights w.params",
+          params_of("w.params", struct.pack("<IiIqqiii", 0xF993FAC9, 0, 2, 2**40, 2**40, 1, 0, 0)), "w.params",
+          "ends inside", "download"),
+    wrong("params with an endless list", "cpn.weights w.params", text_file(struct.pack("<QQQ", 0x112, 0, 2**60),
+          "w.params"), "w.params", "ends inside array 1", "download"),
+    wrong("code in a pickle", CONVERT, text_file(pickle.dumps(Payload()), "w.pth"), "w.pth", "not loaded as a torch"),
+    wrong("code in a torch file", CONVERT, torch_file(Payload), "w.pth", "code in a file is not run", "state dict"),
+    wrong("code in an old torch file", CONVERT, torch_file(Payload, zipped=False), "w.pth", "code in a file is not"),
+    wrong("code beside the weights", CONVERT, torch_file(lambda: {"state_dict": scene(), "epoch": Payload()}), "w.pth",
+          "code in a file is not run", "save its state dict alone"),
+    wrong("code called .safetensors", "cpn.weights w.safetensors", torch_file(Payload, "w.safetensors"),
+          "w.safetensors", "not loaded as a torch file"),
+    wrong("a whole module", CONVERT, torch_file(lambda: torch.nn.Linear(2, 2)), "w.pth", "save its state dict alone"),
+    wrong("a list of tensors", CONVERT, torch_file(lambda: [torch.zeros(2)]), "w.pth", "not a state dict of named"),
+    wrong("a dict of numbers", CONVERT, torch_file(lambda: {"epoch": 3}), "w.pth", "not a state dict of named tensors"),
+    wrong("an empty dict", CONVERT, torch_file(dict), "w.pth", "not a state dict of named tensors"),
+    wrong("layers of no network we know", CONVERT, torch_file(lambda: {"a.weight": torch.zeros(2)}), "w.pth",
+          "holds no layer of", "--backbone"),
+    wrong("a checkpoint of CPN without its layers", CONVERT, torch_file(lambda: {"f10.weight": torch.zeros(2)}),
+          "w.pth", "layers are missing"),
+    wrong("a backbone that is unknown", f"{CONVERT} --backbone resnet5", torch_file(scene), "network.backbone",
+          "'resnet5' is unknown; use resnet38"),
+    wrong("a backbone that is no module", f"{CONVERT} --backbone no.such:thing", torch_file(scene), "network.backbone",
+          "cannot be imported", "check the module's name"),
+    wrong("--out as .pth", f"{CONVERT} --out x.pth", torch_file(scene), "x.pth: --out writes safetensors only", "end"),
+    wrong("--out below a file", f"{CONVERT} --backbone scene --out w.pth/x.safetensors", torch_file(scene), "--out: ",
+          "w.pth cannot be written", "choose another folder"),
+    wrong("--classes for a backbone", f"{CONVERT} --classes classes.txt", both(torch_file(scene), text_file(
+          "dog\n", "classes.txt")), "--classes classes.txt: a backbone has no classes; leave it out"),
+]  # fmt: skip
+
+GIVEN = [
+    *used("no file for a run", nothing, "no such weights file"),
+    *used("another network", tensors(lambda: {k: v for k, v in build_backbone("resnet50").state_dict().items()
+          if k.startswith("conv1")}), "layers are missing", "network.backbone"),
+    *used("a layer of another shape", tensors(lambda: scene(lambda state: state.update(
+          {next(iter(state)): torch.zeros(1, 2, 3, 3)}))), "layers do not fit", "should be"),
+    *used("a layer that is missing", tensors(lambda: scene(lambda state: state.pop(next(iter(state))))),
+          "layers are missing"),
+    *used("NaN inside", tensors(lambda: first_set_to(float("nan"))), "contains NaN or infinity"),
+    *used("infinity inside", tensors(lambda: first_set_to(float("inf"))), "contains NaN or infinity"),
+    *used("code for a run", torch_file(Payload, "w.pth"), "code in a file is not run", file_name="w.pth"),
+    wrong("a backbone misspelt, train", f"platform.train {SCENES}w.pth --set network.backbone=resnet83",
+          torch_file(scene), "network.backbone: 'resnet83' is unknown; use"),
+]  # fmt: skip
+
+CHECKPOINTS = [
+    wrong("no model", SCORE, voc(), "model.safetensors: not a readable safetensors checkpoint", "give one"),
+    wrong("a backbone for a model", SCORE, both(voc(), tensors(scene, "model.safetensors")), "model.safetensors",
+          "not one of this product"),
+    wrong("a model that is cut off", SCORE, both(model(), lambda place: os.truncate(place / "model.safetensors", 900)),
+          "model.safetensors", "not a readable"),
+    wrong("a model with NaN inside", SCORE, model(poison=True), "model.safetensors: 'backbone", "holds NaN", "give"),
+    wrong("a model of another kind", SCORE, model(kind="deeplab"), "model.safetensors: a checkpoint of kind 'deeplab'"),
+    wrong("a model that says nothing", SCORE, model({"kind": "cam"}), "model.safetensors", "lacks config or classes"),
+    wrong("a model of the classes 7", SCORE, model(classes=7), "model.safetensors", "lacks config or classes"),
+    wrong("a model of fewer classes", SCORE, model(classes=["dog"]), "model.safetensors: a checkpoint of another"),
+    wrong("a model of a later version", SCORE, model(config={"network": {"shape": "round"}}), "model.safetensors",
+          "network.shape: unknown key"),
+    wrong("a model with a list for metadata", SCORE, saying("[1]"), "model.safetensors", "is damaged", "give a run's"),
+    wrong("a model with broken metadata", SCORE, saying("{"), "model.safetensors", "is damaged", "give a run's"),
+    wrong("a model that names code", SCORE, with_code("evil:make"), "model.safetensors", "'evil:make'", "not run",
+          "--backbone evil:make"),
+    wrong("a model that names a command", SCORE, with_code("os:abort"), "'os:abort'", "not run unasked"),
+    wrong("a model that names code, submitted", SUBMIT, both(model(kind="deeplab", config=config_from(
+          {"network": {"backbone": "os:abort"}}, "-").model_dump(mode="json"))), "'os:abort'", "not run unasked"),
+    wrong("a CAM network, submitted", SUBMIT, model(), "a checkpoint of kind 'cam', not of a segmentation network"),
+    wrong("no data for a model", "cpn.score model.safetensors --root nowhere", model(), "data.root: nowhere is no"),
+    wrong("data that are not packed", "cpn.score model.safetensors --root .", model(), "is not prepared", "run python"),
+    wrong("a list that is not packed", f"{SCORE} --list test", model(), "list test is not packed", "--lists test"),
+    wrong("a scale of zero", f"{SCORE} --scales 1 0", model(), "--scales: cam.scales.1", "greater than 0"),
+    wrong("a scale twice", f"{SCORE} --scales 1 1", model(), "--scales: cam: scales names 1 twice"),
+    wrong("a scale that is a word", f"{SCORE} --scales one", model(), "invalid float value: 'one'", usage=True),
+    wrong("a setting without effect", f"{SCORE} --set cam.beta=0.5", model(), "--set cam.beta: has no effect"),
+    wrong("--out of a score below a file", f"{SCORE} --out model.safetensors/x", model(), "--out: ", "choose another"),
+]  # fmt: skip
+
+
+def ids_changed(new: str) -> Make:
+    """A data set packed elsewhere, whose list says that an image is called `new`."""
+
+    def make(place: Path) -> None:
+        import pyarrow as pa
+        from pyarrow import ipc
+
+        model()(place)
+        packed = place / "data" / "packed"
+        path = packed / "train.index.arrow"
+        with pa.memory_map(str(path)) as source:
+            table = ipc.open_file(source).read_all()
+        ids = [new, *table["id"].to_pylist()[1:]]
+        with ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table.set_column(0, "id", pa.array(ids)))
+        manifest = json.loads((packed / "manifest.json").read_text())
+        manifest["lists"]["train"]["index_bytes"] = path.stat().st_size
+        (packed / "manifest.json").write_text(json.dumps(manifest))
+
+    return make
+
+
+def manifest_changed(**changes: Any) -> Make:
+    """A packed data set whose manifest says something else."""
+
+    def make(place: Path) -> None:
+        model()(place)
+        path = place / "data" / "packed" / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return make
+
+
+PACKS = [
+    wrong("a packed id that leaves the folder", SCORE, ids_changed("../../x"), "train.index.arrow", "'../../x'",
+          "cpn.prepare"),
+    wrong("a packed id that is a path", SCORE, ids_changed("/etc/x"), "train.index.arrow", "'/etc/x'", "cpn.prepare"),
+    wrong("a packed id that is nothing", SCORE, ids_changed(""), "train.index.arrow", "''", "cpn.prepare"),
+    wrong("a pack of another version", SCORE, manifest_changed(format=99), "is of another version", "run"),
+    wrong("a pack without lists", SCORE, manifest_changed(lists=None), "manifest.json", "damaged", "cpn.prepare"),
+    wrong("a pack with a list outside", SCORE, manifest_changed(lists={"../../x": {"bytes": 1, "index_bytes": 1}}),
+          "manifest.json", "damaged", "cpn.prepare"),
+    wrong("a pack of no classes", SCORE, manifest_changed(classes="dog"), "manifest.json", "damaged", "cpn.prepare"),
+    wrong("a pack whose file is cut off", SCORE,
+          both(model(), lambda place: os.truncate(place / "data/packed/train.arrow", 100)), "train.arrow is missing or",
+          "cpn.prepare"),
+]  # fmt: skip
+
+CASES = [*FILES, *GIVEN, *CHECKPOINTS, *PACKS]

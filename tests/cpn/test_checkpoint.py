@@ -7,7 +7,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cpn.checkpoint import Progress, load_latest, load_model, read_metadata, save_checkpoint, save_model
+from cpn.checkpoint import (
+    Progress,
+    load_latest,
+    load_model,
+    network_metadata,
+    read_metadata,
+    save_checkpoint,
+    save_model,
+)
+from cpn.config import config_from
 from cpn.errors import InputError
 from cpn.files import file_digest
 from cpn.optimizer import OptimizerKind, build_optimizer
@@ -216,3 +225,13 @@ def test_a_foreign_or_missing_file_is_one_line(tmp_path: Path) -> None:
     for name in ("text", "none"):
         with pytest.raises(InputError, match=f"{name}.safetensors: cannot be read"):
             load_model(tmp_path / f"{name}.safetensors", make()[0])
+
+
+def test_code_that_a_file_names_is_run_only_when_asked_for(tmp_path: Path) -> None:
+    path, own = tmp_path / "model.safetensors", "tests.cpn.test_backbone:OwnBackbone"
+    config = config_from({"network": {"backbone": own}}, "test").model_dump(mode="json")
+    save_model(path, nn.Linear(1, 1), {"kind": "cam", "config": config, "classes": ["dog"]})
+    assert network_metadata(path, "cam", "CAM network", own)[0].network.backbone == own
+    for other in (None, "resnet38", "os:abort"):
+        with pytest.raises(InputError, match=f"names code as its network.backbone, '{own}', which is not run unasked"):
+            network_metadata(path, "cam", "CAM network", other)

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -20,6 +21,12 @@ def raises(error: BaseException) -> Callable[[], int]:
         (lambda: 143, 143, ""),
         (raises(WorkError("the loss is nan; lower train.lr")), 1, "failed: the loss is nan; lower train.lr\n"),
         (raises(InputError("a.yaml: x: unknown key")), 2, "error: a.yaml: x: unknown key\n"),
+        (raises(InputError("a\nb: \x1b[2J é")), 2, "error: a\\nb: \\x1b[2J é\n"),
+        (
+            raises(OSError(errno.ENOSPC, "No space left on device", "runs/x")),
+            1,
+            "failed: runs/x: No space left on device; make room there\n",
+        ),
         (raises(KeyboardInterrupt()), 130, "stopped; the same command continues\n"),
     ],
 )
@@ -33,3 +40,6 @@ def test_exit_codes(main: Callable[[], int | None], code: int, line: str, capsys
 def test_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(raises(ZeroDivisionError()))
+    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), OSError(errno.ENOSPC, "No space left")):
+        with pytest.raises(OSError):
+            run_command(raises(defect))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cpn.files import digest, file_digest, read_json, whole_file, whole_folder, write_bytes, write_json
+from cpn.errors import InputError
+from cpn.files import check_place, digest, file_digest, read_json, whole_file, whole_folder, write_bytes, write_json
 
 WRITER = """
 import sys
@@ -129,3 +130,18 @@ def test_a_digest_depends_on_the_content_not_on_the_order_of_keys() -> None:
 def test_the_digest_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_place_is_looked_at_and_nothing_is_left_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_place(tmp_path / "new" / "deeper", "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/x")):
+        with pytest.raises(InputError, match="^--out: .* cannot be written .*; choose another folder$"):
+            check_place(place, "--out")
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as full, whole_file(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
+    assert full.value.filename == str(tmp_path / "x")

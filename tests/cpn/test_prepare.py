@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,10 +344,10 @@ def test_room_and_rights_are_looked_at_before(root: Path, monkeypatch: pytest.Mo
             prepare(root)
     (root / ".packed.lock").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda path, mode: False)
-        refuse(root, "data may not be written: give --out FOLDER and then --set data.root=FOLDER")
+        patch.setattr(tempfile, "TemporaryFile", lambda dir: fail_with(errno.EACCES)())
+        refuse(root, "data cannot be written .Permission denied.: give --out FOLDER and then --set data.root=FOLDER")
     (root / "file").write_text("")
-    refuse(root, "file is no folder: give --out FOLDER", out=root / "file")
+    refuse(root, "file cannot be written .Not a directory.: give --out FOLDER", out=root / "file")
 
 
 def test_a_source_that_changes_while_it_is_packed(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Places, databases and machines that are not as a sweep needs them. Wrong files and data: tests/test_bad_input.py."""
+"""Other drivers, other sweeps and other machines than a sweep needs. All other wrong input: tests/test_bad_input.py."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from platform import conduct, study, sweep, train
+from platform import conduct, study, sweep
 from platform.driver import check_resources
 from platform.files import yaml_text
 from platform.paths import storage
@@ -82,59 +82,7 @@ def found_in(place: Path) -> set[str]:
     return {str(path.relative_to(place)) for path in place.rglob("*")}
 
 
-# Places that cannot be written, and others who are there already
-
-
-@pytest.mark.parametrize("uri", ["sqlite:////proc/mlflow.db", "sqlite:///absent/mlflow.db", "sqlite:///.", "runs"])
-def test_a_store_that_cannot_be_written(uri: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec, before = write_spec(SPEC), {"s.yaml", *found_in(place)}
-    said = refused(sweep.main, [spec, *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
-    assert said.startswith("tracking.uri: ") and "sqlite:///" in said
-    assert found_in(place) == before
-
-
-@pytest.mark.parametrize("inner", ["", "/deeper"])
-@pytest.mark.parametrize("source", ["root", "scenes"])
-def test_a_file_in_the_place_of_the_storage_folder(
-    source: str, inner: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("taken").write_text("")
-    given = [f"data.root={data}"] if source == "root" else ["data.scenes.train=6", "data.scenes.val=3"]
-    said = refused(sweep.main, [write_spec(SPEC), *sets(*given, f"resources.storage=taken{inner}")], capsys)
-    assert said.startswith(f"resources.storage: {place}/taken{inner} cannot be written (") and "choose another" in said
-    assert (place / "taken").read_text() == "" and not (place / "mlflow.db").exists()
-    assert not (data / "packed").exists()
-
-
-@pytest.mark.parametrize("source", ["root", "scenes"])
-def test_a_single_run_needs_its_storage_too(
-    source: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("taken").write_text("")
-    given = [f"data.root={data}"] if source == "root" else ["data.scenes.train=6", "data.scenes.val=3"]
-    arguments = sets("preset=scenes", "network.weights=null", *given)
-    said = refused(train.main, [*arguments, "--storage", "taken"], capsys)
-    assert said.startswith(f"--storage: {place}/taken cannot be written (") and "choose another folder" in said
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        (
-            "redis://127.0.0.1:1/x",
-            ["tracking.study: redis://127.0.0.1:1/x: the study database cannot be used", "check the URL"],
-        ),
-        ("study.db", ["tracking.study: 'study.db' is no URL", "write sqlite:///FILE"]),
-        ("sqlite:////proc/study.db", ["tracking.study: sqlite:////proc/study.db", "folder is writable"]),
-        ("postgresql://me:secret@127.0.0.1:1/x", ["tracking.study: postgresql://me:***@127.0.0.1:1/x", ";"]),
-    ],
-)
-def test_a_study_that_does_not_answer(
-    url: str, words: list[str], data: Path, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.study={url}")], capsys)
-    assert all(word in said for word in words) and "secret" not in said, said
-    assert not (place / "mlflow.db").exists() and not (place / "sweeps" / "runs").exists()
+# Others who are there already
 
 
 def test_another_driver_of_the_same_sweep(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
