@@ -27,6 +27,16 @@ from cpn.transforms import FILL, normalise, place, random_crop, resize
 from cpn.voc import IGNORE, DataConfig, Split
 
 
+class SegmentationCrfConfig(CrfConfig):
+    """The CRF after DeepLab's test; its alphas are not read. A class of its own, so that setting one value in a file
+    leaves the others at the published ones."""
+
+    iterations: int = Field(1, ge=1)
+    """Mean-field iterations."""
+    sxy_bilateral: float = Field(32.0, gt=0)
+    """Width in pixels of the appearance kernel."""
+
+
 class DeepLabConfig(Section):
     """The segmentation network, its training and its test; the defaults are the released code's (method.md (i))."""
 
@@ -72,7 +82,7 @@ class DeepLabConfig(Section):
     """Image scales whose logits are averaged at test."""
     test_flip: bool = True
     """Average the logits of the mirrored image as well."""
-    crf: CrfConfig = CrfConfig(iterations=1, sxy_bilateral=32)
+    crf: SegmentationCrfConfig = SegmentationCrfConfig()
     """The CRF at test."""
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from cpn.files import digest
 from cpn.loop import Report
 from cpn.network import CPN
 from cpn.prepare import prepare
-from cpn.synthetic import SCENES_VERSION, write_parts
+from cpn.synthetic import PARTS_VERSION, write_parts
 from cpn.train import train
 
 STANDIN_VERSION = 1
@@ -33,7 +33,7 @@ RECIPE = {
 
 def standin_path(cache: Path) -> Path:
     """Where the stand-in's weights lie under `cache`; the name is a digest of the recipe."""
-    key = digest([STANDIN_VERSION, SCENES_VERSION, PICTURES, SIZE, RECIPE])
+    key = digest([STANDIN_VERSION, PARTS_VERSION, PICTURES, SIZE, RECIPE])
     return cache / f"standin-{key}.safetensors"
 
 
@@ -43,7 +43,7 @@ def make_standin(cache: Path, report: Report) -> Path:
     if path.exists():
         return path
     config: Config = config_from(RECIPE, "the stand-in's recipe")
-    parts = cache / f"parts-{digest([SCENES_VERSION, PICTURES, SIZE])}"
+    parts = cache / f"parts-{digest([PARTS_VERSION, PICTURES, SIZE])}"
     write_parts(parts, PICTURES, SIZE, seed=0)
     pack = prepare(parts, ["train"], scored=[])
     torch.manual_seed(0)

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cpn.config import config_from
 from cpn.crf import CrfConfig, dense_crf
 from cpn.deeplab import (
     DeepLab,
     DeepLabConfig,
+    SegmentationCrfConfig,
     SegmentationSamples,
     augment_pair,
     evaluate,
@@ -37,7 +39,7 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 CPU = torch.device("cpu")
 TINY = DeepLabConfig(
     width=8, dilation=2, iterations=120, batch_size=3, optimizer="adamw", lr=0.01, head_lr_factor=2, bn_momentum=0.1,
-    hsv_jitter=0, scales=(1.0,), scale=(0.9, 1.1), crf=CrfConfig(iterations=1, sxy_bilateral=8),
+    hsv_jitter=0, scales=(1.0,), scale=(0.9, 1.1), crf=SegmentationCrfConfig(iterations=1, sxy_bilateral=8),
 )  # fmt: skip
 DATA = DataConfig(crop=32, workers=0)
 
@@ -325,3 +327,9 @@ def test_bad_input_is_refused_in_words() -> None:
     for bad in ({"scale": (1.5, 0.5)}, {"scales": (0.0,)}):
         with pytest.raises(ValidationError):
             DeepLabConfig(**bad)
+
+
+def test_one_value_of_the_crf_leaves_the_others_as_published() -> None:
+    config = config_from({"deeplab": {"crf": {"srgb_bilateral": 7.0}}}, "here")
+    assert config.deeplab.crf.iterations == 1 and config.deeplab.crf.sxy_bilateral == 32
+    assert config.deeplab.crf.srgb_bilateral == 7
