@@ -85,20 +85,26 @@ def sum_passes(passes: Sequence[Tensor], mirrored: Sequence[bool], size: tuple[i
     return total
 
 
-def normalise_sum(summed: Tensor) -> Tensor:
-    """(P, H, W) summed raw maps -> [0, 1] per map: negative and near-minimal values become 0 (method.md (g)).
+def normalise_as_released(summed: Tensor) -> Tensor:
+    """(P, H, W) summed raw maps -> the released code's maps before it halves them, to the letter (method.md (g)).
 
-    As written there: x = ReLU(sum); x below min + e -> 0; then (x - min - e) / (max - min + e), min and max over
-    (H, W). To the letter the values that were set to 0 end at (0 - min - e) / (max - min + e), below 0, and far below
-    it where min is large, for the released code does not cut off the numerator. Ours does, because CRF and random walk
-    need scores in [0, 1]; setting values below min + e to 0 first then changes nothing. No mask changes by it: a
-    score below 0 loses to every background score from 0 on, and so does a score of 0, since a tie goes to the
-    background. The released code goes on to halve the result (`halved`); ours stay whole.
+    x = ReLU(sum); x below min + e -> 0; then (x - min - e) / (max - min + e), min and max over (H, W). The values that
+    were set to 0 end at (0 - min - e) / (max - min + e): below 0, and far below it where min is large.
     """
     positive = functional.relu(summed)
     low = positive.amin(dim=(1, 2), keepdim=True)
     high = positive.amax(dim=(1, 2), keepdim=True)
-    return functional.relu((positive - low - EPSILON) / (high - low + EPSILON))
+    kept = torch.where(positive < low + EPSILON, torch.zeros_like(positive), positive)
+    return (kept - low - EPSILON) / (high - low + EPSILON)
+
+
+def normalise_sum(summed: Tensor) -> Tensor:
+    """(P, H, W) summed raw maps -> un-halved maps in [0, 1]: `normalise_as_released`, cut off at 0.
+
+    CRF and random walk need scores in [0, 1]. No mask changes by it: a score below 0 loses to every background score
+    from 0 on, and so does a score of 0, since a tie goes to the background.
+    """
+    return functional.relu(normalise_as_released(summed))
 
 
 def halved(maps: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -14,6 +14,7 @@ from cpn.cam import (
     image_counts,
     load_maps,
     multi_scale_maps,
+    normalise_as_released,
     normalise_sum,
     present_classes,
     save_maps,
@@ -161,8 +162,9 @@ def test_passes_of_any_size_add_up_as_the_formula_says() -> None:
 def test_the_numerator_is_cut_off_where_the_minimum_is_positive() -> None:
     # To the letter the pixel at the minimum, 2, becomes (0 - 2 - e) / (2 + e), about -1. Kept maps lie in [0, 1], and
     # a score of 0 loses to every background score just as -1 does.
-    maps = normalise_sum(torch.tensor([[[2.0, 4.0, 2.5]]], dtype=torch.float64)).numpy()
-    letter = np.array([[[-2 - 1e-5, 2 - 1e-5, 0.5 - 1e-5]]]) / (2 + 1e-5)
+    summed = torch.tensor([[[2.0, 4.0, 2.5]]], dtype=torch.float64)
+    maps, letter = normalise_sum(summed).numpy(), normalise_as_released(summed).numpy()
+    np.testing.assert_allclose(letter, np.array([[[-2 - 1e-5, 2 - 1e-5, 0.5 - 1e-5]]]) / (2 + 1e-5))
     np.testing.assert_allclose(maps, np.maximum(letter, 0))
     assert letter.min() < -0.9 and maps.min() == 0
     truth = np.array([[0, 1, 1]], np.uint8)
