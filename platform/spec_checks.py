@@ -30,9 +30,7 @@ def check_search(spec: "SweepSpec", source: str) -> None:
             cure = "beta is read off the curve; write {curve: true} or {float: [low, high]}, without step, log or when"
             raise InputError(f"{where}: {cure if name == CURVE else 'only cam.beta has a curve'}")
         if isinstance(domain, CurveDomain) and domain.within and not any(is_within(b, domain.within) for b in BETAS):
-            raise InputError(
-                f"{where}: {list(domain.within)} holds no point of the curve, 0, .02, ... 1.2; widen it"
-            )
+            raise InputError(f"{where}: {list(domain.within)} holds no point of the curve, 0, .02, ... 1.2; widen it")
         if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")
         if not isinstance(domain, CurveDomain):
