@@ -33,6 +33,7 @@ from .study import State, Study, TrialRow
 from .summary import print_summary, shortened, summarise, write_summary
 from .terminal import Terminal, TrialTable
 from .tracking import Recorder, check_store, ui_command
+from .tracking_uri import masked
 from .what_mattered import PLOTS, write_plots
 from .worker import TrialSetup
 
@@ -151,7 +152,8 @@ def conduct(spec: SweepSpec, command: str) -> int:
             terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
         again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
         paths = store.sweep(spec.name)
-        dump_yaml(paths.spec, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+        kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
+        dump_yaml(paths.spec, masked(kept))
         recorder = Recorder(
             paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
         )

@@ -30,6 +30,7 @@ from .domains import Domain, drawn, values_of_base, with_curve
 from .files import load_yaml, parse_scalar
 from .paths import SHARED
 from .spec_checks import check_search, value_names
+from .tracking_uri import mask
 
 
 class _SweepSection(Section):
@@ -350,6 +351,6 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     else:
         given = first.get("input")
         text = first["msg"].removeprefix("Value error, ")
-        text += "" if isinstance(given, (dict, Section)) else f", given {brief(repr(given))}"
+        text += "" if isinstance(given, (dict, Section)) else f", given {mask(brief(repr(given)))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"

@@ -29,14 +29,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def shown_command(spec: Path, sets: Sequence[str]) -> str:
+    """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
+    from .tracking_uri import mask
+
+    told = ["notify.command=***" if text.startswith("notify.command=") else mask(text) for text in sets]
+    words = [word for text in told for word in ("--set", text)]
+    return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
     given = parser().parse_args(arguments)
     from .spec import load_spec
 
     spec = load_spec(given.spec, given.sets)
-    sets = [word for text in given.sets for word in ("--set", text)]
-    command = shlex.join(["python", "-m", "platform.sweep", str(given.spec), *sets])
+    command = shown_command(given.spec, given.sets)
     if given.dry_run:
         from .dry_run import print_plan
 

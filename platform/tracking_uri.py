@@ -17,9 +17,12 @@ _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mss
 
 
 def mask(text: str) -> str:
-    """`text` with *** for the passwords of all URLs in it, and for the values of password=, token= and the like."""
+    """`text` with *** for the passwords of all URLs in it, for what an Authorization header carries, and for the values
+    of password=, token= and the like.
+    """
     text = re.sub(r"(://[^:/@\s\"']*):[^\s\"']+@", r"\1:***@", text)
     text = re.sub(r"(https?://)[^:/@\s\"']+@", r"\1***@", text)
+    text = re.sub(r"(?i)\b(authorization:\s*\w+|bearer)\s+[^\s\"']+", r"\1 ***", text)
     return re.sub(r"(?i)\b(\w*(?:password|passwd|token|secret|api_?key|signature))=[^&\s\"';]+", r"\1=***", text)
 
 
