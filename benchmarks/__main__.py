@@ -13,6 +13,7 @@ from cpn.errors import InputError, run_command
 
 TOPICS = {
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
+    "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",

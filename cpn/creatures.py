@@ -38,11 +38,6 @@ LIMBS = np.array(
 )
 """The two colours of the limb textures, RGB."""
 
-TRACE = 0.15
-"""Share of the head's colour in torso and limbs. Without it the two classes of a shared texture win equally often on a
-torso, and as PCM and PRCM let absent classes compete (method.md (d)), half of the body is lost to the absent one; that
-is a fault of the drawing, not of the method (docs/scenes.md)."""
-
 TORSO_AXES = (13.5, 8.5)
 HEAD_AT, HEAD_RADIUS = (14.5, -6.0), 4.4
 HIPS = (-9.5, -5.0, 4.5, 9.0)
@@ -140,9 +135,9 @@ def limb_colour(kind: int, u: Array, v: Array) -> Array:
     return _blend(LIMBS[kind], wave)
 
 
-def tinted(part: Part, colour: NDArray[np.floating]) -> Part:
-    """The part with the share `TRACE` of its colour replaced by `colour`, RGB (3,)."""
-    return Part(part.cover, np.asarray(part.colour * (1 - TRACE) + colour * TRACE, np.float32))
+def tinted(part: Part, colour: NDArray[np.floating], share: float) -> Part:
+    """The part with `share` of its colour replaced by `colour`, RGB (3,)."""
+    return Part(part.cover, np.asarray(part.colour * (1 - share) + colour * share, np.float32))
 
 
 def paint(canvas: Array, part: Part, gain: float = 1.0) -> Array:

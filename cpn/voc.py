@@ -63,6 +63,8 @@ class ScenesConfig(Section):
     """Scenes in list `val`, drawn from another seed stream."""
     size: int = Field(default=64, ge=32, le=2048)
     """Side of the square scenes in pixels."""
+    trace: float = Field(default=0.15, ge=0, le=1)
+    """Share of the head's colour in torso and limbs, the trace of its class that a body carries."""
     seed: int = Field(default=0, ge=0)
     """The same seed gives the same bytes."""
 

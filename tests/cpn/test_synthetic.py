@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cpn import creatures, synthetic
+from cpn.creatures import HEADS, Part, tinted
 from cpn.errors import InputError
 from cpn.prepare import prepare
 from cpn.synthetic import draw_parts, draw_scene, main, write_parts, write_scenes
@@ -48,7 +49,7 @@ def test_lists(tmp_path: Path) -> None:
 
 
 def test_foreground_and_objects_are_as_designed() -> None:
-    scenes = [draw_scene(np.random.default_rng([0, 0, i]), 64) for i in range(300)]
+    scenes = [draw_scene(np.random.default_rng([0, 0, i]), 64, 0.15) for i in range(300)]
     assert 0.29 < np.mean([(scene.mask > 0).mean() for scene in scenes]) < 0.35
     counts = np.bincount([len(scene.objects) for scene in scenes], minlength=4) / len(scenes)
     np.testing.assert_allclose(counts, [0, 0.6, 0.35, 0.05], atol=0.07)
@@ -58,7 +59,8 @@ def test_foreground_and_objects_are_as_designed() -> None:
 
 def test_foreground_does_not_depend_on_size() -> None:
     share = [
-        np.mean([(draw_scene(np.random.default_rng([0, i]), s).mask > 0).mean() for i in range(40)]) for s in (64, 160)
+        np.mean([(draw_scene(np.random.default_rng([0, i]), s, 0.15).mask > 0).mean() for i in range(40)])
+        for s in (64, 160)
     ]
     assert abs(share[0] - share[1]) < 0.02
 
@@ -85,7 +87,7 @@ def test_one_body_part_alone_leaves_two_classes() -> None:
 
 def test_the_head_shows_its_colour_where_the_mask_says_creature() -> None:
     for index in range(30):
-        scene = draw_scene(np.random.default_rng([7, index]), 64)
+        scene = draw_scene(np.random.default_rng([7, index]), 64, 0.15)
         for kind, seen in scene.objects:
             pixels = scene.image[seen].astype(float)
             chroma = pixels.max(1) - pixels.min(1)
@@ -101,16 +103,16 @@ def test_look_alikes_are_background() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "_place_creature", lambda *arguments: None)
         patch.setattr(synthetic, "LOOK_ALIKES", 1.0)
-        with_body = draw_scene(np.random.default_rng(5), 64)
+        with_body = draw_scene(np.random.default_rng(5), 64, 0.15)
         patch.setattr(synthetic, "LOOK_ALIKES", 0.0)
-        without = draw_scene(np.random.default_rng(5), 64)
+        without = draw_scene(np.random.default_rng(5), 64, 0.15)
     assert not with_body.mask.any() and not with_body.objects
     assert (with_body.image != without.image).any()
 
 
 def test_later_objects_hide_earlier_ones_exactly() -> None:
     for index in range(40):
-        scene = draw_scene(np.random.default_rng([9, index]), 64)
+        scene = draw_scene(np.random.default_rng([9, index]), 64, 0.15)
         total = np.zeros((64, 64), int)
         for kind, seen in scene.objects:
             total += seen
@@ -188,3 +190,21 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(list((tmp_path / "a/JPEGImages").iterdir())) == 3
     with pytest.raises(InputError, match="--train: Input should be greater than or equal to 1"):
         main([str(tmp_path / "b"), "--train", "0"])
+
+
+def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() -> None:
+    plain, traced = (draw_scene(np.random.default_rng([4, 2]), 64, trace) for trace in (0.0, 0.5))
+    assert np.array_equal(plain.mask, traced.mask)
+    kind, body = traced.objects[0]
+    colour = HEADS[kind]
+    shift = traced.image[body].astype(float) - plain.image[body].astype(float)
+    towards = (shift * (colour - plain.image[body])).sum(axis=1)
+    assert (towards > 0).mean() > 0.7 and (np.abs(shift).sum(axis=1) > 0).mean() < 1  # the head stays as it is
+    outside = ~np.logical_or.reduce([seen for _, seen in traced.objects])
+    clear = np.abs(traced.image[outside].astype(float) - plain.image[outside]).sum(axis=1) == 0
+    assert clear.mean() > 0.5
+
+
+def test_the_part_replaced_is_a_mixture() -> None:
+    part = Part(np.ones((1, 1), np.float32), np.array([[[100.0, 0.0, 200.0]]], np.float32))
+    assert tinted(part, np.array([0.0, 100.0, 200.0]), 0.25).colour.tolist() == [[[75.0, 25.0, 200.0]]]
