@@ -1,11 +1,17 @@
 """Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over both.
 
 A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`,
-renamed into place when whole. No pickle is written or read.
+synced, and renamed into place when whole. No pickle is written or read.
+
+It stands for the end of an epoch, and that is all there is to resume: the schedule follows from `step`, dropout is
+seeded per epoch (cpn/loop.py), and every sample is drawn from (seed, epoch, index) alone (cpn/loader.py). An epoch that
+was broken off is done again from its first step, with the same numbers.
 """
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,15 +66,25 @@ def save_checkpoint(
     return target
 
 
-def load_latest(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+def to_stderr(line: str) -> None:
+    """Say one line where a person may see it and no output is disturbed."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def load_latest(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None] = to_stderr
+) -> Progress | None:
     """Load the newest checkpoint whose digests hold into `network` and `optimizer`; None when there is none.
 
-    A broken checkpoint (torn file, other digest) is passed over for the one before it. Raises InputError when it is
-    whole but of another network.
+    A broken checkpoint (torn file, other digest) is passed over for the one before it, and `say` hears so in one line.
+    Raises InputError when it is whole but of another network.
     """
-    for candidate in _candidates(folder):
+    candidates = _candidates(folder)
+    for position, candidate in enumerate(candidates):
         manifest = _whole_manifest(candidate)
         if manifest is None:
+            before = candidates[position + 1].name if position + 1 < len(candidates) else "the beginning"
+            say(f"{candidate}: this checkpoint is damaged; going on from {before}")
             continue
         load_model(candidate / MODEL, network)
         _restore_optimizer(optimizer, load_file(candidate / OPTIMIZER), manifest["optimizer"])

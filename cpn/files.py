@@ -1,5 +1,10 @@
-"""Writes that are whole or absent, and digests: everything that is kept on disk goes through here."""
+"""Writes that are whole or absent, and digests: everything that is kept on disk goes through here.
 
+A file or folder is written under a temporary name, synced, renamed, and its folder synced: whoever sees the name after
+a kill -9, or after the machine lost power, sees all that belongs to it.
+"""
+
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +30,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         if error.errno is not None and error.filename is None:  # a full disk names no file
             error.filename = str(path)
@@ -61,7 +67,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a fresh temporary folder; on success rename it to `path`, on any failure remove it.
+    """Give a fresh temporary folder; on success sync all in it and rename it to `path`, on any failure remove it.
 
     An existing `path` is replaced only once the new folder is whole.
     """
@@ -70,6 +76,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for below in (*temporary.rglob("*"), temporary):
+            sync(below)
         if path.exists():
             old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
             os.replace(path, old)
@@ -77,9 +85,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
+        sync(path.parent)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file's bytes, or the names in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks sync no folders: nothing to wait for
+            raise
+    finally:
+        os.close(opened)
 
 
 def digest(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cpn.checkpoint import Progress, load_latest, save_checkpoint
+from cpn.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
 from cpn.errors import WorkError
 from cpn.optimizer import PolySchedule
 
@@ -34,6 +34,7 @@ def fit(
     bf16: bool = False,
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     writes: bool = True,
+    say: Callable[[str], None] = to_stderr,
 ) -> list[dict[str, float]]:
     """Train for `epochs` epochs, going on from the newest whole checkpoint in `folder`; returns what was reported.
 
@@ -43,14 +44,16 @@ def fit(
     images per second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever
     `after_epoch(epoch)` measures go to `report`, with the wall clock as `time`; epochs that a checkpoint already holds
     are reported again first, so that a listener who was killed too misses none. Only the process with `writes` saves
-    checkpoints.
+    checkpoints. `say` hears, in a line each, of checkpoints that are damaged and were passed over.
+
+    The unit of resumption is the epoch: what was done of a broken-off one is done again, to the same last bit on a CPU.
 
     Raises WorkError when the total loss is not finite, before the step is taken.
     """
     device = next(network.parameters()).device
     target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
     assert isinstance(target, nn.Module)
-    progress = (load_latest(folder, target, optimizer) if folder else None) or Progress(0, 0, [])
+    progress = (load_latest(folder, target, optimizer, say) if folder else None) or Progress(0, 0, [])
     history = list(progress.history)
     for past in history:
         report(past)

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from cpn.cam import CamConfig, image_counts
-from cpn.checkpoint import load_model, network_metadata, save_model
+from cpn.checkpoint import load_model, network_metadata, save_model, to_stderr
 from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
@@ -61,8 +61,10 @@ def run(
     world: int = 1,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     objective: Objective | None = None,
+    say: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
-    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Resumes itself.
+    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Resumes itself, and
+    `say` hears of damaged checkpoints that were passed over.
 
     `report` hears every epoch's means with `miou_epoch`, or `mask_free_epoch`, whichever is the `objective` (None: miou
     where there are masks), in percent; nothing else depends on it. `cache` holds the stand-in's weights. Metrics:
@@ -122,6 +124,7 @@ def run(
         rank=rank,
         world=world,
         wrap=wrap,
+        say=say,
     )
     if rank != 0:
         return {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cpn.checkpoint import to_stderr
 from cpn.config import Config
 from cpn.errors import InputError
 from cpn.loader import Batch, TrainingSamples, epoch_keys, load_batches
@@ -34,6 +35,7 @@ def train(
     rank: int = 0,
     world: int = 1,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
+    say: Callable[[str], None] = to_stderr,
 ) -> list[dict[str, float]]:
     """Train `network` in place on `split`, resuming from `folder`; returns the history that `report` received.
 
@@ -81,6 +83,7 @@ def train(
         bf16=settings.precision == "bf16",
         after_epoch=after_epoch,
         writes=rank == 0,
+        say=say,
     )
 
 

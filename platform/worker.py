@@ -65,7 +65,10 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before."""
+    """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before.
+
+    A report with `warning` is a line for the driver, and no epoch's.
+    """
     import torch
     from ray import train as ray_train
     from ray.train.torch import get_device, prepare_model
@@ -97,6 +100,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
             world=world,
             wrap=prepare_model if world > 1 else None,
             objective=setup.objective,
+            # What a worker prints stays on its machine; every rank reports, for Train waits for all of them.
+            say=lambda line: ray_train.report({"epoch": 0, "warning": line}),
         )
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -107,9 +108,44 @@ def test_the_one_before_takes_the_place_of_a_broken_one(tmp_path: Path, damage: 
     else:
         manifest.write_text("[1]")
     other, other_optimizer = make(seed=1)
-    found = load_latest(tmp_path, other, other_optimizer)
+    said: list[str] = []
+    found = load_latest(tmp_path, other, other_optimizer, said.append)
     assert found is not None and found.epoch == 1
     assert equal(weights(other), kept[0]) and not equal(weights(other), kept[1])
+    assert said == [f"{newest}: this checkpoint is damaged; going on from epoch_0001"]
+
+
+def test_with_all_of_them_broken_training_begins_anew_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, optimizer = make()
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, network, optimizer, Progress(epoch, epoch, []))
+        (tmp_path / f"epoch_{epoch:04d}" / "checkpoint.json").write_text("")
+    assert load_latest(tmp_path, network, optimizer) is None
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[1].endswith("epoch_0001: this checkpoint is damaged; going on from the beginning")
+
+
+def test_a_checkpoint_reaches_the_disk_before_its_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is synced before the rename, and the folder of the new name after it."""
+    done: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        sync(file)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(f"{Path(target).name} is there")
+        rename(source, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr("os.replace", renamed)
+    save_checkpoint(tmp_path / "kept", *make(), Progress(1, 1, []))
+    at = done.index("epoch_0001 is there")
+    assert {"model.safetensors", "optimizer.safetensors", "checkpoint.json"} <= set(done[:at])
+    assert done[at + 1 :] == ["kept"]
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:

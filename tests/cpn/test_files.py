@@ -1,8 +1,11 @@
+import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,3 +148,18 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as full, whole_file(tmp_path / "x"):
         raise OSError(28, "No space left on device")
     assert full.value.filename == str(tmp_path / "x")
+
+
+def test_a_disk_that_syncs_no_folders_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> Callable[[int], None]:
+        def synced(file: int) -> None:
+            if stat.S_ISDIR(os.fstat(file).st_mode):
+                raise OSError(number, os.strerror(number))
+
+        return synced
+
+    monkeypatch.setattr("os.fsync", refuse(errno.EINVAL))
+    write_bytes(tmp_path / "a", b"whole")
+    monkeypatch.setattr("os.fsync", refuse(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        write_bytes(tmp_path / "b", b"whole")

@@ -104,6 +104,27 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
     assert again == resumed and again[:last] == heard
 
 
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_killed_inside_an_epoch_with_the_newest_checkpoint_broken_it_ends_the_same(
+    tmp_path: Path, kind: OptimizerKind
+) -> None:
+    """The unit of resumption is the epoch: a broken-off one is done again from its first step."""
+    whole = make()
+    history = run(whole, lambda _: None, kind=kind)
+    with pytest.raises(WorkError):  # in the middle of epoch 4
+        run(make(), lambda _: None, folder=tmp_path, kind=kind, poison=3 * STEPS + 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0002", "epoch_0003"]
+    model = tmp_path / "epoch_0003" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    said: list[str] = []
+    heard: list[dict[str, float]] = []
+    fresh = make()
+    resumed = run(fresh, heard.append, folder=tmp_path, kind=kind, say=said.append)
+    assert weights(fresh) == weights(whole) and without_times(resumed) == without_times(history)
+    assert [entry["epoch"] for entry in heard] == [1, 2, 3, 4]
+    assert len(said) == 1 and "epoch_0003: this checkpoint is damaged; going on from epoch_0002" in said[0]
+
+
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     network = make()
     history = run(network, lambda _: None, folder=tmp_path)
