@@ -16,36 +16,15 @@ script works, and says nothing about a GPU.
 
 import argparse
 import gc
-import itertools
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cpn.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
 WARM_UP = 3
-TINY = 1e-8
-"""Learning rate under random weights."""
 NO_DEVICE = "not measured: no CUDA device"
-
-Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A network that is trained on one batch, again and again."""
-
-    network: Any
-    optimizer: Any
-    losses: Callable[[Any, float], Mapping[str, Any]]
-    batch: Any
-    batch_size: int
-    images_in_all: int
-    """Images that a whole training sees."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,88 +91,41 @@ def train_steps(name: str, precision: str, device: Any, small: bool, steps: int)
     import torch
 
     from cpn.config import config_from
-    from cpn.loop import fit
-    from cpn.optimizer import PolySchedule
+    from cpn.step_time import time_steps
     from cpn.voc_lists import VOC_COUNTS
 
     torch.manual_seed(0)
     config = config_from({"preset": ["official", "scenes"] if small else "official"}, "single_gpu")
-    job = JOBS[name](config, device)
-    stamps: list[float] = []
-    fit(
-        network=job.network,
-        optimizer=job.optimizer,
-        schedule=PolySchedule(job.optimizer, WARM_UP + steps),
-        epochs=1,
-        steps_per_epoch=WARM_UP + steps,
-        batches=lambda epoch: repeated(job.batch, WARM_UP + steps, device, stamps),
-        losses=job.losses,
-        report=lambda entry: None,
-        seed=0,
-        images_per_step=job.batch_size,
-        bf16=precision == "bf16",
-    )
-    seconds = statistics.median(b - a for a, b in itertools.pairwise(stamps[WARM_UP:]))
-    images_per_s = job.batch_size / seconds
+    job, images_in_all = JOBS[name](config, device)
+    found = time_steps(job, device, steps, warm_up=WARM_UP, bf16=precision == "bf16")
+    images_per_s = job.batch_size / found.seconds
     return {
         "batch": job.batch_size,
         "side": config.data.crop,
-        "peak_gib": torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None,
-        "step_s": seconds,
+        "peak_gib": found.peak_gib if device.type == "cuda" else None,
+        "step_s": found.seconds,
         "images_per_s": images_per_s,
         "epoch_minutes": VOC_COUNTS["trainaug"] / images_per_s / 60,
-        "training_hours": job.images_in_all / images_per_s / 3600,
+        "training_hours": images_in_all / images_per_s / 3600,
     }
 
 
-def repeated(batch: Batch, steps: int, device: Any, stamps: list[float]) -> Iterator[Batch]:
-    """`batch` for every step; before each and after the last the device is idle and the time is noted."""
-    import torch
-
-    for step in range(steps + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        stamps.append(time.perf_counter())
-        if step < steps:
-            yield batch
-
-
-def cpn_job(config: Any, device: Any) -> Job:
-    """Three branches, Eq. 17: what a trial trains."""
-    import torch
-
-    from cpn.loader import Batch
-    from cpn.network import build_network
-    from cpn.train import freeze_unused, objective
+def cpn_job(config: Any, device: Any) -> tuple[Any, int]:
+    """Three branches, Eq. 17: what a trial trains. A `cpn.step_time.Job`, and the images of a whole training."""
+    from cpn.step_time import cam_job
     from cpn.voc import VOC_CLASSES
     from cpn.voc_lists import VOC_COUNTS
 
-    settings, side = config.train, config.data.crop
-    network = build_network(config.network, len(VOC_CLASSES) + 1).to(device)
-    freeze_unused(network, config)
-    images, valid = random_images(settings.batch_size, side)
-    # Halves of cells: the kind of patch is the loader's matter, and the device's work does not depend on it.
-    hidden = torch.rand(settings.batch_size, 1, 8, 8) < 0.5
-    hidden = torch.nn.functional.interpolate(hidden.float(), (side, side)).bool()[:, 0]
-    labels = (torch.rand(settings.batch_size, len(VOC_CLASSES)) < 0.1).float()
-    labels[:, 0] = 1
-    batch = Batch(images, valid, hidden, 1 - hidden.float().mean((1, 2)), labels).to(device)
-    return Job(
-        network,
-        optimizer_of(network, settings),
-        lambda batch, progress: objective(network, batch, progress, config.loss, settings.objective),
-        batch,
-        settings.batch_size,
-        VOC_COUNTS["trainaug"] * settings.epochs,
-    )
+    return cam_job(config, len(VOC_CLASSES) + 1, device), VOC_COUNTS["trainaug"] * config.train.epochs
 
 
-def affinity_job(config: Any, device: Any) -> Job:
+def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
     """AffinityNet, as `cpn.affinity.train_affinity` trains it."""
     import torch
 
     from cpn.affinity import AffinityBatch, AffinityNet, affinity_loss, pair_affinities, pair_labels
     from cpn.backbone import build_backbone
+    from cpn.step_time import Job, optimizer_of, random_images
     from cpn.transforms import normalise
     from cpn.voc import VOC_CLASSES
     from cpn.voc_lists import VOC_COUNTS
@@ -210,15 +142,16 @@ def affinity_job(config: Any, device: Any) -> Job:
         return affinity_loss(affinities, pair_labels(batch.labels, settings.radius))
 
     optimizer = optimizer_of(network, settings)
-    return Job(network, optimizer, losses, batch, settings.batch_size, VOC_COUNTS["trainaug"] * settings.epochs)
+    return Job(network, optimizer, losses, batch, settings.batch_size), VOC_COUNTS["trainaug"] * settings.epochs
 
 
-def deeplab_job(config: Any, device: Any) -> Job:
+def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
     """DeepLab, as `cpn.deeplab.train_deeplab` trains it."""
     import torch
 
     from cpn.backbone import build_backbone
     from cpn.deeplab import DeepLab, SegmentationBatch, segmentation_loss
+    from cpn.step_time import Job, optimizer_of, random_images
     from cpn.transforms import normalise
     from cpn.voc import VOC_CLASSES
 
@@ -232,27 +165,14 @@ def deeplab_job(config: Any, device: Any) -> Job:
         return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
 
     optimizer = optimizer_of(network, settings)
-    return Job(network, optimizer, losses, batch, settings.batch_size, settings.iterations * settings.batch_size)
+    return Job(network, optimizer, losses, batch, settings.batch_size), settings.iterations * settings.batch_size
 
 
-JOBS: dict[str, Callable[[Any, Any], Job]] = {"CPN": cpn_job, "AffinityNet": affinity_job, "DeepLab": deeplab_job}
-
-
-def optimizer_of(network: Any, settings: Any) -> Any:
-    """The optimizer over the parameter groups that `settings`, a section that trains, asks for; at the rate TINY."""
-    from cpn.optimizer import build_optimizer, parameter_groups
-
-    groups = parameter_groups(network, TINY, settings.head_lr_factor, settings.weight_decay)
-    return build_optimizer(
-        settings.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
-    )
-
-
-def random_images(count: int, side: int) -> tuple[Any, Any]:
-    """uint8 (B, side, side, 3), and which pixels are an image's: all."""
-    import torch
-
-    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8), torch.ones(count, side, side).bool()
+JOBS: dict[str, Callable[[Any, Any], tuple[Any, int]]] = {
+    "CPN": cpn_job,
+    "AffinityNet": affinity_job,
+    "DeepLab": deeplab_job,
+}
 
 
 def device_words(device: Any) -> str:

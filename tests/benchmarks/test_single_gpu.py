@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import single_gpu
+from cpn import step_time
 from cpn.errors import InputError
 
 ROWS = [(name, precision) for name in ("CPN", "AffinityNet", "DeepLab") for precision in ("fp32", "bf16")]
@@ -50,7 +51,7 @@ def test_the_same_code_runs_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFix
 def test_every_step_is_timed_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock ticks 100 s for each warm-up step and 1, 2, 9 s for the timed ones: the median is 2."""
     ticks = iter([0.0, 100.0, 200.0, 300.0, 301.0, 303.0, 312.0])
-    real = single_gpu.repeated
+    real = step_time.repeated
 
     def repeated(batch: Any, steps: int, device: Any, stamps: list[float]) -> Any:
         for given in real(batch, steps, device, []):
@@ -58,21 +59,15 @@ def test_every_step_is_timed_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) 
             yield given
         stamps.append(next(ticks))
 
-    monkeypatch.setattr(single_gpu, "repeated", repeated)
+    monkeypatch.setattr(step_time, "repeated", repeated)
     row = single_gpu.measure("AffinityNet", "fp32", torch.device("cpu"), True, 3)
     assert row["step_s"] == 2.0
-
-
-def test_a_batch_is_given_as_often_as_asked_with_a_time_on_either_side() -> None:
-    stamps: list[float] = []
-    assert list(single_gpu.repeated("batch", 3, torch.device("cpu"), stamps)) == ["batch"] * 3
-    assert len(stamps) == 4 and stamps == sorted(stamps)
 
 
 def test_too_small_a_card_is_a_row_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def none_fits(config: Any, device: Any) -> single_gpu.Job:
+    def none_fits(config: Any, device: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(single_gpu, "JOBS", {**single_gpu.JOBS, "CPN": none_fits})
