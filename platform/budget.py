@@ -137,7 +137,7 @@ def account(
     for uid, kind in [(r.uid, KIND_OF.get(r.state, "unfinished")) for r in rows] + [(r.uid, CONFIRMING) for r in again]:
         spent[kind] += trial_hours.get(uid, 0.0) * (gpus or 1)
     total, price = sum(spent.values()), spec.budget.price_per_gpu_hour
-    unit, estimated = ("GPU-hours", estimate(spec).gpu_hours) if gpus else ("hours of trials on the CPU", None)
+    unit, estimated = ("GPU-hours", estimate(spec).hours) if gpus else ("hours of trials on the CPU", None)
     words = f"{unit}: " + ", ".join(f"{kind} {hours:.2f}" for kind, hours in spent.items()) + f"; {total:.2f} in all"
     words += "" if estimated is None else f", {estimated:.2f} estimated without pruning"
     money = price * total if gpus and price is not None else None

@@ -1,17 +1,29 @@
-"""`--dry-run`: the plan of a sweep and its price, without data, GPU or Ray."""
+"""`--dry-run`: the plan of a sweep and its price, without data or Ray; where a device is there, by a measured step."""
 
-from cpn.config import to_dotted
+import os
+from typing import Any
 
+from cpn.config import Config, to_dotted
+from cpn.errors import InputError
+from cpn.operations import step_operations
+
+from . import measure
 from .domains import CurveDomain
-from .plan import estimate
+from .driver import concurrency
+from .plan import START_SECONDS, Price, class_count, estimate, largest_step, on_gpu
 from .spec import SweepSpec
-from .terminal import Terminal
+from .terminal import Terminal, clock
+
+NOT_IN_IT = "reading and augmenting images is not in it"
+NOTHING = "estimated from operation counts, nothing was measured"
 
 
-def print_plan(spec: SweepSpec, command: str) -> None:
-    """Print what would run, what it costs by estimate, and the command that starts it."""
+def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
+    """Print what would run, what it costs, and the command that starts it. `on_cpu`: measure there if on no GPU.
+
+    Raises InputError, after the plan, when the largest corner of the search does not fit the card.
+    """
     terminal = Terminal()
-    price = estimate(spec)
     config = spec.base_config
     base = to_dotted(config)
     rows = [
@@ -30,18 +42,84 @@ def print_plan(spec: SweepSpec, command: str) -> None:
         f"data: {where}; lists {config.data.train} (training), {config.data.score} (scored), "
         f"{config.data.val} (validation)"
     )
+    corner, largest = largest_step(spec)
+    operations = step_operations(largest, class_count(largest))
+    terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")
+    device = measure.device_for(spec.resources, on_cpu)
+    found = None
+    if device is not None:
+        terminal.say(f"measuring a few steps of it on {device}, at most {measure.LIMIT_S} s")
+        found = measure.measured_step(largest, class_count(largest), device, spec.resources)
+        terminal.say(measured_words(found))
+    rate, source = rate_of(spec, found, device, operations)
+    price = estimate(spec, rate)
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
     terminal.say(
         f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; "
-        "then crf, affinity, random_walk, deeplab"
+        "then crf, affinity, random_walk, deeplab, which are not priced"
     )
-    total = f", {price.gpu_hours:.1f} in all without pruning" if price.gpu_hours is not None else ""
-    total += f" for {price.money:.2f} at {spec.budget.price_per_gpu_hour:g} an hour" if price.money is not None else ""
-    terminal.say(
-        f"price, by operation counts on one RTX 3090: {price.gpu_hours_per_trial:.2f} GPU-hours a run{total}; "
-        f"{price.disk_gb:.1f} GB of networks on disk"
-    )
+    terminal.say(price_words(spec, price, source))
+    parts = ", ".join(f"{name} {size:.1f}" for name, size in price.disk.items() if size >= 0.05)
+    terminal.say(f"disk: at most {price.disk_gb:.1f} GB, uncompressed" + (f": {parts}" if parts else ""))
+    if found is not None and not found.fits:
+        raise InputError(
+            f"search: its largest corner ({corner_words(corner, largest)}) does not fit in the memory of "
+            f"{found.device}{card_words(found)}; lower data.crop or train.batch_size, or set train.precision=bf16"
+        )
     terminal.say(f"nothing was started; next: {command}")
+
+
+def rate_of(
+    spec: SweepSpec, found: measure.Measured | None, device: str | None, operations: float
+) -> tuple[float | None, str]:
+    """Operations a second of one worker, None as assumed, and where that comes from in words.
+
+    A step on the CPU says nothing about the GPU that a sweep trains on.
+    """
+    if found is None or found.step_s is None or on_gpu(spec) != (device == "cuda"):
+        assumed = "one RTX 3090 at 30 TFLOP/s" if on_gpu(spec) else "a core at 30 GFLOP/s"
+        return None, f"{NOTHING}{' of a GPU' if found is not None and found.step_s is not None else ''} ({assumed})"
+    return operations / spec.resources.workers / found.step_s, f"by the step measured on {found.device}"
+
+
+def corner_words(corner: dict[str, Any], config: Config) -> str:
+    """A corner in words: what is searched of it, and what most decides its size."""
+    base = to_dotted(config)
+    shown = ("network.backbone", "train.objective", "data.crop", "train.batch_size")
+    return ", ".join(f"{name}={base[name]}" for name in dict.fromkeys([*shown, *corner]))
+
+
+def measured_words(found: measure.Measured) -> str:
+    """What the measurement said."""
+    if found.step_s is None:
+        return f"measured: nothing, {found.problem}"
+    peak = f"peak memory {found.peak_gib:.2f} GiB{card_words(found)}"
+    return f"measured: {found.step_s:.3f} s a step on {found.device}, {peak}"
+
+
+def card_words(found: measure.Measured) -> str:
+    """What a worker may hold of the card."""
+    return f", where a worker has {found.card_gib:.1f}" if found.card_gib is not None else ""
+
+
+def price_words(spec: SweepSpec, price: Price, source: str) -> str:
+    """Hours and money in a line."""
+    if not on_gpu(spec):
+        return f"price, {source}: {cpu_words(spec, price)}"
+    total = f", {price.hours:.1f} in all without pruning" if price.hours is not None else ""
+    total += f" for {price.money:.2f} at {spec.budget.price_per_gpu_hour:g} an hour" if price.money is not None else ""
+    return f"price, {source}: about {price.hours_per_trial:.2f} GPU-hours a run{total}; {NOT_IN_IT}"
+
+
+def cpu_words(spec: SweepSpec, price: Price) -> str:
+    """Times by the clock on this machine, or of the runs alone where a cluster's size is not known."""
+    words = f"about {clock(3600 * price.hours_per_trial)} a run, {START_SECONDS:g} s of it Ray's start and end"
+    if price.hours is not None:
+        words += f"; {clock(3600 * price.hours)} of runs in all without pruning"
+        if "RAY_ADDRESS" not in os.environ:
+            at_once = concurrency(spec.resources, {"CPU": float(os.cpu_count() or 1)})
+            words += f", about {clock(3600 * price.hours / at_once)} by the clock with {at_once} at a time"
+    return f"{words}; {NOT_IN_IT}"
 
 
 def domain_words(domain: object) -> str:

@@ -1,75 +1,132 @@
-"""The price of a sweep before it starts: how many runs, and what they cost at most on the card of the estimate."""
+"""The price of a sweep before it starts: how many runs, what they cost, and what they leave on the disk at most.
 
+Hours are counted operations (cpn/operations.py) by what the device sustains, which is assumed, or measured by a few
+steps of the largest corner (platform/measure.py). Every trial is priced as the search's dearest corner at full length.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from cpn.config import Config, with_values
+from cpn.creatures import CREATURES
+from cpn.metrics import BETAS
+from cpn.operations import run_operations, step_operations, stored_bytes
+from cpn.voc import VOC_CLASSES
+from cpn.voc_lists import VOC_COUNTS
 
 from .confirm import CAM_BASELINE, cam_baseline_values
+from .corners import corner_config, corners
 from .spec import SweepSpec
 
-# method.md, Cost: ResNet38 at 448 x 448 takes 400 GMAC an image and branch; a training step is forward and backward,
-# three times the forward. An RTX 3090 sustains about 30 TFLOP/s by estimate, in bf16.
-FORWARD_FLOP = 2 * 400e9
-TRAINING_FACTOR = 3
-SUSTAINED_FLOPS = 30e12
-SCENE_SHARE = 2e-5
-"""The scene network's cost relative to ResNet38 at the same image size; small enough not to matter on a GPU."""
-BRANCHES = {"cpn": 3, "pair_classification": 3, "seam": 1.1, "classification": 1}
-LATER_NETWORKS = 2
-"""AffinityNet and DeepLab, about as large as the CAM network."""
-VOC_IMAGES = {"trainaug": 10582, "train": 1464, "val": 1449}
+GPU_FLOPS = 30e12
+"""Operations a second that an RTX 3090 sustains, as docs/method.md assumes (Cost)."""
+CORE_FLOPS = 30e9
+"""The same of one CPU core: the images per second that trials of search_spaces/quickstart.yaml report, times their
+operations, were 27e9 with superpixels and 36e9 without patches. `--dry-run --measure` measures it."""
+START_SECONDS = 15 + 1.5
+"""Of a run through Ray, before the first line of ours and after the last: 11 to 15 s and 1.5 s, measured on two cores.
+On the CPU with small pictures this is half of a run."""
+PHOTO = (375, 500)
+"""Height and width in pixels of most of VOC's photographs."""
+PRESENT = 2
+"""Classes present in an image, on the safe side: VOC and the scenes have about 1.5."""
+KEPT = 2
+"""Checkpoints that an unfinished training keeps; a third is being written."""
+COPIES = 2
+"""A finished network lies in its folder and among MLflow's artifacts."""
+STATES = {"sgd": 1, "adamw": 2}
+"""Numbers that the optimizer keeps for each weight."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """Runs and their estimated cost."""
+    """Runs and what they cost."""
 
     trials: int | None
     """Search trials, the reference among them; None without a limit."""
     confirm_runs: int
-    gpu_hours_per_trial: float
-    gpu_hours: float | None
-    """All runs at full length; pruning can only save."""
+    hours_per_trial: float
+    """Of the dearest corner: GPU-hours, or where workers train on the CPU hours of a run."""
+    hours: float | None
+    """The same of all runs at full length; pruning can only save. Says nothing about the stages after the CAM run."""
     money: float | None
-    """`gpu_hours` at `budget.price_per_gpu_hour`, None without a price."""
-    disk_gb: float
+    """`hours` at `budget.price_per_gpu_hour`; None without a price, or on the CPU."""
+    disk: dict[str, float]
+    """Gigabytes by what they hold."""
+
+    @property
+    def disk_gb(self) -> float:
+        """Gigabytes in all."""
+        return sum(self.disk.values())
 
 
-def estimate(spec: SweepSpec) -> Price:
-    """The price of `spec`, by operation counts; says nothing about the stages after the CAM run."""
-    config = spec.base_config
-    trials = spec.trial_limit
-    confirm = confirm_runs(spec)
-    hours = trial_hours(config)
-    plain = spec.confirm.seeds if spec.confirm.top_k else 1
-    plain_hours = trial_hours(with_values(config, cam_baseline_values(spec), CAM_BASELINE))
-    total = hours * (trials + confirm - plain) + plain_hours * plain if trials is not None else None
-    stored = (trials or 0) + confirm
-    each = spec.budget.price_per_gpu_hour
-    money = total * each if total is not None and each is not None else None
-    return Price(trials, confirm, hours, total, money, disk_gb(config, stored))
+def estimate(spec: SweepSpec, sustained: float | None = None) -> Price:
+    """The price of `spec` where a GPU, or a CPU core, sustains so many operations a second (None: as assumed)."""
+    rate = sustained or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
+    configs = [config for _, config in corner_configs(spec)]
+    dearest = max(configs, key=operations)
+    base = spec.base_config
+    plain = with_values(base, cam_baseline_values(spec), CAM_BASELINE)
+    each, reference, cam_baseline = (run_hours(spec, config, rate) for config in (dearest, base, plain))
+    trials, (of_reference, of_best, of_plain) = spec.trial_limit, confirm_counts(spec)
+    again = of_reference * reference + of_best * each + of_plain * cam_baseline
+    total = reference + (trials - 1) * each + again if trials is not None else None
+    price = spec.budget.price_per_gpu_hour if on_gpu(spec) else None
+    money = total * price if total is not None and price is not None else None
+    return Price(trials, confirm_runs(spec), each, total, money, disk(spec, configs))
+
+
+def on_gpu(spec: SweepSpec) -> bool:
+    """Whether trials train on GPUs."""
+    return spec.resources.gpus_per_worker > 0
+
+
+def corner_configs(spec: SweepSpec) -> list[tuple[dict[str, Any], Config]]:
+    """Every corner of the search with its configuration, and the reference, which may lie outside."""
+    return [({}, spec.base_config), *((corner, corner_config(spec, corner)) for corner in corners(spec) if corner)]
+
+
+def largest_step(spec: SweepSpec) -> tuple[dict[str, Any], Config]:
+    """The corner whose training step computes most; among equals float32, then the larger optimizer."""
+
+    def size(found: tuple[dict[str, Any], Config]) -> tuple[float, bool, int]:
+        train = found[1].train
+        return step_operations(found[1], class_count(found[1])), train.precision == "fp32", STATES[train.optimizer]
+
+    return max(corner_configs(spec), key=size)
 
 
 def confirm_runs(spec: SweepSpec) -> int:
     """Runs after the search: top k, the reference and cam_baseline, each with its fresh seeds."""
-    if not spec.confirm.top_k:
-        return 1
-    limit = spec.trial_limit
-    compared = spec.confirm.top_k if limit is None else min(spec.confirm.top_k, limit - 1)
-    return spec.confirm.seeds_of_reference + spec.confirm.seeds * (compared + len([CAM_BASELINE]))
+    return sum(confirm_counts(spec))
 
 
-def trial_hours(config: Config) -> float:
-    """GPU-hours of one full-length run on an RTX 3090, estimated from operation counts."""
-    count = list_length(config, config.data.train)
-    scored = list_length(config, config.data.score)
-    forward = FORWARD_FLOP * (config.data.crop / 448) ** 2
-    if config.network.backbone == "scene":
-        forward *= SCENE_SHARE
-    training = count * config.train.epochs * BRANCHES[config.train.objective] * TRAINING_FACTOR * forward
-    passes = sum(scale**2 for scale in config.cam.scales) * (2 if config.cam.flip else 1)
-    scoring = scored * forward * (passes + config.train.epochs)
-    return (training + scoring) / SUSTAINED_FLOPS / 3600
+def confirm_counts(spec: SweepSpec) -> tuple[int, int, int]:
+    """Confirm runs of the reference, of the best others, and of cam_baseline."""
+    confirm, limit = spec.confirm, spec.trial_limit
+    if not confirm.top_k:
+        return 0, 0, 1
+    compared = confirm.top_k if limit is None else min(confirm.top_k, limit - 1)
+    return confirm.seeds_of_reference, confirm.seeds * compared, confirm.seeds
+
+
+def run_hours(spec: SweepSpec, config: Config, rate: float) -> float:
+    """GPU-hours of one full-length run, or hours of one on the CPU, at `rate` operations a second and worker.
+
+    Workers share a batch: on GPUs the product stays the same, on the CPU the run gets shorter. Ray's start counts with
+    all the GPUs that wait for it.
+    """
+    held, workers = spec.resources.workers * spec.resources.gpus_per_worker, spec.resources.workers
+    seconds = operations(config) / rate
+    return (seconds + held * START_SECONDS if held else seconds / workers + START_SECONDS) / 3600
+
+
+def operations(config: Config) -> float:
+    """Counted operations of one full-length run."""
+    height, width = picture(config)
+    trained, scored = (list_length(config, name) for name in (config.data.train, config.data.score))
+    return run_operations(config, class_count(config), trained=trained, scored=scored, height=height, width=width)
 
 
 def list_length(config: Config, name: str) -> int:
@@ -77,14 +134,48 @@ def list_length(config: Config, name: str) -> int:
     scenes = config.data.scenes if config.data.root is None else None
     if scenes is not None:
         return {"train": scenes.train, "val": scenes.val}.get(name, scenes.train + scenes.extra)
-    return VOC_IMAGES.get(name, VOC_IMAGES["trainaug"])
+    return VOC_COUNTS.get(name, VOC_COUNTS["trainaug"])
 
 
-def disk_gb(config: Config, runs: int) -> float:
-    """Gigabytes of networks: of each of `runs` runs in its folder and again among MLflow's artifacts, of AffinityNet
-    and DeepLab likewise, and two checkpoints (weights and momentum) of the run that is training.
+def picture(config: Config) -> tuple[int, int]:
+    """Height and width of an image: of the scenes that are described, else of a photograph of VOC."""
+    scenes = config.data.scenes if config.data.root is None else None
+    return (scenes.size, scenes.size) if scenes is not None else PHOTO
 
-    Data, maps and pseudo labels are not in it.
+
+def class_count(config: Config) -> int:
+    """C, with background: of the scenes that are described, else of VOC; the data themselves are not opened."""
+    scenes = config.data.scenes if config.data.root is None else None
+    return len(CREATURES if scenes is not None else VOC_CLASSES) + 1
+
+
+def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
+    """Gigabytes by what they hold, at most: nothing is taken to compress. Data and pictures are not in it.
+
+    networks      every finished run's, and AffinityNet and DeepLab, each about a backbone; with MLflow's copies
+    checkpoints   weights and optimizer: `KEPT` of every trial that pruning may stop, which keeps them; of one that is
+                  running, with the one that is being written; of AffinityNet and DeepLab
+    counts        per image, beta and class what mIoU is computed from, int32, of every run
+    maps          stage cam: float16 maps of the present classes of the training list
+    crf           uint8 scores at both background exponents, background among them; one uint8 label with IRN
+    labels        one uint8 label of every image
     """
-    parameters = 3e4 if config.network.backbone == "scene" else 105.4e6
-    return parameters * 4 * (2 * (runs + LATER_NETWORKS) + 2 * 2) / 1e9
+    base = spec.base_config
+    classes, (height, width) = class_count(base), picture(base)
+    trained, scored = (list_length(base, name) for name in (base.data.train, base.data.score))
+    weights = max(stored_bytes(config.network, classes) for config in configs)
+    states = max(STATES[config.train.optimizer] for config in configs)
+    later = [STATES[section.optimizer] for section in (base.affinity, base.deeplab)]
+    trials = spec.trial_limit or 0
+    runs = trials + confirm_runs(spec)
+    stopped = trials - 1 if spec.pruning.kind != "none" and trials else 0
+    pixels = trained * height * width
+    found = {
+        "networks": weights * COPIES * (runs + len(later)),
+        "checkpoints": weights * ((KEPT * stopped + KEPT + 1) * (1 + states) + KEPT * sum(1 + s for s in later)),
+        "counts": 4 * runs * scored * len(BETAS) * 3 * classes,
+        "maps": 2 * PRESENT * pixels,
+        "crf": pixels * (1 if base.random_walk.kind == "irn" else 2 * (PRESENT + 1)),
+        "labels": pixels,
+    }
+    return {name: size / 1e9 for name, size in found.items()}

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpn.errors import run_command
+from cpn.errors import InputError, run_command
 
 EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
 
@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: flags say where and how much; what is trained is said in YAML."""
     made = argparse.ArgumentParser(
         prog="python -m platform.sweep",
-        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run]",
+        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure]]",
         description="Search CPN's hyperparameters, confirm the winner, and carry it on to a segmentation network. "
         "The same command again continues where it stopped, and does nothing when all is done.",
     )
@@ -24,7 +24,13 @@ def parser() -> argparse.ArgumentParser:
         help="any value by its dotted name: --set data.root=/data/VOC2012 --set budget.trials=40",
     )  # fmt: skip
     made.add_argument(
-        "--dry-run", action="store_true", help="check everything, print the plan and its price, start nothing"
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the plan and its price, start nothing; where the sweep "
+        "trains on a GPU and one is there, the price comes from a few measured steps",
+    )
+    made.add_argument(
+        "--measure", action="store_true", help="with --dry-run: measure the steps on the CPU if on no GPU"
     )
     return made
 
@@ -41,6 +47,8 @@ def shown_command(spec: Path, sets: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
     given = parser().parse_args(arguments)
+    if given.measure and not given.dry_run:
+        raise InputError("--measure: goes with --dry-run; add it, or leave --measure out")
     from .spec import load_spec
 
     spec = load_spec(given.spec, given.sets)
@@ -48,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.dry_run:
         from .dry_run import print_plan
 
-        print_plan(spec, command)
+        print_plan(spec, command, given.measure)
         return 0
     from .conduct import conduct
 

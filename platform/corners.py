@@ -1,0 +1,60 @@
+"""The corners of a search: the configurations at the ends of those domains on which the cost of a trial depends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cpn.config import Config, with_values
+
+from .domains import ChoiceDomain, Drawn, active, allowed, drawn, ordered
+from .spec import SweepSpec
+
+COSTLY = (
+    "data.crop", "train.batch_size", "train.epochs", "train.objective", "train.precision", "train.optimizer",
+    "network.backbone", "network.pcm", "network.prcm", "network.stage3_channels", "network.stage4_channels",
+    "network.correlation_channels", "cam.scales", "cam.flip",
+)  # fmt: skip
+"""The names that change what a trial computes or holds. More of a number always costs more."""
+
+
+def corners(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Dotted values of every corner: each choice, the high end of each number, only names whose conditions hold.
+
+    A name that decides whether a costly one exists takes its ends and each value that a condition wants. A search
+    without costly names has one corner, the base as it stands.
+    """
+    search = drawn(spec.search)
+    needed = _needed(search)
+    found: list[dict[str, Any]] = [{}]
+    for name in ordered(search):
+        if name in needed:
+            found = [
+                {**corner, **extra}
+                for corner in found
+                for extra in ([{name: v} for v in _values(name, search)] if active(name, search, corner) else [{}])
+            ]
+    return found
+
+
+def corner_config(spec: SweepSpec, corner: dict[str, Any]) -> Config:
+    """The configuration of a corner. Raises InputError where its values do not go together."""
+    return with_values(spec.base_config, corner, "a corner of the search")
+
+
+def _needed(search: Mapping[str, Drawn]) -> set[str]:
+    """The costly names, and those that decide whether they exist."""
+    needed = {name for name in search if name in COSTLY}
+    for name in reversed(ordered(search)):  # what decides comes before what it decides on
+        if name in needed:
+            needed |= set(search[name].when or {})
+    return needed
+
+
+def _values(name: str, search: Mapping[str, Drawn]) -> list[Any]:
+    """The values of a name that corners take."""
+    domain = search[name]
+    if isinstance(domain, ChoiceDomain):
+        return list(domain.choice)
+    wanted = [
+        v for other in search.values() if name in (other.when or {}) for v in allowed(domain, (other.when or {})[name])
+    ]
+    return list(dict.fromkeys([*wanted, *(domain.ends if wanted else domain.ends[1:])]))
