@@ -34,6 +34,7 @@ from cpn.errors import InputError, WorkError, run_command
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import IGNORE, encode_mask
+from cpn.voc_folder import CLASS_NAME
 
 SETS = ("train2014", "val2014")
 LISTS = {"train": ("train", "trainaug"), "val": ("val",)}
@@ -136,7 +137,7 @@ def read_set(path: Path, name: str, folder: Path) -> CocoSet:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=compact)
     except InputError as error:
         raise InputError(f"{path}: {error}: get the file again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({' '.join(str(error).split())}): get it again") from error
     try:
         pictures = {int(item["id"]): item for item in content["images"]}
@@ -262,6 +263,9 @@ def _lists_of(sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _check_classes(path: Path, names: list[str]) -> None:
     if not names or len(names) >= IGNORE or len(set(names)) < len(names) or not all(names):
         raise InputError(f"{path} has {len(names)} categories: 1 to {IGNORE - 1} of different names are expected")
+    odd = next((name for name in names if not CLASS_NAME.fullmatch(name)), None)
+    if odd is not None:
+        raise InputError(f"{path} has the category {odd!r}: a name has letters, digits and spaces: correct it")
 
 
 def _refuse_other(out: Path, marker: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ colour every pixel that the outline touches) it is the one without a bias agains
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,13 @@ def read_annotation(values: dict[str, object]) -> Annotation:
     if isinstance(found, list):
         return Annotation(number, image, category, crowd, tuple(_polygon(p, where) for p in found), None, None)
     runs, size = (found.get("counts"), found.get("size")) if isinstance(found, dict) else (None, None)
-    if not isinstance(runs, (list, str)) or not isinstance(size, list) or len(size) != 2:
+    if not isinstance(runs, (list, str)) or not _is_size(size):
         raise InputError(f"{where}: segmentation is neither polygons nor run lengths with their size")
-    return Annotation(number, image, category, crowd, None, runs, (int(size[0]), int(size[1])))
+    return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]))
+
+
+def _is_size(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
 
 
 def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[np.bool_]:

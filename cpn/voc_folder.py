@@ -39,6 +39,9 @@ UNLABELLED = "test"
 EVALUATION_LISTS = ("val", UNLABELLED)
 """Lists that nothing is trained on: here a picture may be without any class."""
 
+CLASS_NAME = re.compile(r"\w[\w .,()'&+-]*")
+"""A class names metrics and pictures, so it has nothing that could be a path."""
+
 _UNREADABLE = (OSError, SyntaxError, ValueError, zlib.error, struct.error, Image.DecompressionBombError)
 """What PIL raises for broken files."""
 
@@ -105,7 +108,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     if not names:
         raise InputError(f"{path} is empty: write one foreground class per line, or delete it for the classes of VOC")
     for at, name in enumerate(names):
-        if not re.fullmatch(r"\w[\w .,()'&+-]*", name):
+        if not CLASS_NAME.fullmatch(name):
             raise InputError(
                 f"{path}: class {name}: a name has letters, digits and spaces, for it names metrics and pictures: "
                 "write it so"

@@ -37,6 +37,10 @@ PARTS = "parts.json"
 """Says of which model, images and settings the masks in a folder of parts are."""
 
 
+LARGEST = 2**26
+"""Bytes of a mask: one that says more would fill the memory before it is found out."""
+
+
 def archive_folder(competition: Competition, list_name: str) -> str:
     """The folder of the masks in the archive; for list `test` the one that the server looks for."""
     return f"results/VOC2012/Segmentation/{competition}_{list_name}_cls"
@@ -108,6 +112,8 @@ def check_archive(path: Path, split: Split, classes: int, report: Progress = sil
                     why = "twice" if image_id in seen else f"but list {split.name} has no such image"
                     raise InputError(f"{path} holds {member.name}, {why}: write the archive again")
                 seen.add(image_id)
+                if member.size > LARGEST:
+                    raise InputError(f"{path} holds {member.name} of {member.size} bytes: write the archive again")
                 content = archive.extractfile(member)
                 assert content is not None
                 height, width = split.image(positions[image_id]).shape[:2]
