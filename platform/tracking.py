@@ -91,6 +91,7 @@ class Recorder:
         self._spool = Spool(folder, store=digest(mask(self.uri)))
         self._told: set[tuple[str, int, str]] = set()
         self._ended: set[str] = set()
+        self._latest = 0
         for event, _ in self._spool.read():
             self._remember(event or {})
         self._store: Store | None = None
@@ -203,12 +204,14 @@ class Recorder:
         return read_runs(self.uri, self.experiment)
 
     def _say(self, kind: str, uid: str, time: float | None, **content: Any) -> None:
-        stamp = int(1000 * (clock.time() if time is None else time))
+        # A clock that was put back must not let the past look younger than this: `reconcile` would leave it running.
+        stamp = max(int(1000 * clock.time()), self._latest) if time is None else int(1000 * time)
         event = self._spool.append(masked({"kind": kind, "uid": uid, "time": stamp, **content}))
         self._remember(event)
         self._replay.notify()
 
     def _remember(self, event: Event) -> None:
+        self._latest = max(self._latest, int(event.get("time", 0)))
         if event.get("kind") == "metrics":
             self._told.update((event["uid"], event["step"], key) for key in event["values"])
         elif event.get("kind") == "end":

@@ -4,6 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
+from cpn.backbone import build_backbone
 from tests.bad_input.case import Case, Make, both, nothing, spec, text_file, voc
 
 DATA = "--set data.root=data"
@@ -114,6 +117,9 @@ FULL = [
           largest=2048, check=nothing_packed),
     wrong("a disk that is full while making scenes", "cpn.synthetic out --train 2 --val 1", nothing, "out", "cannot be",
           "make room", process=True, largest=100),
+    wrong("a disk that is full while converting weights", "cpn.weights w.pth --backbone scene --out x.safetensors",
+          lambda place: torch.save(build_backbone("scene").state_dict(), place / "w.pth"),
+          "x.safetensors: File too large; raise the limit", code=1, process=True, largest=4096),  # seen only on writing
 ]  # fmt: skip
 
 STORES = [

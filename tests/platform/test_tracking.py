@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform import tracking
 from platform.tracking import Recorder, check_store, mask, plain, read_runs, ui_command
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,6 +298,23 @@ def test_reconcile_ends_what_is_not_alive(tmp_path: Path, new_store: Callable[[s
         "sweep": "RUNNING", "alive": "RUNNING", "later": "RUNNING",
         "gone": "KILLED", "done": "FAILED", "pruned": "FINISHED",
     }  # fmt: skip
+
+
+def test_a_clock_that_was_put_back_leaves_nothing_running(
+    tmp_path: Path, new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, now = new_store("store"), [2_000_000.0]
+    monkeypatch.setattr(tracking, "clock", SimpleNamespace(time=lambda: now[0]))
+    killed = Recorder(tmp_path / "records", uri, "patch")
+    killed.start("gone", name="gone")
+    killed.metrics("gone", 1, {"miou": 3.0})
+    killed.close(60)
+    now[0] -= 86400.0
+    recorder = Recorder(tmp_path / "records", uri, "patch")
+    recorder.reconcile(set())
+    recorder.close(60)
+    (row,) = read_runs(uri, "patch")
+    assert row.status == "KILLED" and row.ended is not None and row.ended >= row.started
 
 
 def test_two_experiments_in_one_store_do_not_touch_each_other(tmp_path: Path, new_store: Callable[[str], str]) -> None:
