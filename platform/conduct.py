@@ -1,12 +1,10 @@
 """One sweep from its first trial to its report: search, confirm, promote, stages. A step that is done is skipped."""
 
-import fcntl
-import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -25,6 +23,7 @@ from .curve import narrowed, searched_range
 from .driver import Interruption, concurrency, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
+from .lock import SIGNAL_EXIT, driving
 from .paths import Storage, SweepPaths, check_storage, storage
 from .records import Records, run_name
 from .spec import Pruning, SweepSpec
@@ -37,21 +36,28 @@ from .tracking_uri import masked
 from .what_mattered import PLOTS, write_plots
 from .worker import TrialSetup
 
-SIGNAL_EXIT = 128
+RECORDS_S, HURRIED_S = 30.0, 1.0
+"""Seconds that a slow tracking store is given at the end; the rest waits for the next start."""
 
 
 class Sweep:
     """What the steps of one sweep share."""
 
     def __init__(
-        self, spec: SweepSpec, pack: Pack, root: str, store: Storage, terminal: Terminal, records: Records
+        self,
+        spec: SweepSpec,
+        pack: Pack,
+        root: str,
+        store: Storage,
+        terminal: Terminal,
+        records: Records,
+        interruption: Interruption,
     ) -> None:
         self.spec, self.pack, self.root, self.store = spec, pack, root, store
-        self.terminal, self.records = terminal, records
+        self.terminal, self.records, self.interruption = terminal, records, interruption
         self.config: Config = spec.base_config
         self.paths: SweepPaths = store.sweep(spec.name)
         self.clock = budget.Clock(self.paths.root / "clock.json")
-        self.interruption = Interruption()
         self._resources = ExitStack()
         self._cluster: Mapping[str, float] | None = None
 
@@ -111,6 +117,9 @@ class TrialListener:
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        if "warning" in result:
+            self._sweep.terminal.say(f"warning: {uid}: {result['warning']}")
+            return
         self._table.reported(uid, result)
         self._sweep.clock.save()
         if not {"miou", "mask_free", "failed"} & set(result):
@@ -133,7 +142,16 @@ class TrialListener:
 
 def conduct(spec: SweepSpec, command: str) -> int:
     """Run or continue the sweep; returns the exit code."""
-    terminal = Terminal()
+    terminal, interruption = Terminal(), Interruption()
+    with interruption.watch(terminal.say):
+        try:
+            return conducted(spec, command, terminal, interruption)
+        except KeyboardInterrupt:
+            return interrupted(terminal, interruption, command)
+
+
+def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: Interruption) -> int:
+    """The same, while signals are watched."""
     store = storage(spec.resources.storage)
     check_storage(store, "resources.storage")
     warning = check_store(spec.tracking.uri)
@@ -143,7 +161,7 @@ def conduct(spec: SweepSpec, command: str) -> int:
     study.check_study(study.study_url(spec))
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
-    with sweep_lock(store, spec.name):
+    with driving(store.sweep(spec.name), spec.name, command) as held:
         root = data_root(spec.base_config, store)
         url = study.study_url(spec)
         trials = study.open_study(spec, url, pack.fingerprint)
@@ -157,16 +175,16 @@ def conduct(spec: SweepSpec, command: str) -> int:
         recorder = Recorder(
             paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
         )
-        sweep = Sweep(spec, pack, root, store, terminal, Records(recorder, spec, pack.fingerprint, provenance(command)))
+        records = Records(recorder, spec, pack.fingerprint, provenance(command))
+        sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         try:
-            with sweep.interruption.watch(terminal.say):
-                return steps(sweep, trials, again, recorder, command)
-        except KeyboardInterrupt:
-            return interrupted(sweep, command)
+            held.code = steps(sweep, trials, again, recorder, command)
+            return held.code
         finally:
-            sweep.clock.save()
-            sweep.close()
-            waiting = recorder.close()
+            with interruption.closing():
+                sweep.clock.save()
+                sweep.close()
+                waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
             if waiting:
                 terminal.say(f"{waiting} records wait for the tracking store; the next start sends them")
 
@@ -182,7 +200,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     if open_trials(trials, spec.trial_limit) and not limits.ended(bool(trials.unfinished())):
         search(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
     if sweep.interruption:
-        return interrupted(sweep, command)
+        return interrupted(sweep.terminal, sweep.interruption, command)
     chosen = confirm.candidates(trials.rows(), spec.confirm.top_k)
     if not chosen:
         reasons = "; ".join(f"{row.uid}: {row.reason}" for row in trials.rows() if row.reason)
@@ -199,7 +217,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             None,
         )
     if sweep.interruption:
-        return interrupted(sweep, command)
+        return interrupted(sweep.terminal, sweep.interruption, command)
     verdict, means = judged(sweep, chosen, again)
     winner = trials.row(verdict.winner)
     folder = sweep.folder(winner)
@@ -342,35 +360,10 @@ def stage_uid(spec: SweepSpec, stage: str, key: str) -> str:
     return f"{spec.name}.{stage}-{key}"
 
 
-def interrupted(sweep: Sweep, command: str) -> int:
+def interrupted(terminal: Terminal, interruption: Interruption, command: str) -> int:
     """What is said when a signal ended the sweep early."""
-    sweep.terminal.say(f"stopped; every trial can go on: {command}")
-    return SIGNAL_EXIT + (sweep.interruption.signal or 2)
-
-
-@contextmanager
-def sweep_lock(store: Storage, name: str) -> Iterator[None]:
-    """One driver per sweep. Raises InputError when another one runs, or the storage can't be written."""
-    path = store.sweep(name).lock
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"resources.storage: {store.root} cannot be written ({error.strerror}); choose another folder"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise InputError(
-                f"{path}: sweep {name!r} is already running (process {file.read().strip()}); wait for it or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    terminal.say(f"stopped; every trial can go on: {command}")
+    return SIGNAL_EXIT + (interruption.signal or 2)
 
 
 def provenance(command: str) -> dict[str, str]:

@@ -58,6 +58,9 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.hurried = False
+        """Whether it was said that nothing is to be waited for."""
+        self._closing = False
         self.at_once = True
         """Off while trials run: they are given the time to finish their current report."""
         self.listeners: list[Callable[[], None]] = []
@@ -76,6 +79,15 @@ class Interruption:
             self.listeners.clear()
 
     @contextmanager
+    def closing(self) -> Iterator[None]:
+        """While the block runs, signals change nothing: what was started is being ended, which half done leaves it."""
+        self._closing = True
+        try:
+            yield
+        finally:
+            self._closing = False
+
+    @contextmanager
     def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
         """Handle the signals while the block runs; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
@@ -83,8 +95,12 @@ class Interruption:
             return
 
         def handle(number: int, _frame: FrameType | None) -> None:
+            if self._closing:
+                say("ending what was started; it takes seconds")
+                return
             again, self.signal = self.signal is not None, number
             if again or self.at_once:
+                self.hurried = again
                 raise KeyboardInterrupt
             for listener in self.listeners:
                 listener()
@@ -111,26 +127,26 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
     os.environ.update(environment if address else {**environment, **LOCAL_ENVIRONMENT})
     import ray
 
+    where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
     try:
-        if address:
-            runtime = {"env_vars": environment}
-            ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
-            ray.init(
-                include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
-            )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
-        raise InputError(
-            f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
-        ) from error
-    try:
+        try:
+            if address:
+                runtime = {"env_vars": environment}
+                ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
+                ray.init(
+                    include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
+                )
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise InputError(
+                f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
+            ) from error
         have = {name: float(value) for name, value in ray.cluster_resources().items() if name in ("CPU", "GPU")}
         check_resources(resources, have)
         yield have
     finally:
-        ray.shutdown()
+        ray.shutdown()  # also when a signal came while Ray was starting
 
 
 def worker_environment() -> dict[str, str]:

@@ -4,7 +4,7 @@ sweeps/study.db                 the Optuna study of every sweep, unless tracking
 sweeps/runs/<run key>/          one CAM run (see cpn/run.py), shared by all sweeps that need it
 sweeps/stages/<stage>-<key>/    one stage's output with its manifest
 sweeps/cache/                   synthetic scenes and the stand-in for ImageNet weights
-sweeps/<sweep>/                 lock, records spool, winner, report
+sweeps/<sweep>/                 lock and driver, records spool, winner, report
 sweeps/<sweep>/tune/            what Ray writes for itself; never read again
 """
 
@@ -58,6 +58,11 @@ class SweepPaths:
     def lock(self) -> Path:
         """Held by the sweep's one driver."""
         return self.root / "lock"
+
+    @property
+    def driver(self) -> Path:
+        """Which process that is, or was, and how it ended."""
+        return self.root / "driver.json"
 
     @property
     def records(self) -> Path:

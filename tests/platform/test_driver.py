@@ -3,7 +3,14 @@
 import os
 import signal
 from pathlib import Path
-from platform.driver import Interruption, check_resources, concurrency, ends_now, worker_environment
+from platform.driver import (
+    Interruption,
+    check_resources,
+    concurrency,
+    ends_now,
+    ray_cluster,
+    worker_environment,
+)
 from platform.spec import Resources
 from types import SimpleNamespace
 
@@ -75,6 +82,42 @@ def test_between_trials_the_first_signal_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_is_being_ended_is_ended_whatever_comes() -> None:
+    """Half-stopped, Ray would leave processes behind."""
+    said: list[str] = []
+    interruption = Interruption()
+    with interruption.watch(said.append):
+        with pytest.raises(KeyboardInterrupt), interruption.patiently():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interruption.hurried
+            os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.hurried
+        with interruption.closing():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        assert said[1:] == 2 * ["ending what was started; it takes seconds"]
+        assert interruption.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    done: list[str] = []
+
+    def interrupted(**_: object) -> None:
+        done.append("started in part")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", interrupted)
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("shut down"))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(KeyboardInterrupt), ray_cluster(Resources()):
+        raise AssertionError("Ray did not start")
+    assert done == ["started in part", "shut down"]
 
 
 def test_hours_that_are_up_end_trials_without_calling_them_failed() -> None:

@@ -1,12 +1,11 @@
 """Other drivers, other sweeps and other machines than a sweep needs. All other wrong input: tests/test_bad_input.py."""
 
-import fcntl
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from platform import conduct, study, sweep
+from platform import conduct, lock, study, sweep
 from platform.driver import check_resources
 from platform.files import yaml_text
 from platform.paths import storage
@@ -86,29 +85,16 @@ def found_in(place: Path) -> set[str]:
 
 
 def test_another_driver_of_the_same_sweep(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock = storage("sweeps").sweep("small").lock
-    lock.parent.mkdir(parents=True)
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write("4711")
-        file.flush()
+    paths = storage("sweeps").sweep("small")
+    with lock.driving(paths, "small", "the first"):
         said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}")], capsys)
-    assert said == f"{lock}: sweep 'small' is already running (process 4711); wait for it or stop it"
-    assert lock.read_text() == "4711" and not storage("sweeps").study.exists()
-
-
-def test_a_lock_that_nobody_holds_is_taken_over(place: Path) -> None:
-    """What a killed driver leaves behind."""
-    lock = storage("sweeps").sweep("small").lock
-    lock.parent.mkdir(parents=True)
-    lock.write_text("4711471147")
-    with conduct.sweep_lock(storage("sweeps"), "small"):
-        assert lock.read_text() == str(os.getpid())
-        with pytest.raises(InputError, match=rf"already running \(process {os.getpid()}\)"):
-            with conduct.sweep_lock(storage("sweeps"), "small"):
-                pass
-        with conduct.sweep_lock(storage("sweeps"), "other"):
-            pass
+        first = lock.read_driver(paths)
+    assert first is not None and first.command == "the first"
+    assert said == (
+        f"{paths.lock}: sweep 'small' is already running (process {os.getpid()} on {first.host}); wait for it, or stop "
+        "it: python -m platform.stop small"
+    )
+    assert not storage("sweeps").study.exists()
 
 
 def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

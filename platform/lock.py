@@ -1,0 +1,143 @@
+"""Who drives a sweep: one process at a time, known to the others by a lock and a record in the sweep's folder.
+
+`lock` is held (flock) while a driver runs, and let go by the system however the process ends. `driver.json` says who it
+is or was: host, process, start, command, and how it ended. A process number alone says little, for numbers come again:
+it is the one that wrote the record if it runs since the same tick of the same boot.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cpn.errors import InputError
+from cpn.files import read_json, write_json
+
+from .paths import SweepPaths
+
+RUNNING, STOPPED, FINISHED, FAILED = "running", "stopped", "finished", "failed"
+SIGNAL_EXIT = 128
+"""Added to the number of the signal that ended a command: its exit code."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process that drives a sweep, or the last one that did. Times are in seconds since 1970."""
+
+    host: str
+    pid: int
+    boot: str
+    """Which start of the machine `ticks` counts from."""
+    ticks: int
+    """When the process began, as the kernel counts."""
+    started: float
+    command: str
+    """What continues the sweep."""
+    state: str = RUNNING
+    """RUNNING, STOPPED, FINISHED or FAILED."""
+    ended: float | None = None
+    reason: str | None = None
+    """Why it failed, in one line."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it ran on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still drives the sweep. On another machine nobody can look: the record is believed."""
+        return self.state == RUNNING and (not self.here or birth(self.pid) == (self.boot, self.ticks))
+
+    @property
+    def stands(self) -> str:
+        """How the sweep stands: its state, STOPPED if the process was killed."""
+        return STOPPED if self.state == RUNNING and not self.alive else self.state
+
+
+class Held:
+    """What a driver says about its end while it holds the lock."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        """The command's exit code."""
+
+
+@contextmanager
+def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
+    """Be the sweep's one driver while the block runs, and keep in the record how it ended.
+
+    Raises InputError when another process is, or the folder cannot be written or locked.
+    """
+    try:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        file = open(paths.lock, "a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"resources.storage: {paths.root.parent} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{paths.lock}: {already(name, read_driver(paths))}") from None
+        except OSError as error:
+            raise InputError(
+                f"resources.storage: {paths.root.parent} has no file locks ({error.strerror}); choose another folder"
+            ) from error
+        before, held = read_driver(paths), Held()
+        boot, ticks = birth(os.getpid()) or ("", 0)
+        me = Driver(socket.gethostname(), os.getpid(), boot, ticks, time.time(), command)
+        _write(paths, me)
+        try:
+            yield held
+        except KeyboardInterrupt:
+            _ended(paths, me, STOPPED)
+            raise
+        except Exception as error:
+            if before is not None and before.state == FINISHED and isinstance(error, InputError):
+                with suppress(OSError):
+                    _write(paths, before)  # a wrong command changes nothing about what is finished
+            else:
+                _ended(paths, me, FAILED, " ".join(str(error).split()) or type(error).__name__)
+            raise
+        _ended(paths, me, STOPPED if held.code > SIGNAL_EXIT else FINISHED if held.code == 0 else FAILED)
+
+
+def already(name: str, driver: Driver | None) -> str:
+    """What the second driver of a sweep is told."""
+    who = f" (process {driver.pid} on {driver.host})" if driver is not None and driver.state == RUNNING else ""
+    return f"sweep {name!r} is already running{who}; wait for it, or stop it: python -m platform.stop {name}"
+
+
+def read_driver(paths: SweepPaths) -> Driver | None:
+    """The record of the last driver; None where there is none, or none that can be read."""
+    try:
+        return Driver(**read_json(paths.driver))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def birth(pid: int) -> tuple[str, int] | None:
+    """Boot and tick at which a process of this machine began; None when it is gone, or has only not been reaped."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # what comes before may hold blanks: the program's name
+    return None if fields[0] in "ZX" else (boot, int(fields[19]))
+
+
+def _write(paths: SweepPaths, driver: Driver) -> None:
+    write_json(paths.driver, asdict(driver))
+
+
+def _ended(paths: SweepPaths, me: Driver, state: str, reason: str | None = None) -> None:
+    """Note the end. Where that cannot be written the record stays, and its process is gone: that reads as stopped."""
+    with suppress(OSError):
+        _write(paths, replace(me, state=state, ended=time.time(), reason=reason))
