@@ -132,7 +132,7 @@ def sweep(
             number=number,
             uid=f"winner-{number:04d}",
             state=State.COMPLETE,
-            values={},
+            values={"trial": number},
             seed=number,
             role=SEARCH if number else REFERENCE,
             miou=100 * float(miou(run(number, 0).sum(0))),

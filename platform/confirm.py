@@ -29,6 +29,8 @@ FIRST_FRESH_SEED = 1000
 RESAMPLES = 1000
 LEAST_SEEDS = 3
 """Fewer seeds of a configuration say nothing about its spread."""
+LEAST_IMAGES = 2
+"""Of one image nobody knows how much another would have changed the verdict."""
 LEVEL = 0.05
 """At most this share of sweeps in which nothing is better calls something better."""
 
@@ -71,11 +73,15 @@ class Verdict:
 def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
     """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
 
-    With `top_k` 0 the best one all the same: nothing runs again, and it moves on untested.
+    Each configuration stands there once, under the first trial that drew it: runs that are the same would count twice
+    in the variance over seeds. With `top_k` 0 the best one all the same: nothing runs again, it moves on untested.
     """
     done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
     reference = [row for row in done if row.role == REFERENCE]
-    others = sorted((r for r in done if r.role != REFERENCE), key=lambda r: (-(r.miou or 0.0), r.number))
+    others: list[TrialRow] = []
+    for row in sorted((r for r in done if r.role != REFERENCE), key=lambda r: (-(r.miou or 0.0), r.number)):
+        if all(row.values != other.values for other in (*reference, *others)):
+            others.append(row)
     return reference + others[: max(1, top_k)]
 
 
@@ -182,6 +188,9 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
             False,
             difference,
         )
+    if len(best.counts[0]) < LEAST_IMAGES:
+        sentence = f"not tested: {difference:+.1f} over the reference on a single confirm image"
+        return Verdict(best.uid, sentence, False, False, difference)
     low, high = interval(reference, best, everything, len(others), seed)
     if low > 0:
         sentence = f"beats the reference by {difference:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,5 +1,6 @@
 """The honest end of a search: who runs again, what the verdict says, and how often it is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 from platform import confirm
 from platform.confirm import (
@@ -71,6 +72,15 @@ def test_the_reference_comes_first_then_the_best_full_budget_trials() -> None:
     assert [r.number for r in candidates(rows, 99)] == [0, 4, 1, 5, 6]
     assert [r.number for r in candidates(rows[1:], 1)] == [4]
     assert candidates([rows[2], rows[3], rows[7]], 3) == []
+
+
+def test_a_configuration_that_was_drawn_twice_runs_again_once() -> None:
+    """Nor does one that is the reference: the same runs under two names would narrow the interval for nothing."""
+    rows = [row(0, 50.0, "reference"), row(1, 53.0), row(2, 54.0), row(3, 54.0), row(4, 50.0), row(5, 52.0)]
+    rows[3] = replace(rows[3], values=dict(rows[2].values))
+    rows[4] = replace(rows[4], values=dict(rows[0].values))
+    assert [r.number for r in candidates(rows, 4)] == [0, 2, 1, 5]
+    assert [r.number for r in candidates(rows[1:], 4)] == [2, 1, 5, 4]  # the reference failed: the like of it counts
 
 
 def test_without_confirmation_the_best_trial_is_still_looked_at() -> None:
@@ -171,6 +181,15 @@ def test_too_few_seeds_are_no_test() -> None:
 def test_a_single_seed_of_the_reference_is_no_test() -> None:
     found = judge(configuration("ref", [50.0]), [configuration("new", [60.0] * 3)], 0)
     assert not found.tested and not found.better and found.sentence.startswith("not tested: +10.0")
+
+
+def test_a_single_image_is_no_test() -> None:
+    """Its bootstrap has no spread, which is no certainty."""
+    alone, two = (np.tile(np.array([[[3, 1], [5, 2], [4, 3]]]), (n, 1, 1)) for n in (1, 2))
+    found = judge(configuration("ref", [50.0] * 3, [alone] * 3), [configuration("new", [60.0] * 3, [alone] * 3)], 0)
+    assert (found.winner, found.tested, found.better, found.low) == ("new", False, False, None)
+    assert found.sentence == "not tested: +10.0 over the reference on a single confirm image"
+    assert judge(configuration("ref", [50.0] * 3, [two] * 3), [configuration("new", [60.0] * 3, [two] * 3)], 0).tested
 
 
 def test_nothing_to_compare() -> None:
