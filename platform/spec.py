@@ -33,6 +33,10 @@ from .spec_checks import check_search, value_names
 from .tracking_uri import mask
 
 
+CONFIRM_STUDY = ".confirm"
+"""Behind a sweep's name: the study of its confirm runs."""
+
+
 class _SweepSection(Section):
     model_config = ConfigDict(strict=True)
 
@@ -50,6 +54,18 @@ class SearchOptions(_SweepSection):
     """Sweeps of the same study database that tpe, gp and cmaes learn from as well: same data and base, and trials that
     this search could have drawn. Their best configuration runs again as the first trial after the reference.
     """
+
+    @field_validator("warm_start", mode="before")
+    @classmethod
+    def _sweeps(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
+            raise ValueError("write a list of the sweeps' names, [] for none")
+        for name in value:
+            if name.endswith(CONFIRM_STUDY):
+                raise ValueError(f"{name} holds the confirm runs of a sweep; write {name.removesuffix(CONFIRM_STUDY)}")
+        if len(set(value)) < len(value):
+            raise ValueError("a sweep stands there twice; keep one of them")
+        return value
 
 
 class Budget(_SweepSection):
@@ -194,7 +210,7 @@ class SweepSpec(_SweepSection):
     @field_validator("name")
     @classmethod
     def _free(cls, value: str) -> str:
-        if value in SHARED or value.endswith(".confirm"):
+        if value in SHARED or value.endswith(CONFIRM_STUDY):
             raise ValueError("the storage folder or the study keeps other things under this name; take another")
         return value
 

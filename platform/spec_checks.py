@@ -13,6 +13,7 @@ from .domains import CURVE, ChoiceDomain, CurveDomain, Drawn, FloatDomain, condi
 if TYPE_CHECKING:
     from .spec import SweepSpec
 
+SEED = "train.seed"
 LEARNING = ("tpe", "gp", "cmaes")
 """The samplers that learn from finished trials."""
 
@@ -31,6 +32,8 @@ def check_search(spec: "SweepSpec", source: str) -> None:
             raise InputError(f"{where}: {cure if name == CURVE else 'only cam.beta has a curve'}")
         if isinstance(domain, CurveDomain) and domain.within and not any(is_within(b, domain.within) for b in BETAS):
             raise InputError(f"{where}: {list(domain.within)} holds no point of the curve, 0, .02, ... 1.2; widen it")
+        if name == SEED:
+            raise InputError(f"{where}: the best of several seeds is luck, and confirm runs draw their own; drop it")
         if name in WITHOUT_EFFECT or name.partition(".")[0] not in RUN_SECTIONS:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")
         if not isinstance(domain, CurveDomain):

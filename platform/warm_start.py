@@ -12,12 +12,12 @@ from typing import Any
 
 from cpn.errors import InputError
 
-from .domains import ChoiceDomain, Drawn, Search, active, contains, drawn, ordered
+from .domains import CURVE, ChoiceDomain, Drawn, Search, active, contains, drawn, ordered
 from .identity import difference
 from .unit import from_unit, to_unit
 
 COMPARED = ("metric", "mode", "data", "method_version")
-"""Fields of the identity that have to be equal, besides the base."""
+"""Fields of the identity that have to be equal, besides the base and the range of beta."""
 MOST = 1000
 """Trials that are kept at most, spread evenly over their ranks, the best among them."""
 
@@ -61,7 +61,8 @@ def thinned(trials: Iterable[Earlier]) -> list[Earlier]:
 
 def _comparable(identity: Mapping[str, Any], search: Search) -> dict[str, Any]:
     base = {name: value for name, value in identity["base"].items() if name not in drawn(search)}
-    return {"base": base, **{name: identity[name] for name in COMPARED}}
+    within = identity["search"].get(CURVE, {}).get("within")  # the best beta of a narrower range is a lower value
+    return {"base": base, "search": {CURVE: {"within": within}}, **{name: identity[name] for name in COMPARED}}
 
 
 def _here(trial: Earlier, base: Mapping[str, Any], search: Search) -> Earlier | None:

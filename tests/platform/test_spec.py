@@ -105,6 +105,7 @@ def test_a_bad_set_is_named_with_its_cure(set_: str, said: str) -> None:
     [
         ({"name": "a b"}, "name: String should match pattern"),
         ({"base": 3}, "base: has to hold `key: value` lines"),
+        ({"search": {"train.seed": {"int": [0, 9]}}}, "search.train.seed: the best of several seeds is luck"),
         ({"base": {"loss": {"w_tpc": 1}}}, "base: loss.w_tpc: unknown key; did you mean 'loss.w_tcp'?"),
         ({"base": {"patches": {"p_h": "half"}}}, "base: patches.p_h: Input should be a valid number"),
         ({"base": {"preset": "offical"}}, "base: preset: 'offical' is unknown; did you mean 'official'?"),

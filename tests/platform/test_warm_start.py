@@ -111,6 +111,16 @@ def test_the_reference_is_not_run_twice(tmp_path: Path) -> None:
         (["search.loss.w_tcp.float=[20, 30]"], {}, "warm_start: early: none of its 12 complete trials lies in this"),
         (["search_options.sampler=random"], {}, "warm_start: random learns from nothing; take tpe, gp or cmaes"),
         (["search_options.warm_start=[small]"], {}, "warm_start: small is this sweep itself"),
+        (["search_options.warm_start=[early, early]"], {}, "warm_start: a sweep stands there twice"),
+        (["search_options.warm_start=[early.confirm]"], {}, "warm_start: early.confirm holds the confirm runs .*early"),
+        (["search_options.warm_start=early"], {}, "warm_start: write a list of the sweeps' names"),
+        (["search_options.warm_start=null"], {}, "warm_start: write a list of the sweeps' names"),
+        (["search_options.warm_start=[1]"], {}, "warm_start: write a list of the sweeps' names"),
+        (
+            [],
+            {"search": {**SEARCH, "cam.beta": {"float": [0.2, 0.8]}}},
+            r"early: .*search.cam.beta.within was None, is \[0.2, 0.8\]",
+        ),
     ],
 )
 def test_what_says_nothing_here_is_refused_in_one_line(
