@@ -32,7 +32,6 @@ from .paths import SHARED
 from .spec_checks import check_search, value_names
 from .tracking_uri import mask
 
-
 CONFIRM_STUDY = ".confirm"
 """Behind a sweep's name: the study of its confirm runs."""
 
