@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import sqlalchemy
@@ -13,13 +13,15 @@ from cpn.errors import InputError
 from cpn.files import check_place
 
 from . import paths
-from .spec import SweepSpec
 from .tracking_uri import check_sqlite, mask, sqlite_path
+
+if TYPE_CHECKING:
+    from .spec import SweepSpec  # which brings torch: `status` has no use for it
 
 URL_VARIABLE = "CPN_STUDY_URL"
 
 
-def study_url(spec: SweepSpec) -> str:
+def study_url(spec: "SweepSpec") -> str:
     """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
     `resources.storage`.
     """
