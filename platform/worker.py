@@ -50,7 +50,7 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
         needed["GPU"] = setup.gpus_per_worker
     trainer = TorchTrainer(
         train_on_worker,
-        train_loop_config={"values": config["values"], "setup": setup},
+        train_loop_config={"uid": config["uid"], "values": config["values"], "setup": setup},
         scaling_config=ScalingConfig(
             num_workers=setup.workers, use_gpu=setup.gpus_per_worker > 0, resources_per_worker=needed
         ),
@@ -67,13 +67,16 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
 def train_on_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before.
 
-    A report with `warning` is a line for the driver, and no epoch's.
+    A report with `warning` is a line for the driver, and no epoch's. What would end the same way again (a loss that is
+    not finite, out of memory) is a report with `failed`. With several workers one of them may fail while the others
+    wait for it, and only an exception ends those: the reason is left in a file, and the next attempt reports it.
     """
     import torch
     from ray import train as ray_train
     from ray.train.torch import get_device, prepare_model
 
     from cpn.config import config_from, run_key, with_values
+    from cpn.files import read_json, write_json
     from cpn.run import run
     from cpn.voc import open_pack
 
@@ -88,6 +91,10 @@ def train_on_worker(config: dict[str, Any]) -> None:
     pack = open_pack(setup.data_root)
     key = run_key(method, pack.fingerprint)
     world = context.get_world_size()
+    reason = Path(setup.tune) / f"{config['uid']}.failed.json"
+    if reason.exists():
+        ray_train.report({"epoch": 0, "failed": read_json(reason), "run_key": key})
+        return
     try:
         result = run(
             method,
@@ -105,8 +112,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
         )
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:
-            raise  # the other workers wait in a collective; only an exception ends them
-        # Running it again would end the same way, so this is a result, not a crash to retry.
+            write_json(reason, why_failed(error))
+            raise
         ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": key})
         return
     final: dict[str, Any] = {}

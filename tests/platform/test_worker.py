@@ -1,13 +1,17 @@
 """Two Ray Train workers take the steps of one: the same batches, shared, give the same network."""
 
+import re
 from pathlib import Path
 from platform.worker import TrialSetup, train_on_worker, why_failed
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cpn.config import config_from, run_key
+from cpn.errors import WorkError
 from cpn.prepare import prepare
 from cpn.run import MODEL, finished_run, run
 from cpn.synthetic import write_scenes
@@ -47,7 +51,7 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
     try:
         TorchTrainer(
             train_on_worker,
-            train_loop_config={"values": {}, "setup": setup},
+            train_loop_config={"uid": "two-0000", "values": {}, "setup": setup},
             scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
             run_config=RunConfig(name="two", storage_path=setup.tune),
         ).fit()
@@ -62,6 +66,60 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
     torch.manual_seed(config.train.seed)
     for name, tensor in mine.items():
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+class Workers:
+    """Ray Train's part for one worker of `world`, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world: int, error: Exception) -> None:
+        import ray.train
+        import ray.train.torch
+
+        import cpn.run
+
+        self.attempts, self.reports, self._error = 0, [], error
+        context = SimpleNamespace(get_world_size=lambda: world, get_world_rank=lambda: 0)
+        monkeypatch.setattr(ray.train, "get_context", lambda: context)
+        monkeypatch.setattr(ray.train, "report", self.reports.append)
+        monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("meta"))
+        monkeypatch.setattr(cpn.run, "run", self._fails)
+        monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
+
+    def _fails(self, *args: Any, **options: Any) -> None:
+        self.attempts += 1
+        raise self._error
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory, and nothing was made smaller; .*CUDA out of"),
+        (WorkError("the loss is nan at epoch 1"), "the loss is nan at epoch 1"),
+    ],
+)
+def test_what_would_end_the_same_way_again_is_trained_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int, error: Exception, said: str
+) -> None:
+    """One worker reports it; of several one raises, so that nobody waits for it, and their next attempt reports it."""
+    workers = Workers(monkeypatch, world, error)
+    setup = TrialSetup(
+        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", runs=str(tmp_path), cache="",
+        tune=str(tmp_path / "tune"), workers=world, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
+    )  # fmt: skip
+    given = {"uid": "s-0003", "values": {}, "setup": setup}
+    if world > 1:
+        with pytest.raises(type(error)):
+            train_on_worker(given)
+        assert workers.reports == []
+    train_on_worker(given)
+    assert workers.attempts == 1
+    (report,) = workers.reports
+    assert re.match(said, report["failed"]) and report["epoch"] == 0
+    if world > 1:
+        with pytest.raises(type(error)):
+            train_on_worker({**given, "uid": "s-0004"})  # another trial's failure is its own
+        assert workers.attempts == 2
 
 
 def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
