@@ -36,6 +36,9 @@ LOCAL_ENVIRONMENT = {
     "RAY_worker_maximum_startup_concurrency": "8",
 }
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What asks a sweep to stop."""
+
 
 class Listener(Protocol):
     """Hears what happens to trials, in the driver."""
@@ -106,7 +109,7 @@ class Interruption:
                 listener()
             say("stopping after the current reports; once more stops at once")
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handle) for number in SIGNALS}
         try:
             yield self
         finally:
@@ -130,6 +133,7 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
     where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
     try:
         try:
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
             if address:
                 runtime = {"env_vars": environment}
                 ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
@@ -138,6 +142,9 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
                 ray.init(
                     include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
                 )
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)  # Ray sets its own for SIGTERM: it ends the process on the spot
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise InputError(
                 f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"

@@ -120,6 +120,26 @@ def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.Monk
     assert done == ["started in part", "shut down"]
 
 
+def test_rays_own_signal_handler_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the driver at the first SIGTERM, with trials in the middle of a report."""
+    import ray
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(signal.SIGTERM))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    interruption = Interruption()
+    with interruption.watch(lambda line: None), ray_cluster(Resources(gpus_per_worker=0)), interruption.patiently():
+        ours = signal.getsignal(signal.SIGTERM)
+        assert ours is signal.getsignal(signal.SIGINT)
+        assert callable(ours)
+        ours(signal.SIGTERM, None)
+    assert interruption.signal == signal.SIGTERM
+
+
 def test_hours_that_are_up_end_trials_without_calling_them_failed() -> None:
     """The searcher knows before Tune stops anything, and nothing is asked again after that."""
     searcher, hours = SimpleNamespace(interrupted=False), iter([False, True])
