@@ -1,21 +1,30 @@
 """The pruning rule: by hand, what it may never do, and a late bloomer against a rule blind to the schedule."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from platform.pruning import Decision, audited, decide, rung_reached, rungs, value_at
 from platform.search import StudyPruner, StudySearcher
 from platform.spec import Pruning
-from platform.study import State
+from platform.study import State, open_study, study_url
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.schedulers import TrialScheduler
 
+from cpn.config import with_values
+from cpn.network import build_network
+from cpn.prepare import prepare
+from cpn.synthetic import write_scenes
+from cpn.train import train
 from cpn.train_config import TrainConfig
+from cpn.voc import ScenesConfig
 
-from .test_study import make_study
+from .test_study import ask, make_spec, make_study
 
 
 @pytest.mark.parametrize(
@@ -201,3 +210,47 @@ def test_epochs_are_counted_on_through_a_retry(tmp_path: Path) -> None:
     row = study.rows()[0]
     assert row.reports == {epoch: float(epoch) for epoch in range(1, 9)} and row.miou == 9.0
     assert results[0].metrics is not None and results[0].metrics["training_iteration"] != 9
+
+
+class Stopped(Exception):
+    """Tune ends the trial's actor."""
+
+
+def test_a_pruned_trial_had_the_learning_rates_of_its_full_schedule(tmp_path: Path) -> None:
+    """lr = .01 (1 - step / 8)^.9 with 2 steps in each of 4 epochs; stopped after epoch 2, the reference runs on."""
+    write_scenes(tmp_path / "scenes", ScenesConfig(train=8, val=1, size=32))
+    pack = prepare(tmp_path / "scenes", ["train"])
+    base = {
+        "data": {"train": "train", "crop": 32, "long_side": [28, 40], "workers": 0},
+        "patches": {"kind": "grid", "K": [4, 8]},
+        "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
+        "train": {"batch_size": 4, "epochs": 4, "lr": 0.01},
+    }
+    spec = make_spec(tmp_path, base=base)
+    study = open_study(spec, study_url(spec), "f00d")
+    pruner = StudyPruner(study, StudySearcher(study, None), Pruning(audit=0), 0, 4)
+    for _ in range(5):
+        study.report(ask(study).uid, 2, 101.0)  # at the rung already, and better than anything
+
+    def rates(uid: str, values: dict[str, Any]) -> list[float]:
+        heard: list[float] = []
+
+        def report(entry: dict[str, float]) -> None:
+            heard.append(entry["lr"])
+            trial = SimpleNamespace(config={"uid": uid})
+            if pruner.on_trial_result(None, trial, entry) == TrialScheduler.STOP:  # type: ignore[arg-type]
+                raise Stopped
+
+        config = with_values(spec.base_config, values, "test")
+        network = build_network(config.network, len(pack.classes) + 1)
+        split = pack.split("train")
+        with suppress(Stopped):
+            cpu = torch.device("cpu")
+            train(network, split, config, device=cpu, report=report, after_epoch=lambda _: {"miou_epoch": 5.0})
+        return heard
+
+    pruned, reference = ask(study), study.rows()[0]
+    whole = [0.01 * (1 - step / 8) ** 0.9 for step in (1, 3, 5, 7)]  # each epoch's last step
+    assert rates(pruned.uid, pruned.values) == pytest.approx(whole[:2])
+    assert study.row(pruned.uid).state is State.PRUNED
+    assert rates(reference.uid, reference.values) == pytest.approx(whole)
