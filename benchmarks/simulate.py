@@ -1,10 +1,10 @@
 """A sweep without training: Tune's part is played by a loop, the Searcher, the pruner and the study are the product's.
 
-    study = simulated_study(folder, search=surrogate.SEARCH, base=surrogate.BASE, sampler="tpe", seed=0)
-    simulate(study, objective, spec, epochs=8)
+    spec = simulated_spec(folder, surrogate.SEARCH, surrogate.BASE, trials=50, seed=0)
+    simulate(simulated_study(spec), spec, objective, concurrent=4)
 
 Whatever a sweep decides (what is drawn, who is pruned, when it ends) is decided here by the same code;
-tests/platform/test_simulate.py holds a run through real Tune against it.
+tests/benchmarks/test_simulate.py holds a run through real Tune against it.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,8 @@
 The folder of a finished run holds
 
     result.json         the manifest, written last: metrics, curve, per-class IoU, history, digests of the files below
-    model.safetensors   the network; its header carries configuration, classes and fingerprint
+    model.safetensors   the network; its header carries configuration, classes, fingerprint and the best beta of all
+                        (a sweep that allows only some keeps its choice in its study, for sweeps share runs)
     counts.npz          per image and beta: true positives, predicted and true pixels of each class; not without masks
     mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/mask_free.py)
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
