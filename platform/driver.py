@@ -92,7 +92,9 @@ class Interruption:
 
     @contextmanager
     def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
-        """Handle the signals while the block runs; only the main thread can."""
+        """Handle the signals while the block runs; only the main thread can. Once one has come, the process ends, and
+        later ones are ignored: they would spoil its exit code.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -114,7 +116,7 @@ class Interruption:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self else handler)
 
 
 @contextmanager

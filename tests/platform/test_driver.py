@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from platform.driver import (
+    SIGNALS,
     Interruption,
     check_resources,
     concurrency,
@@ -17,6 +19,15 @@ from types import SimpleNamespace
 import pytest
 
 from cpn.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Pytest's own handlers, again after each test."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_the_cure() -> None:
@@ -81,6 +92,13 @@ def test_between_trials_the_first_signal_stops_at_once() -> None:
     with interruption.watch(lambda line: None):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    with Interruption().watch(lambda line: None):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # while the process ends
+    signal.signal(signal.SIGTERM, before)
+    with Interruption().watch(lambda line: None):
+        pass
     assert signal.getsignal(signal.SIGTERM) is before
 
 
