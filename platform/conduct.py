@@ -157,7 +157,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.say(f"warning: {warning}")
-    check_weights(spec.base_config, store)
+    check_weights(spec.base_config, store, terminal.say)
     study.check_study(study.study_url(spec))
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)

@@ -10,6 +10,8 @@ from cpn.operations import step_operations
 from . import measure
 from .domains import CurveDomain
 from .driver import concurrency
+from .inputs import check_weights, look_at_data
+from .paths import storage
 from .plan import START_SECONDS, Price, class_count, estimate, largest_step, on_gpu
 from .spec import SweepSpec
 from .terminal import Terminal, clock
@@ -42,6 +44,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
         f"data: {where}; lists {config.data.train} (training), {config.data.score} (scored), "
         f"{config.data.val} (validation)"
     )
+    check_weights(config, storage(spec.resources.storage), terminal.say)
+    look_at_data(config, spec.objective, terminal.say)
     corner, largest = largest_step(spec)
     operations = step_operations(largest, class_count(largest))
     terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")

@@ -69,14 +69,40 @@ def check_objective(config: Config, pack: Pack, objective: str, say: Say) -> Non
         say(f"list {val.name} has no masks: the segmentation network is trained, and not scored")
 
 
-def check_weights(config: Config, store: Storage) -> None:
-    """Look at the backbone and its weights file before data are packed for it. Makes nothing.
+def look_at_data(config: Config, objective: str, say: Say) -> None:
+    """What a dry run can tell of the data without packing them: not there, not packed, or without masks.
+
+    Raises InputError when packed data leave out the objective.
+    """
+    from cpn.voc import open_pack
+
+    root = config.data.root
+    if root is None:
+        return
+    try:
+        pack = open_pack(root)
+    except InputError as error:
+        say(f"data: not looked at: {error}")
+        return
+    if {config.data.train, config.data.score, config.data.val} <= set(pack.lists):
+        check_objective(config, pack, objective, say)
+
+
+def check_weights(config: Config, store: Storage, say: Say) -> None:
+    """Look at the backbone and its weights file before data are packed for it, and warn where it has none. Makes
+    nothing.
 
     Raises InputError when there is no such backbone, or the file is missing, damaged or of another network.
     """
-    from cpn.backbone import build_backbone
+    from cpn.backbone import BACKBONES, build_backbone
     from cpn.run import load_weights
 
+    # A user's own backbone may load its weights itself.
+    if config.network.weights is None and config.network.backbone in BACKBONES:
+        say(
+            f"warning: network.weights is not set, {config.network.backbone} starts from random numbers, which no "
+            "published result does: --set network.weights=FILE; python -m cpn.weights --help says where it is had"
+        )
     if config.network.weights not in (None, "scenes"):
         load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
 

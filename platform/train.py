@@ -1,10 +1,15 @@
 """One run alone: `python -m platform.train config.yaml`. The single-GPU run that throughput figures are relative to."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cpn.errors import run_command
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from cpn.config import Config
 
 EXAMPLE = "python -m platform.train --set preset=scenes"
 
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = config_from(apply_sets(values, given.sets, source), source)
     store = storage(given.storage)
     check_storage(store, "--storage")
-    check_weights(config, store)
+    check_weights(config, store, terminal.say)
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,8 +86,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "miou" not in metrics:
         terminal.say(f"list {score} has no masks: there is no miou, and beta is the one of the configuration")
     terminal.say(f"checkpoint: {folder / MODEL}\npictures: {folder / PICTURES}")
-    terminal.say("next: python -m platform.sweep search_spaces/quickstart.yaml")
+    terminal.say(f"next: {next_command(config, folder / MODEL, 'miou' in metrics)}")
     return 0
+
+
+def next_command(config: "Config", model: Path, masked: bool) -> str:
+    """What to type after a run: its score by scale where `masked` says that there are masks; else a search."""
+    root = config.data.root
+    if root is None:
+        return "python -m platform.sweep search_spaces/quickstart.yaml"
+    if not masked:
+        sets = ["--set", f"data.root={root}", "--set", "objective=mask_free"]
+        return shlex.join(["python", "-m", "platform.sweep", "search_spaces/patch.yaml", *sets])
+    words = [str(model), "--root", root, "--list", config.data.score]
+    own = ["--backbone", config.network.backbone] if ":" in config.network.backbone else []
+    return shlex.join(["python", "-m", "cpn.score", *words, *own])
 
 
 if __name__ == "__main__":

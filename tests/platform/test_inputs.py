@@ -1,7 +1,8 @@
 """What a sweep needs before its first trial: scenes made once, data packed once, weights that fit."""
 
+import shutil
 from pathlib import Path
-from platform.inputs import data_root, prepare_data, prepare_weights
+from platform.inputs import check_weights, data_root, look_at_data, prepare_data, prepare_weights
 from platform.paths import Storage, storage
 from typing import Any
 
@@ -127,3 +128,36 @@ def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.Monkey
     prepare_weights(config, store, said.append)
     prepare_weights(config, store, said.append)
     assert made == [store.cache] and len(said) == 2 and said[1] == "  stand-in: epoch 1, loss 0.250"
+
+
+def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) -> None:
+    said: list[str] = []
+    check_weights(config_with(network={"backbone": "resnet50", "weights": None}), store, said.append)
+    (line,) = said
+    assert line.startswith("warning: network.weights is not set, resnet50 starts from random numbers")
+    said.clear()
+    check_weights(config_with(), store, said.append)  # the stand-in's weights
+    check_weights(config_with(network={"backbone": "somebodys.own:network", "weights": None}), store, said.append)
+    assert said == []
+
+
+def test_a_dry_run_sees_what_data_lack_without_packing_them(store: Storage, tmp_path: Path) -> None:
+    said: list[str] = []
+    look_at_data(config_with(), "miou", said.append)
+    assert said == []
+    look_at_data(config_with(data={"root": str(tmp_path / "none")}), "miou", said.append)
+    assert [line.startswith("data: not looked at: ") for line in said] == [True]
+    said.clear()
+    prepare_data(config_with(), store, print)
+    root = Path(data_root(config_with(), store))
+    named = config_with(data={"root": str(root)})
+    look_at_data(named, "miou", said.append)
+    assert said == []
+    shutil.rmtree(root / "SegmentationClass")
+    prepare_data(named, store, print)
+    before = stamps(root)
+    with pytest.raises(InputError, match=r"data\.score: list 'train' has no masks"):
+        look_at_data(named, "miou", said.append)
+    look_at_data(named, "mask_free", said.append)
+    assert said[-1] == "list val has no masks: the segmentation network is trained, and not scored"
+    assert stamps(root) == before

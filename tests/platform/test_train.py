@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from platform.train import main
+from platform.train import main, next_command
 
 import pytest
 
-from cpn.config import config_from, run_key
+from cpn.config import Config, config_from, run_key
 from cpn.files import read_json
 from cpn.run import MODEL, finished_run
 from cpn.voc import open_pack
@@ -100,3 +100,13 @@ def test_help_opens_with_an_example_and_imports_nothing_heavy(command: str) -> N
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: python -m platform.{command}")
+
+
+def test_what_is_next_after_a_run_on_data_of_ones_own() -> None:
+    def config(**network: str) -> Config:
+        return config_from({"data": {"root": "/my data/VOC"}, "network": network}, "-")
+
+    score = "python -m cpn.score m.safetensors --root '/my data/VOC' --list train"
+    assert next_command(config(), Path("m.safetensors"), masked=True) == score
+    assert next_command(config(backbone="mine:net"), Path("m.safetensors"), True) == f"{score} --backbone mine:net"
+    assert next_command(config(), Path("m.safetensors"), masked=False).endswith("--set objective=mask_free")
