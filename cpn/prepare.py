@@ -278,6 +278,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
         return
     extra = "" if "trainaug" in pack.lists else " --set data.train=train"
+    if bare := [name for name in SCORED if name in pack.lists and not pack.split(name).masked]:
+        print(
+            f"warning: {' and '.join(bare)}: no masks in {given.root}/SegmentationClass, so no mIoU: add them, or "
+            "train and search by image-level labels alone (objective=mask_free)"
+        )
+        extra += " --set objective=mask_free" if "train" in bare else ""
     print(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root}{extra}")
 
 

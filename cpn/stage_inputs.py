@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from cpn.backbone import build_backbone
 from cpn.config import Config
-from cpn.files import whole_file
+from cpn.files import write_bytes
 from cpn.run import load_weights
-from cpn.voc import Pack, Split, palette
+from cpn.voc import Pack, Split, decode_mask, encode_mask
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,9 @@ class LabelledImages:
 
 def save_label(path: Path, label: np.ndarray) -> None:
     """Write class indices uint8 (H, W) as a palette PNG in VOC colours, whole or absent."""
-    picture = Image.fromarray(label)
-    picture.putpalette(palette().tobytes())
-    with whole_file(path) as file:
-        picture.save(file, "PNG")
+    write_bytes(path, encode_mask(label))
 
 
 def load_label(path: Path) -> np.ndarray:
-    """Read what `save_label` wrote."""
-    with Image.open(path) as picture:
-        return np.array(picture, dtype=np.uint8)
+    """Read what `save_label` wrote: class indices uint8 (H, W)."""
+    return decode_mask(path.read_bytes())

@@ -37,7 +37,7 @@ from cpn.creatures import (
 )
 from cpn.errors import InputError, run_command
 from cpn.files import read_json, whole_folder, write_json
-from cpn.voc import ScenesConfig, palette
+from cpn.voc import ScenesConfig, encode_mask
 
 SCENES_VERSION = 2
 """Raised when the same seed begins to give other scenes."""
@@ -252,7 +252,7 @@ def _write(
                 (folder / part).mkdir(parents=True)
             for name, scene in scenes:
                 (folder / f"JPEGImages/{name}.jpg").write_bytes(_jpeg(scene.image))
-                (folder / f"SegmentationClass/{name}.png").write_bytes(_palette_png(scene.mask))
+                (folder / f"SegmentationClass/{name}.png").write_bytes(encode_mask(scene.mask))
                 (folder / f"Annotations/{name}.xml").write_text(_annotation(name, scene, classes), encoding="utf-8")
             for name, ids in lists.items():
                 (folder / f"ImageSets/Segmentation/{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
@@ -283,14 +283,6 @@ def _already_there(root: Path, marker: dict[str, Any]) -> bool:
 def _jpeg(image: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=75)
-    return buffer.getvalue()
-
-
-def _palette_png(mask: NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(mask)
-    picture.putpalette(palette().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

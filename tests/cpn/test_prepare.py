@@ -403,3 +403,21 @@ def test_wrong_input_is_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cpn.prepare", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+
+
+def test_a_root_without_masks_is_packed_and_says_what_that_means(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(root)])
+    assert "no masks" not in capsys.readouterr().out
+    for name in listed(root, "val").read_text().split():
+        (root / f"SegmentationClass/{name}.png").unlink()
+    main([str(root)])
+    said = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(f"warning: val: no masks in {root}/SegmentationClass, so no mIoU") for line in said) == 1
+    assert "mask_free" not in said[-1]  # what is searched by, list train, has its masks
+    shutil.rmtree(root / "SegmentationClass")
+    main([str(root)])
+    said = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("warning: train and val: no masks") for line in said) == 1
+    assert said[-1].endswith(f"--set data.root={root.resolve()} --set objective=mask_free")
