@@ -137,7 +137,7 @@ def convert_released(
             "released": {"method": title, "file": source.name, "sha256": file_digest(source)},
         }
         save_model(out, released.network, metadata)
-        print(f"wrote {out}\nnext: python -m cpn.score {out} --root VOC2012")
+        print(f"wrote {out}\nnext: python -m cpn.score {out} --root /data/VOC2012")
 
 
 def _classes(path: Path | None) -> tuple[str, ...]:

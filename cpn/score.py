@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so 
     from cpn.progress import Progress
     from cpn.voc import Pack, Split
 
-EXAMPLE = "python -m cpn.score model.safetensors --root VOC2012"
+EXAMPLE = "python -m cpn.score model.safetensors --root /data/VOC2012"
 
 SETTABLE = ("cam.scales", "cam.flip", "cam.map")
 """What has an effect here: beta is scanned, and no image is kept away from selection."""

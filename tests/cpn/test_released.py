@@ -76,7 +76,7 @@ def test_a_cpn_becomes_a_model_file_with_the_released_view(
     text = capsys.readouterr().out
     assert "nothing left over; a whole CPN as released, 3 classes, preset official" in text
     assert "network.prcm_transposed: false" in text and "top: mean" in text
-    assert text.endswith(f"wrote {out}\nnext: python -m cpn.score {out} --root VOC2012\n")
+    assert text.endswith(f"wrote {out}\nnext: python -m cpn.score {out} --root /data/VOC2012\n")
     network, config, classes = load_run(out)
     assert classes == CLASSES and config.network.prcm and not config.network.prcm_transposed
     assert (config.train.objective, config.cam.map, config.network.backbone) == ("cpn", "refined", "resnet38")

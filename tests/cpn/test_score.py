@@ -202,4 +202,4 @@ def test_another_checkpoint_or_data_set_is_refused(pack: Pack, tmp_path: Path) -
 def test_help_needs_no_torch() -> None:
     code = "import sys, cpn.score; cpn.score.parser(); print('torch' in sys.modules, 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
-    assert parser().format_help().startswith("usage: python -m cpn.score model.safetensors --root VOC2012")
+    assert parser().format_help().startswith("usage: python -m cpn.score model.safetensors --root /data/VOC2012")
