@@ -55,6 +55,8 @@ def simulate(
         while more and len(running) < concurrent:
             name = f"tune{started}"
             config = searcher.suggest(name)
+            if config is None:  # the same configuration runs already
+                break
             more = isinstance(config, dict)
             if isinstance(config, dict):
                 started += 1

@@ -56,6 +56,7 @@ class StudySearcher(Searcher):
         held = sum(counts.values())
         self._new = math.inf if limit is None else waiting + max(0, limit - held)
         self._uids: dict[str, str] = {}
+        self._running: dict[str, dict[str, Any]] = {}
         self._reasons: dict[str, str] = {}
         self.interrupted = False
         """Set when the driver is being stopped: trials that end from now on without a result stay RUNNING and are
@@ -65,12 +66,18 @@ class StudySearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune snapshots its parts; the study is the state, and nothing is restored from a snapshot
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray forgets FINISHED
-        """The next trial as a Tune config, or FINISHED."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray forgets FINISHED
+        """The next trial as a Tune config, or FINISHED; None while the same configuration runs already: its result will
+        be this trial's, and two runs at a time would write to one folder.
+        """
         row = None if self.interrupted else self._next()
         if row is None:
             return str(Searcher.FINISHED)
+        if row.values in self._running.values():
+            self._pending.insert(0, row)
+            return None
         self._uids[trial_id] = row.uid
+        self._running[trial_id] = row.values
         return {"uid": row.uid, "number": row.number, "values": row.values, "seed": row.seed, "role": row.role}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -80,6 +87,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how the trial ended; a trial that it holds as finished stays as it is."""
         uid = self._uids[trial_id]
+        self._running.pop(trial_id, None)
         last = result or {}
         attrs = self._attributes(last)
         if last.get("failed"):

@@ -100,6 +100,23 @@ def test_an_interrupted_trial_stays_to_be_resumed(tmp_path: Path) -> None:
     assert search.suggest("d") == Searcher.FINISHED
 
 
+def test_the_same_configuration_runs_once_at_a_time(tmp_path: Path) -> None:
+    """Its twin waits, and takes the result where there is one; after a failure it runs itself."""
+    study = make_study(tmp_path, search={"loss.w_tcp": {"choice": [1.0]}})
+    known: dict[str, Any] = {}
+    search = searcher(study, limit=4, reuse=lambda row: known or None)
+    assert isinstance(search.suggest("a"), dict)
+    assert search.suggest("b") is None and search.suggest("c") is None
+    assert study.counts()[State.RUNNING] == 2  # one waits; no more are drawn
+    search.on_trial_complete("a", {"failed": "no luck"})
+    second = search.suggest("d")
+    assert isinstance(second, dict) and second["uid"] == "small-0001" and search.suggest("e") is None
+    known.update(miou=50.0)
+    search.on_trial_complete("d", {"miou": 50.0})
+    assert search.suggest("f") == Searcher.FINISHED
+    assert [row.state for row in study.rows()] == [State.FAIL, *[State.COMPLETE] * 3]
+
+
 def at_rung(study: Study, values: list[float], **options: Any) -> tuple[list[str], list[str]]:
     """Start one trial per value, let each report it at the rung (epoch 4 of 8); the decisions and the uids."""
     scheduler = pruner(study, **options)
