@@ -68,10 +68,10 @@ class Held:
 
 
 @contextmanager
-def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
-    """Be the sweep's one driver while the block runs, and keep in the record how it ended.
+def locked(paths: SweepPaths, name: str) -> Iterator[None]:
+    """Keep every other process from driving the sweep while the block runs.
 
-    Raises InputError when another process is, or the folder cannot be written or locked.
+    Raises InputError when one does, or the folder cannot be written or locked.
     """
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,13 @@ def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
             raise InputError(
                 f"resources.storage: {paths.root.parent} has no file locks ({error.strerror}); choose another folder"
             ) from error
+        yield
+
+
+@contextmanager
+def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
+    """Be the sweep's one driver while the block runs (see `locked`), and keep in the record how it ended."""
+    with locked(paths, name):
         before, held = read_driver(paths), Held()
         boot, ticks = birth(os.getpid()) or ("", 0)
         me = Driver(socket.gethostname(), os.getpid(), boot, ticks, time.time(), command)

@@ -164,6 +164,19 @@ class Spool:
         return {str(entry["event"].get("id")) for entry in kept}
 
 
+def waiting(folder: Path, store: str) -> list[Event]:
+    """The events in `folder` that `store` has not taken yet, or refused for the time being. Changes nothing."""
+    events, position, refused = (folder / name for name in ("events.jsonl", "position.json", "refused.jsonl"))
+    if not events.exists():
+        return []
+    data = events.read_bytes()
+    offset = read_json(position).get(store, 0) if position.exists() else 0
+    behind = data[offset:] if 0 < offset <= len(data) and data[offset - 1 : offset] == b"\n" else data
+    found = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
+    entries = [_parse(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []
+    return found + [entry["event"] for entry in entries if entry and entry["again"]]
+
+
 class Replay:
     """The thread that brings a spool's events to the store.
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import WorkError
+from cpn.errors import InputError, WorkError
 from cpn.files import digest
 
 from .spool import Event, Refused, Replay, Spool, StoreDown
@@ -76,6 +76,36 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRow]:
         raise WorkError(f"tracking.uri: {mask(uri)}: {_one_line(error)}") from error
 
 
+def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
+    """The tags of the version that `alias` points at, for each registered model that has one.
+
+    InputError if there is no such store, WorkError, in one line, if it does not answer. Creates and migrates nothing.
+    """
+    uri = store_uri(uri)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise InputError(f"--uri: {path}: no records here; go to the folder where the sweep ran, or name its store")
+    client, found = _client(uri), {}
+    try:
+        token = None
+        while True:
+            page = client.search_registered_models(max_results=100, page_token=token)
+            for model in page:
+                if alias in model.aliases:
+                    version = client.get_model_version_by_alias(model.name, alias)
+                    found[str(model.name)] = {"version": str(version.version), **version.tags}
+            token = page.token
+            if not token:
+                return found
+    except _mlflow().MlflowException as error:
+        raise WorkError(f"tracking.uri: {mask(uri)}: {_one_line(error)}") from error
+
+
+def spool_store(uri: str | None) -> str:
+    """What a store is called in the spool's positions."""
+    return digest(mask(store_uri(uri)))
+
+
 class Recorder:
     """What the driver says about runs: kept at once in `folder`, told to the store at `uri` as it can be reached.
 
@@ -88,7 +118,7 @@ class Recorder:
     ) -> None:
         self.uri = store_uri(uri)
         self.experiment = experiment
-        self._spool = Spool(folder, store=digest(mask(self.uri)))
+        self._spool = Spool(folder, store=spool_store(self.uri))
         self._told: set[tuple[str, int, str]] = set()
         self._ended: set[str] = set()
         self._latest = 0

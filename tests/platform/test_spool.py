@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from platform.spool import Event, Refused, Replay, Spool, StoreDown
+from platform.spool import Event, Refused, Replay, Spool, StoreDown, waiting
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpn.errors import WorkError
+from cpn.files import write_json
 
 
 def numbers(found: Spool, offset: int = 0) -> list[Any]:
@@ -192,3 +193,23 @@ def test_a_rewind_while_applying_brings_everything_again(tmp_path: Path) -> None
     replay.stop(5)
     records.close()
     assert taken == [2, 0, 1, 2]
+
+
+def test_what_is_waiting_is_seen_without_a_change(tmp_path: Path) -> None:
+    assert waiting(tmp_path / "nowhere", "a") == [] and not (tmp_path / "nowhere").exists()
+    records = filled(tmp_path, 3)
+    (_, behind), *_ = records.read()
+    records.advance(behind)
+    records.save()
+    records.set_aside({"id": "x", "n": 7}, "no space", again=True)
+    records.set_aside({"id": "y", "n": 8}, "no such thing", again=False)
+    with open(tmp_path / "events.jsonl", "ab") as file:
+        file.write(b'{"n": 9')  # torn
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert [event["n"] for event in waiting(tmp_path, "a")] == [1, 2, 7]
+    assert [event["n"] for event in waiting(tmp_path, "b")] == [0, 1, 2, 7]
+    write_json(tmp_path / "position.json", {"a": behind - 1})
+    assert [event["n"] for event in waiting(tmp_path, "a")] == [0, 1, 2, 7], "a position that fits no line"
+    write_json(tmp_path / "position.json", {"a": behind})
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    records.close()

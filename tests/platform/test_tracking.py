@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform import tracking
-from platform.tracking import Recorder, check_store, mask, plain, read_runs, ui_command
+from platform.tracking import Recorder, check_store, mask, plain, read_aliases, read_runs, ui_command
 from types import SimpleNamespace
 from typing import Any
 
@@ -509,3 +509,35 @@ def wait_until_flushed(recorder: Recorder) -> None:
     """Flush until the server, which takes seconds to start, has everything."""
     while recorder.flush(30):
         time.sleep(0.2)
+
+
+def test_what_an_alias_points_at(tmp_path: Path, new_store: Callable[[str], str]) -> None:
+    uri = new_store("store")
+    recorder = Recorder(tmp_path / "records", uri, "patch")
+    tell_a_sweep(recorder, tmp_path)
+    recorder.close(60)
+    found = read_aliases(uri, "champion")
+    assert list(found) == ["cpn"]
+    assert (found["cpn"]["uid"], found["cpn"]["version"], found["cpn"]["miou"]) == ("trial-1", "2", "0.6")
+    assert read_aliases(uri, "nobody") == {}
+    with pytest.raises(InputError, match="--uri: .*absent.db: no records here"):
+        read_aliases(f"sqlite:///{tmp_path}/absent.db", "champion")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_a_server_that_never_answers_holds_up_nobody(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections and says nothing: worse than a dead port. Every record is kept, none is waited for."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        recorder = Recorder(tmp_path / "records", f"http://127.0.0.1:{silent.getsockname()[1]}", "patch", lines.append)
+        tell_a_sweep(recorder, tmp_path)
+        said = (tmp_path / "records/events.jsonl").read_bytes().count(b"\n")
+        assert recorder.flush(0.1) == said
+        recorder._replay.stop(0.1)  # of a thread that waits for an answer: the end of a sweep does not
+        assert recorder._spool.pending == said > 20
+        recorder._spool.close()
