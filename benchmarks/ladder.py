@@ -13,8 +13,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,16 +63,32 @@ CURVES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Searched name -> point -> the values; all of them with CPN's losses, OHEM and PCM (table2_row4)."""
 
+DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "amp": ("`loss.amp_weight` 1, as released", {"preset": "table2_row4", "loss": {"amp_weight": 1.0}}),
+    "normalised": (
+        "`loss.normalise_refined` true, as released",
+        {"preset": "table2_row4", "loss": {"normalise_refined": True}},
+    ),
+    "no_ramp": ("`loss.ramp` 0, as released", {"preset": "table2_row4", "loss": {"ramp": 0.0}}),
+    "plain_weight": (
+        "no OHEM, `loss.w_cpcr` 5 in its place",
+        {"preset": "table2_row3", "loss": {"w_cpcr": 5.0}},
+    ),
+}
+"""Table2_row4 with one value put back to what preset official has, and with OHEM as the mere weight it nearly is."""
+
+GROUP_HEADS = {"systems": "system", "departures": "table2_row4 with"}
 BEGIN, END = "<!-- ladder: begin -->", "<!-- ladder: end -->"
 Run = tuple[str, str, int, int]
-"""Group (`systems` or a curve's name), its member, data seed, training seed."""
+"""Group (`systems`, `departures` or a curve's name), its member, data seed, training seed."""
 
 
 def values_of(group: str, member: str, over: Mapping[str, Any]) -> dict[str, Any]:
     """The nested configuration of one run, without its seed."""
     from cpn.config import merge
 
-    own = SYSTEMS[member][1] if group == "systems" else CURVES[group][member]
+    named = {"systems": SYSTEMS, "departures": DEPARTURES}
+    own = named[group][member][1] if group in named else CURVES[group][member]
     return merge({**own, "preset": ["official", "scenes", own["preset"]]}, over)
 
 
@@ -155,19 +172,24 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 
     lines: list[str] = []
     reference = of("systems", "cam_baseline")
-    for group, members in (("systems", list(SYSTEMS)), *((name, list(points)) for name, points in CURVES.items())):
+    said: dict[str, dict[str, str]] = {
+        "systems": {name: what for name, (what, _) in SYSTEMS.items()},
+        "departures": {name: what for name, (what, _) in DEPARTURES.items()},
+        **{name: dict.fromkeys(points, "") for name, points in CURVES.items()},
+    }
+    for group, members in said.items():
         if not any(row["group"] == group for row in rows):
             continue
-        head = "system | what" if group == "systems" else f"{group} | "
+        head = f"{GROUP_HEADS.get(group, group)} | what"
         lines += ["", f"| {head} | runs | miou | beta | its plain map | minus cam_baseline | CPU s |", "|---" * 8 + "|"]
-        for member in members:
+        for member, what in members.items():
             own = of(group, member)
             if not own:
                 continue
             gain = paired(own, reference)
             cells = [
                 member,
-                SYSTEMS[member][0] if group == "systems" else "",
+                what,
                 str(len(own)),
                 spread([row["miou"] for row in own]),
                 f"{statistics.mean(row['beta'] for row in own):.2f}",
@@ -225,7 +247,7 @@ def insert(page: Path, text: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
-    groups = ["systems", *CURVES]
+    groups = ["systems", *CURVES, "departures"]
     parser.add_argument("--seeds", type=int, default=4, help="training seeds 0 .. N-1 on each data set (%(default)s)")
     parser.add_argument("--data-seeds", type=int, default=2, help="number of data sets (%(default)s)")
     parser.add_argument("--first-data-seed", type=int, default=20, help="seed of the first data set (%(default)s)")
@@ -254,7 +276,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         options.systems = ["cam_baseline", "control_pcm", "table2_row4"]
     data_seeds = range(options.first_data_seed, options.first_data_seed + options.data_seeds)
     make_inputs(options.cache, options.scenes, data_seeds)
-    members = {name: list(points) for name, points in CURVES.items()} | {"systems": options.systems}
+    members = {name: list(points) for name, points in CURVES.items()}
+    members |= {"systems": options.systems, "departures": list(DEPARTURES)}
     runs: list[Run] = [
         (group, member, data_seed, seed)
         for seed in range(options.seeds)
@@ -266,8 +289,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     work = partial(one_run, over=over, scenes=options.scenes, cache=options.cache, out=options.out)
     rows: list[dict[str, Any]] = []
     began = time.monotonic()
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(work, runs):
+    with ExitStack() as stack:
+        results: Iterable[dict[str, Any]] = map(work, runs)
+        if options.jobs > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")))
+            results = pool.map(work, runs)
+        for row in results:
             rows.append(row)
             left = (time.monotonic() - began) / len(rows) * (len(runs) - len(rows))
             name = f"{row['group']} {row['member']} data {row['data_seed']} seed {row['seed']}"

@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import ladder, refinement
 from benchmarks.__main__ import main
@@ -17,6 +19,7 @@ def cache(tmp_path: Path) -> Path:
     """A cache whose stand-in is a backbone with random weights: nothing here asks how good it is."""
     path = standin_path(tmp_path / "cache")
     path.parent.mkdir()
+    torch.manual_seed(0)
     save_model(path, build_backbone("scene"), {"kind": "standin"})
     return tmp_path / "cache"
 
@@ -30,6 +33,9 @@ def test_every_member_is_a_configuration_and_changes_what_it_says() -> None:
             assert config.network.backbone == "scene" and not config.network.prcm and config.loss.ohem_ratio == 0.2
     systems = {name: config_from(ladder.values_of("systems", name, {}), "here") for name in ladder.SYSTEMS}
     assert len({str(config) for config in systems.values()}) == len(systems)
+    departures = {name: config_from(ladder.values_of("departures", name, {}), "here") for name in ladder.DEPARTURES}
+    assert len({str(config) for config in departures.values()} | {str(systems["table2_row4"])}) == len(departures) + 1
+    assert departures["plain_weight"].loss.ohem_ratio is None and departures["plain_weight"].loss.w_cpcr == 5
     released = systems["row4_released"].loss
     assert released.normalise_refined and released.amp_weight == 1
     over = config_from(ladder.values_of("systems", "seam", {"loss": {"ramp": 0.0}}), "here")
@@ -81,10 +87,10 @@ def test_a_page_without_markers_and_wrong_options_are_refused(tmp_path: Path, ca
 
 
 def test_the_readings_of_one_network(cache: Path, capsys: Any) -> None:
-    main(["refinement", "--quick", "--scenes", "8", "--traces", "0.15", "--cache", str(cache)])
-    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.15")]
-    by_system = {line[1]: line for line in lines}
-    assert set(by_system) == set(refinement.SYSTEMS)
+    main(["refinement", "--quick", "--json", "--scenes", "8", "--traces", "0.15", "--cache", str(cache)])
+    printed = capsys.readouterr().out.splitlines()
+    rows = {row["system"]: row for row in json.loads(printed[-1])["rows"]}
+    assert set(rows) == set(refinement.SYSTEMS) and sum(line.startswith("| 0.15") for line in printed) == len(rows)
     # Without PRCM the refined map is PCM alone and there is no peak; with it there is one.
-    assert by_system["CPN"][4] == by_system["CPN"][5] and by_system["CPN"][7].startswith("-")
-    assert float(by_system["CPN, PRCM"][7].split()[0]) > 0
+    assert rows["CPN"]["refined"] == rows["CPN"]["pcm alone"] and rows["CPN"]["peak"] == 0
+    assert rows["CPN, PRCM"]["peak"] > 0
