@@ -20,7 +20,7 @@ from cpn.synthetic import write_scenes
 from cpn.train import train
 from cpn.voc import Pack, ScenesConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CPU = torch.device("cpu")
 SIZE = 64
 
