@@ -112,7 +112,7 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("default")
 def test_fifty_trials_through_real_tune_decide_the_same(tmp_path: Path, ray_here: None) -> None:
