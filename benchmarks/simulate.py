@@ -9,13 +9,17 @@ tests/benchmarks/test_simulate.py holds a run through real Tune against it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from platform.records import Records
 from platform.search import StudyPruner, StudySearcher
 from platform.spec import SweepSpec
 from platform.study import Study, open_study, study_url
+from platform.tracking import Recorder
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
+
+from cpn.config import run_key, with_values
 
 Objective = Callable[[Mapping[str, Any], int], tuple[list[float], float]]
 """The drawn values and the trial's number -> miou_epoch after each epoch, and the final miou."""
@@ -44,8 +48,12 @@ def simulate(
     concurrent: int = 1,
     should_stop: Callable[[], bool] | None = None,
     ended: Callable[[str], None] | None = None,
+    told: "SimulatedRecords | None" = None,
 ) -> None:
-    """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn."""
+    """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn.
+
+    `told` hears of every trial what the records of a real sweep hear.
+    """
     epochs = spec.base_config.train.epochs
     searcher = StudySearcher(study, spec.trial_limit, should_stop)
     pruner = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs)
@@ -60,6 +68,8 @@ def simulate(
             more = isinstance(config, dict)
             if isinstance(config, dict):
                 started += 1
+                if told is not None:
+                    told.started(config["uid"])
                 trial = SimpleNamespace(trial_id=name, config=config)
                 running.append((name, trial, reports_of(objective, config)))
         for entry in list(running):
@@ -69,10 +79,14 @@ def simulate(
             if stopped or not reports:
                 searcher.on_trial_complete(name, result)
                 running.remove(entry)
+                if told is not None:
+                    told.ended(trial.config["uid"])
                 if ended is not None:
                     ended(trial.config["uid"])
             else:
                 searcher.on_trial_result(name, result)
+                if told is not None:
+                    told.reported(trial.config["uid"], result)
 
 
 def reports_of(objective: Objective, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,3 +95,30 @@ def reports_of(objective: Objective, config: Mapping[str, Any]) -> list[dict[str
     reports: list[dict[str, Any]] = [{"epoch": i, "miou_epoch": value} for i, value in enumerate(epochs, start=1)]
     last = epochs[-1] if epochs else final
     return [*reports, {"epoch": len(epochs), "miou_epoch": last, "miou": final, "beta": 0.5, "seconds": 1.0}]
+
+
+class SimulatedRecords:
+    """The product's records of a simulated sweep, in MLflow at `uri` by way of a spool in `folder`.
+
+    They lack what only training makes: networks, pictures and the metrics of a run's manifest.
+    """
+
+    def __init__(self, study: Study, spec: SweepSpec, folder: Path, uri: str) -> None:
+        self._study, self._config, self._folder = study, spec.base_config, folder
+        self.recorder = Recorder(folder, uri, spec.name)
+        self._records = Records(self.recorder, spec, "simulated", {})
+        self._records.sweep_started()
+
+    def started(self, uid: str) -> None:
+        """A trial begins."""
+        row = self._study.row(uid)
+        config = with_values(self._config, row.values, f"trial {uid}")
+        self._records.trial_started(row, config, run_key(config, "simulated"))
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        """An epoch's end."""
+        self._records.trial_reported(uid, result)
+
+    def ended(self, uid: str) -> None:
+        """A trial's end, as the study has it."""
+        self._records.trial_ended(self._study.row(uid), None, self._folder)

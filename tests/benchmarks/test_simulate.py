@@ -7,6 +7,7 @@ from pathlib import Path
 from platform import domains
 from platform.search import StudyPruner, StudySearcher
 from platform.study import State, TrialRow
+from platform.tracking import read_runs
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from benchmarks import surrogate
 from benchmarks.search import geometric_ratio, good, random_draws
-from benchmarks.simulate import reports_of, simulate, simulated_spec, simulated_study
+from benchmarks.simulate import SimulatedRecords, reports_of, simulate, simulated_spec, simulated_study
 
 EPOCHS = 4
 BEST: dict[str, Any] = {
@@ -100,6 +101,22 @@ def test_trials_at_a_time_and_a_kill_lose_nothing(tmp_path: Path) -> None:
     first.ask()  # what a kill leaves
     simulate(simulated_study(spec), spec, objective, concurrent=3)
     assert [row.state.finished for row in simulated_study(spec).rows()] == [True] * 12
+
+
+def test_the_records_agree_with_the_study_trial_by_trial(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path, 12, search_options={"sampler": "random"}, pruning={"min_audited": 0})
+    study, uri = simulated_study(spec), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    told = SimulatedRecords(study, spec, tmp_path / "spool", uri)
+    simulate(study, spec, objective, concurrent=2, told=told)
+    told.recorder.end("simulated.sweep", "FINISHED")
+    assert told.recorder.close() == 0 and told.recorder.refused == 0
+    runs = {run.uid: run for run in read_runs(uri, "simulated")}
+    ends = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
+    rows = study.rows()
+    assert len(runs) == 13 and {row.state for row in rows} == set(ends)
+    for row in rows:
+        assert (runs[row.uid].status, runs[row.uid].tags["state"]) == (ends[row.state], row.state.name)
+        assert runs[row.uid].tags["pruned"] == str(row.state is State.PRUNED).lower()
 
 
 @pytest.fixture
