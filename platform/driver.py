@@ -133,9 +133,9 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
     import ray
 
     where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         try:
-            handlers = {number: signal.getsignal(number) for number in SIGNALS}
             if address:
                 runtime = {"env_vars": environment}
                 ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
@@ -144,9 +144,7 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
                 ray.init(
                     include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
                 )
-            if threading.current_thread() is threading.main_thread():
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)  # Ray sets its own for SIGTERM: it ends the process on the spot
+            put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise InputError(
                 f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
@@ -156,6 +154,14 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
         yield have
     finally:
         ray.shutdown()  # also when a signal came while Ray was starting
+        put_back(handlers)  # Ray's end gives SIGTERM back to the system, past Python, and the next would kill
+
+
+def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Make these the handlers of their signals again; only the main thread can."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What the driver decides without Ray: resources, trials at a time, signals, the environment of its processes."""
 
+import ctypes
 import os
 import signal
 from collections.abc import Iterator
@@ -156,6 +157,30 @@ def test_rays_own_signal_handler_does_not_stay(monkeypatch: pytest.MonkeyPatch) 
         assert callable(ours)
         ours(signal.SIGTERM, None)
     assert interruption.signal == signal.SIGTERM
+
+
+def caught_by_this_process() -> int:
+    """The signals that have a handler, as the system sees it: a bit for each, bit 0 for signal 1."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return int(line.split()[1], 16)
+
+
+def test_sigterm_is_ours_again_when_ray_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's end gives it back to the system, past Python: the next SIGTERM would kill, and spoil the exit code."""
+    import ray
+
+    def shutdown() -> None:
+        ctypes.CDLL(None).signal(int(signal.SIGTERM), None)  # the default action, as Ray's own C++ code sets it
+        assert not caught_by_this_process() >> (signal.SIGTERM - 1) & 1
+
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with Interruption().watch(lambda line: None):
+        with ray_cluster(Resources(gpus_per_worker=0)):
+            pass
+        assert caught_by_this_process() >> (signal.SIGTERM - 1) & 1
 
 
 def test_hours_that_are_up_end_trials_without_calling_them_failed() -> None:

@@ -190,7 +190,7 @@ def ours(marker: str) -> list[psutil.Process]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["stop", "stop --now", "Ctrl-C in the terminal"])
 def test_nothing_of_a_stopped_sweep_remains(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
