@@ -1,5 +1,6 @@
 """Drives Ray Tune over a study: starts Ray, runs trials until the study has none left, stops cleanly."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -153,8 +154,31 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
         check_resources(resources, have)
         yield have
     finally:
-        ray.shutdown()  # also when a signal came while Ray was starting
-        put_back(handlers)  # Ray's end gives SIGTERM back to the system, past Python, and the next would kill
+        with sigterm_ignored():
+            ray.shutdown()  # also when a signal came while Ray was starting
+        put_back(handlers)
+
+
+@contextmanager
+def sigterm_ignored() -> Iterator[None]:
+    """Ignore SIGTERM while Ray ends. Its C++ code gives it back to the system half-way, past Python: the next one would
+    kill the driver there, with Ray's processes left and another exit code. Only the C library can set it against that.
+    """
+    system = ctypes.CDLL(None).signal
+    system.argtypes, system.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    ended = threading.Event()
+
+    def ignore() -> None:
+        while not ended.wait(0.002):
+            system(int(signal.SIGTERM), int(signal.SIG_IGN))
+
+    thread = threading.Thread(target=ignore, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
