@@ -2,7 +2,7 @@
 
 The folder of a finished run holds
 
-    result.json         the manifest, written last: metrics, curve, per-class IoU, history, digests of the files below
+    result.json         the manifest, written last: metrics, curve, per-class IoU, scores by scale, history, digests
     model.safetensors   the network; its header carries configuration, classes, fingerprint and the best beta of all
                         (a sweep that allows only some keeps its choice in its study, for sweeps share runs)
     counts.npz          per image and beta: true positives, predicted and true pixels of each class; not without masks
@@ -24,16 +24,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from cpn.cam import CamConfig, image_counts
+from cpn.cam import CamConfig, image_counts, present_classes
 from cpn.checkpoint import load_model, network_metadata, save_model, to_stderr
 from cpn.config import METHOD_VERSION, Config, run_key
+from cpn.counts import save_counts
 from cpn.errors import InputError
-from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
+from cpn.files import file_digest, read_json, write_bytes, write_json
 from cpn.loop import Report
 from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
 from cpn.run_pictures import run_pictures
+from cpn.scale_scores import counts_by_scale, mask_of, score_rows
 from cpn.standin import load_standin
 from cpn.train import train
 from cpn.voc import Pack, Split
@@ -130,9 +132,12 @@ def run(
     if rank != 0:
         return {}
     network.eval()
-    counts = score(network, scored, config.cam, classes) if masked else None
+    counts, scales = score_by_scale(network, scored, config.cam, classes) if masked else (None, None)
     scores = score_without_masks(network, scored, config.cam)
-    found = summarise(counts, scored.ids, config.cam) if counts is not None else {"metrics": {"beta": config.cam.beta}}
+    found: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
+    if counts is not None and scales is not None:
+        found = summarise(counts, scored.ids, config.cam)
+        found["scales"] = score_rows(scales, config.cam, pack.classes)
     found["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
     result = {
         "key": key,
@@ -199,6 +204,22 @@ def score(network: CPN, split: Split, config: CamConfig, classes: int) -> np.nda
     return np.stack([image_counts(network, split, i, config, classes) for i in range(len(split))])
 
 
+def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of every image over all scales, int64 (N, len(BETAS), 3, C), and those of every row of
+    `scale_scores.row_names` summed over the images, (R, len(BETAS), 3, C). The network must be in eval mode.
+
+    Every scale is computed anyway: a row costs its histogram.
+    """
+    each: list[np.ndarray] = []
+    total: np.ndarray | int = 0
+    for index in range(len(split)):
+        present, truth = present_classes(split.labels[index]), mask_of(split, index)
+        rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
+        each.append(rows[-1])
+        total = total + rows
+    return np.stack(each), np.asarray(total)
+
+
 def summarise(counts: np.ndarray, ids: list[str], config: CamConfig) -> dict[str, Any]:
     """Metrics, beta curve and per-class IoU, in percent, of counts (N, len(BETAS), 3, C)."""
     select, confirm = select_and_confirm(ids, config)
@@ -235,18 +256,6 @@ def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig)
         "classification_map": 100 * float(precision),
         "cp_agreement": 100 * float(agreement),
     }
-
-
-def save_counts(path: Path, ids: list[str], counts: np.ndarray) -> None:
-    """Write per-image counts (N, len(BETAS), 3, C) with the images' ids."""
-    with whole_file(path) as file:
-        np.savez_compressed(file, ids=np.array(ids), counts=counts.astype(np.int32))
-
-
-def load_counts(path: Path) -> tuple[list[str], np.ndarray]:
-    """Read what `save_counts` wrote: ids and int64 counts (N, len(BETAS), 3, C)."""
-    with np.load(path, allow_pickle=False) as file:
-        return [str(i) for i in file["ids"]], file["counts"].astype(np.int64)
 
 
 def _unit(text: str) -> float:

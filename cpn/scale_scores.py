@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpn.cam import RELEASED_BETAS, CamConfig, normalise_sum, present_classes, scale_sums, to_halved
+from cpn.counts import save_counts
 from cpn.errors import InputError
 from cpn.files import read_json, write_json
 from cpn.metrics import BETAS, best_beta, curve_counts, iou, miou
 from cpn.network import CPN
 from cpn.progress import Progress
-from cpn.run import save_counts
 from cpn.voc import Split
 
 ALL = "all"

@@ -15,10 +15,11 @@ from scipy import stats
 
 from cpn.cam import CamConfig
 from cpn.config import config_from, merge, to_dotted
+from cpn.counts import load_counts
 from cpn.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.metrics import BETAS, miou
 from cpn.presets import PRESETS
-from cpn.run import COUNTS, SCORES, load_counts, select_and_confirm
+from cpn.run import COUNTS, SCORES, select_and_confirm
 
 from .spec import SweepSpec
 from .study import REFERENCE, State, TrialRow

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cpn.cam import CamConfig
+from cpn.counts import load_counts
 from cpn.metrics import BETAS, best_beta, miou
-from cpn.run import COUNTS, load_counts, select_and_confirm
+from cpn.run import COUNTS, select_and_confirm
 
 from .domains import CURVE, CurveDomain, Search
 

@@ -10,11 +10,13 @@ import torch
 from cpn.cam import CamConfig
 from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
+from cpn.counts import load_counts, save_counts
 from cpn.errors import InputError
 from cpn.files import file_digest
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.prepare import prepare
-from cpn.run import finished_run, load_counts, load_run, run, save_counts, score, select_and_confirm, summarise
+from cpn.run import finished_run, load_run, run, score, score_by_scale, select_and_confirm, summarise
+from cpn.scale_scores import row_names, score_list
 from cpn.standin import standin_path
 from cpn.synthetic import write_scenes
 from cpn.voc import Pack, ScenesConfig
@@ -105,6 +107,21 @@ def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config
     assert metrics["miou_fixed_beta"] == pytest.approx(100 * fixed)
     assert metrics["miou_train"] == pytest.approx(100 * float(miou(counts.sum(0)).max()))
     assert finished.result["iou"] == pytest.approx((100 * iou(counts[select].sum(0)[BETAS.index(beta)])).tolist())
+
+
+def test_the_rows_by_scale_are_those_that_scoring_the_network_by_scale_gives(
+    finished: Finished, config: Config, pack: Pack
+) -> None:
+    network, _, classes = load_run(finished.folder / "model.safetensors")
+    cam = config.cam.model_copy(update={"scales": (1.0, 1.5)})
+    each, by_scale = score_by_scale(network, pack.split("train"), cam, 7)
+    np.testing.assert_array_equal(by_scale, score_list(network, pack.split("train"), cam, 7, lambda *_: None))
+    np.testing.assert_array_equal(each.sum(0), by_scale[-1])
+    np.testing.assert_array_equal(score(network, pack.split("train"), cam, 7), each)
+    rows = finished.result["scales"]
+    assert [row["scale"] for row in rows] == row_names(config.cam)
+    assert rows[-1]["miou"] == pytest.approx(finished.result["metrics"]["miou_train"])
+    assert len(rows[-1]["iou"]) == len(classes) + 1
 
 
 def test_a_finished_run_is_not_done_again(

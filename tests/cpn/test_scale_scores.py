@@ -7,11 +7,12 @@ import torch
 
 from cpn import scale_scores
 from cpn.cam import CamConfig, image_counts, present_classes
+from cpn.counts import load_counts, save_counts
 from cpn.errors import InputError
 from cpn.metrics import BETAS, iou, miou
 from cpn.network import CPN, NetworkConfig, build_network
 from cpn.prepare import prepare
-from cpn.run import load_counts, save_counts, score
+from cpn.run import score
 from cpn.scale_scores import claim, counts_by_scale, curves, mask_of, row_names, score_list, score_row, score_rows
 from cpn.synthetic import write_scenes
 from cpn.voc import Pack, ScenesConfig, Split

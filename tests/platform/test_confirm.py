@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cpn.cam import CamConfig
+from cpn.counts import save_counts
 from cpn.metrics import BETAS, miou
-from cpn.run import COUNTS, save_counts, select_and_confirm
+from cpn.run import COUNTS, select_and_confirm
 
 
 def row(number: int, value: float | None, role: str = "search", state: State = State.COMPLETE, **more: Any) -> TrialRow:

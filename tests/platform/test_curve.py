@@ -10,10 +10,11 @@ import torch
 
 from cpn.cam import multi_scale_maps, present_classes
 from cpn.config import Config, config_from
+from cpn.counts import load_counts
 from cpn.errors import InputError
 from cpn.metrics import BETAS
 from cpn.prepare import prepare
-from cpn.run import COUNTS, load_counts, load_run, run, select_and_confirm
+from cpn.run import COUNTS, load_run, run, select_and_confirm
 from cpn.synthetic import write_scenes
 from cpn.voc import IGNORE, Pack, ScenesConfig
 
