@@ -7,10 +7,15 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    CHECKOUT / "deploy" / "README.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_links_lead_to_files(page) -> None:  # type: ignore[no-untyped-def]
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
@@ -25,7 +30,7 @@ def test_the_tree_names_every_file_and_no_other() -> None:
     assert named == there
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_modules_that_are_to_be_run_exist(page) -> None:  # type: ignore[no-untyped-def]
     for module in set(re.findall(r"python -m ((?:cpn|platform|benchmarks)[a-z_.0-9]*)", page.read_text())):
         assert find_spec(module) is not None, module
