@@ -343,6 +343,15 @@ def predict(
     return plain, refine_label(image, probabilities, config.crf)
 
 
+def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig, crf: bool) -> NDArray[np.uint8]:
+    """Class of each pixel: the most probable one, or with `crf` what the CRF makes of it. Needs eval mode.
+
+    uint8 (H, W, 3) -> uint8 (H, W).
+    """
+    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
+    return refine_label(image, probabilities, config.crf) if crf else probabilities.argmax(axis=0).astype(np.uint8)
+
+
 def image_counts(
     network: DeepLab, split: Split, index: int, config: DeepLabConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from cpn.voc import IGNORE, palette
 
@@ -54,6 +55,13 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], strength: float =
     mixed = (1 - strength) * image.astype(np.float32) + strength * colours
     result: NDArray[np.uint8] = np.where(covered, np.rint(mixed), image).astype(np.uint8)
     return result
+
+
+def picture_png(image: NDArray[np.uint8]) -> bytes:
+    """uint8 RGB (H, W, 3) as PNG of just these pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def error_map(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:

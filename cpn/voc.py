@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pyarrow import fs, ipc
 from pydantic import Field, model_validator
 
@@ -127,12 +128,15 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
         return np.array(mask, dtype=np.uint8)
 
 
-def encode_mask(mask: NDArray[np.uint8]) -> bytes:
-    """Encode class indices uint8 (H, W) as a palette PNG in VOC colours."""
+def encode_mask(mask: NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
+    """Encode class indices uint8 (H, W) as a palette PNG in VOC colours; `texts` are kept in it by keyword."""
     picture = Image.fromarray(mask)
     picture.putpalette(palette().tobytes())
+    info = PngInfo()
+    for keyword, text in (texts or {}).items():
+        info.add_text(keyword, text)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 

@@ -174,7 +174,8 @@ def has_annotations(root: Path) -> bool:
 def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     """Decode the entry's files whole and read its label. InputError names the file that is wrong and the cure."""
     image_bytes = _read(entry.image)
-    height, width = _check_image(entry, image_bytes)
+    cure = f"get the file again or delete {entry.where}"
+    height, width = decode_whole(entry.image, image_bytes, cure).shape[:2]
     mask_bytes = _read(entry.mask) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None
     if mask_bytes is not None:
@@ -216,19 +217,20 @@ def read_annotation(path: Path, classes: Sequence[str]) -> set[int]:
     return present
 
 
-def _check_image(entry: Entry, data: bytes) -> tuple[int, int]:
-    """Height and width of a picture that decodes to its last row."""
-    cure = f"get the file again or delete {entry.where}"
+def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8]:
+    """A JPEG or PNG picture that decodes to its last row: RGB, uint8 (H, W, 3), as `cpn.voc.decode_image` has it.
+
+    InputError, naming `source` and `cure`, for anything else.
+    """
     if not data:
-        raise InputError(f"{entry.image} has no bytes: {cure}")
+        raise InputError(f"{source} has no bytes: {cure}")
     try:
         # PIL first: it refuses a picture that is cut off and says so, where OpenCV 4 fills the rest with grey.
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
             picture.load()
-        height, width = decode_image(data).shape[:2]
+        return decode_image(data)
     except _UNREADABLE as error:
-        raise InputError(f"{entry.image} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
-    return height, width
+        raise InputError(f"{source} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
 
 
 def _check_mask(entry: Entry, data: bytes, shape: tuple[int, int], count: int) -> NDArray[np.uint8]:

@@ -54,18 +54,13 @@ def predict_list(
     Each pixel gets the class of the highest probability, or with `crf` what the CRF of `config` makes of it. The
     network must be in eval mode.
     """
-    from torch.nn import functional
-
-    from cpn.deeplab import predict_logits, refine_label
+    from cpn.deeplab import predict_label
     from cpn.stage_inputs import save_label
 
     for index, image_id in enumerate(split.ids):
         target = folder / f"{image_id}.png"
         if not target.exists():
-            image = split.image(index)
-            probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
-            label = refine_label(image, probabilities, config.crf) if crf else probabilities.argmax(0).astype(np.uint8)
-            save_label(target, label)
+            save_label(target, predict_label(network, split.image(index), config, crf))
         report("predicting", index + 1, len(split))
 
 

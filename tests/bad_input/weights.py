@@ -201,6 +201,37 @@ CHECKPOINTS = [
     wrong("--out of a score below a file", f"{SCORE} --out model.safetensors/x", model(), "--out: ", "choose another"),
 ]  # fmt: skip
 
+PREDICT = "cpn.predict model.safetensors"
+PICTURE = "data/JPEGImages/2007_000032.jpg"
+
+PREDICTED = [
+    wrong("no model to predict with", "cpn.predict model.safetensors a.jpg", text_file(b"x", "a.jpg"),
+          "model.safetensors: not a readable safetensors checkpoint", "give one"),
+    wrong("a network of a stage between, predicted", f"{PREDICT} {PICTURE}", model(kind="affinity"),
+          "a checkpoint of kind 'affinity'", "give model.safetensors of a run or of the stage deeplab"),
+    wrong("a model that names code, predicted", f"{PREDICT} {PICTURE}", with_code("evil:make"), "'evil:make'",
+          "--backbone evil:make"),
+    wrong("no picture", f"{PREDICT} nowhere.jpg", model(), "nowhere.jpg: no such file or folder"),
+    wrong("a folder without pictures", f"{PREDICT} data", model(), "data: holds no .jpg", "another folder"),
+    wrong("two pictures of one name", f"{PREDICT} {PICTURE} data/SegmentationClass", model(),
+          "2007_000032.jpg and data/SegmentationClass/2007_000032.png would both become 2007_000032.png"),
+    wrong("a text for a picture", f"{PREDICT} a.jpg", both(model(), text_file("words", "a.jpg")),
+          "a.jpg is no whole JPEG or PNG picture", "leave it out"),
+    wrong("a picture that is cut off", f"{PREDICT} {PICTURE}",
+          both(model(), lambda place: os.truncate(place / PICTURE, 500)), "is no whole JPEG or PNG picture"),
+    wrong("predictions over other files", f"{PREDICT} {PICTURE} --out data/x", both(model(), text_file("x",
+          "data/x")), "--out: data/x cannot be written", "choose another folder"),
+    wrong("predictions among the pictures", f"{PREDICT} data/JPEGImages --out data/JPEGImages", model(),
+          "--out data/JPEGImages: holds the pictures"),
+    wrong("a label that is no class", f"{PREDICT} {PICTURE} --labels cta", model(), "--labels cta: is no class",
+          "did you mean 'cat'?"),
+    wrong("a probability of two", f"{PREDICT} {PICTURE} --threshold 2", model(), "--threshold 2", "give 0 to 1"),
+    wrong("a threshold beside labels", f"{PREDICT} {PICTURE} --threshold .5 --labels cat", model(), "--threshold: has "
+          "no effect beside --labels", "leave one out"),
+    wrong("a long side of nothing", f"{PREDICT} {PICTURE} --long-side 0", model(), "--long-side 0", "for example 768"),
+    wrong("a beta above all", f"{PREDICT} {PICTURE} --beta 3", model(), "cam.beta", "less than or equal to 1.2"),
+]  # fmt: skip
+
 
 def ids_changed(new: str) -> Make:
     """A data set packed elsewhere, whose list says that an image is called `new`."""
@@ -250,4 +281,4 @@ PACKS = [
           "cpn.prepare"),
 ]  # fmt: skip
 
-CASES = [*FILES, *GIVEN, *CHECKPOINTS, *PACKS]
+CASES = [*FILES, *GIVEN, *CHECKPOINTS, *PREDICTED, *PACKS]

@@ -1,0 +1,264 @@
+"""Writes masks and overlays of any pictures, by a trained CAM network or DeepLab.
+
+    python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors photos/ cat.jpg --out predictions
+
+    OUT/masks/NAME.png      class indices as palette PNG in VOC colours, of the picture's own size
+    OUT/overlays/NAME.png   the picture with the mask's colours over it
+    OUT/overview.png        the first pictures, masks and overlays, with the classes' names
+    OUT/predictions.json    checkpoint, settings, and the share of each class in each picture; written last
+
+A mask says in its header which picture, checkpoint and settings it was made of: the same command again makes only what
+is missing, a changed picture or setting is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import InputError, run_command
+
+if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cpn.predictor import Predictor
+
+EXAMPLE = "python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors photos/ --out predictions"
+MADE_OF = "made_of"
+"""Keyword in a mask's PNG: digest of picture, checkpoint and settings."""
+OVERVIEW_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture and where its results go."""
+
+    picture: Path
+    mask: Path
+    overlay: Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m cpn.predict",
+        usage=f"{EXAMPLE}\n       python -m cpn.predict sweeps/runs/KEY/model.safetensors cat.jpg --labels cat",
+        description="Write masks and overlays of any JPEG or PNG pictures, by a trained CAM network or DeepLab. What "
+        "is not given is as the checkpoint says.",
+        epilog="A CAM network has to know which classes are in a picture: --labels says so for all pictures given, "
+        "otherwise its own classifier does. EXIF's orientation is ignored, as in training: the mask fits the stored "
+        "pixels. The same command again makes only what is missing.",
+    )
+    made.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="model.safetensors of a run or of the stage deeplab"
+    )
+    made.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
+    made.add_argument(
+        "--out", type=Path, default=Path("predictions"), metavar="FOLDER", help="for the results (default: predictions)"
+    )
+    made.add_argument("--labels", metavar="A,B", help="the classes in the pictures, for a CAM network; '' for none")
+    made.add_argument(
+        "--threshold",
+        type=float,
+        default=None,
+        metavar="P",
+        help="without --labels: probability from which a class counts as present (default: 0.5)",
+    )
+    made.add_argument("--beta", type=float, help="a CAM network's background score (default: the run's best)")
+    made.add_argument("--scales", nargs="+", type=float, metavar="S", help="image scales taken together")
+    made.add_argument("--flip", action=argparse.BooleanOptionalAction, help="take the mirrored picture as well")
+    made.add_argument(
+        "--crf", action=argparse.BooleanOptionalAction, help="the dense CRF (default: for DeepLab, not for CAMs)"
+    )
+    made.add_argument(
+        "--long-side",
+        type=int,
+        metavar="PIXELS",
+        help="show larger pictures at this size and enlarge their masks (default: data.long_side, the largest in "
+        "training)",
+    )
+    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
+    made.add_argument("--json", action="store_true", help="one line of JSON per picture and nothing else")
+    return made
+
+
+def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
+    """The pictures given by file, and those directly in the folders given, in order, each once.
+
+    Raises InputError for what is not there, a folder without pictures, or two pictures of one name.
+    """
+    from cpn.voc_lists import PICTURES
+
+    found: dict[str, Path] = {}
+    for path in given:
+        inside = path.is_dir()
+        if inside and path.resolve() == out.resolve():
+            raise InputError(f"--out {out}: holds the pictures to predict; name another folder")
+        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if inside else [path]
+        if not pictures:
+            raise InputError(f"{path}: holds no {', '.join(PICTURES)} picture; give another folder, or files")
+        for picture in pictures:
+            if not picture.is_file():
+                raise InputError(f"{picture}: no such file or folder; give JPEG or PNG pictures")
+            other = found.setdefault(picture.stem, picture)
+            if other.resolve() != picture.resolve():
+                raise InputError(f"{other} and {picture} would both become {picture.stem}.png; predict one at a time")
+    return [Item(path, out / f"masks/{name}.png", out / f"overlays/{name}.png") for name, path in found.items()]
+
+
+def made_of(path: Path) -> str | None:
+    """What an existing mask was made of; None where there is none. InputError for a file that is not ours."""
+    from PIL import Image
+
+    if not path.exists():
+        return None
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            found = picture.info.get(MADE_OF)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: is no PNG of this command ({error}); name another --out") from error
+    if not isinstance(found, str):
+        raise InputError(f"{path}: was not made by this command and is not written over; name another --out")
+    return found
+
+
+def check_options(given: argparse.Namespace) -> None:
+    """Raise InputError for a number out of its range."""
+    if given.threshold is not None and not 0 <= given.threshold <= 1:
+        raise InputError(f"--threshold {given.threshold:g}: is a probability; give 0 to 1")
+    if given.labels is not None and given.threshold is not None:
+        raise InputError("--threshold: has no effect beside --labels, which says what is there; leave one out")
+    if given.long_side is not None and given.long_side < 1:
+        raise InputError(f"--long-side {given.long_side}: give a number of pixels, for example 768")
+
+
+def open_model(given: argparse.Namespace) -> Predictor:
+    """The network that the command line asks for. Raises InputError."""
+    from cpn.predictor import THRESHOLD, load
+
+    model = load(
+        given.checkpoint,
+        backbone=given.backbone,
+        scales=given.scales,
+        flip=given.flip,
+        crf=given.crf,
+        beta=given.beta,
+        threshold=THRESHOLD if given.threshold is None else given.threshold,
+        long_side=given.long_side,
+    )
+    if model.kind == "deeplab" and (given.labels is not None or given.threshold is not None):
+        option = "--labels" if given.labels is not None else "--threshold"
+        raise InputError(f"{option}: {given.checkpoint} is a DeepLab, which needs no labels; leave it out")
+    return model
+
+
+def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
+    """What a mask depends on beside its picture."""
+    from cpn.files import file_digest
+
+    own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
+    return {
+        "checkpoint": file_digest(given.checkpoint),
+        "kind": model.kind,
+        "scales": list(model.scales),
+        "flip": model.flip,
+        "crf": model.crf,
+        "long_side": model.long_side,
+        **(own if model.kind == "cam" else {}),
+    }
+
+
+def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequence[str] | None) -> dict[str, Any]:
+    """Write mask and overlay of one picture, unless they are there; returns its line of predictions.json."""
+    import numpy as np
+
+    from cpn.files import digest, file_digest, write_bytes
+    from cpn.pictures import overlay, picture_png
+    from cpn.predictor import as_image
+    from cpn.voc import decode_mask, encode_mask
+
+    image = as_image(item.picture)
+    source = digest([file_digest(item.picture), settings])
+    if made_of(item.mask) == source:
+        mask: NDArray[np.uint8] = decode_mask(item.mask.read_bytes())
+    else:
+        item.overlay.unlink(missing_ok=True)  # it is of another mask
+        mask = model(image, labels)
+        write_bytes(item.mask, encode_mask(mask, {MADE_OF: source}))
+    if not item.overlay.exists():
+        write_bytes(item.overlay, picture_png(overlay(image, mask)))
+    names = ("background", *model.classes)
+    values, pixels = np.unique(mask, return_counts=True)
+    shares = {names[value]: round(count / mask.size, 4) for value, count in zip(values, pixels.tolist(), strict=True)}
+    return {
+        "picture": str(item.picture),
+        "mask": str(item.mask),
+        "overlay": str(item.overlay),
+        "shares": shares,
+        "shown_smaller": max(mask.shape) > model.long_side,
+    }
+
+
+def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
+    """The first pictures with masks, overlays and a legend, as PNG."""
+    from cpn.pictures import PanelRow, cam_panel, overlay
+    from cpn.predictor import as_image
+    from cpn.voc import decode_mask
+
+    rows = []
+    for item in items[:OVERVIEW_ROWS]:
+        image, mask = as_image(item.picture), decode_mask(item.mask.read_bytes())
+        rows.append(PanelRow(item.picture.stem, image, None, {"mask": mask, "overlay": overlay(image, mask)}))
+    return cam_panel(rows, ["background", *classes])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see --help."""
+    given = parser().parse_args(arguments)
+    check_options(given)
+    labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
+
+    from cpn.files import check_place, write_bytes, write_json
+    from cpn.progress import shown_progress
+
+    check_place(given.out, "--out")
+    items = find_pictures(given.pictures, given.out)
+    for item in items:
+        made_of(item.mask)
+    model = open_model(given)
+    for name in labels or []:
+        model.index(name)
+    settings = settings_of(model, given, labels)
+    rows = []
+    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
+        for place, item in enumerate(items):
+            rows.append(make(model, item, settings, labels))
+            report("predicting", place + 1, len(items))
+    write_bytes(given.out / "overview.png", overview(items, model.classes))
+    write_json(given.out / "predictions.json", {"settings": settings, "pictures": rows})
+    if given.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    if model.kind == "cam" and labels is None:
+        empty = sum(set(row["shares"]) == {"background"} for row in rows)
+        print(f"classes are those that the network's classifier gives {model.threshold:g} or more; {empty} pictures "
+              "have none, all of them background; --labels says it better")  # fmt: skip
+    smaller = sum(row["shown_smaller"] for row in rows)
+    if smaller:
+        print(f"{smaller} pictures are larger than {model.long_side} pixels: shown at that size, masks enlarged; "
+              "--long-side changes it")  # fmt: skip
+    print(f"{len(rows)} masks in {given.out}/masks, overlays in {given.out}/overlays, classes by picture in "
+          f"{given.out}/predictions.json\nnext: look at {given.out}/overview.png")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
