@@ -1,6 +1,7 @@
 """Checks a data set in VOC 2012 layout and packs it, so that training reads it through a memory map.
 
     python -m cpn.prepare /data/VOC2012
+    python -m cpn.prepare /data/VOC2012 --out s3://bucket/voc    # packs it in its folder, and puts it there too
 
 Everything is checked before anything is written. Unchanged sources (names, sizes, times) mean no work. `--lists test`
 adds VOC's test images, which have no labels; lists that are packed stay packed.
@@ -25,8 +26,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import ipc
 
+from cpn import remote
 from cpn.errors import InputError, run_command
-from cpn.files import digest, read_json, whole_folder, write_json
+from cpn.files import digest, file_digest, read_json, whole_folder, write_json
+from cpn.packed_copy import publish
 from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import PACK_FORMAT, Pack, Split, open_pack
 from cpn.voc_folder import UNLABELLED, Checked, Entry, check_entry, check_layout, read_classes, read_list
@@ -123,6 +126,8 @@ def _write(
                 "digest": list_digest,
                 "bytes": (folder / f"{name}.arrow").stat().st_size,
                 "index_bytes": (folder / f"{name}.index.arrow").stat().st_size,
+                "sha256": file_digest(folder / f"{name}.arrow"),
+                "index_sha256": file_digest(folder / f"{name}.index.arrow"),
             }
         # A list without labels takes no part in any result: packing it later must not make a data set another one.
         labelled = [name for name, rows in checked.items() if rows[0].classes is not None]
@@ -250,13 +255,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command: check and pack, then say what was found and what to type next."""
     parser = argparse.ArgumentParser(
         prog="python -m cpn.prepare",
-        usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER]",
+        usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER|URL]",
         description="Check a data set in VOC 2012 layout and pack it into Arrow files.",
     )
     parser.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
     parser.add_argument("--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)")
-    parser.add_argument("--out", type=Path, help="where to put the folder `packed` (default: in the data set)")
+    parser.add_argument(
+        "--out", help="where to put the folder `packed` (default: in the data set); s3://BUCKET/PREFIX: there as well"
+    )
     given = parser.parse_args(arguments)
+    out, url = (None, given.out) if given.out and remote.is_url(given.out) else (given.out and Path(given.out), None)
+    if url is not None:
+        remote.check_url(url, "--out", write=True)
     worked = False
     with shown_progress() as progress:
 
@@ -265,7 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             worked = True
             progress(what, done, total)
 
-        pack = prepare(given.root, given.lists, given.out, report)
+        pack = prepare(given.root, given.lists, out, report)
+        if url is not None:
+            publish(pack, url, progress)
     if not worked:
         print("packed already, and no source has changed since: nothing to do")
     for name in pack.lists:
@@ -273,7 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for warning in list_warnings(pack):
         print(f"warning: {warning}")
     print(f"{len(pack.classes)} classes, fingerprint {pack.fingerprint[:16]}, packed in {pack.root}/packed")
-    root = shlex.quote(str(Path(pack.root).resolve()))
+    if url is not None:
+        print(f"put to {url}/packed")
+    root = shlex.quote(url or str(Path(pack.root).resolve()))
     if set(pack.lists) == {UNLABELLED}:
         print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
         return

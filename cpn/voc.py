@@ -6,7 +6,8 @@ A packed data set is the folder ROOT/packed that `python -m cpn.prepare ROOT` wr
     LIST.arrow           Arrow IPC, one row per record batch: `image` and `mask` as encoded bytes (a mask may be null)
     LIST.index.arrow     Arrow IPC, one record batch: `id` (string) and `label` (list<float32>, F entries; NaN: unknown)
 
-Rows are memory-mapped from a local disk, or read one by one through `pyarrow.fs` when ROOT is a URL (`s3://bucket/voc`).
+Rows are memory-mapped from a local disk, or read one by one through `pyarrow.fs` when ROOT is a URL (`s3://bucket/voc`);
+a sweep copies such a data set to each of its machines once (cpn/packed_copy.py).
 """
 
 import io
@@ -22,9 +23,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pyarrow import fs, ipc
+from pyarrow import ipc
 from pydantic import Field, model_validator
 
+from cpn import remote
 from cpn.errors import InputError
 from cpn.opencv import cv2
 from cpn.section import Section
@@ -142,8 +144,8 @@ def encode_mask(mask: NDArray[np.uint8], texts: Mapping[str, str] | None = None)
 
 def _open(folder: str, name: str) -> Any:
     """Open one packed file: memory map on a local disk, pyarrow.fs for a URL."""
-    if "://" in folder:
-        system, path = fs.FileSystem.from_uri(folder)
+    if remote.is_url(folder):
+        system, path = remote.filesystem(folder)
         return system.open_input_file(f"{path}/{name}")
     return pa.memory_map(os.path.join(folder, name))
 
@@ -236,16 +238,18 @@ class Pack:
         """The F foreground class names; mask value = position + 1."""
         self.lists: tuple[str, ...] = tuple(sorted(manifest["lists"]))
         """Names of the packed lists."""
-        self._folder, self._manifest = folder, manifest
+        self.manifest = manifest
+        """What manifest.json says."""
+        self._folder = folder
 
     def split(self, name: str) -> Split:
         """Open one list. InputError if it was not packed."""
-        entry = self._manifest["lists"].get(name)
+        entry = self.manifest["lists"].get(name)
         if entry is None:
             known = ", ".join(self.lists)
             raise InputError(
                 f"{self.root}: list {name} is not packed (there are {known}): "
-                f"run python -m cpn.prepare {self.root} --lists {name}"
+                f"run python -m cpn.prepare {'FOLDER --out ' * remote.is_url(self.root)}{self.root} --lists {name}"
             )
         with _open(self._folder, f"{name}.index.arrow") as file:
             table = ipc.open_file(file).read_all()
@@ -271,6 +275,9 @@ def open_pack(root: Path | str) -> Pack:
         )
     folder = place.rstrip("/") + "/packed"
     cure = f"run python -m cpn.prepare {place}"
+    if remote.is_url(place):
+        remote.check_url(place, "data.root", write=False)
+        cure = f"run python -m cpn.prepare FOLDER --out {place}"
     try:
         with _open(folder, "manifest.json") as file:
             manifest = json.loads(file.read())
@@ -292,6 +299,15 @@ def open_pack(root: Path | str) -> Pack:
             if found != size:
                 raise InputError(f"{folder}/{file_name} is missing or cut off: delete {folder} and {cure}")
     return Pack(place, folder, manifest)
+
+
+def packed_files(pack: "Pack") -> dict[str, tuple[int, str | None]]:
+    """Name -> size in bytes and SHA-256 (None where an earlier version packed it) of a packed folder's Arrow files."""
+    found = {}
+    for name, entry in pack.manifest["lists"].items():
+        found[f"{name}.arrow"] = (int(entry["bytes"]), entry.get("sha256"))
+        found[f"{name}.index.arrow"] = (int(entry["index_bytes"]), entry.get("index_sha256"))
+    return found
 
 
 def _is_whole(manifest: dict[str, Any]) -> bool:
