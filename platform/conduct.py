@@ -18,9 +18,10 @@ from cpn.run import MODEL, PICTURES, finished_run
 from cpn.voc import Pack
 
 from . import budget, confirm, study
+from .capacity import Node, concurrency
 from .confirm import CAM_BASELINE, Verdict
 from .curve import narrowed, searched_range
-from .driver import Interruption, concurrency, ray_cluster, run_trials
+from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
 from .lock import SIGNAL_EXIT, driving
@@ -59,10 +60,10 @@ class Sweep:
         self.paths: SweepPaths = store.sweep(spec.name)
         self.clock = budget.Clock(self.paths.root / "clock.json")
         self._resources = ExitStack()
-        self._cluster: Mapping[str, float] | None = None
+        self._cluster: list[Node] | None = None
 
-    def cluster(self) -> Mapping[str, float]:
-        """Ray's resources; Ray is started, and the pretrained weights are made, when something first needs them."""
+    def cluster(self) -> list[Node]:
+        """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
         if self._cluster is None:
             prepare_weights(self.config, self.store, self.terminal.say)
             self.terminal.say("starting Ray")
@@ -95,6 +96,8 @@ class Sweep:
             cache=str(self.store.cache),
             tune=str(self.paths.tune),
             workers=resources.workers,
+            min_workers=resources.min_workers,
+            accelerator=resources.accelerator,
             gpus_per_worker=resources.gpus_per_worker,
             cpus_per_worker=resources.cpus_per_worker,
             threads=threads,
@@ -236,7 +239,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             config=sweep.method(winner),
             pack=sweep.pack,
             data_root=sweep.root,
-            gpus=spec.resources.gpus_per_worker,
+            resources=spec.resources,
             cluster=sweep.cluster,
             terminal=terminal,
             started=lambda stage, key, settings: sweep.records.stage_started(
@@ -268,8 +271,7 @@ def search(
     sweep: Sweep, trials: Study, heading: str, limit: int | None, pruning: Pruning, limits: budget.Limits | None
 ) -> None:
     """Run a study's open trials on Ray Tune, with the live table; without `limits` all of them."""
-    have = sweep.cluster()
-    concurrent = concurrency(sweep.spec.resources, have)
+    concurrent = concurrency(sweep.spec.resources, sweep.cluster())
     epochs = sweep.config.train.epochs
     done = [row for row in trials.rows() if row.state.finished]
     best = max(((row.miou, row.uid) for row in done if row.miou is not None), default=None)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from cpn.errors import InputError
 
+from .capacity import Node, check_resources
 from .spec import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
@@ -121,8 +122,8 @@ class Interruption:
 
 
 @contextmanager
-def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
-    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its resources.
+def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its nodes' resources.
 
     Raises InputError when the cluster does not answer, or lacks what one trial needs.
     """
@@ -150,9 +151,9 @@ def ray_cluster(resources: Resources) -> Iterator[dict[str, float]]:
             raise InputError(
                 f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
             ) from error
-        have = {name: float(value) for name, value in ray.cluster_resources().items() if name in ("CPU", "GPU")}
-        check_resources(resources, have)
-        yield have
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        check_resources(resources, nodes)
+        yield nodes
     finally:
         with sigterm_ignored():
             ray.shutdown()  # also when a signal came while Ray was starting
@@ -194,31 +195,6 @@ def worker_environment() -> dict[str, str]:
     path = os.pathsep.join(dict.fromkeys([checkout, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
     own = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
     return {**own, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def check_resources(resources: Resources, have: Mapping[str, float]) -> None:
-    """Raise InputError when one trial asks for more than the whole cluster has."""
-    needed = {
-        "CPU": resources.workers * resources.cpus_per_worker,
-        "GPU": resources.workers * resources.gpus_per_worker,
-    }
-    for kind, key in (("GPU", "gpus_per_worker"), ("CPU", "cpus_per_worker")):
-        if needed[kind] > have.get(kind, 0.0):
-            cure = f"--set resources.{key}=0 trains on the CPU" if kind == "GPU" else "lower it, or resources.workers"
-            raise InputError(
-                f"resources.{key}: a trial needs {needed[kind]:g} {kind}s ({resources.workers} workers), "
-                f"the cluster has {have.get(kind, 0.0):g}; {cure}"
-            )
-
-
-def concurrency(resources: Resources, have: Mapping[str, float]) -> int:
-    """Trials at a time: `resources.concurrent`, or as many as fit."""
-    if resources.concurrent != "auto":
-        return int(resources.concurrent)
-    fits = have.get("CPU", 1.0) / (resources.workers * resources.cpus_per_worker)
-    if resources.gpus_per_worker:
-        fits = min(fits, have.get("GPU", 0.0) / (resources.workers * resources.gpus_per_worker))
-    return max(1, int(fits))
 
 
 def run_trials(

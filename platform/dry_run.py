@@ -5,11 +5,12 @@ from typing import Any
 
 from cpn.config import Config, to_dotted
 from cpn.errors import InputError
+from cpn.memory import GIB, step_bytes
 from cpn.operations import step_operations
 
 from . import measure
+from .capacity import concurrency
 from .domains import CurveDomain
-from .driver import concurrency
 from .inputs import check_weights, look_at_data
 from .paths import storage
 from .plan import START_SECONDS, Price, class_count, estimate, largest_step, on_gpu
@@ -49,6 +50,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
     corner, largest = largest_step(spec)
     operations = step_operations(largest, class_count(largest))
     terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")
+    terminal.say(memory_words(largest, class_count(largest), spec.resources.workers))
     device = measure.device_for(spec.resources, on_cpu)
     found = None
     if device is not None:
@@ -93,6 +95,14 @@ def corner_words(corner: dict[str, Any], config: Config) -> str:
     return ", ".join(f"{name}={base[name]}" for name in dict.fromkeys([*shown, *corner]))
 
 
+def memory_words(config: Config, classes: int, workers: int) -> str:
+    """The bound on a step's memory."""
+    least = step_bytes(config, classes, workers)
+    if least is None:
+        return "memory: not counted, the backbone does not run without numbers"
+    return f"memory: each worker holds at least {least / GIB:.1f} GiB for it, counted from shapes, not measured"
+
+
 def measured_words(found: measure.Measured) -> str:
     """What the measurement said."""
     if found.step_s is None:
@@ -121,7 +131,7 @@ def cpu_words(spec: SweepSpec, price: Price) -> str:
     if price.hours is not None:
         words += f"; {clock(3600 * price.hours)} of runs in all without pruning"
         if "RAY_ADDRESS" not in os.environ:
-            at_once = concurrency(spec.resources, {"CPU": float(os.cpu_count() or 1)})
+            at_once = concurrency(spec.resources, [{"CPU": float(os.cpu_count() or 1)}])
             words += f", about {clock(3600 * price.hours / at_once)} by the clock with {at_once} at a time"
     return f"{words}; {NOT_IN_IT}"
 

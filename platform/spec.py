@@ -3,12 +3,13 @@
 spec = load_spec(Path("search_spaces/patch.yaml"), ["data.root=/data/VOC2012", "budget.trials=40"])
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from cpn.config import (
     Config,
@@ -98,12 +99,22 @@ class Resources(_SweepSection):
 
     workers: int = Field(default=1, ge=1)
     """Ray Train workers per trial."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Fewer workers are enough when machines go, and more join when they come back (Ray Train's elastic training);
+    null: exactly `workers`. Every number between has to divide train.batch_size.
+    """
     gpus_per_worker: float = Field(default=1.0, ge=0)
-    """GPUs per worker; 0 trains on the CPU."""
+    """Share of a GPU per worker, for several small trials on a card; 0 trains on the CPU."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
     """CPU cores per worker."""
+    accelerator: str | None = None
+    """Cards that trials train on, where there are unlike ones, by Ray's name for them, such as A100; null: any."""
     concurrent: int | Literal["auto"] = "auto"
     """Trials at a time, or auto: as many as fit."""
+    autoscaled: bool = False
+    """The cluster brings machines when trials wait for them: what is there at the start says nothing, and `concurrent`
+    has to be a number.
+    """
     storage: str = Field(default="sweeps", min_length=1)
     """Folder (on a cluster: shared) for checkpoints and, unless `tracking.study` says otherwise, the study."""
 
@@ -113,6 +124,23 @@ class Resources(_SweepSection):
         if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ValueError("write a whole number of at least 1, or auto")
         return value
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _one_card(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError(f"a worker trains on one card; write workers: {math.ceil(value)}, gpus_per_worker: 1")
+        return value
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "Resources":
+        if self.autoscaled and self.concurrent == "auto":
+            raise ValueError("autoscaled: give concurrent, the trials at a time that the cluster may grow to")
+        if self.accelerator is not None and not self.gpus_per_worker:
+            raise ValueError("accelerator: trials train on the CPU; drop it, or raise gpus_per_worker")
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers: {self.min_workers} is more than workers, {self.workers}; lower it")
+        return self
 
 
 class Pruning(_SweepSection):

@@ -39,6 +39,7 @@ def check_search(spec: "SweepSpec", source: str) -> None:
         if not isinstance(domain, CurveDomain):
             _check_field(spec, name, domain, where)
     _check_sampler(spec, source)
+    _check_workers(spec, source)
     budget = spec.budget
     limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
     if all(limit is None for limit in limits):
@@ -60,6 +61,19 @@ def _check_sampler(spec: "SweepSpec", source: str) -> None:
         )
     if spec.name in options.warm_start:
         raise InputError(f"{where}.warm_start: {spec.name} is this sweep itself; name an earlier one")
+
+
+def _check_workers(spec: "SweepSpec", source: str) -> None:
+    """Whether every number of workers that an elastic trial may come to shares a batch evenly."""
+    resources, batch = spec.resources, spec.base_config.train.batch_size
+    if resources.min_workers is None:
+        return
+    for workers in range(resources.min_workers, resources.workers + 1):
+        if batch % workers:
+            raise InputError(
+                f"{source}: resources.min_workers: a trial may come to {workers} workers, which do not divide "
+                f"train.batch_size, {batch}; raise min_workers, or change the batch"
+            )
 
 
 def _check_field(spec: "SweepSpec", name: str, domain: Drawn, where: str) -> None:

@@ -15,7 +15,9 @@ from cpn.config import Config
 from cpn.files import file_digest, read_json, write_json
 from cpn.voc import Pack
 
+from .capacity import Node, total
 from .paths import MANIFEST, Storage
+from .spec import Resources
 from .terminal import Terminal
 
 STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
@@ -45,8 +47,8 @@ def run_stages(
     config: Config,
     pack: Pack,
     data_root: str,
-    gpus: float,
-    cluster: Callable[[], Mapping[str, float]],
+    resources: Resources,
+    cluster: Callable[[], Sequence[Node]],
     terminal: Terminal,
     started: Callable[[str, str, Mapping[str, Any]], None],
     ended: Callable[[str, str, Mapping[str, Any], Path], None],
@@ -72,7 +74,7 @@ def run_stages(
             work = folder.with_name(folder.name + ".work")
             work.mkdir(parents=True, exist_ok=True)
             began = time.time()
-            metrics = run_stage(stage, plan, work, pack, beta, gpus if stage in ON_GPU else 0.0, have, terminal)
+            metrics = run_stage(stage, plan, work, pack, beta, resources, have, terminal)
             write_json(
                 work / MANIFEST,
                 {
@@ -99,8 +101,8 @@ def run_stage(
     work: Path,
     pack: Pack,
     beta: float,
-    gpus: float,
-    have: Mapping[str, float],
+    resources: Resources,
+    have: Sequence[Node],
     terminal: Terminal,
 ) -> dict[str, float]:
     """Run one stage into `work`, spread over Ray tasks where it goes image by image; returns its metrics."""
@@ -108,10 +110,10 @@ def run_stage(
 
     from cpn.pipeline import PER_IMAGE, stage_settings
 
-    as_task = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=3)
+    as_task = ray.remote(**needs(stage, resources), max_retries=3)
     if stage in PER_IMAGE:
         ids = pack.split(plan.config["data"]["train"]).ids
-        tasks_at_once = max(1, int(have.get("CPU", 1)))
+        tasks_at_once = max(1, int(total(have, "CPU")))
         size = max(1, min(IMAGES_PER_TASK, -(-len(ids) // tasks_at_once)))
         task = as_task(image_task)
         refs = [
@@ -134,6 +136,15 @@ def run_stage(
         trained: dict[str, float] = ray.get(ref)
         metrics = {**trained, **metrics}
     return metrics
+
+
+def needs(stage: str, resources: Resources) -> dict[str, Any]:
+    """What a task of the stage asks Ray for. Without a GPU it goes to machines that have none, as long as these have
+    room: that is how Ray places such tasks.
+    """
+    if stage not in ON_GPU or not resources.gpus_per_worker:
+        return {"num_cpus": 1, "num_gpus": 0}
+    return {"num_cpus": 1, "num_gpus": resources.gpus_per_worker, "accelerator_type": resources.accelerator}
 
 
 def wait(refs: Sequence[Any], show: Callable[[], None]) -> None:

@@ -31,6 +31,10 @@ class TrialSetup:
     """Torch threads of a worker that trains on the CPU."""
     objective: "Objective | None" = None
     """What every epoch reports: miou_epoch or mask_free_epoch; None: miou where there are masks."""
+    min_workers: int | None = None
+    """Workers that are enough; None: all."""
+    accelerator: str | None = None
+    """Ray's name of the cards to train on; None: any."""
     betas: tuple[float, float] | None = None
     """The part of the curve that beta is taken from; None: all of it."""
 
@@ -42,18 +46,24 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
     report carries the metrics. A worker's exception reaches Tune as the trial's error.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     needed: dict[str, float] = {"CPU": setup.cpus_per_worker}
     if setup.gpus_per_worker:
         needed["GPU"] = setup.gpus_per_worker
+    workers = setup.workers if setup.min_workers is None else (setup.min_workers, setup.workers)
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={"uid": config["uid"], "values": config["values"], "setup": setup},
         scaling_config=ScalingConfig(
-            num_workers=setup.workers, use_gpu=setup.gpus_per_worker > 0, resources_per_worker=needed
+            num_workers=workers,  # type: ignore[arg-type]  # the types know Train V1's class only
+            use_gpu=setup.gpus_per_worker > 0,
+            resources_per_worker=needed,
+            accelerator_type=setup.accelerator,
         ),
+        # NCCL wants a card for each worker.
+        torch_config=TorchConfig(backend="gloo") if setup.gpus_per_worker < 1 else None,
         run_config=RunConfig(
             name=config["uid"],
             storage_path=setup.tune,
@@ -80,6 +90,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from cpn.run import run
     from cpn.voc import open_pack
 
+    from .capacity import check_memory
     from .curve import narrowed
 
     setup: TrialSetup = config["setup"]
@@ -96,6 +107,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         ray_train.report({"epoch": 0, "failed": read_json(reason), "run_key": key})
         return
     try:
+        check_memory(method, len(pack.classes) + 1, world, device, setup.gpus_per_worker or 1.0)
         result = run(
             method,
             pack,

@@ -37,7 +37,7 @@ class Node(Service):
     def raylet(self) -> psutil.Process:
         """The process that makes this a node. ProcessLookupError when it has none."""
         for process in self.processes():
-            if process.name() == "raylet":
+            if is_raylet(process):
                 return process
         raise ProcessLookupError(f"{self.name} has no raylet")
 
@@ -60,11 +60,11 @@ class Cluster:
         """What a driver needs."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
-    def add(self, cpus: float, resources: Mapping[str, float] | None = None) -> Node:
-        """Start another node, the head first, and return when the cluster has it."""
+    def add(self, cpus: float, resources: Mapping[str, float] | None = None, gpus: int = 0) -> Node:
+        """Start another node, the head first, and return when the cluster has it. GPUs are logical: a count."""
         head, name = not self.nodes, f"{self._mark.name}.{len(self.nodes)}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        command += ["--node-ip-address", "127.0.0.1", "--num-cpus", f"{cpus:g}", "--num-gpus", "0"]
+        command += ["--node-ip-address", "127.0.0.1", "--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)]
         command += ["--resources", json.dumps(dict(resources or {})), "--object-store-memory", str(MEMORY)]
         command += ["--min-worker-port", "0", "--max-worker-port", "0"]  # the system chooses
         command += ["--dashboard-agent-listen-port", str(free_port()), "--runtime-env-agent-port", str(free_port())]
@@ -87,7 +87,7 @@ class Cluster:
     def _has(self, name: str) -> bool:
         """Whether the node's raylet runs and the cluster counts as many live nodes as it should."""
         alive = [row for row in self.state("nodes") if row["state"] == "ALIVE"]
-        running = [node for node in self.nodes if any(process.name() == "raylet" for process in node.processes())]
+        running = [node for node in self.nodes if any(map(is_raylet, node.processes()))]
         return name in [node.name for node in running] and len(alive) >= len(running)
 
     def state(self, kind: str) -> list[dict[str, str]]:
@@ -99,6 +99,14 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=30) as answer:
             found: list[dict[str, str]] = json.load(answer)["data"]["result"]["result"]
         return found
+
+
+def is_raylet(process: psutil.Process) -> bool:
+    """Whether this is one; a process that has ended meanwhile is none."""
+    try:
+        return bool(process.name() == "raylet")
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -9,8 +9,6 @@ from pathlib import Path
 from platform.driver import (
     SIGNALS,
     Interruption,
-    check_resources,
-    concurrency,
     ends_now,
     ray_cluster,
     worker_environment,
@@ -20,8 +18,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from cpn.errors import InputError
-
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
@@ -30,35 +26,6 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def test_a_gpu_that_is_not_there_is_refused_with_the_cure() -> None:
-    with pytest.raises(InputError, match=r"resources.gpus_per_worker: a trial needs 1 GPUs .* has 0; --set resources"):
-        check_resources(Resources(), {"CPU": 8.0})
-
-
-def test_more_cpus_than_the_cluster_has_are_refused() -> None:
-    with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 3 CPUs \(3 workers\)"):
-        check_resources(Resources(workers=3, gpus_per_worker=0.0), {"CPU": 2.0})
-
-
-def test_what_fits_is_accepted() -> None:
-    check_resources(Resources(workers=2, gpus_per_worker=0.0), {"CPU": 2.0})
-    check_resources(Resources(workers=2, gpus_per_worker=0.5), {"CPU": 2.0, "GPU": 1.0})
-
-
-@pytest.mark.parametrize(
-    ("resources", "have", "expected"),
-    [
-        (Resources(gpus_per_worker=0.0), {"CPU": 2.0}, 2),
-        (Resources(gpus_per_worker=0.0, workers=2), {"CPU": 5.0}, 2),
-        (Resources(), {"CPU": 64.0, "GPU": 3.0}, 3),
-        (Resources(gpus_per_worker=0.25), {"CPU": 2.0, "GPU": 1.0}, 2),
-        (Resources(concurrent=7), {"CPU": 2.0, "GPU": 1.0}, 7),
-    ],
-)
-def test_as_many_trials_at_a_time_as_fit(resources: Resources, have: dict[str, float], expected: int) -> None:
-    assert concurrency(resources, have) == expected
 
 
 def test_workers_find_this_checkout_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +116,7 @@ def test_rays_own_signal_handler_does_not_stay(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     monkeypatch.setattr(os, "environ", dict(os.environ))
     interruption = Interruption()
     with interruption.watch(lambda line: None), ray_cluster(Resources(gpus_per_worker=0)), interruption.patiently():
@@ -177,7 +144,7 @@ def test_sigterm_is_ours_again_when_ray_has_ended(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "shutdown", shutdown)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     monkeypatch.setattr(os, "environ", dict(os.environ))
     with Interruption().watch(lambda line: None):
         with ray_cluster(Resources(gpus_per_worker=0)):

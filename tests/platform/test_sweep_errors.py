@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from platform import conduct, lock, study, sweep
-from platform.driver import check_resources
+from platform.capacity import check_resources
 from platform.files import yaml_text
 from platform.paths import storage
 from platform.spec import Resources, load_spec
@@ -118,17 +118,17 @@ def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytes
 
 def test_a_gpu_where_there_is_none() -> None:
     with pytest.raises(InputError) as refusal:
-        check_resources(Resources(workers=2, gpus_per_worker=1), {"CPU": 4.0})
+        check_resources(Resources(workers=2, gpus_per_worker=1), [{"CPU": 4.0}])
     assert str(refusal.value) == (
         "resources.gpus_per_worker: a trial needs 2 GPUs (2 workers), the cluster has 0; "
-        "--set resources.gpus_per_worker=0 trains on the CPU"
+        "--set resources.gpus_per_worker=0 trains on the CPU, or resources.autoscaled=true if more come on demand"
     )
 
 
 def test_more_cores_than_there_are() -> None:
     with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 8 CPUs .* has 4; lower it"):
-        check_resources(Resources(workers=2, gpus_per_worker=0, cpus_per_worker=4), {"CPU": 4.0})
+        check_resources(Resources(workers=2, gpus_per_worker=0, cpus_per_worker=4), [{"CPU": 4.0}])
 
 
 def test_exactly_what_there_is_suffices() -> None:
-    check_resources(Resources(workers=2, gpus_per_worker=1, cpus_per_worker=2), {"CPU": 4.0, "GPU": 2.0})
+    check_resources(Resources(workers=2, gpus_per_worker=1, cpus_per_worker=2), [{"CPU": 4.0, "GPU": 2.0}])

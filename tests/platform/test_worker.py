@@ -81,9 +81,9 @@ class Workers:
         context = SimpleNamespace(get_world_size=lambda: world, get_world_rank=lambda: 0)
         monkeypatch.setattr(ray.train, "get_context", lambda: context)
         monkeypatch.setattr(ray.train, "report", self.reports.append)
-        monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("meta"))
+        monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
         monkeypatch.setattr(cpn.run, "run", self._fails)
-        monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
+        monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d", classes=["a"]))
 
     def _fails(self, *args: Any, **options: Any) -> None:
         self.attempts += 1
