@@ -208,7 +208,8 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
 
 def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
     """The first pictures with masks, overlays and a legend, as PNG."""
-    from cpn.pictures import PanelRow, cam_panel, overlay
+    from cpn.panel import PanelRow, cam_panel
+    from cpn.pictures import overlay
     from cpn.predictor import as_image
     from cpn.voc import decode_mask
 

@@ -7,6 +7,7 @@ The folder of a finished run holds
                         (a sweep that allows only some keeps its choice in its study, for sweeps share runs)
     counts.npz          per image and beta: true positives, predicted and true pixels of each class; not without masks
     mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/mask_free.py)
+    panel.npz           the maps and masks of the panel's images, for panels that show several runs
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
     checkpoints/        the newest two epochs, until the run is finished
 
@@ -34,7 +35,7 @@ from cpn.loop import Report
 from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
-from cpn.run_pictures import run_pictures
+from cpn.run_pictures import panel_images, run_pictures, save_panel
 from cpn.scale_scores import counts_by_scale, mask_of, score_rows
 from cpn.standin import load_standin
 from cpn.train import train
@@ -45,6 +46,7 @@ RESULT = "result.json"
 MODEL = "model.safetensors"
 COUNTS = "counts.npz"
 SCORES = "mask_free.npz"
+PANEL = "panel.npz"
 PICTURES = "pictures"
 CHECKPOINTS = "checkpoints"
 
@@ -154,9 +156,11 @@ def run(
     if counts is not None:
         save_counts(folder / COUNTS, scored.ids, counts)
     save_scores(folder / SCORES, scored.ids, scores)
-    for name, png in run_pictures(network, scored, pack.classes, config, result).items():
+    panel = panel_images(network, scored, config, result["metrics"]["beta"])
+    save_panel(folder / PANEL, panel)
+    for name, png in run_pictures(scored, pack.classes, config, result, panel).items():
         write_bytes(folder / PICTURES / f"{name}.png", png)
-    kept = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES]
+    kept = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES, folder / PANEL]
     written = [*kept, *sorted((folder / PICTURES).glob("*.png"))]
     result["digests"] = {str(path.relative_to(folder)): file_digest(path) for path in written}
     write_json(folder / RESULT, result)

@@ -1,30 +1,49 @@
 """The pictures of a run: the fixed CAM panel, the loss terms, and where masks exist the beta curve and IoU by class."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cpn.cam import multi_scale_maps, present_classes
 from cpn.config import Config
+from cpn.files import whole_file
 from cpn.loader import TrainingSamples
 from cpn.metrics import BETAS
 from cpn.network import CPN
-from cpn.pictures import PanelRow, beta_curve, cam_panel, class_iou, error_map, loss_terms
-from cpn.voc import Split
+from cpn.panel import PanelRow, cam_panel, error_map
+from cpn.panel_choice import panel_choice
+from cpn.patches import PatchesConfig
+from cpn.pictures import beta_curve, class_iou, loss_terms
+from cpn.voc import IGNORE, Split
 
-PANEL_ROWS = 6
+CAM_BASELINE = "cam_baseline CAM"
+NOT_YET = "not run here: a sweep adds it at its end"
+ACROSS = 5
+"""Cells side by side: maps and truth above, the pair that the network saw, mask and errors below."""
+ARRAYS = ("I_h", "I_hb", "CAM", "refined CAM", "mask")
+
+
+@dataclass(frozen=True)
+class PanelImage:
+    """What a network makes of one image of the panel: `arrays` by the names of ARRAYS, all uint8."""
+
+    id: str
+    why: str
+    arrays: dict[str, np.ndarray]
 
 
 def run_pictures(
-    network: CPN, scored: Split, classes: tuple[str, ...], config: Config, result: dict[str, Any]
+    scored: Split, classes: tuple[str, ...], config: Config, result: dict[str, Any], panel: Sequence[PanelImage]
 ) -> dict[str, bytes]:
-    """PNG bytes by name. `result` is the run's manifest; the network is in eval mode."""
+    """PNG bytes by name. `result` is the run's manifest."""
     beta = result["metrics"]["beta"]
-    rows = [panel_row(network, scored, index, config, beta) for index in panel_indices(scored)]
-    names = ["background", *classes]
+    names, compared = ["background", *classes], config.train.objective != "classification"
     select = f"{config.data.score}, select images"
     drawn = {
-        "cam_panel": cam_panel(rows, names, f"{config.data.score}: the same images in every run"),
+        "cam_panel": draw_panel(panel, scored, names, beta, compared),
         "loss_terms": loss_terms(result["history"]),
     }
     if "curve" not in result:
@@ -35,44 +54,84 @@ def run_pictures(
     }
 
 
-def panel_indices(scored: Split) -> list[int]:
-    """The panel's images, the same in every run on these data: spread over the number of classes and the list."""
-    order = sorted(range(len(scored)), key=lambda i: (int(scored.labels[i].sum()), scored.ids[i]))
-    return [order[round(i)] for i in np.linspace(0, len(order) - 1, min(PANEL_ROWS, len(order)))]
+def panel_images(network: CPN, scored: Split, config: Config, beta: float) -> list[PanelImage]:
+    """The panel's images as the network sees them; it has to be in eval mode."""
+    return [
+        PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta))
+        for index, why in panel_choice(scored).items()
+    ]
 
 
-def panel_row(network: CPN, scored: Split, index: int, config: Config, beta: float) -> PanelRow:
-    """One image of the panel: CAM, refined CAM (strongest present class), pseudo mask and errors, the CP pair."""
-    image, truth = scored.image(index), scored.mask(index)
+def panel_arrays(network: CPN, scored: Split, index: int, config: Config, beta: float) -> dict[str, np.ndarray]:
+    """CAM and refined CAM (strongest present class), pseudo mask, and the CP pair of the first epoch."""
+    image = scored.image(index)
     present = present_classes(scored.labels[index])
-    columns: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     if config.train.objective in ("cpn", "pair_classification"):
-        columns["I_h"] = hidden_view(scored, index, config)
-    columns["CAM"] = strongest(
-        multi_scale_maps(network, image, present, config.cam.model_copy(update={"map": "plain"}))
-    )
+        arrays |= complementary_views(scored, index, config)
+    plain = config.cam.model_copy(update={"map": "plain"})
+    arrays["CAM"] = strongest(multi_scale_maps(network, image, present, plain))
     maps = multi_scale_maps(network, image, present, config.cam)
     if config.cam.map == "refined":
-        columns["refined CAM"] = strongest(maps)
-    mask = pseudo_mask(maps, present, beta)
-    columns[f"pseudo mask, beta {beta:.2f}"] = mask
-    if truth is not None:
-        columns["errors"] = error_map(mask, truth)
-    return PanelRow(scored.ids[index], image, truth, columns)
+        arrays["refined CAM"] = strongest(maps)
+    return arrays | {"mask": pseudo_mask(maps, present, beta)}
 
 
-def hidden_view(scored: Split, index: int, config: Config) -> np.ndarray:
-    """A crop of the image as the first epoch's I_h shows it, hidden patches grey: uint8 (crop, crop, 3)."""
-    samples = TrainingSamples(scored, config.data, config.patches, config.train.seed)
+def draw_panel(
+    panel: Sequence[PanelImage],
+    scored: Split,
+    names: Sequence[str],
+    beta: float,
+    compared: bool,
+    cam_baseline: Sequence[PanelImage] | None = None,
+) -> bytes:
+    """The panel as PNG. If it is `compared` there is a column for cam_baseline, filled once that system has run."""
+    beside = {image.id: image for image in cam_baseline or []}
+    mask_head = f"pseudo mask, beta {beta:.2f}"
+    position = {name: at for at, name in enumerate(scored.ids)}
+    rows = []
+    for image in panel:
+        truth, arrays = scored.mask(position[image.id]), image.arrays
+        columns: dict[str, np.ndarray | None] = {}
+        notes: dict[str, str] = {}
+        if compared:
+            other = beside.get(image.id)
+            columns[CAM_BASELINE] = None if other is None else heat(other.arrays["CAM"])
+            notes[CAM_BASELINE] = NOT_YET
+            if other is not None:
+                notes[CAM_BASELINE] = iou_words(other.arrays["mask"], truth, "its mask: ")
+        for name in ("CAM", "refined CAM"):
+            if name in arrays:
+                columns[name] = heat(arrays[name])
+        columns |= {name: arrays[name] for name in ("I_h", "I_hb") if name in arrays}
+        columns[mask_head] = arrays["mask"]
+        notes[mask_head] = iou_words(arrays["mask"], truth)
+        if truth is not None:
+            columns["errors"] = error_map(arrays["mask"], truth)
+        rows.append(PanelRow(image.id, scored.image(position[image.id]), truth, columns, image.why, notes))
+    how = "chosen by their masks alone" if scored.masked else "chosen by their labels alone"
+    return cam_panel(rows, names, f"{scored.name}: the same images in every run, {how}", ACROSS)
+
+
+def complementary_views(scored: Split, index: int, config: Config) -> dict[str, np.ndarray]:
+    """A crop of the image as the first epoch's I_h and I_hb show it, hidden pixels grey: uint8 (crop, crop, 3) each."""
+    patches: PatchesConfig = config.patches
+    samples = TrainingSamples(scored, config.data, patches, config.train.seed)
     image, _, hidden, _, _ = samples[(0, index)]
-    view: np.ndarray = np.where(hidden[..., None], np.uint8(124), image)
-    return view
+    grey, covered = np.uint8(124), hidden[..., None]
+    return {"I_h": np.where(covered, grey, image), "I_hb": np.where(covered, image, grey)}
 
 
 def strongest(maps: np.ndarray) -> np.ndarray:
-    """(P, H, W) maps -> (H, W), the largest over classes."""
-    heat: np.ndarray = maps.max(axis=0)
-    return heat
+    """Maps (P, H, W) in [0, 1] -> the largest over classes in 255 steps, uint8 (H, W); 0 where no class is."""
+    top: np.ndarray = np.rint(255 * np.clip(maps, 0, 1)).astype(np.uint8).max(axis=0, initial=0)
+    return top
+
+
+def heat(array: np.ndarray) -> np.ndarray:
+    """What `strongest` made as float32 in [0, 1], which panels show as heat."""
+    shown: np.ndarray = array.astype(np.float32) / 255
+    return shown
 
 
 def pseudo_mask(maps: np.ndarray, present: np.ndarray, beta: float) -> np.ndarray:
@@ -83,3 +142,33 @@ def pseudo_mask(maps: np.ndarray, present: np.ndarray, beta: float) -> np.ndarra
     winner = np.asarray(present)[maps.argmax(axis=0)]
     mask: np.ndarray = np.where(best > np.float32(beta), winner, 0).astype(np.uint8)
     return mask
+
+
+def iou_words(mask: np.ndarray, truth: np.ndarray | None, before: str = "") -> str:
+    """`IoU 56`: the mean over the classes that mask or truth hold, background among them; empty without a truth."""
+    if truth is None:
+        return ""
+    known = truth != IGNORE
+    mask, truth = mask[known], truth[known]
+    classes = np.union1d(mask, truth)
+    each = [((mask == c) & (truth == c)).sum() / ((mask == c) | (truth == c)).sum() for c in classes]
+    return f"{before}IoU {100 * float(np.mean(each)):.0f}" if each else ""
+
+
+def save_panel(path: Path, panel: Sequence[PanelImage]) -> None:
+    """Write the arrays of a panel, whole or absent."""
+    arrays = {f"{at}/{name}": array for at, image in enumerate(panel) for name, array in image.arrays.items()}
+    texts = {"ids": np.array([image.id for image in panel]), "why": np.array([image.why for image in panel])}
+    with whole_file(path) as file:
+        np.savez_compressed(file, **texts, **arrays)
+
+
+def load_panel(path: Path) -> list[PanelImage]:
+    """Read what `save_panel` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return [
+            PanelImage(
+                str(name), str(why), {kind: file[f"{at}/{kind}"] for kind in ARRAYS if f"{at}/{kind}" in file.files}
+            )
+            for at, (name, why) in enumerate(zip(file["ids"], file["why"], strict=True))
+        ]

@@ -8,9 +8,10 @@ from cpn.affinity_stages import ScoredImages
 from cpn.cam import load_maps
 from cpn.deeplab import predict
 from cpn.files import write_bytes
-from cpn.pictures import PanelRow, cam_panel, error_map
+from cpn.panel import PanelRow, cam_panel, error_map
+from cpn.panel_choice import panel_choice
 from cpn.pipeline import load_deeplab
-from cpn.run_pictures import panel_indices, pseudo_mask
+from cpn.run_pictures import iou_words, pseudo_mask
 from cpn.stage_inputs import Inputs, load_label
 
 
@@ -26,7 +27,7 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
     irn, crf = inputs.config.random_walk.kind == "irn", inputs.folders["crf"]
     images = ScoredImages(inputs.split, crf)
     rows = []
-    for index in panel_indices(scored):
+    for index, why in panel_choice(scored).items():
         name, truth = scored.ids[index], scored.mask(index)
         maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
         if irn:
@@ -39,9 +40,10 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
             middle: learnt,
             "random walk": walked,
         }
+        notes = {head: iou_words(mask, truth) for head, mask in columns.items()}
         if truth is not None:
             columns["errors"] = error_map(walked, truth)
-        rows.append(PanelRow(name, scored.image(index), truth, columns))
+        rows.append(PanelRow(name, scored.image(index), truth, columns, why, notes))
     names = ["background", *inputs.pack.classes]
     write_bytes(
         out / "pictures" / "random_walk.png", cam_panel(rows, names, f"{scored.name}: from CAM to pseudo label")
@@ -54,12 +56,13 @@ def draw_deeplab(inputs: Inputs, out: Path) -> None:
     network.to(inputs.device)
     val = inputs.pack.split(inputs.config.data.val)
     rows = []
-    for index in panel_indices(val):
+    for index, why in panel_choice(val).items():
         image, truth = val.image(index), val.mask(index)
         plain, refined = predict(network, image, config.deeplab)
         columns = {"DeepLab": plain, "with CRF": refined}
+        notes = {head: iou_words(mask, truth) for head, mask in columns.items()}
         if truth is not None:
             columns["errors with CRF"] = error_map(refined, truth)
-        rows.append(PanelRow(val.ids[index], image, truth, columns))
+        rows.append(PanelRow(val.ids[index], image, truth, columns, why, notes))
     names = ["background", *inputs.pack.classes]
     write_bytes(out / "pictures" / "deeplab.png", cam_panel(rows, names, f"{val.name}: the segmentation network"))

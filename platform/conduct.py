@@ -25,6 +25,7 @@ from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
 from .lock import SIGNAL_EXIT, driving
+from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
 from .records import Records, run_name
 from .spec import Pruning, SweepSpec
@@ -178,7 +179,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         recorder = Recorder(
             paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
         )
-        records = Records(recorder, spec, pack.fingerprint, provenance(command))
+        records = Records(recorder, spec, pack.fingerprint, provenance(command), root)
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         try:
             held.code = steps(sweep, trials, again, recorder, command)
@@ -224,6 +225,8 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     verdict, means = judged(sweep, chosen, again)
     winner = trials.row(verdict.winner)
     folder = sweep.folder(winner)
+    for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, sweep.paths.panels):
+        sweep.records.panel(uid, picture)
     manifests: dict[str, dict[str, Any]] = {}
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
@@ -257,7 +260,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
     drawn = write_plots(spec, trials.rows(), sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
-    sweep.records.sweep_ended(summary, files, summary["note"])
+    sweep.records.sweep_ended(summary, files)
     recorder.reconcile(alive=set())
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
@@ -339,6 +342,8 @@ def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict,
     cam, objective = sweep.config.cam, sweep.spec.objective
     found = confirm.confirmed(chosen, runs, folders, cam, objective)
     means = {c.uid: c.mious for c in found}
+    for uid, values in means.items():
+        sweep.records.confirmed(uid, values)
     cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
     means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
     if not found:

@@ -168,6 +168,23 @@ def dump_yaml(path: Path, value: dict[str, Any]) -> None:
     write_bytes(path, yaml_text(value).encode())
 
 
+def opening_question(path: Path) -> str | None:
+    """What the comment at the head of a YAML file asks: the words behind `Question:`, up to the next `Word:` line.
+
+    Without `Question:` it is the comment's first paragraph; None without a comment.
+    """
+    said: list[str] = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        words = line.lstrip("#").strip()
+        if said and (not words or re.match(r"[A-Z]\w*:", words)):
+            break
+        if words:
+            said.append(words)
+    return " ".join(said).removeprefix("Question:").strip() or None
+
+
 def _parse(text: str, source: str, with_line: bool = True) -> Any:
     try:
         loader = _Loader(text)

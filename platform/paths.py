@@ -85,6 +85,11 @@ class SweepPaths:
         return self.root / "summary.json"
 
     @property
+    def panels(self) -> Path:
+        """The trials' CAM panels beside cam_baseline, a folder for each."""
+        return self.root / "panels"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"

@@ -1,12 +1,13 @@
 """What is said about sweeps, trials and stages in MLflow: names, tags, parameters, metrics and artifacts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpn.config import Config, run_identity, to_dotted
 from cpn.run import MODEL, PICTURES, RESULT
 
+from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
 from .domains import encode
 from .paths import MANIFEST
 from .spec import SweepSpec
@@ -14,23 +15,37 @@ from .study import State, TrialRow
 from .tracking import Recorder
 
 EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
-"""Besides the loss terms; few enough to read the run's page."""
+"""Besides the loss terms and `system/`; few enough to read the run's page."""
+EPOCH_PREFIXES = ("loss_", "system/")
 FINAL_KEYS = (
     "miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta",
     "mask_free", "mask_free_confirm", "classification_map", "cp_agreement",
 )  # fmt: skip
 """Those of miou are absent where there are no masks."""
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
+LATER = ("pruned", "reused", "confirmed", "promoted")
+"""Tags that begin as false; a confirm run is never confirmed or promoted itself and has the first two."""
 MODEL_FOLDER = "model"
 CHAMPION = "champion"
 
 
 class Records:
-    """One sweep's records. Every call may come again after a restart: MLflow ends with the same rows."""
+    """One sweep's records. Every call may come again after a restart: MLflow ends with the same rows.
 
-    def __init__(self, recorder: Recorder, spec: SweepSpec, fingerprint: str, provenance: Mapping[str, str]) -> None:
+    `data_root` is the folder or URL of the data; every run is linked to them by its name and `fingerprint`.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        spec: SweepSpec,
+        fingerprint: str,
+        provenance: Mapping[str, str],
+        data_root: str | None = None,
+    ) -> None:
         self._recorder, self._spec, self._fingerprint = recorder, spec, fingerprint
-        self._provenance = dict(provenance)
+        self._provenance, self._data_root = dict(provenance), data_root
+        self._promoted = False
         self.parent = f"{spec.name}.sweep"
 
     def sweep_started(self) -> None:
@@ -52,28 +67,47 @@ class Records:
             params={**domains, **sections, **base},
             tags={"kind": "sweep", "data_fingerprint": self._fingerprint, **self._provenance},
         )
+        self._linked(self.parent)
+        self._recorder.note(self.parent, sweep_begun(spec, self._command))
+
+    @property
+    def _command(self) -> str:
+        return self._provenance.get("command", "")
+
+    def _linked(self, uid: str) -> None:
+        """The data set that a run used."""
+        if self._data_root is not None:
+            name = self._data_root.rstrip("/").rpartition("/")[2] or self._data_root
+            self._recorder.dataset(uid, name, self._fingerprint, self._data_root)
 
     def trial_started(self, row: TrialRow, config: Config, run_key: str) -> None:
-        """A child run for a trial, with its whole configuration as parameters."""
+        """A child run for a trial, with its whole configuration as parameters.
+
+        Tags to filter by, each true or false on every trial: reference, pruned, reused, confirmed, promoted. The last
+        four are false until more is known.
+        """
+        trial = "of" not in row.attrs
         self._recorder.start(
             row.uid,
             name=run_name(row, config),
             parent=self.parent,
             params=run_identity(config),
             tags={
-                "kind": "trial" if "of" not in row.attrs else "confirm",
+                "kind": "trial" if trial else "confirm",
                 "role": row.role,
                 "reference": str(row.role == "reference").lower(),
+                **dict.fromkeys(LATER if trial else LATER[:2], "false"),
                 "run_key": run_key,
                 "data_fingerprint": self._fingerprint,
-                **({"confirms": str(row.attrs["of"])} if "of" in row.attrs else {}),
+                **({} if trial else {"confirms": str(row.attrs["of"])}),
                 **self._provenance,
             },
         )
+        self._linked(row.uid)
 
     def trial_reported(self, uid: str, entry: Mapping[str, Any]) -> None:
         """An epoch's means."""
-        values = {k: float(v) for k, v in entry.items() if k in EPOCH_KEYS or k.startswith("loss_")}
+        values = {k: float(v) for k, v in entry.items() if k in EPOCH_KEYS or k.startswith(EPOCH_PREFIXES)}
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
@@ -83,7 +117,7 @@ class Records:
         if row.reason:
             tags["reason"] = row.reason
         if "reused_from" in row.attrs:
-            tags["reused_from"] = str(row.attrs["reused_from"])
+            tags |= {"reused": "true", "reused_from": str(row.attrs["reused_from"])}
         if "would_prune_at" in row.attrs:
             tags["would_prune_at"] = str(row.attrs["would_prune_at"])
         self._recorder.tags(row.uid, tags)
@@ -93,12 +127,14 @@ class Records:
                 self.trial_reported(row.uid, entry)
             stamp = result["history"][-1]["time"]
             last = int(result["history"][-1]["epoch"])
-            self._recorder.metrics(row.uid, last, self._final({**result["metrics"], **self._told(row)}), stamp)
+            final = self._final({**result["metrics"], **self._told(row)})
+            self._recorder.metrics(row.uid, last, final, stamp)
             if "curve" in result:
                 self._curves(row.uid, last, result, stamp)
-            self._recorder.artifact(row.uid, folder / PICTURES, "pictures")
+            self._recorder.artifact(row.uid, folder / PICTURES, PICTURES)
             self._recorder.artifact(row.uid, folder / RESULT)
             self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
+            self._recorder.note(row.uid, trial_done(row.uid, pictures_in(folder), final, row.attrs.get("of")))
         self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
 
     def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -118,8 +154,20 @@ class Records:
             # The step is beta in hundredths: MLflow draws the curve over it.
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
 
+    def confirmed(self, uid: str, values: Sequence[float]) -> None:
+        """A trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed by seed."""
+        self._recorder.tags(uid, {"confirmed": "true", "confirmed_seeds": str(len(values))})
+        mean = sum(values) / len(values)
+        # The step is the number of seeds: said again, it is the same row.
+        self._recorder.metrics(uid, len(values), {f"{self._spec.objective}_confirm_mean": mean})
+
+    def panel(self, uid: str, picture: Path) -> None:
+        """A trial's CAM panel beside cam_baseline, in place of the one without."""
+        self._recorder.artifact(uid, picture, PICTURES)
+
     def promoted(self, uid: str, digest: str, verdict: str, key: str) -> None:
         """The winner as a registered version with alias `champion`, and tags that say so."""
+        self._promoted = True
         self._recorder.tags(uid, {"promoted": "true", "verdict": verdict})
         self._recorder.register(
             f"cpn-{self._spec.name}",
@@ -143,6 +191,7 @@ class Records:
             params=params,
             tags={"kind": "stage", "stage": stage, **self._provenance},
         )
+        self._linked(uid)
 
     def stage_ended(self, uid: str, stage: str, manifest: Mapping[str, Any], folder: Path) -> None:
         """A stage's metrics and pictures."""
@@ -157,20 +206,27 @@ class Records:
         for extra in ("pictures", "model.safetensors"):
             if (folder / extra).exists():
                 self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
+        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"]))
         self._recorder.end(uid, "FINISHED", stamp)
 
-    def sweep_ended(self, summary: Mapping[str, Any], files: list[Path], note: str) -> None:
-        """The parent's metrics, report and description."""
+    def sweep_ended(self, summary: Mapping[str, Any], files: list[Path]) -> None:
+        """The parent's metrics, files and description, and the experiment's description."""
         numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
         self._recorder.metrics(self.parent, 0, numbers, revise=True)
         tags = {"verdict": summary["verdict"], "winner": summary["winner"], "objective": self._spec.objective}
         if summary.get("without_masks"):
             tags["mask_free_agrees"] = summary["without_masks"]
         self._recorder.tags(self.parent, tags)
-        self._recorder.note(self.parent, note)
+        self._recorder.note(self.parent, sweep_done(self._spec, summary, self._promoted, files, self._command))
+        self._recorder.describe(experiment_done(self._spec, summary, self._promoted, files))
         for file in files:
             self._recorder.artifact(self.parent, file, "plots" if file.parent.name == "plots" else "")
         self._recorder.end(self.parent, "FINISHED")
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """The names of a run's or stage's pictures."""
+    return sorted(path.name for path in (folder / PICTURES).glob("*.png"))
 
 
 def run_name(row: TrialRow, config: Config) -> str:

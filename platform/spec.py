@@ -28,7 +28,7 @@ from cpn.section import Section
 
 from . import grid
 from .domains import Domain, drawn, values_of_base, with_curve
-from .files import load_yaml, parse_scalar
+from .files import load_yaml, opening_question, parse_scalar
 from .paths import SHARED
 from .spec_checks import check_search, value_names
 from .tracking_uri import mask
@@ -210,6 +210,8 @@ class SweepSpec(_SweepSection):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of sweep, study and experiment: letters, digits, dot, dash, underscore; it names files."""
+    question: str | None = None
+    """What the sweep asks, for its records and report; null: what the file's opening comment says."""
     base: dict[str, Any] = {}
     """The method's configuration: `preset` and the sections of cpn.config; the reference runs exactly this."""
     search: dict[str, Domain] = {}
@@ -270,6 +272,8 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
     Raises InputError: one line with the file or --set, the key and the cure.
     """
     raw = load_yaml(path)
+    if raw.get("question") is None:
+        raw["question"] = opening_question(path)
     if not isinstance(raw.get("base", {}), dict) or not isinstance(raw.get("search", {}), dict):
         key = "base" if not isinstance(raw.get("base", {}), dict) else "search"
         raise InputError(f"{path}: {key}: has to hold `key: value` lines, or leave the key out")

@@ -166,8 +166,15 @@ class Recorder:
         self._say("tags", uid, None, tags=dict(tags))
 
     def note(self, uid: str, markdown: str) -> None:
-        """Set the run's description (at most 8000 characters), shown as Markdown on its page."""
+        """Set the run's description (at most 8000 characters), shown as Markdown on its page.
+
+        Links to runs by uid become addresses of the UI: see `tracking_links`.
+        """
         self._say("tags", uid, None, tags={"mlflow.note.content": markdown})
+
+    def describe(self, markdown: str) -> None:
+        """Set the experiment's description, shown above its runs. Links as in `note`."""
+        self._say("experiment", "", None, tags={"mlflow.note.content": markdown})
 
     def artifact(self, uid: str, path: Path, folder: str = "") -> None:
         """Copy a file, or all files of a folder, to the run's `folder`. It must stay on disk until it is replayed."""

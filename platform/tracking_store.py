@@ -11,8 +11,13 @@ from urllib.parse import quote
 from cpn.files import write_bytes
 
 from .spool import Event, Refused
+from .tracking_links import resolved
 from .tracking_uri import sqlite_path
 
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as description."""
+_KIND = ("mlflow.experimentKind", "custom_model_development")
+"""Without it MLflow may take the experiment for one about language models and show other pages."""
 _BATCH = 100
 """Rows per request: MLflow takes at most 100 parameters or tags at once."""
 
@@ -55,6 +60,9 @@ class Store:
         kind = event["kind"]
         if kind == "start":
             self._start(event)
+        elif kind == "experiment":
+            for key, value in event["tags"].items():
+                self.client.set_experiment_tag(self.experiment_id, key, self._text(key, value))
         elif kind == "reconcile":
             self._reconcile(event)
         elif kind == "point":
@@ -79,7 +87,8 @@ class Store:
             path = sqlite_path(uri)
             home = (path.parent if path else Path.cwd()) / "mlartifacts" / quote(name, safe="")
             server = uri.startswith(("http://", "https://"))  # which keeps artifacts where it wants
-            return str(self.client.create_experiment(name, artifact_location=None if server else home.as_uri()))
+            place = None if server else home.as_uri()
+            return str(self.client.create_experiment(name, artifact_location=place, tags=dict([_KIND])))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -111,7 +120,11 @@ class Store:
 
     def _tags(self, event: Event, run_id: str) -> None:
         tag = self.mlflow.entities.RunTag
-        self._batches(run_id, tags=[tag(key, str(value)) for key, value in event["tags"].items()])
+        self._batches(run_id, tags=[tag(key, self._text(key, str(value))) for key, value in event["tags"].items()])
+
+    def _text(self, key: str, value: str) -> str:
+        """A tag's value; in a description links to runs become addresses."""
+        return resolved(value, self.experiment_id, self.run_ids) if key == NOTE else value
 
     def _batches(self, run_id: str, **rows: list[Any]) -> None:
         for name, values in rows.items():

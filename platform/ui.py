@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cpn.errors import InputError, run_command
 
+from .tracking_links import VIEW
 from .tracking_uri import check_store, mask, sqlite_path, store_uri
 
 EXAMPLE = "python -m platform.ui"
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if path is not None or "://" not in uri:
         check_store(uri, "--uri")
     check_port(given.port)
-    print(f"the MLflow UI opens at http://{HOST}:{given.port} (Ctrl-C ends it)", flush=True)
+    print(f"the MLflow UI opens at http://{HOST}:{given.port}/#/experiments?{VIEW} (Ctrl-C ends it)", flush=True)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.
     environment = {
         **os.environ,

@@ -92,6 +92,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
 
     from .capacity import check_memory
     from .curve import narrowed
+    from .system_metrics import SystemMetrics
 
     setup: TrialSetup = config["setup"]
     context = ray_train.get_context()
@@ -102,6 +103,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     pack = open_pack(setup.data_root)
     key = run_key(method, pack.fingerprint)
     world = context.get_world_size()
+    busy = SystemMetrics()
     reason = Path(setup.tune) / f"{config['uid']}.failed.json"
     if reason.exists():
         ray_train.report({"epoch": 0, "failed": read_json(reason), "run_key": key})
@@ -114,7 +116,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
             Path(setup.runs) / key,
             cache=Path(setup.cache),
             device=device,
-            report=lambda entry: ray_train.report(dict(entry)),
+            report=lambda entry: ray_train.report({**entry, **busy()}),
             rank=context.get_world_rank(),
             world=world,
             wrap=prepare_model if world > 1 else None,

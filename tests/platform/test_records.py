@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from platform.files import dump_yaml
-from platform.records import FINAL_KEYS, Records, run_name
+from platform.records import FINAL_KEYS, LATER, Records, run_name
 from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow
+from platform.system_metrics import SystemMetrics
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from cpn.config import Config, config_from, to_dotted, with_values
 from cpn.metrics import BETAS
 
+COMMAND = "python -m platform.sweep s.yaml"
 MOST_KEYS = 20
 """Metric keys of one epoch: more, and nobody reads the run's page."""
 
@@ -23,7 +25,7 @@ class Heard:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("start", "metrics", "tags", "note", "artifact", "end", "register"):
+        if name not in ("start", "metrics", "tags", "note", "artifact", "end", "register", "dataset", "describe"):
             raise AttributeError(name)
         return lambda *args, **kwargs: self.calls.append((name, args, kwargs))
 
@@ -57,7 +59,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def records(heard: Heard, spec: SweepSpec) -> Records:
-    return Records(cast(Any, heard), spec, "f00d", {"command": "python -m platform.sweep s.yaml", "commit": "abc"})
+    return Records(cast(Any, heard), spec, "f00d", {"command": COMMAND, "commit": "abc"}, "/data/VOC2012")
 
 
 def row(state: State = State.COMPLETE, role: str = "search", **more: Any) -> TrialRow:
@@ -66,6 +68,7 @@ def row(state: State = State.COMPLETE, role: str = "search", **more: Any) -> Tri
 
 def epoch(number: int) -> dict[str, float]:
     terms = {f"loss_{term}": 0.5 for term in ("cls", "amp", "tcp", "tcp_refined", "cpcr", "total")}
+    terms |= dict.fromkeys(SystemMetrics()(), 12.5)
     more = {"lr": 1e-3, "images_per_s": 30.0, "data_wait_share": 0.1, "peak_memory_mib": 900.0, "progress": 0.5}
     return {"epoch": float(number), "time": 1000.0 + number, "miou_epoch": 40.0 + number, **terms, **more}
 
@@ -86,6 +89,8 @@ def test_the_parent_holds_the_sweep_as_it_was_asked_for(records: Records, heard:
     assert uid == records.parent == "small.sweep" and told["name"] == "sweep small" and told.get("parent") is None
     assert told["tags"]["kind"] == "sweep" and told["tags"]["data_fingerprint"] == "f00d"
     assert told["tags"]["commit"] == "abc" and told["tags"]["command"].endswith("s.yaml")
+    assert heard.of("dataset") == [(("small.sweep", "VOC2012", "f00d", "/data/VOC2012"), {})]
+    assert COMMAND in heard.of("note")[0][0][1] and "| `patches.p_h` | float 0.1 to 0.5 |" in heard.of("note")[0][0][1]
     params = told["params"]
     assert params["search.patches.p_h"].startswith("{'float': (0.1, 0.5)") and "curve" in params["search.cam.beta"]
     assert params["budget.trials"] == 4 and params["confirm.seeds"] == 3 and params["promote.when"] == "always"
@@ -103,6 +108,8 @@ def test_a_trial_is_a_child_with_its_whole_configuration(records: Records, heard
     tags = told["tags"]
     assert (tags["kind"], tags["role"], tags["reference"], tags["run_key"]) == ("trial", "search", "false", "key1")
     assert tags["data_fingerprint"] == "f00d" and "confirms" not in tags
+    assert {tags[name] for name in LATER} == {"false"}
+    assert heard.of("dataset") == [(("small-0003", "VOC2012", "f00d", "/data/VOC2012"), {})]
 
 
 def test_reference_and_confirm_runs_are_told_apart(records: Records, heard: Heard, spec: SweepSpec) -> None:
@@ -111,13 +118,15 @@ def test_reference_and_confirm_runs_are_told_apart(records: Records, heard: Hear
     (_, first), (_, second) = heard.of("start")
     assert (first["tags"]["reference"], first["tags"]["kind"]) == ("true", "trial")
     assert (second["tags"]["kind"], second["tags"]["confirms"]) == ("confirm", "small-0001")
+    assert second["tags"]["reused"] == "false" and not {"confirmed", "promoted"} & set(second["tags"])
 
 
 def test_an_epoch_is_few_keys_at_its_own_step_and_time(records: Records, heard: Heard) -> None:
     records.trial_reported("small-0003", {**epoch(4), "training_iteration": 9, "trial_id": "x", "values": {}})
     (uid, step, values, time), _ = heard.of("metrics")[0]
     assert (uid, step, time) == ("small-0003", 4, 1004.0)
-    assert {"miou_epoch", "loss_total", "lr", "images_per_s"} <= set(values) and len(values) <= MOST_KEYS
+    wanted = {"miou_epoch", "loss_total", "lr", "images_per_s", "system/cpu_utilization_percentage"}
+    assert wanted <= set(values) and len(values) <= MOST_KEYS
     assert not {"training_iteration", "trial_id", "values", "epoch", "time", "progress"} & set(values)
 
 
@@ -127,6 +136,9 @@ def test_a_report_without_numbers_says_nothing(records: Records, heard: Heard) -
 
 
 def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: Heard, tmp_path: Path) -> None:
+    for name in ("beta_curve", "cam_panel"):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        (tmp_path / "pictures" / f"{name}.png").touch()
     records.trial_ended(row(miou=55.0), result(), tmp_path)
     told = heard.metrics_at()
     assert told[("small-0003", 1)]["miou_epoch"] == 41.0
@@ -138,6 +150,9 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
     assert {str(args[1].relative_to(tmp_path)) for args, _ in heard.of("artifact")} == {
         "pictures", "result.json", "model.safetensors",
     }  # fmt: skip
+    ((_, note),) = [args for args, _ in heard.of("note")]
+    assert note.startswith("miou 55.0, miou_confirm 53.0 at beta 0.44\n")
+    assert note.index("artifact:small-0003/pictures/cam_panel.png") < note.index("pictures/beta_curve.png")
     assert heard.of("end") == [(("small-0003", "FINISHED", 1002.0), {})] and heard.calls[-1][0] == "end"
     assert heard.all_tags("small-0003") == {"state": "COMPLETE", "pruned": "false"}
 
@@ -151,7 +166,7 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
          {"state": "FAIL", "pruned": "false", "reason": "loss is nan"}),
         (State.RUNNING, {}, "KILLED", {"state": "RUNNING", "pruned": "false"}),
         (State.COMPLETE, {"attrs": {"reused_from": "key1", "would_prune_at": 4}}, "FINISHED",
-         {"state": "COMPLETE", "pruned": "false", "reused_from": "key1", "would_prune_at": "4"}),
+         {"state": "COMPLETE", "pruned": "false", "reused": "true", "reused_from": "key1", "would_prune_at": "4"}),
     ],
 )  # fmt: skip
 def test_how_a_trial_ended_is_a_status_and_tags(
@@ -183,6 +198,12 @@ def test_saying_it_twice_says_the_same(records: Records, heard: Heard, spec: Swe
     assert len(first) > 60 and tell() == first
 
 
+def test_a_confirmed_trial_has_its_mean_and_says_so(records: Records, heard: Heard) -> None:
+    records.confirmed("small-0003", [50.0, 53.0])
+    assert heard.all_tags("small-0003") == {"confirmed": "true", "confirmed_seeds": "2"}
+    assert heard.metrics_at() == {("small-0003", 2): {"miou_confirm_mean": 51.5}}
+
+
 def test_the_winner_becomes_champion(records: Records, heard: Heard) -> None:
     records.promoted("small-0003", "d1", "no improvement shown", "key1")
     args, _ = heard.of("register")[0]
@@ -208,18 +229,24 @@ def test_a_stage_is_a_run_under_the_parent(records: Records, heard: Heard, tmp_p
 
 def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> None:
     summary = {"metrics": {"miou": 55.0, "deeplab/miou_val": None}, "verdict": "not tested", "winner": "small-0003"}
-    records.sweep_ended(summary, [tmp_path / "summary.md"], "**note**")
+    summary["note"] = "**not tested**\n\nWinner: `small-0003`"
+    records.sweep_ended(summary, [tmp_path / "summary.md"])
     assert heard.metrics_at() == {("small.sweep", 0): {"miou": 55.0}}
     assert heard.of("metrics")[0][1] == {"revise": True}
     tags = {"verdict": "not tested", "winner": "small-0003", "objective": "miou"}
     assert heard.all_tags("small.sweep") == tags
-    assert heard.of("note") == [(("small.sweep", "**note**"), {})] and heard.calls[-1][0] == "end"
+    ((parent, note),) = [args for args, _ in heard.of("note")]
+    ((experiment,),) = [args for args, _ in heard.of("describe")]
+    assert parent == "small.sweep" and note.startswith("**not tested**\n\n[the winner's CAM panel](run:small-0003/")
+    assert "run:small.sweep/artifacts/summary.md" in note and "| `patches.p_h` | float 0.1 to 0.5 |" in note
+    assert "model:" not in note and experiment.startswith("**not tested** · [the winner's CAM panel](run:small-0003/")
+    assert heard.calls[-1][0] == "end"
 
 
 def test_what_is_said_of_pruning_and_of_mask_free_are_tags(records: Records, heard: Heard) -> None:
     records.pruning_off("pruning is switched off at 50%")
     summary = {"metrics": {}, "verdict": "not tested", "winner": "small-0003", "without_masks": "correlation 0.9"}
-    records.sweep_ended(summary, [], "**note**")
+    records.sweep_ended({**summary, "note": "**note**"}, [])
     tags = heard.all_tags("small.sweep")
     assert tags["pruning_off"] == "pruning is switched off at 50%" and tags["mask_free_agrees"] == "correlation 0.9"
 

@@ -195,3 +195,20 @@ def test_a_conditional_domain_is_accepted(tmp_path: Path) -> None:
 def test_more_than_one_fault_is_counted(tmp_path: Path) -> None:
     path = spec_file(tmp_path, pruning={"grace": 0.1, "audit": 2})
     assert refusal(lambda: load_spec(path)).endswith("(and 1 more)")
+
+
+def test_the_opening_comment_is_the_question(tmp_path: Path) -> None:
+    path = spec_file(tmp_path)
+    body = path.read_text()
+    for head, question in (
+        ("# Question: is more\n#           better?\n# Command:  x\n", "is more better?"),
+        ("# Is more better?\n#\n# Something else.\n", "Is more better?"),
+        ("", None),
+    ):
+        path.write_text(head + body)
+        assert load_spec(path).question == question
+    path.write_text("# Question: a?\nquestion: b?\n" + body)
+    assert load_spec(path).question == "b?"
+    assert load_spec(path, ["question=c?"]).question == "c?"
+    path.write_text("# a\n" + body)
+    assert load_spec(path).question == "a" and load_spec(PATCH).question is not None

@@ -1,0 +1,53 @@
+"""Trials' panels beside cam_baseline: one for every finished trial, none before cam_baseline has run."""
+
+from pathlib import Path
+from platform.panels import compared_panels
+from platform.study import State, TrialRow
+
+import numpy as np
+import pytest
+
+from cpn.files import write_json
+from cpn.prepare import prepare
+from cpn.run_pictures import PanelImage, save_panel
+from cpn.synthetic import write_scenes
+from cpn.voc import Pack, ScenesConfig
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    root = tmp_path_factory.mktemp("panels") / "scenes"
+    write_scenes(root, ScenesConfig(train=3, val=1, size=32))
+    return prepare(root, ["train"])
+
+
+def row(number: int, state: State = State.COMPLETE, role: str = "search") -> TrialRow:
+    return TrialRow(number, f"{role}-{number}", state, {}, 0, role)
+
+
+def finish(folder: Path, pack: Pack, level: int, objective: str = "cpn") -> None:
+    flat = np.full((32, 32), level, np.uint8)
+    arrays = {"CAM": flat, "mask": np.zeros((32, 32), np.uint8)}
+    save_panel(folder / "panel.npz", [PanelImage(pack.split("train").ids[0], "large object", arrays)])
+    config = {"data": {"score": "train"}, "train": {"objective": objective}}
+    write_json(folder / "result.json", {"config": config, "metrics": {"beta": 0.5}})
+
+
+def test_every_finished_trial_gets_its_panel_once(pack: Pack, tmp_path: Path) -> None:
+    rows = [row(0), row(1, State.PRUNED), row(2), row(3)]
+    again = [row(0, State.FAIL, "cam_baseline"), row(1, role="cam_baseline")]
+
+    def folder_of(row: TrialRow) -> Path:
+        return tmp_path / "runs" / row.uid
+
+    for uid, level in (("search-0", 100), ("search-1", 100), ("search-2", 100)):  # 3: a run without maps
+        finish(tmp_path / "runs" / uid, pack, level)
+    out = tmp_path / "panels"
+    assert list(compared_panels(rows, again, folder_of, pack, out)) == []
+    finish(tmp_path / "runs" / "cam_baseline-1", pack, 200, "classification")
+    made = dict(compared_panels(rows, again, folder_of, pack, out))
+    assert set(made) == {"search-0", "search-2"}
+    assert made["search-0"] == out / "search-0" / "cam_panel.png"
+    made["search-0"].write_bytes(b"kept")
+    assert dict(compared_panels(rows, again, folder_of, pack, out)) == made
+    assert made["search-0"].read_bytes() == b"kept" and made["search-2"].read_bytes()[:4] == b"\x89PNG"
