@@ -7,11 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from cpn.errors import InputError
+from cpn.errors import InputError, WorkError
 
 from .capacity import Node, check_resources
 from .spec import Pruning, Resources
@@ -227,34 +228,38 @@ def run_trials(
             listener.started(row.uid)
         return result
 
-    searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
-    scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
-
-    interruption.listeners.append(lambda: setattr(searcher, "interrupted", True))
     logging.getLogger("ray").setLevel(logging.ERROR)
-    tuner = tune.Tuner(
-        # Tune wants a trial to hold something. A share of a CPU, however small, would keep the workers from filling the
-        # last one; a byte of memory keeps nobody from anything.
-        tune.with_resources(tune.with_parameters(trial, setup=setup), {"memory": 1}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=-1,
-            max_concurrent_trials=concurrent,
-            reuse_actors=False,
-            trial_name_creator=lambda made: str(made.config["uid"]),
-            trial_dirname_creator=lambda made: str(made.config["uid"]),
-        ),
-        run_config=tune.RunConfig(
-            name=study.name,
-            storage_path=setup.tune,
-            callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
-            stop=StopWhen(ends_now(searcher, interruption, out_of_hours)),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
-    tuner.fit()
+    while True:
+        searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
+        interruption.listeners.append(partial(setattr, searcher, "interrupted", True))
+        scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
+        tuner = tune.Tuner(
+            # Tune wants a trial to hold something. A share of a CPU, however small, would keep the workers from filling
+            # the last one; a byte of memory keeps nobody from anything.
+            tune.with_resources(tune.with_parameters(trial, setup=setup), {"memory": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                reuse_actors=False,
+                trial_name_creator=lambda made: str(made.config["uid"]),
+                trial_dirname_creator=lambda made: str(made.config["uid"]),
+            ),
+            run_config=tune.RunConfig(
+                name=study.name,
+                storage_path=setup.tune,
+                callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
+                stop=StopWhen(ends_now(searcher, interruption, out_of_hours)),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
+        )
+        tuner.fit()
+        if searcher.halted:
+            raise WorkError(f"{study.name}: {searcher.halted}; free space and go on with the same command")
+        if not searcher.left:
+            return
 
 
 class Interruptible(Protocol):

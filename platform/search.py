@@ -9,6 +9,7 @@ The trainable gets {uid, number, values, seed, role} and reports {epoch, miou_ep
 {miou, ...}; a report with `failed: reason` ends the trial as FAIL.
 """
 
+import errno
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +28,8 @@ RECORDED = (
     "mask_free_confirm", "classification_map", "cp_agreement", "seconds", "run_key", "reused_from",
 )  # fmt: skip
 """Keys of the last result that are kept as the trial's attributes, besides the objective."""
+FULL = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
+"""How a traceback names a disk, or a share of one, without space."""
 
 
 class StudySearcher(Searcher):
@@ -58,6 +61,9 @@ class StudySearcher(Searcher):
         self._uids: dict[str, str] = {}
         self._running: dict[str, dict[str, Any]] = {}
         self._reasons: dict[str, str] = {}
+        self._had: dict[str, int] = {}
+        self.halted: str | None = None
+        """Why nothing can run any more, whichever trial it is; set with `interrupted`."""
         self.interrupted = False
         """Set when the driver is being stopped: trials that end from now on without a result stay RUNNING and are
         resumed.
@@ -77,6 +83,7 @@ class StudySearcher(Searcher):
             self._pending.insert(0, row)
             return None
         self._uids[trial_id] = row.uid
+        self._had[row.uid] = self._study.row(row.uid).epochs
         self._running[trial_id] = row.values
         return {"uid": row.uid, "number": row.number, "values": row.values, "seed": row.seed, "role": row.role}
 
@@ -96,15 +103,28 @@ class StudySearcher(Searcher):
             self._study.tell(uid, State.COMPLETE, float(last[self._objective]), attrs=attrs)
         elif self.interrupted or (not error and not result):
             return  # never ran, or is being stopped: resumed by the next start
+        elif error and self._study.row(uid).epochs > self._had[uid]:
+            # It got further before it died. Machines die more often than a long trial may; what ends the same way again
+            # gets no further, and is told as failed then.
+            self._pending.append(self._study.row(uid))
         else:
             reason = self._reasons.pop(uid, None) or (
                 "failed" if error else f"ended without reporting {self._objective}"
             )
             self._study.tell(uid, State.FAIL, reason=reason, attrs=attrs)
 
+    @property
+    def left(self) -> bool:
+        """Whether trials wait to run on; Tune asks for none any more once it was told FINISHED."""
+        return bool(self._pending) and not self.interrupted
+
     def failed(self, uid: str, reason: str) -> None:
-        """Remember why a trial raised, for Tune does not tell the searcher."""
+        """Remember why a trial raised, for Tune does not tell the searcher. No trial is to blame for a full disk: all
+        stay resumable, and nothing more is started.
+        """
         self._reasons[uid] = reason
+        if any(words in reason for words in FULL):
+            self.interrupted, self.halted = True, reason
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is the state."""
@@ -336,10 +356,11 @@ def record(study: Study, uid: str, result: Mapping[str, Any], objective: str) ->
 
 
 def _last_line(trial: Trial) -> str:
-    """The last line of a trial's traceback, which names the exception."""
+    """The last line of a trial's traceback, which names the exception; or the one that says that a disk is full."""
     try:
         with open(trial.error_file, encoding="utf-8") as file:
             lines = [line.strip() for line in file if line.strip()]
     except (OSError, TypeError):
         return "failed; no traceback was kept"
-    return lines[-1] if lines else "failed"
+    full = [line for line in lines if any(words in line for words in FULL)]
+    return (full or lines or ["failed"])[-1]

@@ -100,6 +100,43 @@ def test_an_interrupted_trial_stays_to_be_resumed(tmp_path: Path) -> None:
     assert search.suggest("d") == Searcher.FINISHED
 
 
+def test_a_trial_that_got_further_before_it_died_is_run_on(tmp_path: Path) -> None:
+    """However often machines die; one that dies without another epoch has failed."""
+    study = make_study(tmp_path)
+    search = searcher(study, limit=1)
+    for life, epochs in enumerate([2, 3, 5]):
+        config = search.suggest(f"life{life}")
+        assert isinstance(config, dict) and config["uid"] == "small-0000"
+        study.report("small-0000", epochs, 0.1)
+        search.on_trial_complete(f"life{life}", error=True)
+        assert study.rows()[0].state is State.RUNNING and search.left
+    assert isinstance(search.suggest("last"), dict) and not search.left
+    search.failed("small-0000", "ActorDiedError: no luck")
+    search.on_trial_complete("last", error=True)
+    assert (study.rows()[0].state, study.rows()[0].reason) == (State.FAIL, "ActorDiedError: no luck")
+    assert search.suggest("more") == Searcher.FINISHED and not search.left
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Traceback", "OSError: [Errno 28] No space left on device: 'x'"],
+        ["OSError: [Errno 122] Disk quota exceeded", "ray.train.WorkerGroupError: Training failed"],
+    ],
+)
+def test_a_full_disk_is_no_trials_fault(tmp_path: Path, lines: list[str]) -> None:
+    study = make_study(tmp_path)
+    search = searcher(study)
+    search.suggest("a")
+    (tmp_path / "error.txt").write_text("\n".join(lines))
+    scheduler = StudyPruner(study, search, Pruning(), 0, 8)
+    died = SimpleNamespace(config={"uid": "small-0000"}, error_file=tmp_path / "error.txt")
+    scheduler.on_trial_error(None, died)  # type: ignore[arg-type]
+    search.on_trial_complete("a", error=True)
+    assert study.rows()[0].state is State.RUNNING and not search.left
+    assert search.halted and "[Errno" in search.halted and search.suggest("b") == Searcher.FINISHED
+
+
 def test_the_same_configuration_runs_once_at_a_time(tmp_path: Path) -> None:
     """Its twin waits, and takes the result where there is one; after a failure it runs itself."""
     study = make_study(tmp_path, search={"loss.w_tcp": {"choice": [1.0]}})
