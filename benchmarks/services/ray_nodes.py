@@ -1,10 +1,11 @@
-"""Several Ray nodes on this machine, token authentication on, every port a free one of 127.0.0.1:
+"""Several Ray nodes on this machine, token authentication on, every port a free one:
 
     with ray_nodes(2, cpus_each=1) as cluster:
         os.environ.update(cluster.environment)     # RAY_ADDRESS and the token
         cluster.nodes[1].kill()                    # the machine dies; nodes[0] is the head
         cluster.add(cpus=1)                        # another one joins
 
+The dashboard is on 127.0.0.1; Ray opens its other ports to the network whatever it is told, and the token guards them.
 A node is one `ray start --block`: it starts the node's other processes and ends them with itself. `ray stop` is never
 used; it would end everybody's Ray on this machine.
 """
@@ -29,6 +30,18 @@ class Node(Service):
 
     name: str
 
+    def start(self) -> None:
+        """Start, and return when the cluster has it. Ray gives a node 30 s for that, which a busy machine may not have:
+        then again.
+        """
+        for attempts_left in (4, 3, 2, 1, 0):
+            try:
+                return super().start()
+            except RuntimeError:
+                self.kill()
+                if not attempts_left:
+                    raise
+
     def processes(self) -> list[psutil.Process]:
         """Everything of this node, workers that outlived their raylet too."""
         return with_mark(self.name)
@@ -45,8 +58,8 @@ class Node(Service):
 class Cluster:
     """Nodes that run. A killed one stays in `nodes`, where `start` brings it back as a new node."""
 
-    def __init__(self, mark: Mark, token: str) -> None:
-        self._mark, self._token = mark, token
+    def __init__(self, mark: Mark, token: str, environment: Mapping[str, str]) -> None:
+        self._mark, self._token, self._more = mark, token, dict(environment)
         self.port, self.dashboard = free_port(), free_port()
         self.nodes: list[Node] = []
 
@@ -75,7 +88,8 @@ class Cluster:
             command += ["--ray-client-server-port", str(free_port()), "--temp-dir", str(self._mark.folder / "ray")]
         else:
             command += ["--address", self.address]
-        environment = {**self._mark.environment, **self.environment, MARK: name, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**self._mark.environment, **self.environment, **self._more, MARK: name}
+        environment["RAY_USAGE_STATS_ENABLED"] = "0"
         if head:
             del environment["RAY_ADDRESS"]  # it would join that cluster
         node = Node(command, self._mark.folder / f"node{len(self.nodes)}.log", environment, lambda: self._has(name))
@@ -110,10 +124,15 @@ def is_raylet(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def ray_nodes(count: int = 2, cpus_each: float = 1, resources: Mapping[str, float] | None = None) -> Iterator[Cluster]:
-    """`count` nodes with `cpus_each` CPUs and `resources`, and the cluster made of them."""
+def ray_nodes(
+    count: int = 2,
+    cpus_each: float = 1,
+    resources: Mapping[str, float] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
+    """`count` nodes with `cpus_each` CPUs and `resources`, and the cluster made of them; `environment` is theirs."""
     with marked("ray") as mark:
-        cluster = Cluster(mark, secrets.token_hex(32))
+        cluster = Cluster(mark, secrets.token_hex(32), environment or {})
         try:
             for _ in range(count):
                 cluster.add(cpus_each, resources)
