@@ -39,6 +39,9 @@ LOCAL_ENVIRONMENT = {
     "RAY_worker_maximum_startup_concurrency": "8",
 }
 
+STARTS = 3
+"""Times that a local Ray whose processes are late is started before it is given up."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a sweep to stop."""
 
@@ -143,10 +146,7 @@ def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
                 runtime = {"env_vars": environment}
                 ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
-                ray.init(
-                    include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
-                )
+                start_ray()
             put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise InputError(
@@ -159,6 +159,27 @@ def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
         with sigterm_ignored():
             ray.shutdown()  # also when a signal came while Ray was starting
         put_back(handlers)
+
+
+def start_ray() -> None:
+    """Start Ray on this machine. Ray gives its own processes 30 seconds, which a busy machine may not have for them: it
+    is tried again then. RuntimeError when it never comes up.
+    """
+    import ray
+
+    for _ in range(STARTS):
+        try:
+            # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
+            ray.init(
+                include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
+            )
+            return
+        except Exception as error:
+            if type(error) is not Exception:  # what Ray raises when its processes are late is a plain one
+                raise
+            late = error
+            ray.shutdown()
+    raise RuntimeError(f"tried {STARTS} times: {late}") from late
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from platform.driver import (
     SIGNALS,
+    STARTS,
     Interruption,
     ends_now,
     ray_cluster,
@@ -17,6 +18,8 @@ from platform.spec import Resources
 from types import SimpleNamespace
 
 import pytest
+
+from cpn.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +108,30 @@ def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt), ray_cluster(Resources()):
         raise AssertionError("Ray did not start")
     assert done == ["started in part", "shut down"]
+
+
+@pytest.mark.parametrize("late", [1, 3])
+def test_a_ray_whose_processes_are_late_is_started_again(monkeypatch: pytest.MonkeyPatch, late: int) -> None:
+    import ray
+
+    starts: list[str] = []
+
+    def init(**_: object) -> None:
+        starts.append("init")
+        if len(starts) <= late:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    if late < STARTS:
+        with ray_cluster(Resources(gpus_per_worker=0)):
+            assert len(starts) == late + 1
+    else:
+        with pytest.raises(InputError, match=r"Ray does not start on this machine \(tried 3 times: The current node"):
+            with ray_cluster(Resources(gpus_per_worker=0)):
+                raise AssertionError("Ray did not start")
 
 
 def test_rays_own_signal_handler_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
