@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 from cpn.cam import CamConfig
 from cpn.config import config_from, merge, to_dotted
@@ -205,27 +205,57 @@ def interval(
 ) -> tuple[float, float]:
     """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
 
-        D +- t(1 - .05 / k, f) sqrt(S + I),   k = `compared`
+        D +- c sqrt(S + I),   c = `critical(compared, f, r)`
 
         S = s^2 (1/n_best + 1/n_ref): n fresh seeds each; s^2 is the variance over seeds, on the same images, pooled
             over `everything` that ran again, with f_S = sum of (n - 1) degrees of freedom
         I = `image_variance`: of the images that both were scored on, with f_I = N - 1 degrees of freedom
         f = (S + I)^2 / (S^2 / f_S + I^2 / f_I)   (Welch-Satterthwaite)
+        r = s^2 / n_ref / (s^2 (1/n_least + 1/n_ref) + I): what two of the comparisons share at least, the seeds of the
+            reference; n_least is the fewest seeds of any configuration
 
-    The verdict asks one question, whether the lower bound is above 0, once for each of k configurations: by chance
-    one of them passes in at most 5 % of sweeps in which none is better (Bonferroni).
+    The verdict asks one question, whether the lower bound is above 0, once for each of k = `compared` configurations:
+    by chance one of them passes in at most 5 % of sweeps in which none is better.
     """
     squares = sum(float(np.sum((np.array(c.mious) - c.mean) ** 2)) for c in everything)
     seed_freedom = sum(len(c.mious) - 1 for c in everything)
-    of_seeds = squares / seed_freedom * (1 / len(best.mious) + 1 / len(reference.mious))
+    of_reference = squares / seed_freedom / len(reference.mious)
+    of_seeds = squares / seed_freedom / len(best.mious) + of_reference
     of_images = image_variance(reference, best, seed)
     image_freedom = max(1, len(best.counts[0]) - 1)
     freedom = float(seed_freedom)
     if of_images > 0:
         freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / image_freedom)
-    half = stats.t.ppf(1 - LEVEL / compared, freedom) * np.sqrt(of_seeds + of_images)
+    least = min(len(c.mious) for c in everything if c is not reference)
+    most = squares / seed_freedom / least + of_reference + of_images
+    shared = of_reference / most if most > 0 else 0.0
+    half = critical(compared, freedom, shared) * np.sqrt(of_seeds + of_images)
     difference = best.mean - reference.mean
     return difference - float(half), difference + float(half)
+
+
+def critical(compared: int, freedom: float, shared: float) -> float:
+    """What the largest of `compared` t statistics exceeds by chance with probability LEVEL: the one-sided critical
+    value of Dunnett (1955).
+
+    The statistics have `freedom` degrees of freedom in common and every two of them a correlation of `shared`, for all
+    compare with one reference: T_i = (sqrt(r) Z + sqrt(1 - r) Z_i) / W, with Z normal and W^2 = chi^2_f / f. So
+
+        P(max T < c) = E over Z and W of Phi((c W - sqrt(r) Z) / sqrt(1 - r))^k
+
+    For one configuration it is Student's t, and for more it is below Bonferroni's t(1 - LEVEL / k), which knows nothing
+    of what they share. Both expectations are Gaussian sums, good to four digits.
+    """
+    normal, weights = np.polynomial.hermite_e.hermegauss(20)
+    nodes, chances = np.polynomial.legendre.leggauss(100)
+    scale = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom)[:, None]
+
+    def excess(c: float) -> float:
+        below = special.ndtr((c * scale - np.sqrt(shared) * normal) / np.sqrt(1 - shared)) ** compared
+        return float(chances @ below @ weights / chances.sum() / weights.sum() - (1 - LEVEL))
+
+    bonferroni = float(stats.t.ppf(1 - LEVEL / compared, freedom))
+    return float(optimize.brentq(excess, 0, 1.01 * bonferroni))
 
 
 def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
@@ -234,11 +264,12 @@ def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
     Let m_s be the mIoU of seed s in a draw of the paired bootstrap over images. The variance over draws of
     mean_s(m_s of best) - mean_s(m_s of reference) holds what the images favour in one configuration or the other, and
     on top what each seed does on each image, divided by n seeds. The latter is part of the variance over seeds already
-    and is subtracted: sum_s Var(m_s - mean_s m_s) / (n - 1) / n for each of the two. Never below 0.
+    and is subtracted: sum_s Var(m_s - mean_s m_s) / (n - 1) / n for each of the two. Never below 0. A bootstrap of N
+    images spreads like the N - 1 that are free, hence N / (N - 1).
     """
-    draws = [bootstrap(c, seed) for c in (reference, best)]
+    draws, images = [bootstrap(c, seed) for c in (reference, best)], len(best.counts[0])
     together = float(np.var(draws[1].mean(axis=0) - draws[0].mean(axis=0)))
-    return max(0.0, together - sum(own_seeds_share(drawn) for drawn in draws))
+    return max(0.0, together - sum(own_seeds_share(drawn) for drawn in draws)) * images / max(1, images - 1)
 
 
 def own_seeds_share(drawn: NDArray[np.float64]) -> float:
