@@ -117,7 +117,7 @@ def ours(seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         spec = simulated_spec(Path(folder), surrogate.SEARCH, surrogate.BASE, CAP, seed, pruning={"kind": "none"})
         study = simulated_study(spec)
-        simulate(study, spec, watched, should_stop=lambda: bool(reached))
+        simulate(study, spec, watched, over=lambda: bool(reached))
         study.close()
     return reached[0] if reached else CAP
 

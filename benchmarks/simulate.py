@@ -9,6 +9,7 @@ tests/benchmarks/test_simulate.py holds a run through real Tune against it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from platform.driver import ends_now
 from platform.records import Records
 from platform.search import StudyPruner, StudySearcher
 from platform.spec import SweepSpec
@@ -46,17 +47,19 @@ def simulate(
     objective: Objective,
     *,
     concurrent: int = 1,
-    should_stop: Callable[[], bool] | None = None,
+    over: Callable[[], bool] = lambda: False,
     ended: Callable[[str], None] | None = None,
     told: "SimulatedRecords | None" = None,
 ) -> None:
     """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn.
 
-    `told` hears of every trial what the records of a real sweep hear.
+    Once `over` says so no trial starts, and those under way end, resumable. `told` hears of every trial what the
+    records of a real sweep hear.
     """
     epochs = spec.base_config.train.epochs
-    searcher = StudySearcher(study, spec.trial_limit, should_stop)
+    searcher = StudySearcher(study, spec.trial_limit, over)
     pruner = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs)
+    asked = ends_now(searcher, False, over)
     running: list[tuple[str, SimpleNamespace, list[dict[str, Any]]]] = []
     started, more = 0, True
     while more or running:
@@ -74,6 +77,10 @@ def simulate(
                 running.append((name, trial, reports_of(objective, config)))
         for entry in list(running):
             name, trial, reports = entry
+            if asked():
+                searcher.on_trial_complete(name, None)
+                running.remove(entry)
+                continue
             result = reports.pop(0)
             stopped = pruner.on_trial_result(None, trial, result) == TrialScheduler.STOP  # type: ignore[arg-type]
             if stopped or not reports:

@@ -58,7 +58,7 @@ class Clock:
 
 
 class Limits:
-    """Asks the budget: before each new trial, and while trials run. Says the reason once."""
+    """Asks the budget: before each new trial, and at every report of those that run. Says the reason once."""
 
     def __init__(
         self,
@@ -71,32 +71,18 @@ class Limits:
         self._budget, self._rows, self._clock, self._gpus, self._say = budget, rows, clock, gpus_per_trial, say
         self._said = False
 
-    def no_more(self) -> bool:
-        """Whether no further trial may start."""
-        reason = self._out_of_hours() or reached(self._budget, self._rows())
-        return self._once(f"no new trials: {reason}" if reason else None)
+    def over(self) -> bool:
+        """Whether the search ends: no trial starts any more, and running ones end at their next report.
 
-    def out_of_hours(self) -> bool:
-        """Whether running trials have to end too: asked at their reports, so that no more than one interval is lost.
-
-        What they have done is kept, and they go on if the budget is raised.
+        What they have done is kept, and they go on if the budget is raised. `budget.trials` is the searcher's own
+        matter: it ends nothing that runs.
         """
-        reason = self._out_of_hours()
-        return self._once(f"the search ends here, running trials stay resumable: {reason}" if reason else None)
-
-    def ended(self, unfinished: bool) -> bool:
-        """Whether a start has nothing to search: trials that a stop left `unfinished` only need hours."""
-        return self.out_of_hours() if unfinished else self.no_more()
-
-    def _out_of_hours(self) -> str | None:
         gpu_hours = self._gpus * sum(self._clock.trial_hours.values())
-        return out_of_hours(self._budget, self._clock.hours, gpu_hours)
-
-    def _once(self, line: str | None) -> bool:
-        if line and not self._said:
+        reason = out_of_hours(self._budget, self._clock.hours, gpu_hours) or reached(self._budget, self._rows())
+        if reason and not self._said:
             self._said = True
-            self._say(line)
-        return line is not None
+            self._say(f"the search ends here, trials under way stay resumable: {reason}")
+        return reason is not None
 
 
 def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
@@ -109,7 +95,7 @@ def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
 
 
 def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
-    """The limit that the finished trials have reached, or None. `budget.trials` is the searcher's own matter."""
+    """The limit that the finished trials have reached, or None."""
     done = [row for row in rows if row.state.finished]
     failures = sum(row.state is State.FAIL for row in done)
     if failures >= budget.failures:

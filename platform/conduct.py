@@ -201,7 +201,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
     )
-    if open_trials(trials, spec.trial_limit) and not limits.ended(bool(trials.unfinished())):
+    if open_trials(trials, spec.trial_limit) and not limits.over():
         search(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
     if sweep.interruption:
         return interrupted(sweep.terminal, sweep.interruption, command)
@@ -291,8 +291,7 @@ def search(
             epochs=epochs,
             listener=TrialListener(sweep, trials, table),
             interruption=sweep.interruption,
-            should_stop=limits.no_more if limits else lambda: False,
-            out_of_hours=limits.out_of_hours if limits else lambda: False,
+            over=limits.over if limits else lambda: False,
             reuse=partial(reusable, sweep),
         )
 

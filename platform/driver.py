@@ -230,13 +230,12 @@ def run_trials(
     epochs: int,
     listener: Listener,
     interruption: Interruption,
-    should_stop: Callable[[], bool],
-    out_of_hours: Callable[[], bool],
+    over: Callable[[], bool],
     reuse: Callable[[TrialRow], dict[str, Any] | None],
 ) -> None:
     """Run the study's unfinished trials and then new ones until it has none left, or something says stop.
 
-    `should_stop` is asked before each new trial; `out_of_hours` while trials run, and ends them where they are.
+    `over` is asked before each new trial and while trials run, and ends them where they are.
     A trial for which `reuse` has a result is told at once and never started.
     """
     from ray import tune
@@ -251,7 +250,7 @@ def run_trials(
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     while True:
-        searcher = StudySearcher(study, limit, should_stop, reused, listener.ended)
+        searcher = StudySearcher(study, limit, over, reused, listener.ended)
         interruption.listeners.append(partial(setattr, searcher, "interrupted", True))
         scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
         tuner = tune.Tuner(
@@ -271,7 +270,7 @@ def run_trials(
                 name=study.name,
                 storage_path=setup.tune,
                 callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
-                stop=StopWhen(ends_now(searcher, interruption, out_of_hours)),
+                stop=StopWhen(ends_now(searcher, interruption, over)),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
@@ -289,11 +288,11 @@ class Interruptible(Protocol):
     interrupted: bool
 
 
-def ends_now(searcher: Interruptible, interruption: object, out_of_hours: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether all running trials end: on a signal, or when the hours are up. They stay resumable in the study."""
+def ends_now(searcher: Interruptible, interruption: object, over: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether all running trials end: on a signal, or when the budget is used up. They stay resumable in the study."""
 
     def asked() -> bool:
-        if not searcher.interrupted and out_of_hours():
+        if not searcher.interrupted and over():
             searcher.interrupted = True  # before Tune stops anything, or the study is told that trials failed
         return bool(interruption) or searcher.interrupted
 

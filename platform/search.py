@@ -43,7 +43,7 @@ class StudySearcher(Searcher):
         reuse: Callable[[TrialRow], Mapping[str, Any] | None] | None = None,
         told: Callable[[str], None] | None = None,
     ) -> None:
-        """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each new
+        """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each
         trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is told at once
         and never started, and `told` hears its uid.
         """
@@ -73,15 +73,19 @@ class StudySearcher(Searcher):
         return {}  # Tune snapshots its parts; the study is the state, and nothing is restored from a snapshot
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray forgets FINISHED
-        """The next trial as a Tune config, or FINISHED; None while the same configuration runs already: its result will
-        be this trial's, and two runs at a time would write to one folder.
+        """The next trial as a Tune config, FINISHED when there is none, or None while there are only such to wait for.
+
+        A trial whose configuration runs already waits: that result will be its own, and two runs at a time would write
+        to one folder. Others go ahead of it. At most one more waits than runs: what is drawn early learns from less.
         """
-        row = None if self.interrupted else self._next()
+        waiting: list[TrialRow] = []
+        row = self._next()
+        while row is not None and row.values in self._running.values():
+            waiting.append(row)
+            row = self._next() if len(waiting) <= len(self._running) else None
+        self._pending = waiting + self._pending
         if row is None:
-            return str(Searcher.FINISHED)
-        if row.values in self._running.values():
-            self._pending.insert(0, row)
-            return None
+            return None if waiting else str(Searcher.FINISHED)
         self._uids[trial_id] = row.uid
         self._had[row.uid] = self._study.row(row.uid).epochs
         self._running[trial_id] = row.values
@@ -134,7 +138,10 @@ class StudySearcher(Searcher):
 
     def _next(self) -> TrialRow | None:
         """The next trial that has to be run; those whose result is known are told on the way."""
-        while not self._should_stop() or self._pending:
+        while not self.interrupted:
+            if self._should_stop():  # what waits stays resumable too
+                self.interrupted = True
+                break
             row = self._pending.pop(0) if self._pending else self._ask()
             result = self._reuse(row) if row is not None else None
             if row is None or result is None:

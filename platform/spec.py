@@ -69,14 +69,16 @@ class SearchOptions(_SweepSection):
 
 
 class Budget(_SweepSection):
-    """When the search ends: whichever limit comes first, null is none. Confirm runs and stages follow all the same."""
+    """When the search ends: whichever limit comes first, null is none. But for `trials`, running trials end at their
+    next report, and go on if the limit is raised. Confirm runs and stages follow all the same.
+    """
 
     trials: int | None = Field(default=None, ge=1)
     """Trials, the reference, pruned and failed ones among them."""
     wall_hours: float | None = Field(default=None, gt=0)
-    """Hours by the clock, over all starts of the sweep. Running trials end at their next report, resumable."""
+    """Hours by the clock, over all starts of the sweep."""
     gpu_hours: float | None = Field(default=None, gt=0)
-    """Hours times GPUs held by trials, over all starts of the sweep. Running trials end at their next report."""
+    """Hours times GPUs held by trials, over all starts of the sweep."""
     target_miou: float | None = Field(default=None, gt=0, le=100)
     """Stop once a trial's miou (percent) reaches this."""
     plateau_trials: int | None = Field(default=None, ge=1)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from platform import domains
+from platform.budget import Clock, Limits, reached
 from platform.search import StudyPruner, StudySearcher
 from platform.study import State, TrialRow
 from platform.tracking import read_runs
@@ -88,19 +89,51 @@ def test_a_simulated_sweep_prunes_fails_and_ends_at_its_budget(tmp_path: Path) -
 
 def test_trials_at_a_time_and_a_kill_lose_nothing(tmp_path: Path) -> None:
     spec = spec_in(tmp_path, 12, search_options={"sampler": "random"})
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 6
-
-    simulate(simulated_study(spec), spec, objective, concurrent=3, should_stop=stop)
+    study = simulated_study(spec)
+    simulate(study, spec, objective, concurrent=3, over=lambda: sum(study.counts().values()) > 6)
     first = simulated_study(spec)
-    assert sum(first.counts().values()) == 6
+    assert sum(first.counts().values()) == 7 and first.counts()[State.RUNNING] > 0
     first.ask()  # what a kill leaves
     simulate(simulated_study(spec), spec, objective, concurrent=3)
     assert [row.state.finished for row in simulated_study(spec).rows()] == [True] * 12
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"trials": 9}, None),
+        ({"target_miou": 54}, "budget.target_miou: 5"),
+        ({"plateau_trials": 3}, "budget.plateau_trials: 3 trials"),
+        ({"failures": 1}, "budget.failures: 1 trials failed"),
+    ],
+)
+def test_no_limit_is_overshot_by_more_than_one_report(tmp_path: Path, limit: dict[str, Any], words: str | None) -> None:
+    """Four trials at a time, begun one after the other. Limits of hours: tests/platform/test_budget.py."""
+    spec = spec_in(tmp_path, 40, search_options={"sampler": "random"}, pruning={"kind": "none"}, budget=limit)
+    study, said = simulated_study(spec), list[str]()
+    limits = Limits(spec.budget, study.rows, Clock(tmp_path / "clock.json"), 0, said.append)
+    at_limit: dict[str, int] = {}
+
+    def shifted(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
+        epochs, final = objective(values, number)
+        return epochs[: EPOCHS - number] if number < 3 else epochs, final
+
+    def ended(uid: str) -> None:
+        if reached(spec.budget, study.rows()) and not at_limit:
+            at_limit.update({row.uid: row.epochs for row in study.rows()})
+
+    simulate(study, spec, shifted, concurrent=4, over=limits.over, ended=ended)
+    rows = study.rows()
+    if words is None:
+        assert len(rows) == limit["trials"] and all(row.state.finished for row in rows) and said == []
+        return
+    assert len(said) == 1 and said[0].startswith(f"the search ends here, trials under way stay resumable: {words}")
+    assert {row.uid for row in rows} == set(at_limit), "no trial began after the limit"
+    assert all(row.epochs - at_limit[row.uid] <= 1 for row in rows)
+    running = [row for row in rows if row.state is State.RUNNING]
+    assert len(running) == 3 and any(row.epochs < EPOCHS for row in running)
+    simulate(simulated_study(spec), spec, shifted, concurrent=4, over=limits.over)
+    assert simulated_study(spec).rows() == rows, "the next start leaves them alone"
 
 
 def test_the_records_agree_with_the_study_trial_by_trial(tmp_path: Path) -> None:
@@ -109,7 +142,7 @@ def test_the_records_agree_with_the_study_trial_by_trial(tmp_path: Path) -> None
     told = SimulatedRecords(study, spec, tmp_path / "spool", uri)
     simulate(study, spec, objective, concurrent=2, told=told)
     told.recorder.end("simulated.sweep", "FINISHED")
-    assert told.recorder.close() == 0 and told.recorder.refused == 0
+    assert told.recorder.close(100) == 0 and told.recorder.refused == 0
     runs = {run.uid: run for run in read_runs(uri, "simulated")}
     ends = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
     rows = study.rows()

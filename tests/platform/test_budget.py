@@ -135,19 +135,18 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
     held = rows(50.0)
     limits = Limits(Budget(target_miou=60), lambda: held, Clock(tmp_path / "clock.json"), 1, said.append)
-    assert not limits.no_more() and not limits.ended(unfinished=False) and said == []
+    assert not limits.over() and said == []
     held.append(row(1, 61.0))
-    assert limits.no_more() and limits.no_more() and said == ["no new trials: budget.target_miou: 61.0 is reached"]
-    # What a stop left unfinished is run to its end all the same: only hours end running trials.
-    assert not limits.out_of_hours() and not limits.ended(unfinished=True) and limits.ended(unfinished=False)
+    assert limits.over() and limits.over()
+    assert said == ["the search ends here, trials under way stay resumable: budget.target_miou: 61.0 is reached"]
 
 
 def test_without_hours_left_a_start_leaves_unfinished_trials_alone(tmp_path: Path) -> None:
     write_json(tmp_path / "clock.json", {"seconds": 7200, "trials": {"a": 3600}})
     said: list[str] = []
     limits = Limits(Budget(gpu_hours=4), lambda: rows(50.0), Clock(tmp_path / "clock.json"), 4, said.append)
-    assert limits.ended(unfinished=True) and limits.ended(unfinished=False)
-    assert said == ["the search ends here, running trials stay resumable: budget.gpu_hours: 4.00 GPU-hours are used"]
+    assert limits.over()
+    assert said == ["the search ends here, trials under way stay resumable: budget.gpu_hours: 4.00 GPU-hours are used"]
 
 
 @pytest.mark.parametrize("limit", [{"wall_hours": 5.0}, {"gpu_hours": 30.0}])
@@ -165,10 +164,10 @@ def test_the_overshoot_is_at_most_one_report_interval(tmp_path: Path, time: Time
         time.now = began + 3600 * trial["next"]
         trial["epoch"] += 1
         trial["next"] += trial["every"]
-        over = limits.out_of_hours()
+        over = limits.over()
         if trial["epoch"] == 9 and not over:
             clock.ended(trial["uid"])
-            assert not limits.no_more()
+            assert not limits.over()
             trial |= {"uid": f"s-{number}", "epoch": 0}
             number += 1
             clock.began(trial["uid"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.search import StudyPruner, StudySearcher
 from platform.spec import Pruning
-from platform.study import State, Study
+from platform.study import State, Study, TrialRow, open_list, study_url
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,7 +144,7 @@ def test_the_same_configuration_runs_once_at_a_time(tmp_path: Path) -> None:
     search = searcher(study, limit=4, reuse=lambda row: known or None)
     assert isinstance(search.suggest("a"), dict)
     assert search.suggest("b") is None and search.suggest("c") is None
-    assert study.counts()[State.RUNNING] == 2  # one waits; no more are drawn
+    assert study.counts()[State.RUNNING] == 3  # one more waits than runs; no more are drawn
     search.on_trial_complete("a", {"failed": "no luck"})
     second = search.suggest("d")
     assert isinstance(second, dict) and second["uid"] == "small-0001" and search.suggest("e") is None
@@ -152,6 +152,33 @@ def test_the_same_configuration_runs_once_at_a_time(tmp_path: Path) -> None:
     search.on_trial_complete("d", {"miou": 50.0})
     assert search.suggest("f") == Searcher.FINISHED
     assert [row.state for row in study.rows()] == [State.FAIL, *[State.COMPLETE] * 3]
+
+
+def list_study(folder: Path, *weights: float) -> Study:
+    """Fixed trials, one for each value of a weight."""
+    study = open_list("small.list", study_url(make_spec(folder)), {})
+    study.enqueue([{"values": {"loss.w_tcp": w}, "seed": 0, "role": "search", "n": n} for n, w in enumerate(weights)])
+    return study
+
+
+def test_others_go_ahead_of_a_twin_that_waits(tmp_path: Path) -> None:
+    study = list_study(tmp_path, 1.0, 1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 4.0)
+    known: dict[float, dict[str, Any]] = {}
+    search = searcher(study, None, reuse=lambda row: known.get(row.values["loss.w_tcp"]))
+
+    def started(name: str) -> int | None:
+        given = search.suggest(name)
+        return int(given["number"]) if isinstance(given, dict) else None
+
+    assert [started(name) for name in "abc"] == [0, 2, 4]
+    known[1.0] = {"miou": 50.0}
+    search.on_trial_complete("a", {"miou": 50.0})
+    assert started("d") == 7, "what waited is told, and 6 waits for 2 still"
+    assert [row.state is State.COMPLETE for row in study.rows()] == [
+        True, True, False, True, False, True, False, False,
+    ]  # fmt: skip
+    search.on_trial_complete("b", {"failed": "no luck"})
+    assert started("e") == 6 and search.suggest("f") == Searcher.FINISHED
 
 
 def at_rung(study: Study, values: list[float], **options: Any) -> tuple[list[str], list[str]]:
@@ -227,15 +254,26 @@ def ray_here() -> Iterator[None]:
     ray.shutdown()
 
 
-def run_tune(study: Study, folder: Path, limit: int, trainable: Callable[[dict[str, Any]], None]) -> None:
+def run_tune(
+    study: Study,
+    folder: Path,
+    limit: int | None,
+    trainable: Callable[[dict[str, Any]], None],
+    concurrent: int = 1,
+    **options: Any,
+) -> None:
     from ray import tune
 
-    search = searcher(study, limit)
+    search = searcher(study, limit, **options)
     scheduler = StudyPruner(study, search, Pruning(audit=0), 0, 8)
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=search, scheduler=scheduler, num_samples=-1, max_concurrent_trials=1, reuse_actors=False
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=concurrent,
+            reuse_actors=False,
         ),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), verbose=0),
     ).fit()
@@ -287,6 +325,42 @@ def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> 
     done = make_study(tmp_path)
     run_tune(done, tmp_path, 8, objective)  # nothing left to do
     assert done.rows() == rows and len(log.read_text().split()) == 8
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_real_tune_keeps_a_twin_waiting_and_takes_the_result_over(tmp_path: Path, ray_here: None) -> None:
+    """Trials 0, 1 and 3 are the same. While 0 runs, 2 goes ahead of 1; 0 fails, so 1 runs, and 3 takes its end."""
+
+    def objective(config: dict[str, Any]) -> None:
+        import time
+
+        from ray import tune
+
+        weight, number = config["values"]["loss.w_tcp"], config["number"]
+        (tmp_path / f"started {number}").touch()
+        until = time.monotonic() + 60
+        while number == 0 and not (tmp_path / "started 2").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        if number == 0:
+            raise RuntimeError("no luck")
+        (tmp_path / f"finished {weight}").touch()
+        tune.report({"epoch": 8, "miou_epoch": 0.5, "miou": 0.5 + weight})
+
+    def reuse(row: TrialRow) -> dict[str, Any] | None:
+        weight = row.values["loss.w_tcp"]
+        there = (tmp_path / f"finished {weight}").exists()
+        return {"miou": 0.5 + weight, "reused_from": "the other"} if there else None
+
+    study, told = list_study(tmp_path, 1.0, 1.0, 2.0, 1.0), list[str]()
+    run_tune(study, tmp_path, None, objective, concurrent=2, reuse=reuse, told=told.append)
+    assert [row.state.value for row in study.rows()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert [(row.miou, row.attrs.get("reused_from")) for row in study.rows()[1:]] == [
+        (1.5, None), (2.5, None), (1.5, "the other"),
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.glob("started *")) == [f"started {n}" for n in (0, 1, 2)]
+    assert told == ["small.list-0003"]
 
 
 def test_the_spec_limits_the_searcher(tmp_path: Path) -> None:
