@@ -59,6 +59,7 @@ class Spool:
             os.close(self._file)
             raise WorkError(f"{folder}: another process writes these records; wait for it or stop it") from error
         self.size = self._drop_torn_line()
+        self._stamp = max((_stamp(event) for event, _ in self.read() if event), default=0)
         self.offset = self._read_position()
         self.pending = sum(1 for _ in self.read(self.offset))
         self._refused_ids = self._take_up_refused()
@@ -69,10 +70,15 @@ class Spool:
         return len(self._refused_ids)
 
     def append(self, event: Event) -> Event:
-        """Write one event to disk and return it with its `id`, which sorts by time. WorkError if the disk is full."""
-        event = {"id": f"{time.time_ns():016x}{secrets.token_hex(2)}", **event}
-        line = json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        """Write one event to disk and return it with its `id`. WorkError if the disk is full.
+
+        Ids sort by time, and after a clock that was put back still in the order of writing.
+        """
         with self._lock:
+            if "id" not in event:
+                self._stamp = max(time.time_ns(), self._stamp + 1)
+                event = {"id": f"{self._stamp:016x}{secrets.token_hex(2)}", **event}
+            line = json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
             try:
                 written = os.write(self._file, line)
                 if written != len(line):
@@ -298,6 +304,14 @@ class Replay:
         except OSError as error:
             self.warn_once("position.json", f"{self._spool.folder}/position.json cannot be written: {error}")
         self._saved = time.monotonic()
+
+
+def _stamp(event: Event) -> int:
+    """When an event was written, in ns since 1970, by its id; 0 for one that has none of ours."""
+    try:
+        return int(str(event["id"])[:-4], 16)
+    except (KeyError, ValueError):
+        return 0
 
 
 def _parse(line: bytes) -> Event | None:

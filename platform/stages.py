@@ -73,7 +73,7 @@ def run_stages(
             plan = Plan(str(model), dump, data_root, str(store.cache), dict(folders), os.cpu_count() or 1)
             work = folder.with_name(folder.name + ".work")
             work.mkdir(parents=True, exist_ok=True)
-            began = time.time()
+            began = time.monotonic()
             metrics = run_stage(stage, plan, work, pack, beta, resources, have, terminal)
             write_json(
                 work / MANIFEST,
@@ -84,7 +84,7 @@ def run_stages(
                     "config": settings,
                     "metrics": metrics,
                     "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
-                    "seconds": time.time() - began,
+                    "seconds": time.monotonic() - began,
                     "finished": time.time(),
                 },
             )

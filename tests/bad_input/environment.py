@@ -1,12 +1,16 @@
 """Machines that are not as a command needs them: full, read-only, taken, somebody else's, or with another clock."""
 
 import os
+import socket
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from platform.lock import Driver, birth
 
 import torch
 
 from cpn.backbone import build_backbone
+from cpn.files import write_json
 from tests.bad_input.case import Case, Make, both, nothing, spec, text_file, voc
 
 DATA = "--set data.root=data"
@@ -14,6 +18,7 @@ SWEEP = f"platform.sweep s.yaml {DATA}"
 SCENES = "platform.sweep s.yaml --set data.scenes.train=6 --set data.scenes.val=3"
 TRAIN = f"platform.train --set preset=scenes --set network.weights=null {DATA}"
 OUT = "cpn.prepare data --out out"
+STATUS = "platform.status --json"
 UI = "platform.ui --port {taken}"
 SQLITE = b"SQLite format 3\0" + bytes(84)
 TAKEN = text_file("", "taken")
@@ -36,6 +41,21 @@ def seen(time: float) -> Make:
         voc()(place)
         for path in (place / "data").rglob("*"):
             os.utime(path, (time, time))
+
+    return make
+
+
+def driven(started: float, alive: bool = False) -> Make:
+    """The record of a sweep's driver from that time: of this process, or of one before the machine started anew."""
+
+    def make(place: Path) -> None:
+        boot, ticks = birth(os.getpid()) or ("", 0)
+        if not alive:
+            boot = "another boot"
+        record = Driver(socket.gethostname(), os.getpid(), boot, ticks, started, "python -m platform.sweep s.yaml")
+        (place / "sweeps/small").mkdir(parents=True)
+        (place / "sweeps/small/lock").touch()
+        write_json(place / "sweeps/small/driver.json", asdict(record))
 
     return make
 
@@ -175,6 +195,14 @@ USERS = [
 CLOCKS = [
     Case("environment: data from the year 2100", "cpn.prepare data", ("fingerprint",), seen(4102444800), 0, packed),
     Case("environment: data from 1970", "cpn.prepare data", ("fingerprint",), seen(0), 0, packed),
+    *(
+        Case(f"environment: a sweep {how}, begun in {year}", STATUS, (f'"state": "{state}"',), driven(at, alive), 0)
+        for how, alive, state in (("that runs", True, "running"), ("that was killed", False, "stopped"))
+        for year, at in ((2100, 4102444800), (1970, 0))
+    ),
+    Case(
+        "environment: a sweep to stop, begun in 2100", "platform.stop small", ("does not run",), driven(4102444800), 0
+    ),
     Case("environment: data from before 1970", "cpn.prepare data", ("fingerprint",), seen(-86400), 0, packed),
 ]
 

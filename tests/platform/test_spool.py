@@ -3,8 +3,11 @@
 import json
 import os
 import threading
+import time
 from pathlib import Path
+from platform import spool
 from platform.spool import Event, Refused, Replay, Spool, StoreDown, waiting
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,3 +216,19 @@ def test_what_is_waiting_is_seen_without_a_change(tmp_path: Path) -> None:
     write_json(tmp_path / "position.json", {"a": behind})
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     records.close()
+
+
+def test_after_a_clock_that_was_put_back_ids_sort_in_the_order_of_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, and in the next one: the promotion history in the store is sorted by them."""
+    now = [2_000_000_000_000_000_000]
+    monkeypatch.setattr(spool, "time", SimpleNamespace(time_ns=lambda: now[0], monotonic=time.monotonic))
+    ids = []
+    for _ in range(2):
+        records = Spool(tmp_path, store="a")
+        for _ in range(2):
+            ids.append(records.append({"n": len(ids)})["id"])
+            now[0] -= 86_400_000_000_000
+        records.close()
+    assert ids == sorted(ids) and len(set(ids)) == 4 and numbers(Spool(tmp_path, store="b")) == [0, 1, 2, 3]

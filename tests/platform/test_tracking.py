@@ -46,7 +46,7 @@ def lines() -> list[str]:
     return []
 
 
-def tell_a_sweep(recorder: Recorder, folder: Path) -> None:
+def tell_a_sweep(recorder: Recorder, folder: Path, model: str = "cpn") -> None:
     """A small sweep: parent, two trials (one fails and is resumed), artifacts, a registered model."""
     weights = folder / "weights.safetensors"
     weights.write_bytes(b"weights")
@@ -68,13 +68,13 @@ def tell_a_sweep(recorder: Recorder, folder: Path) -> None:
     recorder.metrics("trial-1", 2, {"miou_epoch": 99.0}, time=1020.0)
     recorder.metrics("trial-1", 3, {"miou_epoch": 1.3}, time=1020.0)
     recorder.end("trial-1", "FINISHED", time=1030.0)
-    recorder.register("cpn", "trial-0", "checkpoint", {"miou": "0.5"}, "champion", "beats the reference")
-    recorder.register("cpn", "trial-1", "checkpoint", {"miou": "0.6"}, "champion", "better still")
+    recorder.register(model, "trial-0", "checkpoint", {"miou": "0.5"}, "champion", "beats the reference")
+    recorder.register(model, "trial-1", "checkpoint", {"miou": "0.6"}, "champion", "better still")
     recorder.end("sweep", "FINISHED", time=1040.0)
 
 
 def rows(uri: str, experiment: str = "patch") -> dict[str, Any]:
-    """Everything the store holds about an experiment and the registry, with our uids for its ids."""
+    """Everything the store holds about an experiment and its models, with our uids for its ids."""
     client = tracking._client(uri)
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000)
     uids = {run.info.run_id: run.data.tags.get("uid", "?") for run in found}
@@ -93,6 +93,8 @@ def rows(uri: str, experiment: str = "patch") -> dict[str, Any]:
         }
     for model in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{model.name}'")
+        if not {version.run_id for version in versions} & set(uids):
+            continue  # another experiment's
         tags = sorted(
             (str(version.version), uids[version.run_id], sorted(version.tags.items())) for version in versions
         )
@@ -473,7 +475,7 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_server_that_dies_and_comes_back_has_the_rows_of_sqlite(
     tmp_path: Path,
     new_store: Callable[[str], str],
@@ -483,6 +485,9 @@ def test_a_server_that_dies_and_comes_back_has_the_rows_of_sqlite(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{(tmp_path / 'server/port').read_text()}"
+    whole = Recorder(tmp_path / "whole", uri, "whole", warn=lines.append)  # down from this sweep's begin to its end
+    tell_a_sweep(whole, tmp_path, "of the whole")
+    assert whole.close(30) > 20 and len(lines) == 1
     recorder = Recorder(tmp_path / "records", uri, "patch", warn=lines.append)
     recorder.start("early", name="before there is a server")
     assert recorder.flush(30) == 1
@@ -498,11 +503,16 @@ def test_a_server_that_dies_and_comes_back_has_the_rows_of_sqlite(
     remote = rows(uri)
     recorder.close()
     local = new_store("local")
-    (tmp_path / "copy").mkdir()
-    shutil.copy(tmp_path / "records/events.jsonl", tmp_path / "copy")
-    assert Recorder(tmp_path / "copy", local, "patch").close(60) == 0
-    assert remote == rows(local)
-    assert recorder.refused == 0 and len(lines) == 1
+    again = Recorder(tmp_path / "whole", uri, "whole", warn=lines.append)
+    assert again.close(100) == 0
+    for name, experiment in (("records", "patch"), ("whole", "whole")):
+        copy = tmp_path / f"copy of {name}"
+        copy.mkdir()
+        shutil.copy(tmp_path / name / "events.jsonl", copy)
+        assert Recorder(copy, local, experiment).close(60) == 0
+    assert remote == rows(local) and len(remote) == 5
+    assert rows(uri, "whole") == rows(local, "whole") and len(rows(local, "whole")) == 4
+    assert recorder.refused == again.refused == 0 and len(lines) == 2
 
 
 def wait_until_flushed(recorder: Recorder) -> None:
