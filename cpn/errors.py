@@ -2,7 +2,10 @@
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable
+
+from .masking import mask
 
 PLACES = {
     errno.ENOSPC: "make room there",
@@ -20,10 +23,12 @@ PLACES = {
 
 
 class _OneLine(Exception):
-    """A message that stays one printable line whatever it quotes: a key with a line break or a terminal's codes."""
+    """A message that stays one printable line whatever it quotes (a key with a line break or a terminal's codes), and
+    shows no password.
+    """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message)))
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in mask(str(message))))
 
 
 class InputError(_OneLine):
@@ -38,7 +43,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with the exit code of README's table.
 
     0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
-    resumable.
+    resumable. The traceback of what nobody foresaw, exit code 1 as well, shows no password either.
     """
     try:
         code = main() or 0
@@ -49,11 +54,15 @@ def run_command(main: Callable[[], int | None]) -> None:
         print(f"failed: {error}", file=sys.stderr)
         code = 1
     except OSError as error:
-        if error.errno not in PLACES or not error.filename:
-            raise
-        print(f"failed: {WorkError(f'{error.filename}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
+        if error.errno in PLACES and error.filename:
+            print(f"failed: {WorkError(f'{error.filename}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
+        else:
+            print(mask(traceback.format_exc()), end="", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)
         code = 130
+    except Exception:
+        print(mask(traceback.format_exc()), end="", file=sys.stderr)
+        code = 1
     sys.exit(code)

@@ -40,6 +40,8 @@ from .worker import TrialSetup
 
 RECORDS_S, HURRIED_S = 30.0, 1.0
 """Seconds that a slow tracking store is given at the end; the rest waits for the next start."""
+NOTIFY_S = 60.0
+"""Seconds that `notify.command` is given."""
 
 
 class Sweep:
@@ -265,7 +267,9 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
     terminal.say(cost["words"])
-    notify(spec.notify.command, summary["note"])
+    warning = notify(spec.notify.command, summary["note"])
+    if warning:
+        terminal.say(f"warning: {warning}")
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
 
@@ -391,7 +395,14 @@ def provenance(command: str) -> dict[str, str]:
     return {"command": command, "commit": commit, "versions": versions, "python": sys.version.split()[0]}
 
 
-def notify(command: str | None, text: str) -> None:
-    """Run the user's command with the summary on its standard input."""
-    if command is not None:
-        subprocess.run(shlex.split(command), input=text, text=True, check=False, timeout=60)
+def notify(command: str | None, text: str) -> str | None:
+    """Run the user's command with the summary on its standard input; what went wrong, without the command's words."""
+    if command is None:
+        return None
+    try:
+        code = subprocess.run(shlex.split(command), input=text, text=True, check=False, timeout=NOTIFY_S).returncode
+    except subprocess.TimeoutExpired:
+        return f"notify.command did not end within {NOTIFY_S:g} seconds"
+    except (OSError, ValueError) as error:
+        return f"notify.command cannot be run ({getattr(error, 'strerror', None) or error})"
+    return f"notify.command ended with exit code {code}" if code else None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cpn.errors import InputError
 from cpn.files import read_json, write_json
+from cpn.masking import mask
 
 from .paths import SweepPaths
 
@@ -110,7 +111,7 @@ def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
                 with suppress(OSError):
                     _write(paths, before)  # a wrong command changes nothing about what is finished
             else:
-                _ended(paths, me, FAILED, " ".join(str(error).split()) or type(error).__name__)
+                _ended(paths, me, FAILED, mask(" ".join(str(error).split())) or type(error).__name__)
             raise
         _ended(paths, me, STOPPED if held.code > SIGNAL_EXIT else FINISHED if held.code == 0 else FAILED)
 

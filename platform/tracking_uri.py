@@ -1,7 +1,6 @@
 """Where records go: the store's URI, what is wrong with it, what of it may be shown, and the command to look at it."""
 
 import importlib.util
-import re
 import shlex
 import socket
 import sys
@@ -11,19 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cpn.errors import InputError
+from cpn.masking import mask as mask
 
 _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mssql": ("pyodbc", 1433)}
 """Scheme -> the Python package that SQLAlchemy uses by default, and the default port."""
-
-
-def mask(text: str) -> str:
-    """`text` with *** for the passwords of all URLs in it, for what an Authorization header carries, and for the values
-    of password=, token= and the like.
-    """
-    text = re.sub(r"(://[^:/@\s\"']*):[^\s\"']+@", r"\1:***@", text)
-    text = re.sub(r"(https?://)[^:/@\s\"']+@", r"\1***@", text)
-    text = re.sub(r"(?i)\b(authorization:\s*\w+|bearer)\s+[^\s\"']+", r"\1 ***", text)
-    return re.sub(r"(?i)\b(\w*(?:password|passwd|token|secret|api_?key|signature))=[^&\s\"';]+", r"\1=***", text)
 
 
 def store_uri(uri: str | None) -> str:
@@ -53,8 +43,8 @@ def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"{key}: {shown}: {mask(str(error))}; write {scheme}://HOST:PORT") from error
+    except ValueError:  # it quotes what stands where the port should be: part of a password that holds a slash
+        raise InputError(f"{key}: {shown}: no port stands behind the host; write {scheme}://HOST:PORT") from None
     if not host:
         raise InputError(f"{key}: {shown} names no host; write {scheme}://HOST:PORT")
     port = port or {"http": 80, "https": 443}.get(scheme) or _DATABASES[scheme][1]

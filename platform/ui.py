@@ -1,35 +1,55 @@
-"""The records in a browser: `python -m platform.ui`. Checks that the port is free, then becomes `mlflow ui`."""
+"""The records in a browser: `python -m platform.ui`. Checks what it can, then becomes MLflow's server.
+
+On this machine it asks for no password, unless MLFLOW_AUTH_ADMIN_PASSWORD is set. Other machines are served only with
+MLflow's basic authentication: whoever is not the admin sees what the admin has given, which at first is nothing.
+"""
 
 import argparse
+import importlib.util
+import ipaddress
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cpn.errors import InputError, run_command
+from cpn.files import write_bytes
 
 from .tracking_links import VIEW
 from .tracking_uri import check_store, mask, sqlite_path, store_uri
 
 EXAMPLE = "python -m platform.ui"
 HOST = "127.0.0.1"
-"""Nobody but this machine; for another one, tunnel the port with ssh -L."""
+"""Nobody but this machine."""
+PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
+"""MLflow's own name. It makes the admin at the first start, and is of no more use after that."""
+SHORTEST = 12
+"""Characters that MLflow asks of a password."""
+AUTH = "mlflow_auth"
+"""Folder beside the store, for nobody else to read: who may see what."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.ui",
-        usage=f"{EXAMPLE} [--port PORT] [--uri URI]",
-        description=f"Show the runs, pictures and models of the sweeps in a browser, on {HOST} only.",
+        usage=f"{EXAMPLE} [--port PORT] [--uri URI] [--host ADDRESS]",
+        description=f"Show the runs, pictures and models of the sweeps in a browser, on {HOST}.",
+        epilog=f"For other machines: {PASSWORD}=... {EXAMPLE} --host ADDRESS serves users with passwords only, who see "
+        "nothing until the admin lets them. It is plain HTTP: put TLS before it, or tunnel the port with ssh -L.",
     )
     made.add_argument("--port", type=int, default=5000, metavar="PORT", help="port to listen on (default: 5000)")
     made.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: mlflow.db in this folder)")
+    made.add_argument("--host", default=HOST, metavar="ADDRESS", help=f"address to listen on (default: {HOST})")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Comes back only when the UI runs elsewhere; exit code 2 when there is no store or no free port."""
+    """The command. Comes back only when the UI runs elsewhere; exit code 2 when there is no store, no free port, or
+    nothing to keep strangers out.
+    """
     given = parser().parse_args(arguments)
     uri = store_uri(given.uri)
     if uri.startswith(("http://", "https://")):
@@ -40,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
     if path is not None or "://" not in uri:
         check_store(uri, "--uri")
-    check_port(given.port)
-    print(f"the MLflow UI opens at http://{HOST}:{given.port}/#/experiments?{VIEW} (Ctrl-C ends it)", flush=True)
+    check_port(given.port, given.host)
+    guarded = check_password(given.host)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.
     environment = {
         **os.environ,
@@ -50,25 +70,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for scoring language models
     }
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(given.port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", given.host, "--port", str(given.port), "--workers", "1"]
+    if guarded:
+        environment |= authentication((path.parent if path else Path.cwd()) / AUTH)
+        command += ["--app-name", "basic-auth"]
+    shown = f"[{given.host}]" if ":" in given.host else given.host
+    who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
+    page = f"http://{shown}:{given.port}/#/experiments?{VIEW}"
+    print(f"the MLflow UI opens at {page}{who} (Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, command, environment)
 
 
-def check_port(port: int) -> None:
-    """Raise InputError unless a server can listen on `port` here."""
+def check_port(port: int, host: str = HOST) -> None:
+    """Raise InputError unless a server can listen on `port` of `host` here."""
     if not 1 <= port <= 65535:
         raise InputError(f"--port {port}: no such port; give one from 1024 to 65535")
-    with socket.socket() as probe:
+    family, address = resolved(host, port)
+    with socket.socket(family) as probe:
         # As servers do: the remains of a server that has just ended do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind(address)
         except OSError as error:
             cure = port + 1 if 1024 <= port < 65535 else 5000
             raise InputError(
-                f"--port {port}: the MLflow UI cannot listen on {HOST}:{port} ({error.strerror}); "
+                f"--port {port}: the MLflow UI cannot listen on {host}:{port} ({error.strerror}); "
                 f"end what runs there, or --port {cure}"
             ) from None
+
+
+def check_password(host: str) -> bool:
+    """Whether users have to give a password: always beyond this machine, and here if one is set.
+
+    Raises InputError when there is none, or MLflow would not take it.
+    """
+    password = os.environ.get(PASSWORD)
+    _, address = resolved(host, 0)
+    if password is None:
+        if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+            return False
+        raise InputError(
+            f"--host {host}: other machines could read and change the records; set a password for the admin, "
+            f"{PASSWORD}, or leave --host out and tunnel the port: ssh -L"
+        )
+    if len(password) < SHORTEST:
+        raise InputError(f"{PASSWORD}: {len(password)} characters are too few; give at least {SHORTEST}")
+    if importlib.util.find_spec("flask_wtf") is None:
+        raise InputError("--host: users with passwords need the Python package Flask-WTF; pip install Flask-WTF")
+    return True
+
+
+def resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Family and address to bind to. Raises InputError for a name that this machine does not know."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise InputError(f"--host {host}: no such address; give one of this machine, e.g. {HOST}") from None
+    return family, address  # type: ignore[return-value]  # IPv6 addresses have two numbers more
+
+
+def authentication(folder: Path) -> Mapping[str, str]:
+    """Environment of MLflow's basic authentication; its users and what they may see lie in `folder`.
+
+    Nobody may do anything with an experiment or a model unless the admin says so.
+    """
+    users = str(folder.absolute() / "users.db").replace("%", "%%")  # the file is read with interpolation
+    settings = f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{users}\n"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        write_bytes(folder / "basic_auth.ini", settings.encode())
+    except OSError as error:
+        raise InputError(f"--uri: {folder} cannot be written ({error.strerror}); it keeps the users") from error
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder.absolute() / "basic_auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": os.environ.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
+        # Signs the forms of one start; nobody has to know it, so nobody keeps it.
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+    }
 
 
 if __name__ == "__main__":

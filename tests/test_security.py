@@ -136,7 +136,8 @@ def test_mlflow_loads_no_pickle_and_its_ui_listens_to_this_machine_only(
     monkeypatch.chdir(tmp_path)
     became: list[tuple[list[str], Mapping[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda _, command, environment: became.append((command, environment)))
-    monkeypatch.setattr(ui, "check_port", lambda port: None)
+    monkeypatch.setattr(ui, "check_port", lambda port, host: None)
+    monkeypatch.delenv(ui.PASSWORD, raising=False)
     ui.main([])
     command, environment = became[0]
     assert command[command.index("--host") + 1] == "127.0.0.1"
@@ -220,3 +221,52 @@ def test_a_secret_on_the_command_line_is_not_said_again(place: Path, capsys: pyt
     assert code == 0 and "postgresql://me:***@" in said and "notify.command=***" in said
     code, refused = start(capsys, f"tracking.study=[{STUDY}]", dry=True)
     assert code == 2 and leaks(place, said + refused) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (f"no-such-program --header 'Authorization: Bearer {SECRET}'", "cannot be run (No such file or directory)"),
+        (f"sh -c 'exit 3' {SECRET}", "ended with exit code 3"),
+        (f"sleep 60 # {SECRET}", "exit code"),
+        (f"sh -c 'sleep 60' {SECRET}", "did not end within 0.2 seconds"),
+        (f"curl 'no end {SECRET}", "cannot be run (No closing quotation)"),
+    ],
+)
+def test_a_notice_that_fails_ends_no_sweep_and_shows_no_token(
+    command: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conduct, "NOTIFY_S", 60.0 if "#" in command else 0.2)
+    warning = conduct.notify(command, "the summary")
+    assert warning is not None and words in warning and SECRET not in warning
+    assert conduct.notify("cat", "the summary") is None and conduct.notify(None, "") is None
+
+
+PLACES = [
+    ("tracking.uri", f"http://me:{SECRET}@127.0.0.1:9/x?token={SECRET}"),
+    ("tracking.uri", f"http://me:se/{SECRET}@127.0.0.1:9"),
+    ("tracking.study", f"postgresql://me@corp:{SECRET}@127.0.0.1:9/studies?sslpassword={SECRET}"),
+    ("tracking.study", f"nonsense://me:{SECRET}@127.0.0.1:9/studies"),
+    ("resources.storage", f"s3://AKIA:{SECRET}@bucket/runs"),
+    ("resources.storage", f"s3://bucket/runs?secret_key={SECRET}"),
+    ("data.root", f"s3://AKIA:{SECRET}@bucket/voc"),
+    ("network.weights", f"https://{SECRET}@example.org/w.safetensors"),
+    ("name", f"x?password={SECRET}"),
+    ("no.such", f"postgresql://me:{SECRET}@h/db"),
+]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(("key", "value"), PLACES, ids=[f"{key}-{n}" for n, (key, _) in enumerate(PLACES)])
+def test_a_value_that_carries_a_secret_is_shown_masked_wherever_it_stands(
+    key: str, value: str, dry: bool, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused, priced, or on its way: in what is printed and in every file, the specification itself aside."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"the work on {value}")
+
+    monkeypatch.setattr(conduct, "run_trials", broken)
+    elsewhere = [] if key == "tracking.uri" else ["tracking.uri=http://127.0.0.1:9"]  # making a store takes seconds
+    _, said = start(capsys, f"{key}={value}", *elsewhere, dry=dry)
+    assert said and leaks(place, said) == []

@@ -1,12 +1,21 @@
-"""The UI command: it listens on 127.0.0.1 only, says in one line when it cannot, and shows no password."""
+"""The UI command: on 127.0.0.1 unless told otherwise, no stranger gets in, one line when it fails, no secret shown."""
 
+import base64
+import json
 import os
+import signal
 import socket
+import stat
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from platform import tracking
 from platform.tracking_uri import ui_command
-from platform.ui import check_port, main
+from platform.ui import PASSWORD, check_port, main
 from typing import Any
 
 import pytest
@@ -21,6 +30,12 @@ def taken() -> Iterator[int]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         yield server.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whoever runs the tests."""
+    monkeypatch.delenv(PASSWORD, raising=False)
 
 
 @pytest.fixture
@@ -99,3 +114,115 @@ def test_the_printed_command_names_the_store() -> None:
     assert ui_command("sqlite:////data/my runs/mlflow.db").endswith(
         "-m platform.ui --uri 'sqlite:////data/my runs/mlflow.db'"
     )
+
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+def test_other_machines_are_not_served_without_a_password(
+    host: str, executed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(InputError, match=f"--host {host}: other machines could read .* {PASSWORD}, or leave --host"):
+        main(["--port", str(free_port()), "--host", host])
+    monkeypatch.setenv(PASSWORD, "short")
+    with pytest.raises(InputError, match=f"{PASSWORD}: 5 characters are too few; give at least 12"):
+        main(["--port", str(free_port()), "--host", host])
+    assert not executed and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "127.1"])
+def test_this_machine_needs_no_password(
+    host: str, executed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").touch()
+    main(["--port", str(free_port()), "--host", host])
+    assert "--app-name" not in executed[0][1] and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_other_machines_are_served_with_mlflows_authentication(
+    executed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "100 %"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    (home / "mlflow.db").touch()
+    monkeypatch.setenv(PASSWORD, SECRET)
+    main(["--port", str(free_port()), "--host", "0.0.0.0"])
+    _, command, environment = executed[0]
+    assert command[command.index("--app-name") + 1] == "basic-auth"
+    assert command[command.index("--host") + 1] == "0.0.0.0"
+    assert environment["MLFLOW_AUTH_CONFIG_PATH"] == str(home / "mlflow_auth/basic_auth.ini")
+    assert stat.S_IMODE((home / "mlflow_auth").stat().st_mode) == 0o700
+    assert SECRET not in " ".join(command) + capsys.readouterr().out
+    assert SECRET not in (home / "mlflow_auth/basic_auth.ini").read_text()
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "8.8.8.8", "x" * 300])
+def test_an_address_that_is_not_ours_is_refused(host: str, executed: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(InputError, match="no such address|cannot listen on 8.8.8.8"):
+        main(["--uri", f"sqlite:///{tmp_path}/mlflow.db", "--port", str(free_port()), "--host", host])
+    assert not executed
+
+
+def asked(url: str, user: str | None = None, content: Any = None) -> tuple[int, Any]:
+    """A real request; status and what came."""
+    request = urllib.request.Request(url, None if content is None else json.dumps(content).encode())
+    request.add_header("Content-Type", "application/json")
+    if user is not None:
+        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content = answer.read()
+            return answer.status, json.loads(content) if content[:1] == b"{" else content
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_guarded_server_shows_nobody_anything_that_the_admin_has_not_given(tmp_path: Path) -> None:
+    """Real requests, on this machine: with a password set they are guarded here as they are beyond it."""
+    made = tracking._client(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("patch")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow"
+    command = [sys.executable, "-m", "platform.ui", "--port", str(port)]
+    environment = {**os.environ, PASSWORD: SECRET, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + 200
+        while time.monotonic() < until and server.poll() is None:
+            try:
+                if asked(f"http://127.0.0.1:{port}/health")[0]:
+                    break
+            except OSError:
+                time.sleep(0.5)
+        get, search = f"{url}/experiments/get?experiment_id={made}", f"{url}/experiments/search"
+        admin, guest = f"admin:{SECRET}", "guest:another-password"
+        assert asked(get)[0] == 401 and asked(search, None, {"max_results": 9})[0] == 401, "a stranger"
+        assert asked(get, "admin:password1234")[0] == 401 and asked(get, "admin:")[0] == 401, "a guess"
+        assert asked(get, admin)[1]["experiment"]["name"] == "patch"
+        assert asked(f"{url}/users/create", guest, {"username": "guest", "password": "another-password"})[0] == 401
+        assert asked(f"{url}/users/create", admin, {"username": "guest", "password": "another-password"})[0] == 200
+        assert asked(get, guest)[0] == 403, "a user to whom nothing was given"
+        assert asked(search, guest, {"max_results": 9}) == (200, {})
+        changed = {"experiment_id": made, "key": "x", "value": "y"}
+        assert asked(f"{url}/experiments/set-experiment-tag", guest, changed)[0] == 403
+        given = {"username": "guest", "resource_type": "experiment", "resource_id": made, "permission": "READ"}
+        grant = f"{url.replace('2.0', '3.0')}/users/permissions/grant"
+        assert asked(grant, guest, given)[0] == 403
+        assert asked(grant, admin, given)[0] == 200
+        assert asked(get, guest)[1]["experiment"]["name"] == "patch"
+        assert asked(f"{url}/experiments/set-experiment-tag", guest, changed)[0] == 403
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
