@@ -131,6 +131,12 @@ class Spool:
             os.fsync(file.fileno())
         self._refused_ids.add(str(event.get("id")))
 
+    def retry_refused(self) -> bool:
+        """Append refused events that are worth another attempt anew; whether there were any. Nobody may replay now."""
+        before = len(self._refused_ids)
+        self._refused_ids = self._take_up_refused()
+        return len(self._refused_ids) < before
+
     def close(self) -> None:
         """Let go of the file and its lock."""
         os.close(self._file)

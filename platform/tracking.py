@@ -226,6 +226,9 @@ class Recorder:
     def close(self, timeout_s: float = 30.0) -> int:
         """Flush, stop the thread, let go of the folder; return how many records wait for the next start."""
         pending = self._replay.flush(timeout_s)
+        if pending == 0 and self._spool.retry_refused():  # the store may have mended itself since
+            self._replay.notify()
+            pending = self._replay.flush(timeout_s)
         self._replay.stop(timeout_s=5.0)
         self._spool.close()
         if self._spool.refused:

@@ -240,8 +240,9 @@ def test_a_refused_record_is_set_aside_and_blocks_nothing(
     assert "no $ign" in reasons and "is gone" in reasons
 
 
-def test_an_error_of_the_disk_is_tried_again_then_waits_for_the_next_start(
-    tmp_path: Path, new_store: Callable[[str], str], lines: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mended", ["before the end", "before the next start"])
+def test_an_error_of_the_disk_is_tried_again_at_the_end_and_at_the_next_start(
+    tmp_path: Path, new_store: Callable[[str], str], lines: list[str], monkeypatch: pytest.MonkeyPatch, mended: str
 ) -> None:
     uri = new_store("store")
     picture = tmp_path / "panel.png"
@@ -259,9 +260,13 @@ def test_an_error_of_the_disk_is_tried_again_then_waits_for_the_next_start(
         recorder.tags("sweep", {"behind": "it"})
         while recorder.flush(30):
             pass
-    assert recorder.refused == 1
-    assert recorder.runs()[0].tags["behind"] == "it"
-    recorder.close()
+        assert recorder.refused == 1
+        assert recorder.runs()[0].tags["behind"] == "it"
+        if mended == "before the next start":
+            assert recorder.close() == 0 and recorder.refused == 1
+    if mended == "before the end":
+        assert recorder.close(60) == 0 and recorder.refused == 0
+        assert rows(uri)["sweep"]["artifacts"] == ["checkpoint/panel.png"]
     recorder = Recorder(tmp_path / "records", uri, "patch", warn=lines.append)
     assert recorder.close(60) == 0
     assert rows(uri)["sweep"]["artifacts"] == ["checkpoint/panel.png"]
