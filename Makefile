@@ -5,7 +5,7 @@ ARGS ?=
 BIN = .venv/bin
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: sweep test ui lint ci
+.PHONY: sweep test ui lint ci licences
 
 sweep: .venv/.installed
 	$(BIN)/python -m platform.sweep search_spaces/quickstart.yaml $(ARGS)
@@ -21,6 +21,9 @@ lint: .venv/.installed
 	$(BIN)/mypy
 
 ci: lint test
+
+licences: .venv/.installed
+	$(BIN)/python deploy/licences.py docs/licences.md
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) deploy/check_machine.py
