@@ -12,6 +12,7 @@ from typing import Any
 from cpn.errors import InputError, run_command
 
 TOPICS = {
+    "chaos": "faults under real sweeps on two Ray nodes: what is lost, doubled, orphaned or corrupt afterwards",
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",

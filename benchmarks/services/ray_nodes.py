@@ -80,7 +80,9 @@ class Cluster:
         command += ["--node-ip-address", "127.0.0.1", "--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)]
         command += ["--resources", json.dumps(dict(resources or {})), "--object-store-memory", str(MEMORY)]
         command += ["--min-worker-port", "0", "--max-worker-port", "0"]  # the system chooses
-        command += ["--dashboard-agent-listen-port", str(free_port()), "--runtime-env-agent-port", str(free_port())]
+        # Where one of these is left out, the raylet waits until its agent has chosen a port.
+        for agent in ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export"):
+            command += [f"--{agent}-port", str(free_port())]
         if head:
             # Without the dashboard a stopped trial's placement group is never freed.
             command += ["--head", "--port", str(self.port), "--include-dashboard", "true"]
