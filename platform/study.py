@@ -137,7 +137,9 @@ class Study:
             trial = self._running(uid)
             if trial is None:
                 return self.row(uid).state
-            self.mark(uid, **{**(attrs or {}), **({} if reason is None else {"reason": " ".join(reason.split())})})
+            self.mark(
+                uid, **{**(attrs or {}), **({} if reason is None else {"reason": " ".join(mask(reason).split())})}
+            )
             reports = trial.intermediate_values
             last = reports[max(reports)] if state is State.PRUNED and reports else None
             told = value if state is State.COMPLETE else last

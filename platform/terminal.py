@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cpn.masking import mask
+
 MOST_ROWS = 12
 OPEN = ("running", "resumable")
 """States of trials that are not done."""
@@ -25,8 +27,8 @@ class Terminal:
         self.console = console or Console(width=None if sys.stdout.isatty() else 120)
 
     def say(self, line: str) -> None:
-        """One plain line, never broken: commands and paths are copied from it."""
-        self.console.print(Text(line), soft_wrap=True)
+        """One plain line without secrets, never broken: commands and paths are copied from it."""
+        self.console.print(Text(mask(line)), soft_wrap=True)
 
     def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
         """A table; numbers are shown with one decimal."""

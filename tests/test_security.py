@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from platform import conduct, sweep, ui
 from platform.files import yaml_text
+from platform.study import State, Study
 from platform.tracking import _SETTINGS
 from typing import Any
 
@@ -270,3 +271,22 @@ def test_a_value_that_carries_a_secret_is_shown_masked_wherever_it_stands(
     elsewhere = [] if key == "tracking.uri" else ["tracking.uri=http://127.0.0.1:9"]  # making a store takes seconds
     _, said = start(capsys, f"{key}={value}", *elsewhere, dry=dry)
     assert said and leaks(place, said) == []
+
+
+def test_the_reason_of_a_failed_trial_is_masked_in_the_study_and_on_the_terminal(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker's exception quotes what it could not open."""
+
+    def failing(trials: Study, *_: Any, listener: Any, **__: Any) -> None:
+        row = trials.ask()
+        assert row is not None
+        listener.started(row.uid)
+        trials.tell(row.uid, State.FAIL, reason=f"cannot open s3://AKIA:{SECRET}@bucket/x?X-Amz-Signature={SECRET}")
+        listener.ended(row.uid)
+        listener.reported(row.uid, {"warning": f"token={SECRET}"})
+
+    monkeypatch.setattr(conduct, "run_trials", failing)
+    code, said = start(capsys, "tracking.uri=http://127.0.0.1:9")
+    assert code == 1 and "cannot open s3://AKIA:***@bucket/x?X-Amz-Signature=***" in said and "token=***" in said
+    assert leaks(place, said) == []
