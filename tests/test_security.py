@@ -156,8 +156,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small data set and a sweep without fault; Ray is not started."""
 
     @contextmanager
-    def cluster(_: Any) -> Iterator[Mapping[str, float]]:
-        yield {"CPU": 2.0}
+    def cluster(_: Any) -> Iterator[list[Mapping[str, float]]]:
+        yield [{"CPU": 2.0}]
 
     write_small_voc(tmp_path / "data")
     (tmp_path / "s.yaml").write_text(yaml_text(SPEC))

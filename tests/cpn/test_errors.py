@@ -37,9 +37,17 @@ def test_exit_codes(main: Callable[[], int | None], code: int, line: str, capsys
     assert capsys.readouterr() == ("", line)
 
 
-def test_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_command(raises(ZeroDivisionError()))
-    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), OSError(errno.ENOSPC, "No space left")):
-        with pytest.raises(OSError):
-            run_command(raises(defect))
+@pytest.mark.parametrize(
+    "defect",
+    [
+        ZeroDivisionError("by nothing"),
+        FileNotFoundError(errno.ENOENT, "No such file", "x"),
+        OSError(errno.ENOSPC, "No space left"),
+    ],
+)
+def test_a_defect_keeps_its_traceback(defect: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(raises(defect))
+    out, said = capsys.readouterr()
+    assert left.value.code == 1 and out == "" and said.startswith("Traceback (most recent call last):")
+    assert said.splitlines()[-1] == f"{type(defect).__name__}: {defect}"
