@@ -280,25 +280,26 @@ def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
         raise InputError(f"{out} holds the conversion of other annotation files: give a new folder or delete this one")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: convert, then say what was found and what to type next."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m cpn.coco",
         usage="python -m cpn.coco /data/coco /data/coco_voc [--sets train2014 val2014] [--images symlink]",
         description="Write MS COCO in VOC layout.",
     )
-    parser.add_argument("root", type=Path, help="folder with annotations/instances_SET.json and the images in SET/")
-    parser.add_argument("out", type=Path, help="the folder to make")
-    parser.add_argument(
-        "--sets", nargs="+", default=list(SETS), help="a train set, a val set or both (default: 2014's)"
-    )
-    parser.add_argument(
-        "--images", choices=get_args(Images), default="link", help="hard links (default), symlink, copy"
-    )
-    parser.add_argument(
+    made.add_argument("root", type=Path, help="folder with annotations/instances_SET.json and the images in SET/")
+    made.add_argument("out", type=Path, help="the folder to make")
+    made.add_argument("--sets", nargs="+", default=list(SETS), help="a train set, a val set or both (default: 2014's)")
+    made.add_argument("--images", choices=get_args(Images), default="link", help="hard links (default), symlink, copy")
+    made.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="how many draw masks (default: up to 8)"
     )
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: convert, then say what was found and what to type next."""
+    given = parser().parse_args(arguments)
     if given.processes < 0:
         raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")
     try:

@@ -251,19 +251,24 @@ def _sync(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: check and pack, then say what was found and what to type next."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m cpn.prepare",
         usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER|URL]",
         description="Check a data set in VOC 2012 layout and pack it into Arrow files.",
     )
-    parser.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
-    parser.add_argument("--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)")
-    parser.add_argument(
+    made.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
+    made.add_argument("--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)")
+    made.add_argument(
         "--out", help="where to put the folder `packed` (default: in the data set); s3://BUCKET/PREFIX: there as well"
     )
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: check and pack, then say what was found and what to type next."""
+    given = parser().parse_args(arguments)
     out, url = (None, given.out) if given.out and remote.is_url(given.out) else (given.out and Path(given.out), None)
     if url is not None:
         remote.check_url(url, "--out", write=True)

@@ -299,19 +299,24 @@ def _annotation(name: str, scene: Scene, classes: Sequence[str]) -> str:
     return text + "</annotation>\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: write scenes to a folder."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     defaults = ScenesConfig()
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="python -m cpn.synthetic",
         usage="python -m cpn.synthetic build/scenes --train 150 --val 60 --size 64 --seed 0",
         description="Write synthetic scenes in VOC 2012 layout to a new folder.",
     )
-    parser.add_argument("root", type=Path, help="the folder to make")
+    made.add_argument("root", type=Path, help="the folder to make")
     for name, kind in (("train", int), ("extra", int), ("val", int), ("size", int), ("trace", float), ("seed", int)):
         meaning = ScenesConfig.model_fields[name].description
-        parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=f"{meaning} (%(default)s)")
-    given = parser.parse_args(arguments)
+        made.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=f"{meaning} (%(default)s)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: write scenes to a folder."""
+    given = parser().parse_args(arguments)
     values = {name: getattr(given, name) for name in ScenesConfig.model_fields}
     try:
         config = ScenesConfig(**values)

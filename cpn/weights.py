@@ -305,27 +305,30 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
         print(f"wrote {out}: --set network.backbone={name} --set network.weights={out}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command: see --help."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m cpn.weights",
         usage=f"python -m cpn.weights {RESNET38_FILE} --out resnet38.safetensors",
         description="Read pretrained weights, say what fits, and convert them to safetensors: ImageNet weights of a "
         "backbone, or a whole network that the authors of CPN or SEAM released.",
         epilog=f"Where from: {ANYWHERE}.",
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="MXNet .params, torch .pth or .safetensors")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the network to this .safetensors file")
-    parser.add_argument(
+    made.add_argument("source", type=Path, metavar="SOURCE", help="MXNet .params, torch .pth or .safetensors")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write the network to this .safetensors file")
+    made.add_argument(
         "--backbone", metavar="NAME", help="resnet38, resnet50 or your own; without it the layers' names tell"
     )
-    parser.add_argument(
+    made.add_argument(
         "--classes", type=Path, metavar="classes.txt", help="of a released network's data set; without it those of VOC"
     )
-    parser.add_argument(
-        "--check", action="store_true", help="also run the network once on noise and print its features"
-    )
-    options = parser.parse_args(arguments)
+    made.add_argument("--check", action="store_true", help="also run the network once on noise and print its features")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command: see --help."""
+    options = parser().parse_args(arguments)
 
     from cpn.released import convert_released, is_released
 

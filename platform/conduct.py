@@ -1,13 +1,9 @@
 """One sweep from its first trial to its report: search, confirm, promote, stages. A step that is done is skipped."""
 
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +16,31 @@ from cpn.voc import Pack
 from . import budget, confirm, study
 from .capacity import Node, concurrency
 from .confirm import CAM_BASELINE, Verdict
+from .confirm_bounds import bounds as bounds_of
 from .curve import narrowed, searched_range
 from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
 from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
-from .lock import SIGNAL_EXIT, driving
+from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED, driving
+from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
+from .provenance import keep_start, provenance
+from .reading import Reading
 from .records import Records, run_name
+from .report import write_report
 from .spec import Pruning, SweepSpec
 from .stages import run_stages
 from .study import State, Study, TrialRow
 from .summary import print_summary, shortened, summarise, write_summary
 from .terminal import Terminal, TrialTable
 from .tracking import Recorder, check_store, ui_command
-from .tracking_uri import masked
+from .tracking_uri import mask, masked
 from .what_mattered import PLOTS, write_plots
 from .worker import TrialSetup
 
 RECORDS_S, HURRIED_S = 30.0, 1.0
 """Seconds that a slow tracking store is given at the end; the rest waits for the next start."""
-NOTIFY_S = 60.0
 """Seconds that `notify.command` is given."""
 
 
@@ -61,7 +61,7 @@ class Sweep:
         self.terminal, self.records, self.interruption = terminal, records, interruption
         self.config: Config = spec.base_config
         self.paths: SweepPaths = store.sweep(spec.name)
-        self.clock = budget.Clock(self.paths.root / "clock.json")
+        self.clock = budget.Clock(self.paths.clock)
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
 
@@ -124,7 +124,7 @@ class TrialListener:
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         if "warning" in result:
-            self._sweep.terminal.say(f"warning: {uid}: {result['warning']}")
+            self._sweep.terminal.warn(f"{uid}: {result['warning']}")
             return
         self._table.reported(uid, result)
         self._sweep.clock.save()
@@ -146,14 +146,22 @@ class TrialListener:
         self._sweep.records.pruning_off(line)
 
 
-def conduct(spec: SweepSpec, command: str) -> int:
+def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> int:
     """Run or continue the sweep; returns the exit code."""
-    terminal, interruption = Terminal(), Interruption()
+    terminal, interruption = terminal or Terminal(), Interruption()
     with interruption.watch(terminal.say):
+        code, reason = 1, None
         try:
-            return conducted(spec, command, terminal, interruption)
+            code = conducted(spec, command, terminal, interruption)
         except KeyboardInterrupt:
-            return interrupted(terminal, interruption, command)
+            code = interrupted(terminal, interruption, command)
+        except Exception as error:
+            code, reason = 2 if isinstance(error, InputError) else 1, mask(str(error)) or type(error).__name__
+            raise
+        finally:
+            state = FINISHED if code == 0 else STOPPED if code > SIGNAL_EXIT else FAILED
+            terminal.event("ended", state=state, code=code, reason=reason)
+        return code
 
 
 def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: Interruption) -> int:
@@ -162,7 +170,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
     check_storage(store, "resources.storage")
     warning = check_store(spec.tracking.uri)
     if warning:
-        terminal.say(f"warning: {warning}")
+        terminal.warn(warning)
     check_weights(spec.base_config, store, terminal.say)
     study.check_study(study.study_url(spec))
     pack = prepare_data(spec.base_config, store, terminal.say)
@@ -178,24 +186,26 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         paths = store.sweep(spec.name)
         kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
         dump_yaml(paths.spec, masked(kept))
-        recorder = Recorder(
-            paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
-        )
-        records = Records(recorder, spec, pack.fingerprint, provenance(command), root)
+        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn)
+        told = provenance(command)
+        keep_start(paths.starts, told)
+        records = Records(recorder, spec, pack.fingerprint, told, root)
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
-        try:
-            held.code = steps(sweep, trials, again, recorder, command)
-            return held.code
-        finally:
-            with interruption.closing():
-                sweep.clock.save()
-                sweep.close()
-                waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
-            if waiting:
-                terminal.say(f"{waiting} records wait for the tracking store; the next start sends them")
+        with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:
+            try:
+                held.code = ending.code = steps(sweep, trials, again, recorder, command, ending)
+                return held.code
+            finally:
+                ending.silent = interruption.hurried
+                with interruption.closing():
+                    sweep.clock.save()
+                    sweep.close()
+                    waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
+                if waiting:
+                    terminal.say(f"{waiting} records wait for the tracking store; the next start sends them")
 
 
-def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command: str) -> int:
+def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command: str, ending: Ending) -> int:
     """Search, confirm, promote, stages, summary."""
     spec, terminal = sweep.spec, sweep.terminal
     sweep.records.sweep_started()
@@ -224,7 +234,8 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
         )
     if sweep.interruption:
         return interrupted(sweep.terminal, sweep.interruption, command)
-    verdict, means = judged(sweep, chosen, again)
+    verdict, means, bounds = judged(sweep, chosen, again)
+    terminal.event("verdict", **asdict(verdict))
     winner = trials.row(verdict.winner)
     folder = sweep.folder(winner)
     for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, sweep.paths.panels):
@@ -255,21 +266,23 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             ),
         )
     off = trials.remembered("pruning").get("off", {})
-    summary = summarise(
-        spec, sweep.pack, trials.rows(), again.rows(), means, verdict, winner, manifests, sweep.clock.hours, off
-    )
-    cost = budget.account(spec, sweep.clock.trial_hours, trials.rows(), again.rows())
+    rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
+    summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds)
+    cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
     summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
-    drawn = write_plots(spec, trials.rows(), sweep.paths.root / PLOTS)
+    drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
+    found = Reading(spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, FINISHED, command, summary, off)
+    report = write_report(found, sweep.paths.root)
+    files += report
     sweep.records.sweep_ended(summary, files)
     recorder.reconcile(alive=set())
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
     terminal.say(cost["words"])
-    warning = notify(spec.notify.command, summary["note"])
-    if warning:
-        terminal.say(f"warning: {warning}")
+    terminal.say(f"report: {shortened(report[0])}")
+    ending.note = summary["note"]
+    terminal.event("summary", **summary)
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
 
@@ -338,8 +351,10 @@ def reconcile(sweep: Sweep, recorder: Recorder, *studies: Study) -> None:
     recorder.reconcile(alive=alive)
 
 
-def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict, dict[str, list[float]]]:
-    """The verdict, and each confirmed configuration's miou_confirm by seed, cam_baseline's among them."""
+def judged(
+    sweep: Sweep, chosen: list[TrialRow], again: Study
+) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
     runs = again.rows()
     folders = {run.uid: sweep.folder(run) for run in runs}
     cam, objective = sweep.config.cam, sweep.spec.objective
@@ -351,12 +366,13 @@ def judged(sweep: Sweep, chosen: list[TrialRow], again: Study) -> tuple[Verdict,
     means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
     if not found:
         best = max(chosen, key=lambda row: row.miou or 0.0)
-        return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means
+        return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means, {}
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == study.REFERENCE), None)
     others = [c for c in found if c is not reference]
-    verdict = confirm.judge(reference, others, sweep.spec.search_options.seed)
+    seed = sweep.spec.search_options.seed
+    verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
-    return replace(verdict, sentence=verdict.sentence + unit), means
+    return replace(verdict, sentence=verdict.sentence + unit), means, bounds
 
 
 def pictures_in(folders: list[Path]) -> list[Path]:
@@ -374,35 +390,3 @@ def interrupted(terminal: Terminal, interruption: Interruption, command: str) ->
     """What is said when a signal ended the sweep early."""
     terminal.say(f"stopped; every trial can go on: {command}")
     return SIGNAL_EXIT + (interruption.signal or 2)
-
-
-def provenance(command: str) -> dict[str, str]:
-    """Where the results come from: the command, the commit, the versions of what computed them."""
-    checkout = Path(__file__).resolve().parents[1]
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = "unknown"
-    packages = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv-python")
-    versions = " ".join(f"{name}={metadata.version(name)}" for name in packages)
-    return {"command": command, "commit": commit, "versions": versions, "python": sys.version.split()[0]}
-
-
-def notify(command: str | None, text: str) -> str | None:
-    """Run the user's command with the summary on its standard input; what went wrong, without the command's words."""
-    if command is None:
-        return None
-    try:
-        code = subprocess.run(shlex.split(command), input=text, text=True, check=False, timeout=NOTIFY_S).returncode
-    except subprocess.TimeoutExpired:
-        return f"notify.command did not end within {NOTIFY_S:g} seconds"
-    except (OSError, ValueError) as error:
-        return f"notify.command cannot be run ({getattr(error, 'strerror', None) or error})"
-    return f"notify.command ended with exit code {code}" if code else None

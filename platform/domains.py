@@ -239,3 +239,19 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
         last = low + int((high - low) / step) * step
         raise ValueError(f"high {high} is not low {low} plus whole steps of {step}; write [{low}, {round(last, 12)}]")
+
+
+def domain_words(domain: object) -> str:
+    """A domain in one cell: `float 0.1 to 10, log`."""
+    dump = domain.model_dump(by_alias=True, exclude_none=True)  # type: ignore[attr-defined]
+    kind = next(k for k in ("float", "int", "choice") if k in dump)
+    ends = dump[kind]
+    text = (
+        f"{kind} {ends[0]} to {ends[1]}"
+        if kind != "choice"
+        else f"one of {', '.join(str(list(v) if isinstance(v, tuple) else v) for v in ends)}"
+    )
+    if dump.get("log"):
+        text += ", log"
+    conditions = [f"{name}={value}" for name, value in dump.get("when", {}).items()]
+    return text + (f", when {' and '.join(conditions)}" if conditions else "")

@@ -10,7 +10,7 @@ from cpn.operations import step_operations
 
 from . import measure
 from .capacity import concurrency
-from .domains import CurveDomain
+from .domains import CurveDomain, domain_words
 from .inputs import check_weights, look_at_data
 from .paths import storage
 from .plan import START_SECONDS, Price, class_count, estimate, largest_step, on_gpu
@@ -134,19 +134,3 @@ def cpu_words(spec: SweepSpec, price: Price) -> str:
             at_once = concurrency(spec.resources, [{"CPU": float(os.cpu_count() or 1)}])
             words += f", about {clock(3600 * price.hours / at_once)} by the clock with {at_once} at a time"
     return f"{words}; {NOT_IN_IT}"
-
-
-def domain_words(domain: object) -> str:
-    """A domain in one cell: `float 0.1 to 10, log`."""
-    dump = domain.model_dump(by_alias=True, exclude_none=True)  # type: ignore[attr-defined]
-    kind = next(k for k in ("float", "int", "choice") if k in dump)
-    ends = dump[kind]
-    text = (
-        f"{kind} {ends[0]} to {ends[1]}"
-        if kind != "choice"
-        else f"one of {', '.join(str(list(v) if isinstance(v, tuple) else v) for v in ends)}"
-    )
-    if dump.get("log"):
-        text += ", log"
-    conditions = [f"{name}={value}" for name, value in dump.get("when", {}).items()]
-    return text + (f", when {' and '.join(conditions)}" if conditions else "")

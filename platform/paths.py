@@ -80,6 +80,16 @@ class SweepPaths:
         return self.root / "spec.yaml"
 
     @property
+    def clock(self) -> Path:
+        """Hours by the clock and of each trial."""
+        return self.root / "clock.json"
+
+    @property
+    def starts(self) -> Path:
+        """Command, commit and versions of each start, for the report."""
+        return self.root / "starts.json"
+
+    @property
     def summary(self) -> Path:
         """Leaderboard, verdict, winner and stage metrics as JSON, written at the end."""
         return self.root / "summary.json"

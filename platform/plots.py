@@ -25,6 +25,8 @@ DPI = 100
 WIDTH = 10.0
 ACROSS = 3
 """Small plots side by side."""
+MOST = 500
+"""Trials in a plot with a mark or line for each."""
 ABSENT = -0.12
 """Where a line of the parallel coordinates goes for a name that a trial does not have."""
 
@@ -180,6 +182,26 @@ def rung_values(
     return [(row, early) for row, early in known if row.state is State.COMPLETE], [
         early for row, early in known if row.state is State.PRUNED
     ]
+
+
+def fewer(rows: Sequence[TrialRow], most: int = MOST) -> list[TrialRow]:
+    """At most so many rows, by number: the better half of them the best ones, the rest evenly spread over the others.
+
+    The reference is always there.
+    """
+    if len(rows) <= most:
+        return list(rows)
+    ranked = sorted(rows, key=lambda row: (row.role != REFERENCE, row.miou is None, -(row.miou or 0.0), row.number))
+    best, rest = ranked[: most // 2], sorted(ranked[most // 2 :], key=lambda row: row.number)
+    left = most - len(best)
+    return sorted([*best, *(rest[i * len(rest) // left] for i in range(left))], key=lambda row: row.number)
+
+
+def how_many(rows: Sequence[TrialRow], what: str = "trials", most: int = MOST) -> str:
+    """What a caption says about what is drawn."""
+    if len(rows) <= most:
+        return f"{len(rows)} {what}"
+    return f"{most:,} of {len(rows):,} {what} are drawn: the best {most // 2:,} and an even choice of the others"
 
 
 def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:

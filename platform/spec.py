@@ -204,7 +204,9 @@ class Notify(_SweepSection):
     """Who hears of the end."""
 
     command: str | None = None
-    """Shell command that is run when the sweep ends."""
+    """Command that is run when the sweep ends, fails or is stopped: how, and the summary, on its standard input. It is
+    run without a shell; where one is wanted: sh -c '...'.
+    """
 
 
 class SweepSpec(_SweepSection):
@@ -292,7 +294,7 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
         elif first in Config.model_fields:
             base_sets[name] = value
         else:
-            known = [*known_names(), *_sweep_names(), "preset"]
+            known = [*known_names(), *sweep_names(), "preset"]
             raise InputError(f"--set {name}: unknown key{nearest(name, known)}")
     _check_base(raw, base_sets, path)
     for name, value in base_sets.items():
@@ -375,7 +377,8 @@ def _check_base(raw: dict[str, Any], base_sets: dict[str, Any], path: Path) -> N
         with_values(config, base_sets, "--set")
 
 
-def _sweep_names() -> list[str]:
+def sweep_names() -> list[str]:
+    """Sections of a specification and the dotted names of their values."""
     names = []
     for name, field in SweepSpec.model_fields.items():
         names.append(name)
@@ -393,7 +396,7 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     key = brief(".".join(str(part) for part in loc))
     where = next((f"--set {name}" for name in set_names if key == name or key.startswith(name + ".")), source)
     if first["type"] == "extra_forbidden":
-        known = ["float", "int", "choice", "log", "step", "when"] if loc[0] == "search" else _sweep_names()
+        known = ["float", "int", "choice", "log", "step", "when"] if loc[0] == "search" else sweep_names()
         text = f"unknown key{nearest(str(loc[-1]) if loc[0] == 'search' else key, known)}"
     elif first["type"] == "missing":
         text = "is missing; add it"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,11 @@ def summarise(
     manifests: Mapping[str, Mapping[str, Any]],
     hours: float,
     pruning_off: Mapping[str, str] | None = None,
+    bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Everything the report shows, as plain values; kept as JSON. `pruning_off`: rungs that were switched off."""
+    """Everything the report shows, as plain values; kept as JSON. `pruning_off`: rungs that were switched off;
+    `bounds`: those of platform/confirm_bounds.py.
+    """
     count = {
         state.name.lower(): sum(row.state is state for row in rows)
         for state in (State.COMPLETE, State.PRUNED, State.FAIL)
@@ -64,7 +68,7 @@ def summarise(
         "trials": count,
         "confirm_runs": sum(row.state is State.COMPLETE for row in again),
         "confirmed": {uid: list(values) for uid, values in means.items()},
-        "leaderboard": leaderboard(rows, means),
+        "leaderboard": leaderboard(rows, means, bounds),
         "pruning": pruning_audit.account(
             rows,
             spec.pruning,
@@ -111,8 +115,12 @@ def shown_correlation(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Full-budget trials, best miou first, with their confirmed means."""
+def leaderboard(
+    rows: Sequence[TrialRow],
+    means: Mapping[str, Sequence[float]],
+    bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Full-budget trials, best miou first, with their confirmed means and the intervals of platform/confirm_bounds.py."""
     done = sorted((r for r in rows if r.state is State.COMPLETE), key=lambda r: (-(r.miou or 0.0), r.number))
     return [
         {
@@ -121,6 +129,8 @@ def leaderboard(rows: Sequence[TrialRow], means: Mapping[str, Sequence[float]]) 
             "miou": row.miou,
             "beta": row.beta,
             "miou_confirm_mean": mean(means.get(row.uid)),
+            "interval": bounds.get(row.uid, {}).get("mean"),
+            "difference": bounds.get(row.uid, {}).get("difference"),
             "seeds": len(means.get(row.uid, ())),
             "would_prune_at": row.attrs.get("would_prune_at"),
             "values": {name: encode(value) for name, value in row.values.items()},
@@ -205,7 +215,7 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
             words(entry),
             entry["miou"],
             f"{entry['beta']:.2f}",
-            entry["miou_confirm_mean"],
+            confirmed_cell(entry),
             entry["seeds"] or None,
         )
         for entry in summary["leaderboard"][:BEST_ROWS]
@@ -234,6 +244,14 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
     terminal.say("pictures:")
     for path in pictures:
         terminal.say(f"  {path}")
+
+
+def confirmed_cell(entry: Mapping[str, Any]) -> str | None:
+    """A confirmed mean and its interval at 95 %."""
+    if entry["miou_confirm_mean"] is None:
+        return None
+    low, high = entry["interval"] or (None, None)
+    return f"{entry['miou_confirm_mean']:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
 
 
 def words(entry: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: flags say where and how much; what is trained is said in YAML."""
     made = argparse.ArgumentParser(
         prog="python -m platform.sweep",
-        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure]]",
+        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] | --json]",
         description="Search CPN's hyperparameters, confirm the winner, and carry it on to a segmentation network. "
         "The same command again continues where it stopped, and does nothing when all is done.",
     )
@@ -31,6 +31,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--measure", action="store_true", help="with --dry-run: measure the steps on the CPU if on no GPU"
+    )
+    made.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line on standard output for every event (trials, stages, verdict, summary), and "
+        "nothing else there; what people are told goes to standard error",
     )
     return made
 
@@ -49,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.measure and not given.dry_run:
         raise InputError("--measure: goes with --dry-run; add it, or leave --measure out")
+    if given.json and given.dry_run:
+        raise InputError("--json: goes with a sweep that runs; leave out --dry-run, which prints a plan for people")
     from .spec import load_spec
 
     spec = load_spec(given.spec, given.sets)
@@ -60,7 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from .conduct import conduct
 
-    return conduct(spec, command)
+    if not given.json:
+        return conduct(spec, command)
+    from .json_lines import JsonLines, own_stdout
+
+    return conduct(spec, command, JsonLines(own_stdout()))
 
 
 if __name__ == "__main__":

@@ -30,13 +30,22 @@ class Terminal:
         """One plain line without secrets, never broken: commands and paths are copied from it."""
         self.console.print(Text(mask(line)), soft_wrap=True)
 
-    def table(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
-        """A table; numbers are shown with one decimal."""
+    def warn(self, line: str) -> None:
+        """One line that says what went wrong without stopping anything."""
+        self.say(f"warning: {line}")
+
+    def event(self, name: str, **values: Any) -> None:
+        """What a program that reads along wants to know; people have the tables. See platform/json_lines.py."""
+
+    def table(
+        self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", left: int = 2
+    ) -> None:
+        """A table; numbers are shown with one decimal, the first `left` columns begin at the left."""
         made = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
         for index, head in enumerate(heads):
-            made.add_column(head, justify="left" if index < 2 else "right", overflow="fold")
+            made.add_column(head, justify="left" if index < left else "right", overflow="fold")
         for row in rows:
-            made.add_row(*(shown(cell) for cell in row))
+            made.add_row(*(Text(shown(cell)) for cell in row))
         self.console.print(made)
 
     @contextmanager
@@ -136,9 +145,11 @@ class TrialTable:
         rate = finished / (time.monotonic() - self._began)
         return max(0, self._total - self._done_before - finished) / rate
 
+    def _done(self) -> int:
+        return self._done_before + sum(row["state"] not in OPEN for row in self._rows.values())
+
     def _count(self) -> str:
-        done = self._done_before + sum(row["state"] not in OPEN for row in self._rows.values())
-        return f"{done} of {self._total if self._total is not None else '?'} trials"
+        return f"{self._done()} of {self._total if self._total is not None else '?'} trials"
 
     def __rich__(self) -> Group:
         table = Table(title=self._heading, title_justify="left")

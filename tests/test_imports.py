@@ -10,7 +10,7 @@ FILES = [path.relative_to(CHECKOUT) for name in ("cpn", "platform") for path in 
 
 ONLY_IN = {
     "optuna": {
-        "platform/what_mattered.py",  # importances and its interactive plots, on a study in memory
+        "platform/what_mattered.py",  # importances, on a study in memory
         "platform/search.py",
         "platform/space.py",
         "platform/study.py",
@@ -20,7 +20,10 @@ ONLY_IN = {
         "platform/pruning.py",
     },
     "cmaes": {"platform/cma.py"},
-    "plotly": {"platform/what_mattered.py"},
+    "plotly": {"platform/report_figures.py"},
+    "jinja2": {"platform/report.py"},
+    "pandas": {"platform/appendix.py"},
+    "shtab": {"platform/completion.py"},
     "ray.tune": {"platform/driver.py", "platform/search.py"},
     "ray.tune.integration": {"platform/worker.py"},  # the callback of Train that reports to Tune
     "ray.train": {"platform/worker.py"},

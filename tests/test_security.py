@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from platform import conduct, sweep, ui
+from platform import conduct, notify, sweep, ui
 from platform.files import yaml_text
 from platform.study import State, Study
 from platform.tracking import _SETTINGS
@@ -237,10 +237,13 @@ def test_a_secret_on_the_command_line_is_not_said_again(place: Path, capsys: pyt
 def test_a_notice_that_fails_ends_no_sweep_and_shows_no_token(
     command: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conduct, "NOTIFY_S", 60.0 if "#" in command else 0.2)
-    warning = conduct.notify(command, "the summary")
-    assert warning is not None and words in warning and SECRET not in warning
-    assert conduct.notify("cat", "the summary") is None and conduct.notify(None, "") is None
+    monkeypatch.setattr(notify, "LIMIT_S", 60.0 if "#" in command else 0.2)
+    said: list[str] = []
+    notify.run(command, "the summary", {}, said.append)
+    [warning] = said
+    assert words in warning and SECRET not in warning
+    notify.run("cat", "the summary", {}, said.append)
+    assert said == [warning]
 
 
 PLACES = [

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 from platform import measure
-from platform.dry_run import domain_words
+from platform.domains import domain_words
 from platform.measure import Measured
 from platform.spec import load_spec
 from platform.sweep import main

@@ -8,10 +8,8 @@ from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow
 from platform.what_mattered import (
     LEAST_TRIALS,
-    PAGE,
     as_optuna,
     importances,
-    interactive_page,
     static_plots,
     write_plots,
 )
@@ -85,19 +83,14 @@ def test_too_little_has_no_importance(tmp_path: Path) -> None:
 def test_all_plots_are_written_for_the_parent_run(tmp_path: Path) -> None:
     spec, rows = make_spec(tmp_path), trials(40)
     files = write_plots(spec, rows, tmp_path / "plots")
-    assert {file.stem for file in files} == STATIC | {Path(PAGE).stem}
-    for file in files[:-1]:
+    assert {file.stem for file in files} == STATIC
+    for file in files:
         with Image.open(file) as picture:
             assert picture.width == 1000 and np.array(picture.convert("L")).std() > 5
-    page = (tmp_path / "plots" / PAGE).read_text()
-    assert page.count("plotly-graph-div") == 7 and "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/un/", "")
-    for words in ("History", "Slices", "Parallel coordinates", "Contours", "Importances", "loss.w_tcp"):
-        assert words in page
-    assert "would have been pruned, ran on" in page and "s-0005" in page
     assert static_plots(spec, rows) == static_plots(spec, rows)
 
 
-def test_interactive_plots_keep_the_trials_numbers(tmp_path: Path) -> None:
+def test_a_study_in_memory_keeps_the_trials_numbers(tmp_path: Path) -> None:
     rows = trials(20)
     rows[3] = TrialRow(3, "s-0003", State.FAIL, rows[3].values, 0, "search")
     study = as_optuna(make_spec(tmp_path).search, rows, "s")
@@ -117,7 +110,6 @@ def test_interactive_plots_keep_the_trials_numbers(tmp_path: Path) -> None:
 def test_few_trials_break_nothing(tmp_path: Path, name: str, rows: list[TrialRow], expected: set[str]) -> None:
     spec = make_spec(tmp_path)
     assert set(static_plots(spec, rows)) == expected
-    assert (interactive_page(spec, rows) is None) == (not expected)
 
 
 def test_a_reference_outside_the_space_and_no_space_at_all(tmp_path: Path) -> None:
@@ -125,7 +117,7 @@ def test_a_reference_outside_the_space_and_no_space_at_all(tmp_path: Path) -> No
     far = TrialRow(99, "s-0099", State.COMPLETE, {"patches.kind": "superpixel", "patches.S_N": 2000, "loss.w_tcp": 50.0,
                    "loss.w_cls": 1.0, "loss.w_cpcr": 1.0}, 0, "reference", 40.0, reports={4: 30.0})  # fmt: skip
     spec = make_spec(tmp_path)
-    assert set(static_plots(spec, [*rows, far])) == STATIC and interactive_page(spec, [*rows, far])
+    assert set(static_plots(spec, [*rows, far])) == STATIC
     other = TrialRow(98, "s-0098", State.COMPLETE, {**rows[0].values, "patches.kind": "hexagon"}, 0, "reference", 41.0)
     assert set(static_plots(spec, [*rows, other])) == STATIC
     assert set(static_plots(make_spec(tmp_path, {}), rows[:1])) == {"history", "rung_0.5"}

@@ -1,0 +1,156 @@
+"""Two trials side by side: `python -m platform.compare quickstart-0000 quickstart-0003`, of one sweep or of two."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import run_command
+
+from .paths import storage
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from .reading import Reading
+    from .study import TrialRow
+    from .terminal import Terminal
+
+EXAMPLE = "python -m platform.compare quickstart-0000 quickstart-0003"
+METRICS = (
+    "miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta",
+    "mask_free", "mask_free_confirm", "classification_map", "cp_agreement",
+)  # fmt: skip
+POINTS = 12
+"""Rows of a curve in the terminal; --json has all."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.compare",
+        usage=f"{EXAMPLE} [--storage FOLDER] [--json]",
+        description="Show how two trials, or confirm runs, of one sweep or of two of a storage folder differ: "
+        "configuration, metrics, IoU by class, and the curves over epochs and over beta. Nothing is tested here: one "
+        "run each says nothing about seeds; the leaderboard's confirmed means do.",
+    )
+    made.add_argument("first", metavar="A", help="a trial, as the leaderboard names it: quickstart-0000")
+    made.add_argument("second", metavar="B", help="the trial that is compared with it")
+    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    made.add_argument("--json", action="store_true", help="one JSON object, with the whole curves")
+    return made
+
+
+def comparison(one: tuple["Reading", "TrialRow"], two: tuple["Reading", "TrialRow"]) -> dict[str, Any]:
+    """How two trials differ, as plain values; each pair is [A, B], and None stands for what one of them lacks."""
+    sides = [described(*one), described(*two)]
+    return {
+        "a": {name: sides[0][name] for name in ("uid", "state", "reason", "run", "data")},
+        "b": {name: sides[1][name] for name in ("uid", "state", "reason", "run", "data")},
+        "same_run": sides[0]["run"] == sides[1]["run"],
+        "same_data": sides[0]["data"] == sides[1]["data"],
+        "config": differing(sides[0]["config"], sides[1]["config"]),
+        "metrics": paired([name for name in METRICS], sides, "metrics"),
+        "iou": paired(merged(sides, "iou"), sides, "iou"),
+        "epochs": paired(merged(sides, "epochs"), sides, "epochs"),
+        "beta_curve": paired(merged(sides, "beta_curve"), sides, "beta_curve"),
+    }
+
+
+def described(sweep: "Reading", row: "TrialRow") -> dict[str, Any]:
+    """One trial: what the study knows, and what its run's manifest adds if it was finished and is still there."""
+    from cpn.config import to_dotted
+
+    result = sweep.result(row) or {}
+    told = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
+    metrics = {**result.get("metrics", {}), **{name: told[name] for name in METRICS if told.get(name) is not None}}
+    curve = result.get("curve", {"beta": [], "miou": []})
+    names = ["background", *result.get("classes", [])]
+    return {
+        "uid": row.uid,
+        "state": row.state.name.lower(),
+        "reason": row.reason,
+        "run": sweep.folder(row).name,
+        "data": sweep.fingerprint,
+        "config": to_dotted(sweep.config(row)),
+        "metrics": metrics,
+        "iou": dict(zip(names, result.get("iou", []), strict=False)),
+        "epochs": {str(epoch): value for epoch, value in row.reports.items()},
+        "beta_curve": {f"{beta:.2f}": value for beta, value in zip(curve["beta"], curve["miou"], strict=True)},
+    }
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The dotted names whose values are not the same."""
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    return {name: [first.get(name), second.get(name)] for name in names}
+
+
+def merged(sides: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """The names of both, in order."""
+    return list({**sides[0][key], **sides[1][key]})
+
+
+def paired(names: Sequence[str], sides: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:
+    """Name -> [A, B], of the names that at least one has."""
+    both = {name: [side[key].get(name) for side in sides] for name in names}
+    return {name: pair for name, pair in both.items() if pair != [None, None]}
+
+
+def show(found: Mapping[str, Any], terminal: "Terminal", where: str) -> None:
+    """The tables."""
+    from .ranking import short
+
+    a, b = found["a"]["uid"], found["b"]["uid"]
+    if found["same_run"]:
+        terminal.say(f"{a} and {b} are the same run: configuration, seed and data are equal")
+    if not found["same_data"]:
+        terminal.say(f"the data differ ({found['a']['data']} and {found['b']['data']}): the numbers are not comparable")
+    for side in (found["a"], found["b"]):
+        if side["state"] != "complete":
+            terminal.say(f"{side['uid']}: {side['state']}" + (f", {side['reason']}" if side["reason"] else ""))
+    rows = [[name, short(pair[0]), short(pair[1])] for name, pair in found["config"].items()]
+    terminal.table("what differs in the configuration", ["name", a, b], rows, "" if rows else "nothing", left=1)
+    table(terminal, "metrics, % (beta: 0 to 1.2)", "metric", found, "metrics", decimals={"beta": 2})
+    table(terminal, "IoU by class, % (select)", "class", found, "iou")
+    table(terminal, "while training, % (select, one scale)", "epoch", found, "epochs", thin=True)
+    table(terminal, "mIoU over beta, % (select)", "beta", found, "beta_curve", thin=True)
+    terminal.say(f"next: python -m platform.export {b}{where} > config.yaml")
+
+
+def table(
+    terminal: "Terminal", title: str, head: str, found: Mapping[str, Any], key: str, thin: bool = False,
+    decimals: Mapping[str, int] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """One table of pairs with their difference; a curve is thinned to some of its points."""
+    pairs = list(found[key].items())
+    if not pairs:
+        return
+    step = -(-len(pairs) // POINTS) if thin else 1
+    some = pairs[::step] + ([pairs[-1]] if (len(pairs) - 1) % step else [])
+    rows = []
+    for name, (first, second) in some:
+        places = decimals.get(name, 1)
+        said = ["-" if value is None else f"{value:.{places}f}" for value in (first, second)]
+        both = first is not None and second is not None
+        rows.append([name, *said, f"{second - first:+.{places}f}" if both else "-"])
+    caption = f"{len(some)} of {len(pairs)} points; all of them: --json" if len(some) < len(pairs) else ""
+    terminal.table(title, [head, found["a"]["uid"], found["b"]["uid"], "B - A"], rows, caption, left=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, 2 for a trial that there is not."""
+    given = parser().parse_args(arguments)
+    from .reading import find_trial
+    from .terminal import Terminal
+
+    store = storage(given.storage)
+    found = comparison(find_trial(store, given.first), find_trial(store, given.second))
+    if given.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found, Terminal(), "" if given.storage == "sweeps" else f" --storage {given.storage}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,76 @@
+"""The ranked trials of a sweep: `python -m platform.leaderboard quickstart`. Reads only; works while a sweep runs."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from cpn.errors import InputError, run_command
+
+from .paths import storage
+
+EXAMPLE = "python -m platform.leaderboard quickstart"
+SHOWN = 20
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.leaderboard",
+        usage=f"{EXAMPLE} [--top N | --all] [--storage FOLDER] [--json]",
+        description="Rank the trials of a sweep: the objective on the select images, the confirmed mean with its 95 % "
+        "interval and the difference to the reference on the confirm images, seeds, hours; then the pruned, failed and "
+        "unfinished ones. Works while the sweep runs.",
+    )
+    made.add_argument("name", help="the sweep's name")
+    some = made.add_mutually_exclusive_group()
+    some.add_argument("--top", type=int, default=SHOWN, metavar="N", help=f"trials to show (default: {SHOWN})")
+    some.add_argument("--all", action="store_true", help="every trial")
+    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    made.add_argument("--json", action="store_true", help="one JSON object, numbers in full")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, 2 for a sweep that there is not."""
+    given = parser().parse_args(arguments)
+    if given.top < 1:
+        raise InputError(f"--top {given.top}: no number of trials; give 1 or more, or --all")
+    from .ranking import cells, configuration, heads, ranking
+    from .reading import read_sweep
+    from .terminal import Terminal
+
+    sweep = read_sweep(storage(given.storage), given.name)
+    entries = ranking(sweep)
+    some = entries if given.all else entries[: given.top]
+    if given.json:
+        told = {
+            "sweep": sweep.name,
+            "state": sweep.state,
+            "so_far": sweep.so_far,
+            "objective": sweep.spec.objective,
+            "verdict": sweep.summary.get("verdict"),
+            "all_trials": len(entries),
+            "trials": some,
+        }
+        print(json.dumps(told, indent=2))
+        return 0
+    terminal = Terminal()
+    left = len(entries) - len(some)
+    titles = heads(sweep)
+    rows = [[*cells(entry)[:3], configuration(entry["values"]), *cells(entry)[3:]] for entry in some]
+    caption = f"{left} more trials: --all" if left else ""
+    terminal.table(f"leaderboard of {sweep.name}", [*titles[:3], "configuration", *titles[3:]], rows, caption, left=4)
+    for entry in some:
+        if entry["reason"]:
+            terminal.say(f"{entry['uid']}: {entry['reason']}")
+    if sweep.so_far:
+        terminal.say(f"so far: {sweep.so_far}")
+    if sweep.summary:
+        terminal.say(f"verdict: {sweep.summary['verdict']}")
+    where = "" if given.storage == "sweeps" else f" --storage {given.storage}"
+    terminal.say(f"next: python -m platform.report {sweep.name}{where}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,156 @@
+"""One sweep as it lies on disk, for the commands that show it. Reads only: a driver that runs is not disturbed."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_key, with_values
+from cpn.errors import InputError
+from cpn.files import read_json
+
+from .budget import Clock
+from .lock import FINISHED, STOPPED, read_driver
+from .paths import Storage
+from .spec import CONFIRM_STUDY, SweepSpec, load_spec
+from .status import study_of, sweep_names, sweep_paths
+from .study import State, TrialRow, read_study
+
+RESULT = "result.json"
+"""The manifest of a run, as cpn/run.py writes it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a sweep has come to so far."""
+
+    name: str
+    store: Storage
+    spec: SweepSpec
+    rows: list[TrialRow]
+    """Trials of the search by number."""
+    again: list[TrialRow]
+    """Confirm runs by number."""
+    fingerprint: str
+    """Of the data set."""
+    state: str
+    """running, stopped, finished or failed."""
+    command: str | None = None
+    """What started it last, and continues it."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """What the sweep's last end wrote; empty before the first."""
+    remembered: dict[str, Any] = field(default_factory=dict)
+    """Rungs at which pruning switched itself off: share -> words."""
+
+    @property
+    def so_far(self) -> str | None:
+        """Why this is not the end, in words; None where it is."""
+        done = sum(row.state.finished for row in self.rows)
+        counted = sum((self.summary.get("trials") or {}).values())
+        if not self.summary:
+            return f"{self.state}, {done} trials have ended and there is no verdict yet"
+        if self.state != FINISHED or done != counted:
+            return f"{self.state}; the verdict is the one of its last end, over {counted} of {done} ended trials"
+        return None
+
+    @cached_property
+    def trial_hours(self) -> dict[str, float]:
+        """Hours that each trial held its workers, by uid."""
+        return self._clock.trial_hours
+
+    @cached_property
+    def hours(self) -> float:
+        """Hours by the clock over all starts."""
+        return self._clock.hours
+
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.store.sweep(self.name).clock)
+
+    @cached_property
+    def by_uid(self) -> dict[str, TrialRow]:
+        """Trials and confirm runs by uid."""
+        return {row.uid: row for row in (*self.rows, *self.again)}
+
+    def config(self, row: TrialRow) -> Config:
+        """The whole configuration of a trial."""
+        return with_values(self.spec.base_config, row.values, f"trial {row.uid}")
+
+    def folder(self, row: TrialRow) -> Path:
+        """Where a trial's run lies, whether it is there or not."""
+        return self.store.run(row.attrs.get("run_key") or run_key(self.config(row), self.fingerprint))
+
+    def result(self, row: TrialRow) -> dict[str, Any] | None:
+        """The manifest of a trial's finished run; None where there is none."""
+        return read_result(self.folder(row))
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished run; None where the folder holds none."""
+    try:
+        found = read_json(folder / RESULT)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "history" in found else None
+
+
+def read_sweep(store: Storage, name: str) -> Reading:
+    """Read a sweep. Raises InputError in one line when there is none of that name, or its study cannot be read."""
+    check_store(store)
+    paths = sweep_paths(store, name)
+    if not paths.spec.exists():
+        raise InputError(f"{paths.spec}: is not there; the sweep stopped before it began, start it once more")
+    spec = load_spec(paths.spec)
+    url = study_of(store, {"tracking": {"study": spec.tracking.study}})
+    trials = read_study(name, url)
+    rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
+    trials.close()
+    try:
+        runs = read_study(name + CONFIRM_STUDY, url)
+    except InputError:  # the database has just answered: there is none yet
+        again = []
+    else:
+        again = runs.rows()
+        runs.close()
+    try:
+        summary = read_json(paths.summary) if paths.summary.exists() else {}
+    except ValueError:
+        raise InputError(f"{paths.summary}: is damaged; delete it, and the same sweep writes it again") from None
+    fingerprint = str(identity.get("data", ""))
+    driver = read_driver(paths)
+    state = driver.stands if driver else FINISHED if summary else STOPPED
+    command = driver.command if driver else None
+    return Reading(name, store, spec, rows, again, fingerprint, state, command, summary, off)
+
+
+def check_store(store: Storage) -> None:
+    """Raise InputError unless the storage folder is there."""
+    if not store.root.is_dir():
+        raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
+
+
+def find_trial(store: Storage, uid: str) -> tuple[Reading, TrialRow]:
+    """A trial, or confirm run, of any sweep in the storage folder. Raises InputError in one line when there is none."""
+    check_store(store)
+    study, dash, number = uid.rpartition("-")
+    name = study.removesuffix(CONFIRM_STUDY)
+    if not dash or not number.isdigit() or name not in sweep_names(store):
+        there = ", ".join(sweep_names(store)) or "none"
+        raise InputError(
+            f"{uid}: no trial of a sweep in {store.root} (sweeps: {there}); a trial is NAME-0003, see "
+            "python -m platform.leaderboard NAME"
+        )
+    sweep = read_sweep(store, name)
+    row = sweep.by_uid.get(uid)
+    if row is None:
+        rows = sweep.again if study.endswith(CONFIRM_STUDY) else sweep.rows
+        last = f"the last one is {rows[-1].uid}" if rows else "it has none yet"
+        raise InputError(f"{uid}: no such trial; {last}")
+    return sweep, row
+
+
+def best_trial(sweep: Reading) -> TrialRow | None:
+    """The trial that moves on; before the first end the best one on the select images; None where none has finished."""
+    winner = sweep.by_uid.get(str(sweep.summary.get("winner")))
+    done = [row for row in sweep.rows if row.state is State.COMPLETE and row.miou is not None]
+    return winner or max(done, key=lambda row: (row.miou or 0.0, -row.number), default=None)

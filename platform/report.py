@@ -1,0 +1,126 @@
+"""A sweep's report: `python -m platform.report quickstart`. One HTML file that needs no network, and tables for papers.
+
+Made by itself at the end of a sweep; by hand at any time, while it runs or after it was stopped ("so far").
+"""
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import InputError, run_command
+from cpn.files import write_bytes
+
+from .paths import Storage, storage
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from .reading import Reading
+
+EXAMPLE = "python -m platform.report quickstart"
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.report",
+        usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]",
+        description="Write the report of a sweep: report.html, one file that opens without network, and the "
+        "leaderboard for a paper's appendix as leaderboard.md and leaderboard.tex. Works while the sweep runs.",
+    )
+    made.add_argument("name", help="the sweep's name")
+    made.add_argument(
+        "--single-gpu", metavar="RUN", dest="single_gpu",
+        help="your own run on one card, its key or folder, that throughput is relative to (python -m platform.train)",
+    )  # fmt: skip
+    made.add_argument("--out", type=Path, metavar="FOLDER", help="where to write it (default: the sweep's own folder)")
+    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    made.add_argument("--json", action="store_true", help="the files that were written, as one JSON object")
+    return made
+
+
+def write_report(
+    sweep: "Reading", folder: Path, single_gpu: Mapping[str, Any] | None = None, command: str | None = None
+) -> list[Path]:
+    """Write report.html, leaderboard.md and leaderboard.tex into `folder`, returned in this order. `command` makes them
+    again.
+    """
+    from . import appendix
+    from .ranking import ranking
+    from .report_context import context
+
+    entries = ranking(sweep)
+    page = html(context(sweep, single_gpu, command or f"python -m platform.report {sweep.name}"))
+    made = {
+        sweep.store.sweep(sweep.name).report.name: page,
+        "leaderboard.md": appendix.markdown(sweep, entries),
+        "leaderboard.tex": appendix.latex(sweep, entries),
+    }
+    for name, text in made.items():
+        write_bytes(folder / name, text.encode())
+    return [folder / name for name in made]
+
+
+def html(told: Mapping[str, Any]) -> str:
+    """The page; whatever the template quotes is escaped, but for plotly's own charts."""
+    import jinja2
+    from markupsafe import Markup
+
+    from .report_figures import script
+
+    def trusted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: Markup(item) if key == "html" else trusted(item) for key, item in value.items()}
+        return [trusted(item) for item in value] if isinstance(value, list) else value
+
+    surroundings = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return made.render(trusted(dict(told)), plotly=Markup(script()))  # noqa: S704
+
+
+def single_run(store: Storage, run: str) -> Mapping[str, Any]:
+    """The manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
+    from .reading import read_result
+
+    places = [Path(run), store.run(run)]
+    for place in places:
+        result = read_result(place)
+        if result is not None:
+            return result
+    raise InputError(f"--single-gpu {run}: no finished run there; name a folder sweeps/runs/KEY or its KEY")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, 2 for a sweep or run that there is not."""
+    given = parser().parse_args(arguments)
+    from .reading import read_sweep
+    from .terminal import Terminal
+
+    store = storage(given.storage)
+    sweep = read_sweep(store, given.name)
+    single = single_run(store, given.single_gpu) if given.single_gpu else None
+    words = ["python", "-m", "platform.report", given.name]
+    words += ["--storage", given.storage] if given.storage != "sweeps" else []
+    words += ["--single-gpu", given.single_gpu] if given.single_gpu else []
+    folder = given.out or store.sweep(given.name).root
+    files = write_report(sweep, folder, single, shlex.join(words))
+    if given.json:
+        print(json.dumps({"sweep": sweep.name, "so_far": sweep.so_far, "files": [str(file) for file in files]}))
+        return 0
+    terminal = Terminal()
+    from .summary import shortened
+
+    for file in files:
+        terminal.say(str(shortened(file)))
+    if sweep.so_far:
+        terminal.say(f"so far: {sweep.so_far}")
+    terminal.say(f"next: open {files[0].resolve().as_uri()} in a browser")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

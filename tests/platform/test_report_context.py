@@ -1,0 +1,48 @@
+"""What the report says: of long sweeps a part, and that it is one; words for every figure that is missing."""
+
+from dataclasses import replace
+from platform.paths import Storage
+from platform.reading import Reading
+from platform.report_context import LISTED, context, efficiency_words, picture_of, stage_folders, tiles
+from platform.throughput import Throughput
+
+from cpn.pipeline import stage_keys
+
+
+def test_of_many_trials_some_are_listed_and_it_is_said(sweep: Reading) -> None:
+    many = [replace(sweep.rows[i % 5], number=i, uid=f"made-{i:04d}") for i in range(700)]
+    found = context(replace(sweep, rows=many), None, "command")
+    assert len(found["leaderboard"]["rows"]) == LISTED
+    assert f"The first {LISTED} of 700 trials" in found["leaderboard"]["words"]
+    captions = " ".join(item["caption"] for item in found["search_charts"])
+    assert "500 of 700 full trials are drawn: the best 250 and an even choice of the others" in captions
+
+
+def test_tiles_before_and_after_the_end(sweep: Reading) -> None:
+    assert [tile["value"] for tile in tiles(sweep, None)] == ["36.0", "42.9", "58.0", "61.2", "0.50"]
+    before = tiles(replace(sweep, summary={}), sweep.rows[0])
+    assert [tile["what"] for tile in before] == ["best trial, miou % (select)", "hours by the clock"]
+
+
+def test_stages_of_the_best_run_are_found_by_their_keys(sweep: Reading, made: Storage) -> None:
+    row = sweep.rows[0]
+    keys = stage_keys("0" * 64, sweep.config(row), sweep.fingerprint)
+    assert stage_folders(sweep, row)["crf"] == made.stage("crf", keys["crf"])
+    assert stage_folders(sweep, sweep.rows[5]) == {}
+
+
+def test_scaling_in_words() -> None:
+    measured = Throughput(3, 40.0, 38.0, 42.0, None)
+    assert efficiency_words(measured, 4, {"history": [{"images_per_s": 12.5}]}).startswith("80%: 40.0 images/s on 4")
+    assert efficiency_words(measured, 4, None).startswith("not measured: train one run alone")
+    assert efficiency_words(None, 4, {"history": [{"images_per_s": 12.5}]}).startswith("not measured")
+    assert efficiency_words(measured, 4, {"history": [{}]}).startswith("not measured")
+
+
+def test_a_pictures_size_is_read_from_its_head() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    assert {k: picture_of(png, "words")[k] for k in ("width", "height", "alt")} == {
+        "width": 640,
+        "height": 480,
+        "alt": "words",
+    }
