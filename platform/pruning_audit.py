@@ -8,6 +8,7 @@ Everything here is computed from the study's rows alone, so that a restart finds
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,6 +58,7 @@ def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialR
     stopped = [row.attrs.get("pruned_at") for row in rows if row.state is State.PRUNED]
     finals = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
     marked = [row.attrs.get("would_prune_at") for row in finals]
+    unseen, seen = Counter(stopped), Counter(marked)  # counted once: looking each time is slow with many trials
     early, late, weights, audited = [], [], [], 0
     for row, mark in zip(finals, marked, strict=True):
         rung = rungs_of(row).get(share)
@@ -65,7 +67,7 @@ def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialR
             continue
         early.append(value)
         late.append(row.miou)
-        weights.append(1.0 if mark is None else (stopped.count(mark) + marked.count(mark)) / marked.count(mark))
+        weights.append(1.0 if mark is None else (unseen[mark] + seen[mark]) / seen[mark])
         audited += mark is not None
     found = spearman(np.array(early), np.array(late), np.array(weights))
     low, high = (None, None) if found is None else bounds(found, np.array(weights))
