@@ -41,7 +41,6 @@ from .worker import TrialSetup
 
 RECORDS_S, HURRIED_S = 30.0, 1.0
 """Seconds that a slow tracking store is given at the end; the rest waits for the next start."""
-"""Seconds that `notify.command` is given."""
 
 
 class Sweep:
