@@ -75,9 +75,8 @@ def run(command: str, text: str, environment: dict[str, str], warn: Callable[[st
     except subprocess.TimeoutExpired:
         warn(f"notify.command: did not end within {LIMIT_S:g} seconds and was killed; let it work in the background")
     except (OSError, ValueError) as error:
-        warn(
-            f"notify.command: cannot be run ({getattr(error, 'strerror', None) or error}); give a program and its arguments, or sh -c '...'"
-        )
+        said = getattr(error, "strerror", None) or error
+        warn(f"notify.command: cannot be run ({said}); give a program and its arguments, or sh -c '...'")
     else:
         if done.returncode != 0:
             warn(f"notify.command: ended with exit code {done.returncode}; the sweep itself is as it says")

@@ -120,7 +120,7 @@ def leaderboard(
     means: Mapping[str, Sequence[float]],
     bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Full-budget trials, best miou first, with their confirmed means and the intervals of platform/confirm_bounds.py."""
+    """Full-budget trials, best miou first, with confirmed means and the intervals of platform/confirm_bounds.py."""
     done = sorted((r for r in rows if r.state is State.COMPLETE), key=lambda r: (-(r.miou or 0.0), r.number))
     return [
         {

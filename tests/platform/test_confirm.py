@@ -7,14 +7,12 @@ from platform.confirm import (
     CAM_BASELINE,
     Confirmed,
     bootstrap,
-    bounds,
     candidates,
     critical,
     entries,
     image_variance,
     interval,
     judge,
-    mean_interval,
     own_seeds_share,
 )
 from platform.files import dump_yaml
@@ -399,29 +397,3 @@ def test_a_clearly_better_one_is_mostly_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(confirm, "RESAMPLES", 200)
     error = (0.03**2 * 2 / IMAGES + (0.01**2 + 0.02**2 / IMAGES) * 2 / SEEDS) ** 0.5
     assert shown_better([0.0, 0.0, 4 * error, 0.0], 100) >= 0.85
-
-
-# What a table says beside a mean
-
-
-def test_a_means_interval_by_hand() -> None:
-    """Equal images: only the seeds spread. s^2 is pooled over both, ((1 + 0 + 1) + (4 + 0 + 4)) / 4 = 2.5."""
-    one, two = configuration("a", [50.0, 51.0, 52.0]), configuration("b", [48.0, 50.0, 52.0])
-    half = stats.t.ppf(0.975, 4) * np.sqrt(2.5 / 3)
-    assert mean_interval(one, [one, two], 0) == pytest.approx((51 - half, 51 + half))
-    assert mean_interval(configuration("a", [50.0]), [configuration("a", [50.0])], 0) is None
-
-
-def test_bounds_are_the_verdicts_for_the_best_and_there_for_the_others() -> None:
-    reference = configuration("r", [50.0, 51.0, 52.0])
-    best, worse, once = (
-        configuration(u, m) for u, m in (("a", [60.0, 61.0, 62.5]), ("b", [49.0, 50.0, 48.0]), ("c", [55.0]))
-    )
-    found = bounds(reference, [reference, best, worse, once], 0)
-    verdict = judge(reference, [best, worse, once], 0)
-    assert found["a"]["difference"] == pytest.approx([verdict.low, verdict.high])
-    assert found["r"]["difference"] is None and found["c"]["difference"] is None
-    low, high = found["b"]["difference"] or [0, 0]
-    assert (low + high) / 2 == pytest.approx(-2)
-    assert all(found[c.uid]["mean"] is not None for c in (reference, best, worse, once))
-    assert bounds(None, [best], 0)["a"]["difference"] is None and bounds(None, [], 0) == {}
