@@ -181,7 +181,7 @@ def _class_keys(rows: Sequence[PanelRow], names: Sequence[str] | None) -> list[K
     masks = [mask for row in rows for mask in (row.truth, *row.columns.values())
              if mask is not None and mask.ndim == 2 and not _is_heat(mask)]  # fmt: skip
     seen = sorted({int(value) for mask in masks for value in np.unique(mask)})
-    keys = [(names[value], _rgb(palette()[value])) for value in seen if value < len(names)]
+    keys: list[Key] = [(names[value], _rgb(palette()[value])) for value in seen if value < len(names)]
     return keys + ([("ignored", _rgb(palette()[IGNORE]))] if IGNORE in seen else [])
 
 
