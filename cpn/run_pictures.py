@@ -158,7 +158,10 @@ def iou_words(mask: np.ndarray, truth: np.ndarray | None, before: str = "") -> s
 def save_panel(path: Path, panel: Sequence[PanelImage]) -> None:
     """Write the arrays of a panel, whole or absent."""
     arrays = {f"{at}/{name}": array for at, image in enumerate(panel) for name, array in image.arrays.items()}
-    texts: dict[str, Any] = {"ids": np.array([image.id for image in panel]), "why": np.array([image.why for image in panel])}
+    texts: dict[str, Any] = {
+        "ids": np.array([image.id for image in panel]),
+        "why": np.array([image.why for image in panel]),
+    }
     with whole_file(path) as file:
         np.savez_compressed(file, **{**texts, **arrays})
 
