@@ -25,6 +25,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from .terminal import StageBar, Terminal, TrialTable
+from .tracking_uri import masked
 
 BETWEEN_S = 1.0
 """Seconds between two lines of one stage."""
@@ -38,8 +39,8 @@ class JsonLines(Terminal):
         self._out = out
 
     def event(self, name: str, **values: Any) -> None:
-        """One line; numbers that are not finite become null, for JSON has none."""
-        line = json.dumps({"event": name, "time": round(time.time(), 3), **_finite(values)}, allow_nan=False)
+        """One line, passwords masked; numbers that are not finite become null, for JSON has none."""
+        line = json.dumps({"event": name, "time": round(time.time(), 3), **masked(_finite(values))}, allow_nan=False)
         self._out.write(line + "\n")
         self._out.flush()
 

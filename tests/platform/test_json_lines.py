@@ -69,10 +69,11 @@ def test_nothing_else_reaches_standard_output() -> None:
         "import os, subprocess; from platform.json_lines import JsonLines, own_stdout; print('before')\n"
         "terminal = JsonLines(own_stdout()); print('python'); os.write(1, b'raw\\n')\n"
         "subprocess.run(['echo', 'child'])\n"
-        "terminal.say('people'); terminal.event('verdict', low=float('-inf'), values=(1, float('nan')))"
+        "terminal.say('people'); terminal.event('verdict', low=float('-inf'), values=(1, float('nan')), where='http://me:geheim@h')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     first, line = done.stdout.splitlines()
     assert first == "before"
-    assert json.loads(line) | {"time": 0} == {"event": "verdict", "time": 0, "low": None, "values": [1, None]}
+    assert json.loads(line) | {"time": 0} == {"event": "verdict", "time": 0, "low": None, "values": [1, None],
+                                            "where": "http://me:***@h"}  # fmt: skip
     assert sorted(done.stderr.split()) == ["child", "people", "python", "raw"]
