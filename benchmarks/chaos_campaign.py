@@ -16,8 +16,8 @@ from benchmarks.services.processes import Mark, marked
 from benchmarks.services.ray_nodes import ray_nodes
 
 POLL_S = 0.2
-STILL_S = 300.0
-"""A sweep that has reported nothing for so long stands still."""
+STILL_S = 900.0
+"""A sweep that has reported nothing for so long stands still; a busy machine takes minutes for what takes seconds."""
 STARTS_AGAIN = 5
 """How often a command that ends badly without a reason is run again, until it is given up."""
 CAN_END = ("postgres", "no_space", "head")

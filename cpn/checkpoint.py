@@ -9,6 +9,8 @@ was broken off is done again from its first step, with the same numbers.
 """
 
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -47,9 +49,9 @@ def save_checkpoint(
     """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`."""
     target = folder / f"epoch_{progress.epoch:04d}"
     with whole_folder(target) as temporary:
-        save_file(_contiguous(network.state_dict()), temporary / MODEL)
+        _save_file(_contiguous(network.state_dict()), temporary / MODEL)
         tensors, scalars = _flatten_optimizer(optimizer)
-        save_file(tensors, temporary / OPTIMIZER)
+        _save_file(tensors, temporary / OPTIMIZER)
         digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMIZER)}
         write_json(
             temporary / MANIFEST,
@@ -164,6 +166,17 @@ def load_model(path: Path, network: nn.Module) -> None:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors. What a disk answers is an OSError that names the file; safetensors has an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _candidates(folder: Path) -> list[Path]:

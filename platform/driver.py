@@ -277,7 +277,7 @@ def run_trials(
         )
         tuner.fit()
         if searcher.halted:
-            raise WorkError(f"{study.name}: {searcher.halted}; free space and go on with the same command")
+            raise WorkError(f"{study.name}: {searcher.halted}; mend the disk and go on with the same command")
         if not searcher.left:
             return
 

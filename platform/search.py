@@ -28,8 +28,8 @@ RECORDED = (
     "mask_free_confirm", "classification_map", "cp_agreement", "seconds", "run_key", "reused_from",
 )  # fmt: skip
 """Keys of the last result that are kept as the trial's attributes, besides the objective."""
-FULL = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
-"""How a traceback names a disk, or a share of one, without space."""
+FULL = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
+"""How a traceback names a disk that takes nothing more: no space, no share of it left, a limit, read-only."""
 
 
 class StudySearcher(Searcher):

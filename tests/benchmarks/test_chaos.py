@@ -35,7 +35,7 @@ def test_the_plan_follows_from_the_seed() -> None:
 
 def test_the_plan_can_be_seen_without_breaking_anything(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["chaos", "--faults", "3", "--plan", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [fault["number"] for fault in said["plan"]] == [1, 2, 3] and said["faults"] == 0
     with pytest.raises(InputError, match="--faults 0: nothing would be broken"):
         command.main(["chaos", "--faults", "0"])

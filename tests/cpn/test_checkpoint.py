@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -146,6 +148,21 @@ def test_a_checkpoint_reaches_the_disk_before_its_name_does(tmp_path: Path, monk
     at = done.index("epoch_0001 is there")
     assert {"model.safetensors", "optimizer.safetensors", "checkpoint.json"} <= set(done[:at])
     assert done[at + 1 :] == ["kept"]
+
+
+def test_a_full_disk_leaves_no_half_checkpoint_and_names_the_file(tmp_path: Path) -> None:
+    """As an OSError, which the commands tell in one line; safetensors raises one of its own."""
+    network, optimizer = make()
+    save_checkpoint(tmp_path, network, optimizer, Progress(1, 1, []))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        with pytest.raises(OSError) as full:
+            save_checkpoint(tmp_path, network, optimizer, Progress(2, 2, []))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.errno == errno.EFBIG and str(full.value.filename).endswith("model.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_0001"]
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
