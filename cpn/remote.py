@@ -65,7 +65,7 @@ def scratch() -> Path:
     return Path(own).absolute() if own else cache / socket.gethostname()
 
 
-def filesystem(url: str) -> tuple[fs.FileSystem, str]:
+def filesystem(url: str, key: str = "") -> tuple[fs.FileSystem, str]:
     """The filesystem that a URL lies on, and the path there. Raises InputError for a URL that is none."""
     try:
         scheme, _, rest = url.partition("://")
@@ -76,7 +76,7 @@ def filesystem(url: str) -> tuple[fs.FileSystem, str]:
             raise ValueError("a bucket has lower-case letters, digits, dots and hyphens")
         return _s3(), rest.rstrip("/")
     except (ValueError, OSError) as error:
-        raise InputError(f"{url}: not a usable URL ({_one_line(error)}); write s3://BUCKET/PREFIX") from error
+        raise InputError(f"{key}{url}: not a usable URL ({_one_line(error)}); write s3://BUCKET/PREFIX") from error
 
 
 def _s3() -> fs.FileSystem:
@@ -112,7 +112,7 @@ def explain(error: OSError) -> str:
 
 def check_url(url: str, key: str, write: bool) -> None:
     """Raise InputError, naming `key`, unless what lies at the URL can be listed and, with `write`, written."""
-    system, path = filesystem(url)
+    system, path = filesystem(url, f"{key}: ")
     try:
         with suppress(FileNotFoundError):  # nothing has been put there yet; a bucket that is missing is another error
             system.get_file_info(fs.FileSelector(path))
@@ -216,6 +216,21 @@ def remove(url: str) -> None:
     for folder in (f"{path}/{LISTS}", path):
         if system.get_file_info(folder).type == fs.FileType.Directory:
             system.delete_dir(folder)
+
+
+def forget(url: str, name: str) -> int:
+    """Delete one file of a folder that is whole, which stays whole without it; the bytes that were freed."""
+    files = listing(url, WHOLE)
+    if files is None or name not in files:
+        return 0
+    system, path = filesystem(url)
+    del files[name]
+    write_object(_list_path(url, WHOLE), json.dumps(files, indent=1).encode())
+    info = system.get_file_info(f"{path}/{name}")
+    if info.type != fs.FileType.File:
+        return 0
+    system.delete_file(f"{path}/{name}")
+    return int(info.size)
 
 
 def write_object(url: str, data: bytes) -> None:

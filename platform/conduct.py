@@ -1,6 +1,5 @@
 """One sweep from its first trial to its report: search, confirm, promote, stages. A step that is done is skipped."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,29 +12,32 @@ from cpn.files import file_digest
 from cpn.run import MODEL, PICTURES, finished_run
 from cpn.voc import Pack
 
-from . import budget, confirm, study
+from . import budget, confirm, mirror, retention, study
 from .capacity import Node, concurrency
+from .claims import Claims
 from .confirm import CAM_BASELINE, Verdict
 from .confirm_bounds import bounds as bounds_of
 from .curve import narrowed, searched_range
 from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
-from .inputs import check_objective, check_weights, data_root, prepare_data, prepare_weights
+from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED, driving
 from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
 from .provenance import keep_start, provenance
 from .reading import Reading
-from .records import Records, run_name
+from .records import Records
 from .report import write_report
 from .spec import Pruning, SweepSpec
 from .stages import run_stages
 from .study import State, Study, TrialRow
+from .study_lock import only_driver, overtaken
 from .summary import print_summary, shortened, summarise, write_summary
-from .terminal import Terminal, TrialTable
+from .terminal import Terminal
 from .tracking import Recorder, check_store, ui_command
 from .tracking_uri import mask, masked
+from .trial_listener import TrialListener
 from .what_mattered import PLOTS, write_plots
 from .worker import TrialSetup
 
@@ -60,6 +62,7 @@ class Sweep:
         self.terminal, self.records, self.interruption = terminal, records, interruption
         self.config: Config = spec.base_config
         self.paths: SweepPaths = store.sweep(spec.name)
+        self.claims = Claims(store)
         self.clock = budget.Clock(self.paths.clock)
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
@@ -75,6 +78,7 @@ class Sweep:
     def close(self) -> None:
         """Leave the cluster, or stop the one that was started here."""
         self._resources.close()
+        self.claims.close()
 
     def method(self, row: TrialRow) -> Config:
         """The whole configuration of a trial."""
@@ -88,15 +92,26 @@ class Sweep:
         """Where a trial's run lies."""
         return self.store.run(self.key(row))
 
+    def finished(self, row: TrialRow) -> dict[str, Any] | None:
+        """The manifest of a trial's finished run, fetched where it is kept elsewhere; None while there is none."""
+        mirror.have_run(self.store, self.folder(row), self.terminal.warn)
+        return finished_run(self.folder(row))
+
+    def let_go(self, row: TrialRow) -> None:
+        """Delete the checkpoints of a trial that nothing resumes; what comes a moment later goes at the end."""
+        try:
+            mirror.drop(self.store, self.folder(row), mirror.CHECKPOINTS)
+        except OSError as error:
+            self.terminal.warn(f"{row.uid}: its checkpoints could not be deleted ({error})")
+
     def setup(self, threads: int) -> TrialSetup:
         """What the workers need."""
         resources = self.spec.resources
         return TrialSetup(
             base=self.config.model_dump(mode="json"),
             data_root=self.root,
-            runs=str(self.store.root / "runs"),
-            cache=str(self.store.cache),
-            tune=str(self.paths.tune),
+            storage=self.store.place,
+            sweep=self.spec.name,
             workers=resources.workers,
             min_workers=resources.min_workers,
             accelerator=resources.accelerator,
@@ -106,43 +121,6 @@ class Sweep:
             objective=self.spec.objective,
             betas=searched_range(self.spec.search),
         )
-
-
-class TrialListener:
-    """Tells the terminal, the records and the clock what happens to the trials of one study."""
-
-    def __init__(self, sweep: Sweep, trials: Study, table: TrialTable) -> None:
-        self._sweep, self._trials, self._table = sweep, trials, table
-
-    def started(self, uid: str) -> None:
-        row = self._trials.row(uid)
-        config = self._sweep.method(row)
-        self._table.started(uid, run_name(row, config))
-        self._sweep.clock.began(uid)
-        self._sweep.records.trial_started(row, config, self._sweep.key(row))
-
-    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
-        if "warning" in result:
-            self._sweep.terminal.warn(f"{uid}: {result['warning']}")
-            return
-        self._table.reported(uid, result)
-        self._sweep.clock.save()
-        if not {"miou", "mask_free", "failed"} & set(result):
-            self._sweep.records.trial_reported(uid, result)
-
-    def ended(self, uid: str) -> None:
-        self._sweep.clock.ended(uid)
-        self._sweep.clock.save()
-        row = self._trials.row(uid)
-        if not row.state.finished:
-            self._table.ended(uid, "resumable", None, None)
-            return
-        self._table.ended(uid, row.state.name, row.miou, row.reason)
-        self._sweep.records.trial_ended(row, finished_run(self._sweep.folder(row)), self._sweep.folder(row))
-
-    def pruning_off(self, line: str) -> None:
-        self._sweep.terminal.say(line)
-        self._sweep.records.pruning_off(line)
 
 
 def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> int:
@@ -165,26 +143,30 @@ def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> 
 
 def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: Interruption) -> int:
     """The same, while signals are watched."""
-    store = storage(spec.resources.storage)
+    store, url = storage(spec.resources.storage), study.study_url(spec)
     check_storage(store, "resources.storage")
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.warn(warning)
     check_weights(spec.base_config, store, terminal.say)
-    study.check_study(study.study_url(spec))
+    study.check_study(url)
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
-    with driving(store.sweep(spec.name), spec.name, command) as held:
-        root = data_root(spec.base_config, store)
-        url = study.study_url(spec)
+    paths = store.sweep(spec.name)
+    with (
+        only_driver(spec.name, url, store.study, partial(overtaken, terminal.say)),
+        mirror.known_to_all(store, paths, terminal.warn) as tell_all,
+        driving(paths, spec.name, command) as held,
+    ):
+        root = shared_data(spec.base_config, store, pack)
         trials = study.open_study(spec, url, pack.fingerprint)
         if trials.warm_trials:
             names = ", ".join(spec.search_options.warm_start)
             terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
         again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
-        paths = store.sweep(spec.name)
         kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
         dump_yaml(paths.spec, masked(kept))
+        tell_all()
         recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn)
         told = provenance(command)
         keep_start(paths.starts, told)
@@ -242,7 +224,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     manifests: dict[str, dict[str, Any]] = {}
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
-        if finished_run(folder) is None:
+        if sweep.finished(winner) is None:
             raise WorkError(
                 f"{folder}: the run of {winner.uid} is gone or damaged, nothing can move on; start anew: --set name=NEW"
             )
@@ -256,6 +238,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             data_root=sweep.root,
             resources=spec.resources,
             cluster=sweep.cluster,
+            claims=sweep.claims,
             terminal=terminal,
             started=lambda stage, key, settings: sweep.records.stage_started(
                 stage_uid(spec, stage, key), stage, settings
@@ -279,6 +262,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
     terminal.say(cost["words"])
+    let_go(sweep, trials, again, [verdict.winner, *(row.uid for row in chosen)], recorder.flush(RECORDS_S))
     terminal.say(f"report: {shortened(report[0])}")
     ending.note = summary["note"]
     terminal.event("summary", **summary)
@@ -309,12 +293,13 @@ def search(
             interruption=sweep.interruption,
             over=limits.over if limits else lambda: False,
             reuse=partial(reusable, sweep),
+            claim=lambda row: sweep.claims.take(row.uid, sweep.key(row)),
         )
 
 
 def reusable(sweep: Sweep, row: TrialRow) -> dict[str, Any] | None:
     """The metrics of a finished run with the same configuration, seed and data, made by whatever sweep."""
-    result = finished_run(sweep.folder(row))
+    result = sweep.finished(row)
     if result is None:
         return None
     if sweep.spec.objective not in result["metrics"]:
@@ -346,7 +331,7 @@ def reconcile(sweep: Sweep, recorder: Recorder, *studies: Study) -> None:
                 alive.add(row.uid)
             elif row.state.finished and not recorder.ended(row.uid):
                 sweep.records.trial_started(row, sweep.method(row), sweep.key(row))
-                sweep.records.trial_ended(row, finished_run(sweep.folder(row)), sweep.folder(row))
+                sweep.records.trial_ended(row, sweep.finished(row), sweep.folder(row))
     recorder.reconcile(alive=alive)
 
 
@@ -355,6 +340,8 @@ def judged(
 ) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
     """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
     runs = again.rows()
+    for run in runs:
+        sweep.finished(run)
     folders = {run.uid: sweep.folder(run) for run in runs}
     cam, objective = sweep.config.cam, sweep.spec.objective
     found = confirm.confirmed(chosen, runs, folders, cam, objective)
@@ -389,3 +376,20 @@ def interrupted(terminal: Terminal, interruption: Interruption, command: str) ->
     """What is said when a signal ended the sweep early."""
     terminal.say(f"stopped; every trial can go on: {command}")
     return SIGNAL_EXIT + (interruption.signal or 2)
+
+
+def let_go(sweep: Sweep, trials: Study, again: Study, needed: list[str], waiting: int) -> None:
+    """Delete what nothing needs any more, and say so; `waiting` records have not reached MLflow yet."""
+    rows, confirm_runs = ([(row, sweep.key(row)) for row in study.rows()] for study in (trials, again))
+    spec = sweep.spec
+    retention.at_the_end(
+        sweep.store,
+        spec.name,
+        rows,
+        confirm_runs,
+        spec.resources.keep_top,
+        needed,
+        spec.tracking.uri,
+        waiting,
+        sweep.terminal.say,
+    )

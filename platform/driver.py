@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from cpn.errors import InputError, WorkError
 
 from .capacity import Node, check_resources
+from .paths import storage
 from .spec import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
@@ -232,11 +233,12 @@ def run_trials(
     interruption: Interruption,
     over: Callable[[], bool],
     reuse: Callable[[TrialRow], dict[str, Any] | None],
+    claim: Callable[[TrialRow], bool],
 ) -> None:
     """Run the study's unfinished trials and then new ones until it has none left, or something says stop.
 
     `over` is asked before each new trial and while trials run, and ends them where they are.
-    A trial for which `reuse` has a result is told at once and never started.
+    A trial for which `reuse` has a result is told at once and never started; one that `claim` refuses waits.
     """
     from ray import tune
 
@@ -250,7 +252,7 @@ def run_trials(
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     while True:
-        searcher = StudySearcher(study, limit, over, reused, listener.ended)
+        searcher = StudySearcher(study, limit, over, reused, listener.ended, claim)
         interruption.listeners.append(partial(setattr, searcher, "interrupted", True))
         scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
         tuner = tune.Tuner(
@@ -268,7 +270,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name=study.name,
-                storage_path=setup.tune,
+                storage_path=str(storage(setup.storage).train(setup.sweep)),
                 callbacks=[TrialEvents(listener.started, listener.reported, listener.ended)],
                 stop=StopWhen(ends_now(searcher, interruption, over)),
                 verbose=0,

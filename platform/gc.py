@@ -7,8 +7,6 @@ study, the records and MLflow's own copies are never touched. A deleted run is t
 
 import argparse
 import json
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError, WorkError, run_command
-from cpn.files import read_json, sync
+from cpn.files import read_json
 
+from . import mirror
 from .lock import locked, read_driver
 from .paths import MANIFEST, Storage, storage
 from .status import study_of, sweep_names, sweep_paths
@@ -199,14 +198,7 @@ def delete(found: Found, store: Storage) -> None:
         if not Path(item.path).resolve().is_relative_to(store.root):  # a link that somebody laid
             raise WorkError(f"{item.path}: leads out of {store.root}; nothing was deleted, mend the link")
     for item in found.goes:
-        path = Path(item.path)
-        away = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-        path.rename(away)
-        sync(path.parent)
-        if away.is_dir() and not away.is_symlink():
-            shutil.rmtree(away)
-        else:
-            away.unlink()
+        mirror.delete(Path(item.path))
 
 
 def check_quiet(store: Storage, name: str, uri: str | None) -> None:
@@ -251,6 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.keep_top < 0:
         raise InputError(f"--keep-top {given.keep_top}: no number of trials; give 0 or more")
     store = storage(given.storage)
+    if store.url is not None:
+        raise InputError(
+            f"--storage: {store.url} is no folder; in a bucket a sweep itself lets go of what nothing needs when it "
+            "ends (resources.keep_top), more can be deleted there by hand"
+        )
     paths = sweep_paths(store, given.name)
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there, so nobody knows which runs are the sweep's; start it once more")

@@ -6,8 +6,10 @@ from pathlib import Path
 from cpn.config import Config
 from cpn.errors import InputError
 from cpn.files import digest
+from cpn.remote import is_url
 from cpn.voc import Pack
 
+from .mirror import data_folder, have_standin, keep_standin
 from .paths import Storage
 
 Say = Callable[[str], None]
@@ -27,6 +29,17 @@ def data_root(config: Config, store: Storage) -> str:
     return str(store.cache / f"scenes-{digest(config.data.scenes.model_dump())}")
 
 
+def shared_data(config: Config, store: Storage, pack: Pack) -> str:
+    """Where every node reads the data from: scenes that were made here are put into the bucket, if there is one."""
+    from cpn.packed_copy import publish
+
+    root = data_root(config, store)
+    if store.url is None or config.data.root is not None:
+        return root
+    publish(pack, store.there(Path(root)))
+    return store.there(Path(root))
+
+
 def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
     """Make the scenes if the data are synthetic, check and pack the data set if it isn't packed; open it.
 
@@ -38,8 +51,8 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
     from cpn.voc import open_pack
 
     root = data_root(config, store)
-    if "://" in root:
-        return open_pack(root)
+    if is_url(root):
+        return open_pack(data_folder(root))
     if config.data.root is None:
         assert config.data.scenes is not None
         if not Path(root).exists():
@@ -118,6 +131,7 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     from cpn.run import load_weights
     from cpn.standin import make_standin, standin_path
 
+    have_standin(store, config)
     if config.network.weights == "scenes" and not standin_path(store.cache).exists():
         say("training the stand-in for ImageNet weights on pictures of scene parts, once; it is kept")
         make_standin(
@@ -126,3 +140,4 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     if config.network.weights is not None:
         load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
     check_irn(config, store.cache)
+    keep_standin(store, config)

@@ -1,4 +1,4 @@
-"""Where everything lies under the storage folder: the only file that knows these names.
+"""Where everything lies in the storage: the only file that knows these names.
 
 sweeps/study.db                 the Optuna study of every sweep, unless tracking.study says otherwise
 sweeps/runs/<run key>/          one CAM run (see cpn/run.py), shared by all sweeps that need it
@@ -6,12 +6,16 @@ sweeps/stages/<stage>-<key>/    one stage's output with its manifest
 sweeps/cache/                   synthetic scenes and the stand-in for ImageNet weights
 sweeps/<sweep>/                 lock and driver, records spool, winner, report
 sweeps/<sweep>/tune/            what Ray writes for itself; never read again
+
+With resources.storage=s3://... runs, stages and cache are kept there under the same names; a machine's own copies of
+them lie in its scratch folder (cpn/remote.py), and the sweep's folder is ./sweeps/<sweep> where the driver was started.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpn.files import check_place
+from cpn import remote
+from cpn.files import check_place, digest
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
@@ -21,9 +25,37 @@ SHARED = ("runs", "stages", "cache", "study.db", "study.db-wal", "study.db-shm")
 
 @dataclass(frozen=True)
 class Storage:
-    """The storage folder, absolute; on a cluster every node sees it under the same path."""
+    """The storage folder, absolute; on a cluster every node sees it under the same path. Or storage in a bucket."""
 
     root: Path
+    url: str | None = None
+    """Where runs, stages and cache are kept if not in `root`, which then is this machine's own copy (mirror.py)."""
+    home: Path | None = None
+    """Where the sweeps' own folders lie if not in `root`."""
+
+    @property
+    def place(self) -> str:
+        """What other machines are told."""
+        return self.url or str(self.root)
+
+    def there(self, path: Path) -> str:
+        """Where a path below `root`, or of a sweep's folder, is kept in the bucket."""
+        base = self.root if path.is_relative_to(self.root) else self.sweeps
+        return f"{self.url}/{path.relative_to(base).as_posix()}"
+
+    def inside(self, path: Path) -> str:
+        """The part of a path that is the same on every machine."""
+        return path.relative_to(self.root).as_posix()
+
+    @property
+    def sweeps(self) -> Path:
+        """Holds the sweeps' own folders."""
+        return self.home or self.root
+
+    @property
+    def claims(self) -> Path:
+        """Locks of runs that are being made (claims.py)."""
+        return self.root / "runs" / ".claims"
 
     @property
     def study(self) -> Path:
@@ -43,9 +75,13 @@ class Storage:
         """The folder of one stage's output."""
         return self.root / "stages" / f"{stage}-{key}"
 
+    def train(self, sweep: str) -> Path:
+        """Ray Train's own files of a sweep, on whatever node."""
+        return (self.root / sweep if self.url else self.sweep(sweep).root) / "tune"
+
     def sweep(self, name: str) -> "SweepPaths":
         """The folder of one sweep."""
-        return SweepPaths(self.root / name)
+        return SweepPaths(self.sweeps / name)
 
 
 @dataclass(frozen=True)
@@ -105,11 +141,17 @@ class SweepPaths:
         return self.root / "report.html"
 
 
-def storage(folder: str) -> Storage:
-    """The storage folder made absolute."""
-    return Storage(Path(folder).resolve())
+def storage(place: str) -> Storage:
+    """The storage folder made absolute, or storage in a bucket with this machine's own copy."""
+    if not remote.is_url(place):
+        return Storage(Path(place).resolve())
+    url = place.rstrip("/")
+    return Storage(remote.scratch() / f"storage-{digest(url)}", url, Path("sweeps").resolve())
 
 
 def check_storage(store: Storage, key: str) -> None:
-    """Raise InputError, naming `key`, unless the storage folder can be written or made. Makes nothing."""
-    check_place(store.root, key)
+    """Raise InputError, naming `key`, unless the storage can be written. Makes nothing."""
+    check_place(store.sweeps, key)
+    if store.url is not None:
+        check_place(store.root, remote.SCRATCH)
+        remote.check_url(store.url, key, write=True)

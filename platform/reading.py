@@ -1,6 +1,6 @@
 """One sweep as it lies on disk, for the commands that show it. Reads only: a driver that runs is not disturbed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from cpn.config import Config, run_key, with_values
 from cpn.errors import InputError
 from cpn.files import read_json
+from cpn.remote import is_url
 
 from .budget import Clock
 from .lock import FINISHED, STOPPED, read_driver
-from .paths import Storage
+from .mirror import as_seen
+from .paths import Storage, storage
 from .spec import CONFIRM_STUDY, SweepSpec, load_spec
 from .status import study_of, sweep_names, sweep_paths
 from .study import State, TrialRow, read_study
@@ -97,10 +99,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def read_sweep(store: Storage, name: str) -> Reading:
     """Read a sweep. Raises InputError in one line when there is none of that name, or its study cannot be read."""
     check_store(store)
+    store = as_seen(store)
     paths = sweep_paths(store, name)
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there; the sweep stopped before it began, start it once more")
     spec = load_spec(paths.spec)
+    if store.url is None and is_url(spec.resources.storage):  # of the runs this machine has what it fetched
+        store = replace(storage(spec.resources.storage), home=store.root)
     url = study_of(store, {"tracking": {"study": spec.tracking.study}})
     trials = read_study(name, url)
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
@@ -125,19 +130,20 @@ def read_sweep(store: Storage, name: str) -> Reading:
 
 def check_store(store: Storage) -> None:
     """Raise InputError unless the storage folder is there."""
-    if not store.root.is_dir():
+    if store.url is None and not store.root.is_dir():
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
 
 
 def find_trial(store: Storage, uid: str) -> tuple[Reading, TrialRow]:
     """A trial, or confirm run, of any sweep in the storage folder. Raises InputError in one line when there is none."""
     check_store(store)
+    store = as_seen(store)
     study, dash, number = uid.rpartition("-")
     name = study.removesuffix(CONFIRM_STUDY)
     if not dash or not number.isdigit() or name not in sweep_names(store):
         there = ", ".join(sweep_names(store)) or "none"
         raise InputError(
-            f"{uid}: no trial of a sweep in {store.root} (sweeps: {there}); a trial is NAME-0003, see "
+            f"{uid}: no trial of a sweep in {store.place} (sweeps: {there}); a trial is NAME-0003, see "
             "python -m platform.leaderboard NAME"
         )
     sweep = read_sweep(store, name)

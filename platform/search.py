@@ -42,10 +42,11 @@ class StudySearcher(Searcher):
         should_stop: Callable[[], bool] | None = None,
         reuse: Callable[[TrialRow], Mapping[str, Any] | None] | None = None,
         told: Callable[[str], None] | None = None,
+        claim: Callable[[TrialRow], bool] | None = None,
     ) -> None:
         """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each
         trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is told at once
-        and never started, and `told` hears its uid.
+        and never started, and `told` hears its uid. `claim` says whether a trial's run is free to be made.
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
         self._study = study
@@ -53,6 +54,7 @@ class StudySearcher(Searcher):
         self._should_stop = should_stop or (lambda: False)
         self._reuse = reuse or (lambda row: None)
         self._told = told or (lambda uid: None)
+        self._claim = claim or (lambda row: True)
         self._pending = study.unfinished()
         counts = study.counts()
         waiting = counts[State.WAITING]
@@ -75,12 +77,13 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray forgets FINISHED
         """The next trial as a Tune config, FINISHED when there is none, or None while there are only such to wait for.
 
-        A trial whose configuration runs already waits: that result will be its own, and two runs at a time would write
-        to one folder. Others go ahead of it. At most one more waits than runs: what is drawn early learns from less.
+        A trial whose configuration runs already, here or in another sweep, waits: that result will be its own, and two
+        runs at a time would write to one folder. Others go ahead of it. At most one more waits than runs: what is drawn
+        early learns from less.
         """
         waiting: list[TrialRow] = []
         row = self._next()
-        while row is not None and row.values in self._running.values():
+        while row is not None and (row.values in self._running.values() or not self._claim(row)):
             waiting.append(row)
             row = self._next() if len(waiting) <= len(self._running) else None
         self._pending = waiting + self._pending

@@ -118,7 +118,22 @@ class Resources(_SweepSection):
     has to be a number.
     """
     storage: str = Field(default="sweeps", min_length=1)
-    """Folder (on a cluster: shared) for checkpoints and, unless `tracking.study` says otherwise, the study."""
+    """Folder (on a cluster: shared) for runs, stages and, unless `tracking.study` says otherwise, the study; or
+    s3://BUCKET/PREFIX, which needs `tracking.study`.
+    """
+
+    keep_top: int | None = Field(default=20, ge=0)
+    """Networks of the search that stay in the storage at the sweep's end: the best so many; always those of the
+    reference, of what was confirmed or promoted, of MLflow's champion, and of what another sweep needs. MLflow keeps
+    its own copies. null: all.
+    """
+
+    @field_validator("storage")
+    @classmethod
+    def _folder_or_bucket(cls, value: str) -> str:
+        if "://" in value and not value.startswith("s3://"):
+            raise ValueError("write a folder, or s3://BUCKET/PREFIX (other object stores have an S3 endpoint, too)")
+        return value
 
     @field_validator("concurrent", mode="before")
     @classmethod

@@ -1,13 +1,16 @@
 """Runs the stages after the CAM run on Ray, each once: a stage whose key has a manifest is done and is not run again.
 
 A stage works in `<stage>-<key>.work`, where every file is whole or absent, and gets its own name when all are there: a
-killed stage leaves nothing half-written, and the same command goes on with the files that are missing.
+killed stage leaves nothing half-written, and the same command goes on with the files that are missing. Where the
+storage is a bucket (mirror.py) every task fetches what it reads and keeps what it made as a part of the stage; the part
+that holds the manifest comes last.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ from cpn.config import Config
 from cpn.files import file_digest, read_json, write_json
 from cpn.voc import Pack
 
+from . import mirror
 from .capacity import Node, total
-from .paths import MANIFEST, Storage
+from .claims import Claims
+from .paths import MANIFEST, Storage, storage
 from .spec import Resources
 from .terminal import Terminal
 
@@ -25,16 +30,22 @@ ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
 EPOCHS = "epochs.json"
 IMAGES_PER_TASK = 64
 POLL_S = 0.3
+MODEL, PICTURES = "model.safetensors", "pictures"
+"""Names in a stage's folder."""
+READS = {"crf": ("cam",), "affinity": ("crf",), "random_walk": ("cam", "affinity"), "deeplab": ("random_walk",)}
+"""The earlier stages whose files a stage reads."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a stage's task needs to know; plain values that travel to any node."""
 
+    storage: str
+    """The folder, or the URL; the paths below are inside it."""
     model: str
     config: dict[str, Any]
     data_root: str
-    cache: str
+    work: str
     folders: dict[str, str]
     threads: int
 
@@ -49,13 +60,15 @@ def run_stages(
     data_root: str,
     resources: Resources,
     cluster: Callable[[], Sequence[Node]],
+    claims: Claims,
     terminal: Terminal,
     started: Callable[[str, str, Mapping[str, Any]], None],
     ended: Callable[[str, str, Mapping[str, Any], Path], None],
 ) -> dict[str, dict[str, Any]]:
     """Carry the CAM network `model` on to DeepLab; returns every stage's manifest by name.
 
-    `cluster` starts or joins Ray when there is something to do. `started(stage, key, settings)` and `ended(stage, key,
+    `cluster` starts or joins Ray when there is something to do; what another sweep of this storage is making is waited
+    for. `started(stage, key, settings)` and `ended(stage, key,
     manifest, folder)` hear of every stage, done before or now.
     """
     from cpn.pipeline import stage_keys, stage_settings
@@ -68,16 +81,18 @@ def run_stages(
         folder, key = store.stage(stage, keys[stage]), keys[stage]
         section, settings = stage_settings(stage, config)
         started(stage, key, {f"{section}.{name}": value for name, value in settings.items()})
-        if not (folder / MANIFEST).exists():
-            have = cluster()
-            plan = Plan(str(model), dump, data_root, str(store.cache), dict(folders), os.cpu_count() or 1)
-            work = folder.with_name(folder.name + ".work")
-            work.mkdir(parents=True, exist_ok=True)
-            began = time.monotonic()
-            metrics = run_stage(stage, plan, work, pack, beta, resources, have, terminal)
-            write_json(
-                work / MANIFEST,
-                {
+        with claims.alone(folder.name, terminal.say):
+            mirror.have_stage(store, folder)
+            if not (folder / MANIFEST).exists():
+                have = cluster()
+                work = folder.with_name(folder.name + ".work")
+                work.mkdir(parents=True, exist_ok=True)
+                inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
+                plan = Plan(store.place, *inside, os.cpu_count() or 1)
+                began = time.monotonic()
+                metrics = run_stage(stage, plan, store, work, pack, beta, resources, have, terminal)
+                mirror.have_work(store, work, lambda name: name == EPOCHS)
+                made = {
                     "stage": stage,
                     "key": key,
                     "inputs": {name: keys[name] for name in folders} | {"model": str(file_digest(model))},
@@ -86,10 +101,10 @@ def run_stages(
                     "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
                     "seconds": time.monotonic() - began,
                     "finished": time.time(),
-                },
-            )
-            work.rename(folder)
-        folders[stage] = str(folder)
+                }
+                write_json(work / MANIFEST, made)
+                mirror.finish_stage(store, work, folder)
+        folders[stage] = store.inside(folder)
         manifests[stage] = read_json(folder / MANIFEST)
         ended(stage, key, manifests[stage], folder)
     return manifests
@@ -98,6 +113,7 @@ def run_stages(
 def run_stage(
     stage: str,
     plan: Plan,
+    store: Storage,
     work: Path,
     pack: Pack,
     beta: float,
@@ -115,23 +131,26 @@ def run_stage(
         ids = pack.split(plan.config["data"]["train"]).ids
         tasks_at_once = max(1, int(total(have, "CPU")))
         size = max(1, min(IMAGES_PER_TASK, -(-len(ids) // tasks_at_once)))
+        done = mirror.stems(store, work)
+        left = [index for index, name in enumerate(ids) if name not in done]
         task = as_task(image_task)
-        refs = [
-            task.remote(stage, plan, list(range(at, min(at + size, len(ids)))), str(work))
-            for at in range(0, len(ids), size)
-        ]
+        refs = [task.remote(stage, plan, left[at : at + size]) for at in range(0, len(left), size)]
         with terminal.stage(stage, "images", len(ids)) as bar:
-            wait(refs, lambda: bar.at(sum(name.endswith((".npz", ".png")) for name in os.listdir(work))))
+            if store.url is None:
+                wait(refs, lambda _: bar.at(sum(name.endswith((".npz", ".png")) for name in os.listdir(work))))
+            else:
+                wait(refs, lambda ended: bar.at(len(ids) - len(left) + min(size * ended, len(left))))
     else:
         _, settings = stage_settings(stage, Config.model_validate(plan.config))
         epochs = settings.get("epochs") or -(
             -settings["iterations"] // max(1, len(pack.split(plan.config["data"]["train"])) // settings["batch_size"])
         )
-        ref = as_task(training_task).remote(stage, plan, str(work))
+        ref = as_task(training_task).remote(stage, plan)
         with terminal.stage(stage, "epochs", epochs) as bar:
-            wait([ref], lambda: bar.at(len(read_json(work / EPOCHS)) if (work / EPOCHS).exists() else 0))
+            watched = mirror.Watched(store, work, EPOCHS)
+            wait([ref], lambda _: bar.at(len(watched.read() or [])))
     finish = as_task(finishing_task)
-    metrics: dict[str, float] = ray.get(finish.remote(stage, plan, str(work), beta))
+    metrics: dict[str, float] = ray.get(finish.remote(stage, plan, beta))
     if stage not in PER_IMAGE:
         trained: dict[str, float] = ray.get(ref)
         metrics = {**trained, **metrics}
@@ -147,8 +166,8 @@ def needs(stage: str, resources: Resources) -> dict[str, Any]:
     return {"num_cpus": 1, "num_gpus": resources.gpus_per_worker, "accelerator_type": resources.accelerator}
 
 
-def wait(refs: Sequence[Any], show: Callable[[], None]) -> None:
-    """Wait for Ray tasks, showing progress; a task's exception is raised here."""
+def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:
+    """Wait for Ray tasks, showing progress (how many have ended); a task's exception is raised here."""
     import ray
 
     left = list(refs)
@@ -156,30 +175,50 @@ def wait(refs: Sequence[Any], show: Callable[[], None]) -> None:
         done, left = ray.wait(left, num_returns=len(left), timeout=POLL_S)
         for ref in done:
             ray.get(ref)
-        show()
+        show(len(refs) - len(left))
 
 
-def inputs_of(plan: Plan) -> Any:
-    """The plan as `cpn.pipeline.Inputs`, on the device that Ray gave this process."""
+def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bool = False) -> Any:
+    """The plan as `cpn.pipeline.Inputs`, on the device that Ray gave this process, with what it is about to read:
+    of earlier stages the files of these images (None: all files), and the CAM run's network.
+    """
     import torch
 
     from cpn.stage_inputs import Inputs
     from cpn.voc import open_pack
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folders = {name: Path(path) for name, path in plan.folders.items()}
+    store = storage(plan.storage)
+    folders = {name: store.root / path for name, path in plan.folders.items()}
     config = Config.model_validate(plan.config)
-    return Inputs(Path(plan.model), config, open_pack(plan.data_root), Path(plan.cache), device, folders)
+    mirror.have_standin(store, config)
+    if model:
+        mirror.have(store, (store.root / plan.model).parent, lambda name: name == MODEL)
+    for name, images in reads.items():
+        mirror.have(store, folders[name], partial(is_read, images))
+    pack = open_pack(mirror.data_folder(plan.data_root))
+    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders)
 
 
-def image_task(stage: str, plan: Plan, indices: Sequence[int], work: str) -> None:
+def is_read(images: Collection[str] | None, file: str) -> bool:
+    """Whether a task reads a file of an earlier stage: the network, and maps and labels of its images (None: all)."""
+    return images is None or file == MODEL or file.rpartition(".")[0] in images
+
+
+def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
     """The share of one task in a stage that goes image by image."""
     from cpn.pipeline import PER_IMAGE
+    from cpn.voc import open_pack
 
-    PER_IMAGE[stage](inputs_of(plan), indices, Path(work))
+    split = open_pack(mirror.data_folder(plan.data_root)).split(plan.config["data"]["train"])
+    names = {split.ids[index] for index in indices}
+    store = storage(plan.storage)
+    work = store.root / plan.work
+    PER_IMAGE[stage](inputs_of(plan, dict.fromkeys(READS.get(stage, ()), names), stage == "cam"), indices, work)
+    mirror.keep_work(store, work, [f.name for f in work.iterdir() if f.stem in names], f"images-{min(indices)}")
 
 
-def training_task(stage: str, plan: Plan, work: str) -> dict[str, float]:
+def training_task(stage: str, plan: Plan) -> dict[str, float]:
     """A stage that is one training; each epoch's report is kept beside it for whoever watches."""
     import torch
 
@@ -188,25 +227,38 @@ def training_task(stage: str, plan: Plan, work: str) -> dict[str, float]:
     # The stage has the machine to itself.
     torch.set_num_threads(plan.threads)
     history: list[dict[str, float]] = []
+    store = storage(plan.storage)
+    work = store.root / plan.work
+    kept = mirror.training(store, work)
+    kept.fetch()
 
     def report(entry: dict[str, float]) -> None:
         history.append(entry)
-        write_json(Path(work) / EPOCHS, history)
+        write_json(work / EPOCHS, history)
+        mirror.keep_work(store, work, [EPOCHS], "epochs")
+        kept.saved()
 
-    metrics: dict[str, float] = TRAINED[stage](inputs_of(plan), Path(work), report)
+    metrics: dict[str, float] = TRAINED[stage](inputs_of(plan, dict.fromkeys(READS[stage])), work, report)
+    mirror.keep_work(store, work, [MODEL], "network")
     return metrics
 
 
-def finishing_task(stage: str, plan: Plan, work: str, beta: float) -> dict[str, float]:
+def finishing_task(stage: str, plan: Plan, beta: float) -> dict[str, float]:
     """Scores and pictures of a stage whose files are all there."""
     from cpn.pipeline import score_pseudo_labels
     from cpn.stage_pictures import draw_deeplab, draw_random_walk
 
-    inputs, out = inputs_of(plan), Path(work)
+    if stage not in ("random_walk", "deeplab"):
+        return {}
+    store = storage(plan.storage)
+    out = store.root / plan.work
+    mirror.have_work(store, out)
     metrics: dict[str, float] = {}
     if stage == "random_walk":
+        inputs = inputs_of(plan, {"cam": None, "crf": None})
         metrics = score_pseudo_labels(inputs, out)
         draw_random_walk(inputs, out, beta)
-    elif stage == "deeplab":
-        draw_deeplab(inputs, out)
+    else:
+        draw_deeplab(inputs_of(plan, {}), out)
+    mirror.keep_work(store, out, [f"{PICTURES}/{path.name}" for path in (out / PICTURES).glob("*.png")], "pictures")
     return metrics

@@ -12,6 +12,7 @@ from cpn.errors import InputError, run_command
 from cpn.files import read_json
 
 from .lock import FINISHED, RUNNING, STOPPED, read_driver
+from .mirror import as_seen
 from .paths import SHARED, Storage, SweepPaths, storage
 
 EXAMPLE = "python -m platform.status"
@@ -64,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
 def sweep_names(store: Storage) -> list[str]:
     """The sweeps that have been started in a storage folder."""
-    there = sorted(store.root.iterdir()) if store.root.is_dir() else []
+    place = store.sweeps
+    there = sorted(place.iterdir()) if place.is_dir() else []
     return [p.name for p in there if p.name not in SHARED and (p / store.sweep(p.name).lock.name).is_file()]
 
 
@@ -73,7 +75,7 @@ def sweep_paths(store: Storage, name: str) -> SweepPaths:
     there = sweep_names(store)
     if name not in there:
         names = ", ".join(there) or "none"
-        raise InputError(f"{name}: no such sweep in {store.root} (there are: {names}); --storage names the folder")
+        raise InputError(f"{name}: no such sweep in {store.place} (there are: {names}); --storage names the folder")
     return store.sweep(name)
 
 
@@ -166,7 +168,7 @@ def show(found: Sequence[Status], store: Storage) -> None:
         trials = "-" if row.complete is None else trials + (f" of {row.budget}" if row.budget else "")
         best = "-" if row.best is None else f"{row.objective} {row.best:.1f} ({row.best_uid})"
         rows.append([row.sweep, row.state, trials, best, row.champion or "-"])
-    terminal.table(f"sweeps in {store.root}", ["sweep", "state", "trials", "best (select)", "champion"], rows)
+    terminal.table(f"sweeps in {store.place}", ["sweep", "state", "trials", "best (select)", "champion"], rows)
     for row in found:
         for note in row.notes:
             terminal.say(f"{row.sweep}: {note}")
@@ -178,15 +180,15 @@ def show(found: Sequence[Status], store: Storage) -> None:
 
 
 def _stop(row: Status, store: Storage) -> str:
-    where = "" if store == storage("sweeps") else f" --storage {store.root}"
+    where = "" if store == storage("sweeps") else f" --storage {store.place}"
     return f"python -m platform.stop {row.sweep}{where}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a name or a folder that there is not."""
     given = parser().parse_args(arguments)
-    store = storage(given.storage)
-    if not store.root.is_dir():
+    store = as_seen(storage(given.storage))
+    if store.url is None and not store.root.is_dir():
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
     found = [status(store, name) for name in given.names or sweep_names(store)]
     if given.json:
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif found:
         show(found, store)
     else:
-        print(f"no sweep in {store.root}; next: python -m platform.sweep search_spaces/quickstart.yaml")
+        print(f"no sweep in {store.place}; next: python -m platform.sweep search_spaces/quickstart.yaml")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from cpn.errors import InputError, WorkError, run_command
 
 from .lock import RUNNING, Driver, birth, read_driver
+from .mirror import as_seen
 from .paths import SweepPaths, storage
 from .status import sweep_paths
 
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.wait is not None and not 0 <= given.wait < float("inf"):
         raise InputError(f"--wait {given.wait}: no number of seconds; give 0 or more")
-    paths = sweep_paths(storage(given.storage), given.name)
+    paths = sweep_paths(as_seen(storage(given.storage)), given.name)
     lines: list[str] = []
     seen = stop(paths, given.name, given.now, given.wait, lines.append if given.json else _print)
     if given.json:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,7 +14,8 @@ from cpn.errors import InputError
 from cpn.files import check_place
 
 from . import paths
-from .tracking_uri import check_sqlite, mask, sqlite_path
+from .network_disk import check_host
+from .tracking_uri import check_sqlite, mask, sqlite_path, with_driver
 
 if TYPE_CHECKING:
     from .spec import SweepSpec  # which brings torch: `status` has no use for it
@@ -27,17 +29,22 @@ def study_url(spec: "SweepSpec") -> str:
     """
     url = spec.tracking.study or os.environ.get(URL_VARIABLE)
     if url is None and "://" in spec.resources.storage:
-        raise InputError(f"tracking.study: {spec.resources.storage} cannot hold a database file; give a URL")
+        raise InputError(
+            f"tracking.study: {spec.resources.storage} cannot hold a database file; set {URL_VARIABLE}, for example to "
+            "postgresql://USER@HOST/DATABASE"
+        )
     if url is None:
         return f"sqlite:///{paths.storage(spec.resources.storage).study}"
     if "://" not in url:
         raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    return url
+    return with_driver(url)
 
 
 def check_study(url: str) -> None:
     """Raise InputError unless the database answers, or its sqlite file can be written or made. Makes nothing."""
     path = sqlite_path(url)
+    if path is not None:
+        check_host(path)
     if path is not None and not path.parent.exists():
         check_place(path.parent, "tracking.study")
     elif path is not None:
@@ -59,6 +66,7 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         elif not os.path.exists(path):
             raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
+        check_host(Path(path))
     options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:

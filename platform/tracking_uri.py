@@ -18,9 +18,15 @@ _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mss
 
 def store_uri(uri: str | None) -> str:
     """The store's URI; None is mlflow.db in the working directory, and a relative sqlite path becomes absolute."""
-    uri = uri or "sqlite:///mlflow.db"
+    uri = with_driver(uri or "sqlite:///mlflow.db")
     path = sqlite_path(uri)
     return f"sqlite:///{path.absolute()}" if path is not None else uri
+
+
+def with_driver(url: str) -> str:
+    """A database's URL with the Python package that we ask for: left to itself, SQLAlchemy 2.1 takes another one."""
+    scheme = url.partition("://")[0]
+    return url.replace(scheme, "postgresql+psycopg2", 1) if scheme in ("postgresql", "postgres") else url
 
 
 def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:

@@ -1,10 +1,14 @@
 """One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers. The only file on ray.train."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError, WorkError
+
+from . import mirror
+from .paths import storage
 
 if TYPE_CHECKING:
     from cpn.run import Objective
@@ -18,12 +22,10 @@ class TrialSetup:
     """The reference's configuration, nested."""
     data_root: str
     """The prepared data set."""
-    runs: str
-    """Folder of the runs, one sub-folder per run key."""
-    cache: str
-    """Folder with the stand-in's weights."""
-    tune: str
-    """Folder for Ray Train's own files."""
+    storage: str
+    """Where runs and the stand-in's weights are kept: a folder that every node sees, or a URL."""
+    sweep: str
+    """The sweep's name."""
     workers: int
     gpus_per_worker: float
     cpus_per_worker: float
@@ -66,7 +68,7 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
         torch_config=TorchConfig(backend="gloo") if setup.gpus_per_worker < 1 else None,
         run_config=RunConfig(
             name=config["uid"],
-            storage_path=setup.tune,
+            storage_path=str(storage(setup.storage).train(setup.sweep)),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # the types know Train V1's class only
             failure_config=FailureConfig(max_failures=2),
         ),
@@ -86,7 +88,6 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device, prepare_model
 
     from cpn.config import config_from, run_key, with_values
-    from cpn.files import read_json, write_json
     from cpn.run import run
     from cpn.voc import open_pack
 
@@ -100,41 +101,63 @@ def train_on_worker(config: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(setup.threads)
     method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
-    pack = open_pack(setup.data_root)
+    pack = open_pack(mirror.data_folder(setup.data_root))
     key = run_key(method, pack.fingerprint)
-    world = context.get_world_size()
+    rank, world = context.get_world_rank(), context.get_world_size()
     busy = SystemMetrics()
-    reason = Path(setup.tune) / f"{config['uid']}.failed.json"
-    if reason.exists():
-        ray_train.report({"epoch": 0, "failed": read_json(reason), "run_key": key})
+    store = storage(setup.storage)
+    reason = store.train(setup.sweep) / f"{config['uid']}.failed.json"
+    known = mirror.noted(store, reason)
+    if known is not None:
+        ray_train.report({"epoch": 0, "failed": json.loads(known), "run_key": key})
         return
+
+    def say(line: str) -> None:
+        # What a worker prints stays on its machine; every rank reports, for Train waits for all of them.
+        ray_train.report({"epoch": 0, "warning": line})
+
+    notes: list[str] = []
+
+    def noted() -> dict[str, str]:
+        # What this rank alone has to say goes along with what all report.
+        lines = "; ".join(notes)
+        notes.clear()
+        return {"note": lines} if lines else {}
+
     try:
         check_memory(method, len(pack.classes) + 1, world, device, setup.gpus_per_worker or 1.0)
-        result = run(
-            method,
-            pack,
-            Path(setup.runs) / key,
-            cache=Path(setup.cache),
-            device=device,
-            report=lambda entry: ray_train.report({**entry, **busy()}),
-            rank=context.get_world_rank(),
-            world=world,
-            wrap=prepare_model if world > 1 else None,
-            objective=setup.objective,
-            # What a worker prints stays on its machine; every rank reports, for Train waits for all of them.
-            say=lambda line: ray_train.report({"epoch": 0, "warning": line}),
-        )
+        mirror.have_standin(store, method)
+        with mirror.attempt(store, key, writes=rank == 0, say=notes.append) as attempt:
+
+            def report(entry: Mapping[str, float]) -> None:
+                attempt.saved()
+                ray_train.report({**entry, **busy(), **noted()})
+
+            result = run(
+                method,
+                pack,
+                attempt.folder,
+                cache=store.cache,
+                device=device,
+                report=report,
+                rank=rank,
+                world=world,
+                wrap=prepare_model if world > 1 else None,
+                objective=setup.objective,
+                say=say,
+            )
+            final: dict[str, Any] = {}
+            if result:
+                result = attempt.done(result)
+                metrics = narrowed(result["metrics"], attempt.folder, method.cam, setup.betas)
+                final = {**metrics, "seconds": result["seconds"]}
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:
-            write_json(reason, why_failed(error))
+            mirror.note(store, reason, json.dumps(why_failed(error)).encode())
             raise
         ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": key})
         return
-    final: dict[str, Any] = {}
-    if result:
-        metrics = narrowed(result["metrics"], Path(setup.runs) / key, method.cam, setup.betas)
-        final = {**metrics, "seconds": result["seconds"]}
-    ray_train.report({"epoch": method.train.epochs, "run_key": key, **final})
+    ray_train.report({"epoch": method.train.epochs, "run_key": key, **final, **noted()})
 
 
 def why_failed(error: Exception) -> str:

@@ -73,8 +73,16 @@ class Cluster:
         """What a driver needs."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
-    def add(self, cpus: float, resources: Mapping[str, float] | None = None, gpus: int = 0) -> Node:
-        """Start another node, the head first, and return when the cluster has it. GPUs are logical: a count."""
+    def add(
+        self,
+        cpus: float,
+        resources: Mapping[str, float] | None = None,
+        gpus: int = 0,
+        more: Mapping[str, str] | None = None,
+    ) -> Node:
+        """Start another node, the head first, and return when the cluster has it. GPUs are logical: a count. `more` is
+        environment of this node alone.
+        """
         head, name = not self.nodes, f"{self._mark.name}.{len(self.nodes)}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address", "127.0.0.1", "--num-cpus", f"{cpus:g}", "--num-gpus", str(gpus)]
@@ -90,7 +98,7 @@ class Cluster:
             command += ["--ray-client-server-port", str(free_port()), "--temp-dir", str(self._mark.folder / "ray")]
         else:
             command += ["--address", self.address]
-        environment = {**self._mark.environment, **self.environment, **self._more, MARK: name}
+        environment = {**self._mark.environment, **self.environment, **self._more, **(more or {}), MARK: name}
         environment["RAY_USAGE_STATS_ENABLED"] = "0"
         environment["RAY_worker_maximum_startup_concurrency"] = "8"  # a trial is eight processes, and Ray would warn
         if head:

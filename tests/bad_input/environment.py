@@ -220,4 +220,17 @@ PROCESSES = [
     wrong("a real process: the UI", "platform.ui", nothing, "no records here yet", process=True),
 ]
 
-CASES = [*PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *BENCHMARKS, *PROCESSES]
+BUCKETS = [
+    wrong("a bucket without a database", f"{SWEEP} --set resources.storage=s3://bucket/sweeps", voc(),
+          "tracking.study: s3://bucket/sweeps cannot hold a database file; set CPN_STUDY_URL"),
+    wrong("another kind of bucket", f"{SWEEP} --set resources.storage=gs://bucket/sweeps", voc(),
+          "resources.storage: write a folder, or s3://BUCKET/PREFIX"),
+    wrong("data in a bucket that cannot be", "platform.sweep s.yaml --set data.root=s3://Bucket/voc", voc(),
+          "data.root: s3://Bucket/voc: not a usable URL", "write s3://BUCKET/PREFIX"),
+    wrong("packing to a bucket that cannot be", "cpn.prepare data --out s3://", voc(), "s3://: not a usable URL"),
+    wrong("gc of a bucket", "platform.gc small --storage s3://bucket/sweeps", nothing,
+          "--storage: s3://bucket/sweeps is no folder", "resources.keep_top"),
+    wrong("a negative number of networks", f"{SWEEP} --set resources.keep_top=-1", voc(), "resources.keep_top: "),
+]  # fmt: skip
+
+CASES = [*BUCKETS, *PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *BENCHMARKS, *PROCESSES]

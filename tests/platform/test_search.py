@@ -181,6 +181,20 @@ def test_others_go_ahead_of_a_twin_that_waits(tmp_path: Path) -> None:
     assert started("e") == 6 and search.suggest("f") == Searcher.FINISHED
 
 
+def test_what_another_sweep_makes_is_waited_for_and_others_go_ahead(tmp_path: Path) -> None:
+    study = list_study(tmp_path, 1.0, 2.0)
+    theirs = {1.0}
+    search = searcher(study, None, claim=lambda row: row.values["loss.w_tcp"] not in theirs)
+    assert search.suggest("a") is None, "nothing is finished: the trial waits"
+    theirs.add(2.0)
+    assert search.suggest("a") is None
+    theirs.remove(2.0)
+    theirs.remove(1.0)
+    given = [search.suggest(name) for name in "bc"]
+    assert sorted(g["number"] for g in given if isinstance(g, dict)) == [0, 1]
+    assert search.suggest("d") == Searcher.FINISHED
+
+
 def at_rung(study: Study, values: list[float], **options: Any) -> tuple[list[str], list[str]]:
     """Start one trial per value, let each report it at the rung (epoch 4 of 8); the decisions and the uids."""
     scheduler = pruner(study, **options)

@@ -43,8 +43,8 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
     config = config_from(METHOD, "test")
     alone = run(config, pack, tmp_path / "alone", cache=tmp_path, device=torch.device("cpu"), report=lambda entry: None)
     setup = TrialSetup(
-        base=config.model_dump(mode="json"), data_root=str(root), runs=str(tmp_path / "runs"), cache=str(tmp_path),
-        tune=str(tmp_path / "tune"), workers=2, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
+        base=config.model_dump(mode="json"), data_root=str(root), storage=str(tmp_path), sweep="two",
+        workers=2, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
     )  # fmt: skip
     environment = {"env_vars": worker_environment()}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
@@ -104,8 +104,8 @@ def test_what_would_end_the_same_way_again_is_trained_once(
     """One worker reports it; of several one raises, so that nobody waits for it, and their next attempt reports it."""
     workers = Workers(monkeypatch, world, error)
     setup = TrialSetup(
-        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", runs=str(tmp_path), cache="",
-        tune=str(tmp_path / "tune"), workers=world, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
+        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", storage=str(tmp_path), sweep="s",
+        workers=world, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
     )  # fmt: skip
     given = {"uid": "s-0003", "values": {}, "setup": setup}
     if world > 1:

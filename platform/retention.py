@@ -1,0 +1,105 @@
+"""What a sweep lets go of by itself, and says so: checkpoints of trials that have ended, networks beyond the best ones.
+
+Never the network of the reference, of what was confirmed or promoted, of MLflow's champion, or of what another sweep of
+the storage needs; never anything of a trial that can be resumed; never results, counts and pictures. MLflow keeps its
+own copy of every finished network. `python -m platform.gc` lets go of more.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cpn.errors import InputError, WorkError
+
+from . import mirror
+from .gc import CHAMPION, CHECKPOINTS, MODEL, Book, book_of, megabytes, reasons
+from .lock import read_driver
+from .paths import Storage
+from .status import sweep_names
+
+if TYPE_CHECKING:
+    from .study import TrialRow
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What was let go of."""
+
+    networks: int = 0
+    checkpoints: int = 0
+    bytes: int = 0
+    kept: int = 0
+    """Networks of the search that stay."""
+
+
+def retain(
+    store: Storage,
+    name: str,
+    rows: Iterable[tuple["TrialRow", str]],
+    confirm: Iterable[tuple["TrialRow", str]],
+    top: int | None,
+    needed: Iterable[str],
+    champions: Iterable[Mapping[str, str]],
+) -> Gone:
+    """Let go of what nothing needs. `rows` and `confirm` have their run keys; `needed` are uids that stay whatever the
+    top is. Raises WorkError or InputError, with nothing let go, where it cannot be known what others need.
+    """
+    own = Book(list(rows), list(confirm))
+    for other in sweep_names(store):
+        driver = read_driver(store.sweep(other)) if other != name else None
+        if driver is not None and driver.alive:
+            raise WorkError(f"{other} runs (process {driver.pid} on {driver.host}) and may take up any run")
+    names = [other for other in sweep_names(store) if other != name and store.sweep(other).spec.exists()]
+    others = {other: book_of(store, other) for other in names}
+    limit = len(own.rows) if top is None else top
+    stay = reasons(own, others, limit, None, champions)
+    stay |= {key: "needed" for row, key in own.rows if row.uid in set(needed)}
+    stay |= {key: "a confirm run" for _, key in own.confirm}
+    networks = checkpoints = size = kept = 0
+    for key, done in {key: row.state.name == "COMPLETE" for row, key in own.rows if row.state.finished}.items():
+        folder = store.run(key)
+        if done and key in stay:
+            kept += 1
+        elif key in stay:
+            continue  # pruned here, but another trial or sweep is about to go on with it
+        elif freed := mirror.drop(store, folder, MODEL if done else CHECKPOINTS):
+            networks, checkpoints, size = networks + done, checkpoints + (not done), size + freed
+    return Gone(networks, checkpoints, size, kept)
+
+
+def words(gone: Gone) -> str | None:
+    """What was let go of, in a line; None if nothing."""
+    found = (
+        (gone.networks, "networks beyond the best"),
+        (gone.checkpoints, "trials' checkpoints that nothing resumes"),
+    )
+    parts = [f"{count} {what}" for count, what in found if count]
+    if not parts:
+        return None
+    return f"let go of {' and of '.join(parts)}, {megabytes(gone.bytes)}; {gone.kept} networks of the search are kept"
+
+
+def at_the_end(
+    store: Storage,
+    name: str,
+    rows: Iterable[tuple["TrialRow", str]],
+    confirm: Iterable[tuple["TrialRow", str]],
+    top: int | None,
+    needed: Iterable[str],
+    uri: str | None,
+    waiting: int,
+    say: Callable[[str], None],
+) -> None:
+    """`retain`, and say what was let go of, or why nothing was. `waiting` records have not reached MLflow yet."""
+    from .tracking import read_aliases
+
+    try:
+        if waiting:
+            raise WorkError(f"{waiting} records are still on their way to MLflow")
+        gone = retain(store, name, rows, confirm, top, needed, read_aliases(uri, CHAMPION).values())
+    except (InputError, WorkError) as error:
+        say(f"nothing was let go of: {error}")
+        return
+    line = words(gone)
+    if line is not None:
+        say(line)

@@ -1,0 +1,54 @@
+"""What happens to the trials of a study, told to the terminal, the records and the clock."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .records import run_name
+from .study import State, Study
+from .terminal import TrialTable
+
+if TYPE_CHECKING:
+    from .conduct import Sweep
+
+
+class TrialListener:
+    """Tells the terminal, the records and the clock what happens to the trials of one study."""
+
+    def __init__(self, sweep: "Sweep", trials: Study, table: TrialTable) -> None:
+        self._sweep, self._trials, self._table = sweep, trials, table
+
+    def started(self, uid: str) -> None:
+        row = self._trials.row(uid)
+        config = self._sweep.method(row)
+        self._table.started(uid, run_name(row, config))
+        self._sweep.clock.began(uid)
+        self._sweep.records.trial_started(row, config, self._sweep.key(row))
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        if "warning" in result:
+            self._sweep.terminal.warn(f"{uid}: {result['warning']}")
+            return
+        if "note" in result:
+            self._sweep.terminal.warn(f"{uid}: {result['note']}")
+        self._table.reported(uid, result)
+        self._sweep.clock.save()
+        if not {"miou", "mask_free", "failed"} & set(result):
+            self._sweep.records.trial_reported(uid, result)
+
+    def ended(self, uid: str) -> None:
+        self._sweep.clock.ended(uid)
+        self._sweep.clock.save()
+        row = self._trials.row(uid)
+        if not row.state.finished:
+            self._sweep.claims.give(uid)
+            self._table.ended(uid, "resumable", None, None)
+            return
+        if row.state is State.PRUNED:
+            self._sweep.let_go(row)
+        self._sweep.claims.give(uid)
+        self._table.ended(uid, row.state.name, row.miou, row.reason)
+        self._sweep.records.trial_ended(row, self._sweep.finished(row), self._sweep.folder(row))
+
+    def pruning_off(self, line: str) -> None:
+        self._sweep.terminal.say(line)
+        self._sweep.records.pruning_off(line)

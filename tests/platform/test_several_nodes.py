@@ -1,0 +1,185 @@
+"""Sweeps over several Ray nodes on this machine, with token authentication: trials spread, a node lost, another joined.
+
+Files go through a folder that all nodes see, or through a bucket; then each node has a scratch folder of its own, as
+machines have, and nothing else in common.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from benchmarks.services import postgres as service
+from benchmarks.services.ray_nodes import Cluster, ray_nodes
+from benchmarks.services.s3 import client, s3
+from tests.conftest import CHECKOUT
+
+SPEC = """
+name: {name}
+base:
+  preset: [official, scenes]
+  data: {{scenes: {{train: 16, val: 6, seed: 3}}}}
+  patches: {{draw: bernoulli}}
+  network: {{weights: null}}
+  train: {{epochs: {epochs}, batch_size: 4}}
+  cam: {{scales: [1.0]}}
+  affinity: {{epochs: 1, batch_size: 4}}
+  random_walk: {{radius: 3}}
+  deeplab: {{iterations: 4, batch_size: 4, width: 8, scales: [1.0]}}
+search:
+  patches.p_h: {{float: [0.1, 0.5]}}
+budget: {{trials: {trials}}}
+resources: {{gpus_per_worker: 0, workers: 1}}
+pruning: {{kind: none}}
+confirm: {{top_k: 0, seeds: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[service.Postgres]:
+    if service.missing():
+        pytest.skip(str(service.missing()))
+    with service.postgres() as running:
+        yield running
+
+
+def start(folder: Path, name: str, environment: dict[str, str], *sets: str, **values: Any) -> "subprocess.Popen[str]":
+    """A sweep in the working folder `folder`."""
+    said = {"epochs": 3, "trials": 3, **values}
+    (folder / f"{name}.yaml").write_text(SPEC.format(name=name, **said))
+    command = [sys.executable, "-m", "platform.sweep", f"{name}.yaml", *(word for s in sets for word in ("--set", s))]
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(CHECKOUT), "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def until(holds: Callable[[], Any], what: str, process: "subprocess.Popen[str]", seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f"{what} was not seen:\n{process.communicate()[0]}")
+        time.sleep(0.5)
+
+
+def states(url: str, name: str) -> list[str]:
+    return [trial.state.name for trial in optuna.load_study(study_name=name, storage=url).trials]
+
+
+def nobody_without_token(cluster: Cluster) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{cluster.dashboard}/api/v0/nodes", timeout=30)
+    assert refused.value.code in (401, 403)
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
+    """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; one of two workers' nodes is
+    lost when it has kept a checkpoint, another joins, and a second machine sees how the sweep stands.
+    """
+    study, records = server.database("studies"), server.database("records")
+    with ExitStack() as held:
+        bucket = held.enter_context(s3())
+        os_environment = dict(os.environ)
+        held.callback(lambda: (os.environ.clear(), os.environ.update(os_environment)))
+        os.environ.update(bucket.environment)  # a node has its credentials from its own environment
+        cluster = held.enter_context(ray_nodes(1, cpus_each=0))
+        for name in ("one", "two"):
+            cluster.add(cpus=1, more={"CPN_SCRATCH": str(tmp_path / name)})
+        nobody_without_token(cluster)
+        environment = {**cluster.environment, "CPN_STUDY_URL": study, "CPN_SCRATCH": str(tmp_path / "driver")}
+        objects = client(bucket)
+
+        def kept(prefix: str) -> list[str]:
+            found = objects.list_objects_v2(Bucket="cpn", Prefix=f"sweeps/{prefix}", MaxKeys=1000).get("Contents", [])
+            return [entry["Key"] for entry in found]
+
+        (tmp_path / "cwd").mkdir()
+        sets = f"tracking.uri={records}", f"resources.storage={bucket.url}/sweeps"
+        sweep = start(tmp_path / "cwd", "far", environment, *sets, epochs=6)
+        until(lambda: [key for key in kept("runs/") if "/checkpoints/" in key], "a checkpoint in the bucket", sweep)
+        cluster.nodes[1].kill()
+        cluster.add(cpus=1, more={"CPN_SCRATCH": str(tmp_path / "three")})
+        said, _ = sweep.communicate(timeout=700)
+        assert sweep.returncode == 0, said
+        assert states(study, "far") == ["COMPLETE"] * 3
+        worked = [name for name in ("one", "two", "three") if list((tmp_path / name).glob("data-*/packed"))]
+        assert {"two", "three"} <= set(worked), f"only {worked} had anything to do"
+        runs = {key.split("/")[2] for key in kept("runs/")}
+        assert len(runs) == 4 and not [key for key in kept("runs/") if "/checkpoints/" in key]
+        assert len([key for key in kept("stages/") if key.endswith("/manifest.json")]) == 5
+        assert json.loads((tmp_path / "cwd/sweeps/far/summary.json").read_text())["trials"]["complete"] == 3
+        again = start(tmp_path / "cwd", "far", environment, *sets, epochs=6)
+        said, _ = again.communicate(timeout=300)
+        assert again.returncode == 0 and "started" not in said and "starting Ray" not in said, said
+        seen = subprocess.run(
+            [sys.executable, "-m", "platform.status", "--json", "--storage", f"{bucket.url}/sweeps"],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment,
+                               "CPN_SCRATCH": str(tmp_path / "laptop")},
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        (row,) = json.loads(seen.stdout)
+        assert (row["sweep"], row["state"], row["complete"]) == ("far", "finished", 3), seen.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
+    """The node that trains is lost after a checkpoint, another joins; every epoch stands once in the books."""
+    with ray_nodes(1, cpus_each=0) as cluster:
+        cluster.add(cpus=1)
+        sweep = start(tmp_path, "near", cluster.environment, epochs=6, trials=2)
+        until(lambda: list(tmp_path.glob("sweeps/runs/*/checkpoints/epoch_*")), "a checkpoint", sweep)
+        cluster.nodes[1].kill()
+        cluster.add(cpus=1)
+        said, _ = sweep.communicate(timeout=700)
+        assert sweep.returncode == 0, said
+    study = f"sqlite:///{tmp_path}/sweeps/study.db"
+    assert states(study, "near") == ["COMPLETE"] * 2
+    for trial in optuna.load_study(study_name="near", storage=study).trials:
+        assert sorted(trial.intermediate_values) == list(range(1, 7))
+    assert not list(tmp_path.glob("sweeps/runs/*/checkpoints")) and not list(
+        tmp_path.glob("sweeps/stages/*/checkpoints")
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_two_sweeps_at_once_on_one_store(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
+    """One study database, one MLflow store, one storage folder, one base: the second takes over what the first made."""
+    environment = {}
+    if store == "postgres":
+        environment["CPN_STUDY_URL"] = request.getfixturevalue("server").database("shared")
+    url = environment.get("CPN_STUDY_URL", f"sqlite:///{tmp_path}/sweeps/study.db")
+    with ray_nodes(1, cpus_each=2) as cluster:
+        sweeps = [start(tmp_path, name, cluster.environment | environment, trials=2) for name in ("left", "right")]
+        said = [sweep.communicate(timeout=800)[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], "\n".join(said)
+    assert states(url, "left") == states(url, "right") == ["COMPLETE"] * 2
+    from mlflow import MlflowClient
+
+    records = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    for name in ("left", "right"):
+        experiment = records.get_experiment_by_name(name)
+        runs = records.search_runs([experiment.experiment_id])
+        uids = [run.data.tags["uid"] for run in runs]
+        assert len(uids) == len(set(uids)) == 1 + 2 + 1 + 5 and all(uid.startswith(name) for uid in uids)
+        assert {run.info.status for run in runs} == {"FINISHED"}
+    made = list(tmp_path.glob("sweeps/runs/*/result.json"))
+    assert len(made) == 2 + 1, "the reference, the drawn trial (equal seeds draw alike) and cam_baseline, once each"

@@ -1,0 +1,82 @@
+"""The stages with every task on a machine of its own: what they share goes through the bucket."""
+
+from pathlib import Path
+from platform import stages
+from platform.claims import Claims
+from platform.paths import Storage, storage
+from platform.spec import Resources
+from platform.terminal import Terminal
+from typing import Any
+
+import pytest
+import torch
+
+from cpn import remote
+from cpn.config import config_from
+from cpn.packed_copy import publish
+from cpn.prepare import prepare
+from cpn.run import MODEL, run
+from cpn.synthetic import write_scenes
+from cpn.voc import Pack, ScenesConfig
+from tests.platform.machines import Machines
+
+CONFIG = config_from(
+    {
+        "preset": ["official", "scenes"],
+        "network": {"weights": None},
+        "train": {"epochs": 1, "batch_size": 4},
+        "cam": {"scales": [1.0], "flip": False},
+        "affinity": {"epochs": 1, "batch_size": 4},
+        "random_walk": {"radius": 3},
+        "deeplab": {"iterations": 4, "batch_size": 4, "width": 8, "scales": [1.0]},
+    },
+    "test",
+)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, ScenesConfig(train=8, val=3, seed=5))
+    return prepare(root)
+
+
+def carry(store: Storage, scenes: Pack, root: str) -> dict[str, dict[str, Any]]:
+    """A CAM run, kept, and all stages after it."""
+    folder = store.run("k")
+    run(CONFIG, scenes, folder, cache=store.cache, device=torch.device("cpu"), report=lambda entry: None)
+    if store.url is not None:
+        remote.push(folder, store.there(folder))
+    claims = Claims(store)
+    try:
+        return stages.run_stages(
+            store=store, model=folder / MODEL, beta=0.3, config=CONFIG, pack=scenes, data_root=root,
+            resources=Resources(gpus_per_worker=0), cluster=lambda: [{"CPU": 2.0}], claims=claims,
+            terminal=Terminal(), started=lambda *_: None, ended=lambda *_: None,
+        )  # fmt: skip
+    finally:
+        claims.close()
+
+
+@pytest.mark.slow
+def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    machines = Machines(monkeypatch, tmp_path)
+    here = carry(storage("folder"), scenes, scenes.root)
+    monkeypatch.setenv(remote.SCRATCH, str(tmp_path / "driver"))
+    store = storage(f"file://{tmp_path}/bucket")
+    publish(scenes, f"{store.url}/data")
+    machines.said.clear()
+    there = carry(store, scenes, f"{store.url}/data")
+    assert machines.said.count("image_task") >= 6 and machines.said.count("training_task") == 2
+    assert {name: made["metrics"] for name, made in here.items()} == {n: m["metrics"] for n, m in there.items()}
+    for name, made in there.items():
+        folder = store.stage(name, made["key"])
+        assert made["history"] == [] or len(made["history"]) == len(here[name]["history"])
+        mine = {path.relative_to(storage("folder").stage(name, here[name]["key"])).as_posix()
+                for path in storage("folder").stage(name, here[name]["key"]).rglob("*") if path.is_file()}  # fmt: skip
+        assert set(remote.listing(store.there(folder)) or {}) == mine, "the same files, no checkpoints among them"
+        assert not any(file.suffix in (".npz", ".png") for file in folder.glob("*")), "maps and labels stay there"
+    assert (store.stage("deeplab", there["deeplab"]["key"]) / "pictures/deeplab.png").is_file()
+    machines.said.clear()
+    assert carry(store, scenes, f"{store.url}/data") == there and machines.said == [], "done is done"
