@@ -10,6 +10,7 @@ shared between classes but for a trace of colour; 40 % of the scenes hold a head
 import argparse
 import errno
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +75,16 @@ class Scene:
     """For each labelled object its class 0..F-1 and its visible pixels (S, S)."""
 
 
-def draw_scene(rng: np.random.Generator, size: int, trace: float) -> Scene:
-    """Draw one scene: background, clutter, perhaps a headless body, then 1 to 3 creatures of different classes.
+def draw_scene(rng: np.random.Generator, size: int, trace: float, kinds: int = len(CREATURES)) -> Scene:
+    """Draw one scene: background, clutter, perhaps a headless body, then 1 to 3 creatures of different classes, taken
+    from the first `kinds` of them (2 or more).
 
     Bodies carry the share `trace` of their head's colour, headless ones of a mixture. Without it the two classes of a
     shared texture win equally often on a torso, and as PCM lets absent classes compete (method.md (d)), half of each
     body would be lost to the absent one: a fault of the drawing, not of the method (docs/scenes.md).
     """
-    count = int(rng.choice(len(OBJECTS), p=OBJECTS)) + 1
-    classes = [int(c) for c in rng.choice(len(CREATURES), count, replace=False)]
+    count = min(kinds, int(rng.choice(len(OBJECTS), p=OBJECTS)) + 1)
+    classes = [int(c) for c in rng.choice(kinds, count, replace=False)]
     linked = rng.random() < BACKGROUND_LINK
     background = classes[0] % len(BACKGROUNDS) if linked else int(rng.integers(len(BACKGROUNDS)))
     canvas = _clutter(_background(background, rng, size), rng)
@@ -137,11 +139,13 @@ def draw_parts(rng: np.random.Generator, size: int) -> Scene:
     return _finish(rng, canvas, covers)
 
 
-def write_scenes(root: Path, config: ScenesConfig) -> None:
+def write_scenes(root: Path, config: ScenesConfig, classes: Sequence[str] = CREATURES) -> None:
     """Write the scenes of `config` to `root` in VOC 2012 layout, whole or absent; nothing if they are there already.
 
-    Lists: train, trainaug (train and extra), val; every picture has its mask. InputError if `root` holds anything else.
+    Lists: train, trainaug (train and extra), val; every picture has its mask. `classes` are names for the first 2 to 6
+    creatures: a data set with other classes. InputError for other numbers, and if `root` holds anything else.
     """
+    check_classes(classes)
     pooled = config.train + config.extra
     names = {"trainaug": [f"train_{i:05d}" for i in range(pooled)], "val": [f"val_{i:05d}" for i in range(config.val)]}
     names["train"] = names["trainaug"][: config.train]
@@ -149,9 +153,21 @@ def write_scenes(root: Path, config: ScenesConfig) -> None:
     def scenes() -> Iterator[tuple[str, Scene]]:
         for stream, listed in ((TRAIN_STREAM, names["trainaug"]), (VAL_STREAM, names["val"])):
             for index, name in enumerate(listed):
-                yield name, draw_scene(np.random.default_rng([config.seed, stream, index]), config.size, config.trace)
+                rng = np.random.default_rng([config.seed, stream, index])
+                yield name, draw_scene(rng, config.size, config.trace, len(classes))
 
-    _write(root, {"kind": "scenes", "version": SCENES_VERSION, **config.model_dump()}, CREATURES, names, scenes())
+    own = {} if tuple(classes) == tuple(CREATURES) else {"classes": list(classes)}
+    marker = {"kind": "scenes", "version": SCENES_VERSION, **config.model_dump(), **own}
+    _write(root, marker, classes, names, scenes())
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """InputError unless `classes` are 2 to 6 different names of letters, digits, dash and underscore."""
+    odd = next((name for name in classes if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == "background"), None)
+    if odd is not None:
+        raise InputError(f"--classes {odd}: is no name for a class; use letters, digits, - and _")
+    if not 2 <= len(classes) <= len(CREATURES) or len(set(classes)) < len(classes):
+        raise InputError(f"--classes {' '.join(classes)}: give 2 to {len(CREATURES)} different names")
 
 
 def write_parts(root: Path, count: int, size: int, seed: int) -> None:
@@ -311,6 +327,10 @@ def parser() -> argparse.ArgumentParser:
     for name, kind in (("train", int), ("extra", int), ("val", int), ("size", int), ("trace", float), ("seed", int)):
         meaning = ScenesConfig.model_fields[name].description
         made.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=f"{meaning} (%(default)s)")
+    made.add_argument(
+        "--classes", nargs="+", default=list(CREATURES), metavar="NAME",
+        help="2 to 6 names: a data set with other classes (%(default)s)",
+    )  # fmt: skip
     return made
 
 
@@ -323,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         first = error.errors()[0] if hasattr(error, "errors") else {"loc": ("",), "msg": str(error)}
         raise InputError(f"--{first['loc'][0]}: {first['msg']}") from error
-    write_scenes(given.root, config)
+    write_scenes(given.root, config, given.classes)
     print(f"wrote {config.train + config.extra} training and {config.val} validation scenes to {given.root}")
     print(f"next: python -m cpn.prepare {given.root}")
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from cpn.errors import InputError, run_command
 from cpn.files import write_bytes
 
-from .tracking_links import VIEW
 from .tracking_uri import check_store, mask, sqlite_path, store_uri
 
 EXAMPLE = "python -m platform.ui"
@@ -76,8 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command += ["--app-name", "basic-auth"]
     shown = f"[{given.host}]" if ":" in given.host else given.host
     who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
-    page = f"http://{shown}:{given.port}/#/experiments?{VIEW}"
-    print(f"the MLflow UI opens at {page}{who} (Ctrl-C ends it)", flush=True)
+    print(f"the MLflow UI opens at http://{shown}:{given.port}{who} (Ctrl-C ends it)", flush=True)
+    print(
+        "the first time choose Model training on the left: MLflow 3 shows pages for language models until then",
+        flush=True,
+    )
     os.execve(sys.executable, command, environment)
 
 

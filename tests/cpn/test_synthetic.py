@@ -208,3 +208,22 @@ def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() 
 def test_the_part_replaced_is_a_mixture() -> None:
     part = Part(np.ones((1, 1), np.float32), np.array([[[100.0, 0.0, 200.0]]], np.float32))
     assert tinted(part, np.array([0.0, 100.0, 200.0]), 0.25).colour.tolist() == [[[75.0, 25.0, 200.0]]]
+
+
+def test_other_classes_are_the_first_creatures_under_other_names(tmp_path: Path) -> None:
+    few = ScenesConfig(train=12, val=2, size=32)
+    write_scenes(tmp_path / "own", few, ["ant", "bee", "cat"])
+    assert (tmp_path / "own" / "classes.txt").read_text().split() == ["ant", "bee", "cat"]
+    pack = prepare(tmp_path / "own", ["train", "val"])
+    assert pack.classes == ("ant", "bee", "cat") and pack.split("train").labels.shape == (12, 3)
+    write_scenes(tmp_path / "same", few, creatures.CREATURES)
+    write_scenes(tmp_path / "same", few)  # its own names are no other classes
+    with pytest.raises(InputError, match="another classes"):
+        write_scenes(tmp_path / "own", few, ["ant", "bee", "dog"])
+
+
+@pytest.mark.parametrize("classes", [["ant"], ["ant", "ant"], [*"abcdefg"], ["a/b", "c"], ["background", "c"]])
+def test_names_that_are_no_classes_are_refused(tmp_path: Path, classes: list[str]) -> None:
+    with pytest.raises(InputError, match="--classes"):
+        main([str(tmp_path / "own"), "--classes", *classes])
+    assert not (tmp_path / "own").exists()
