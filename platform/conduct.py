@@ -8,11 +8,12 @@ from typing import Any
 
 from cpn.config import Config, run_key, with_values
 from cpn.errors import InputError, WorkError
-from cpn.files import file_digest
-from cpn.run import MODEL, PICTURES, finished_run
+from cpn.files import read_json
+from cpn.run import MODEL, PICTURES, RESULT, finished_run
 from cpn.voc import Pack
 
 from . import budget, confirm, mirror, retention, study
+from .candidates import Book, Candidate
 from .capacity import Node, concurrency
 from .claims import Claims
 from .confirm import CAM_BASELINE, Verdict
@@ -25,20 +26,22 @@ from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED, driving
 from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
+from .promotion import become_champion, carry_on
 from .provenance import keep_start, provenance
 from .reading import Reading
 from .records import Records
 from .report import write_report
 from .spec import Pruning, SweepSpec
-from .stages import run_stages
 from .study import State, Study, TrialRow
 from .study_lock import only_driver, overtaken
 from .summary import print_summary, shortened, summarise, write_summary
 from .terminal import Terminal
 from .tracking import Recorder, check_store, ui_command
+from .tracking_registry import SWEEP
 from .tracking_uri import mask, masked
 from .trial_listener import TrialListener
 from .what_mattered import PLOTS, write_plots
+from .wishes import pick_up
 from .worker import TrialSetup
 
 RECORDS_S, HURRIED_S = 30.0, 1.0
@@ -228,25 +231,19 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             raise WorkError(
                 f"{folder}: the run of {winner.uid} is gone or damaged, nothing can move on; start anew: --set name=NEW"
             )
-        sweep.records.promoted(winner.uid, file_digest(folder / MODEL), verdict.sentence, sweep.key(winner))
-        manifests = run_stages(
-            store=sweep.store,
-            model=folder / MODEL,
-            beta=winner.beta or 0.0,
-            config=sweep.method(winner),
-            pack=sweep.pack,
-            data_root=sweep.root,
-            resources=spec.resources,
-            cluster=sweep.cluster,
-            claims=sweep.claims,
-            terminal=terminal,
-            started=lambda stage, key, settings: sweep.records.stage_started(
-                stage_uid(spec, stage, key), stage, settings
-            ),
-            ended=lambda stage, key, manifest, out: sweep.records.stage_ended(
-                stage_uid(spec, stage, key), stage, manifest, out
-            ),
+        best = Candidate(
+            winner.uid,
+            folder / MODEL,
+            folder.name,
+            sweep.method(winner),
+            winner.beta or 0.0,
+            read_json(folder / RESULT),
+            winner,
         )
+        first = become_champion(sweep, best, verdict.sentence, verdict.sentence, SWEEP)
+        manifests = carry_on(sweep, best, sweep.pack, sweep.root)
+        if not first:
+            pick_up(sweep, recorder, Book(spec, sweep.store, trials, again))
     off = trials.remembered("pruning").get("off", {})
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds)
@@ -365,11 +362,6 @@ def pictures_in(folders: list[Path]) -> list[Path]:
     """Every picture of a run and its stages, relative to the working folder where they lie below it."""
     found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
     return [shortened(path) for path in found]
-
-
-def stage_uid(spec: SweepSpec, stage: str, key: str) -> str:
-    """The uid of a stage's run."""
-    return f"{spec.name}.{stage}-{key}"
 
 
 def interrupted(terminal: Terminal, interruption: Interruption, command: str) -> int:

@@ -13,6 +13,7 @@ from .paths import MANIFEST
 from .spec import SweepSpec
 from .study import State, TrialRow
 from .tracking import Recorder
+from .tracking_registry import SWEEP
 
 EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
 """Besides the loss terms and `system/`; few enough to read the run's page."""
@@ -165,18 +166,53 @@ class Records:
         """A trial's CAM panel beside cam_baseline, in place of the one without."""
         self._recorder.artifact(uid, picture, PICTURES)
 
-    def promoted(self, uid: str, digest: str, verdict: str, key: str) -> None:
-        """The winner as a registered version with alias `champion`, and tags that say so."""
+    def promoted(
+        self,
+        uid: str,
+        digest: str,
+        verdict: str,
+        key: str | None,
+        *,
+        checkpoint: Path,
+        backbone: str | None,
+        why: str,
+        entry: Mapping[str, Any],
+    ) -> bool:
+        """A run's checkpoint as a registered version with alias `champion`, and tags that say so.
+
+        A sweep says so once: False, and nothing is done, where this is what it promoted last. Whatever somebody has
+        decided since then stands.
+        """
         self._promoted = True
+        if entry.get("by") == SWEEP and self._recorder.registered(SWEEP) == (uid, digest):
+            return False
         self._recorder.tags(uid, {"promoted": "true", "verdict": verdict})
         self._recorder.register(
-            f"cpn-{self._spec.name}",
+            model_name(self._spec.name),
             uid,
             MODEL_FOLDER,
-            {"digest": digest, "run_key": key, "verdict": verdict},
+            {"digest": digest, **({"run_key": key} if key else {}), "verdict": verdict},
             CHAMPION,
-            verdict,
+            why,
+            checkpoint=checkpoint,
+            backbone=backbone,
+            entry=entry,
         )
+        return True
+
+    def checkpoint_started(self, uid: str, model: Path, config: Config, manifest: Mapping[str, Any]) -> None:
+        """A run for a checkpoint that no trial stands for, under the parent."""
+        if self._recorder.ended(uid):
+            return
+        if not self._recorder.started(self.parent):
+            self._recorder.start(self.parent, name=f"checkpoints {self._spec.name}", tags={"kind": "sweep"})
+            self._recorder.end(self.parent, "FINISHED")
+        said = {"data_fingerprint": str(manifest.get("fingerprint")), "method_version": str(manifest.get("version"))}
+        tags = {"kind": "checkpoint", **said, **self._provenance}
+        name = f"checkpoint {model.parent.name}/{model.name}"
+        self._recorder.start(uid, name=name, parent=self.parent, params=run_identity(config), tags=tags)
+        self._recorder.artifact(uid, model, MODEL_FOLDER)
+        self._recorder.end(uid, "FINISHED")
 
     def pruning_off(self, line: str) -> None:
         """Pruning has switched itself off: a tag of the parent run says so."""
@@ -227,6 +263,11 @@ class Records:
 def pictures_in(folder: Path) -> list[str]:
     """The names of a run's or stage's pictures."""
     return sorted(path.name for path in (folder / PICTURES).glob("*.png"))
+
+
+def model_name(sweep: str) -> str:
+    """The registered model of a sweep."""
+    return f"cpn-{sweep}"
 
 
 def run_name(row: TrialRow, config: Config) -> str:

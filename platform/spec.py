@@ -293,6 +293,11 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
     raw = load_yaml(path)
     if raw.get("question") is None:
         raw["question"] = opening_question(path)
+    return spec_from(raw, sets, path)
+
+
+def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec:
+    """The same from values that `path` stands for in errors."""
     if not isinstance(raw.get("base", {}), dict) or not isinstance(raw.get("search", {}), dict):
         key = "base" if not isinstance(raw.get("base", {}), dict) else "search"
         raise InputError(f"{path}: {key}: has to hold `key: value` lines, or leave the key out")

@@ -1,4 +1,4 @@
-"""Runs, parameters, metrics, artifacts and the model registry: the only file that imports mlflow.
+"""Runs, parameters, metrics, artifacts and the model registry, as the driver tells them.
 
 `Recorder` belongs to the driver. Each call writes one event to the spool and returns; a thread replays the events into
 MLflow, which is imported, and its sqlite store migrated, in that thread. A run is known by our own `uid` (tag `uid`).
@@ -10,42 +10,32 @@ import json
 import logging
 import math
 import os
-import threading
 import time as clock
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import InputError, WorkError
 from cpn.files import digest
 
 from .spool import Event, Refused, Replay, Spool, StoreDown
+from .tracking_client import connect, mlflow_module, one_line
+from .tracking_read import read_aliases as read_aliases
+from .tracking_read import read_runs as read_runs
+from .tracking_registry import SWEEP
 from .tracking_store import RunRow as RunRow
-from .tracking_store import Store, run_rows
+from .tracking_store import Store
 from .tracking_uri import check_store as check_store
 from .tracking_uri import mask as mask
-from .tracking_uri import masked, sqlite_path, store_uri
+from .tracking_uri import masked, store_uri
 from .tracking_uri import ui_command as ui_command
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 PATIENCE = 3
 """Attempts at an event that fails for no known reason while the store is alive; then it is set aside."""
 
-_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_DISABLE_AGENT_HINT": "true",
-}
-_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 _NOT_ACCEPTED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST",
                  "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "NOT_IMPLEMENTED")  # fmt: skip
 _LONGEST_PARAM = 6000
-_lock = threading.Lock()
 
 
 def plain(value: Any) -> str:
@@ -57,48 +47,6 @@ def plain(value: Any) -> str:
         return (";" if nested else ",").join(plain(item) for item in value)
     text = json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
     return text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 3] + "..."
-
-
-def read_runs(uri: str | None, experiment: str) -> list[RunRow]:
-    """All runs of an experiment that have a uid, oldest first; none if there is no such store or experiment.
-
-    For commands beside the driver: creates and migrates nothing. WorkError, in one line, if the store does not answer.
-    """
-    uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        return []
-    client = _client(uri)
-    try:
-        found = client.get_experiment_by_name(experiment)
-        return run_rows(client, found.experiment_id) if found else []
-    except _mlflow().MlflowException as error:
-        raise WorkError(f"tracking.uri: {mask(uri)}: {_one_line(error)}") from error
-
-
-def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
-    """The tags of the version that `alias` points at, for each registered model that has one.
-
-    InputError if there is no such store, WorkError, in one line, if it does not answer. Creates and migrates nothing.
-    """
-    uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise InputError(f"--uri: {path}: no records here; go to the folder where the sweep ran, or name its store")
-    client, found = _client(uri), {}
-    try:
-        token = None
-        while True:
-            page = client.search_registered_models(max_results=100, page_token=token)
-            for model in page:
-                if alias in model.aliases:
-                    version = client.get_model_version_by_alias(model.name, alias)
-                    found[str(model.name)] = {"version": str(version.version), **version.tags}
-            token = page.token
-            if not token:
-                return found
-    except _mlflow().MlflowException as error:
-        raise WorkError(f"tracking.uri: {mask(uri)}: {_one_line(error)}") from error
 
 
 def spool_store(uri: str | None) -> str:
@@ -121,6 +69,8 @@ class Recorder:
         self._spool = Spool(folder, store=spool_store(self.uri))
         self._told: set[tuple[str, int, str]] = set()
         self._ended: set[str] = set()
+        self._started: set[str] = set()
+        self._registered: dict[str, tuple[str, str]] = {}
         self._latest = 0
         for event, _ in self._spool.read():
             self._remember(event or {})
@@ -194,20 +144,54 @@ class Recorder:
         """Whether the run's end has been said since it was last started; the spool knows even if the store is away."""
         return uid in self._ended
 
+    def started(self, uid: str) -> bool:
+        """Whether the run has been begun from here."""
+        return uid in self._started
+
     def register(
-        self, model: str, uid: str, folder: str, version_tags: Mapping[str, str], alias: str, reason: str
+        self,
+        model: str,
+        uid: str,
+        folder: str,
+        version_tags: Mapping[str, str],
+        alias: str,
+        reason: str,
+        *,
+        checkpoint: Path | None = None,
+        backbone: str | None = None,
+        entry: Mapping[str, Any] | None = None,
     ) -> None:
         """Make a model version of the run's artifacts in `folder` and move `alias` to it, with an entry in the history.
 
         The version is known by its tags uid and digest (`version_tags["digest"]`, or one of uid and folder): the
-        same checkpoint is registered once.
+        same checkpoint is registered once. With `checkpoint`, which must stay on disk until it is replayed, the version
+        is an MLflow pyfunc that predicts masks; `backbone` is the user's own. `entry` is what the history keeps more.
         """
         tags = {"digest": digest([uid, folder]), **version_tags, "uid": uid}
-        self._say("register", uid, None, model=model, folder=folder, tags=tags, alias=alias, reason=reason, who=_user())
+        file = None if checkpoint is None else str(checkpoint.absolute())
+        self._say("register", uid, None, model=model, folder=folder, tags=tags, alias=alias, reason=reason, who=_user(),
+                  checkpoint=file, backbone=backbone, entry=dict(entry or {}))  # fmt: skip
 
-    def point(self, model: str, alias: str, version: str, reason: str) -> None:
-        """Move `alias` to an existing version (rollback, or a wish put back), with an entry in the history."""
-        self._say("point", "", None, model=model, alias=alias, version=version, reason=reason, who=_user())
+    def registered(self, by: str) -> tuple[str, str] | None:
+        """uid and digest of what `by` (entry["by"]) had registered last; the spool knows even if the store is away."""
+        return self._registered.get(by)
+
+    def point(
+        self, model: str, alias: str, version: str | None, reason: str, entry: Mapping[str, Any] | None = None
+    ) -> None:
+        """Move `alias` to an existing version (rollback, or a wish put back), with an entry in the history.
+
+        None is the champion before the one that is there when the record reaches the store.
+        """
+        self._say("point", "", None, model=model, alias=alias, version=version, reason=reason, who=_user(),
+                  entry=dict(entry or {}))  # fmt: skip
+
+    def moved(
+        self, model: str, alias: str, before: str | None, after: str | None, reason: str, entry: Mapping[str, Any]
+    ) -> None:
+        """Write into the history that somebody has moved `alias` by hand, from and to a version or None."""
+        self._say("moved", "", None, model=model, alias=alias, **{"from": before, "to": after}, reason=reason,
+                  who=_user(), entry=dict(entry))  # fmt: skip
 
     def reconcile(self, alive: set[str], ended: Mapping[str, str] | None = None) -> None:
         """End each run of the experiment that is RUNNING, not in `alive` and older than this call.
@@ -256,8 +240,12 @@ class Recorder:
             self._told.update((event["uid"], event["step"], key) for key in event["values"])
         elif event.get("kind") == "end":
             self._ended.add(event["uid"])
+        elif event.get("kind") == "register":
+            by = event.get("entry", {}).get("by", SWEEP)
+            self._registered[by] = (event["uid"], event["tags"]["digest"])
         elif event.get("kind") == "start":
             self._ended.discard(event["uid"])
+            self._started.add(event["uid"])
 
     def _apply(self, event: Event) -> None:
         """Tell MLflow one event; sort its many ways to fail into Refused and StoreDown."""
@@ -273,9 +261,9 @@ class Recorder:
         """The store, opened on first use and after it was away."""
         if self._store is None:
             try:
-                store = Store(_mlflow(), _client(self.uri), self.uri, self.experiment, self._spool.folder)
+                store = Store(mlflow_module(), connect(self.uri), self.uri, self.experiment, self._spool.folder)
             except Exception as error:
-                raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({_one_line(error)})") from error
+                raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({one_line(error)})") from error
             replayed = {event["uid"] for event, behind in self._spool.read()
                         if event and event["kind"] == "start" and behind <= self._spool.offset}  # fmt: skip
             self._store = store
@@ -285,7 +273,7 @@ class Recorder:
 
     def _judge(self, event: Event, error: Exception) -> None:
         """Raise Refused or StoreDown for an error that MLflow, its client or the disk raised."""
-        line = _one_line(error)
+        line = one_line(error)
         if getattr(error, "error_code", "") in _NOT_ACCEPTED or isinstance(error, KeyError | TypeError | ValueError):
             raise Refused(line) from error
         store, self._store = self._store, None  # what we know of its runs may be out of date
@@ -296,32 +284,9 @@ class Recorder:
         raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({line})") from error
 
 
-def _mlflow() -> Any:
-    """The mlflow package with our settings, imported on first use: it takes seconds. One thread imports at a time."""
-    with _lock:
-        os.environ.update(_SETTINGS)
-        for name, value in _DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        import mlflow
-        import mlflow.entities
-
-        return mlflow
-
-
-def _client(uri: str) -> Any:
-    """A client of tracking store and registry at `uri`."""
-    return _mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
 def _user() -> str:
     """Who runs this; the user number where it has no name (a container)."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"user {os.getuid()}"
-
-
-def _one_line(error: Exception) -> str:
-    """An error without its line breaks, its passwords and most of its length."""
-    text = " ".join(mask(f"{type(error).__name__}: {error}").split())
-    return text if len(text) <= 300 else text[:297] + "..."

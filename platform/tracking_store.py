@@ -1,15 +1,19 @@
 """What a record does in the MLflow store: applies the events of `tracking.Recorder`, each of them harmless twice.
 
-mlflow itself comes in as an argument, for only `tracking` imports it.
+mlflow itself comes in as an argument, for only `tracking_client` imports it.
 """
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from cpn.files import write_bytes
 
+from . import tracking_registry as registry
+from .pyfunc_folder import write_pyfunc
 from .spool import Event, Refused
 from .tracking_links import resolved
 from .tracking_uri import sqlite_path
@@ -40,13 +44,13 @@ class RunRow(NamedTuple):
 class Store:
     """One experiment in the store; made if it is not there. Raises Refused, and whatever MLflow and the disk raise.
 
-    `run_ids` maps our uid to MLflow's id. history.jsonl in `folder` gets the promotion history of the last model.
+    `run_ids` maps our uid to MLflow's id. history.jsonl in `folder` is a copy of the model's promotion history.
     """
 
     def __init__(self, mlflow: Any, client: Any, uri: str, experiment: str, folder: Path) -> None:
         self.mlflow = mlflow
         self.client = client
-        self.history_file = folder / "history.jsonl"
+        self.history_file = folder / registry.HISTORY
         self.experiment_id = self._experiment(uri, experiment)
         self.run_ids: dict[str, str] = {}
         rows = run_rows(self.client, self.experiment_id)
@@ -66,7 +70,9 @@ class Store:
         elif kind == "reconcile":
             self._reconcile(event)
         elif kind == "point":
-            self._point(event, event["version"])
+            self._keep(registry.move(self.client, event, event["version"]))
+        elif kind == "moved":
+            self._keep(registry.note(self.client, event))
         else:
             run_id = self.run_ids.get(event["uid"])
             if run_id is None:
@@ -160,38 +166,17 @@ class Store:
         except self.mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        mine = [version for version in self.client.search_model_versions(f"name = '{model}'")
-                if (version.tags.get("uid"), version.tags.get("digest")) == (tags["uid"], tags["digest"])]  # fmt: skip
-        if mine:
-            version = mine[0].version
-            for key, value in tags.items():
-                self.client.set_model_version_tag(model, version, key, str(value))
-        else:
-            source = f"{self.client.get_run(run_id).info.artifact_uri}/{event['folder']}".rstrip("/")
-            version = self.client.create_model_version(model, source, run_id, tags=tags).version
-        self._point(event, str(version))
+        write = None
+        if event.get("checkpoint") is not None:
+            checkpoint = Path(event["checkpoint"])
+            if not checkpoint.exists():
+                raise Refused(f"{checkpoint} is gone")
+            write = partial(write_pyfunc, self.mlflow, checkpoint, event["backbone"], tags)
+        version = registry.register(self.client, event, run_id, write)
+        self._keep(registry.move(self.client, event, version))
 
-    def _point(self, event: Event, version: str) -> None:
-        """Move the alias. The history entry comes first, under the event's id, so that it is written once."""
-        model = self.client.get_registered_model(event["model"])
-        self.client.get_model_version(event["model"], version)  # a wrong wish is refused before the history has it
-        key = f"promotion.{event['id']}"
-        if key not in model.tags:
-            before = model.aliases.get(event["alias"])
-            entry = {
-                "who": event["who"],
-                "when": event["time"] / 1000,
-                "model": event["model"],
-                "alias": event["alias"],
-                "from": None if before is None else str(before),
-                "to": version,
-                "why": event["reason"],
-            }
-            self.client.set_registered_model_tag(event["model"], key, json.dumps(entry))
-            model = self.client.get_registered_model(event["model"])
-        self.client.set_registered_model_alias(event["model"], event["alias"], version)
-        entries = [model.tags[name] for name in sorted(model.tags) if name.startswith("promotion.")]
-        write_bytes(self.history_file, "".join(entry + "\n" for entry in entries).encode())
+    def _keep(self, history: Sequence[registry.Entry]) -> None:
+        write_bytes(self.history_file, "".join(json.dumps(entry) + "\n" for entry in history).encode())
 
 
 def run_rows(client: Any, experiment_id: str, only: str = "") -> list[RunRow]:
@@ -199,13 +184,14 @@ def run_rows(client: Any, experiment_id: str, only: str = "") -> list[RunRow]:
     rows, token = [], None
     while True:
         page = client.search_runs([experiment_id], only, max_results=500, page_token=token)
-        rows += [_row(run) for run in page if "uid" in run.data.tags]
+        rows += [run_row(run) for run in page if "uid" in run.data.tags]
         token = page.token
         if not token:
             return sorted(rows, key=lambda row: (row.started, row.uid))
 
 
-def _row(run: Any) -> RunRow:
+def run_row(run: Any) -> RunRow:
+    """A run of MLflow's as we show it."""
     info, data = run.info, run.data
     ended = info.end_time / 1000 if info.end_time and info.status != "RUNNING" else None
     return RunRow(data.tags["uid"], info.run_id, info.run_name, info.status, data.tags.get("parent_uid"),

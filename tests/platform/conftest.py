@@ -1,7 +1,11 @@
-"""What several tests of commands read: a sweep that was made once."""
+"""What several tests need: a sweep that was made once, and an MLflow store for each that wants one."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from platform.paths import Storage
 from platform.reading import Reading, read_sweep
+from platform.tracking_client import connect
 
 import pytest
 
@@ -18,3 +22,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 def sweep(made: Storage) -> Reading:
     """The same as commands read it."""
     return read_sweep(made, "made")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty sqlite store with all tables: migrating takes seconds, copying does not."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def new_store(migrated: Path, tmp_path: Path) -> Callable[[str], str]:
+    def make(name: str) -> str:
+        (tmp_path / name).mkdir()
+        shutil.copy(migrated, tmp_path / name / "mlflow.db")
+        return f"sqlite:///{tmp_path / name}/mlflow.db"
+
+    return make

@@ -191,7 +191,8 @@ def test_saying_it_twice_says_the_same(records: Records, heard: Heard, spec: Swe
         records.sweep_started()
         records.trial_started(row(), spec.base_config, "k")
         records.trial_ended(row(miou=55.0), result(), tmp_path)
-        records.promoted("small-0003", "d1", "beats the reference by 1.0", "k")
+        records.promoted("small-0003", "d1", "beats the reference by 1.0", "k", checkpoint=tmp_path, backbone=None,
+                         why="better", entry={})  # fmt: skip
         return list(heard.calls)
 
     first = tell()
@@ -204,11 +205,14 @@ def test_a_confirmed_trial_has_its_mean_and_says_so(records: Records, heard: Hea
     assert heard.metrics_at() == {("small-0003", 2): {"miou_confirm_mean": 51.5}}
 
 
-def test_the_winner_becomes_champion(records: Records, heard: Heard) -> None:
-    records.promoted("small-0003", "d1", "no improvement shown", "key1")
-    args, _ = heard.of("register")[0]
+def test_the_winner_becomes_champion(records: Records, heard: Heard, tmp_path: Path) -> None:
+    entry = {"kind": "promotion"}
+    records.promoted("small-0003", "d1", "no improvement shown", "key1", checkpoint=tmp_path / "m", backbone=None,
+                     why="it looks better", entry=entry)  # fmt: skip
+    args, more = heard.of("register")[0]
     version = {"digest": "d1", "run_key": "key1", "verdict": "no improvement shown"}
-    assert args == ("cpn-small", "small-0003", "model", version, "champion", "no improvement shown")
+    assert args == ("cpn-small", "small-0003", "model", version, "champion", "it looks better")
+    assert more == {"checkpoint": tmp_path / "m", "backbone": None, "entry": entry}
     assert heard.all_tags("small-0003") == {"promoted": "true", "verdict": "no improvement shown"}
 
 

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from platform import tracking
+from platform.tracking_client import connect
 from platform.tracking_uri import ui_command
 from platform.ui import PASSWORD, check_port, main
 from typing import Any
@@ -188,7 +188,7 @@ def asked(url: str, user: str | None = None, content: Any = None) -> tuple[int, 
 @pytest.mark.timeout(300)
 def test_a_guarded_server_shows_nobody_anything_that_the_admin_has_not_given(tmp_path: Path) -> None:
     """Real requests, on this machine: with a password set they are guarded here as they are beyond it."""
-    made = tracking._client(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("patch")
+    made = connect(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("patch")
     port = free_port()
     url = f"http://127.0.0.1:{port}/api/2.0/mlflow"
     command = [sys.executable, "-m", "platform.ui", "--port", str(port)]

@@ -1,0 +1,37 @@
+"""The history of a sweep's champion as it is known here: what the registry has, and what still waits in the spool."""
+
+import json
+
+from cpn.errors import WorkError
+
+from .candidates import stored_uri
+from .paths import Storage
+from .records import model_name
+from .spool import waiting
+from .tracking import spool_store
+from .tracking_read import read_model_state
+from .tracking_registry import HISTORY, Entry, entry_of
+
+MOVES = ("register", "point", "moved")
+"""Records that move the alias, or tell that somebody did."""
+
+
+def history(store: Storage, name: str, uri: str | None) -> tuple[list[Entry], str | None]:
+    """The entries of sweep `name`, oldest first, and a warning where the tracking store is away.
+
+    Then they are those that it had when it was last written to from here. What it has not taken is marked `waiting`.
+    """
+    uri = uri if uri is not None else stored_uri(store, name)
+    folder, warning = store.sweep(name).records, None
+    try:
+        state = read_model_state(uri, model_name(name))
+        entries = list(state.history) if state else []
+    except WorkError as error:
+        copy = folder / HISTORY
+        entries = [json.loads(line) for line in copy.read_text().splitlines()] if copy.exists() else []
+        warning = f"{error}; this is what it had when it was last told something from here"
+    known = {entry["id"] for entry in entries}
+    for event in waiting(folder, spool_store(uri)):
+        if event.get("kind") in MOVES and event["id"] not in known:
+            entries.append({**entry_of(event, event.get("from"), event.get("version")), "waiting": True})
+    return entries, warning

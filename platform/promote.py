@@ -1,0 +1,314 @@
+"""A checkpoint of the user's choice goes on to DeepLab and becomes champion: `python -m platform.promote RUN`."""
+
+import argparse
+import contextlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import InputError, WorkError, run_command
+
+if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from .candidates import Gate
+    from .driver import Interruption
+    from .paths import Storage
+    from .terminal import Terminal
+
+EXAMPLE = "python -m platform.promote quickstart-0003"
+LONGEST_REASON = 1000
+"""Characters: an entry of the history has 5000 in all."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.promote",
+        usage=f'{EXAMPLE} [--because "WHY"] [--dry-run]\n'
+        "       python -m platform.promote --watch\n"
+        "       python -m platform.promote --history [--json]\n"
+        "       python -m platform.promote CPN.safetensors --sweep released --set data.root=/data/VOC --because WHY",
+        description="Carry the checkpoint of a run on to random walk and DeepLab, make it a version of the sweep's "
+        "registered model, and move alias champion to it. Without RUN, and with --watch, the alias is what is asked "
+        "for: whoever moved it in the MLflow UI has the run carried on, or, if a gate does not hold, the alias is put "
+        "back. The same command again continues, and does nothing when all is done.",
+        epilog="Gates: artifact (the file is the one that the run wrote), environment (method version and data are the "
+        "run's), confirm (its configuration ran again with fresh seeds and is not shown to be worse than the "
+        "reference). They give way to --because alone, which the history keeps.",
+    )
+    made.add_argument(
+        "run", nargs="?", metavar="RUN", help="a trial's or confirm run's uid, an MLflow run id, a run key, or a file"
+    )
+    made.add_argument("--because", metavar="WHY", help="the reason; also overrides gates that do not hold")
+    made.add_argument("--sweep", metavar="NAME", help="the sweep whose champion it becomes (default: that of the run)")
+    made.add_argument("--watch", action="store_true", help="wait for aliases moved by hand, until stopped")
+    made.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (default: 30)")
+    made.add_argument("--history", action="store_true", help="who moved the alias, when, from, to, and why")
+    made.add_argument("--dry-run", action="store_true", help="say which gates hold and what would run; start nothing")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="sets",
+        help="data.root, a later stage's value, resources or tracking",
+    )
+    made.add_argument("--backbone", metavar="NAME", help="your own backbone, for a file that was trained with it")
+    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    made.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
+    made.add_argument("--json", action="store_true", help="the result as JSON, and nothing else on standard output")
+    return made
+
+
+def check_given(given: argparse.Namespace) -> None:
+    """Raise InputError for options that do not go together."""
+    if given.run and (given.watch or given.history):
+        raise InputError(f"{given.run}: --watch and --history take no run; leave it out, or name a sweep with --sweep")
+    if given.because is not None and not given.because.strip():
+        raise InputError("--because: is empty; say why, it is kept")
+    if given.because is not None and len(given.because) > LONGEST_REASON:
+        raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
+    if given.because is not None and not given.run:
+        raise InputError("--because: needs a run; a wish in the MLflow UI passes its gates, or is put back")
+    if given.dry_run and not given.run:
+        raise InputError("--dry-run: needs a run: " + EXAMPLE)
+    if given.sets and not given.run:
+        raise InputError("--set: needs a run: " + EXAMPLE)
+    if not given.every > 0:
+        raise InputError(f"--every {given.every:g}: give seconds above 0")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0; 1 when a stage failed, 2 for a run that cannot go on, 130 and 143 when stopped."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = parser().parse_args(words)
+    check_given(given)
+
+    from .paths import check_storage, storage
+
+    store = storage(given.storage)
+    if not store.root.is_dir() and not (given.run or "").endswith(".safetensors"):
+        raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
+    if given.history:
+        return show_history(given, store)
+    check_storage(store, "--storage")
+    command = shlex.join(["python", "-m", "platform.promote", *words])
+
+    from .conduct import interrupted
+    from .driver import Interruption
+    from .terminal import Terminal
+
+    with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
+        terminal, interruption = Terminal(), Interruption()
+        with interruption.watch(terminal.say):
+            try:
+                found = promoted(given, store, terminal, interruption, command) if given.run else \
+                    watched(given, store, terminal, interruption, command)  # fmt: skip
+            except KeyboardInterrupt:
+                return interrupted(terminal, interruption, command)
+    if given.json:
+        print(json.dumps(found, indent=2))
+    return 0
+
+
+def promoted(
+    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+) -> dict[str, Any]:
+    """Promote the run that the command line names; what came of it."""
+    from .candidates import locate, open_book
+    from .promotion import (
+        become_champion,
+        candidate,
+        carry_on,
+        data_of,
+        gates_of,
+        in_storage,
+        known_versions,
+        read_spec,
+        stage_plan,
+        sweep_of,
+    )
+    from .tracking_registry import PERSON
+
+    name, which = locate(store, given.run, given.sweep, given.uri)
+    spec, rest = read_spec(store, name, given.sets, given.uri)
+    book = open_book(store, spec)
+    chosen = candidate(book, which, rest, given.backbone)
+    if book.trials is None:
+        spec = spec.model_copy(update={"base": chosen.config.model_dump(mode="json")})
+    pack, root = data_of(chosen, store, terminal, make=not given.dry_run)
+    gates = gates_of(book, chosen, pack, known_versions(spec.tracking.uri, name))
+    show_gates(terminal, chosen.uid, gates)
+    failed = [gate.name for gate in gates if not gate.holds]
+    plan = stage_plan(store, chosen, pack)
+    found = {
+        "sweep": name,
+        "uid": chosen.uid,
+        "model": str(chosen.model),
+        "beta": chosen.beta,
+        "gates": {gate.name: {"holds": gate.holds, "words": gate.words} for gate in gates},
+        "because": given.because,
+        "stages": plan,
+    }
+    if given.dry_run:
+        terminal.table("stages", ["stage", "what happens"], [[k, "done" if v else "runs"] for k, v in plan.items()])
+        gives = ' add --because "WHY", which overrides and is kept' if failed and not given.because else ""
+        terminal.say(f"nothing was started;{gives or ' without --dry-run it goes on'}")
+        return found
+    if failed and not given.because:
+        said = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in gates if not gate.holds)
+        raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
+    why = given.because or "promoted by hand, all gates hold"
+    words = {gate.name: gate.words for gate in gates}
+    with sweep_of(spec, store, pack, root, terminal, interruption, command) as (sweep, recorder):
+        chosen = in_storage(chosen, store)
+        if chosen.row is None:
+            sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.manifest)
+        become_champion(sweep, chosen, why, words["confirm"], PERSON, gates=words, overridden=failed)
+        manifests = carry_on(sweep, chosen, pack, root)
+        waiting = recorder.flush(20)
+    show_result(terminal, store, chosen.uid, manifests, waiting)
+    return {**found, "stages": results(store, manifests), "records_waiting": waiting}
+
+
+def watched(
+    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+) -> list[dict[str, Any]]:
+    """Carry out what somebody asked for by moving the alias; once, or with --watch until a signal comes."""
+    from .status import sweep_names, sweep_paths
+
+    if given.sweep is not None:
+        sweep_paths(store, given.sweep)
+    found: list[dict[str, Any]] = []
+    told: set[str] = set()
+    if given.watch:
+        terminal.say(f"watching alias champion of the sweeps in {store.root}, every {given.every:g} s; Ctrl-C ends it")
+    while True:
+        for name in [given.sweep] if given.sweep else sweep_names(store):
+            if not store.sweep(name).spec.exists():
+                continue
+            try:
+                result = look_at(name, given, store, terminal, interruption, command)
+            except (InputError, WorkError) as error:
+                if not given.watch:
+                    raise
+                if str(error) not in told:  # a store that is away is away for long
+                    terminal.say(f"warning: {name}: {error}")
+                told.add(str(error))
+                continue
+            if result is not None:
+                found.append({"sweep": name, **result})
+        if not given.watch:
+            if not found:
+                terminal.say("no alias was moved by hand")
+            return found
+        time.sleep(given.every)
+
+
+def look_at(
+    name: str,
+    given: argparse.Namespace,
+    store: "Storage",
+    terminal: "Terminal",
+    interruption: "Interruption",
+    command: str,
+) -> dict[str, Any] | None:
+    """Carry out the wish in one sweep's model, if there is one."""
+    from .candidates import open_book
+    from .inputs import data_root
+    from .promotion import read_spec, sweep_of
+    from .records import CHAMPION, model_name
+    from .tracking_read import read_model_state
+    from .wishes import pick_up
+
+    spec, _ = read_spec(store, name, [], given.uri)
+    state = read_model_state(spec.tracking.uri, model_name(name))
+    if state is None or not state.by_hand(CHAMPION):
+        return None
+    book = open_book(store, spec)
+    root = data_root(spec.base_config, store)
+    from cpn.voc import open_pack
+
+    with sweep_of(spec, store, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
+        result = pick_up(sweep, recorder, book)
+    if result is None or "stages" not in result:
+        return result
+    show_result(terminal, store, result["uid"], result["stages"], 0)
+    return {**result, "stages": results(store, result["stages"])}
+
+
+def in_words(entry: Mapping[str, Any]) -> str:
+    """One entry of the history in a line or two: lines are read where a table of six columns is not."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["when"]))
+    to = "waits for the tracking store" if entry.get("waiting") else f"{entry['from'] or '-'} to {entry['to'] or '-'}"
+    of = f" of {entry['uid']}" if entry.get("uid") else ""
+    lines = [f"{when}  {entry['model']}  {to}: {entry.get('kind', 'promotion')}{of} by {entry['who']}: {entry['why']}"]
+    for name in entry.get("overridden", []):
+        lines.append(f"    overrides {name}: {entry.get('gates', {}).get(name, '')}")
+    if entry.get("remark"):
+        lines.append(f"    {entry['remark']}")
+    return "\n".join(lines)
+
+
+def show_gates(terminal: "Terminal", uid: str, gates: Sequence["Gate"]) -> None:
+    """The table of gates."""
+    rows = [[gate.name, "holds" if gate.holds else "fails", gate.words] for gate in gates]
+    terminal.table(f"gates of {uid}", ["gate", "", "what was found"], rows)
+
+
+def results(store: "Storage", manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Each stage's folder and metrics."""
+    return {
+        stage: {"folder": str(store.stage(stage, manifest["key"])), "metrics": manifest["metrics"]}
+        for stage, manifest in manifests.items()
+    }
+
+
+def show_result(
+    terminal: "Terminal", store: "Storage", uid: str, manifests: Mapping[str, Mapping[str, Any]], waiting: int
+) -> None:
+    """What the stages scored, where their pictures lie, and what to type next."""
+    from .summary import shortened
+
+    rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m["metrics"].items()
+            if "miou" in name]  # fmt: skip
+    if rows:
+        terminal.table(f"{uid}, from CAM to segmentation", ["metric", "mIoU %"], rows)
+    folders = [store.stage(stage, manifest["key"]) for stage, manifest in manifests.items()]
+    for picture in [path for folder in folders for path in sorted((folder / "pictures").glob("*.png"))]:
+        terminal.say(f"  {shortened(picture)}")
+    model = shortened(store.stage("deeplab", manifests["deeplab"]["key"]) / "model.safetensors")
+    becomes = "becomes champion as soon as the tracking store is back" if waiting else "is champion"
+    terminal.say(f"{uid} {becomes}; python -m platform.promote --history says since when and why")
+    terminal.say(f"next: python -m cpn.predict {shlex.quote(str(model))} IMAGES... --out predictions")
+
+
+def show_history(given: argparse.Namespace, store: "Storage") -> int:
+    """Print the history of one sweep's champion, or of all."""
+    from .champions import history
+    from .status import sweep_names, sweep_paths
+    from .terminal import Terminal
+
+    if given.sweep is not None:
+        sweep_paths(store, given.sweep)
+    names = [given.sweep] if given.sweep else [n for n in sweep_names(store) if store.sweep(n).spec.exists()]
+    terminal, entries = Terminal(), []
+    for name in names:
+        found, warning = history(store, name, given.uri)
+        entries += found
+        if warning:
+            print(f"warning: {name}: {warning}", file=sys.stderr)
+    if given.json:
+        print(json.dumps(entries, indent=2))
+        return 0
+    for entry in entries:
+        terminal.say(in_words(entry))
+    if not entries:
+        terminal.say(f"nothing was promoted in {store.root}; next: {EXAMPLE}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,128 @@
+"""Alias `champion` goes back to the champion before: `python -m platform.rollback quickstart --because "WHY"`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpn.errors import InputError, run_command
+
+from .paths import Storage, storage
+from .promote import LONGEST_REASON
+
+if TYPE_CHECKING:
+    from .tracking_registry import ModelState
+
+EXAMPLE = 'python -m platform.rollback quickstart --because "its masks lose the heads"'
+FLUSH_S = 20.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m platform.rollback",
+        usage=f"{EXAMPLE} [--to VERSION] [--dry-run]",
+        description="Move alias champion of a sweep's registered model back to the champion before, or to any version. "
+        "Nothing is deleted, and the history keeps who, when and why; python -m platform.promote --history shows it.",
+        epilog="The same command with the same reason again changes nothing: to go back one more, give another reason "
+        "or --to. A tracking server that is down gets the move when it is back.",
+    )
+    made.add_argument("sweep", nargs="?", metavar="SWEEP", help="the sweep; may be left out where there is only one")
+    made.add_argument("--to", metavar="VERSION", help="a version of the model (default: the champion before)")
+    made.add_argument("--because", metavar="WHY", help="the reason, which the history keeps; needed")
+    made.add_argument("--dry-run", action="store_true", help="say what would move; move nothing")
+    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    made.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
+    made.add_argument("--json", action="store_true", help="the result as one JSON object")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0; 2 where there is no such sweep, version or earlier champion."""
+    given = parser().parse_args(arguments)
+    if given.because is None or not given.because.strip():
+        raise InputError('--because: say why, it is kept: --because "its masks lose the heads"')
+    if len(given.because) > LONGEST_REASON:
+        raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
+    store = storage(given.storage)
+    name = sweep_name(store, given.sweep)
+    found = roll_back(store, name, given)
+    if given.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    shown = f"{found['model']}: {found['from'] or 'the champion'} to {found['to'] or 'the champion before'}"
+    print(f"{shown}: {found['state']}")
+    print(f"next: python -m platform.promote --history --sweep {name}")
+    return 0
+
+
+def sweep_name(store: Storage, given: str | None) -> str:
+    """The sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded for it."""
+    from .status import sweep_names, sweep_paths
+
+    there = [name for name in sweep_names(store) if store.sweep(name).spec.exists()]
+    if given is None and len(there) != 1:
+        raise InputError(f"SWEEP: is missing, and {store.root} has {', '.join(there) or 'none'}; name one")
+    name = there[0] if given is None else given
+    sweep_paths(store, name)
+    return name
+
+
+def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Move the alias, unless it is there already; what was done."""
+    from .candidates import stored_uri
+    from .lock import locked
+    from .records import CHAMPION, model_name
+    from .tracking import Recorder, check_store
+    from .tracking_read import read_model_state
+    from .tracking_registry import PERSON, ROLLED_BACK
+
+    uri = given.uri if given.uri is not None else stored_uri(store, name)
+    model, paths = model_name(name), store.sweep(name)
+    away = check_store(uri)
+    state = read_model_state(uri, model) if away is None else None
+    if away is None and state is None:
+        raise InputError(f"{name}: nothing was promoted, there is no model {model} in its tracking store")
+    present = state.aliases.get(CHAMPION) if state else None
+    to = target(state, given.to, given.because) if state else given.to
+    found = {"sweep": name, "model": model, "from": present, "to": to, "because": given.because}
+    if to is not None and to == present:
+        return {**found, "state": "it is there already, nothing was moved"}
+    if given.dry_run:
+        return {**found, "state": "nothing was moved; without --dry-run it is"}
+    entry = {"kind": ROLLED_BACK, "by": PERSON, **({"uid": state.versions[to].get("uid")} if state and to else {})}
+    with locked(paths, name):
+        recorder = Recorder(paths.records, uri, name, warn=to_stderr)
+        recorder.point(model, CHAMPION, to, given.because, entry)
+        waiting = recorder.close(FLUSH_S)
+    return {**found, "state": "moved" if not waiting else f"waits for the tracking store ({away or 'slow'})"}
+
+
+def to_stderr(line: str) -> None:
+    """A warning, where it disturbs no result."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def target(state: "ModelState", to: str | None, because: str) -> str:
+    """The version to go to. Raises InputError where there is none."""
+    from .records import CHAMPION
+    from .tracking_registry import ROLLED_BACK, champions
+
+    if to is not None:
+        if to not in state.versions:
+            there = ", ".join(sorted(state.versions, key=int))
+            raise InputError(f"--to {to}: {state.name} has no such version; there are {there}")
+        return to
+    entries = [entry for entry in state.history if entry["alias"] == CHAMPION]
+    last = entries[-1] if entries else {}
+    if last.get("kind") == ROLLED_BACK and last["why"] == because and last["to"] == state.aliases.get(CHAMPION):
+        return str(last["to"])
+    stack = champions(state.history, CHAMPION)
+    if len(stack) < 2:
+        raise InputError(f"{state.name}: has no champion before the present one; --to VERSION names another")
+    return stack[-2]
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,159 @@
+"""The model registry: the versions of a sweep's model, its alias, and the append-only history of where that pointed.
+
+The history is in the registered model's tags, one `promotion.<id>` an entry, where the MLflow UI shows it. An entry is
+written once, before the alias moves, and never again; its id is the record's, so that a record that comes twice leaves
+one. An alias that points elsewhere than the last entry says was moved by hand: `ModelState.by_hand`.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .spool import Event, Refused
+
+PREFIX = "promotion."
+HISTORY = "history.jsonl"
+"""A copy of the history beside the spool, for when the store is away."""
+PROMOTED, ROLLED_BACK, BY_HAND, PUT_BACK = "promotion", "rollback", "by hand", "put back"
+"""What an entry tells: a command promoted a run; went back to an earlier champion; took note that somebody had moved
+the alias, and carried that version on; or moved it back because a gate did not hold."""
+SWEEP, PERSON = "sweep", "person"
+"""Who decided: the end of a sweep, or somebody."""
+
+Entry = dict[str, Any]
+"""who, when (seconds since 1970), model, alias, from, to (versions or None), why; kind, by, uid, gates, overridden."""
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A registered model as the store has it."""
+
+    name: str
+    aliases: dict[str, str]
+    versions: dict[str, dict[str, str]]
+    """The tags of each version, and the MLflow id of its run as `run_id`."""
+    history: list[Entry]
+    """Oldest first."""
+
+    def last(self, alias: str) -> str | None:
+        """The version that the history's last entry moved the alias to."""
+        entries = [entry for entry in self.history if entry["alias"] == alias]
+        return entries[-1]["to"] if entries else None
+
+    def by_hand(self, alias: str) -> bool:
+        """Whether somebody has moved, or taken away, the alias since. An alias that we never set is nobody's wish."""
+        known = any(entry["alias"] == alias for entry in self.history)
+        return known and self.aliases.get(alias) != self.last(alias)
+
+
+def read_model(client: Any, name: str) -> ModelState:
+    """A registered model with its versions and history. Raises what MLflow raises, also when there is none."""
+    model = client.get_registered_model(name)
+    versions = {
+        str(version.version): {**version.tags, "run_id": version.run_id or ""}
+        for version in client.search_model_versions(f"name = '{name}'")
+    }
+    keys = [key for key in sorted(model.tags) if key.startswith(PREFIX)]
+    entries = [{"id": key.removeprefix(PREFIX), **json.loads(model.tags[key])} for key in keys]
+    return ModelState(name, {alias: str(v) for alias, v in model.aliases.items()}, versions, entries)
+
+
+def champions(history: Sequence[Entry], alias: str) -> list[str]:
+    """The champions that stand on each other, the present one last: what a rollback goes back along.
+
+    A promotion puts one on top, a way back takes off all above the one it goes to.
+    """
+    stack: list[str] = []
+    for entry in history:
+        to = entry["to"]
+        if entry["alias"] != alias or to is None or stack[-1:] == [to]:
+            continue
+        if entry.get("kind") in (ROLLED_BACK, PUT_BACK) and to in stack:
+            del stack[stack.index(to) + 1 :]
+        else:
+            stack.append(to)
+    return stack
+
+
+def register(client: Any, event: Event, run_id: str, write_model: Callable[[Path], None] | None) -> str:
+    """Make a version of the run's artifacts, unless its tags uid and digest are known; returns the version.
+
+    `write_model` fills a folder that becomes the version, beside the artifacts in the event's folder.
+    """
+    name, tags = event["model"], event["tags"]
+    mine = [version for version in client.search_model_versions(f"name = '{name}'")
+            if (version.tags.get("uid"), version.tags.get("digest")) == (tags["uid"], tags["digest"])]  # fmt: skip
+    if mine:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, mine[0].version, key, str(value))
+        return str(mine[0].version)
+    folder = event["folder"]
+    if write_model is not None:
+        folder = f"{folder}_pyfunc".lstrip("_")
+        with tempfile.TemporaryDirectory() as temporary:
+            write_model(Path(temporary) / "model")
+            client.log_artifacts(run_id, str(Path(temporary) / "model"), folder)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{folder}".rstrip("/")
+    return str(client.create_model_version(name, source, run_id, tags=tags).version)
+
+
+def move(client: Any, event: Event, version: str | None) -> list[Entry]:
+    """Move the alias to `version`, None: to the champion before the present one; returns the history.
+
+    An alias that is there already is left, without an entry. Raises Refused where there is no earlier champion.
+    """
+    name, alias, key = event["model"], event["alias"], PREFIX + event["id"]
+    state = read_model(client, name)
+    said = next((entry for entry in state.history if entry.get("id") == event["id"]), None)
+    if said is not None:
+        version = said["to"]
+    elif version is None:
+        stack = champions(state.history, alias)
+        if len(stack) < 2:
+            raise Refused(f"{name} has no champion before the present one")
+        version = stack[-2]
+    assert version is not None
+    client.get_model_version(name, version)  # a wrong wish is refused before the history has it
+    before = state.aliases.get(alias)
+    if said is None and before != version:
+        write_entry(client, key, {**entry_of(event, before, version), **seen_by_hand(state, alias)})
+    client.set_registered_model_alias(name, alias, version)
+    return read_model(client, name).history
+
+
+def note(client: Any, event: Event) -> list[Entry]:
+    """Write down a move that somebody else made, once; returns the history."""
+    state = read_model(client, event["model"])
+    if not any(entry.get("id") == event["id"] for entry in state.history):
+        write_entry(client, PREFIX + event["id"], entry_of(event, event["from"], event["to"]))
+    return read_model(client, event["model"]).history
+
+
+def entry_of(event: Event, before: str | None, after: str | None) -> Entry:
+    """What the history keeps of a record."""
+    return {
+        "id": event["id"],
+        "who": event["who"],
+        "when": event["time"] / 1000,
+        "model": event["model"],
+        "alias": event["alias"],
+        "from": before,
+        "to": after,
+        "why": event["reason"],
+        **event.get("entry", {}),
+    }
+
+
+def seen_by_hand(state: ModelState, alias: str) -> Entry:
+    """A remark where the alias has been moved by hand since the last entry, and is moved away from there now."""
+    if not state.by_hand(alias):
+        return {}
+    return {"remark": f"moved by hand before, from {state.last(alias)} to {state.aliases.get(alias)}"}
+
+
+def write_entry(client: Any, key: str, entry: Entry) -> None:
+    """Append to the history."""
+    client.set_registered_model_tag(entry["model"], key, json.dumps(entry))
