@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for number, sweep in enumerate(planned, 1):
             print(f"sweep {number}: {'PostgreSQL, MLflow server' if sweep.postgres else 'sqlite, no MLflow server'}")
             for fault in sweep.faults:
-                print(f"  {fault.number:2d} {fault.kind:18} after {fault.after} records and {fault.delay_s:.1f} s")
+                print(f"  {fault.number:2d} {fault.kind:18} after {fault.after} reports and {fault.delay_s:.1f} s")
         return {"faults": 0, "seed": options.seed, "plan": [vars(fault) for sweep in planned for fault in sweep.faults]}
     reason = missing()
     if reason and any(sweep.postgres for sweep in planned):

@@ -111,10 +111,10 @@ def under_faults(world: World, sweep: Sweep, faults: list[Fault], campaign: Camp
     while waiting:
         fault = waiting[0]
         repair, began, since, before = None, 0.0, 0, set[str]()
-        base = len(sweep.events())
+        base = sweep.steps()
         while sweep.code() is None and repair is None:
             time.sleep(POLL_S)
-            if len(sweep.events()) < base + fault.after:
+            if sweep.steps() < base + fault.after:
                 continue
             time.sleep(fault.delay_s)
             since, before, began = len(sweep.events()), sweep.running(), time.monotonic()

@@ -31,7 +31,7 @@ class Fault:
     number: int
     kind: str
     after: int
-    """How many records the sweep writes after it has recovered from the fault before, until this one comes."""
+    """How many epochs, starts and ends there are after it has recovered from the fault before, until this one comes."""
     delay_s: float
     """And how long after the last of them."""
     outage_s: float

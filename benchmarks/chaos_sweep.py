@@ -114,6 +114,10 @@ class Sweep:
                 found.discard(event["uid"])
         return found
 
+    def steps(self) -> int:
+        """How far it came: starts, epochs and ends so far. A trial's end has a hundred records more, all at once."""
+        return sum(e["kind"] in ("start", "end") or "miou_epoch" in e.get("values", ()) for e in self.events())
+
     def moved(self, since: int) -> set[str]:
         """What has reported or ended in the records from number `since` on."""
         return {event["uid"] for event in self.events()[since:] if event["kind"] in ("metrics", "end")}

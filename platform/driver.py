@@ -251,6 +251,8 @@ def run_trials(
         return result
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # Tune prints a traceback for each attempt at a trial that died; the reason is kept with the trial if it has failed.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     while True:
         searcher = StudySearcher(study, limit, over, reused, listener.ended, claim)
         interruption.listeners.append(partial(setattr, searcher, "interrupted", True))

@@ -66,6 +66,10 @@ def test_records_say_what_runs_and_what_has_moved(sweep: Sweep) -> None:
     assert sweep.running() == {"a"} and len(sweep.events()) == 4
     write(sweep, torn='ics", "uid": "a"}\n')
     assert sweep.moved(4) == {"a"} and sweep.moved(0) == {"a", "b"}
+    assert sweep.steps() == 4
+    write(sweep, {"kind": "metrics", "uid": "a", "values": {"miou_epoch": 1.0}})
+    write(sweep, {"kind": "metrics", "uid": "a", "values": {"curve_miou": 1.0}}, {"kind": "tags", "uid": "a"})
+    assert sweep.steps() == 5
 
 
 TRIAL = Trial("COMPLETE", '{"x": 1}', 50.0, {1: 40.0, 2: 50.0})
