@@ -263,7 +263,7 @@ def patiently(work: Callable[[], Any], seconds: float, say: Callable[[str], None
         try:
             return work()
         except OSError as error:
-            if time.monotonic() + wait > end:
+            if time.monotonic() + wait > end or error.filename is not None:  # a file of this machine gets no better
                 raise
             if not said:
                 say(f"object storage: {explain(error)}; trying again for {seconds:.0f} s")

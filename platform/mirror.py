@@ -41,6 +41,16 @@ Say = Callable[[str], None]
 Wanted = Callable[[str], bool]
 
 
+def surely(work: Callable[[], Any], say: Say = lambda _: None) -> Any:
+    """Do what a sweep cannot do without, with patience. Raises WorkError when object storage stays away."""
+    try:
+        return remote.patiently(work, PATIENCE_S, say)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise WorkError(f"object storage: {remote.explain(error)}; the same command goes on when it answers") from error
+
+
 def keep(store: Storage, folder: Path, names: list[str] | None = None, part: str = remote.WHOLE) -> None:
     """Put files of a folder (all, or `names` in it) where they are kept, as one part that is whole or absent."""
     if store.url is not None:
@@ -56,7 +66,7 @@ def have_run(store: Storage, folder: Path, say: Say) -> None:
     """Fetch a finished run; `say` hears, in a line, of one that is damaged there and therefore is not taken."""
     if store.url is not None and not (folder / RESULT).exists():
         try:
-            remote.pull(store.there(folder), folder, None, remote.WHOLE)
+            surely(lambda: remote.pull(store.there(folder), folder, None, remote.WHOLE), say)
         except remote.Damaged as error:
             (folder / RESULT).unlink(missing_ok=True)
             say(f"{error}; the run is not taken")
@@ -208,21 +218,21 @@ def keep_standin(store: Storage, config: "Config") -> None:
 
 def have_stage(store: Storage, folder: Path) -> None:
     """Fetch what the driver reads of a finished stage: manifest, network, pictures. Its maps and labels stay there."""
-    if store.url is not None and remote.listing(store.there(folder), remote.WHOLE) is not None:
-        have(store, folder, lambda name: name in (MANIFEST, MODEL) or name.startswith("pictures/"))
+    if store.url is not None and surely(lambda: remote.listing(store.there(folder), remote.WHOLE)) is not None:
+        surely(lambda: have(store, folder, lambda name: name in (MANIFEST, MODEL) or name.startswith("pictures/")))
 
 
 def have_work(store: Storage, work: Path, wanted: Wanted | None = None) -> None:
     """Fetch what is kept of a stage that is being made; its folder of work is kept under the stage's own name."""
     if store.url is not None:
-        remote.pull(store.there(work.with_suffix("")), work, wanted)
+        surely(lambda: remote.pull(store.there(work.with_suffix("")), work, wanted))
 
 
 def keep_work(store: Storage, work: Path, names: list[str], part: str) -> None:
     """Keep files of a stage that is being made, as one part of it. The part with the manifest makes it done."""
     if store.url is not None:
         there = store.there(work.with_suffix(""))
-        remote.patiently(lambda: remote.push(work, there, names, part), PATIENCE_S, lambda _: None)
+        surely(lambda: remote.push(work, there, names, part))
 
 
 def finish_stage(store: Storage, work: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from cpn import remote
 from cpn.config import Config, config_from, run_key
+from cpn.errors import WorkError
 from cpn.files import file_digest, write_json
 from cpn.packed_copy import publish
 from cpn.prepare import prepare
@@ -131,6 +132,16 @@ def test_trouble_while_a_checkpoint_is_kept_ends_nothing(store: Storage, monkeyp
         assert len(said) == 1 and "epoch_0001 is not kept (the endpoint does not answer" in said[0]
         attempt.saved()
     assert remote.folders(f"{store.url}/runs/k/checkpoints") == ["epoch_0001"]
+
+
+def test_a_bucket_that_stays_away_ends_the_sweep_in_one_line(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr(mirror, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(remote, "pull", down)
+    with pytest.raises(WorkError, match="the endpoint does not answer.*the same command goes on when it answers"):
+        mirror.have_run(store, store.run("k"), print)
 
 
 def test_folders_of_killed_attempts_go(store: Storage) -> None:

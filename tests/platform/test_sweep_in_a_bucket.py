@@ -44,8 +44,8 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 def test_a_sweep(
     kind: str, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
