@@ -251,6 +251,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
+    sweep.clock.save()
     found = Reading(spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, FINISHED, command, summary, off)
     report = write_report(found, sweep.paths.root)
     files += report

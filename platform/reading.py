@@ -10,7 +10,6 @@ from cpn.errors import InputError
 from cpn.files import read_json
 from cpn.remote import is_url
 
-from .budget import Clock
 from .lock import FINISHED, STOPPED, read_driver
 from .mirror import as_seen
 from .paths import Storage, storage
@@ -58,16 +57,21 @@ class Reading:
     @cached_property
     def trial_hours(self) -> dict[str, float]:
         """Hours that each trial held its workers, by uid."""
-        return self._clock.trial_hours
+        return {uid: seconds / 3600 for uid, seconds in self._clock.get("trials", {}).items()}
 
     @cached_property
     def hours(self) -> float:
         """Hours by the clock over all starts."""
-        return self._clock.hours
+        return float(self._clock.get("seconds", 0.0)) / 3600
 
     @cached_property
-    def _clock(self) -> Clock:
-        return Clock(self.store.sweep(self.name).clock)
+    def _clock(self) -> dict[str, Any]:
+        """As it was kept: a budget.Clock would count on from there."""
+        try:
+            kept = read_json(self.store.sweep(self.name).clock)
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
 
     @cached_property
     def by_uid(self) -> dict[str, TrialRow]:

@@ -100,7 +100,7 @@ def forest(entries: Sequence[Mapping[str, Any]], cam_baseline: float | None, obj
             )  # fmt: skip
     if cam_baseline is not None:
         figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"})
-        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="bottom", showarrow=False,
+        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="top", xanchor="left", showarrow=False,
                               text="cam_baseline", font={"color": "#555555"})  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=[entry["uid"] for entry in have], automargin=True)
     return styled(figure, f"{objective} (confirm), %", "", 150 + 42 * len(have))
@@ -256,7 +256,7 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
     return figure.update_layout(
         template="none", height=height, autosize=True,
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        paper_bgcolor="white", plot_bgcolor="white", margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        paper_bgcolor="white", plot_bgcolor="white", margin={"l": 60, "r": 20, "t": 64, "b": 50},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, hoverlabel={"align": "left"},
     )  # fmt: skip
 
