@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.export",
         usage=f"{EXAMPLE}   [--storage FOLDER] [--json]",
         description="Print the whole configuration of a trial, or confirm run, as YAML, every value written out. "
-        "python -m platform.train config.yaml trains it again; on the CPU its miou comes out the same.",
+        "python -m platform.train config.yaml trains it again; on the CPU, with --threads 1 as a trial, to the same miou.",
     )
     made.add_argument("uid", metavar="TRIAL", help="the trial, as the leaderboard names it: quickstart-0003")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
@@ -50,7 +50,8 @@ def config_yaml(sweep: "Reading", row: "TrialRow") -> str:
     within = searched_range(sweep.spec.search)
     if within is not None:
         lines.append(f"the sweep took beta within {within[0]:g} and {within[1]:g}; a run alone takes the best of all")
-    lines.append("train it again: python -m platform.train config.yaml")
+    one = "" if sweep.spec.resources.gpus_per_worker else " --threads 1"  # on the CPU a trial has one
+    lines.append(f"train it again: python -m platform.train config.yaml{one}")
     return "".join(f"# {line}\n" for line in lines) + yaml_text(masked(config.model_dump(mode="json")))
 
 

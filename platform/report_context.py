@@ -328,6 +328,10 @@ def commands(sweep: Reading, best: TrialRow | None) -> list[str]:
     """What makes the sweep, and its best run, again."""
     made = [sweep.command] if sweep.command else []
     made.append(shlex.join(["python", "-m", "platform.leaderboard", sweep.name]))
+    threads = "" if sweep.spec.resources.gpus_per_worker else " --threads 1"
     if best is not None:
-        made += [f"python -m platform.export {best.uid} > config.yaml", "python -m platform.train config.yaml"]
+        made += [
+            f"python -m platform.export {best.uid} > config.yaml",
+            f"python -m platform.train config.yaml{threads}",
+        ]
     return made

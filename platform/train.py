@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpn.errors import run_command
+from cpn.errors import InputError, run_command
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from cpn.config import Config
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.train",
-        usage=f"{EXAMPLE} [CONFIG.yaml] [--set NAME=VALUE ...] [--storage FOLDER]",
+        usage=f"{EXAMPLE} [CONFIG.yaml] [--set NAME=VALUE ...] [--threads N] [--storage FOLDER]",
         description="Train and score one CAM network on one GPU, or on the CPU where there is none: what a trial of a "
         "sweep does, without Ray. The same command again continues, and does nothing when the run is done.",
     )
@@ -29,6 +29,10 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="any value by its dotted name"
     )
     made.add_argument(
+        "--threads", type=int, metavar="N",
+        help="torch's threads on the CPU (default: its own choice); a sweep's trials have 1, which repeats them exactly",
+    )  # fmt: skip
+    made.add_argument(
         "--storage", default="sweeps", metavar="FOLDER", help="where runs are kept (default: sweeps, as for sweeps)"
     )
     return made
@@ -37,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0 when the run is finished."""
     given = parser().parse_args(arguments)
+    if given.threads is not None and given.threads < 1:
+        raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
     import torch
 
     from cpn.config import config_from, run_key
@@ -58,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if given.threads is not None and device.type == "cpu":
+        torch.set_num_threads(given.threads)
     folder = store.run(run_key(config, pack.fingerprint))
     terminal.say(f"run {folder.name} on {device.type}, {config.train.epochs} epochs")
     with terminal.stage("training", "epochs", config.train.epochs) as bar:

@@ -31,7 +31,7 @@ def test_it_reads_back_as_the_same_configuration(
     assert config_from(load_yaml(tmp_path / "config.yaml"), "config.yaml") == sweep.config(row)
     first = said.splitlines()[0]
     assert first == f"# trial made-0003 of sweep made: miou {row.miou:.2f} % (train, select) at beta 0.44"
-    assert "# train it again: python -m platform.train config.yaml" in said and "within" not in said
+    assert "# train it again: python -m platform.train config.yaml --threads 1\n" in said and "within" not in said
 
 
 def test_as_json_and_of_a_confirm_run(made: Storage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +43,7 @@ def test_as_json_and_of_a_confirm_run(made: Storage, capsys: pytest.CaptureFixtu
 
 def test_a_limited_beta_and_a_failed_trial_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = make_sweep(tmp_path, "part", 6, ended=False, search={"patches.p_h": {"float": [0.1, 0.5]},
-                       "loss.w_tcp": {"float": [0.1, 10]}, "cam.beta": {"curve": [0.2, 0.6]}})  # fmt: skip
+                       "loss.w_tcp": {"float": [0.1, 10]}, "cam.beta": {"float": [0.2, 0.6]}})  # fmt: skip
     main(["part-0005", "--storage", str(store.root)])
     said = capsys.readouterr().out
     assert "# trial part-0005 of sweep part: fail\n" in said
@@ -61,8 +61,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
-    """A trial runs on one thread, `platform.train` on as many as torch takes: on the CPU to the last bit the same."""
+    """On one thread, as a trial: with more of them sums differ in their last digits, and a pixel may flip."""
     from platform.inputs import prepare_data
     from platform.spec import load_spec
 
@@ -95,8 +96,8 @@ def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "2"}
     text = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     (tmp_path / "config.yaml").write_text(text)
-    train = [sys.executable, "-m", "platform.train", "config.yaml", "--storage", "alone"]
+    train = [sys.executable, "-m", "platform.train", "config.yaml", "--threads", "1", "--storage", "alone"]
     done = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     again = json.loads((tmp_path / "alone" / "runs" / key / "result.json").read_text())
-    assert again["metrics"] == result["metrics"] and again["curve"] == result["curve"]
+    assert again["metrics"]["miou"] == result["metrics"]["miou"] and again["curve"] == result["curve"]
