@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.export",
         usage=f"{EXAMPLE}   [--storage FOLDER] [--json]",
         description="Print the whole configuration of a trial, or confirm run, as YAML, every value written out. "
-        "python -m platform.train config.yaml trains it again; on the CPU, with --threads 1 as a trial, to the same miou.",
+        "python -m platform.train config.yaml trains it again; on the CPU, with --threads 1, to the same miou.",
     )
     made.add_argument("uid", metavar="TRIAL", help="the trial, as the leaderboard names it: quickstart-0003")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")

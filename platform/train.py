@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--threads", type=int, metavar="N",
-        help="torch's threads on the CPU (default: its own choice); a sweep's trials have 1, which repeats them exactly",
+        help="torch's threads on the CPU (default: its own choice); a sweep's trials have 1, and 1 repeats them",
     )  # fmt: skip
     made.add_argument(
         "--storage", default="sweeps", metavar="FOLDER", help="where runs are kept (default: sweeps, as for sweeps)"
