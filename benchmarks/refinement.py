@@ -89,6 +89,7 @@ def one_run(trace: float, system: str, data_seed: int, seed: int, scenes: int, c
     from cpn.network import build_network
     from cpn.prepare import prepare
     from cpn.run import load_weights
+    from cpn.superpixels import maps_for
     from cpn.synthetic import write_scenes
     from cpn.train import train
     from cpn.voc import ScenesConfig
@@ -104,7 +105,9 @@ def one_run(trace: float, system: str, data_seed: int, seed: int, scenes: int, c
     network = build_network(config.network, len(pack.classes) + 1)
     load_weights(network.backbone, config.network.weights, cache)
     silent: Callable[[dict[str, float]], None] = lambda entry: None  # noqa: E731
-    train(network, pack.split(config.data.train), config, device=torch.device("cpu"), report=silent)
+    split = pack.split(config.data.train)
+    maps = maps_for(config, split, cache)
+    train(network, split, config, device=torch.device("cpu"), report=silent, superpixels=maps)
     return {"trace": trace, "system": system, "data_seed": data_seed, "seed": seed} | score_readings(
         network.eval(), pack, config.cam.scales
     )

@@ -23,7 +23,7 @@ from cpn.section import Section
 from cpn.train_config import TrainConfig
 from cpn.voc import DataConfig
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised whenever the same configuration and seed give another result; part of every run's key."""
 
 WITHOUT_EFFECT = ("data.root", "data.workers")

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cpn.errors import InputError
 from cpn.patches import PatchesConfig, hidden_mask
-from cpn.transforms import augment
+from cpn.superpixels import SuperpixelMaps
+from cpn.transforms import augment_and_tell
 from cpn.voc import DataConfig, Split
 
 
@@ -41,11 +42,23 @@ class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, n
     So a resumed run repeats an interrupted one exactly, whatever the number of loader processes.
     """
 
-    def __init__(self, split: Split, data: DataConfig, patches: PatchesConfig | None, seed: int) -> None:
-        """Without `patches` nothing is hidden (lambda 1). InputError for a list without labels."""
+    def __init__(
+        self,
+        split: Split,
+        data: DataConfig,
+        patches: PatchesConfig | None,
+        seed: int,
+        superpixels: SuperpixelMaps | None = None,
+    ) -> None:
+        """Without `patches` nothing is hidden (lambda 1); with `patches.slic_on` image they need the split's
+        `superpixels` (ValueError). InputError for a list without labels.
+        """
+        if patches is not None and patches.kind == "superpixel" and patches.slic_on == "image" and superpixels is None:
+            raise ValueError("patches.slic_on is image, and no maps were given: see cpn.superpixels.maps_for")
         if not split.labelled:
             raise InputError(f"data.train: the images of list {split.name!r} have no labels; give trainaug or train")
         self.split, self.data, self.patches, self.seed = split, data, patches, seed
+        self.superpixels = superpixels
 
     def __len__(self) -> int:
         return len(self.split)
@@ -53,11 +66,13 @@ class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, n
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        image, valid = augment(self.split.image(index), self.data, rng)
+        image, valid, view = augment_and_tell(self.split.image(index), self.data, rng)
         if self.patches is None:
             hidden, lam = np.zeros(valid.shape, bool), 1.0
         else:
-            hidden, lam = hidden_mask(image, self.patches, rng)
+            maps = self.superpixels
+            superpixels = maps.of_sample(index, view, self.patches.S_N) if maps is not None else None
+            hidden, lam = hidden_mask(image, self.patches, rng, superpixels)
         return image, valid, hidden, lam, self.split.labels[index]
 
 

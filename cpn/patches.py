@@ -5,17 +5,22 @@ hidden, its complement I_hb shows exactly the rest, and lam is the share of pixe
 """
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from cpn.errors import InputError
 from cpn.section import Section
 
+if TYPE_CHECKING:  # processes that only cut pictures into patches start without it
+    import torch
+
 Draw = Literal["with_replacement", "bernoulli"]
+
+SLIC = {"compactness": 10, "max_num_iter": 10, "sigma": 0}
+"""SLIC's settings in the released code, and scikit-image's names of them (method.md (b))."""
 
 # A draw that can satisfy the guard at all does so long before this many tries; past it the setting is at fault.
 GUARD_TRIES = 10_000
@@ -28,6 +33,10 @@ class PatchesConfig(Section):
     """SLIC superpixels or square grid cells."""
     S_N: int = Field(200, ge=1, le=8000)
     """S_N of the paper: superpixels asked for per crop; SLIC may give a few less or more."""
+    slic_on: Literal["image", "crop"] = "image"
+    """`image`: SLIC runs once on each whole picture, and its map is scaled and cropped with the picture
+    (cpn/superpixels.py). `crop`: on every augmented crop, as in the released code; a sample then takes many times as
+    long."""
     K: tuple[Annotated[int, Field(ge=1)], ...] = Field((56, 112), min_length=1)
     """K of the paper: sides of the grid cells in pixels; one is drawn uniformly for each image."""
     p_h: float = Field(0.5, gt=0, lt=1)
@@ -61,9 +70,7 @@ def superpixel_labels(image: NDArray[np.uint8], n: int) -> NDArray[np.int32]:
     # Imported here so that reading a configuration, or training with grid patches, does not wait for scikit-image.
     from skimage.segmentation import slic
 
-    segments = slic(
-        image.astype(np.float64) / 255, n_segments=n, compactness=10, max_num_iter=10, sigma=0, start_label=0
-    )
+    segments = slic(image.astype(np.float64) / 255, n_segments=n, start_label=0, **SLIC)
     # SLIC may skip numbers; a skipped one would be a patch without pixels that is drawn all the same.
     _, labels = np.unique(segments, return_inverse=True)
     return labels.reshape(image.shape[:2]).astype(np.int32)
@@ -84,25 +91,31 @@ def draw_hidden(n: int, p_h: float, draw: Draw, rng: np.random.Generator) -> NDA
 
 
 def hidden_mask(
-    image: NDArray[np.uint8], config: PatchesConfig, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    config: PatchesConfig,
+    rng: np.random.Generator,
+    superpixels: NDArray[np.integer] | None = None,
 ) -> tuple[NDArray[np.bool_], float]:
     """Draw the hidden pixels of one image: uint8 (H, W, 3) -> (hidden bool (H, W), lam), lam in [0, 1].
 
+    `superpixels` (H, W) numbers the patches of kind superpixel from 0; without them SLIC runs on `image` here.
     lam is the share of pixels that are visible in I_h (the released code counts grid patches instead, which is the
     same number when the cell divides the image). Without the guard lam may be 0 or 1. With it the draw, that of the
     cell size included, is repeated; InputError when the setting can never hide a part (a single patch, say).
     """
     height, width = image.shape[:2]
-    superpixels = superpixel_labels(image, config.S_N) if config.kind == "superpixel" else None
+    if config.kind == "superpixel":
+        labels = superpixel_labels(image, config.S_N) if superpixels is None else superpixels
+        # A view of a picture's map shows some numbers only: the draw is among those.
+        there = np.bincount(labels.ravel()) > 0
     for _ in range(GUARD_TRIES if config.guard else 1):
-        if superpixels is None:
-            size = int(rng.choice(config.K))
-            n = math.ceil(height / size) * math.ceil(width / size)
-            hidden_patches = draw_hidden(n, config.p_h, "bernoulli", rng)
-        else:
-            hidden_patches = draw_hidden(int(superpixels.max()) + 1, config.p_h, config.draw, rng)
-        if not config.guard or (hidden_patches.any() and not hidden_patches.all()):
-            labels = grid_labels(height, width, size) if superpixels is None else superpixels
+        if config.kind == "grid":
+            labels = grid_labels(height, width, int(rng.choice(config.K)))
+            there = np.ones(int(labels[-1, -1]) + 1, bool)
+        drawn = draw_hidden(int(there.sum()), config.p_h, "bernoulli" if config.kind == "grid" else config.draw, rng)
+        if not config.guard or (drawn.any() and not drawn.all()):
+            hidden_patches = np.zeros(len(there), bool)
+            hidden_patches[there] = drawn
             hidden = hidden_patches[labels]
             return hidden, 1 - float(hidden.mean())
     raise InputError(
@@ -111,7 +124,7 @@ def hidden_mask(
     )
 
 
-def complementary_pair(images: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def complementary_pair(images: "torch.Tensor", hidden: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
     """Split images into (I_h, I_hb): normalised images (B, 3, H, W) and hidden bool (B, H, W) -> two of images' shape.
 
     I_h loses the hidden pixels, I_hb all others; a lost pixel is 0, which is the mean colour after normalisation

@@ -38,6 +38,7 @@ from cpn.network import CPN, build_network
 from cpn.run_pictures import panel_images, run_pictures, save_panel
 from cpn.scale_scores import counts_by_scale, mask_of, score_rows
 from cpn.standin import load_standin
+from cpn.superpixels import maps_for
 from cpn.train import train
 from cpn.voc import Pack, Split
 from cpn.weights import load_backbone_weights
@@ -72,7 +73,8 @@ def run(
     `say` hears of damaged checkpoints that were passed over.
 
     `report` hears every epoch's means with `miou_epoch`, or `mask_free_epoch`, whichever is the `objective` (None: miou
-    where there are masks), in percent; nothing else depends on it. `cache` holds the stand-in's weights. Metrics:
+    where there are masks), in percent; nothing else depends on it. `cache` holds the stand-in's weights and the
+    superpixels, which are made first where they are missing. Metrics:
     `miou` select images at the best beta of the curve, `miou_fixed_beta` the same at cam.beta, `miou_confirm` the other
     images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).
     `mask_free` and `mask_free_confirm` need no masks, and of select are their halves `classification_map` and
@@ -118,9 +120,10 @@ def run(
         counts = score(network, select_split, quick, classes).sum(axis=0)
         return {"miou_epoch": 100 * best_beta(counts)[1]}
 
+    split = pack.split(config.data.train)
     history = train(
         network,
-        pack.split(config.data.train),
+        split,
         config,
         device=device,
         report=report,
@@ -130,6 +133,7 @@ def run(
         world=world,
         wrap=wrap,
         say=say,
+        superpixels=maps_for(config, split, cache),
     )
     if rank != 0:
         return {}

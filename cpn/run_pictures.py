@@ -115,7 +115,8 @@ def draw_panel(
 
 def complementary_views(scored: Split, index: int, config: Config) -> dict[str, np.ndarray]:
     """A crop of the image as the first epoch's I_h and I_hb show it, hidden pixels grey: uint8 (crop, crop, 3) each."""
-    patches: PatchesConfig = config.patches
+    # For a few pictures no maps are made.
+    patches: PatchesConfig = config.patches.model_copy(update={"slic_on": "crop"})
     samples = TrainingSamples(scored, config.data, patches, config.train.seed)
     image, _, hidden, _, _ = samples[(0, index)]
     grey, covered = np.uint8(124), hidden[..., None]

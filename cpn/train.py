@@ -16,6 +16,7 @@ from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam
 from cpn.network import CPN
 from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.patches import complementary_pair
+from cpn.superpixels import SuperpixelMaps
 from cpn.train_config import Objective
 from cpn.transforms import normalise
 from cpn.voc import Split
@@ -36,9 +37,11 @@ def train(
     world: int = 1,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     say: Callable[[str], None] = to_stderr,
+    superpixels: SuperpixelMaps | None = None,
 ) -> list[dict[str, float]]:
     """Train `network` in place on `split`, resuming from `folder`; returns the history that `report` received.
 
+    `superpixels` are those of `cpn.superpixels.maps_for`, without which only grids and `patches.slic_on` crop train.
     `wrap` makes a data-parallel module of it when `world` workers share each batch. Raises InputError when the batch
     does not divide among the workers or the split is smaller than one batch.
     """
@@ -62,7 +65,7 @@ def train(
     steps = len(split) // settings.batch_size
     wrapped = wrap(network) if wrap else network
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
-    samples = TrainingSamples(split, config.data, patches, settings.seed)
+    samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
 
     def batches(epoch: int) -> object:
         keys = epoch_keys(len(split), settings.batch_size, settings.seed, epoch, rank, world)

@@ -39,6 +39,17 @@ class CropBox(NamedTuple):
     width: int
 
 
+class View(NamedTuple):
+    """What of a picture a training sample shows, whatever its colours."""
+
+    size: tuple[int, int]
+    """(height, width) to which the whole picture is scaled."""
+    flipped: bool
+    """Whether it is then mirrored."""
+    box: CropBox
+    """What is cut out of it after that."""
+
+
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bicubic resize of uint8 (H, W, 3) to `size` = (height, width) with PIL, which antialiases (cv2 does not)."""
     if image.shape[:2] == size:
@@ -111,16 +122,24 @@ def augment(
 
     Takes RGB uint8 (H, W, 3); returns it as (crop, crop, 3), and bool (crop, crop): True on picture, False on padding.
     """
+    return augment_and_tell(image, config, rng)[:2]
+
+
+def augment_and_tell(
+    image: NDArray[np.uint8], config: DataConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], View]:
+    """`augment`, and where in the picture the sample lies."""
     low, high = config.long_side
     height, width = image.shape[:2]
-    scaled = resize(image, scaled_size(height, width, int(rng.integers(low, high + 1))))
-    if rng.random() < config.flip:
+    size = scaled_size(height, width, int(rng.integers(low, high + 1)))
+    scaled = resize(image, size)
+    flipped = bool(rng.random() < config.flip)
+    if flipped:
         scaled = np.ascontiguousarray(scaled[:, ::-1])
     jittered = colour_jitter(scaled, config.jitter, rng)
-    height, width = jittered.shape[:2]
-    box = random_crop(height, width, config.crop, rng)
-    valid = place(np.ones((height, width), np.bool_), box, False)
-    return place(jittered, box, FILL), valid
+    box = random_crop(*size, config.crop, rng)
+    valid = place(np.ones(size, np.bool_), box, False)
+    return place(jittered, box, FILL), valid, View(size, flipped, box)
 
 
 def normalise(images: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:

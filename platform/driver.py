@@ -260,7 +260,7 @@ def run_trials(
         tuner = tune.Tuner(
             # Tune wants a trial to hold something. A share of a CPU, however small, would keep the workers from filling
             # the last one; a byte of memory keeps nobody from anything.
-            tune.with_resources(tune.with_parameters(trial, setup=setup), {"memory": 1}),
+            tune.with_resources(tune.with_parameters(trial, setup=setup, report=tune.report), {"memory": 1}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,

@@ -100,7 +100,7 @@ class TrialTable:
         self._objective = objective
         self._terminal, self._heading, self._total, self._epochs = terminal, heading, total, epochs
         self._rows: dict[str, dict[str, Any]] = {}
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
         self._done_before = 0
         self._best: tuple[float, str] | None = None
 
@@ -115,9 +115,18 @@ class TrialTable:
             if not self._terminal.console.is_terminal:
                 self._terminal.say(f"  {uid}  started  {what}")
 
+    def preparing(self, uid: str, what: str, done: int, total: int) -> None:
+        """How far the making of something is that a trial waits for."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
+        row["doing"] = f"{what} {100 * done // total} %"
+        if not self._terminal.console.is_terminal and time.monotonic() - self._said > 15:
+            self._said = time.monotonic()
+            self._terminal.say(f"  {uid}  {what} {done} of {total}")
+
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         """An epoch's report."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
+        row.pop("doing", None)
         row["epoch"] = int(result.get("epoch", row["epoch"]))
         for key, name in ((f"{self._objective}_epoch", "value_epoch"), (self._objective, "value")):
             if key in result:
@@ -127,6 +136,7 @@ class TrialTable:
         """A trial ended, or was left to be resumed."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
         row["state"] = state.lower()
+        row.pop("doing", None)
         if miou is not None:
             row["value"] = miou
             self._best = max(self._best or (miou, uid), (miou, uid))
@@ -166,7 +176,7 @@ class TrialTable:
             table.add_row(
                 uid,
                 row["what"],
-                row["state"],
+                row.get("doing", row["state"]),
                 f"{row['epoch']}/{self._epochs}",
                 shown(row.get("value_epoch")),
                 shown(row.get("value")),

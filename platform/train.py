@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from cpn.config import config_from, run_key
-    from cpn.run import MODEL, PICTURES, run
+    from cpn.progress import shown_progress
+    from cpn.run import MODEL, PICTURES, finished_run, run
+    from cpn.superpixels import maps_for
 
     from .files import load_yaml
     from .inputs import check_weights, prepare_data, prepare_weights
@@ -67,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.threads is not None and device.type == "cpu":
         torch.set_num_threads(given.threads)
     folder = store.run(run_key(config, pack.fingerprint))
+    if finished_run(folder) is None:
+        with shown_progress() as progress:
+            maps_for(config, pack.split(config.data.train), store.cache, progress)
     terminal.say(f"run {folder.name} on {device.type}, {config.train.epochs} epochs")
     with terminal.stage("training", "epochs", config.train.epochs) as bar:
 

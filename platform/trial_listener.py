@@ -28,6 +28,9 @@ class TrialListener:
         if "warning" in result:
             self._sweep.terminal.warn(f"{uid}: {result['warning']}")
             return
+        if "superpixels" in result:
+            self._table.preparing(uid, "superpixels", *result["superpixels"])
+            return
         if "note" in result:
             self._sweep.terminal.warn(f"{uid}: {result['note']}")
         self._table.reported(uid, result)

@@ -1,7 +1,7 @@
 """One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers. The only file on ray.train."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +41,30 @@ class TrialSetup:
     """The part of the curve that beta is taken from; None: all of it."""
 
 
-def trial(config: dict[str, Any], setup: TrialSetup) -> None:
+def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str, Any]], None]) -> None:
     """Run one trial inside a Tune actor. `config` is what our Searcher suggested: uid and dotted values.
 
-    Every epoch is reported with its own `epoch` (Tune's training_iteration starts again after a retry); the last
-    report carries the metrics. A worker's exception reaches Tune as the trial's error.
+    `report` is Tune's own: it hears how far the superpixels are that are made first where they are missing. Then every
+    epoch is reported with its own `epoch` (Tune's training_iteration starts again after a retry); the last report
+    carries the metrics. A worker's exception reaches Tune as the trial's error.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    from cpn.config import config_from, with_values
+    from cpn.voc import open_pack
+
+    from .superpixels import make_for_trial
+
+    method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
+    store = storage(setup.storage)
+    if store.url is None:  # else every machine has a cache of its own, and makes them itself in cpn.run
+        try:
+            make_for_trial(method, open_pack(mirror.data_folder(setup.data_root)), store.cache, report)
+        except (InputError, WorkError) as error:
+            report({"epoch": 0, "failed": why_failed(error)})
+            return
     needed: dict[str, float] = {"CPU": setup.cpus_per_worker}
     if setup.gpus_per_worker:
         needed["GPU"] = setup.gpus_per_worker
@@ -68,7 +82,7 @@ def trial(config: dict[str, Any], setup: TrialSetup) -> None:
         torch_config=TorchConfig(backend="gloo") if setup.gpus_per_worker < 1 else None,
         run_config=RunConfig(
             name=config["uid"],
-            storage_path=str(storage(setup.storage).train(setup.sweep)),
+            storage_path=str(store.train(setup.sweep)),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # the types know Train V1's class only
             failure_config=FailureConfig(max_failures=2),
         ),

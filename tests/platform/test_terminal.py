@@ -142,3 +142,21 @@ def test_tables_have_their_heads_and_dashes() -> None:
     terminal.table("scores", ["step", "images", "mIoU %"], [("CAM", "train, confirm", 51.26), ("walk", "val", None)])
     said = text.getvalue()
     assert "scores" in said and "mIoU %" in said and "51.3" in said and " - " in said
+
+
+def test_what_a_trial_waits_for_is_shown_until_its_first_epoch(now: list[float]) -> None:
+    terminal, text = plain(width=200)
+    with terminal.trials("s: search", 4, epochs=8) as table:
+        table.started("s-0001", "cpn superpixel S_N=40 p_h=0.3")
+        table.preparing("s-0001", "superpixels", 64, 600)
+        assert "superpixels" not in text.getvalue(), "a line now and then"
+        now[0] += 20
+        table.preparing("s-0001", "superpixels", 192, 600)
+        assert text.getvalue().splitlines()[-1] == "  s-0001  superpixels 192 of 600"
+        shown_now = io.StringIO()
+        Console(file=shown_now, width=200).print(table)
+        assert "superpixels 32 %" in shown_now.getvalue() and table.seconds_left() is None
+        table.reported("s-0001", {"epoch": 1, "miou_epoch": 40.0})
+        later = io.StringIO()
+        Console(file=later, width=200).print(table)
+        assert "superpixels 32" not in later.getvalue() and "running" in later.getvalue()
