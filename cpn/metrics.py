@@ -5,6 +5,7 @@ first; pixels whose truth is IGNORE are dropped. They are made per image and add
 a bootstrap sample of images); IoU is taken of the sums.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,8 +47,9 @@ def curve_counts(
     the released evaluation beta is compared in the maps' precision.
 
     The best class of a pixel does not depend on beta; beta only decides where background overtakes it. So one
-    histogram over (class, number of betas below the pixel's score) and its cumulative sums give all counts at once.
-    InputError on unordered betas, classes outside 1..C-1, scores that are not numbers, or shapes that differ.
+    histogram over (best map, number of betas below the pixel's score, true class) and its cumulative sums give all
+    counts at once. InputError on unordered betas, classes outside 1..C-1, scores that are not numbers, or shapes that
+    differ.
     """
     valid = _valid(truth, classes)
     thresholds = np.asarray(betas, dtype=maps.dtype)
@@ -58,30 +60,32 @@ def curve_counts(
     if len(present) and not 1 <= present.min() <= present.max() < classes:
         raise InputError(f"a map belongs to a class outside 1..{classes - 1}, the foreground of the data set")
 
-    true = truth[valid].astype(np.int64)
-    if len(present):
-        scores = maps[:, valid]
-        best = scores.max(axis=0)
-        if np.isnan(best).any():
-            raise InputError("a map holds a score that is not a number")
-        winner = np.asarray(present, dtype=np.int64)[scores.argmax(axis=0)]
-        below = np.searchsorted(thresholds, best, side="left")
-    else:
-        winner = np.zeros_like(true)
-        below = np.zeros_like(true)
-
     steps = len(thresholds)
-    counts = np.empty((steps, 3, classes), dtype=np.int64)
-    hit = winner == true
-    for row, chosen in ((0, hit), (1, np.ones_like(hit))):
-        # The winner is predicted at the betas numbered 0..below-1: count pixels with `below` above each number.
-        histogram = np.bincount(winner[chosen] * (steps + 1) + below[chosen], minlength=classes * (steps + 1))
-        reversed_sums = histogram.reshape(classes, steps + 1)[:, ::-1].cumsum(axis=1)[:, ::-1]
-        counts[:, row] = reversed_sums[:, 1:].T
-    # Elsewhere background is predicted: at the betas numbered below.. to the end.
-    counts[:, 0, 0] = np.bincount(below[true == 0], minlength=steps + 1).cumsum()[:steps]
-    counts[:, 1, 0] = np.bincount(below, minlength=steps + 1).cumsum()[:steps]
-    counts[:, 2] = np.bincount(true, minlength=classes)
+    first = np.zeros(truth.shape, np.int64)
+    below = np.zeros(truth.shape, np.int64)
+    if len(present):
+        best = maps.max(axis=0)
+        if np.isnan(best).any() and np.isnan(best[valid]).any():
+            raise InputError("a map holds a score that is not a number")
+        for index in reversed(range(len(present))):
+            first[maps[index] == best] = index
+        below = np.searchsorted(thresholds, best, side="left")
+    # Ignored pixels are counted as one class more, which is left out afterwards.
+    true = np.minimum(truth, classes).astype(np.int64)
+    places = (first * (steps + 1) + below) * (classes + 1) + true
+    shape = (max(1, len(present)), steps + 1, classes + 1)
+    table = np.bincount(places.ravel(), minlength=math.prod(shape)).reshape(shape)[..., :classes]
+
+    counts = np.zeros((steps, 3, classes), dtype=np.int64)
+    # At beta number k the best map is predicted where more than k betas lie below its score, background elsewhere.
+    above = table[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+    for label, pixels in zip(present, above, strict=False):
+        counts[:, 0, label] += pixels[:, label]
+        counts[:, 1, label] += pixels.sum(axis=1)
+    background = table.sum(axis=0).cumsum(axis=0)[:steps]
+    counts[:, 0, 0] = background[:, 0]
+    counts[:, 1, 0] = background.sum(axis=1)
+    counts[:, 2] = table.sum(axis=(0, 1))
     return counts
 
 

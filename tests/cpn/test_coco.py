@@ -18,6 +18,7 @@ from cpn.config import config_from
 from cpn.errors import InputError, WorkError
 from cpn.network import build_network
 from cpn.prepare import prepare
+from cpn.superpixels import maps_for
 from cpn.train import train
 from cpn.voc import IGNORE
 from cpn.voc_lists import listed_ids
@@ -140,7 +141,9 @@ def test_the_folder_is_packed_and_trained_on(root: Path, tmp_path: Path) -> None
     )
     torch.manual_seed(0)
     network = build_network(config.network, 4)
-    (entry,) = train(network, pack.split("trainaug"), config, device=torch.device("cpu"), report=lambda entry: None)
+    split = pack.split("trainaug")
+    maps = maps_for(config, split, tmp_path)
+    (entry,) = train(network, split, config, device=torch.device("cpu"), report=lambda entry: None, superpixels=maps)
     assert np.isfinite(entry["loss_total"])
 
 

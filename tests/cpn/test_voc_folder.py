@@ -15,6 +15,7 @@ from cpn.metrics import hard_counts, miou
 from cpn.network import build_network
 from cpn.prepare import prepare
 from cpn.stage_inputs import load_label, save_label
+from cpn.superpixels import maps_for
 from cpn.train import train
 from cpn.voc import IGNORE, Pack, encode_mask
 
@@ -75,19 +76,15 @@ def test_labels_and_masks_keep_the_first_and_the_last_class(pack: Pack) -> None:
 
 
 @pytest.mark.parametrize("objective", ["cpn", "seam", "classification"])
-def test_the_cam_network_learns_and_is_scored(pack: Pack, config: Config, objective: str) -> None:
+def test_the_cam_network_learns_and_is_scored(pack: Pack, config: Config, objective: str, tmp_path: Path) -> None:
     classes = len(pack.classes) + 1
     torch.manual_seed(0)
     network = build_network(config.network, classes)
     settings = config.train.model_copy(update={"objective": objective})
     before = network.fc8.weight.detach().clone()
-    (entry,) = train(
-        network,
-        pack.split("train"),
-        config.model_copy(update={"train": settings}),
-        device=CPU,
-        report=lambda entry: None,
-    )
+    config, split = config.model_copy(update={"train": settings}), pack.split("train")
+    maps = maps_for(config, split, tmp_path)
+    (entry,) = train(network, split, config, device=CPU, report=lambda entry: None, superpixels=maps)
     assert np.isfinite(entry["loss_total"]) and not torch.equal(before, network.fc8.weight)
     counts = image_counts(network.eval(), pack.split("val"), 0, config.cam, classes)
     truth = pack.split("val").mask(0)

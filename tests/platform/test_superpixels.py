@@ -1,4 +1,4 @@
-"""Superpixels for a trial, over real Ray tasks: they leave the trial's placement group, and the driver hears how far."""
+"""Superpixels for a trial, over real Ray tasks that leave its placement group; the driver hears how far they are."""
 
 from pathlib import Path
 from platform import superpixels as module
