@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-5
+
+BLOCK = 512
+"""Columns of one image's affinity matrix that PCM holds at a time."""
 
 
 @torch.no_grad()
@@ -36,17 +40,32 @@ def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     Y A / (column sums of A + 1e-5). Read from the released code where the paper's print cannot be meant: the L2 norm
     per pixel (not L1 squared) and one sum per column (not one over both indices).
 
-    The column sums are the image of a row of ones, so [Y; 1] A gives scores and sums in one product and the
-    normalised HW x HW matrix is never stored.
+    The column sums are the image of a row of ones, so [1; Y] A gives sums and scores in one product, and a block of
+    columns needs no other. So the HW x HW matrix is never held: `BLOCK` columns of one image are, and the backward pass
+    computes them again.
     """
     batch, classes, height, width = cam.shape
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     unit = (features / (norm + EPSILON)).flatten(2)
-    affinity = functional.relu(unit.transpose(1, 2) @ unit)
     scores = cam.flatten(2)
-    sums_and_scores = torch.cat([torch.ones_like(scores[:, :1]), scores], dim=1) @ affinity
+    rows = torch.cat([torch.ones_like(scores[:, :1]), scores], dim=1)
+    images = zip(rows.unbind(), unit.unbind(), strict=True)
+    sums_and_scores = torch.stack([weighted_sums(given, vectors) for given, vectors in images])
     refined = sums_and_scores[:, 1:] / (sums_and_scores[:, :1] + EPSILON)
     return refined.reshape(batch, classes, height, width)
+
+
+def weighted_sums(rows: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """rows ReLU(U^T U), a block of columns at a time: rows (R, HW), unit vectors U (D, HW) -> (R, HW)."""
+
+    def block(columns: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+        return rows @ functional.relu(unit.T @ columns)
+
+    parts = [
+        checkpoint(block, columns, unit, use_reentrant=False, preserve_rng_state=False)
+        for columns in unit.split(BLOCK, dim=1)
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def region_features(cam: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
