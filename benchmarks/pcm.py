@@ -12,7 +12,7 @@ CLASSES, CHANNELS = 21, 192
 
 
 def naive(cam: "Tensor", features: "Tensor") -> "Tensor":
-    """CPN Eq. 9-10 step by step: normalised features, the (B, HW, HW) matrix, its ReLU, its column sums, the product."""
+    """CPN Eq. 9-10 step by step: unit features, the (B, HW, HW) matrix, its ReLU, its column sums, the product."""
     from torch.nn import functional
 
     batch, classes, height, width = cam.shape
