@@ -6,10 +6,26 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.comparison import write_page
 from cpn.errors import InputError, run_command
+
+COMPARISONS = {
+    "superpixel_vs_grid": "training samples with superpixels against grid cells",
+    "loader_vs_pil": "training samples against a pipeline of PIL and float32",
+    "train_step": "one pass over the three branches against three float32 passes",
+    "pcm_memory": "what PCM holds, against the whole affinity matrix",
+    "pcm_time": "how long PCM takes, against the whole affinity matrix",
+    "cam_inference": "a picture's eight passes against one by one",
+    "beta_curve": "all betas by one histogram against a pass for each threshold",
+    "crf_pool": "the CRF on present labels in processes against all labels in one",
+    "random_walk": "a sparse walk against squaring the dense matrix",
+    "bootstrap": "the bootstrap over images as one product against a loop",
+}
+"""Topic -> ours against the usual way of computing the same numbers; what runs where no topic is named."""
 
 TOPICS = {
     "chaos": "faults under real sweeps on two Ray nodes: what is lost, doubled, orphaned or corrupt afterwards",
@@ -28,21 +44,23 @@ USAGE = """python -m benchmarks winner --json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the topics, all of them when none is named; each ends with one line, as JSON with --json."""
+    """Run the topics, all comparisons when none is named; each ends with one line, as JSON with --json."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     topics = list(takewhile(lambda word: not word.startswith("-"), given))
     rest = given[len(topics) :]
-    unknown = [topic for topic in topics if topic not in TOPICS]
+    unknown = [topic for topic in topics if topic not in {**COMPARISONS, **TOPICS}]
     if unknown:
-        raise InputError(f"{unknown[0]}: no such topic; take {', '.join(TOPICS)}")
+        raise InputError(f"{unknown[0]}: no such topic; take {', '.join([*COMPARISONS, *TOPICS])}")
     if not topics and {"--list", "--help", "-h"} & set(rest):
         general_help(rest)
         return 0
-    for topic in topics or TOPICS:
+    for topic in topics or COMPARISONS:
         module = importlib.import_module(f"benchmarks.{topic}")
         options = parser(topic, module).parse_args(rest)
-        result = {"topic": topic, **module.run(options)}
+        result = {"name" if topic in COMPARISONS else "topic": topic, **module.run(options)}
         print(json.dumps(result, allow_nan=False) if options.json else one_line(result), flush=True)
+        if topic in COMPARISONS and options.write:
+            write_page(options.write, [result])
     return 0
 
 
@@ -56,6 +74,8 @@ def parser(topic: str, module: ModuleType) -> argparse.ArgumentParser:
     )
     made.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
     made.add_argument("--json", action="store_true", help="the last line is the result as JSON")
+    if topic in COMPARISONS:
+        made.add_argument("--write", type=Path, metavar="FILE.md", help="put the result's row into a page")
     if hasattr(module, "add_arguments"):
         module.add_arguments(made)
     return made
@@ -65,8 +85,8 @@ def general_help(rest: Sequence[str]) -> None:
     """What there is: the topics, and with --help how to ask for them."""
     if "--list" not in rest:
         print(f"usage: {USAGE}\n\nRun benchmarks. A topic's own options: python -m benchmarks TOPIC --help\n\ntopics:")
-    for topic, measures in TOPICS.items():
-        print(f"  {topic:12} {measures}")
+    for topic, measures in {**COMPARISONS, **TOPICS}.items():
+        print(f"  {topic:18} {measures}")
 
 
 def one_line(result: Mapping[str, Any]) -> str:
@@ -74,9 +94,9 @@ def one_line(result: Mapping[str, Any]) -> str:
     plain = [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in result.items()
-        if name != "topic" and not isinstance(value, (Mapping, list, tuple))
+        if name not in ("name", "topic") and not isinstance(value, (Mapping, list, tuple))
     ]
-    return f"{result['topic']}: {', '.join(plain)}"
+    return f"{result.get('name') or result['topic']}: {', '.join(plain)}"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ import argparse
 import importlib
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks.comparison import BEGIN, END, Comparison, take_turns
 from cpn.errors import InputError
 
 
@@ -27,6 +29,7 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
         parser.add_argument("--faults", type=int, default=5)
 
     monkeypatch.setattr(command, "TOPICS", {"plain": "this", "chaos": "that"})
+    monkeypatch.setattr(command, "COMPARISONS", {})
     monkeypatch.setitem(sys.modules, "benchmarks.plain", SimpleNamespace(run=run, __doc__="Plain."))
     monkeypatch.setitem(
         sys.modules, "benchmarks.chaos", SimpleNamespace(run=run, add_arguments=add_arguments, __doc__="Chaos.")
@@ -45,11 +48,8 @@ def test_the_last_line_is_the_result(topics: list[argparse.Namespace], capsys: p
 def test_a_topic_has_options_of_its_own(topics: list[argparse.Namespace]) -> None:
     command.main(["chaos", "--faults", "20", "--quick"])
     command.main(["plain", "chaos"])
-    command.main([])
     assert [vars(options) for options in topics] == [
         {"quick": True, "json": False, "faults": 20},
-        {"quick": False, "json": False},
-        {"quick": False, "json": False, "faults": 5},
         {"quick": False, "json": False},
         {"quick": False, "json": False, "faults": 5},
     ]
@@ -61,7 +61,8 @@ def test_a_topic_has_options_of_its_own(topics: list[argparse.Namespace]) -> Non
 def test_topics_are_listed(topics: list[argparse.Namespace], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--list"]) == 0 and command.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("  plain        this\n  chaos        that\nusage: python -m benchmarks") and topics == []
+    assert [line.split() for line in out.splitlines()[:2]] == [["plain", "this"], ["chaos", "that"]]
+    assert "usage: python -m benchmarks" in out and topics == []
 
 
 def test_an_unknown_topic_is_wrong_input(topics: list[argparse.Namespace]) -> None:
@@ -70,7 +71,43 @@ def test_an_unknown_topic_is_wrong_input(topics: list[argparse.Namespace]) -> No
     assert topics == []
 
 
-@pytest.mark.parametrize("topic", command.TOPICS)
+def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Comparison(1.0, 4.0, "s", True, 0.5, {"extra": 7}).result()
+    monkeypatch.setattr(command, "COMPARISONS", {"fast": "this", "slow": "that"})
+    for name, ours in (("fast", found), ("slow", {**found, "equal": False})):
+        monkeypatch.setitem(
+            sys.modules, f"benchmarks.{name}", SimpleNamespace(run=lambda options, r=ours: r, __doc__="")
+        )
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n| `kept` | 1 |\n| `fast` | old |\n{END}\nafter\n")
+    assert command.main(["--json", "--write", str(page)]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert {k: first[k] for k in ("name", "ratio", "ours", "other", "unit", "equal")} == {
+        "name": "fast", "ratio": 0.25, "ours": 1.0, "other": 4.0, "unit": "s", "equal": True,
+    }  # fmt: skip
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert lines[4] == "| `fast` | 1 | 4 | s | 0.25 | at most 0.5 | yes | extra 7 |"
+    assert lines[5] == "| `kept` | 1 |" and "| NO |" in lines[6] and second["name"] == "slow"
+
+
+def test_sides_take_turns_and_medians_are_taken() -> None:
+    now, ran = [0.0], []
+
+    def side(name: str, seconds: list[float]) -> Any:
+        def work() -> None:
+            now[0] += seconds[ran.count(name)]
+            ran.append(name)
+
+        return work
+
+    ours, other = take_turns(side("a", [9, 1, 2, 3]), side("b", [9, 5, 7, 6]), 3, lambda: now[0])
+    assert (ours, other) == (2, 6) and ran == ["a", "b"] * 4
+
+
+@pytest.mark.parametrize("topic", [*command.COMPARISONS, *command.TOPICS])
 def test_every_topic_is_a_module_with_a_run_and_help(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(importlib.import_module(f"benchmarks.{topic}").run)
     with pytest.raises(SystemExit) as stopped:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from platform.worker import TrialSetup, train_on_worker, why_failed
+from platform.worker import TrialSetup, train_on_worker, trial, why_failed
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from cpn.config import config_from, run_key
-from cpn.errors import WorkError
+from cpn.errors import InputError, WorkError
 from cpn.prepare import prepare
 from cpn.run import MODEL, finished_run, run
 from cpn.synthetic import write_scenes
@@ -127,3 +127,41 @@ def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
     assert said.startswith("out of memory, and nothing was made smaller; lower train.batch_size")
     assert said.endswith("(CUDA out of memory. Tried to allocate 2 GiB)") and "\n" not in said
     assert why_failed(RuntimeError("the loss is nan\n at step 3")) == "the loss is nan at step 3"
+
+
+@pytest.mark.parametrize("error", [None, InputError("the disk is full"), WorkError("no picture")])
+def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """What a Tune actor does, with Ray Train's part and the making taken out."""
+    import ray.train.torch
+
+    done: list[str] = []
+
+    def make(config: Any, pack: Any, cache: Path, report: Any) -> None:
+        assert config.patches.S_N == 77 and cache == tmp_path / "cache"
+        report({"epoch": 0, "superpixels": [1, 2]})
+        done.append("maps")
+        if error is not None:
+            raise error
+
+    class Trainer:
+        def __init__(self, function: Any, **options: Any) -> None:
+            assert function is train_on_worker and options["train_loop_config"]["uid"] == "s-0003"
+
+        def fit(self) -> None:
+            done.append("fit")
+
+    monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
+    monkeypatch.setattr("platform.superpixels.make_for_trial", make)
+    monkeypatch.setattr(ray.train.torch, "TorchTrainer", Trainer)
+    setup = TrialSetup(
+        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", runs=str(tmp_path),
+        cache=str(tmp_path / "cache"), tune=str(tmp_path / "tune"), workers=1, gpus_per_worker=0.0,
+        cpus_per_worker=1.0, threads=1,
+    )  # fmt: skip
+    heard: list[dict[str, Any]] = []
+    trial({"uid": "s-0003", "values": {"patches.S_N": 77}}, setup, heard.append)
+    failed = [{"epoch": 0, "failed": str(error)}] if error else []
+    assert heard == [{"epoch": 0, "superpixels": [1, 2]}, *failed]
+    assert done == (["maps"] if error else ["maps", "fit"])

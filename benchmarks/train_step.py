@@ -1,0 +1,85 @@
+"""A training step of CPN: one forward pass over the three branches, against three float32 passes one after the other.
+
+    python -m benchmarks train_step --json
+
+On the CPU the preset scenes' network and batch, one thread. Where the processor multiplies in bf16 (avx512_bf16, amx:
+`bf16`) ours runs under autocast, else in float32 as well: there one pass saves nothing but the calls. On a GPU
+(`--device cuda`) ResNet38 at 448, batch 4, under bf16 autocast, target 0.33. `equal`: all loss terms of a first float32
+step are the same to 1e-5 of their size.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison import Comparison, take_turns
+
+TOLERANCE = 1e-5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The topic's own options."""
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="where to run (%(default)s)")
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies in bf16; elsewhere autocast would only convert."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def three_passes(network: Any, batch: Any, config: Any) -> Any:
+    """The losses of a batch with one forward pass for each branch."""
+    from cpn.losses import cpn_losses
+    from cpn.patches import complementary_pair
+    from cpn.transforms import normalise
+
+    images = normalise(batch.images, batch.valid)
+    branches = [network(each) for each in (images, *complementary_pair(images, batch.hidden))]
+    return cpn_losses(*branches, batch.labels, batch.lam, config.loss, 0.5)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare."""
+    import torch
+
+    from cpn.config import config_from
+    from cpn.step_time import cam_job
+    from cpn.train import objective
+
+    torch.set_num_threads(1)
+    device = torch.device(getattr(options, "device", "cpu"))
+    on_gpu = device.type == "cuda"
+    config = config_from({"preset": ["official"] if on_gpu else ["official", "scenes"]}, "the benchmark")
+    torch.manual_seed(0)
+    job = cam_job(config, 21 if on_gpu else 7, device)
+    bf16 = on_gpu or has_bf16()
+    network = job.network.eval()  # dropout would draw other numbers in three passes
+    one = objective(network, job.batch, 0.5, config.loss, "cpn")
+    three = three_passes(network, job.batch, config)
+    off = max(abs(float(one[name] - three[name])) / max(1e-3, abs(float(three[name]))) for name in three)
+    network.train()
+
+    def step(losses: Any, autocast: bool) -> None:
+        job.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            total = losses()["total"]
+        total.backward()
+        job.optimizer.step()
+
+    def clock() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    ours, other = take_turns(
+        lambda: step(lambda: objective(network, job.batch, 0.5, config.loss, "cpn"), bf16),
+        lambda: step(lambda: three_passes(network, job.batch, config), False),
+        5 if options.quick else 15,
+        clock,
+    )
+    more = {"device": device.type, "bf16": bf16, "largest_relative_difference": off}
+    target = 0.33 if on_gpu else 0.6 if bf16 else None
+    return Comparison(ours, other, "s a step", off < TOLERANCE, target, more).result()
