@@ -87,7 +87,7 @@ def colour_jitter(
     brightness, contrast, saturation, hue = strengths
     factors = [float(rng.uniform(1 - s, 1 + s)) for s in (brightness, contrast, saturation)]
     shift = float(rng.uniform(-hue, hue))
-    picture = image
+    picture: NDArray[Any] = image
     for step in rng.permutation(4):
         if strengths[step] == 0:
             continue
@@ -102,13 +102,15 @@ def colour_jitter(
             picture = cv2.addWeighted(picture, factors[2], grey, 1 - factors[2], -0.49)
         else:
             picture = shift_hue(picture, shift)
-    return picture.copy() if picture is image else picture
+    jittered: NDArray[np.uint8] = picture.copy() if picture is image else picture
+    return jittered
 
 
 def blended_levels(grey: int, factor: float) -> NDArray[np.uint8]:
     """What PIL's blend makes of each grey level: grey + factor (level - grey), cut off to 0..255: uint8 (256,)."""
     blended = np.float32(grey) + np.float32(factor) * (np.arange(256, dtype=np.float32) - np.float32(grey))
-    return np.clip(blended, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(blended, 0, 255).astype(np.uint8)
+    return levels
 
 
 def shift_hue(image: NDArray[np.uint8], turns: float) -> NDArray[np.uint8]:
@@ -116,9 +118,9 @@ def shift_hue(image: NDArray[np.uint8], turns: float) -> NDArray[np.uint8]:
 
     Hue has 256 steps and wraps around. A step of the shift is cut off towards zero, as torchvision does.
     """
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(int(turns * 255) % 256)
-    turned: NDArray[np.uint8] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    turned: NDArray[Any] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     return turned
 
 

@@ -37,7 +37,7 @@ def on_ray(folder: Path, split: Split) -> Spread:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         # The trial's own placement group has no CPU: without None its tasks would wait in there for ever.
-        anywhere = PlacementGroupSchedulingStrategy(placement_group=None)
+        anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
         task = ray.remote(num_cpus=1, max_retries=3, scheduling_strategy=anywhere)(make_share)
         pictures = ray.put(split)
         made = {task.remote(folder, pictures, share): share for share in shares}

@@ -155,6 +155,7 @@ def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
     monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
     monkeypatch.setattr("platform.superpixels.make_for_trial", make)
     monkeypatch.setattr(ray.train.torch, "TorchTrainer", Trainer)
+    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", object)
     setup = TrialSetup(
         base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", runs=str(tmp_path),
         cache=str(tmp_path / "cache"), tune=str(tmp_path / "tune"), workers=1, gpus_per_worker=0.0,
