@@ -32,6 +32,7 @@ TOPICS = {
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
+    "footprint": "rows, bytes and time that a trial leaves in the study's database and in MLflow's",
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",

@@ -43,6 +43,10 @@ LOCAL_ENVIRONMENT = {
 STARTS = 3
 """Times that a local Ray whose processes are late is started before it is given up."""
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+OURS = ("cpn", "platform")
+"""The packages in it."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a sweep to stop."""
 
@@ -144,7 +148,7 @@ def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
     try:
         try:
             if address:
-                runtime = {"env_vars": environment}
+                runtime = runtime_environment(environment, resources.ship_code)
                 ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 start_ray()
@@ -212,10 +216,24 @@ def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
             signal.signal(number, handler)
 
 
+def runtime_environment(environment: Mapping[str, str], ship_code: bool) -> dict[str, Any]:
+    """What Ray gives every process of this sweep on a cluster: `environment`, and where asked for the code itself."""
+    if not ship_code:
+        return {"env_vars": dict(environment)}
+    # Ray puts what it unpacks before everything on PYTHONPATH; this machine's folders mean nothing on another.
+    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return {
+        "env_vars": kept,
+        "working_dir": str(CHECKOUT),
+        "excludes": ["/*", *(f"!/{p}" for p in OURS), "__pycache__"],
+    }
+
+
 def worker_environment() -> dict[str, str]:
     """Environment of every Ray process of ours: where the code lies, quick health checks, one maths thread."""
-    checkout = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(dict.fromkeys([checkout, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    path = os.pathsep.join(
+        dict.fromkeys([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    )
     own = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
     return {**own, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 

@@ -117,6 +117,10 @@ class Resources(_SweepSection):
     """The cluster brings machines when trials wait for them: what is there at the start says nothing, and `concurrent`
     has to be a number.
     """
+    ship_code: bool = False
+    """Send this code to the machines of the cluster with the sweep, in the place of what they have installed; the
+    packages that it needs have to be there.
+    """
     storage: str = Field(default="sweeps", min_length=1)
     """Folder (on a cluster: shared) for runs, stages and, unless `tracking.study` says otherwise, the study; or
     s3://BUCKET/PREFIX, which needs `tracking.study`.

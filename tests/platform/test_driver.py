@@ -12,6 +12,7 @@ from platform.driver import (
     Interruption,
     ends_now,
     ray_cluster,
+    runtime_environment,
     worker_environment,
 )
 from platform.spec import Resources
@@ -41,6 +42,19 @@ def test_workers_find_this_checkout_first(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_setting_of_the_user_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "9")
     assert worker_environment()["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "9"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own reading of the patterns
+def test_shipped_code_is_ours_and_nothing_else() -> None:
+    from pathspec import PathSpec
+
+    shipped = runtime_environment({"A": "1", "PYTHONPATH": "/here"}, True)
+    assert shipped["env_vars"] == {"A": "1"}
+    left_out = PathSpec.from_lines("gitwildmatch", shipped["excludes"])
+    files = ["cpn/run.py", "platform/driver.py", "platform/__pycache__/driver.pyc", ".venv/lib/cpn/run.py", "README.md"]
+    assert [left_out.match_file(file) for file in files] == [False, False, True, True, True]
+    assert (Path(shipped["working_dir"]) / "cpn" / "run.py").exists()
+    assert runtime_environment({"PYTHONPATH": "/here"}, False) == {"env_vars": {"PYTHONPATH": "/here"}}
 
 
 def test_the_first_signal_asks_and_the_second_stops_at_once() -> None:
