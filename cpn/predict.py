@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if model.kind == "cam" and labels is None:
         empty = sum(set(row["shares"]) == {"background"} for row in rows)
         print(f"classes are those that the network's classifier gives {model.threshold:g} or more; {empty} pictures "
-              "have none, all of them background; --labels says it better")  # fmt: skip
+              "have none, all of them background; --labels says it better, --threshold lowers it")  # fmt: skip
     smaller = sum(row["shown_smaller"] for row in rows)
     if smaller:
         print(f"{smaller} pictures are larger than {model.long_side} pixels: shown at that size, masks enlarged; "
