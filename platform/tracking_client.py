@@ -9,7 +9,7 @@ from typing import Any
 
 from .tracking_uri import mask
 
-_SETTINGS = {
+SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 def mlflow_module() -> Any:
     """The mlflow package with our settings, imported on first use: it takes seconds. One thread imports at a time."""
     with _lock:
-        os.environ.update(_SETTINGS)
+        os.environ.update(SETTINGS)
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         import mlflow

@@ -22,7 +22,7 @@ ONLY_IN = {
     "cmaes": {"platform/cma.py"},
     "plotly": {"platform/report_figures.py"},
     "jinja2": {"platform/report.py"},
-    "pandas": {"platform/appendix.py"},
+    "pandas": {"platform/appendix.py", "platform/pyfunc.py", "platform/pyfunc_folder.py"},
     "shtab": {"platform/completion.py"},
     "ray.tune": {"platform/driver.py", "platform/search.py"},
     "ray.tune.integration": {"platform/worker.py"},  # the callback of Train that reports to Tune

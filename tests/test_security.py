@@ -9,7 +9,7 @@ from pathlib import Path
 from platform import conduct, notify, sweep, ui
 from platform.files import yaml_text
 from platform.study import State, Study
-from platform.tracking import _SETTINGS
+from platform.tracking_client import SETTINGS
 from typing import Any
 
 import pytest
@@ -132,7 +132,7 @@ def test_what_is_safe_passes(source: str) -> None:
 def test_mlflow_loads_no_pickle_and_its_ui_listens_to_this_machine_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _SETTINGS["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert SETTINGS["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     (tmp_path / "mlflow.db").touch()
     monkeypatch.chdir(tmp_path)
     became: list[tuple[list[str], Mapping[str, str]]] = []
@@ -194,7 +194,7 @@ def test_a_password_in_the_environment_is_in_no_refusal(
 ) -> None:
     monkeypatch.setenv("CPN_STUDY_URL", STUDY)
     code, said = start(capsys)
-    assert code == 2 and "postgresql://me:***@127.0.0.1:9/studies" in said
+    assert code == 2 and "://me:***@127.0.0.1:9/studies" in said
     assert leaks(place, said) == []
 
 

@@ -158,7 +158,7 @@ STORES = [
     study("below a file", "sqlite:///taken/x/study.db", "taken/x cannot be written", "choose", make=TAKEN),
     study("in a text file", "sqlite:///taken", "is no sqlite file", make=text_file("hello\n" * 9, "taken")),
     study("in a database nobody knows", "redis://127.0.0.1:1/x", "redis://127.0.0.1:1/x", "check the URL"),
-    study("behind a password", "postgresql://me:secret@127.0.0.1:1/x", "postgresql://me:***@127.0.0.1:1/x", ";"),
+    study("behind a password", "postgresql://me:secret@127.0.0.1:1/x", "://me:***@127.0.0.1:1/x", ";"),
 ]  # fmt: skip
 
 PORTS = [

@@ -122,7 +122,11 @@ SECTIONS = [
     changed("elastic upwards", spec(resources={"min_workers": 3}), "min_workers: 3 is more than workers, 1"),
     changed("elastic and odd", spec(resources={"min_workers": 2, "workers": 3}), "min_workers: ", "batch_size, 8"),
     changed("growing without end", spec(resources={"autoscaled": True}), "autoscaled: give concurrent"),
-    changed("cards for the CPU", spec(resources={"accelerator": "A100"}), "accelerator: trials train on the CPU"),
+    changed(
+        "cards for the CPU",
+        spec(resources={"accelerator": "A100", "gpus_per_worker": 0}),
+        "accelerator: trials train on the CPU",
+    ),
     changed("a list for a number", spec(budget={"trials": [2, 3]}), "budget.trials: ", "integer, given [2, 3]"),
     changed("a section that is a number", spec(budget=5), "budget: "),
     changed("an empty base", spec(base=None), "base: has to hold `key: value` lines"),

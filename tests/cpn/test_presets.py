@@ -18,6 +18,7 @@ OFFICIAL_AND_PAPER: dict[str, tuple[Any, Any]] = {
     "patches.S_N": (200, 200),
     "patches.K": ([56, 112], [56, 112]),
     "patches.p_h": (0.5, 0.5),
+    "patches.slic_on": ("image", "image"),
     "patches.guard": (False, False),
     "network.prcm_transposed": (False, True),
     "train.sgd_momentum": (0.0005, 0.9),

@@ -1,4 +1,5 @@
 import colorsys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cpn.transforms import (
     place,
     random_crop,
     resize,
+    resize_for_training,
     scaled_size,
     shift_hue,
 )
@@ -65,10 +67,15 @@ def test_scaled_size_rounds_the_shorter_side() -> None:
 def test_resize_is_pil_bicubic(size: tuple[int, int]) -> None:
     image = picture(20, 30)
     expected = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)).astype(int)
-    difference = np.abs(resize(image, size) - expected)
+    assert (resize(image, size) == expected).all()
+    difference = np.abs(resize_for_training(image, size) - expected)
     assert difference.max() <= 2 and (difference > 0).mean() < 0.03
+
+
+@pytest.mark.parametrize("resizes", [resize, resize_for_training])
+def test_nothing_is_resized_to_nothing(resizes: Callable[..., np.ndarray]) -> None:
     with pytest.raises(InputError, match="resized to 0x5 pixels: raise data.long_side"):
-        resize(image, (5, 0))
+        resizes(picture(20, 30), (5, 0))
 
 
 def test_resize_to_the_same_size_is_a_copy() -> None:

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from cpn.transforms import MEAN, STD, augment, colour_jitter, normalise, resize, scaled_size, shift_hue
+from cpn.transforms import (
+    MEAN,
+    STD,
+    augment,
+    colour_jitter,
+    normalise,
+    resize,
+    resize_for_training,
+    scaled_size,
+    shift_hue,
+)
 from cpn.voc import DataConfig
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -176,7 +186,7 @@ def test_the_long_side_is_uniform_and_both_ends_are_met(monkeypatch: pytest.Monk
         drawn.append(max(size))
         return image
 
-    monkeypatch.setattr("cpn.transforms.resize", note)
+    monkeypatch.setattr("cpn.transforms.resize_for_training", note)
     image = np.zeros((3, 4, 3), np.uint8)
     config = DataConfig(jitter=(0, 0, 0, 0), crop=16)
     for index in range(6000):
@@ -195,7 +205,7 @@ def test_cropping_first_equals_normalising_first() -> None:
         crop, valid = augment(image, config, np.random.default_rng(index))
         out = normalise(torch.from_numpy(crop[None]), torch.from_numpy(valid[None]))[0].double().numpy()
         rng = np.random.default_rng(index)
-        scaled = resize(image, scaled_size(30, 44, int(rng.integers(24, 41))))
+        scaled = resize_for_training(image, scaled_size(30, 44, int(rng.integers(24, 41))))
         normal = (scaled / 255 - np.array(MEAN)) / np.array(STD)
         rows, columns = np.nonzero(valid.any(1))[0], np.nonzero(valid.any(0))[0]
         shown = out[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].transpose(1, 2, 0)

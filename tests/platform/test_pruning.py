@@ -241,7 +241,7 @@ def test_a_pruned_trial_had_the_learning_rates_of_its_full_schedule(tmp_path: Pa
             if pruner.on_trial_result(None, trial, entry) == TrialScheduler.STOP:  # type: ignore[arg-type]
                 raise Stopped
 
-        config = with_values(spec.base_config, values, "test")
+        config = with_values(spec.base_config, {**values, "patches.slic_on": "crop"}, "test")
         network = build_network(config.network, len(pack.classes) + 1)
         split = pack.split("train")
         with suppress(Stopped):

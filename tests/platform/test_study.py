@@ -215,7 +215,7 @@ def test_the_url_comes_from_the_spec_the_environment_or_the_storage(
 ) -> None:
     assert study_url(make_spec(tmp_path)) == f"sqlite:///{tmp_path}/study.db"
     monkeypatch.setenv("CPN_STUDY_URL", "postgresql://u:p@h/d")
-    assert study_url(make_spec(tmp_path)) == "postgresql://u:p@h/d"
+    assert study_url(make_spec(tmp_path)) == "postgresql+psycopg2://u:p@h/d"
     assert study_url(make_spec(tmp_path, "tracking.study=sqlite:////x.db")) == "sqlite:////x.db"
     with pytest.raises(InputError, match="'nowhere' is no URL"):
         study_url(make_spec(tmp_path, "tracking.study=nowhere"))

@@ -69,8 +69,9 @@ def test_a_sweep(
     held = remote.sizes(place) if kind == "bucket" else remote.sizes(f"file://{Path(place).absolute()}")
     runs = {name.split("/")[1] for name in held if name.startswith("runs/") and not name.startswith("runs/.")}
     networks = [name for name in held if name.startswith("runs/") and name.endswith("model.safetensors")]
-    best = {summary["winner"], "far-0000"}
-    assert len(runs) == 4 and len(networks) == len(best) + 1, "what is kept: the best, the reference, the confirm run"
+    other = next(entry["uid"] for entry in summary["leaderboard"] if entry["role"] != "reference")
+    best = {summary["winner"], "far-0000", other}
+    assert len(runs) == 4 and len(networks) == len(best) + 1, "kept: reference, best other, confirm run"
     assert f"let go of {3 - len(best)} networks beyond the best" in said
     assert not [name for name in held if "/checkpoints/" in name]
     assert len([name for name in held if name.startswith("stages/") and name.endswith("/manifest.json")]) == 5

@@ -461,7 +461,7 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_server_that_dies_and_comes_back_has_the_rows_of_sqlite(
     tmp_path: Path,

@@ -157,9 +157,8 @@ def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
     monkeypatch.setattr(ray.train.torch, "TorchTrainer", Trainer)
     monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", object)
     setup = TrialSetup(
-        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", runs=str(tmp_path),
-        cache=str(tmp_path / "cache"), tune=str(tmp_path / "tune"), workers=1, gpus_per_worker=0.0,
-        cpus_per_worker=1.0, threads=1,
+        base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", storage=str(tmp_path), sweep="s",
+        workers=1, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
     )  # fmt: skip
     heard: list[dict[str, Any]] = []
     trial({"uid": "s-0003", "values": {"patches.S_N": 77}}, setup, heard.append)
