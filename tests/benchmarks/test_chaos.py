@@ -154,6 +154,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.cluster
+@pytest.mark.unproven
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")
 @pytest.mark.timeout(1800)
 def test_three_faults_for_real(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,7 @@ def nobody_without_token(cluster: Cluster) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.unproven
 @pytest.mark.timeout(900)
 def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
     """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; one of two workers' nodes is
@@ -137,6 +138,7 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.unproven
 @pytest.mark.timeout(900)
 def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
     """The node that trains is lost after a checkpoint, another joins; every epoch stands once in the books."""
@@ -159,6 +161,7 @@ def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.unproven
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_two_sweeps_at_once_on_one_store(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:

@@ -20,7 +20,7 @@ from tests.test_smoke import SPEC, read_until, start
 
 from .test_stop import ours, wait_for_an_epoch
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.unproven, pytest.mark.timeout(900)]
 
 OURS = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::PlacementGroupCleaner")
 

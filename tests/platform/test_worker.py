@@ -53,7 +53,7 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
             train_on_worker,
             train_loop_config={"uid": "two-0000", "values": {}, "setup": setup},
             scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
-            run_config=RunConfig(name="two", storage_path=setup.tune),
+            run_config=RunConfig(name="two", storage_path=str(tmp_path / "tune")),
         ).fit()
     finally:
         ray.shutdown()
@@ -155,7 +155,7 @@ def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
     monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
     monkeypatch.setattr("platform.superpixels.make_for_trial", make)
     monkeypatch.setattr(ray.train.torch, "TorchTrainer", Trainer)
-    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", object)
+    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", ray.train.UserCallback)
     setup = TrialSetup(
         base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", storage=str(tmp_path), sweep="s",
         workers=1, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,

@@ -1,0 +1,172 @@
+"""The compose cluster's processes without Docker: PostgreSQL, an S3 store, MLflow behind passwords, two Ray nodes.
+
+The server's command and its settings are read from deploy/compose.yaml. One sweep goes through all of it.
+"""
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.services.postgres import Postgres, missing, postgres
+from benchmarks.services.processes import Service, free_port, marked
+from benchmarks.services.ray_nodes import ray_nodes
+from benchmarks.services.s3 import S3, client, s3
+from tests.conftest import CHECKOUT
+
+DEPLOY = CHECKOUT / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+SPEC = """
+name: stack
+base:
+  preset: [official, scenes]
+  data: {scenes: {train: 16, val: 6, seed: 3}}
+  network: {weights: null}
+  train: {epochs: 2, batch_size: 4}
+  cam: {scales: [1.0]}
+  affinity: {epochs: 1, batch_size: 4}
+  random_walk: {radius: 3}
+  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
+search:
+  loss.w_tcp: {float: [0.1, 10], log: true}
+budget: {trials: 2}
+confirm: {top_k: 0, seeds: 1}
+resources: {gpus_per_worker: 0, workers: 1}
+"""
+
+
+class Mlflow(Service):
+    """The server as compose starts it."""
+
+    url: str
+    admin: tuple[str, str]
+
+    def ask(self, who: tuple[str, str] | None, path: str, **body: object) -> tuple[int, dict[str, object]]:
+        """(status, answer) of a request in the name of `who`."""
+        request = urllib.request.Request(
+            f"{self.url}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        if who is not None:
+            request.add_header("Authorization", "Basic " + base64.b64encode(":".join(who).encode()).decode())
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refused:
+            return refused.code, {}
+
+
+def database_environment(database: Postgres) -> dict[str, str]:
+    """What libpq reads, and so the URLs need not say."""
+    return {
+        "PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGUSER": "cpn", "PGPASSWORD": database.password,
+    }  # fmt: skip
+
+
+@contextmanager
+def mlflow_with_users(database: Postgres, store: S3) -> Iterator[Mlflow]:
+    """Compose's service `mlflow`: its command with another host and port, its settings with this test's secrets."""
+    service = COMPOSE["mlflow"]
+    with marked("mlflow") as mark:
+        port, password = free_port(), secrets.token_hex(16)
+        own = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
+        command = [own.get(word, word.replace(":5000", f":{port}")) for word in service["command"]]
+        assert command[0] == "mlflow" and set(own) <= set(service["command"])
+        settings = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(DEPLOY / Path(service["environment"]["MLFLOW_AUTH_CONFIG_PATH"]).name),
+            "MLFLOW_AUTH_ADMIN_USERNAME": service["environment"]["MLFLOW_AUTH_ADMIN_USERNAME"],
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        environment = {**mark.environment, **database_environment(database), **store.environment, **settings}
+        environment.pop("PYTHONPATH", None)  # of tests; the image has none
+        server = Mlflow([sys.executable, "-m", *command], mark.folder / "log", environment, lambda: healthy(port), 400)
+        server.url, server.admin = f"http://127.0.0.1:{port}", ("admin", password)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def healthy(port: int) -> bool:
+    """What compose's health check asks."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.unproven
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_one_sweep_goes_through_all_of_it(tmp_path: Path) -> None:
+    anna, bob = ("anna", secrets.token_hex(12)), ("bob", secrets.token_hex(12))
+    (tmp_path / "stack.yaml").write_text(SPEC)
+    with postgres() as database, s3() as store:
+        for name in ("studies", "mlflow", "auth"):
+            database.database(name)
+        client(store).create_bucket(Bucket="mlflow")
+        with mlflow_with_users(database, store) as mlflow, ray_nodes(2, cpus_each=1) as cluster:
+            assert mlflow.ask(None, "experiments/search", max_results=10)[0] == 401
+            for name, password in (anna, bob):
+                assert mlflow.ask(mlflow.admin, "users/create", username=name, password=password)[0] == 200
+            own = {
+                "CPN_STUDY_URL": COMPOSE["ray-head"]["environment"]["CPN_STUDY_URL"],
+                "MLFLOW_TRACKING_URI": mlflow.url,
+                "MLFLOW_TRACKING_USERNAME": anna[0],
+                "MLFLOW_TRACKING_PASSWORD": anna[1],
+                "PYTHONPATH": str(CHECKOUT),
+                "COLUMNS": "200",
+            }
+            environment = {**os.environ, **database_environment(database), **store.environment, **cluster.environment}
+            command = [sys.executable, "-m", "platform.sweep", "stack.yaml"]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environment | own, capture_output=True, text=True, timeout=1200
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            check_records(mlflow, anna, bob)
+            with database.connect() as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT datname FROM pg_database")
+                assert {"studies", "mlflow", "auth"} <= {row[0] for row in cursor.fetchall()}
+            kept = [item["Key"] for item in client(store).list_objects_v2(Bucket="mlflow")["Contents"]]
+            assert any(key.endswith("model.safetensors") for key in kept)
+    secret = [anna[1], mlflow.admin[1], database.password, store.secret, cluster.environment["RAY_AUTH_TOKEN"]]
+    check_no_secret(done.stdout + done.stderr, tmp_path, secret)
+
+
+def check_records(mlflow: Mlflow, anna: tuple[str, str], bob: tuple[str, str]) -> None:
+    """Who ran the sweep sees all of it, up to the promoted DeepLab; somebody else sees none of it."""
+    _, found = mlflow.ask(anna, "experiments/search", max_results=10, filter="name = 'stack'")
+    (experiment,) = found["experiments"]  # type: ignore[misc]
+    ids = [experiment["experiment_id"]]
+    _, found = mlflow.ask(anna, "runs/search", experiment_ids=ids, max_results=100)
+    runs = found["runs"]
+    tags = [{tag["key"]: tag["value"] for tag in run["data"].get("tags", [])} for run in runs]  # type: ignore[attr-defined]
+    assert sum(tag.get("kind") == "trial" for tag in tags) == 2
+    assert {tag["stage"] for tag in tags if tag.get("kind") == "stage"} >= {"cam", "crf", "affinity", "deeplab"}
+    metrics = {item["key"] for run in runs for item in run["data"].get("metrics", [])}  # type: ignore[attr-defined]
+    assert {"miou", "deeplab/miou_val"} <= metrics
+    _, found = mlflow.ask(bob, "experiments/search", max_results=10, filter="name = 'stack'")
+    assert found.get("experiments", []) == []
+    assert mlflow.ask(bob, "runs/search", experiment_ids=ids, max_results=100)[0] == 403 or not (
+        mlflow.ask(bob, "runs/search", experiment_ids=ids, max_results=100)[1].get("runs")
+    )
+
+
+def check_no_secret(said: str, folder: Path, secret: list[str]) -> None:
+    """Neither what was printed nor any file that the sweep wrote holds a password."""
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        assert not [s for s in secret if s.encode() in content], path
+    assert not [s for s in secret if s in said]
