@@ -34,6 +34,7 @@ TOPICS = {
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
     "footprint": "rows, bytes and time that a trial leaves in the study's database and in MLflow's",
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
+    "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
 }

@@ -1,78 +1,134 @@
-"""The pictures of the MLflow UI in docs/: `python docs/screenshots.py`, with `python -m platform.ui` running beside it.
+"""The pictures in docs/: `python docs/screenshots.py --sweep quickstart`, in the folder where the sweep ran.
 
-Needs Debian's chromium and chromium-driver. Shows the sweep with its trials, confirm runs and stages, and the
-winner's pictures.
+Needs Debian's chromium and chromium-driver (`apt-get install chromium chromium-driver`). Starts the MLflow UI on a free
+port, takes pictures of the sweep, of its winner, of two runs compared and of the report (also at a phone's width), and
+copies the winner's panel and those of the stages. Every picture is kept in 256 colours, to be small.
 """
 
 import argparse
+import io
 import sys
 import time
 from pathlib import Path
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1700,1150",
-)  # fmt: skip
-PATIENCE_S = 60
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in docs/ only
+
+from benchmarks.chromium import (  # noqa: E402
+    ML,
+    await_all,
+    await_true,
+    browser,
+    click,
+    followed,
+    mlflow_ui,
+    resize,
+    without_guides,
+)
+from cpn.files import read_json, write_bytes  # noqa: E402
+
+PHONE, DESK = (390, 844), (1280, 900)
+TALLEST = 1500
+"""Pixels of a copied picture at most: the rest of a tall panel shows more of the same."""
 
 
-def browser() -> webdriver.Chrome:
-    """Headless chromium of this machine."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in FLAGS:
-        options.add_argument(flag)
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+def keep(picture: bytes, path: Path, width: int | None = None) -> None:
+    """Write a PNG in 256 colours, no wider than `width`."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    if width is not None and image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    write_bytes(path, buffer.getvalue())
+    print(f"{path}  {len(buffer.getvalue()) // 1000} kB")
 
 
-def click(page: webdriver.Chrome, xpath: str) -> None:
-    """Wait for an element and click it."""
-    found = WebDriverWait(page, PATIENCE_S).until(lambda p: p.find_elements(By.XPATH, xpath))
-    page.execute_script("arguments[0].click()", found[0])
+def shot(page: webdriver.Chrome, path: Path) -> None:
+    """What the browser shows. Where the store lies on this machine is nobody's business."""
     time.sleep(2)
+    page.execute_script(
+        "for (const e of document.querySelectorAll('*'))"
+        " if (!e.children.length && (/file:[/]{2}|^Path:/.test(e.textContent))) e.remove()"
+    )
+    keep(page.get_screenshot_as_png(), path)
+
+
+def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: str, out: Path) -> None:
+    """The sweep with its runs, the winner's panel, the winner's page, two trials compared."""
+    resize(page, 1440, 900)
+    without_guides(page, address)
+    click(page, f"//a[contains(@href, '#/experiments/') and normalize-space()='{sweep}']")
+    link = await_all(page, f"//a[normalize-space()='sweep {sweep}']")[0]
+    # The button that unfolds the children has no name of its own; it stands left of the run's name.
+    ActionChains(page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
+    await_all(page, "//a[contains(., 'cpn ')]", 2)
+    shot(page, out / "mlflow.png")
+    base = page.current_url.partition("?")[0]
+    loaded = "return [...document.images].some(i => i.naturalWidth > 500 && i.clientWidth > 300)"
+    with followed(page, '//a[contains(., "the winner\'s CAM panel")]'):
+        await_true(page, lambda: page.execute_script(loaded), "no picture")
+        shot(page, out / "mlflow_pictures.png")
+    with followed(page, f"//a[normalize-space()='the winner, {winner}']"):
+        click(page, "//*[normalize-space()='Show more']")
+        await_true(page, lambda: page.execute_script(loaded), "no picture")
+        shot(page, out / "mlflow_run.png")
+    page.get("about:blank")
+    page.get(f"{base}?{ML}&searchFilter=tags.kind = 'trial'")
+    await_all(page, "//a[contains(., 'cpn ')]", 2)
+    for box in await_all(page, "//*[@role='row' and .//a]//input[@type='checkbox']", 2)[:2]:
+        page.execute_script("arguments[0].click()", box)
+    time.sleep(1)
+    click(page, "//button[normalize-space()='Compare']")
+    await_all(page, "//*[contains(text(), 'patches.')]")
+    shot(page, out / "mlflow_compare.png")
+
+
+def report_pictures(page: webdriver.Chrome, report: Path, out: Path) -> None:
+    """The report's first screen on a desk and on a phone."""
+    for name, size in (("report.png", DESK), ("report_phone.png", PHONE)):
+        resize(page, *size)
+        page.get(report.resolve().as_uri())
+        await_all(page, "//h1")
+        shot(page, out / name)
+
+
+def copies(store: Path, sweep: str, winner: str, out: Path) -> None:
+    """The winner's panel, and the newest pictures of the stages."""
+    found = {"cam_panel.png": store / sweep / "panels" / winner / "cam_panel.png"}
+    for stage in ("random_walk", "deeplab"):
+        made = sorted(store.glob(f"stages/{stage}-*/pictures/{stage}.png"), key=lambda path: path.stat().st_mtime)
+        found |= {f"{stage}.png": path for path in made[-1:]}
+    for name, path in found.items():
+        if not path.exists():
+            sys.exit(f"{path}: no such picture; has sweep {sweep} come to its end?")
+        image = Image.open(path)
+        buffer = io.BytesIO()
+        image.crop((0, 0, image.width, min(image.height, TALLEST))).save(buffer, "png")
+        keep(buffer.getvalue(), out / name)
 
 
 def main() -> None:
     """Take the pictures."""
-    parser = argparse.ArgumentParser(usage="python docs/screenshots.py --sweep quickstart --url http://127.0.0.1:5000")
+    parser = argparse.ArgumentParser(usage="python docs/screenshots.py --sweep quickstart [--uri URI] [--out FOLDER]")
     parser.add_argument("--sweep", default="quickstart")
-    parser.add_argument("--url", default="http://127.0.0.1:5000")
+    parser.add_argument("--storage", type=Path, default=Path("sweeps"), help="resources.storage of the sweep")
+    parser.add_argument("--uri", default="sqlite:///mlflow.db", help="tracking.uri of the sweep")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
     given = parser.parse_args()
-    from mlflow import MlflowClient
-
-    client = MlflowClient(given.url)
-    experiment = client.get_experiment_by_name(given.sweep)
-    if experiment is None:
-        sys.exit(f"--sweep: {given.sweep} has no records at {given.url}")
-    winner = client.search_runs([experiment.experiment_id], "tags.promoted = 'true'")[0]
-    folder = Path(__file__).parent
-    page = browser()
-    try:
-        page.get(f"{given.url}/#/experiments/{experiment.experiment_id}/runs")
-        page.execute_script("window.localStorage.clear()")
-        click(page, "//button[@aria-label='Close' or contains(@aria-label,'lose')]")
-        link = page.find_element(By.XPATH, f"//a[contains(., 'sweep {given.sweep}')]")
-        # The button that unfolds the children has no name of its own; it stands left of the run's name.
-        ActionChains(page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
-        time.sleep(4)
-        page.save_screenshot(str(folder / "mlflow.png"))
-        page.get(
-            f"{given.url}/#/experiments/{experiment.experiment_id}/runs/{winner.info.run_id}/artifacts/pictures/cam_panel.png"
-        )
-        time.sleep(8)
-        # Where the store lies on this machine is nobody's business.
-        page.execute_script(
-            "for (const e of document.querySelectorAll('*'))"
-            " if (!e.children.length && e.textContent.includes('file://')) e.remove()"
-        )
-        page.save_screenshot(str(folder / "mlflow_pictures.png"))
-    finally:
-        page.quit()
+    summary = given.storage / given.sweep / "summary.json"
+    if not summary.exists():
+        sys.exit(f"{summary}: no such file; run the sweep first, or name its --storage")
+    winner = str(read_json(summary)["winner"])
+    copies(given.storage, given.sweep, winner, given.out)
+    with mlflow_ui(given.uri) as address, browser() as page:
+        mlflow_pictures(page, address, given.sweep, winner, given.out)
+        report = given.storage / given.sweep / "report.html"
+        if report.exists():
+            report_pictures(page, report, given.out)
 
 
 if __name__ == "__main__":

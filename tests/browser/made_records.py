@@ -1,0 +1,107 @@
+"""The records of a small sweep, told through the product's own Records in seconds: nothing is trained."""
+
+import time
+from pathlib import Path
+from platform.files import dump_yaml
+from platform.records import Records
+from platform.spec import SweepSpec, load_spec
+from platform.study import State, TrialRow
+from platform.tracking import Recorder
+from typing import Any
+
+import numpy as np
+
+from cpn.config import run_key, with_values
+from cpn.files import write_bytes
+from cpn.metrics import BETAS
+from cpn.panel import PanelRow, cam_panel
+
+NAME, TRIALS, WINNER = "made", 5, "made-0002"
+QUESTION = "Are many small patches better than few large ones?"
+VERDICT = "beats the reference by 1.9 [0.7, 3.1]"
+CLASSES = ["ant", "bee"]
+
+
+def make_records(folder: Path) -> str:
+    """A reference, trials of which one was pruned, confirm runs, a stage, the champion; returns the store's URI."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    spec = made_spec(folder)
+    recorder = Recorder(folder / "records", uri, NAME)
+    records = Records(recorder, spec, "f00d" * 9, {"command": "python -m platform.sweep made.yaml"}, "/data/scenes")
+    records.sweep_started()
+    for number in range(TRIALS):
+        state = State.PRUNED if number == 3 else State.COMPLETE
+        values = {"patches.S_N": 40 + 60 * number, "patches.p_h": 0.5 - 0.08 * number}
+        tell(records, spec, folder, number, values, state, {})
+    for seed in (0, 1):
+        tell(records, spec, folder, 10 + seed, {"train.seed": 1000 + seed}, State.COMPLETE, {"of": WINNER})
+    records.confirmed(WINNER, [51.0, 53.0])
+    records.promoted(WINNER, "0" * 64, VERDICT, "key")
+    stage = folder / "stage"
+    write_bytes(stage / "manifest.json", b"{}")
+    write_bytes(stage / "pictures" / "random_walk.png", panel("random walk"))
+    manifest = {"history": [], "metrics": {"miou_train": 57.0}, "finished": time.time()}
+    records.stage_started("made.random_walk-k", "random_walk", {"random_walk.alpha": 0.7})
+    records.stage_ended("made.random_walk-k", "random_walk", manifest, stage)
+    write_bytes(folder / "report.html", b"<!doctype html><title>report</title><h1>The report</h1>")
+    summary = {"metrics": {"miou": 54.0}, "verdict": VERDICT, "winner": WINNER, "note": f"**{VERDICT}**\n\nWinner"}
+    records.sweep_ended(summary, [folder / "report.html"])
+    waiting = recorder.close(300)
+    if waiting or recorder.refused:
+        raise AssertionError(f"{waiting} records wait, {recorder.refused} were refused")
+    return uri
+
+
+def made_spec(folder: Path) -> SweepSpec:
+    """Two searched names on scenes."""
+    path = folder / "made.yaml"
+    search = {"patches.S_N": {"int": [5, 300], "log": True}, "patches.p_h": {"float": [0.1, 0.5]}}
+    base = {"preset": ["official", "scenes"], "patches": {"draw": "bernoulli"}}
+    dump_yaml(path, {"name": NAME, "question": QUESTION, "base": base, "search": search, "budget": {"trials": TRIALS}})
+    return load_spec(path)
+
+
+def tell(
+    records: Records,
+    spec: SweepSpec,
+    folder: Path,
+    number: int,
+    values: dict[str, Any],
+    state: State,
+    attrs: dict[str, Any],
+) -> None:
+    """One run from its start to its end."""
+    role, miou = "reference" if number == 0 else "search", 50.0 + 2 * number
+    uid = f"{NAME}.confirm-{number - 10:04d}" if attrs else f"{NAME}-{number:04d}"
+    row = TrialRow(number, uid, state, values, 0, role, miou, 0.44, attrs=attrs)
+    config = with_values(spec.base_config, values, uid)
+    began = time.time()
+    history = [
+        {"epoch": e, "time": began + e, "lr": 1e-3, "miou_epoch": miou - 6 + e, "loss_total": 1.0 / e,
+         "images_per_s": 30.0, "system/cpu_utilization_percentage": 90.0}
+        for e in (1, 2, 3, 4)
+    ]  # fmt: skip
+    records.trial_started(row, config, run_key(config, "f00d"))
+    for entry in history:
+        records.trial_reported(uid, entry)
+    run = folder / "runs" / uid
+    for name in ("cam_panel", "beta_curve"):
+        write_bytes(run / "pictures" / f"{name}.png", panel(f"{name} of {uid}"))
+    write_bytes(run / "model.safetensors", b"weights")
+    write_bytes(run / "result.json", b"{}")
+    metrics = {"miou": miou, "miou_confirm": miou - 1, "miou_train": miou, "beta": 0.44}
+    curve = {"beta": list(BETAS), "miou": [miou - 50 * abs(beta - 0.44) for beta in BETAS]}
+    result = {"history": history, "classes": CLASSES, "metrics": metrics, "iou": [80.0, miou, miou], "curve": curve}
+    records.trial_ended(row, result, run)
+
+
+def panel(title: str) -> bytes:
+    """A real panel of made-up maps, as wide as those of real runs."""
+    noise = np.random.default_rng(0)
+    rows = []
+    for name in ("scene_1", "scene_2"):
+        truth = noise.integers(0, 3, (64, 64)).astype(np.uint8)
+        image = noise.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+        columns = {"CAM": np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64), "pseudo mask": truth}
+        rows.append(PanelRow(name, image, truth, columns))
+    return cam_panel(rows, ["background", *CLASSES], title)

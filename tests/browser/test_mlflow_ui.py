@@ -1,0 +1,126 @@
+"""What a person sees of a sweep in the MLflow UI: the sweep, its runs, the winner's pictures, two runs compared."""
+
+import time
+from urllib.parse import quote
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+
+from benchmarks.chromium import ML, await_all, await_true, click, followed
+
+from .made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
+
+pytestmark = [pytest.mark.browser, pytest.mark.unproven, pytest.mark.timeout(900)]
+
+
+def open_experiment(page: webdriver.Chrome, ui: str) -> None:
+    """The experiment's page by way of the list of experiments."""
+    page.get("about:blank")
+    page.get(f"{ui}/#/experiments")
+    click(page, f"//a[contains(@href, '#/experiments/') and normalize-space()='{NAME}']")
+    await_all(page, f"//a[normalize-space()='sweep {NAME}']")
+
+
+def open_filtered(page: webdriver.Chrome, ui: str, tags: str) -> None:
+    """The experiment's runs that a search finds."""
+    open_experiment(page, ui)
+    runs = page.current_url.partition("?")[0]
+    page.get("about:blank")
+    page.get(f"{runs}?{ML}&searchFilter={quote(tags)}")
+    await_all(page, "//a[contains(., 'superpixel')]")
+
+
+def picture_is_there(page: webdriver.Chrome, name: str) -> None:
+    """Wait until a picture of this name has its pixels."""
+    script = (
+        "return [...document.images].some(i => i.naturalWidth > 500 && i.clientWidth > 300"
+        f" && (i.src.includes('{name}') || i.alt.includes('{name}')))"
+    )
+    await_true(page, lambda: page.execute_script(script), f"no picture {name}")
+
+
+def test_the_experiment_opens_on_its_runs_with_verdict_and_question(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    assert "/runs" in mlflow_page.current_url
+    text = mlflow_page.find_element(By.TAG_NAME, "body").text
+    assert VERDICT in text and "the winner's CAM panel" in text
+    assert "Traces" not in text.split("Runs")[0], "the pages for language models"
+
+
+def test_the_parent_unfolds_to_its_children(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    before = mlflow_page.find_elements(By.XPATH, "//a[contains(., 'cpn superpixel')]")
+    link = await_all(mlflow_page, f"//a[normalize-space()='sweep {NAME}']")[0]
+    # The button that unfolds has no name of its own; it stands left of the run's name.
+    ActionChains(mlflow_page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
+    children = await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", TRIALS)
+    assert not before and len(children) >= TRIALS
+    names = {child.text for child in children}
+    assert "reference: cpn superpixel S_N=40 p_h=0.5" in names and "cpn superpixel S_N=160 p_h=0.34" in names
+    assert mlflow_page.find_elements(By.XPATH, "//a[normalize-space()='stage random_walk']")
+
+
+def test_the_winners_panel_is_one_click_away(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    click(mlflow_page, '//a[contains(., "the winner\'s CAM panel")]')
+    picture_is_there(mlflow_page, "cam_panel.png")
+    assert ML in mlflow_page.current_url
+
+
+def test_every_runs_page_shows_its_panel(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    """Two clicks from the list of runs: the run, `Show more`."""
+    open_filtered(mlflow_page, ui, "tags.reference = 'true'")
+    click(mlflow_page, "//a[contains(., 'reference: cpn superpixel')]")
+    click(mlflow_page, "//*[normalize-space()='Show more']")
+    picture_is_there(mlflow_page, "cam_panel.png")
+
+
+@pytest.mark.parametrize(
+    ("tags", "names"),
+    [
+        ("tags.reference = 'true'", {"reference: cpn superpixel S_N=40 p_h=0.5"}),
+        ("tags.confirmed = 'true' and tags.promoted = 'true'", {"cpn superpixel S_N=160 p_h=0.34"}),
+        ("tags.pruned = 'true'", {"cpn superpixel S_N=220 p_h=0.26"}),
+    ],
+)
+def test_tags_filter(mlflow_page: webdriver.Chrome, ui: str, tags: str, names: set[str]) -> None:
+    open_filtered(mlflow_page, ui, tags)
+    await_true(
+        mlflow_page,
+        lambda: {a.text for a in mlflow_page.find_elements(By.XPATH, "//a[contains(., 'superpixel')]")} == names,
+        f"not {names}",
+    )
+
+
+def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    click(mlflow_page, f"//a[normalize-space()='the winner, {WINNER}']")
+    await_all(mlflow_page, f"//a[contains(@href, '#/models/cpn-{NAME}')]")
+    await_true(mlflow_page, lambda: "scenes (f00d" in mlflow_page.find_element(By.TAG_NAME, "body").text, "no data set")
+
+
+def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_filtered(mlflow_page, ui, "tags.kind = 'trial'")
+    await_all(mlflow_page, "//a[contains(., 'superpixel')]", 2)
+    for box in await_all(mlflow_page, "//*[@role='row' and .//a]//input[@type='checkbox']", 2)[:2]:
+        mlflow_page.execute_script("arguments[0].click()", box)
+    time.sleep(1)
+    click(mlflow_page, "//button[normalize-space()='Compare']")
+    await_true(mlflow_page, lambda: "compare-runs" in mlflow_page.current_url, "no page to compare")
+    await_all(mlflow_page, "//*[contains(text(), 'patches.S_N')]")
+    await_all(mlflow_page, "//*[contains(text(), 'miou')]")
+
+
+def test_the_question_is_on_the_sweeps_page(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    click(mlflow_page, f"//a[normalize-space()='sweep {NAME}']")
+    await_all(mlflow_page, f"//*[contains(., '{QUESTION}')]")
+
+
+def test_the_report_opens_inside_mlflow(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    with followed(mlflow_page, "//a[normalize-space()='report']"):
+        mlflow_page.switch_to.frame(await_all(mlflow_page, "//iframe")[0])
+        await_all(mlflow_page, "//h1[contains(., 'The report')]")

@@ -1,0 +1,135 @@
+"""The report in a real browser: no errors, charts that react, nothing wider than the screen, words and contrast."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from platform.reading import read_sweep
+from platform.report import write_report
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+
+from benchmarks.chromium import await_all, await_true, resize
+from tests.platform.made_sweep import make_sweep
+
+pytestmark = [pytest.mark.browser, pytest.mark.unproven, pytest.mark.timeout(600)]
+
+DESK, PHONE = (1280, 900), (390, 844)
+LEAST_CONTRAST = 4.5
+"""WCAG 2.1, level AA, for text of usual size."""
+
+CONTRAST = """
+const channel = v => { v /= 255; return v <= 0.03928 ? v / 12.92 : Math.pow((v + 0.055) / 1.055, 2.4); };
+const light = c => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
+const parse = s => { const m = s.match(/[\\d.]+/g); return m ? m.map(Number) : null; };
+const poor = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode, holder = node.parentElement;
+  if (!node.textContent.trim() || !holder || ['SCRIPT', 'STYLE', 'TITLE'].includes(holder.tagName)) continue;
+  const style = getComputedStyle(holder);
+  const box = holder.getBoundingClientRect();
+  if (style.visibility === 'hidden' || style.display === 'none' || !box.width || +style.opacity === 0) continue;
+  const inChart = holder.closest('svg');
+  const ink = parse(inChart ? style.fill : style.color);
+  let paper = [255, 255, 255];
+  for (let e = holder; e; e = e.parentElement) {
+    const found = parse(getComputedStyle(e).backgroundColor);
+    if (found && (found.length < 4 || found[3] > 0.99)) { paper = found; break; }
+  }
+  if (!ink) continue;
+  const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < arguments[0]) poor.push([node.textContent.trim().slice(0, 40), ratio.toFixed(2)]);
+}
+return poor;
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(read_sweep(make_sweep(folder), "made"), folder)[0]
+
+
+@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+def page(chromium: webdriver.Chrome, report: Path, request: pytest.FixtureRequest) -> Iterator[webdriver.Chrome]:
+    """The report, loaded at one of two widths."""
+    resize(chromium, *request.param)
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    chromium.get(report.as_uri())
+    await_all(chromium, "//*[contains(@class, 'js-plotly-plot')]")
+    yield chromium
+
+
+def test_it_opens_without_an_error_and_fetches_nothing(page: webdriver.Chrome) -> None:
+    said = [entry["message"] for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert said == []
+    fetched = page.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in fetched if not name.startswith(("data:", "blob:", "file:"))] == []
+
+
+def test_nothing_is_wider_than_the_screen(page: webdriver.Chrome) -> None:
+    assert page.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_every_picture_has_words(page: webdriver.Chrome) -> None:
+    without = "return [...document.images].filter(i => !i.alt || i.alt.length < 10 || !i.naturalWidth).map(i => i.src)"
+    assert page.execute_script(without) == []
+    assert page.execute_script("return document.images.length") > 0
+
+
+def test_text_stands_out_from_what_is_behind_it(page: webdriver.Chrome) -> None:
+    assert page.execute_script(CONTRAST, LEAST_CONTRAST) == []
+
+
+def test_poor_contrast_would_be_seen(page: webdriver.Chrome) -> None:
+    page.execute_script("document.querySelector('h1').style.color = '#bbbbbb'")
+    assert page.execute_script(CONTRAST, LEAST_CONTRAST)
+
+
+def test_a_chart_says_what_the_pointer_is_on(chromium: webdriver.Chrome, report: Path) -> None:
+    resize(chromium, *DESK)
+    chromium.get(report.as_uri())
+    chart = await_all(chromium, "//*[@id='chart-history']")[0]
+    chromium.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    hover = "return document.querySelectorAll('#chart-history .hoverlayer .hovertext').length"
+    assert chromium.execute_script(hover) == 0
+    point = "return document.querySelector('#chart-history .points path').getBoundingClientRect().toJSON()"
+    await_true(chromium, lambda: chromium.execute_script(point), "no point")
+    box: dict[str, Any] = chromium.execute_script(point)
+    pointer = ActionChains(chromium)
+    pointer.w3c_actions.pointer_action.move_to_location(
+        round(box["x"] + box["width"] / 2), round(box["y"] + box["height"] / 2)
+    )
+    pointer.perform()
+    await_true(chromium, lambda: chromium.execute_script(hover), "nothing is said")
+
+
+def test_brushing_an_axis_of_the_parallel_coordinates_keeps_some_trials(
+    chromium: webdriver.Chrome, report: Path
+) -> None:
+    resize(chromium, *DESK)
+    chromium.get(report.as_uri())
+    chart = await_all(chromium, "//*[@id='chart-parallel']")[0]
+    chromium.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    kept = "return document.getElementById('chart-parallel').data[0].dimensions.map(d => d.constraintrange || null)"
+    assert not any(chromium.execute_script(kept))
+    axis = (
+        "return [...document.querySelectorAll('#chart-parallel .axis-brush .background')].pop()"
+        ".getBoundingClientRect().toJSON()"
+    )
+    await_true(chromium, lambda: chromium.execute_script(axis), "no axis")
+    box: dict[str, Any] = chromium.execute_script(axis)
+    x, top, height = round(box["x"] + box["width"] / 2), box["y"], box["height"]
+    drag = ActionChains(chromium)
+    pointer = drag.w3c_actions.pointer_action
+    pointer.move_to_location(x, round(top + 0.2 * height))
+    pointer.pointer_down()
+    pointer.move_to_location(x, round(top + 0.4 * height))
+    pointer.move_to_location(x, round(top + 0.6 * height))
+    pointer.pointer_up()
+    drag.perform()
+    await_true(chromium, lambda: any(chromium.execute_script(kept)), "no trial was chosen")
