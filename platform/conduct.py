@@ -21,6 +21,7 @@ from .confirm_bounds import bounds as bounds_of
 from .curve import narrowed, searched_range
 from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
+from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED, driving
 from .notify import Ending, notifying
@@ -156,17 +157,24 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
     paths = store.sweep(spec.name)
+    from .table_run import table_steps  # which imports this file
+
     with (
         only_driver(spec.name, url, store.study, partial(overtaken, terminal.say)),
         mirror.known_to_all(store, paths, terminal.warn) as tell_all,
         driving(paths, spec.name, command) as held,
     ):
         root = shared_data(spec.base_config, store, pack)
-        trials = study.open_study(spec, url, pack.fingerprint)
-        if trials.warm_trials:
-            names = ", ".join(spec.search_options.warm_start)
-            terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
-        again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
+        if spec.table is not None:
+            listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
+            work = partial(table_steps, trials=listed)
+        else:
+            trials = study.open_study(spec, url, pack.fingerprint)
+            if trials.warm_trials:
+                names = ", ".join(spec.search_options.warm_start)
+                terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
+            again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
+            work = partial(steps, trials=trials, again=again)
         kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
         dump_yaml(paths.spec, masked(kept))
         tell_all()
@@ -177,7 +185,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:
             try:
-                held.code = ending.code = steps(sweep, trials, again, recorder, command, ending)
+                held.code = ending.code = work(sweep, recorder=recorder, command=command, ending=ending)
                 return held.code
             finally:
                 ending.silent = interruption.hurried

@@ -13,8 +13,9 @@ from .capacity import concurrency
 from .domains import CurveDomain, domain_words
 from .inputs import check_weights, look_at_data
 from .paths import storage
-from .plan import START_SECONDS, Price, class_count, estimate, largest_step, on_gpu
+from .plan import START_SECONDS, Price, class_count, corner_configs, estimate, largest_step, on_gpu
 from .spec import SweepSpec
+from .table_spec import row_values, shown_rows
 from .terminal import Terminal, clock
 
 NOT_IN_IT = "reading and augmenting images is not in it"
@@ -37,7 +38,12 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
         )
         for name, domain in spec.search.items()
     ]
-    terminal.table(f"sweep {spec.name}: what is searched", ["name", "domain", "reference"], rows)
+    if spec.table is not None:
+        said = [(name, dotted_words(row_values(spec.base, name, row, spec.name)))
+                for name, row in shown_rows(spec.table, config).items()]  # fmt: skip
+        terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], said)
+    else:
+        terminal.table(f"sweep {spec.name}: what is searched", ["name", "domain", "reference"], rows)
     where = config.data.root or (
         "synthetic scenes" if config.data.scenes else "no data set named yet: --set data.root=FOLDER"
     )
@@ -60,10 +66,17 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
     rate, source = rate_of(spec, found, device, operations)
     price = estimate(spec, rate)
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
-    terminal.say(
-        f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; "
-        "then crf, affinity, random_walk, deeplab, which are not priced"
-    )
+    later = "then crf, affinity, random_walk, deeplab, which are not priced"
+    if spec.table is not None:
+        different = len(dict.fromkeys(config for _, config in corner_configs(spec)))
+        once = f"; rows of one configuration share them: {spec.table.seeds * different} are trained"
+        terminal.say(
+            f"runs: {trials}, {spec.table.seeds} of each row"
+            + (once if spec.table.seeds * different < (price.trials or 0) else "")
+            + (f"; {later}" if spec.table.reads_stages else "")
+        )
+    else:
+        terminal.say(f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; {later}")
     terminal.say(price_words(spec, price, source))
     parts = ", ".join(f"{name} {size:.1f}" for name, size in price.disk.items() if size >= 0.05)
     terminal.say(f"disk: at most {price.disk_gb:.1f} GB, uncompressed" + (f": {parts}" if parts else ""))
@@ -86,6 +99,11 @@ def rate_of(
         assumed = "one RTX 3090 at 30 TFLOP/s" if on_gpu(spec) else "a core at 30 GFLOP/s"
         return None, f"{NOTHING}{' of a GPU' if found is not None and found.step_s is not None else ''} ({assumed})"
     return operations / spec.resources.workers / found.step_s, f"by the step measured on {found.device}"
+
+
+def dotted_words(values: dict[str, Any]) -> str:
+    """`loss.w_cpcr=0 network.prcm=False`, or that nothing differs."""
+    return " ".join(f"{name}={value}" for name, value in values.items()) or "nothing"
 
 
 def corner_words(corner: dict[str, Any], config: Config) -> str:
@@ -120,7 +138,7 @@ def price_words(spec: SweepSpec, price: Price, source: str) -> str:
     """Hours and money in a line."""
     if not on_gpu(spec):
         return f"price, {source}: {cpu_words(spec, price)}"
-    total = f", {price.hours:.1f} in all without pruning" if price.hours is not None else ""
+    total = f", {price.hours:.1f} in all{unpruned(spec)}" if price.hours is not None else ""
     total += f" for {price.money:.2f} at {spec.budget.price_per_gpu_hour:g} an hour" if price.money is not None else ""
     return f"price, {source}: about {price.hours_per_trial:.2f} GPU-hours a run{total}; {NOT_IN_IT}"
 
@@ -129,8 +147,13 @@ def cpu_words(spec: SweepSpec, price: Price) -> str:
     """Times by the clock on this machine, or of the runs alone where a cluster's size is not known."""
     words = f"about {clock(3600 * price.hours_per_trial)} a run, {START_SECONDS:g} s of it Ray's start and end"
     if price.hours is not None:
-        words += f"; {clock(3600 * price.hours)} of runs in all without pruning"
+        words += f"; {clock(3600 * price.hours)} of runs in all{unpruned(spec)}"
         if "RAY_ADDRESS" not in os.environ:
             at_once = concurrency(spec.resources, [{"CPU": float(os.cpu_count() or 1)}])
             words += f", about {clock(3600 * price.hours / at_once)} by the clock with {at_once} at a time"
     return f"{words}; {NOT_IN_IT}"
+
+
+def unpruned(spec: SweepSpec) -> str:
+    """A table's runs all go to their end; those of a search cost at most what is said."""
+    return " without pruning" if spec.table is None else ""

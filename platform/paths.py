@@ -136,6 +136,11 @@ class SweepPaths:
         return self.root / "panels"
 
     @property
+    def table(self) -> Path:
+        """What a search space with a `table` found, as JSON, written at the end."""
+        return self.root / "table.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"

@@ -18,6 +18,7 @@ from cpn.voc_lists import VOC_COUNTS
 from .confirm import CAM_BASELINE, cam_baseline_values
 from .corners import corner_config, corners
 from .spec import SweepSpec
+from .table_spec import row_config, row_values, shown_rows
 
 GPU_FLOPS = 30e12
 """Operations a second that an RTX 3090 sustains, as docs/method.md assumes (Cost)."""
@@ -72,6 +73,8 @@ def estimate(spec: SweepSpec, sustained: float | None = None) -> Price:
     trials, (of_reference, of_best, of_plain) = spec.trial_limit, confirm_counts(spec)
     again = of_reference * reference + of_best * each + of_plain * cam_baseline
     total = reference + (trials - 1) * each + again if trials is not None else None
+    if spec.table is not None:
+        total = spec.table.seeds * sum(run_hours(spec, config, rate) for config in dict.fromkeys(configs))
     price = spec.budget.price_per_gpu_hour if on_gpu(spec) else None
     money = total * price if total is not None and price is not None else None
     return Price(trials, confirm_runs(spec), each, total, money, disk(spec, configs))
@@ -83,7 +86,13 @@ def on_gpu(spec: SweepSpec) -> bool:
 
 
 def corner_configs(spec: SweepSpec) -> list[tuple[dict[str, Any], Config]]:
-    """Every corner of the search with its configuration, and the reference, which may lie outside."""
+    """Every corner of the search with its configuration, and the reference, which may lie outside; a table's rows."""
+    if spec.table is not None:
+        rows = shown_rows(spec.table, spec.base_config)
+        return [
+            (row_values(spec.base, name, row, spec.name), row_config(spec.base, name, row, spec.name))
+            for name, row in rows.items()
+        ]
     return [({}, spec.base_config), *((corner, corner_config(spec, corner)) for corner in corners(spec) if corner)]
 
 
@@ -105,6 +114,8 @@ def confirm_runs(spec: SweepSpec) -> int:
 def confirm_counts(spec: SweepSpec) -> tuple[int, int, int]:
     """Confirm runs of the reference, of the best others, and of cam_baseline."""
     confirm, limit = spec.confirm, spec.trial_limit
+    if spec.table is not None:
+        return 0, 0, 0
     if not confirm.top_k:
         return 0, 0, 1
     compared = confirm.top_k if limit is None else min(confirm.top_k, limit - 1)
@@ -168,7 +179,7 @@ def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
     later = [STATES[section.optimizer] for section in (base.affinity, base.deeplab)]
     trials = spec.trial_limit or 0
     runs = trials + confirm_runs(spec)
-    stopped = trials - 1 if spec.pruning.kind != "none" and trials else 0
+    stopped = trials - 1 if spec.pruning.kind != "none" and trials and spec.table is None else 0
     pixels = trained * height * width
     found = {
         "networks": weights * COPIES * (runs + len(later)),

@@ -101,6 +101,7 @@ class Records:
                 "run_key": run_key,
                 "data_fingerprint": self._fingerprint,
                 **({} if trial else {"confirms": str(row.attrs["of"])}),
+                **({"row": str(row.attrs["row"])} if "row" in row.attrs else {}),
                 **self._provenance,
             },
         )
@@ -259,6 +260,20 @@ class Records:
             self._recorder.artifact(self.parent, file, "plots" if file.parent.name == "plots" else "")
         self._recorder.end(self.parent, "FINISHED")
 
+    def table_ended(self, result: Mapping[str, Any], files: list[Path], note: str) -> None:
+        """A table's parent run: each row's means as metrics, the table as description and artifacts."""
+        for place, row in enumerate(result["rows"]):
+            means = {name: column["mean"] for name, column in row["columns"].items() if column["mean"] is not None}
+            # MLflow's metric names know no punctuation: the row is the step, and the table says which it is.
+            metrics = {f"table/{name.replace(' ', '_')}": float(mean) for name, mean in means.items()}
+            if metrics:
+                self._recorder.metrics(self.parent, place, metrics, revise=True)
+        self._recorder.tags(self.parent, {"table": str(result["title"])})
+        self._recorder.note(self.parent, note)
+        for file in files:
+            self._recorder.artifact(self.parent, file, "")
+        self._recorder.end(self.parent, "FINISHED")
+
 
 def pictures_in(folder: Path) -> list[str]:
     """The names of a run's or stage's pictures."""
@@ -280,6 +295,8 @@ def run_name(row: TrialRow, config: Config) -> str:
         parts += [size, f"p_h={config.patches.p_h:.2g}"]
     if row.role == "reference":
         parts.insert(0, "reference:")
-    if "of" in row.attrs:
+    if "row" in row.attrs:
+        parts.insert(0, f"{row.attrs['row']}:")
+    if {"of", "row"} & set(row.attrs):
         parts += [f"seed={config.train.seed}"]
     return " ".join(parts)

@@ -31,6 +31,7 @@ from .domains import Domain, drawn, values_of_base, with_curve
 from .files import load_yaml, opening_question, parse_scalar
 from .paths import SHARED
 from .spec_checks import check_search, value_names
+from .table_spec import Table, check_table, shown_rows
 from .tracking_uri import mask
 
 CONFIRM_STUDY = ".confirm"
@@ -239,6 +240,8 @@ class SweepSpec(_SweepSection):
     """The method's configuration: `preset` and the sections of cpn.config; the reference runs exactly this."""
     search: dict[str, Domain] = {}
     """Dotted names of the method and their domains, in drawing order. Empty: only the reference runs."""
+    table: Table | None = None
+    """Named configurations put side by side, as the tables of the paper do: nothing is searched then."""
     objective: Literal["miou", "mask_free"] = "miou"
     """What trials are ranked, pruned, confirmed and promoted by: miou, of the masks of `data.score`; or mask_free, of
     image-level labels alone, for a data set without masks: see cpn/mask_free.py.
@@ -273,7 +276,11 @@ class SweepSpec(_SweepSection):
 
     @property
     def trial_limit(self) -> int | None:
-        """Trials in all: `budget.trials`, 1 when nothing is searched, a grid's size if it ends earlier, else None."""
+        """Trials in all: a table's runs; else `budget.trials`, 1 when nothing is searched, a grid's size if it ends
+        earlier, or None.
+        """
+        if self.table is not None:
+            return self.table.seeds * len(shown_rows(self.table, self.base_config))
         if not drawn(self.search):
             return 1
         if self.search_options.sampler != "grid":
@@ -328,6 +335,10 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
     except ValidationError as error:
         raise InputError(_explain(error, str(path), [_split(text)[0] for text in sets])) from None
     spec._source = str(path)
+    if spec.table is not None:
+        if spec.search:
+            raise InputError(f"{path}: search: a table runs its rows and searches nothing; drop search, or table")
+        check_table(spec.table, spec.base, str(path))
     check_search(spec, str(path))
     return spec
 

@@ -1,0 +1,133 @@
+"""What a table reads off trained networks besides their own scores: pairs, the time patches take, a panel."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpn.config import Config
+from cpn.files import digest, file_digest, read_json, write_bytes, write_json
+from cpn.patches import PatchesConfig
+from cpn.run import MODEL
+from cpn.voc import Pack
+
+from .paths import MANIFEST
+from .stages import needs
+from .study import TrialRow
+
+if TYPE_CHECKING:
+    from .conduct import Sweep
+
+PAIR = "pair"
+PAIR_VERSION = 1
+"""Raised when the scores of pairs change for the same network."""
+TIMED_IMAGES = 20
+
+
+def on_ray(sweep: "Sweep", work: Callable[..., Any], *given: Any) -> Any:
+    """What `work` returns, computed by a Ray task; here where storage is a bucket, for only here lie the networks."""
+    if sweep.store.url is not None:
+        return work(*given)
+    import ray
+
+    sweep.cluster()
+    return ray.get(ray.remote(**needs("cam", sweep.spec.resources), max_retries=3)(work).remote(*given))
+
+
+def read_pair(sweep: "Sweep", model: Path, pair: PatchesConfig, seed: int) -> dict[str, float]:
+    """miou_o to recall_pair of a network on the scored list (cpn/pair_scores.py): computed once, by a Ray task."""
+    config = sweep.config
+    key = digest(
+        [PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, pair.model_dump(), seed, config.data.score]
+    )
+    folder = sweep.store.stage(PAIR, key)
+    if not (folder / MANIFEST).exists():
+        sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")
+        metrics = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MANIFEST, {"stage": PAIR, "key": key, "metrics": metrics})
+    found: dict[str, float] = read_json(folder / MANIFEST)["metrics"]
+    return found
+
+
+def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:
+    """The scores of one network's pairs, on whatever device Ray gave this process."""
+    import torch
+
+    from cpn.pair_scores import pair_counts, pair_row
+    from cpn.progress import silent
+    from cpn.run import load_run
+    from cpn.voc import open_pack
+
+    network, config, classes = load_run(Path(model))
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    split = open_pack(data_root).split(scored)
+    return pair_row(pair_counts(network, split, pair, seed, len(classes) + 1, silent))
+
+
+def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
+    """Milliseconds that the patches of one training sample take on one core: the whole sample, less the same sample
+    with nothing hidden. The first one, which warms caches up, does not count; nor does making superpixel maps, which is
+    done once (`cache` holds them).
+    """
+    from cpn.loader import TrainingSamples
+    from cpn.superpixels import maps_for
+
+    split = pack.split(config.data.train)
+    maps = maps_for(config, split, cache)
+    with_patches = TrainingSamples(split, config.data, config.patches, config.train.seed, maps)
+    without = TrainingSamples(split, config.data, None, config.train.seed)
+    keys = [(0, index) for index in range(min(TIMED_IMAGES, len(split)))]
+    spent = []
+    for key in [keys[0], *keys]:
+        times = []
+        for samples in (without, with_patches):
+            began = time.perf_counter()
+            samples[key]
+            times.append(time.perf_counter() - began)
+        spent.append(times[1] - times[0])
+    return 1000 * float(np.median(spent[1:]))
+
+
+def draw_table_panel(sweep: "Sweep", runs: dict[str, TrialRow]) -> Path:
+    """The CAMs of every row's network for the same images side by side (Fig. 5), in the sweep's folder."""
+    models = {
+        name: (str(sweep.folder(row) / MODEL), sweep.method(row).model_dump(mode="json")) for name, row in runs.items()
+    }
+    names = [name for name in (sweep.spec.table.rows if sweep.spec.table else {}) if name in models]
+    png: bytes = on_ray(sweep, panel_task, {name: models[name] for name in names}, sweep.root)
+    target = sweep.paths.root / "panel.png"
+    write_bytes(target, png)
+    return target
+
+
+def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) -> bytes:
+    """PNG of image, truth and each network's strongest map of a present class."""
+    import torch
+
+    from cpn.cam import multi_scale_maps, present_classes
+    from cpn.panel import PanelRow, cam_panel
+    from cpn.panel_choice import panel_choice
+    from cpn.run import load_run
+    from cpn.run_pictures import strongest
+    from cpn.voc import open_pack
+
+    pack = open_pack(data_root)
+    first = Config.model_validate(next(iter(models.values()))[1])
+    split = pack.split(first.data.score)
+    chosen = panel_choice(split)
+    heats: list[dict[str, Any]] = [{} for _ in chosen]
+    for name, (model, dump) in models.items():
+        network, _, _ = load_run(Path(model))
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        config = Config.model_validate(dump)
+        for columns, index in zip(heats, chosen, strict=True):
+            present = present_classes(split.labels[index])
+            columns[name] = strongest(multi_scale_maps(network, split.image(index), present, config.cam))
+    rows = [
+        PanelRow(split.ids[index], split.image(index), split.mask(index), columns, why)
+        for columns, (index, why) in zip(heats, chosen.items(), strict=True)
+    ]
+    return cam_panel(rows, ["background", *pack.classes], f"{first.data.score}: CAM by system")

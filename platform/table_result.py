@@ -1,0 +1,163 @@
+"""A table's numbers: mean and spread of each row, differences seed by seed, the paper's numbers beside them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .table_spec import BY_SCALE, Row, Table
+
+LEVEL = 0.05
+"""The differences of one column to `table.against` all hold their intervals in 95 % of tables (Bonferroni)."""
+
+Readings = Mapping[int, Mapping[str, float]]
+"""Seed -> column -> value."""
+
+
+def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
+    """The columns that a finished run (the manifest of cpn/run.py) answers itself; `hours` is its own time."""
+    found = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
+             if name in result["metrics"]}  # fmt: skip
+    found["hours"] = float(result["seconds"]) / 3600
+    for row in result.get("scales", ()):
+        found[scale_column(row["scale"])] = float(row["miou"])
+    if result.get("scales"):
+        found["iou_background"] = float(result["scales"][-1]["iou_background"])
+        found["iou_foreground"] = float(result["scales"][-1]["iou_foreground"])
+    return found
+
+
+def scale_column(scale: str) -> str:
+    """The column of one scale, or of `all`."""
+    return f"scale {scale}"
+
+
+def shown_columns(table: Table, scales: Sequence[str]) -> list[str]:
+    """The table's columns, `by_scale` spread out over the rows of `scale_scores.row_names`."""
+    found: list[str] = []
+    for column in table.columns:
+        found += [scale_column(scale) for scale in scales] if column == BY_SCALE else [column]
+    return found
+
+
+def table_rows(
+    table: Table, rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
+) -> list[dict[str, Any]]:
+    """Every row as plain values: its values by column in the order of the seeds, mean, standard deviation, the paper's
+    number, and against `table.against` the difference with its interval. Groups follow as rows of their own.
+    """
+    against = readings.get(table.against or "", {})
+    compared = max(1, len(rows) - 1)
+    found = []
+    for name, row in rows.items():
+        own = readings.get(name, {})
+        entry: dict[str, Any] = {"name": name, "group": row.group, "published": dict(row.published), "seeds": list(own)}
+        entry["columns"] = {column: column_values(own, column) for column in columns}
+        if table.against is not None and name != table.against:
+            entry["differences"] = {column: paired(own, against, column, compared) for column in columns}
+        found.append(entry)
+    return found + group_rows(rows, columns, readings)
+
+
+def group_rows(
+    rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
+) -> list[dict[str, Any]]:
+    """One row for each group: the mean over its rows, seed by seed, of the seeds that all of them have."""
+    found = []
+    for group in dict.fromkeys(row.group for row in rows.values() if row.group is not None):
+        members = [readings.get(name, {}) for name, row in rows.items() if row.group == group]
+        common = [seed for seed in members[0] if all(seed in member for member in members)]
+        averaged: Readings = {
+            seed: {
+                column: float(np.mean([member[seed][column] for member in members]))
+                for column in columns
+                if all(column in member[seed] for member in members)
+            }
+            for seed in common
+        }
+        found.append(
+            {
+                "name": f"average of {group}",
+                "group": group,
+                "average": True,
+                "published": {},
+                "seeds": common,
+                "columns": {column: column_values(averaged, column) for column in columns},
+            }
+        )
+    return found
+
+
+def column_values(readings: Readings, column: str) -> dict[str, Any]:
+    """The values of a column by seed, their mean and standard deviation (None where there are none, or just one)."""
+    values = [own[column] for own in readings.values() if column in own]
+    return {
+        "values": values,
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    }
+
+
+def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[str, float | None]:
+    """Mean difference over the seeds that both have, and its t interval at .05 / `compared`; no interval below 2."""
+    differences = [
+        values[column] - other[seed][column]
+        for seed, values in own.items()
+        if seed in other and column in values and column in other[seed]
+    ]
+    if not differences:
+        return {"difference": None, "low": None, "high": None}
+    mean, count = float(np.mean(differences)), len(differences)
+    if count < 2:
+        return {"difference": mean, "low": None, "high": None}
+    half = float(stats.t.ppf(1 - LEVEL / compared / 2, count - 1) * np.std(differences, ddof=1) / count**0.5)
+    return {"difference": mean, "low": mean - half, "high": mean + half}
+
+
+def cell(value: Mapping[str, Any]) -> str:
+    """`57.4 ± 0.3`, or a dash."""
+    if value["mean"] is None:
+        return "-"
+    text = f"{value['mean']:.1f}" if abs(value["mean"]) >= 1 else f"{value['mean']:.2g}"
+    return text + (f" ± {value['sd']:.1f}" if value["sd"] is not None and abs(value["mean"]) >= 1 else "")
+
+
+def difference_cell(value: Mapping[str, float | None]) -> str:
+    """`+1.9 [0.7, 3.0]`, or a dash."""
+    if value["difference"] is None:
+        return "-"
+    interval = f" [{value['low']:.1f}, {value['high']:.1f}]" if value["low"] is not None else ""
+    return f"{value['difference']:+.1f}{interval}"
+
+
+def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells as text: for each column ours, the paper's where a row has one, the difference where asked."""
+    columns = list(columns)
+    with_paper = [column for column in columns if any(column in row["published"] for row in rows)]
+    with_difference = any("differences" in row for row in rows)
+    heads = ["row"]
+    for column in columns:
+        heads += [column] + (["paper"] if column in with_paper else []) + (["difference"] if with_difference else [])
+    body = []
+    for row in rows:
+        line = [str(row["name"])]
+        for column in columns:
+            line.append(cell(row["columns"][column]))
+            if column in with_paper:
+                line.append(f"{row['published'][column]:.2f}" if column in row["published"] else "-")
+            if with_difference:
+                line.append(difference_cell(row["differences"][column]) if "differences" in row else "-")
+        body.append([*line])
+    return heads, body
+
+
+def table_markdown(result: Mapping[str, Any]) -> str:
+    """The table as Markdown, with its title, its note and what it was run on."""
+    heads, body = table_cells(result["rows"], result["columns"])
+    escaped = [[text.replace("|", "\\|") for text in line] for line in [heads, *body]]
+    lines = [f"**{result['title']}**", ""]
+    lines += [f"| {' | '.join(escaped[0])} |", "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(line)} |" for line in escaped[1:]]
+    lines += ["", result["words"]]
+    return "\n".join(lines)

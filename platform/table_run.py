@@ -1,0 +1,179 @@
+"""A sweep whose file holds a `table`: every row with every seed, then what is read off the runs, then the table.
+
+Runs are trials of a list study, under the same uids, records and keys as any other: a killed table goes on with the
+same command, and a run that another table or sweep has made is taken over.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cpn.cam import CamConfig
+from cpn.errors import WorkError
+from cpn.files import write_bytes, write_json
+from cpn.run import MODEL
+from cpn.scale_scores import row_names
+
+from . import budget
+from .candidates import Candidate
+from .notify import Ending
+from .promotion import carry_on
+from .spec import Pruning, SweepSpec
+from .study import State, Study, TrialRow
+from .summary import shortened
+from .table_readings import draw_table_panel, patch_milliseconds, read_pair
+from .table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows
+from .table_spec import PAIR_COLUMNS, STAGE_COLUMNS, at_scene_size, row_config, row_pair, row_values, shown_rows
+from .tracking import Recorder, ui_command
+
+if TYPE_CHECKING:
+    from .conduct import Sweep
+
+ROW = "row"
+"""Role of a table's trials, and the attribute that names the row."""
+
+
+def table_entries(spec: SweepSpec) -> list[dict[str, Any]]:
+    """The runs of a table, seed by seed: the first seed of every row comes before the second of any."""
+    assert spec.table is not None
+    first = spec.base_config.train.seed
+    rows = shown_rows(spec.table, spec.base_config)
+    values = {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()}
+    return [
+        {"values": {**values[name], "train.seed": seed}, "seed": seed, "role": ROW, ROW: name}
+        for seed in range(first, first + spec.table.seeds)
+        for name in rows
+    ]
+
+
+def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str, ending: Ending) -> int:
+    """Run what is missing, read, show, record; returns the exit code."""
+    from .conduct import interrupted, open_trials, reconcile, search
+
+    spec, terminal = sweep.spec, sweep.terminal
+    assert spec.table is not None
+    sweep.records.sweep_started()
+    reconcile(sweep, recorder, trials)
+    wanted = table_entries(spec)
+    trials.enqueue(wanted)
+    held = spec.resources.workers * spec.resources.gpus_per_worker
+    limits = budget.Limits(spec.budget, trials.rows, sweep.clock, held, terminal.say)
+    if open_trials(trials, None) and not limits.over():
+        search(sweep, trials, f"{spec.name}: {spec.table.title}", len(trials.rows()), Pruning(kind="none"), limits)
+    if sweep.interruption:
+        return interrupted(terminal, sweep.interruption, command)
+    shown = {(str(entry[ROW]), int(entry["seed"])) for entry in wanted}
+    runs = [row for row in trials.rows() if (row.attrs.get(ROW), row.seed) in shown]
+    done = [row for row in runs if row.state is State.COMPLETE and sweep.finished(row) is not None]
+    if not done:
+        reasons = "; ".join(f"{row.uid}: {row.reason}" for row in runs if row.reason)
+        raise WorkError(
+            f"{spec.name}: no run finished ({reasons or 'the budget ended before'}); raise it, or --set name=NEW"
+        )
+    result = table_result(sweep, runs, done)
+    files = write_table(sweep, result)
+    if spec.table.panel:
+        files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
+    sweep.records.table_ended(result, files, table_markdown(result))
+    recorder.reconcile(alive=set())
+    heads, body = table_cells(result["rows"], result["columns"])
+    terminal.table(result["title"], heads, body, result["words"])
+    for path in files:
+        terminal.say(f"  {shortened(path)}")
+    ending.note = table_markdown(result)
+    terminal.event("summary", **result)
+    terminal.say(f"next: {ui_command(spec.tracking.uri)}")
+    return 0
+
+
+def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> dict[str, Any]:
+    """Everything that the table shows, as plain values."""
+    spec = sweep.spec
+    assert spec.table is not None
+    table, rows = spec.table, shown_rows(spec.table, spec.base_config)
+    readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
+    for row in done:
+        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row)
+    if "patch_ms" in table.columns:
+        for name in rows:
+            method = row_config(spec.base, name, rows[name], spec.name)
+            spent = patch_milliseconds(method, sweep.pack, sweep.store.cache)
+            for own in readings[name].values():
+                own["patch_ms"] = spent
+    scales = row_names(longest_cam(sweep))
+    columns = shown_columns(table, scales)
+    result = {
+        "sweep": spec.name,
+        "title": table.title,
+        "columns": columns,
+        "rows": table_rows(table, rows, columns, readings),
+        "against": table.against,
+        "published": table.published,
+        "note": table.note,
+        "scenes": at_scene_size(spec.base_config),
+        "seeds": table.seeds,
+        "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": sweep.key(row)} for row in done},
+        "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
+        "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
+        "fingerprint": sweep.pack.fingerprint,
+        "run_hours": sum(own["hours"] for readings_of in readings.values() for own in readings_of.values()),
+    }
+    return {**result, "words": table_words(result)}
+
+
+def longest_cam(sweep: "Sweep") -> CamConfig:
+    """The `cam` section of the row with most scales: those are the columns by scale."""
+    spec = sweep.spec
+    assert spec.table is not None
+    rows = shown_rows(spec.table, spec.base_config)
+    return max((row_config(spec.base, n, r, spec.name).cam for n, r in rows.items()), key=lambda cam: len(cam.scales))
+
+
+def read_row(sweep: "Sweep", row: TrialRow) -> dict[str, float]:
+    """The columns of one finished run; its stages and pairs are computed where a column asks for them."""
+    table = sweep.spec.table
+    assert table is not None
+    folder = sweep.folder(row)
+    result = sweep.finished(row)
+    assert result is not None
+    found = run_readings(result)
+    if table.reads_stages:
+        run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result, row)
+        manifests = carry_on(sweep, run, sweep.pack, sweep.root)
+        numbers = {
+            f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()
+        }
+        found |= {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
+    pair = row_pair(table.rows[str(row.attrs[ROW])], sweep.config)
+    if table.reads_pairs and pair is not None:
+        numbers = read_pair(sweep, folder / MODEL, pair, row.seed)
+        found |= {column: numbers[column] for column in PAIR_COLUMNS}
+    return found
+
+
+def table_words(result: Mapping[str, Any]) -> str:
+    """What the table was run on, and how it differs from the paper's."""
+    data = "synthetic scenes" if result["scenes"] else "the data named in data.root"
+    spread = f"mean ± standard deviation over {result['seeds']} seeds" if result["seeds"] > 1 else "one seed"
+    words = [f"Run on {data}; {spread}."]
+    if result["scenes"] and any(row["published"] for row in result["rows"]):
+        words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
+    if result["against"]:
+        words.append(
+            f"Differences are to {result['against']!r}, seed by seed, with 95 % intervals over the whole column."
+        )
+    for name, value in result["published"].items():
+        words.append(f"The paper says of the whole: {name} {value:g}.")
+    words += [result["note"]] if result["note"] else []
+    if result["unfinished"]:
+        left = ", ".join(f"{uid} ({why})" for uid, why in list(result["unfinished"].items())[:3])
+        words.append(f"{len(result['unfinished'])} runs are missing: {left}.")
+    return " ".join(words)
+
+
+def write_table(sweep: "Sweep", result: Mapping[str, Any]) -> list[Any]:
+    """Write the table as JSON and Markdown; returns the files."""
+    as_json = sweep.paths.table
+    as_text = as_json.with_suffix(".md")
+    write_json(as_json, result)
+    write_bytes(as_text, (table_markdown(result) + "\n").encode())
+    return [as_json, as_text]

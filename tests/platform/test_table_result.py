@@ -1,0 +1,82 @@
+"""A table's numbers by hand: means, spreads, paired differences, groups, and the text that is shown."""
+
+from platform.table_result import (
+    difference_cell,
+    paired,
+    run_readings,
+    shown_columns,
+    table_cells,
+    table_markdown,
+    table_rows,
+)
+from platform.table_spec import Row, Table
+
+import pytest
+from scipy import stats
+
+ROWS = {
+    "a": Row(published={"miou_train": 50.0}, group="g"),
+    "b": Row(group="g"),
+    "c": Row(),
+}
+READINGS = {
+    "a": {0: {"miou_train": 50.0}, 1: {"miou_train": 52.0}},
+    "b": {0: {"miou_train": 53.0}, 1: {"miou_train": 56.0}},
+    "c": {0: {"miou_train": 40.0}},
+}
+
+
+def table(**values: object) -> Table:
+    return Table.model_validate(
+        {"title": "T", "rows": {name: row.model_dump() for name, row in ROWS.items()}, **values}
+    )
+
+
+def test_means_spreads_and_groups() -> None:
+    a, b, c, group = table_rows(table(), ROWS, ["miou_train"], READINGS)
+    assert a["columns"]["miou_train"] == {"values": [50.0, 52.0], "mean": 51.0, "sd": pytest.approx(2**0.5)}
+    assert c["columns"]["miou_train"]["sd"] is None and "differences" not in a
+    assert group["name"] == "average of g" and group["columns"]["miou_train"]["values"] == [51.5, 54.0]
+    assert b["group"] == "g" and group["average"]
+
+
+def test_a_group_is_averaged_over_the_seeds_that_all_have() -> None:
+    readings = {**READINGS, "b": {1: {"miou_train": 56.0}}}
+    *_, group = table_rows(table(), ROWS, ["miou_train"], readings)
+    assert group["seeds"] == [1] and group["columns"]["miou_train"]["values"] == [54.0]
+
+
+def test_differences_are_seed_by_seed_and_hold_over_the_column() -> None:
+    a, b, c, _ = table_rows(table(against="a"), ROWS, ["miou_train"], READINGS)
+    assert "differences" not in a
+    found = b["differences"]["miou_train"]
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 1) * 0.5  # differences 3 and 4: standard deviation .71, standard error .5
+    assert found["difference"] == 3.5
+    assert (found["low"], found["high"]) == (pytest.approx(3.5 - half), pytest.approx(3.5 + half))
+    assert c["differences"]["miou_train"] == {"difference": -10.0, "low": None, "high": None}
+    assert paired({5: {"x": 1.0}}, {6: {"x": 1.0}}, "x", 1)["difference"] is None
+    assert difference_cell(found).startswith("+3.5 [") and difference_cell({"difference": None}) == "-"
+
+
+def test_a_run_answers_its_columns() -> None:
+    scales = [
+        {"scale": "1", "miou": 41.0},
+        {"scale": "all", "miou": 42.0, "iou_background": 80.0, "iou_foreground": 30.0},
+    ]
+    for row in scales[:1]:
+        row |= {"iou_background": 1.0, "iou_foreground": 2.0}
+    result = {"metrics": {"miou_train": 42.0, "beta": 0.3}, "seconds": 1800, "scales": scales}
+    assert run_readings(result) == {
+        "miou_train": 42.0, "hours": 0.5, "scale 1": 41.0, "scale all": 42.0, "iou_background": 80.0,
+        "iou_foreground": 30.0,
+    }  # fmt: skip
+    assert shown_columns(table(columns=["by_scale", "hours"]), ["1", "all"]) == ["scale 1", "scale all", "hours"]
+
+
+def test_the_text_has_the_papers_number_beside_ours() -> None:
+    rows = table_rows(table(against="a"), ROWS, ["miou_train"], READINGS)
+    heads, body = table_cells(rows, ["miou_train"])
+    assert heads == ["row", "miou_train", "paper", "difference"]
+    assert body[0] == ["a", "51.0 ± 1.4", "50.00", "-"] and body[2] == ["c", "40.0", "-", "-10.0"]
+    text = table_markdown({"title": "A | B", "rows": rows, "columns": ["miou_train"], "words": "Run on scenes."})
+    assert "| a | 51.0 ± 1.4 | 50.00 | - |" in text and text.endswith("Run on scenes.")
