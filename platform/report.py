@@ -26,11 +26,16 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.report",
-        usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]",
+        usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]\n"
+        "       python -m platform.report --paper [--spaces FOLDER]",
         description="Write the report of a sweep: report.html, one file that opens without network, and the "
         "leaderboard for a paper's appendix as leaderboard.md and leaderboard.tex. Works while the sweep runs.",
     )
-    made.add_argument("name", help="the sweep's name")
+    made.add_argument("name", nargs="?", help="the sweep's name; none with --paper")
+    made.add_argument("--paper", action="store_true", help="one page over the paper's tables and figures instead")
+    made.add_argument(
+        "--spaces", type=Path, default=Path("search_spaces"), metavar="FOLDER", help="with --paper: their files"
+    )
     made.add_argument(
         "--single-gpu", metavar="RUN", dest="single_gpu",
         help="your own run on one card, its key or folder, that throughput is relative to (python -m platform.train)",
@@ -94,9 +99,27 @@ def single_run(store: Storage, run: str) -> Mapping[str, Any]:
     raise InputError(f"--single-gpu {run}: no finished run there; name a folder sweeps/runs/KEY or its KEY")
 
 
+def paper(given: argparse.Namespace) -> int:
+    """The page over the paper's tables; exit code 0."""
+    from .paper_report import write_paper_report
+    from .summary import shortened
+
+    page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
+    if given.json:
+        print(json.dumps({"page": str(page), "run": run}))
+        return 0
+    print(f"{sum(run.values())} of {len(run)} tables and figures were run: {shortened(page.resolve())}")
+    print(f"next: open {page.resolve().as_uri()} in a browser")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a sweep or run that there is not."""
     given = parser().parse_args(arguments)
+    if (given.name is None) != given.paper:
+        raise InputError("platform.report: give a sweep's name, or --paper and no name")
+    if given.paper:
+        return paper(given)
     from .reading import read_sweep
     from .terminal import Terminal
 

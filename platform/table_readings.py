@@ -75,6 +75,9 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     from cpn.loader import TrainingSamples
     from cpn.superpixels import maps_for
 
+    if config.train.objective not in ("cpn", "pair_classification"):
+        return 0.0  # nothing is hidden
+
     split = pack.split(config.data.train)
     maps = maps_for(config, split, cache)
     with_patches = TrainingSamples(split, config.data, config.patches, config.train.seed, maps)

@@ -21,7 +21,7 @@ ONLY_IN = {
     },
     "cmaes": {"platform/cma.py"},
     "plotly": {"platform/report_figures.py"},
-    "jinja2": {"platform/report.py"},
+    "jinja2": {"platform/report.py", "platform/paper_report.py"},
     "pandas": {"platform/appendix.py", "platform/pyfunc.py", "platform/pyfunc_folder.py"},
     "shtab": {"platform/completion.py"},
     "ray.tune": {"platform/driver.py", "platform/search.py"},

@@ -67,13 +67,12 @@ def test_a_pair_has_its_own_size_on_scenes(tmp_path: Path) -> None:
         ("preset: cam_baseline", "preset: cam_base", "table.rows.plain: preset: 'cam_base' is unknown"),
         ("published: {miou_train", "published: {miou", "table.rows.plain.published: miou is no column"),
         ("seeds: 2", "seeds: 0", "table.seeds"),
-        ("title: A table", "titel: A table", "titel"),
+        ("title: A table", "titel: A table", "table.title: is missing"),
         ("seeds: 2", "columns: [miou_o]", "table.rows.plain.pair: miou_o needs the patches of the pair"),
         ("seeds: 2", "columns: [iou_bg]", "table.columns"),
         ("seeds: 2", "against: nobody", "table.against: 'nobody' is no row; take one of plain"),
         ("preset: cam_baseline}", "preset: cam_baseline, train: {seed: 3}}", "drop train.seed, and see table.seeds"),
         ("name: t", "name: t\nsearch: {loss.w_cls: {float: [1, 2]}}", "search: a table runs its rows"),
-        ("  rows:\n    plain", "  rows: {}\n  plain", "table"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
