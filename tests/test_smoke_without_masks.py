@@ -64,7 +64,7 @@ def test_where_masks_exist_its_rank_correlation_with_miou_is_said(tmp_path: Path
     assert code == 0, output
     assert "mask_free against miou: rank correlation" in output and "over 3 trials" in output
     plots = {path.name for path in (tmp_path / "sweeps/smoke/plots").iterdir()}
-    assert {"history.png", "slices.png", "what_mattered.html"} <= plots
+    assert {"history.png", "slices.png"} <= plots
     other = [*small, "objective=mask_free", "name=other"]
     code, output = sweep(tmp_path, *(word for value in other for word in ("--set", value)))
     assert code == 0, output
