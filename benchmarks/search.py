@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from platform import domains, space
 from platform.samplers import build_sampler
-from platform.spec import SearchOptions
+from platform.sections import SearchOptions
 from platform.study import State
 from platform.unit import from_unit
 from typing import Any

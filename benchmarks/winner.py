@@ -25,7 +25,8 @@ import argparse
 from dataclasses import dataclass
 from functools import partial
 from platform import confirm
-from platform.spec import Confirm, SweepSpec
+from platform.sections import Confirm
+from platform.spec import SweepSpec
 from platform.study import REFERENCE, SEARCH, State, TrialRow
 from typing import Any
 

@@ -8,7 +8,8 @@ from typing import Any
 from cpn.files import read_json, write_json
 
 from .plan import estimate
-from .spec import Budget, SweepSpec
+from .sections import Budget
+from .spec import SweepSpec
 from .study import State, TrialRow
 
 KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed"}

@@ -17,7 +17,8 @@ from . import mirror
 from .files import load_yaml
 from .gc import book_of
 from .paths import Storage
-from .spec import CONFIRM_STUDY, SweepSpec, apply_sets
+from .sections import CONFIRM_STUDY
+from .spec import SweepSpec, apply_sets
 from .status import study_of, sweep_names
 from .study import State, Study, TrialRow, read_study, study_names
 from .tracking_read import read_run

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpn.errors import InputError, WorkError
 
-from .spec import Resources
+from .sections import Resources
 
 if TYPE_CHECKING:
     import torch

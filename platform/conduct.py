@@ -32,7 +32,8 @@ from .provenance import keep_start, provenance
 from .reading import Reading
 from .records import Records
 from .report import write_report
-from .spec import Pruning, SweepSpec
+from .sections import Pruning
+from .spec import SweepSpec
 from .study import State, Study, TrialRow
 from .study_lock import only_driver, overtaken
 from .summary import print_summary, shortened, summarise, write_summary

@@ -16,7 +16,7 @@ from cpn.errors import InputError, WorkError
 
 from .capacity import Node, check_resources
 from .paths import storage
-from .spec import Pruning, Resources
+from .sections import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
 

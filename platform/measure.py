@@ -16,7 +16,7 @@ from typing import Any
 from cpn.config import Config
 from cpn.errors import run_command
 
-from .spec import Resources
+from .sections import Resources
 
 LIMIT_S = 180
 """Seconds that the process may take, its start included."""

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from . import pruning
-from .spec import Pruning
+from .sections import Pruning
 from .study import SEARCH, State, TrialRow
 
 LEAST_PAIRS = 8

@@ -13,7 +13,8 @@ from cpn.remote import is_url
 from .lock import FINISHED, STOPPED, read_driver
 from .mirror import as_seen
 from .paths import Storage, storage
-from .spec import CONFIRM_STUDY, SweepSpec, load_spec
+from .sections import CONFIRM_STUDY
+from .spec import SweepSpec, load_spec
 from .status import study_of, sweep_names, sweep_paths
 from .study import State, TrialRow, read_study
 

@@ -25,8 +25,8 @@ from scipy.stats import qmc
 from . import grid
 from .domains import ChoiceDomain, Search, drawn, encode, ordered
 from .history import Seen, capped, completed
+from .sections import SearchOptions
 from .space import distribution
-from .spec import SearchOptions
 from .unit import from_unit, to_unit
 
 GENERATION = "cma"

@@ -20,7 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from . import pruning, pruning_audit
-from .spec import Pruning
+from .sections import Pruning
 from .study import SEARCH, State, Study, TrialRow
 
 RECORDED = (

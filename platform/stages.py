@@ -22,7 +22,7 @@ from . import mirror
 from .capacity import Node, total
 from .claims import Claims
 from .paths import MANIFEST, Storage, storage
-from .spec import Resources
+from .sections import Resources
 from .terminal import Terminal
 
 STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")

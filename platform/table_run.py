@@ -17,7 +17,8 @@ from . import budget
 from .candidates import Candidate
 from .notify import Ending
 from .promotion import carry_on
-from .spec import Pruning, SweepSpec
+from .sections import Pruning
+from .spec import SweepSpec
 from .study import State, Study, TrialRow
 from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair

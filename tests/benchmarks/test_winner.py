@@ -2,7 +2,8 @@
 
 import json
 from platform import confirm
-from platform.spec import Confirm, SweepSpec
+from platform.sections import Confirm
+from platform.spec import SweepSpec
 from typing import Any
 
 import numpy as np

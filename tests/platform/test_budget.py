@@ -4,7 +4,8 @@ from pathlib import Path
 from platform import budget
 from platform.budget import Clock, Limits, account, out_of_hours, reached
 from platform.files import dump_yaml
-from platform.spec import Budget, SweepSpec, load_spec
+from platform.sections import Budget
+from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow
 from types import SimpleNamespace
 from typing import Any

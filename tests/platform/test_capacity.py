@@ -1,7 +1,7 @@
 """What fits where: workers on nodes, trials at a time, a training step in memory."""
 
 from platform.capacity import check_memory, check_resources, concurrency, room
-from platform.spec import Resources
+from platform.sections import Resources
 
 import pytest
 import torch

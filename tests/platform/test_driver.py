@@ -15,7 +15,7 @@ from platform.driver import (
     runtime_environment,
     worker_environment,
 )
-from platform.spec import Resources
+from platform.sections import Resources
 from types import SimpleNamespace
 
 import pytest

@@ -3,7 +3,7 @@
 import subprocess
 from platform import measure
 from platform.measure import Measured, device_for, measured_step, take_steps
-from platform.spec import Resources
+from platform.sections import Resources
 from types import SimpleNamespace
 from typing import Any
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from platform.pruning import Decision, audited, decide, rung_reached, rungs, value_at
 from platform.search import StudyPruner, StudySearcher
-from platform.spec import Pruning
+from platform.sections import Pruning
 from platform.study import State, open_study, study_url
 from types import SimpleNamespace
 from typing import Any

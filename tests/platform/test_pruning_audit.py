@@ -15,7 +15,7 @@ from platform.pruning_audit import (
     spearman,
 )
 from platform.search import StudyPruner, StudySearcher
-from platform.spec import Pruning
+from platform.sections import Pruning
 from platform.study import State, Study, TrialRow
 from types import SimpleNamespace
 from typing import Any

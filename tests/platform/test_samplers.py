@@ -3,7 +3,7 @@
 import logging
 from platform import domains, grid, space
 from platform.samplers import build_sampler
-from platform.spec import SearchOptions
+from platform.sections import SearchOptions
 from typing import Any
 
 import optuna

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.search import StudyPruner, StudySearcher
-from platform.spec import Pruning
+from platform.sections import Pruning
 from platform.study import State, Study, TrialRow, open_list, study_url
 from types import SimpleNamespace
 from typing import Any

@@ -4,7 +4,7 @@ from pathlib import Path
 from platform import stages
 from platform.claims import Claims
 from platform.paths import Storage, storage
-from platform.spec import Resources
+from platform.sections import Resources
 from platform.terminal import Terminal
 from typing import Any
 

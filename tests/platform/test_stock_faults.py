@@ -6,7 +6,7 @@ The failures on the stock class are strict: the day Ray mends one, that test say
 import math
 from pathlib import Path
 from platform.search import StudyPruner, StudySearcher
-from platform.spec import Pruning
+from platform.sections import Pruning
 from types import SimpleNamespace
 from typing import Any
 

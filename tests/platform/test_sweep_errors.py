@@ -9,7 +9,8 @@ from platform import conduct, lock, study, sweep
 from platform.capacity import check_resources
 from platform.files import yaml_text
 from platform.paths import storage
-from platform.spec import Resources, load_spec
+from platform.sections import Resources
+from platform.spec import load_spec
 from typing import Any
 
 import pytest

@@ -9,7 +9,8 @@ from platform.files import dump_yaml
 from platform.inputs import check_objective
 from platform.paths import storage
 from platform.search import StudyPruner, StudySearcher
-from platform.spec import Pruning, load_spec
+from platform.sections import Pruning
+from platform.spec import load_spec
 from platform.study import State, TrialRow
 from platform.summary import ladder, mask_free_words, print_summary, summarise, write_summary
 from platform.terminal import Terminal
