@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in docs/ only
@@ -79,10 +80,11 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
     page.get("about:blank")
     page.get(f"{base}?{ML}&searchFilter=tags.kind = 'trial'")
     await_all(page, "//a[contains(., 'cpn ')]", 2)
-    for box in await_all(page, "//*[@role='row' and .//a]//input[@type='checkbox']", 2)[:2]:
+    for box in await_all(page, "//*[@role='row' and .//a[contains(., 'cpn ')]]//input[@type='checkbox']", 2)[:2]:
         page.execute_script("arguments[0].click()", box)
     time.sleep(1)
     click(page, "//button[normalize-space()='Compare']")
+    await_true(page, lambda: "Comparing 2 Runs" in page.find_element(By.TAG_NAME, "body").text, "not two runs")
     await_all(page, "//*[contains(text(), 'patches.')]")
     shot(page, out / "mlflow_compare.png")
 

@@ -104,11 +104,13 @@ def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.C
 def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_filtered(mlflow_page, ui, "tags.kind = 'trial'")
     await_all(mlflow_page, "//a[contains(., 'superpixel')]", 2)
-    for box in await_all(mlflow_page, "//*[@role='row' and .//a]//input[@type='checkbox']", 2)[:2]:
+    for box in await_all(mlflow_page, "//*[@role='row' and .//a[contains(., 'superpixel')]]//input[@type='checkbox']", 2)[:2]:
         mlflow_page.execute_script("arguments[0].click()", box)
     time.sleep(1)
     click(mlflow_page, "//button[normalize-space()='Compare']")
     await_true(mlflow_page, lambda: "compare-runs" in mlflow_page.current_url, "no page to compare")
+    said = "return document.body.innerText"
+    await_true(mlflow_page, lambda: "Comparing 2 Runs" in mlflow_page.execute_script(said), "not two runs")
     await_all(mlflow_page, "//*[contains(text(), 'patches.S_N')]")
     await_all(mlflow_page, "//*[contains(text(), 'miou')]")
 

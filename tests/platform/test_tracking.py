@@ -422,7 +422,7 @@ def test_mlflow_is_imported_late_and_with_our_settings() -> None:
         "import sys, os; import platform.tracking as t; assert 'mlflow' not in sys.modules; m = t.mlflow_module();"
         "from mlflow import environment_variables as e;"
         "assert e.MLFLOW_DISABLE_TELEMETRY.get() and not e.MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get();"
-        "assert e.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2"
+        "assert e.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2 and not e.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
