@@ -104,7 +104,8 @@ def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.C
 def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_filtered(mlflow_page, ui, "tags.kind = 'trial'")
     await_all(mlflow_page, "//a[contains(., 'superpixel')]", 2)
-    for box in await_all(mlflow_page, "//*[@role='row' and .//a[contains(., 'superpixel')]]//input[@type='checkbox']", 2)[:2]:
+    boxes = await_all(mlflow_page, "//*[@role='row' and .//a[contains(., 'superpixel')]]//input[@type='checkbox']", 2)
+    for box in boxes[:2]:
         mlflow_page.execute_script("arguments[0].click()", box)
     time.sleep(1)
     click(mlflow_page, "//button[normalize-space()='Compare']")
