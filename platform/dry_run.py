@@ -78,8 +78,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
     else:
         terminal.say(f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; {later}")
     terminal.say(price_words(spec, price, source))
-    parts = ", ".join(f"{name} {size:.1f}" for name, size in price.disk.items() if size >= 0.05)
-    terminal.say(f"disk: at most {price.disk_gb:.1f} GB, uncompressed" + (f": {parts}" if parts else ""))
+    parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in price.disk.items() if size >= 0.0005)
+    terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed: {parts}")
     if found is not None and not found.fits:
         raise InputError(
             f"search: its largest corner ({corner_words(corner, largest)}) does not fit in the memory of "
@@ -157,3 +157,8 @@ def cpu_words(spec: SweepSpec, price: Price) -> str:
 def unpruned(spec: SweepSpec) -> str:
     """A table's runs all go to their end; those of a search cost at most what is said."""
     return " without pruning" if spec.table is None else ""
+
+
+def gigabytes(size: float) -> str:
+    """GB in words: scenes take a few hundredths, VOC hundreds."""
+    return f"{size:.1f}" if size >= 1 else f"{size:.3f}"

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from platform import measure
 from platform.domains import domain_words
+from platform.dry_run import gigabytes
 from platform.measure import Measured
 from platform.spec import load_spec
 from platform.sweep import main
@@ -189,3 +190,7 @@ def test_domains_in_words() -> None:
     assert domain_words(search["patches.S_N"]) == "int 5 to 8000, log, when patches.kind=superpixel"
     assert domain_words(search["patches.K"]).endswith(", [224, 448], when patches.kind=grid")
     assert domain_words(search["patches.K"]).startswith("one of [4, 7], [7, 14]")
+
+
+def test_little_is_not_said_to_be_nothing() -> None:
+    assert [gigabytes(size) for size in (0.0432, 0.9, 123.45)] == ["0.043", "0.900", "123.5"]
