@@ -114,7 +114,10 @@ class World:
         found = list(sweep.storage.glob("runs/*/checkpoints/epoch_*/model.safetensors"))
         if not found or not self.actors(TRAINS):
             raise Absent("checkpoint")
-        spoil(max(found, key=lambda path: path.stat().st_mtime), fault.choice)
+        try:
+            spoil(max(found, key=lambda path: path.stat().st_mtime), fault.choice)
+        except FileNotFoundError:
+            raise Absent("checkpoint") from None  # the next one took its place meanwhile
         kill_all(self.actors(TRAINS))
 
     def _cut_off(self, fault: Fault, sweep: Sweep) -> Repair:

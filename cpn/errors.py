@@ -20,6 +20,8 @@ PLACES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 """What a disk may answer in the middle of the work, and the cure: no defect of ours."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write may end with although the file could be opened; such an error names no file."""
 
 
 class _OneLine(Exception):
@@ -54,8 +56,9 @@ def run_command(main: Callable[[], int | None]) -> None:
         print(f"failed: {error}", file=sys.stderr)
         code = 1
     except OSError as error:
-        if error.errno in PLACES and error.filename:
-            print(f"failed: {WorkError(f'{error.filename}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
+        if error.errno in PLACES and (error.filename or error.errno in FULL):
+            place = error.filename or "a file that was being written"
+            print(f"failed: {WorkError(f'{place}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
         else:
             print(mask(traceback.format_exc()), end="", file=sys.stderr)
         code = 1

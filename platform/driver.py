@@ -297,7 +297,11 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except OSError as error:  # of Tune's own snapshot, which names no file
+            error.filename = error.filename or str(storage(setup.storage).train(setup.sweep))
+            raise
         if searcher.halted:
             raise WorkError(f"{study.name}: {searcher.halted}; mend the disk and go on with the same command")
         if not searcher.left:

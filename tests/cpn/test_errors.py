@@ -27,6 +27,11 @@ def raises(error: BaseException) -> Callable[[], int]:
             1,
             "failed: runs/x: No space left on device; make room there\n",
         ),
+        (
+            raises(OSError(errno.EFBIG, "File too large")),
+            1,
+            "failed: a file that was being written: File too large; raise the limit on the size of files (ulimit -f)\n",
+        ),
         (raises(KeyboardInterrupt()), 130, "stopped; the same command continues\n"),
     ],
 )
@@ -42,7 +47,7 @@ def test_exit_codes(main: Callable[[], int | None], code: int, line: str, capsys
     [
         ZeroDivisionError("by nothing"),
         FileNotFoundError(errno.ENOENT, "No such file", "x"),
-        OSError(errno.ENOSPC, "No space left"),
+        OSError(errno.EACCES, "Permission denied"),
     ],
 )
 def test_a_defect_keeps_its_traceback(defect: Exception, capsys: pytest.CaptureFixture[str]) -> None:
