@@ -78,7 +78,9 @@ class World:
 
         def anew() -> None:
             for node in self.cluster.nodes:
-                again(node)
+                node.kill()  # all first: a raylet of the old cluster would make Ray say that the head is running
+            for node in self.cluster.nodes:
+                node.start()
 
         return anew
 

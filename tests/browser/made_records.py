@@ -36,7 +36,9 @@ def make_records(folder: Path) -> str:
     for seed in (0, 1):
         tell(records, spec, folder, 10 + seed, {"train.seed": 1000 + seed}, State.COMPLETE, {"of": WINNER})
     records.confirmed(WINNER, [51.0, 53.0])
-    records.promoted(WINNER, "0" * 64, VERDICT, "key")
+    entry = {"kind": "promotion", "by": "sweep", "uid": WINNER}
+    checkpoint = folder / "runs" / WINNER / "model.safetensors"
+    records.promoted(WINNER, "0" * 64, VERDICT, "key", checkpoint=checkpoint, backbone=None, why=VERDICT, entry=entry)
     stage = folder / "stage"
     write_bytes(stage / "manifest.json", b"{}")
     write_bytes(stage / "pictures" / "random_walk.png", panel("random walk"))

@@ -64,9 +64,9 @@ def test_the_parent_unfolds_to_its_children(mlflow_page: webdriver.Chrome, ui: s
 
 def test_the_winners_panel_is_one_click_away(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_experiment(mlflow_page, ui)
-    click(mlflow_page, '//a[contains(., "the winner\'s CAM panel")]')
-    picture_is_there(mlflow_page, "cam_panel.png")
-    assert ML in mlflow_page.current_url
+    with followed(mlflow_page, '//a[contains(., "the winner\'s CAM panel")]'):
+        picture_is_there(mlflow_page, "cam_panel.png")
+        assert ML in mlflow_page.current_url
 
 
 def test_every_runs_page_shows_its_panel(mlflow_page: webdriver.Chrome, ui: str) -> None:
@@ -96,9 +96,10 @@ def test_tags_filter(mlflow_page: webdriver.Chrome, ui: str, tags: str, names: s
 
 def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_experiment(mlflow_page, ui)
-    click(mlflow_page, f"//a[normalize-space()='the winner, {WINNER}']")
-    await_all(mlflow_page, f"//a[contains(@href, '#/models/cpn-{NAME}')]")
-    await_true(mlflow_page, lambda: "scenes (f00d" in mlflow_page.find_element(By.TAG_NAME, "body").text, "no data set")
+    with followed(mlflow_page, f"//a[normalize-space()='the winner, {WINNER}']"):
+        await_all(mlflow_page, f"//a[contains(@href, '#/models/cpn-{NAME}')]")
+        text = "return document.body.innerText"
+        await_true(mlflow_page, lambda: "scenes (f00d" in mlflow_page.execute_script(text), "no data set")
 
 
 def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
