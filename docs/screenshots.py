@@ -28,6 +28,7 @@ from benchmarks.chromium import (  # noqa: E402
     followed,
     mlflow_ui,
     resize,
+    tick,
     without_guides,
 )
 from cpn.files import read_json, write_bytes  # noqa: E402
@@ -80,9 +81,7 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
     page.get("about:blank")
     page.get(f"{base}?{ML}&searchFilter=tags.kind = 'trial'")
     await_all(page, "//a[contains(., 'cpn ')]", 2)
-    for box in await_all(page, "//*[@role='row' and .//a[contains(., 'cpn ')]]//input[@type='checkbox']", 2)[:2]:
-        page.execute_script("arguments[0].click()", box)
-    time.sleep(1)
+    tick(page, "cpn ", 2)
     click(page, "//button[normalize-space()='Compare']")
     await_true(page, lambda: "Comparing 2 Runs" in page.find_element(By.TAG_NAME, "body").text, "not two runs")
     await_all(page, "//*[contains(text(), 'patches.')]")

@@ -1,6 +1,5 @@
 """What a person sees of a sweep in the MLflow UI: the sweep, its runs, the winner's pictures, two runs compared."""
 
-import time
 from urllib.parse import quote
 
 import pytest
@@ -8,7 +7,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from benchmarks.chromium import ML, await_all, await_true, click, followed
+from benchmarks.chromium import ML, await_all, await_true, click, followed, tick
 
 from .made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
 
@@ -23,12 +22,21 @@ def open_experiment(page: webdriver.Chrome, ui: str) -> None:
     await_all(page, f"//a[normalize-space()='sweep {NAME}']")
 
 
+def unfold(page: webdriver.Chrome) -> None:
+    """Show the children of the sweep, unless they are shown: MLflow remembers it."""
+    link = await_all(page, f"//a[normalize-space()='sweep {NAME}']")[0]
+    if not page.find_elements(By.XPATH, "//a[contains(., 'superpixel')]"):
+        # The button that unfolds has no name of its own; it stands left of the run's name.
+        ActionChains(page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
+
+
 def open_filtered(page: webdriver.Chrome, ui: str, tags: str) -> None:
     """The experiment's runs that a search finds."""
     open_experiment(page, ui)
     runs = page.current_url.partition("?")[0]
     page.get("about:blank")
     page.get(f"{runs}?{ML}&searchFilter={quote(tags)}")
+    unfold(page)
     await_all(page, "//a[contains(., 'superpixel')]")
 
 
@@ -52,9 +60,7 @@ def test_the_experiment_opens_on_its_runs_with_verdict_and_question(mlflow_page:
 def test_the_parent_unfolds_to_its_children(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_experiment(mlflow_page, ui)
     before = mlflow_page.find_elements(By.XPATH, "//a[contains(., 'cpn superpixel')]")
-    link = await_all(mlflow_page, f"//a[normalize-space()='sweep {NAME}']")[0]
-    # The button that unfolds has no name of its own; it stands left of the run's name.
-    ActionChains(mlflow_page).move_to_element_with_offset(link, -link.size["width"] // 2 - 32, 0).click().perform()
+    unfold(mlflow_page)
     children = await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", TRIALS)
     assert not before and len(children) >= TRIALS
     names = {child.text for child in children}
@@ -105,10 +111,7 @@ def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.C
 def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_filtered(mlflow_page, ui, "tags.kind = 'trial'")
     await_all(mlflow_page, "//a[contains(., 'superpixel')]", 2)
-    boxes = await_all(mlflow_page, "//*[@role='row' and .//a[contains(., 'superpixel')]]//input[@type='checkbox']", 2)
-    for box in boxes[:2]:
-        mlflow_page.execute_script("arguments[0].click()", box)
-    time.sleep(1)
+    tick(mlflow_page, "superpixel", 2)
     click(mlflow_page, "//button[normalize-space()='Compare']")
     await_true(mlflow_page, lambda: "compare-runs" in mlflow_page.current_url, "no page to compare")
     said = "return document.body.innerText"
