@@ -25,6 +25,7 @@ COMPARISONS = {
     "random_walk": "a sparse walk against squaring the dense matrix",
     "bootstrap": "the bootstrap over images as one product against a loop",
     "growth": "how CPU time and memory grow with images and trials, against linearly",
+    "platform_overhead": "a trial of a sweep against a trial of a bare Ray Train script of the same loop",
 }
 """Topic -> ours against the usual way of computing the same numbers; what runs where no topic is named."""
 
