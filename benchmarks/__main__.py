@@ -24,6 +24,9 @@ COMPARISONS = {
     "crf_pool": "the CRF on present labels in processes against all labels in one",
     "random_walk": "a sparse walk against squaring the dense matrix",
     "bootstrap": "the bootstrap over images as one product against a loop",
+    "growth": "how CPU time and memory grow with images and trials, against linearly",
+    "platform_overhead": "a trial of a sweep against a trial of a bare Ray Train script of the same loop",
+    "scaling": "two Ray Train workers on two cores against one",
 }
 """Topic -> ours against the usual way of computing the same numbers; what runs where no topic is named."""
 
