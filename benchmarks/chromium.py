@@ -21,7 +21,7 @@ CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--hide-scrollbars",
+    "--hide-scrollbars", "--enable-unsafe-swiftshader",  # WebGL without a GPU, for our own pages
 )  # fmt: skip
 PATIENCE_S, START_S = 120, 300
 """Seconds for a thing to come to a page, and for the server to come up; a busy machine takes minutes."""

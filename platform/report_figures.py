@@ -112,7 +112,8 @@ def importance_bars(shares: Mapping[str, float]) -> go.Figure | None:
         return None
     names = list(shares)[::-1]
     bars = go.Bar(x=[100 * shares[name] for name in names], y=names, orientation="h", marker_color=BLUE,
-                  texttemplate="%{x:.0f}", hovertemplate="%{y}: %{x:.1f} %<extra></extra>")  # fmt: skip
+                  texttemplate="%{x:.0f}", textposition="outside", cliponaxis=False,
+                  hovertemplate="%{y}: %{x:.1f} %<extra></extra>")  # fmt: skip
     figure = go.Figure(bars)
     figure.update_yaxes(automargin=True)
     return styled(figure, "importance, %", "", 120 + 30 * len(names))
