@@ -262,12 +262,19 @@ def pictures(sweep: Reading, best: TrialRow | None) -> list[dict[str, Any]]:
     reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
     groups: list[tuple[str, list[Path]]] = []
     if best is not None:
-        groups.append((f"{best.uid}, which is the best", drawn_in(sweep.folder(best))))
+        groups.append((f"{best.uid}, which is the best", drawn_by(sweep, best)))
         groups += [(f"stage {name}", drawn_in(folder)) for name, folder in stage_folders(sweep, best).items()]
     if reference is not None and reference is not best:
-        groups.append((f"{reference.uid}, the reference", drawn_in(sweep.folder(reference))))
+        groups.append((f"{reference.uid}, the reference", drawn_by(sweep, reference)))
     made = [{"title": title, "pictures": [picture(path, title) for path in found]} for title, found in groups if found]
     return made
+
+
+def drawn_by(sweep: Reading, row: TrialRow) -> list[Path]:
+    """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
+    compared = sweep.store.sweep(sweep.name).panels / row.uid
+    there = {path.name: path for path in compared.glob("*.png")}
+    return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
 
 
 def drawn_in(folder: Path) -> list[Path]:

@@ -1,12 +1,18 @@
 """What the report says: of long sweeps a part, and that it is one; words for every figure that is missing."""
 
+import base64
 from dataclasses import replace
-from platform.paths import Storage
+from pathlib import Path
+from platform.paths import Storage, storage
 from platform.reading import Reading
-from platform.report_context import LISTED, context, efficiency_words, picture_of, stage_folders, tiles
+from platform.report_context import LISTED, context, efficiency_words, picture_of, pictures, stage_folders, tiles
 from platform.throughput import Throughput
 
+from cpn.files import write_bytes
 from cpn.pipeline import stage_keys
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+"""The head of a picture of 640 x 480 pixels."""
 
 
 def test_of_many_trials_some_are_listed_and_it_is_said(sweep: Reading) -> None:
@@ -39,9 +45,21 @@ def test_scaling_in_words() -> None:
     assert efficiency_words(measured, 4, {"history": [{}]}).startswith("not measured")
 
 
+def test_the_panel_beside_cam_baseline_takes_the_place_of_the_runs_own(
+    sweep: Reading, made: Storage, tmp_path: Path
+) -> None:
+    row, elsewhere = sweep.rows[0], replace(sweep, store=storage(str(tmp_path)))
+    for data, folder in (
+        (PNG, elsewhere.folder(row) / "pictures"),
+        (PNG + b"2", elsewhere.store.sweep("made").panels / row.uid),
+    ):
+        write_bytes(folder / "cam_panel.png", data)
+    drawn = pictures(elsewhere, row)[0]["pictures"]
+    assert [base64.b64decode(picture["data"]) for picture in drawn] == [PNG + b"2"]
+
+
 def test_a_pictures_size_is_read_from_its_head() -> None:
-    png = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
-    assert {k: picture_of(png, "words")[k] for k in ("width", "height", "alt")} == {
+    assert {k: picture_of(PNG, "words")[k] for k in ("width", "height", "alt")} == {
         "width": 640,
         "height": 480,
         "alt": "words",
