@@ -14,7 +14,6 @@ Lines on standard output are those of `platform.sweep --json` (platform/json_lin
 trial_ended with `value`, the miou; `uid` is the trial's number. What else is printed is for people.
 """
 
-import importlib
 import json
 import os
 import sys
@@ -160,4 +159,6 @@ def main(path: Path) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     # By its name: what stands in __main__ travels to Ray's processes by value, with all that it refers to.
-    importlib.import_module("benchmarks.bare_trials").main(Path(sys.argv[1]))
+    from benchmarks import bare_trials
+
+    bare_trials.main(Path(sys.argv[1]))

@@ -6,8 +6,6 @@ import secrets
 import sys
 from pathlib import Path
 
-import pytest
-
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 # pytest has imported the standard library's `platform` long ago; give it the submodules of this checkout. Processes
@@ -26,13 +24,3 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray 3 does; witho
 # Nothing of the caller's machine may decide a test: neither a cluster, nor a store, nor a study.
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests (pytest-xdist), a file stays together, for its fixtures, and one process
-    alone starts Ray: two at a time are too much for a small machine.
-    """
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
