@@ -11,7 +11,7 @@ from benchmarks.chromium import ML, await_all, await_true, click, followed, tick
 
 from .made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
 
-pytestmark = [pytest.mark.browser, pytest.mark.unproven, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def open_experiment(page: webdriver.Chrome, ui: str) -> None:

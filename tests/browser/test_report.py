@@ -13,7 +13,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from benchmarks.chromium import await_all, await_true, resize
 from tests.platform.made_sweep import make_sweep
 
-pytestmark = [pytest.mark.browser, pytest.mark.unproven, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 DESK, PHONE = (1280, 900), (390, 844)
 LEAST_CONTRAST = 4.5
@@ -65,8 +65,9 @@ def page(chromium: webdriver.Chrome, report: Path, request: pytest.FixtureReques
 
 
 def test_it_opens_without_an_error_and_fetches_nothing(page: webdriver.Chrome) -> None:
+    # The software driver of WebGL remarks on its own speed; that is no fault of the page.
     said = [entry["message"] for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    assert said == []
+    assert [line for line in said if "GL Driver Message (OpenGL, Performance" not in line] == []
     fetched = page.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in fetched if not name.startswith(("data:", "blob:", "file:"))] == []
 
