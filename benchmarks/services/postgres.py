@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,18 +26,6 @@ class Postgres(Service):
 
     port: int
     password: str
-
-    def start(self) -> None:
-        """Start, and return when it takes connections. A child that outlives a killed server by a moment keeps its
-        memory, and the new one refuses to start: then again.
-        """
-        for attempts_left in (4, 3, 2, 1, 0):
-            try:
-                return super().start()
-            except RuntimeError:
-                if not attempts_left:
-                    raise
-                time.sleep(1)
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database in it, with the driver: where none is named, SQLAlchemy 2.1 takes another one."""

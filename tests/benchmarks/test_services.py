@@ -108,7 +108,7 @@ def test_a_database_comes_back_with_what_was_committed() -> None:
         wrong = url.replace(server.password, "wrong")
         with pytest.raises(sqlalchemy.exc.OperationalError, match="password"):
             sqlalchemy.create_engine(wrong).connect()
-        listening = {c.laddr.ip for p in server.processes() for c in p.net_connections() if c.status == "LISTEN"}
+        listening = {c.laddr.ip for c in server.processes()[0].net_connections() if c.status == "LISTEN"}
         assert listening == {"127.0.0.1"}
 
 
