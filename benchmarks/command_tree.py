@@ -42,6 +42,11 @@ class Line:
     """The JSON object; {"said": the text} for a line that is none."""
 
 
+def ended(lines: Sequence[Line]) -> list[Line]:
+    """The lines that end a trial."""
+    return [line for line in lines if line.event.get("event") == "trial_ended"]
+
+
 @dataclass
 class CpuSeconds:
     """CPU seconds of processes that come and go."""

@@ -33,7 +33,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.command_tree import Line, watched
+from benchmarks.command_tree import Line, ended, watched
 from benchmarks.comparison import Comparison
 from benchmarks.services.processes import CHECKOUT
 
@@ -67,11 +67,6 @@ def base_of(root: Path, images: int, epochs: int) -> dict[str, Any]:
         "network": {"weights": None},
         "train": {"epochs": epochs},
     }
-
-
-def ended(lines: Sequence[Line]) -> list[Line]:
-    """The lines that end a trial."""
-    return [line for line in lines if line.event.get("event") == "trial_ended"]
 
 
 def side(began: float, lines: Sequence[Line], images: int) -> Side:

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command_tree import Line, watched
+from benchmarks.command_tree import Line, ended, watched
 from benchmarks.comparison import Comparison
 from cpn.errors import InputError, WorkError
 
@@ -184,7 +184,7 @@ def measure(root: Path, sizes: Mapping[str, int], more: dict[str, Any]) -> dict[
         json.dumps({"base": base, "score": False, "folder": str(root), "trials": trials})
     )  # fmt: skip
     with watched([sys.executable, "-m", "benchmarks.bare_trials", "given.json"], root) as tree:
-        lines = tree.until(lambda said: bool(said) and ended(said) == len(trials))
+        lines = tree.until(lambda said: len(ended(said)) == len(trials))
     if any(line.event.get("state") == "fail" for line in lines):
         raise WorkError(
             "scaling: a trial of the bare script failed; see what it says: python -m benchmarks.bare_trials"
@@ -201,8 +201,3 @@ def measure(root: Path, sizes: Mapping[str, int], more: dict[str, Any]) -> dict[
     more |= {"ours_images_per_s": 1 / ours, "other_images_per_s": 1 / other}
     equal = more["difference"] < CLOSE and sent[-1] == counted
     return Comparison(ours, other, "s an image", equal, None, more).result()
-
-
-def ended(lines: Sequence[Line]) -> int:
-    """How many trials have."""
-    return sum(line.event.get("event") == "trial_ended" for line in lines)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from cpn.config import Config, config_from, merge, preset_names, to_dotted
 from cpn.errors import InputError
+from cpn.pair_scores import MAPS
 from cpn.patches import PatchesConfig
 from cpn.presets import PRESETS
 from cpn.section import Section
@@ -28,8 +29,6 @@ BY_SCALE = "by_scale"
 """Stands for one column for each scale of `cam.scales`, and one for all of them together."""
 RUN_COLUMNS = ("miou_train", "iou_background", "iou_foreground", "miou_confirm", "mask_free", BY_SCALE)
 STAGE_COLUMNS = ("random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
-MAPS = ("o", "h", "hb", "pair")
-"""Y_o, Y_h, Y_hb and lam Y_h + (1 - lam) Y_hb."""
 PAIR_COLUMNS = tuple(f"{kind}_{name}" for kind in ("miou", "recall") for name in MAPS)
 COST_COLUMNS = ("patch_ms", "hours")
 COLUMNS = (*RUN_COLUMNS, *STAGE_COLUMNS, *PAIR_COLUMNS, *COST_COLUMNS)

@@ -11,19 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.small_base import BASE
 
-SPEC = """
+SPEC = (
+    """
 name: smoke
-base:
-  preset: [official, scenes]
-  data: {scenes: {train: 16, val: 6, seed: 3}}
-  patches: {draw: bernoulli}
-  network: {weights: null}
-  train: {epochs: 2, batch_size: 4}
-  cam: {scales: [1.0]}
-  affinity: {epochs: 1, batch_size: 4}
-  random_walk: {radius: 3}
-  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
+"""
+    + BASE
+    + """\
 search:
   patches.kind: {choice: [superpixel, grid]}
   patches.S_N: {int: [5, 60], log: true, when: {patches.kind: superpixel}}
@@ -34,6 +29,7 @@ budget: {trials: 2}
 resources: {gpus_per_worker: 0, workers: 1}
 confirm: {top_k: 1, seeds: 1}
 """
+)
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:

@@ -32,7 +32,7 @@ def mlflow_server(folder: Path, backend_uri: str | None = None) -> Iterator[MLfl
         # The URI may hold a password: the environment is not in the list of processes.
         environment = {**mark.environment, "MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue with processes of its own, for nobody
-        server = MLflow(command, mark.folder / "log", environment, lambda: _healthy(port), patience_s=180)
+        server = MLflow(command, mark.folder / "log", environment, lambda: healthy(port), patience_s=180)
         server.url = f"http://127.0.0.1:{port}"
         server.start()
         try:
@@ -41,6 +41,7 @@ def mlflow_server(folder: Path, backend_uri: str | None = None) -> Iterator[MLfl
             server.stop()
 
 
-def _healthy(port: int) -> bool:
+def healthy(port: int) -> bool:
+    """Whether the server answers, as compose asks it too. OSError while it does not."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
         return bool(answer.status == 200)

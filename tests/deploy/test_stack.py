@@ -18,31 +18,29 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.services.mlflow import healthy
 from benchmarks.services.postgres import Postgres, missing, postgres
 from benchmarks.services.processes import Service, free_port, marked
 from benchmarks.services.ray_nodes import ray_nodes
 from benchmarks.services.s3 import S3, client, s3
 from tests.conftest import CHECKOUT
+from tests.small_base import BASE
 
 DEPLOY = CHECKOUT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-SPEC = """
+SPEC = (
+    """
 name: stack
-base:
-  preset: [official, scenes]
-  data: {scenes: {train: 16, val: 6, seed: 3}}
-  network: {weights: null}
-  train: {epochs: 2, batch_size: 4}
-  cam: {scales: [1.0]}
-  affinity: {epochs: 1, batch_size: 4}
-  random_walk: {radius: 3}
-  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
+"""
+    + BASE
+    + """\
 search:
   loss.w_tcp: {float: [0.1, 10], log: true}
 budget: {trials: 2}
 confirm: {top_k: 0, seeds: 1}
 resources: {gpus_per_worker: 0, workers: 1}
 """
+)
 
 
 class Mlflow(Service):
@@ -97,12 +95,6 @@ def mlflow_with_users(database: Postgres, store: S3) -> Iterator[Mlflow]:
             yield server
         finally:
             server.stop()
-
-
-def healthy(port: int) -> bool:
-    """What compose's health check asks."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-        return bool(answer.status == 200)
 
 
 @pytest.mark.ray

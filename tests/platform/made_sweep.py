@@ -15,20 +15,13 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from benchmarks.growth import SEARCH
 from cpn.config import run_key, with_values
 from cpn.files import write_bytes, write_json
 
 COMMAND = "python -m platform.sweep search_spaces/quickstart.yaml"
 FINGERPRINT = "f00df00df00df00d"
 CLASSES = ["ant", "bee & wasp", "cat"]
-SEARCH: dict[str, Any] = {
-    "patches.kind": {"choice": ["superpixel", "grid"]},
-    "patches.S_N": {"int": [5, 300], "log": True, "when": {"patches.kind": "superpixel"}},
-    "patches.K": {"choice": [[4, 8], [8, 16], [16, 32]], "when": {"patches.kind": "grid"}},
-    "patches.p_h": {"float": [0.1, 0.5]},
-    "loss.w_tcp": {"float": [0.1, 10], "log": True},
-    "cam.beta": {"curve": True},
-}
 
 
 def make_sweep(folder: Path, name: str = "made", trials: int = 24, ended: bool = True, **sections: Any) -> Storage:

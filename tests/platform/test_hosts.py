@@ -20,20 +20,16 @@ from benchmarks.services.hosts import Host, hosts, missing
 from benchmarks.services.processes import MARK, Mark, Service, marked, with_mark
 from benchmarks.services.ray_nodes import is_raylet
 from tests.conftest import CHECKOUT
+from tests.small_base import BASE
 
 TOKEN = "0123456789abcdef" * 4
 RAY_PORT, DASHBOARD, S3_PORT = 6379, 8265, 9000
-SPEC = """
+SPEC = (
+    """
 name: hosts
-base:
-  preset: [official, scenes]
-  data: {scenes: {train: 16, val: 6, seed: 3}}
-  network: {weights: null}
-  train: {epochs: 30, batch_size: 4}
-  cam: {scales: [1.0]}
-  affinity: {epochs: 1, batch_size: 4}
-  random_walk: {radius: 3}
-  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
+"""
+    + BASE.replace("epochs: 2,", "epochs: 30,")
+    + """\
 search:
   loss.w_tcp: {float: [0.1, 10], log: true}
 budget: {trials: 2}
@@ -41,6 +37,7 @@ pruning: {kind: none}
 confirm: {top_k: 0, seeds: 1}
 resources: {gpus_per_worker: 0, workers: 1, concurrent: 2, ship_code: true, storage: s3://cpn/sweeps}
 """
+)
 HIDE = 'for folder in "$1" "$2" "$3"; do mount -t tmpfs none "$folder"; done; shift 3; exec "$@"'
 PYTHON = [sys.executable, "-c"]
 
