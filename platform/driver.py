@@ -271,6 +271,8 @@ def run_trials(
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tune prints a traceback for each attempt at a trial that died; the reason is kept with the trial if it has failed.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    # And one when a file of its own snapshot vanishes while it is copied. Nobody reads that copy: the study counts.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     while True:
         searcher = StudySearcher(study, limit, over, reused, listener.ended, claim)
         interruption.listeners.append(partial(setattr, searcher, "interrupted", True))

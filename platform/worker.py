@@ -1,4 +1,4 @@
-"""One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers. The only file on ray.train."""
+"""One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -49,12 +49,13 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     carries the metrics. A worker's exception reaches Tune as the trial's error.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from cpn.config import config_from, with_values
     from cpn.voc import open_pack
 
+    from .cleaner import Trainer
     from .superpixels import make_for_trial
 
     method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
@@ -69,7 +70,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     if setup.gpus_per_worker:
         needed["GPU"] = setup.gpus_per_worker
     workers = setup.workers if setup.min_workers is None else (setup.min_workers, setup.workers)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         train_on_worker,
         train_loop_config={"uid": config["uid"], "values": config["values"], "setup": setup},
         scaling_config=ScalingConfig(

@@ -26,7 +26,7 @@ ONLY_IN = {
     "shtab": {"platform/completion.py"},
     "ray.tune": {"platform/driver.py", "platform/search.py"},
     "ray.tune.integration": {"platform/worker.py"},  # the callback of Train that reports to Tune
-    "ray.train": {"platform/worker.py"},
+    "ray.train": {"platform/worker.py", "platform/cleaner.py"},
     # The second is a model's own code: MLflow copies it into the model and runs it there, nothing of ours imports it.
     "mlflow": {"platform/tracking_client.py", "platform/pyfunc.py"},
     "yaml": {"platform/files.py"},

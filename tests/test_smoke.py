@@ -32,9 +32,9 @@ confirm: {top_k: 1, seeds: 1}
 )
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
-    """The sweep command in `folder`, its output in one stream."""
-    command = [sys.executable, "-m", "platform.sweep", "smoke.yaml", *more]
+def start(folder: Path, *more: str, module: str = "platform.sweep") -> subprocess.Popen[str]:
+    """The sweep command in `folder`, or another with the words `more`; its output in one stream."""
+    command = [sys.executable, "-m", module, *(["smoke.yaml"] if module == "platform.sweep" else []), *more]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -72,7 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_killed_sweep_went_on_and_has_everything(finished: tuple[Path, str, dict[str, float]]) -> None:
     folder, output, models = finished
@@ -87,11 +87,11 @@ def test_the_killed_sweep_went_on_and_has_everything(finished: tuple[Path, str, 
     for head in ("train, confirm", "val", "cam_baseline", "random walk", "DeepLab with CRF"):
         assert head in output, head
     assert "next: " in output.splitlines()[-1]
-    assert "Traceback" not in output
+    assert "Traceback" not in output, output
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_books_agree(finished: tuple[Path, str, dict[str, float]]) -> None:
     folder, _, _ = finished
@@ -120,7 +120,7 @@ def test_the_books_agree(finished: tuple[Path, str, dict[str, float]]) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]) -> None:
     folder, _, _ = finished
@@ -135,7 +135,7 @@ def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_another_base_is_refused_by_name(finished: tuple[Path, str, dict[str, float]]) -> None:
     folder, _, _ = finished
@@ -143,3 +143,43 @@ def test_another_base_is_refused_by_name(finished: tuple[Path, str, dict[str, fl
     output, _ = fourth.communicate(timeout=120)
     assert fourth.returncode == 2
     assert "loss.w_tcp" in output and "--set name=NEW" in output and "Traceback" not in output
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_other_run_is_promoted_through_all_stages_though_killed(
+    finished: tuple[Path, str, dict[str, float]],
+) -> None:
+    folder, _, _ = finished
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    before = client.get_model_version_by_alias("cpn-smoke", "champion").tags["uid"]
+    other = {"smoke-0000": "smoke-0001", "smoke-0001": "smoke-0000"}[before]
+    stages = {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")}
+    words = (other, "--because", "its edges are what we need")
+    first = start(folder, *words, module="platform.promote")
+    end = time.monotonic() + 400
+    while not {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")} - stages:
+        assert first.poll() is None and time.monotonic() < end, first.communicate()[0]
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    made = {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")} - stages
+    kept = {path: path.stat().st_mtime for stage in made for path in stage.rglob("*") if path.is_file()}
+    second = start(folder, *words, module="platform.promote")
+    output, _ = second.communicate(timeout=500)
+    assert second.returncode == 0 and "Traceback" not in output, output
+    assert "deeplab/miou_val" in output and "next: python -m cpn.predict " in output.splitlines()[-1]
+    assert {path: path.stat().st_mtime for path in kept} == kept, "a finished stage was worked on again"
+    new = {path.parent.name.rsplit("-", 1)[0] for path in folder.glob("sweeps/stages/*/manifest.json")}
+    assert len(list(folder.glob("sweeps/stages/*/manifest.json"))) > len(stages) + len(made) and len(new) == 5
+    champion = client.get_model_version_by_alias("cpn-smoke", "champion")
+    assert champion.tags["uid"] == other and len(client.search_model_versions("name = 'cpn-smoke'")) == 2
+    third = start(folder, "--history", module="platform.promote")
+    told, _ = third.communicate(timeout=120)
+    assert third.returncode == 0 and f"1 to 2: promotion of {other} by " in told and "its edges" in told, told
+    experiment = client.get_experiment_by_name("smoke")
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    assert {run.info.status for run in runs} == {"FINISHED"}

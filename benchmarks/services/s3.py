@@ -9,7 +9,8 @@ import secrets
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 from benchmarks.services.processes import Service, free_port, marked
 
@@ -50,20 +51,24 @@ def s3() -> Iterator[S3]:
         server.key, server.secret = secrets.token_hex(8), secrets.token_hex(16)
         server.start()
         try:
-            client(server).create_bucket(Bucket=BUCKET)
+            with client(server) as objects:
+                objects.create_bucket(Bucket=BUCKET)
             yield server
         finally:
             server.stop()
 
 
-def client(server: S3):  # type: ignore[no-untyped-def]  # boto3 makes its classes at run time
-    """A boto3 client of the endpoint."""
+@contextmanager
+def client(server: S3) -> Iterator[Any]:
+    """A boto3 client of the endpoint; its connections are closed after the block."""
     import boto3
 
-    return boto3.client(
+    made = boto3.client(
         "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=server.key,
         aws_secret_access_key=server.secret,
     )  # fmt: skip
+    with closing(made):
+        yield made
 
 
 def _answers(port: int) -> bool:

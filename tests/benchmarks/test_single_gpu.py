@@ -34,6 +34,7 @@ def test_without_a_device_nothing_is_measured_and_it_says_so(
     assert text.count("not measured: no CUDA device |") == len(ROWS) and "Device: no CUDA device" in text
 
 
+@pytest.mark.long
 def test_the_same_code_runs_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     found = result(capsys, "--device", "cpu", "--small", "--steps", "2", "--write", str(page))
@@ -64,6 +65,7 @@ def test_every_step_is_timed_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) 
     assert row["step_s"] == 2.0
 
 
+@pytest.mark.long
 def test_too_small_a_card_is_a_row_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

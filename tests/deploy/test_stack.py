@@ -105,10 +105,10 @@ def mlflow_with_users(database: Postgres, store: S3) -> Iterator[Mlflow]:
 def test_one_sweep_goes_through_all_of_it(tmp_path: Path) -> None:
     anna, bob = ("anna", secrets.token_hex(12)), ("bob", secrets.token_hex(12))
     (tmp_path / "stack.yaml").write_text(SPEC)
-    with postgres() as database, s3() as store:
+    with postgres() as database, s3() as store, client(store) as objects:
         for name in ("studies", "mlflow", "auth"):
             database.database(name)
-        client(store).create_bucket(Bucket="mlflow")
+        objects.create_bucket(Bucket="mlflow")
         with mlflow_with_users(database, store) as mlflow, ray_nodes(2, cpus_each=1) as cluster:
             assert mlflow.ask(None, "experiments/search", max_results=10)[0] == 401
             for name, password in (anna, bob):
@@ -131,7 +131,7 @@ def test_one_sweep_goes_through_all_of_it(tmp_path: Path) -> None:
             with database.connect() as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT datname FROM pg_database")
                 assert {"studies", "mlflow", "auth"} <= {row[0] for row in cursor.fetchall()}
-            kept = [item["Key"] for item in client(store).list_objects_v2(Bucket="mlflow")["Contents"]]
+            kept = [item["Key"] for item in objects.list_objects_v2(Bucket="mlflow")["Contents"]]
             assert any(key.endswith("model.safetensors") for key in kept)
     secret = [anna[1], mlflow.admin[1], database.password, store.secret, cluster.environment["RAY_AUTH_TOKEN"]]
     check_no_secret(done.stdout + done.stderr, tmp_path, secret)

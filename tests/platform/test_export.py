@@ -60,7 +60,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
     """On one thread, as a trial: with more of them sums differ in their last digits, and a pixel may flip."""

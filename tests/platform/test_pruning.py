@@ -174,7 +174,7 @@ def test_a_late_bloomer_wins_here_and_dies_under_stock_asha(tmp_path: Path) -> N
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_epochs_are_counted_on_through_a_retry(tmp_path: Path) -> None:
     """Real Tune starts its own count again when it tries a trial once more; ours goes on, and so do rungs."""

@@ -36,7 +36,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_version_predicts_in_a_fresh_process(tmp_path: Path, new_store: Callable[[str], str]) -> None:
     import base64
 

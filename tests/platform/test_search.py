@@ -294,7 +294,7 @@ def run_tune(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> None:
     """Eight trials: the reference, one that raises, one NaN, one to be pruned; a killed driver leaves two."""
@@ -343,7 +343,7 @@ def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> 
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_real_tune_keeps_a_twin_waiting_and_takes_the_result_over(tmp_path: Path, ray_here: None) -> None:
     """Trials 0, 1 and 3 are the same. While 0 runs, 2 goes ahead of 1; 0 fails, so 1 runs, and 3 takes its end."""

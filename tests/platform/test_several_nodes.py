@@ -102,7 +102,7 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
             cluster.add(cpus=1, more={"CPN_SCRATCH": str(tmp_path / name)})
         nobody_without_token(cluster)
         environment = {**cluster.environment, "CPN_STUDY_URL": study, "CPN_SCRATCH": str(tmp_path / "driver")}
-        objects = client(bucket)
+        objects = held.enter_context(client(bucket))
 
         def kept(prefix: str) -> list[str]:
             found = objects.list_objects_v2(Bucket="cpn", Prefix=f"sweeps/{prefix}", MaxKeys=1000).get("Contents", [])

@@ -22,7 +22,7 @@ from .test_stop import ours, wait_for_an_epoch
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.unproven, pytest.mark.timeout(900)]
 
-OURS = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::PlacementGroupCleaner")
+OURS = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::WatchfulCleaner")
 
 
 @pytest.fixture(scope="module")

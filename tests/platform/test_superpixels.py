@@ -19,7 +19,7 @@ METHOD = {"preset": ["official", "scenes"], "data": {"train": "train"}, "patches
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_trial_without_a_cpu_of_its_own_gets_its_maps(tmp_path: Path) -> None:
     """As Tune does it: the trial's actor sits in a placement group without CPUs, which its tasks would inherit."""

@@ -27,7 +27,7 @@ METHOD = {
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # its own settings
 def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
 
     monkeypatch.setattr("cpn.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
     monkeypatch.setattr("platform.superpixels.make_for_trial", make)
-    monkeypatch.setattr(ray.train.torch, "TorchTrainer", Trainer)
+    monkeypatch.setattr("platform.cleaner.Trainer", Trainer)
     monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", ray.train.UserCallback)
     setup = TrialSetup(
         base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", storage=str(tmp_path), sweep="s",

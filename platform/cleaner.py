@@ -1,0 +1,43 @@
+"""Ray Train's helper that frees a dead controller's placement group, made to watch from its first moment.
+
+Ray Train starts one for each trial, detached, so that it outlives what it watches, and then tells it to begin. A
+controller that is killed in the second or two between leaves a helper that never began: an idle process on the head of
+the cluster for as long as the cluster runs (Ray 2.60). Here it begins by itself. These are internals of Ray: its
+version is pinned in pyproject.toml, and tests/platform/test_cleaner.py looks at them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
+
+if TYPE_CHECKING:
+    from ray.train.v2._internal.execution.callback import RayTrainCallback
+    from ray.train.v2._internal.execution.context import TrainRunContext
+
+
+class WatchfulCleaner(PlacementGroupCleaner):
+    """The helper, in an actor of its own."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.start_monitoring()
+
+
+class StartWatchfulCleaner(PlacementGroupCleanerCallback):
+    """What starts it, in the controller's process."""
+
+    def after_controller_start(self, train_run_context: "TrainRunContext") -> None:
+        """Start it in place of Ray's own."""
+        placement_group_callback.PlacementGroupCleaner = WatchfulCleaner
+        super().after_controller_start(train_run_context)
+
+
+class Trainer(TorchTrainer):
+    """Ray's trainer with this helper."""
+
+    def _create_default_callbacks(self) -> "list[RayTrainCallback]":
+        callbacks = super()._create_default_callbacks()
+        return [StartWatchfulCleaner() if type(c) is PlacementGroupCleanerCallback else c for c in callbacks]
