@@ -80,7 +80,8 @@ def states(url: str, name: str) -> list[str]:
 def nobody_without_token(cluster: Cluster) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{cluster.dashboard}/api/v0/nodes", timeout=30)
-    assert refused.value.code in (401, 403)
+    with refused.value as answer:
+        assert answer.code in (401, 403)
 
 
 @pytest.mark.ray
