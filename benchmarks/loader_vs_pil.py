@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         mean, most, same = [], 0.0, True
         for at in range(epochs):
             for index in range(len(split)):
-                image, valid, hidden, _, _ = samples[(at, index)]
+                image, valid, hidden, *_ = samples[(at, index)]
                 theirs, their_hidden = usual(at, index)
                 mine = normalise(torch.from_numpy(image[None]), torch.from_numpy(valid[None]))[0].numpy()
                 levels = np.abs(mine - theirs) * 255 * np.float32(STD)[:, None, None]

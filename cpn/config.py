@@ -26,6 +26,14 @@ from cpn.voc import DataConfig
 METHOD_VERSION = 3
 """Raised whenever the same configuration and seed give another result; part of every run's key."""
 
+ADDED: dict[str, Any] = {
+    "patches.S_N_range": None,
+    "patches.hidden_value": "mean",
+    "patches.lambda_by": "pixels",
+}
+"""Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
+so that earlier runs and sweeps are found. Empty again with the next version."""
+
 WITHOUT_EFFECT = ("data.root", "data.workers")
 """Names that say where and how fast, not what: they are in no key."""
 
@@ -80,10 +88,20 @@ def to_dotted(config: BaseModel, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run_identity(config: Config) -> dict[str, Any]:
+def run_values(config: Config) -> dict[str, Any]:
     """The dotted values that decide a CAM run's result."""
     flat = to_dotted(config)
     return {k: v for k, v in flat.items() if k.split(".")[0] in RUN_SECTIONS and k not in WITHOUT_EFFECT}
+
+
+def run_identity(config: Config) -> dict[str, Any]:
+    """The same as it stands in keys."""
+    return in_keys(run_values(config))
+
+
+def in_keys(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted values without those of `ADDED` that say what was done before."""
+    return {name: value for name, value in dotted.items() if name not in ADDED or value != ADDED[name]}
 
 
 def run_key(config: Config, fingerprint: str) -> str:

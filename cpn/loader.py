@@ -1,7 +1,8 @@
 """Batches for the three-branch training: augmented images with the mask that hides one half of each pair."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cpn.errors import InputError
-from cpn.patches import PatchesConfig, hidden_mask
+from cpn.hidden_value import hidden_picture
+from cpn.patches import PatchesConfig, draw_S_N, hidden_mask
 from cpn.superpixels import SuperpixelMaps
 from cpn.transforms import augment_and_tell
 from cpn.voc import DataConfig, Split
@@ -26,17 +28,31 @@ class Batch:
     hidden: Tensor
     """bool (B, crop, crop): hidden in I_h, visible in its complement."""
     lam: Tensor
-    """float32 (B,): lambda, the visible share of I_h in pixels."""
+    """float32 (B,): lambda, the visible share of I_h (`patches.lambda_by`)."""
     labels: Tensor
     """float32 (B, F): multi-hot image-level labels."""
+    filling: Tensor | None = None
+    """uint8 (B, crop, crop, 3): what lost pixels show; None: the mean colour."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         moved = (t.to(device, non_blocking=True) for t in (self.images, self.valid, self.hidden, self.lam, self.labels))
-        return Batch(*moved)
+        filling = None if self.filling is None else self.filling.to(device, non_blocking=True)
+        return replace(Batch(*moved), filling=filling)
 
 
-class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]]):
+class Sample(NamedTuple):
+    """What `Batch` holds of one image, by the same names."""
+
+    image: np.ndarray
+    valid: np.ndarray
+    hidden: np.ndarray
+    lam: float
+    labels: np.ndarray
+    filling: np.ndarray | None
+
+
+class TrainingSamples(Dataset[Sample]):
     """Samples of a split by (epoch, index): everything random depends on (seed, epoch, index) and nothing else.
 
     So a resumed run repeats an interrupted one exactly, whatever the number of loader processes.
@@ -63,28 +79,28 @@ class TrainingSamples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray, float, n
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         image, valid, view = augment_and_tell(self.split.image(index), self.data, rng)
+        labels, maps = self.split.labels[index], self.superpixels
         if self.patches is None:
-            hidden, lam = np.zeros(valid.shape, bool), 1.0
-        else:
-            maps = self.superpixels
-            superpixels = maps.of_sample(index, view, self.patches.S_N) if maps is not None else None
-            hidden, lam = hidden_mask(image, self.patches, rng, superpixels)
-        return image, valid, hidden, lam, self.split.labels[index]
+            return Sample(image, valid, np.zeros(valid.shape, bool), 1.0, labels, None)
+        superpixels = maps.of_sample(index, view, draw_S_N(self.patches, rng)) if maps is not None else None
+        hidden, lam = hidden_mask(image, self.patches, rng, superpixels)
+        return Sample(image, valid, hidden, lam, labels, hidden_picture(image, self.patches.hidden_value, rng))
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]]) -> Batch:
+def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a Batch."""
-    images, valid, hidden, lam, labels = zip(*samples, strict=True)
+    filling = [sample.filling for sample in samples if sample.filling is not None]
     return Batch(
-        torch.from_numpy(np.stack(images)),
-        torch.from_numpy(np.stack(valid)),
-        torch.from_numpy(np.stack(hidden)),
-        torch.tensor(lam, dtype=torch.float32),
-        torch.from_numpy(np.stack(labels).astype(np.float32)),
+        torch.from_numpy(np.stack([sample.image for sample in samples])),
+        torch.from_numpy(np.stack([sample.valid for sample in samples])),
+        torch.from_numpy(np.stack([sample.hidden for sample in samples])),
+        torch.tensor([sample.lam for sample in samples], dtype=torch.float32),
+        torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.float32)),
+        torch.from_numpy(np.stack(filling)) if filling else None,
     )
 
 

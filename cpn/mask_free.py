@@ -12,8 +12,8 @@ The paper's Eq. (3) to (6) are why: the gap between the two sides is what its lo
 complementary pair covers more of the object. Each half alone can be had for nothing (scores without maps; maps that
 are the same everywhere), so both count the same. Dividing by the sum keeps small maps from agreeing by being small,
 and an empty map agrees with nothing. The patches are the same for every network, whatever it was trained with: cells
-of an eighth of the shorter side, each hidden with probability .5 from a hash of the image's name; to hide less would be
-an easier question.
+of an eighth of the shorter side, each hidden with probability .5 from a hash of the image's name, hidden pixels in the
+mean colour, lam in pixels; to hide less would be an easier question.
 
 How well it stands in for mIoU on a data set is not given; where masks exist a sweep prints the rank correlation.
 """

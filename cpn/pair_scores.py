@@ -2,6 +2,8 @@
 
 The paper argues that lam Y_h + (1 - lam) Y_hb holds at least the information of Y_o, and most at medium patch sizes.
 Here one trained network is shown every image whole and as a pair, at its own size, and the four maps are scored alike.
+The pair is made as the given `PatchesConfig` says, its hidden value and its lambda included; what the network was
+trained with plays no part.
 """
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpn.cam import present_classes
+from cpn.hidden_value import hidden_picture
 from cpn.losses import normalise_cam
 from cpn.metrics import BETAS, best_beta, curve_counts, miou
 from cpn.network import CPN
@@ -24,22 +27,34 @@ MAPS = ("o", "h", "hb", "pair")
 
 @torch.no_grad()
 def pair_maps(
-    network: CPN, image: NDArray[np.uint8], present: NDArray[np.integer], hidden: NDArray[np.bool_]
+    network: CPN,
+    image: NDArray[np.uint8],
+    present: NDArray[np.integer],
+    hidden: NDArray[np.bool_],
+    lam: float | None = None,
+    filling: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """The four maps of `MAPS` for the present classes: float32 (4, P, H, W) in [0, 1].
 
     Takes the image uint8 (H, W, 3), its classes (P,) in 1..F and which pixels I_h hides, bool (H, W). Y_o, Y_h and Y_hb
     are the plain CAMs, each divided by its own range as in the losses (min-max, method.md (e)); the pair is weighted by
-    lam, the share of pixels that I_h shows (Eq. 6). The network must be in eval mode.
+    `lam` (Eq. 6; None: the share of pixels that I_h shows). Lost pixels show `filling`, uint8 (H, W, 3), or without one
+    the mean colour. The network must be in eval mode.
     """
     device = next(network.parameters()).device
-    whole = normalise(torch.from_numpy(np.ascontiguousarray(image[None])).to(device))
-    pair = complementary_pair(whole, torch.from_numpy(hidden[None]).to(device))
+    whole = normalised(image, device)
+    lost = None if filling is None else normalised(filling, device)
+    pair = complementary_pair(whole, torch.from_numpy(hidden[None]).to(device), lost)
     cams = normalise_cam(network(torch.cat([whole, *pair])).cam.float())
     original, shown, rest = cams[:, torch.as_tensor(present, dtype=torch.long, device=device)]
-    lam = 1 - float(hidden.mean())
+    lam = 1 - float(hidden.mean()) if lam is None else lam
     maps: NDArray[np.float32] = torch.stack([original, shown, rest, lam * shown + (1 - lam) * rest]).cpu().numpy()
     return maps
+
+
+def normalised(image: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) on `device`."""
+    return normalise(torch.from_numpy(np.ascontiguousarray(image[None])).to(device))
 
 
 def pair_counts(
@@ -53,8 +68,10 @@ def pair_counts(
     for index in range(len(split)):
         image, truth = split.image(index), mask_of(split, index)
         present = present_classes(split.labels[index])
-        hidden, _ = hidden_mask(image, patches, np.random.default_rng([seed, index]))
-        for row, maps in enumerate(pair_maps(network, image, present, hidden)):
+        rng = np.random.default_rng([seed, index])
+        hidden, lam = hidden_mask(image, patches, rng)
+        filling = hidden_picture(image, patches.hidden_value, rng)
+        for row, maps in enumerate(pair_maps(network, image, present, hidden, lam, filling)):
             total[row] += curve_counts(maps, present, truth, classes, BETAS)
         report("showing pairs", index + 1, len(split))
     return total

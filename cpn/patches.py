@@ -1,15 +1,16 @@
 """Complementary patches: which pixels of an image are hidden in I_h, and the pair (I_h, I_hb). CPN Sec. 3.2.
 
 An image is cut into patches (grid cells or SLIC superpixels) and each patch is hidden or not. I_h shows what is not
-hidden, its complement I_hb shows exactly the rest, and lam is the share of pixels that I_h shows.
+hidden, its complement I_hb shows exactly the rest, and lam is the share of pixels that I_h shows (or of patches, see
+`lambda_by`).
 """
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpn.errors import InputError
 from cpn.section import Section
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # processes that only cut pictures into patches start without
     import torch
 
 Draw = Literal["with_replacement", "bernoulli"]
+HiddenValue = Literal["mean", "blur", "noise"]
+Superpixels = Annotated[int, Field(ge=1, le=8000)]
 
 SLIC = {"compactness": 10, "max_num_iter": 10, "sigma": 0}
 """SLIC's settings in the released code, and scikit-image's names of them (method.md (b))."""
@@ -31,8 +34,11 @@ class PatchesConfig(Section):
 
     kind: Literal["superpixel", "grid"] = "superpixel"
     """SLIC superpixels or square grid cells."""
-    S_N: int = Field(200, ge=1, le=8000)
+    S_N: Superpixels = 200
     """S_N of the paper: superpixels asked for per crop; SLIC may give a few less or more."""
+    S_N_range: tuple[Superpixels, Superpixels] | None = None
+    """[smallest, largest] S_N: one is drawn for each image, uniform in the logarithm, as grid cells draw their side
+    from K; null, as in the paper: always `S_N`. With `slic_on` image all levels of the ladder within it are made."""
     slic_on: Literal["image", "crop"] = "image"
     """`image`: SLIC runs once on each whole picture, and its map is scaled and cropped with the picture
     (cpn/superpixels.py). `crop`: on every augmented crop, as in the released code; a sample then takes many times as
@@ -46,6 +52,18 @@ class PatchesConfig(Section):
     p_h = .5; bernoulli hides each with probability p_h, as the paper says and as grid cells always are."""
     guard: bool = False
     """Draw again while everything or nothing is hidden; the released code does not."""
+    hidden_value: HiddenValue = "mean"
+    """What a hidden pixel shows: the `mean` colour, as in the paper; the heavily blurred image; or Gaussian noise
+    (cpn/hidden_value.py). Padding shows the mean colour in any case."""
+    lambda_by: Literal["pixels", "patches"] = "pixels"
+    """lambda is the visible share of I_h in pixels or in patches, cut ones counted whole. The paper says both; the
+    released code counts pixels of superpixels and patches of grids, which is the same where a cell divides the crop."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.S_N_range is not None and self.S_N_range[0] > self.S_N_range[1]:
+            raise ValueError(f"S_N_range is {list(self.S_N_range)}: give [smallest, largest], for example [50, 800]")
+        return self
 
 
 def grid_labels(height: int, width: int, size: int) -> NDArray[np.int32]:
@@ -76,6 +94,18 @@ def superpixel_labels(image: NDArray[np.uint8], n: int) -> NDArray[np.int32]:
     return labels.reshape(image.shape[:2]).astype(np.int32)
 
 
+def draw_S_N(config: PatchesConfig, rng: np.random.Generator) -> int:
+    """S_N of one image: a number from `S_N_range`, or without one `S_N`, for which nothing is drawn.
+
+    Uniform in the logarithm: 50 to 100 is as likely as 100 to 200. Of a to b, n has P = ln((n+1)/n) / ln((b+1)/a).
+    """
+    if config.S_N_range is None:
+        return config.S_N
+    low, high = config.S_N_range
+    drawn = math.floor(math.exp(rng.uniform(math.log(low), math.log(high + 1))))
+    return min(max(drawn, low), high)  # the power of a logarithm may fall a last bit short
+
+
 def draw_hidden(n: int, p_h: float, draw: Draw, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw which of `n` patches are hidden: bool (n,).
 
@@ -98,14 +128,15 @@ def hidden_mask(
 ) -> tuple[NDArray[np.bool_], float]:
     """Draw the hidden pixels of one image: uint8 (H, W, 3) -> (hidden bool (H, W), lam), lam in [0, 1].
 
-    `superpixels` (H, W) numbers the patches of kind superpixel from 0; without them SLIC runs on `image` here.
-    lam is the share of pixels that are visible in I_h (the released code counts grid patches instead, which is the
-    same number when the cell divides the image). Without the guard lam may be 0 or 1. With it the draw, that of the
-    cell size included, is repeated; InputError when the setting can never hide a part (a single patch, say).
+    `superpixels` (H, W) numbers the patches of kind superpixel from 0; without them SLIC runs on `image` here, for a
+    number of them by `draw_S_N`. lam is the share of I_h that is visible, in pixels or, by `lambda_by`, in patches of
+    which a pixel is seen (as the released code counts grids). Without the guard lam may be 0 or 1. With it the draw,
+    that of the cell size included and that of S_N not, is repeated; InputError when the setting can never hide a part
+    (a single patch, say).
     """
     height, width = image.shape[:2]
     if config.kind == "superpixel":
-        labels = superpixel_labels(image, config.S_N) if superpixels is None else superpixels
+        labels = superpixel_labels(image, draw_S_N(config, rng)) if superpixels is None else superpixels
         # A view of a picture's map shows some numbers only: the draw is among those.
         there = np.bincount(labels.ravel()) > 0
     for _ in range(GUARD_TRIES if config.guard else 1):
@@ -117,18 +148,22 @@ def hidden_mask(
             hidden_patches = np.zeros(len(there), bool)
             hidden_patches[there] = drawn
             hidden = hidden_patches[labels]
-            return hidden, 1 - float(hidden.mean())
+            return hidden, 1 - float((hidden if config.lambda_by == "pixels" else drawn).mean())
     raise InputError(
-        f"patches.guard: no draw hides a part of a {height} x {width} image; take more patches (patches.S_N up,"
-        " patches.K down), another patches.p_h, or guard: false"
+        f"patches.guard: no draw hides a part of a {height} x {width} image; take more patches (patches.S_N"
+        " or patches.S_N_range up, patches.K down), another patches.p_h, or guard: false"
     )
 
 
-def complementary_pair(images: "torch.Tensor", hidden: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+def complementary_pair(
+    images: "torch.Tensor", hidden: "torch.Tensor", filling: "torch.Tensor | None" = None
+) -> "tuple[torch.Tensor, torch.Tensor]":
     """Split images into (I_h, I_hb): normalised images (B, 3, H, W) and hidden bool (B, H, W) -> two of images' shape.
 
     I_h loses the hidden pixels, I_hb all others; a lost pixel is 0, which is the mean colour after normalisation
-    (CPN Sec. 3.2). So I_h + I_hb = images.
+    (CPN Sec. 3.2), or what `filling` of images' shape, normalised too, shows there. So I_h + I_hb = images + filling.
     """
     mask = hidden[:, None]
+    if filling is not None:
+        return images.where(~mask, filling), images.where(mask, filling)
     return images.masked_fill(mask, 0), images.masked_fill(~mask, 0)

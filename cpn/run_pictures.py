@@ -114,13 +114,19 @@ def draw_panel(
 
 
 def complementary_views(scored: Split, index: int, config: Config) -> dict[str, np.ndarray]:
-    """A crop of the image as the first epoch's I_h and I_hb show it, hidden pixels grey: uint8 (crop, crop, 3) each."""
+    """A crop of the image as the first epoch's I_h and I_hb show it: uint8 (crop, crop, 3) each.
+
+    Hidden pixels are grey, or what `patches.hidden_value` fills them with.
+    """
     # For a few pictures no maps are made.
     patches: PatchesConfig = config.patches.model_copy(update={"slic_on": "crop"})
     samples = TrainingSamples(scored, config.data, patches, config.train.seed)
-    image, _, hidden, _, _ = samples[(0, index)]
-    grey, covered = np.uint8(124), hidden[..., None]
-    return {"I_h": np.where(covered, grey, image), "I_hb": np.where(covered, image, grey)}
+    sample = samples[(0, index)]
+    image, covered = sample.image, sample.hidden[..., None]
+    lost: np.ndarray = np.full_like(image, 124)
+    if sample.filling is not None:
+        lost = np.where(sample.valid[..., None], sample.filling, image)  # padding stays what it is
+    return {"I_h": np.where(covered, lost, image), "I_hb": np.where(covered, image, lost)}
 
 
 def strongest(maps: np.ndarray) -> np.ndarray:

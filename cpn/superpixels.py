@@ -4,7 +4,8 @@ SLIC takes many times as long as the rest of a sample. So it runs on the picture
 the levels of a fixed ladder, and what is drawn anew in every epoch is which patches are hidden. Level k asks for 1.5^k
 superpixels in a square picture, and in an oblong one for its share, so that one level has patches of one size, relative
 to the long side, in all pictures. A sample takes the level nearest to S_N x picture area / crop area, less what the
-crop's edges cut: S_N counts the patches of a crop.
+crop's edges cut: S_N counts the patches of a crop. Where S_N is drawn (`patches.S_N_range`), the levels of the whole
+range are made, and a sample takes that of the S_N it has drawn: about ln(high / low) / ln 1.5 more of them.
 
     CACHE/superpixels/KEY/LEVEL.arrow    Arrow IPC, one picture a record batch: height, width, labels (zstd of uint16)
     CACHE/superpixels/KEY/LEVEL.parts/   shares of a level that is being made
@@ -88,7 +89,8 @@ def levels_of(patches: PatchesConfig, data: DataConfig) -> list[int]:
     """The levels that samples under these settings can need, whatever the pictures' shapes."""
     low, high = data.long_side
     shapes = [(long, short) for long in range(low, high + 1) for short in (1, min(long, data.crop), long)]
-    found = [level_of(patches.S_N, long, short, data.crop) for long, short in shapes]
+    ends = patches.S_N_range or (patches.S_N,)  # more superpixels never mean a lower level
+    found = [level_of(S_N, long, short, data.crop) for S_N in ends for long, short in shapes]
     return list(range(min(found), max(found) + 1))
 
 

@@ -102,7 +102,8 @@ def objective(
         first = in_float32(network(images))
         scaled = functional.interpolate(images, scale_factor=SEAM_SCALE, mode="bilinear", align_corners=True)
         return seam_losses(first, in_float32(network(scaled)), batch.labels, loss, progress)
-    hidden, complement = complementary_pair(images, batch.hidden)
+    filling = None if batch.filling is None else normalise(batch.filling, batch.valid)
+    hidden, complement = complementary_pair(images, batch.hidden, filling)
     # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
     together = in_float32(network(torch.cat([images, hidden, complement])))
     cams, refined = together.cam.chunk(3), together.refined_cam.chunk(3)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpn.config import Config, run_identity, to_dotted
+from cpn.config import Config, run_values, to_dotted
+from cpn.patches import PatchesConfig
 from cpn.run import MODEL, PICTURES, RESULT
 
 from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
@@ -56,7 +57,7 @@ class Records:
             f"search.{name}": str(domain.model_dump(by_alias=True, exclude_none=True))
             for name, domain in spec.search.items()
         }
-        base = {f"base.{name}": value for name, value in run_identity(spec.base_config).items()}
+        base = {f"base.{name}": value for name, value in run_values(spec.base_config).items()}
         sections = {
             f"{section}.{name}": value
             for section in ("search_options", "budget", "resources", "pruning", "confirm", "promote")
@@ -92,7 +93,7 @@ class Records:
             row.uid,
             name=run_name(row, config),
             parent=self.parent,
-            params=run_identity(config),
+            params=run_values(config),
             tags={
                 "kind": "trial" if trial else "confirm",
                 "role": row.role,
@@ -211,7 +212,7 @@ class Records:
         said = {"data_fingerprint": str(manifest.get("fingerprint")), "method_version": str(manifest.get("version"))}
         tags = {"kind": "checkpoint", **said, **self._provenance}
         name = f"checkpoint {model.parent.name}/{model.name}"
-        self._recorder.start(uid, name=name, parent=self.parent, params=run_identity(config), tags=tags)
+        self._recorder.start(uid, name=name, parent=self.parent, params=run_values(config), tags=tags)
         self._recorder.artifact(uid, model, MODEL_FOLDER)
         self._recorder.end(uid, "FINISHED")
 
@@ -291,8 +292,7 @@ def run_name(row: TrialRow, config: Config) -> str:
     parts = [what[config.train.objective]]
     if config.train.objective == "cpn":
         parts.append(config.patches.kind)
-        size = f"S_N={config.patches.S_N}" if config.patches.kind == "superpixel" else f"K={encode(config.patches.K)}"
-        parts += [size, f"p_h={config.patches.p_h:.2g}"]
+        parts += [patch_size(config.patches), f"p_h={config.patches.p_h:.2g}"]
     if row.role == "reference":
         parts.insert(0, "reference:")
     if "row" in row.attrs:
@@ -300,3 +300,10 @@ def run_name(row: TrialRow, config: Config) -> str:
     if {"of", "row"} & set(row.attrs):
         parts += [f"seed={config.train.seed}"]
     return " ".join(parts)
+
+
+def patch_size(patches: PatchesConfig) -> str:
+    """`S_N=200`, `S_N=50-800` where it is drawn, or `K=56,112`."""
+    if patches.kind == "grid":
+        return f"K={encode(patches.K)}"
+    return f"S_N={patches.S_N}" if patches.S_N_range is None else "S_N={}-{}".format(*patches.S_N_range)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpn.config import Config
+from cpn.config import Config, in_keys, to_dotted
 from cpn.files import digest, file_digest, read_json, write_bytes, write_json
 from cpn.patches import PatchesConfig
 from cpn.run import MODEL
@@ -39,9 +39,8 @@ def on_ray(sweep: "Sweep", work: Callable[..., Any], *given: Any) -> Any:
 def read_pair(sweep: "Sweep", model: Path, pair: PatchesConfig, seed: int) -> dict[str, float]:
     """miou_o to recall_pair of a network on the scored list (cpn/pair_scores.py): computed once, by a Ray task."""
     config = sweep.config
-    key = digest(
-        [PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, pair.model_dump(), seed, config.data.score]
-    )
+    patches = {name.removeprefix("patches."): value for name, value in in_keys(to_dotted(pair, "patches.")).items()}
+    key = digest([PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, patches, seed, config.data.score])
     folder = sweep.store.stage(PAIR, key)
     if not (folder / MANIFEST).exists():
         sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")

@@ -2,11 +2,12 @@
 
 from platform.space import draw
 from platform.spec import load_spec
+from platform.table_spec import row_config
 
 import optuna
 import pytest
 
-from cpn.config import with_values
+from cpn.config import to_dotted, with_values
 from tests.conftest import CHECKOUT
 
 SPACES = sorted((CHECKOUT / "search_spaces").glob("*.yaml"))
@@ -34,3 +35,42 @@ def test_its_header_says_question_command_and_cost(path) -> None:  # type: ignor
 def test_it_goes_to_scene_size_by_one_preset(path) -> None:  # type: ignore[no-untyped-def]
     spec = load_spec(path, ["preset=scenes"])
     assert spec.base_config.data.root is None and spec.base_config.data.scenes is not None
+
+
+BEYOND = {
+    "beyond_s_n_range": {"patches.S_N_range"},
+    "beyond_hidden_value": {"patches.hidden_value"},
+    "beyond_lambda": {"patches.lambda_by"},
+    "beyond_momentum": {"train.sgd_momentum", "train.lr"},
+    "beyond_prcm": {"network.prcm", "network.prcm_transposed"},
+    "beyond_ohem": {"loss.ohem_ratio", "loss.w_cpcr"},
+}
+
+
+@pytest.mark.parametrize("size", ["preset=official", "preset=scenes"])
+@pytest.mark.parametrize("name", BEYOND)
+def test_beyond_the_paper_rows_differ_in_what_is_asked_and_in_nothing_else(name: str, size: str) -> None:
+    """At both sizes, `preset=official` leaving everything as it is."""
+    path = CHECKOUT / "search_spaces" / f"{name}.yaml"
+    spec = load_spec(path, [size])
+    assert spec.table is not None and spec.table.against is not None
+    rows = {key: row_config(spec.base, key, row, name) for key, row in spec.table.rows.items()}
+    flat = {key: to_dotted(config) for key, config in rows.items()}
+    against = flat[spec.table.against]
+    differ = {key: {n for n in against if against[n] != values[n]} for key, values in flat.items()}
+    assert set().union(*differ.values()) == BEYOND[name]
+    assert len(set(rows.values())) == len(rows), "no two rows are the same run"
+    if "train.sgd_momentum" in BEYOND[name]:
+        assert {config.train.optimizer for config in rows.values()} == {"sgd"}, "AdamW knows no such momentum"
+
+
+def test_the_joint_search_has_the_runs_of_the_hand_and_no_more() -> None:
+    """One for each setting of Fig. 6, Fig. 7 and Table 4 in our files, beside the reference, all of full length."""
+    spec, hand = load_spec(CHECKOUT / "search_spaces" / "beyond_joint.yaml"), 0
+    for name in ("fig6", "fig7", "table4"):
+        table = load_spec(CHECKOUT / "search_spaces" / f"{name}.yaml").table
+        assert table is not None
+        hand += len(table.rows)
+    assert spec.budget.trials == 1 + hand == 20 and spec.pruning.kind == "none"
+    assert set(spec.search) == {"patches.kind", "patches.S_N", "patches.K", "patches.p_h", "cam.beta"}
+    assert spec.reference["patches.S_N"] == 200 and spec.reference["patches.p_h"] == 0.5

@@ -113,6 +113,7 @@ SECTIONS = [
     changed("pixels with a unit", spec(base={"data": {"crop": "448px"}}), "data.crop: ", "integer", "given '448px'"),
     changed("a size as text", spec(base={"data": {"long_side": "448x768"}}), "data.long_side: ", "given '448x768'"),
     changed("a range upside down", spec(base={"data": {"long_side": [768, 448]}}), "long_side is [768, 448]", "give"),
+    changed("S_N upside down", spec(base={"patches": {"S_N_range": [800, 50]}}), "S_N_range is [800, 50]", "give"),
     changed("mIoU as a share", spec(budget={"trials": 2, "target_miou": 0.57}), "target_miou: ", "percent", "0.57"),
     changed("mIoU above hundred", spec(budget={"target_miou": 570}), "target_miou: ", "less than or equal to 100"),
     changed("a rate below zero", spec(base={"train": {"lr": -0.1}}), "train.lr: ", "greater than"),

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cpn import config as module
-from cpn.config import Config, config_from, known_names, merge, run_identity, run_key, to_dotted, with_values
+from cpn.config import (
+    Config,
+    config_from,
+    known_names,
+    merge,
+    run_identity,
+    run_key,
+    run_values,
+    to_dotted,
+    with_values,
+)
 from cpn.errors import InputError
 from cpn.presets import PRESETS
 
@@ -173,6 +183,25 @@ def test_the_method_version_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) 
     key = run_key(Config(), "fingerprint")
     monkeypatch.setattr(module, "METHOD_VERSION", module.METHOD_VERSION + 1)
     assert run_key(Config(), "fingerprint") != key
+
+
+def test_options_that_came_later_leave_the_keys_of_what_was_there_before() -> None:
+    """At the value that says what was done before they are in no key, and otherwise they are."""
+    patches = {name for name in run_identity(Config()) if name.startswith("patches.")}
+    assert patches == {f"patches.{name}" for name in ("kind", "S_N", "slic_on", "K", "p_h", "draw", "guard")}
+    values, key = run_values(Config()), run_key(Config(), "fingerprint")
+    assert {name: values[name] for name in module.ADDED} == module.ADDED, "their defaults do what was done before"
+    changes = {"patches.S_N_range": [50, 800], "patches.hidden_value": "blur", "patches.lambda_by": "patches"}
+    assert changes.keys() == module.ADDED.keys()
+    for name, value in changes.items():
+        changed = with_values(Config(), {name: value}, "x")
+        assert run_identity(changed)[name] == value and run_key(changed, "fingerprint") != key
+
+
+def test_a_range_upside_down_is_one_line_with_the_cure() -> None:
+    with pytest.raises(InputError, match=r"x: patches: S_N_range is \[800, 50\]: give \[smallest, largest\]") as caught:
+        config_from({"patches": {"S_N_range": [800, 50]}}, "x")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_identity_holds_the_sections_of_a_run_alone() -> None:

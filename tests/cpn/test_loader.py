@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cpn.loader import Batch, TrainingSamples, epoch_keys, epoch_order, load_batches
-from cpn.patches import PatchesConfig
+from cpn.patches import HiddenValue, PatchesConfig
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
 from cpn.voc import DataConfig, Pack, ScenesConfig, Split
@@ -64,7 +64,7 @@ def test_what_a_batch_holds(split: Split) -> None:
 
 def test_without_patches_nothing_is_hidden_and_the_picture_is_the_same(split: Split) -> None:
     with_patches = TrainingSamples(split, DATA, PATCHES, seed=5)[(1, 2)]
-    image, valid, hidden, lam, _ = TrainingSamples(split, DATA, None, seed=5)[(1, 2)]
+    image, valid, hidden, lam, *_ = TrainingSamples(split, DATA, None, seed=5)[(1, 2)]
     assert not hidden.any() and lam == 1 and hidden.shape == (40, 40)
     assert np.array_equal(image, with_patches[0]) and np.array_equal(valid, with_patches[1])
 
@@ -82,6 +82,29 @@ def test_loader_processes_change_nothing(split: Split, workers: int) -> None:
     assert all(same(one, two) for one, two in zip(here, there, strict=True))
     # Dropout draws from the global generator next, so the loader must leave it the same in both.
     assert torch.equal(drawn, torch.rand(1))
+
+
+@pytest.mark.parametrize("kind", ["blur", "noise"])
+def test_the_filling_is_drawn_last_and_follows_the_sample_alone(split: Split, kind: HiddenValue) -> None:
+    """Images, masks and lambda are those of the mean colour; the filling repeats, whoever loads it."""
+    filled, plain = (PATCHES.model_copy(update={"hidden_value": each}) for each in (kind, "mean"))
+    samples, keys = TrainingSamples(split, DATA, filled, seed=1), epoch_keys(7, 2, 1, 0)
+    here = list(load_batches(samples, keys, 0, CPU))
+    for batch, other in zip(here, load_batches(TrainingSamples(split, DATA, plain, 1), keys, 0, CPU), strict=True):
+        assert same(batch, other) and other.filling is None
+    fillings = [batch.filling for batch in here if batch.filling is not None]
+    assert len(fillings) == 3 and all(f.shape == (2, 40, 40, 3) and f.dtype == torch.uint8 for f in fillings)
+    for batch, filling in zip(load_batches(samples, keys, 2, CPU), fillings, strict=True):
+        assert batch.filling is not None and torch.equal(batch.filling, filling)
+    everything = torch.cat(fillings)
+    assert len(torch.unique(everything, dim=0)) == len(everything), "every sample has its own"
+
+
+def test_a_drawn_number_of_superpixels_follows_the_sample_alone(split: Split) -> None:
+    patches = PatchesConfig(slic_on="crop", S_N_range=(4, 60))
+    samples, keys = TrainingSamples(split, DATA, patches, seed=1), epoch_keys(7, 2, 1, 0)
+    here = list(load_batches(samples, keys, 0, CPU))
+    assert all(same(one, two) for one, two in zip(here, load_batches(samples, keys, 2, CPU), strict=True))
 
 
 def test_the_order_is_a_permutation_by_seed_and_epoch() -> None:

@@ -245,6 +245,25 @@ def test_at_the_start_of_a_ramp_every_map_still_gets_a_gradient(stored, inputs):
     assert all(inputs[name].grad is not None for name in NAMES)
 
 
+@pytest.mark.parametrize(("present", "one"), [(1, True), (2, True), (3, True), (6, False)])
+def test_ohem_is_a_plain_weight_of_five_on_images_with_few_classes(present, one):
+    """Method.md (e): of 21 classes the top 20 % are 4.2 HW errors, and an image with 3 labels has at most 4 HW above 0.
+
+    So they are the same number with the same gradients as all errors with weight 5; with 6 labels they are less.
+    """
+    generator = torch.Generator().manual_seed(present)
+    maps = [(torch.randn(1, 21, 10, 10, generator=generator) + 0.5).requires_grad_() for _ in range(6)]
+    branches = [Branch(maps[i], maps[i + 3]) for i in range(3)]
+    labels = torch.zeros(1, 20)
+    labels[:, :present] = 1
+    found = []
+    for settings in (LossConfig(ohem_ratio=0.2, w_cpcr=1), LossConfig(ohem_ratio=None, w_cpcr=5)):
+        terms = cpn_losses(*branches, labels, torch.tensor([0.6]), settings)
+        found.append([settings.w_cpcr * terms["cpcr"], *torch.autograd.grad(terms["total"], maps[:1] + maps[4:])])
+    same = [torch.allclose(a, b, rtol=1e-4, atol=1e-8) for a, b in zip(*found, strict=True)]
+    assert all(same) if one else not same[0] and found[0][0] < 0.99 * found[1][0], same
+
+
 @pytest.mark.parametrize(
     "wrong", [{"w_cls": -1}, {"ohem_ratio": 0}, {"ohem_ratio": 1.5}, {"ramp": 2}, {"alpha": 0}, {"norm": "mean"}]
 )

@@ -57,6 +57,27 @@ def test_the_pair_is_weighted_by_what_each_half_shows() -> None:
     np.testing.assert_allclose(pair, 0.75 * shown + 0.25 * rest, atol=1e-6)
 
 
+def test_the_pair_shows_what_the_patches_say(pack: Pack, network: CPN) -> None:
+    """Lambda weighs the pair alone; a hidden value changes both halves, and the whole image never."""
+    split, patches = pack.split("train"), PatchesConfig(kind="grid", K=(24,), guard=True)  # 24 does not divide 64
+    plain, weighed, filled = (
+        pair_counts(network, split, patches.model_copy(update=change), 3, 7, silent)
+        for change in ({}, {"lambda_by": "patches"}, {"hidden_value": "blur"})
+    )
+    assert [(plain[i] == weighed[i]).all() for i in range(4)] == [True, True, True, False]
+    assert [(plain[i] == filled[i]).all() for i in range(4)] == [True, False, False, False]
+
+
+def test_a_given_lambda_and_filling_are_used() -> None:
+    image, hidden = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool)
+    image[0], hidden[:, 3] = 90, True
+    white = np.full_like(image, 255)
+    maps = pair_maps(Brightness(3), image, np.array([2]), hidden, 0.25, white)[:, 0]  # type: ignore[arg-type]
+    _, shown, rest, pair = maps
+    assert shown[1, 3] == pytest.approx(1, abs=1e-4) == rest[1, 0] and shown[1, 0] < 1e-4 > rest[1, 3]
+    np.testing.assert_allclose(pair, 0.25 * shown + 0.75 * rest, atol=1e-6)
+
+
 def test_counts_are_those_of_the_four_maps_and_repeat(pack: Pack, network: CPN) -> None:
     split, patches = pack.split("train"), PatchesConfig(kind="grid", K=(16,))
     counts = pair_counts(network, split, patches, 3, 7, silent)

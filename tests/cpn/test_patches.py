@@ -14,6 +14,7 @@ from cpn.patches import (
     PatchesConfig,
     complementary_pair,
     draw_hidden,
+    draw_S_N,
     grid_labels,
     hidden_mask,
     superpixel_labels,
@@ -196,10 +197,110 @@ def test_the_guard_holds_for_superpixels(seed):
     assert 0 < lam < 1
 
 
-@pytest.mark.parametrize("wrong", [{"K": ()}, {"K": (0,)}, {"p_h": 0}, {"p_h": 1}, {"S_N": 0}, {"kind": "slic"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"K": ()},
+        {"K": (0,)},
+        {"p_h": 0},
+        {"p_h": 1},
+        {"S_N": 0},
+        {"kind": "slic"},
+        {"S_N_range": (0, 5)},
+        {"S_N_range": (5, 8001)},
+        {"S_N_range": (5,)},
+        {"S_N_range": (6, 5)},
+        {"hidden_value": "black"},
+        {"lambda_by": "area"},
+    ],
+)
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         PatchesConfig(**wrong)
+
+
+def test_without_a_range_S_N_is_the_configurations_and_nothing_is_drawn():
+    rng = np.random.default_rng(3)
+    assert draw_S_N(PatchesConfig(S_N=77), rng) == 77
+    assert rng.random() == np.random.default_rng(3).random()
+
+
+def test_S_N_is_uniform_in_the_logarithm():
+    """Of 1 to 3: P(1) = ln 2 / ln 4, P(2) = ln 1.5 / ln 4, P(3) = ln (4/3) / ln 4."""
+    rng = np.random.default_rng(0)
+    drawn = np.bincount([draw_S_N(PatchesConfig(S_N_range=(1, 3)), rng) for _ in range(4000)], minlength=5) / 4000
+    assert drawn == pytest.approx([0, 0.5, 0.2925, 0.2075, 0], abs=0.025)
+
+
+@settings(deadline=None)
+@given(ends=st.lists(st.integers(1, 8000), min_size=2, max_size=2).map(sorted), seed=st.integers(0, 999))
+def test_S_N_lies_in_its_range_ends_included(ends, seed):
+    rng = np.random.default_rng(seed)
+    low, high = ends
+    assert low <= draw_S_N(PatchesConfig(S_N_range=(low, high)), rng) <= high
+    assert draw_S_N(PatchesConfig(S_N_range=(high, high)), rng) == high
+
+
+def test_each_crop_gets_a_number_of_superpixels_of_its_own(image, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cpn.patches.superpixel_labels", lambda _, n: asked.append(n) or superpixel_labels(image, n))
+    for config in (PatchesConfig(S_N_range=(10, 90)), PatchesConfig(S_N=40)):
+        for seed in range(6):
+            hidden_mask(image, config, np.random.default_rng(seed))
+    assert len(set(asked[:6])) > 3 and all(10 <= n <= 90 for n in asked[:6]) and asked[6:] == [40] * 6
+
+
+def test_lambda_by_patches_counts_cut_cells_whole():
+    """Cells 0 0 1 1 2 in two rows, 3 3 4 4 5 in one: lambda is a number of sixths, the pixels are fifteenths."""
+    picture, labels = np.zeros((3, 5, 3), np.uint8), grid_labels(3, 5, 2)
+    for seed in range(20):
+        hidden, lam = hidden_mask(
+            picture, PatchesConfig(kind="grid", K=(2,), lambda_by="patches"), np.random.default_rng(seed)
+        )
+        same, by_pixels = hidden_mask(picture, PatchesConfig(kind="grid", K=(2,)), np.random.default_rng(seed))
+        assert np.array_equal(hidden, same), "lambda draws nothing"
+        assert lam == pytest.approx(len(np.unique(labels[~hidden])) / 6)
+        assert by_pixels == pytest.approx((15 - hidden.sum()) / 15)
+
+
+def test_lambda_by_patches_counts_the_superpixels_that_are_seen():
+    """Patches 0 and 2 have 3 pixels and 1, number 1 none: lambda is 0, 1/2 or 1, never a third or a quarter."""
+    labels, config = np.array([[0, 0, 0, 2]]), PatchesConfig(draw="bernoulli", lambda_by="patches")
+    for seed in range(20):
+        hidden, lam = hidden_mask(np.zeros((1, 4, 3), np.uint8), config, np.random.default_rng(seed), labels)
+        assert lam == 1 - int(hidden[0, 0]) / 2 - int(hidden[0, 3]) / 2
+
+
+@settings(deadline=None)
+@given(cell=st.integers(1, 6), rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 999))
+def test_both_lambdas_are_one_where_a_cell_divides_the_image(cell, rows, columns, seed):
+    picture = np.zeros((cell * rows, cell * columns, 3), np.uint8)
+    by_patches, by_pixels = (
+        hidden_mask(picture, PatchesConfig(kind="grid", K=(cell,), lambda_by=by), np.random.default_rng(seed))[1]
+        for by in ("patches", "pixels")
+    )
+    assert by_patches == pytest.approx(by_pixels)
+
+
+def test_a_lost_pixel_shows_the_filling():
+    images = torch.arange(1.0, 13.0).reshape(1, 3, 2, 2)
+    filling, hidden = -images, torch.tensor([[[True, False], [False, False]]])
+    first, second = complementary_pair(images, hidden, filling)
+    assert first[0, 0].tolist() == [[-1, 2], [3, 4]]
+    assert second[0, 0].tolist() == [[1, -2], [-3, -4]]
+    assert torch.equal(images, -filling), "the arguments are not written into"
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 999), height=st.integers(1, 9), width=st.integers(1, 9))
+def test_the_pair_adds_up_to_image_and_filling(seed, height, width):
+    generator = torch.Generator().manual_seed(seed)
+    images, filling = torch.randn(2, 2, 3, height, width, generator=generator)
+    hidden = torch.rand(2, height, width, generator=generator) < 0.5
+    first, second = complementary_pair(images, hidden, filling)
+    assert torch.equal(first + second, images + filling)
+    nothing = complementary_pair(images, hidden, torch.zeros_like(images))
+    assert all(torch.equal(a, b) for a, b in zip(nothing, complementary_pair(images, hidden), strict=True))
 
 
 def test_a_list_from_yaml_is_a_tuple():

@@ -51,6 +51,16 @@ def test_each_pixel_is_hidden_in_one_of_the_pair(pack: Pack) -> None:
         assert (shown <= 1).all() and (shown == 1).mean() > 0.5
 
 
+def test_hidden_pixels_show_what_the_network_sees(pack: Pack) -> None:
+    """Where a half has lost a pixel it has its filling; padding, the mean colour, is no part of the picture."""
+    plain, filled = (panel_of(pack, **{"patches.hidden_value": kind})[0] for kind in ("mean", "noise"))
+    for one, other in zip(plain, filled, strict=True):
+        for half in ("I_h", "I_hb"):
+            lost = (one.arrays[half] == 124).all(-1)
+            assert np.array_equal(one.arrays[half][~lost], other.arrays[half][~lost])
+            assert (one.arrays[half][lost] != other.arrays[half][lost]).any(-1).mean() > 0.5
+
+
 def test_cam_baseline_has_a_cell_that_is_filled_later(pack: Pack) -> None:
     panel, _ = panel_of(pack)
     other, _ = panel_of(pack, **{"train.objective": "classification", "network.pcm": False, "cam.map": "plain"})

@@ -16,7 +16,7 @@ from cpn import superpixels as module
 from cpn.config import config_from
 from cpn.errors import InputError
 from cpn.loader import TrainingSamples
-from cpn.patches import PatchesConfig, superpixel_labels
+from cpn.patches import PatchesConfig, draw_S_N, superpixel_labels
 from cpn.prepare import prepare
 from cpn.superpixels import (
     Share,
@@ -100,6 +100,16 @@ def test_every_level_that_a_sample_can_need_is_made() -> None:
     assert levels_of(PatchesConfig(), DataConfig()) == [13, 14, 15, 16]
 
 
+def test_every_level_of_a_range_is_made_and_those_of_its_ends_are_the_outermost() -> None:
+    rng, data = np.random.default_rng(2), DataConfig(crop=448, long_side=(448, 768))
+    patches = PatchesConfig(S_N_range=(50, 800))
+    levels, ends = levels_of(patches, data), [levels_of(PatchesConfig(S_N=n), data) for n in (50, 800)]
+    assert levels == list(range(ends[0][0], ends[1][-1] + 1)) and len(levels) > len(ends[0]) + len(ends[1])
+    for _ in range(300):
+        size = scaled_size(*rng.integers(1, 700, 2).tolist(), int(rng.integers(448, 769)))
+        assert level_of(draw_S_N(patches, rng), *size, 448) in levels
+
+
 @pytest.mark.parametrize("flipped", [False, True])
 def test_a_view_of_a_map_is_the_view_of_the_picture(flipped: bool) -> None:
     """A picture of flat squares, enlarged twice: each pixel's patch is the square whose colour it shows."""
@@ -128,7 +138,7 @@ def test_the_sample_hides_whole_patches_of_its_picture_and_lam_is_its_share(spli
     maps = make_maps(tmp_path, split, levels_of(patches, DATA))
     samples = TrainingSamples(split, DATA, patches, 3, maps)
     for epoch in range(4):
-        image, valid, hidden, lam, _ = samples[(epoch, 2)]
+        image, valid, hidden, lam, *_ = samples[(epoch, 2)]
         _, _, view = augment_and_tell(split.image(2), DATA, np.random.default_rng([3, epoch, 2]))
         labels = maps.of_sample(2, view, 12)
         for label in np.unique(labels):
@@ -136,6 +146,41 @@ def test_the_sample_hides_whole_patches_of_its_picture_and_lam_is_its_share(spli
         assert lam == pytest.approx((~hidden).mean())
     first, second = (samples[(epoch, 2)][2] for epoch in (0, 1))
     assert not np.array_equal(first, second), "another draw in every epoch"
+
+
+def test_a_sample_takes_the_level_of_the_number_that_it_has_drawn(split: Split, tmp_path: Path) -> None:
+    """And hides whole patches of it: those of S_N 4 or of 60, and of the levels between."""
+    patches = PatchesConfig(S_N_range=(4, 60), draw="bernoulli")
+    maps = make_maps(tmp_path, split, levels_of(patches, DATA))
+    samples, levels = TrainingSamples(split, DATA, patches, 3, maps), []
+    for epoch in range(12):
+        hidden = samples[(epoch, 2)].hidden
+        rng = np.random.default_rng([3, epoch, 2])
+        _, _, view = augment_and_tell(split.image(2), DATA, rng)
+        drawn = draw_S_N(patches, rng)
+        labels = maps.of_sample(2, view, drawn)
+        levels.append(level_of(drawn, *view.size, 32))
+        for label in np.unique(labels):
+            assert len(np.unique(hidden[labels == label])) == 1
+    assert len(set(levels)) > 3 and set(levels) <= set(levels_of(patches, DATA))
+
+
+def test_the_levels_of_a_range_are_made_once(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 pictures at each level, whichever samples ask; a single S_N within the range finds its levels there."""
+    asked: list[int] = []
+    monkeypatch.setattr(module, "superpixel_labels", lambda image, n: asked.append(n) or superpixel_labels(image, n))
+    ranged, single = (
+        config_from({"data": DATA.model_dump(), "patches": patches}, "test")
+        for patches in ({"S_N_range": [4, 60]}, {"S_N": 12})
+    )
+    maps = maps_for(ranged, split, tmp_path)
+    assert len(asked) == 5 * len(levels_of(ranged.patches, DATA))
+    samples = TrainingSamples(split, DATA, ranged.patches, 0, maps)
+    for epoch in range(3):
+        samples[(epoch, 1)]
+    maps_for(ranged, split, tmp_path)
+    maps_for(single, split, tmp_path)
+    assert len(asked) == 5 * len(levels_of(ranged.patches, DATA))
 
 
 def test_the_map_is_slic_of_the_picture(split: Split, tmp_path: Path) -> None:

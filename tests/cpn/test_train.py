@@ -203,6 +203,32 @@ def test_the_network_sees_what_the_method_says(pack: Pack, objective: Objective)
     )
 
 
+@pytest.mark.parametrize("kind", ["blur", "noise"])
+def test_lost_pixels_show_the_filling_and_padding_stays_the_mean(pack: Pack, kind: str) -> None:
+    settings = config(patches__hidden_value=kind, data__long_side=[20, 28])
+    batch, network = one_batch(pack, settings), make(settings)
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    module.objective(network, batch, 1.0, settings.loss, "cpn")
+    images, hidden, complement = seen[0].chunk(3)
+    assert batch.filling is not None and not batch.valid.all() and batch.hidden.any()
+    there, lost = batch.valid[:, None], batch.hidden[:, None]
+    filling = module.normalise(batch.filling)
+    assert torch.equal(hidden, torch.where(there, torch.where(lost, filling, images), 0))
+    assert torch.equal(complement, torch.where(there, torch.where(lost, images, filling), 0))
+
+
+@pytest.mark.parametrize(
+    "change", [{"patches.hidden_value": "blur"}, {"patches.hidden_value": "noise"}, {"patches.S_N_range": [4, 30]}]
+)
+def test_what_the_paper_left_open_trains_and_repeats(pack: Pack, change: dict[str, Any]) -> None:
+    settings = with_values(config(patches__kind="superpixel", patches__slic_on="crop", patches__S_N=12), change, "test")
+    first, second = (state(trained(pack, settings)) for _ in range(2))
+    assert same(first, second) and all(bool(torch.isfinite(value).all()) for value in first.values())
+    plain = config(patches__kind="superpixel", patches__slic_on="crop", patches__S_N=12)
+    assert not same(first, state(trained(pack, plain)))
+
+
 @pytest.mark.parametrize("objective", ["cpn", "pair_classification", "seam", "classification"])
 def test_bf16_rounds_the_network_and_never_the_losses(
     pack: Pack, objective: Objective, monkeypatch: pytest.MonkeyPatch

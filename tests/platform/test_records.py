@@ -112,6 +112,19 @@ def test_a_trial_is_a_child_with_its_whole_configuration(records: Records, heard
     assert heard.of("dataset") == [(("small-0003", "VOC2012", "f00d", "/data/VOC2012"), {})]
 
 
+def test_patches_are_named_and_recorded_whole(records: Records, heard: Heard, spec: SweepSpec) -> None:
+    """What is in no key at its default is told all the same: a search may draw it."""
+    for values, name in (
+        ({"patches.S_N": 30}, "cpn superpixel S_N=30 p_h=0.5"),
+        ({"patches.S_N_range": [10, 160]}, "cpn superpixel S_N=10-160 p_h=0.5"),
+        ({"patches.kind": "grid"}, "cpn grid K=8,16 p_h=0.5"),
+    ):
+        records.trial_started(row(), with_values(spec.base_config, values, "-"), "k")
+        told = heard.of("start")[-1][1]
+        assert told["name"] == name and told["params"]["patches.hidden_value"] == "mean"
+        assert told["params"]["patches.S_N_range"] == values.get("patches.S_N_range")
+
+
 def test_reference_and_confirm_runs_are_told_apart(records: Records, heard: Heard, spec: SweepSpec) -> None:
     records.trial_started(row(role="reference"), spec.base_config, "k")
     records.trial_started(row(role="confirm", attrs={"of": "small-0001"}), spec.base_config, "k")
