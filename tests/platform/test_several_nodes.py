@@ -86,7 +86,6 @@ def nobody_without_token(cluster: Cluster) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.unproven
 @pytest.mark.timeout(900)
 def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
     """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; one of two workers' nodes is
@@ -139,7 +138,7 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
 
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.unproven
+@pytest.mark.extra
 @pytest.mark.timeout(900)
 def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
     """The node that trains is lost after a checkpoint, another joins; every epoch stands once in the books."""
@@ -162,9 +161,8 @@ def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.unproven
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.extra), "postgres"])
 def test_two_sweeps_at_once_on_one_store(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
     """One study database, one MLflow store, one storage folder, one base: the second takes over what the first made."""
     environment = {}

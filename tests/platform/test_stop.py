@@ -193,7 +193,13 @@ def ours(marker: str) -> list[psutil.Process]:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "how", ["stop", "stop --now", "Ctrl-C in the terminal", pytest.param("kill -9", marks=pytest.mark.unproven)]
+    "how",
+    [
+        "stop",
+        "Ctrl-C in the terminal",
+        pytest.param("stop --now", marks=pytest.mark.extra),
+        pytest.param("kill -9", marks=pytest.mark.extra),
+    ],
 )
 def test_nothing_of_a_stopped_sweep_remains(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole thing on Ray: no process after the stop, every trial resumable, the exit code that of the signal."""

@@ -20,7 +20,7 @@ from tests.test_smoke import SPEC, read_until, start
 
 from .test_stop import ours, wait_for_an_epoch
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.unproven, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 OURS = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::WatchfulCleaner")
 
@@ -51,9 +51,9 @@ def gone(look: Callable[[], list[str]], seconds: float) -> list[str]:
 @pytest.mark.parametrize(
     ("signals", "code"),
     [
-        ([signal.SIGINT], 130),
-        ([signal.SIGTERM, signal.SIGTERM], 143),
-        (["platform.stop"], 143),
+        pytest.param([signal.SIGINT], 130, marks=pytest.mark.extra),
+        pytest.param([signal.SIGTERM, signal.SIGTERM], 143, marks=pytest.mark.extra),
+        pytest.param(["platform.stop"], 143, marks=pytest.mark.extra),
         ([signal.SIGKILL], -signal.SIGKILL),
     ],
     ids=["Ctrl-C", "SIGTERM twice", "platform.stop", "kill -9"],

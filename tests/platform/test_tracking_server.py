@@ -9,7 +9,6 @@ from benchmarks.services.mlflow import mlflow_server
 
 
 @pytest.mark.cluster
-@pytest.mark.unproven
 @pytest.mark.timeout(400)
 def test_a_server_that_dies_in_the_middle_gets_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "panel.png").write_bytes(b"picture")
