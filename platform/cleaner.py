@@ -14,8 +14,8 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
 if TYPE_CHECKING:
-    from ray.train.v2._internal.execution.callback import RayTrainCallback
     from ray.train.v2._internal.execution.context import TrainRunContext
+    from ray.train.v2.api.callback import RayTrainCallback
 
 
 class WatchfulCleaner(PlacementGroupCleaner):
@@ -23,7 +23,7 @@ class WatchfulCleaner(PlacementGroupCleaner):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.start_monitoring()
+        self.start_monitoring()  # type: ignore[no-untyped-call]
 
 
 class StartWatchfulCleaner(PlacementGroupCleanerCallback):
@@ -31,7 +31,7 @@ class StartWatchfulCleaner(PlacementGroupCleanerCallback):
 
     def after_controller_start(self, train_run_context: "TrainRunContext") -> None:
         """Start it in place of Ray's own."""
-        placement_group_callback.PlacementGroupCleaner = WatchfulCleaner
+        placement_group_callback.PlacementGroupCleaner = WatchfulCleaner  # type: ignore[attr-defined]
         super().after_controller_start(train_run_context)
 
 
@@ -39,5 +39,5 @@ class Trainer(TorchTrainer):
     """Ray's trainer with this helper."""
 
     def _create_default_callbacks(self) -> "list[RayTrainCallback]":
-        callbacks = super()._create_default_callbacks()
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # the types know Train V1's class only
         return [StartWatchfulCleaner() if type(c) is PlacementGroupCleanerCallback else c for c in callbacks]

@@ -77,7 +77,7 @@ class Sweep:
         if self._cluster is None:
             prepare_weights(self.config, self.store, self.terminal.say)
             self.terminal.say("starting Ray")
-            self._cluster = self._resources.enter_context(ray_cluster(self.spec.resources))
+            self._cluster = self._resources.enter_context(ray_cluster(self.spec.resources, self.interruption.lose))
         return self._cluster
 
     def close(self) -> None:
@@ -188,6 +188,9 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
             try:
                 held.code = ending.code = work(sweep, recorder=recorder, command=command, ending=ending)
                 return held.code
+            except KeyboardInterrupt:
+                interruption.explain()
+                raise
             finally:
                 ending.silent = interruption.hurried
                 with interruption.closing():

@@ -1,12 +1,13 @@
 """Drives Ray Tune over a study: starts Ray, runs trials until the study has none left, stops cleanly."""
 
+import _thread
 import ctypes
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from cpn.errors import InputError, WorkError
 
 from .capacity import Node, check_resources
 from .paths import storage
+from .raylet_watch import watched
 from .sections import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
@@ -78,6 +80,21 @@ class Interruption:
         self.at_once = True
         """Off while trials run: they are given the time to finish their current report."""
         self.listeners: list[Callable[[], None]] = []
+        self.lost: str | None = None
+        """Why nothing can go on: the cluster is gone."""
+
+    def lose(self, why: str) -> None:
+        """End what runs, as nothing of it can end by itself; from any thread. Not while it is being ended anyway."""
+        if not self._closing:
+            self.lost = why
+            for listener in self.listeners:
+                listener()
+            _thread.interrupt_main()  # whatever Ray waits for, it looks at signals
+
+    def explain(self) -> None:
+        """Raise WorkError where a KeyboardInterrupt was no signal but the cluster's end."""
+        if self.lost is not None:
+            raise WorkError(self.lost)
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -114,6 +131,8 @@ class Interruption:
             if self._closing:
                 say("ending what was started; it takes seconds")
                 return
+            if self.lost is not None:
+                raise KeyboardInterrupt
             again, self.signal = self.signal is not None, number
             if again or self.at_once:
                 self.hurried = again
@@ -131,10 +150,11 @@ class Interruption:
 
 
 @contextmanager
-def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
+def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None) -> Iterator[list[Node]]:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its nodes' resources.
 
-    Raises InputError when the cluster does not answer, or lacks what one trial needs.
+    `lose` is told from a thread, with the reason, when the Ray node of this machine dies meanwhile. Raises InputError
+    when the cluster does not answer, or lacks what one trial needs.
     """
     address = os.environ.get("RAY_ADDRESS")
     environment = worker_environment()
@@ -159,11 +179,19 @@ def ray_cluster(resources: Resources) -> Iterator[list[Node]]:
             ) from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_resources(resources, nodes)
-        yield nodes
+        with nullcontext() if lose is None else watched(partial(lose, gone(address))):
+            yield nodes
     finally:
         with sigterm_ignored():
             ray.shutdown()  # also when a signal came while Ray was starting
         put_back(handlers)
+
+
+def gone(address: str | None) -> str:
+    """What is said when the cluster that was joined, or started here, does not run any more."""
+    if address:
+        return f"RAY_ADDRESS: this machine's Ray node at {address} has died; start Ray again, then run the same command"
+    return "Ray's processes on this machine have died (for want of memory?); the same command continues"
 
 
 def start_ray() -> None:

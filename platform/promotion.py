@@ -191,6 +191,9 @@ def sweep_of(
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         try:
             yield sweep, recorder
+        except KeyboardInterrupt:
+            interruption.explain()
+            raise
         finally:
             with interruption.closing():
                 sweep.close()

@@ -156,7 +156,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small data set and a sweep without fault; Ray is not started."""
 
     @contextmanager
-    def cluster(_: Any) -> Iterator[list[Mapping[str, float]]]:
+    def cluster(*_: Any) -> Iterator[list[Mapping[str, float]]]:
         yield [{"CPU": 2.0}]
 
     write_small_voc(tmp_path / "data")

@@ -60,7 +60,8 @@ class Mlflow(Service):
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refused:
-            return refused.code, {}
+            with refused:
+                return refused.code, {}
 
 
 def database_environment(database: Postgres) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cpn.errors import InputError
+from cpn.errors import InputError, WorkError
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,22 @@ def test_what_is_being_ended_is_ended_whatever_comes() -> None:
         assert interruption.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_lost_cluster_ends_what_runs_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a thread, also while a first signal would only ask; not while everything is being ended anyway."""
+    interruption, heard = Interruption(), list[str]()
+    with interruption.watch(heard.append):
+        with interruption.closing():
+            interruption.lose("too late to matter")
+        interruption.explain()
+        with pytest.raises(KeyboardInterrupt), interruption.patiently():
+            interruption.listeners.append(lambda: heard.append("no trial has failed"))
+            threading.Thread(target=interruption.lose, args=("the cluster is gone",)).start()
+            time.sleep(10)
+        with pytest.raises(WorkError, match="the cluster is gone"):
+            interruption.explain()
+    assert heard == ["no trial has failed"] and not interruption
 
 
 def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

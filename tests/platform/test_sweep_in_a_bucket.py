@@ -56,7 +56,7 @@ def test_a_sweep(
     monkeypatch.setenv("CPN_STUDY_URL", f"sqlite:///{tmp_path}/study.db")
     monkeypatch.setenv(remote.SCRATCH, str(tmp_path / "driver"))
     machines = Machines(monkeypatch, tmp_path)
-    monkeypatch.setattr(conduct, "ray_cluster", lambda resources: nullcontext([{"CPU": 1.0}]))
+    monkeypatch.setattr(conduct, "ray_cluster", lambda *_: nullcontext([{"CPU": 1.0}]))
     monkeypatch.setattr(conduct, "run_trials", machines.run_trials)
     Path("far.yaml").write_text(yaml_text({**SPEC, "resources": {**SPEC["resources"], "storage": place}}))
     spec = load_spec(Path("far.yaml"))

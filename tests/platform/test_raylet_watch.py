@@ -1,0 +1,87 @@
+"""A Ray node that dies is noticed: by its socket, and on a real cluster whose head goes in the middle of a sweep."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from platform.lock import read_driver
+from platform.paths import SweepPaths
+from platform.raylet_watch import LOOKS, listens, watched
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.services.ray_nodes import ray_nodes
+from tests.test_smoke import SPEC, start
+
+
+def test_who_listens(tmp_path: Path) -> None:
+    name = str(tmp_path / "raylet")
+    assert not listens(name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        assert not listens(name)
+        server.listen(0)
+        assert listens(name)
+        assert listens(name) and listens(name), "one that is late to accept is there all the same"
+    assert Path(name).exists() and not listens(name)
+
+
+def test_a_node_is_lost_once_it_has_refused_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    name, lost = str(tmp_path / "raylet"), list[float]()
+    rows = [{"NodeID": "other", "RayletSocketName": "/nowhere"}, {"NodeID": "mine", "RayletSocketName": name}]
+    monkeypatch.setattr(ray, "nodes", lambda: rows)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "mine"))
+    monkeypatch.setattr("platform.raylet_watch.LOOK_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        server.listen(100)
+        with watched(lambda: lost.append(time.monotonic())):
+            time.sleep(0.5)
+            assert lost == []
+            server.close()
+            closed = time.monotonic()
+            time.sleep(1)
+    assert len(lost) == 1 and lost[0] - closed > 0.05 * (LOOKS - 1)
+
+
+def until(holds: Callable[[], bool], sweep: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 400
+    while not holds():
+        assert sweep.poll() is None and time.monotonic() < end, sweep.communicate()[0]
+        time.sleep(0.2)
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_a_head_that_dies_ends_the_sweep_in_words_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a trial trains, and while a stage runs; another cluster is started at the same address each time."""
+    spec = SPEC.replace("top_k: 1", "top_k: 0").replace("trials: 2", "trials: 1")
+    (tmp_path / "smoke.yaml").write_text(spec.replace("epochs: 2, batch_size: 4", "epochs: 20, batch_size: 4"))
+    runs, stages = tmp_path / "sweeps/runs", tmp_path / "sweeps/stages"
+    with ray_nodes(1, cpus_each=2) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        for at in (lambda: bool(list(runs.glob("*/checkpoints/epoch_*"))), lambda: bool(list(stages.glob("*")))):
+            sweep = start(tmp_path)
+            until(at, sweep)
+            cluster.nodes[0].kill()
+            time.sleep(1)
+            cluster.nodes[0].start()
+            said, _ = sweep.communicate(timeout=120)
+            assert sweep.returncode == 1, said
+            assert f"this machine's Ray node at {os.environ['RAY_ADDRESS']} has died; start Ray again" in said, said
+            assert "Traceback" not in said and "StackTrace" not in said, said
+            driver = read_driver(SweepPaths(tmp_path / "sweeps" / "smoke"))
+            assert driver is not None and driver.stands == "failed" and "has died" in str(driver.reason)
+        sweep = start(tmp_path)
+        said, _ = sweep.communicate(timeout=400)
+        assert sweep.returncode == 0, said
+        assert "smoke-0000  started" not in said and len(list(stages.glob("*/manifest.json"))) == 5
