@@ -136,7 +136,8 @@ def test_an_s3_endpoint_serves_boto3_and_arrow(monkeypatch: pytest.MonkeyPatch) 
     from pyarrow import fs
 
     with s3() as server:
-        client(server).put_object(Bucket=BUCKET, Key="a/b.txt", Body=b"kept")
+        with client(server) as objects:
+            objects.put_object(Bucket=BUCKET, Key="a/b.txt", Body=b"kept")
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         found, path = fs.FileSystem.from_uri(f"{server.url}/a/b.txt")
