@@ -67,9 +67,9 @@ def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed
 
 
 def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
-    """Milliseconds that the patches of one training sample take on one core: the whole sample, less the same sample
-    with nothing hidden. The first one, which warms caches up, does not count; nor does making superpixel maps, which is
-    done once (`cache` holds them).
+    """Milliseconds of a core that the patches of a training sample take: the whole sample, less the same sample with
+    nothing hidden; CPU time, so that what else runs on the machine is not counted. The first one, which warms caches
+    up, does not count; nor does making superpixel maps, which is done once (`cache` holds them).
     """
     from cpn.loader import TrainingSamples
     from cpn.superpixels import maps_for
@@ -86,9 +86,9 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     for key in [keys[0], *keys]:
         times = []
         for samples in (without, with_patches):
-            began = time.perf_counter()
+            began = time.process_time()
             samples[key]
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
         spent.append(times[1] - times[0])
     return 1000 * float(np.median(spent[1:]))
 

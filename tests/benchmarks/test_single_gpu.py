@@ -35,6 +35,7 @@ def test_without_a_device_nothing_is_measured_and_it_says_so(
 
 
 @pytest.mark.long
+@pytest.mark.extra
 def test_the_same_code_runs_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     found = result(capsys, "--device", "cpu", "--small", "--steps", "2", "--write", str(page))
@@ -66,6 +67,7 @@ def test_every_step_is_timed_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.long
+@pytest.mark.extra
 def test_too_small_a_card_is_a_row_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

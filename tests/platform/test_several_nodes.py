@@ -161,8 +161,9 @@ def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.extra
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.extra), "postgres"])
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_two_sweeps_at_once_on_one_store(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
     """One study database, one MLflow store, one storage folder, one base: the second takes over what the first made."""
     environment = {}

@@ -77,7 +77,8 @@ def test_a_killed_table_goes_on_and_another_takes_its_runs_over(tmp_path: Path) 
     assert len(first["runs"]) == 4 and not first["unfinished"]
     assert all(len(row["columns"]["scale all"]["values"]) == 2 for row in first["rows"])
     assert grid["differences"]["scale all"]["low"] is not None
-    assert plain["columns"]["patch_ms"]["mean"] < grid["columns"]["patch_ms"]["mean"]
+    assert plain["columns"]["patch_ms"]["mean"] == 0.0, "without patches nothing is timed"
+    assert all(ms != 0.0 for ms in grid["columns"]["patch_ms"]["values"])  # how long is for benchmarks to say
     assert "compare the order of the rows" in " ".join(output.split()) and "47.84" in output
     assert (tmp_path / "sweeps/first/panel.png").read_bytes()[:4] == b"\x89PNG"
     assert "| grid |" in (tmp_path / "sweeps/first/table.md").read_text()
