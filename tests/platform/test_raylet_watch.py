@@ -2,9 +2,7 @@
 
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from platform.lock import read_driver
 from platform.paths import SweepPaths
@@ -15,6 +13,8 @@ import pytest
 
 from benchmarks.services.ray_nodes import ray_nodes
 from tests.test_smoke import SPEC, start
+
+from .test_several_nodes import until
 
 
 def test_who_listens(tmp_path: Path) -> None:
@@ -49,11 +49,16 @@ def test_a_node_is_lost_once_it_has_refused_for_a_while(tmp_path: Path, monkeypa
     assert len(lost) == 1 and lost[0] - closed > 0.05 * (LOOKS - 1)
 
 
-def until(holds: Callable[[], bool], sweep: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 400
-    while not holds():
-        assert sweep.poll() is None and time.monotonic() < end, sweep.communicate()[0]
-        time.sleep(0.2)
+def test_a_node_that_is_on_another_machine_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "mine", "RayletSocketName": str(tmp_path / "elsewhere")}])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "mine"))
+    monkeypatch.setattr("platform.raylet_watch.LOOK_S", 0.01)
+    lost: list[str] = []
+    with watched(lambda: lost.append("lost")):
+        time.sleep(0.3)
+    assert lost == []
 
 
 @pytest.mark.ray
@@ -71,7 +76,7 @@ def test_a_head_that_dies_ends_the_sweep_in_words_and_the_same_command_goes_on(
             monkeypatch.setenv(name, value)
         for at in (lambda: bool(list(runs.glob("*/checkpoints/epoch_*"))), lambda: bool(list(stages.glob("*")))):
             sweep = start(tmp_path)
-            until(at, sweep)
+            until(at, "a checkpoint, and then a stage", sweep, 400)
             cluster.nodes[0].kill()
             time.sleep(1)
             cluster.nodes[0].start()
