@@ -133,6 +133,7 @@ def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> 
     terminal, interruption = terminal or Terminal(), Interruption()
     with interruption.watch(terminal.say):
         code, reason = 1, None
+        interruption.last_words.append(lambda why: terminal.event("ended", state=FAILED, code=1, reason=why))
         try:
             code = conducted(spec, command, terminal, interruption)
         except KeyboardInterrupt:
@@ -165,6 +166,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         mirror.known_to_all(store, paths, terminal.warn) as tell_all,
         driving(paths, spec.name, command) as held,
     ):
+        interruption.last_words.append(held.failed)
         root = shared_data(spec.base_config, store, pack)
         if spec.table is not None:
             listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))

@@ -5,6 +5,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -52,6 +53,9 @@ OURS = ("cpn", "platform")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a sweep to stop."""
 
+HEED_S = 1.0
+"""Seconds that the main thread has to notice that the cluster is lost."""
+
 
 class Listener(Protocol):
     """Hears what happens to trials, in the driver."""
@@ -82,14 +86,29 @@ class Interruption:
         self.listeners: list[Callable[[], None]] = []
         self.lost: str | None = None
         """Why nothing can go on: the cluster is gone."""
+        self.last_words: list[Callable[[str], None]] = []
+        """Told why, when the process has to end without its main thread."""
+        self._watched = False
+        self._heeded = threading.Event()
 
     def lose(self, why: str) -> None:
-        """End what runs, as nothing of it can end by itself; from any thread. Not while it is being ended anyway."""
-        if not self._closing:
-            self.lost = why
-            for listener in self.listeners:
-                listener()
-            _thread.interrupt_main()  # whatever Ray waits for, it looks at signals
+        """End what runs, as nothing of it can end by itself; from any thread. Not while it is being ended anyway.
+
+        Mostly Ray looks at signals while it waits. Where it doesn't, the main thread never comes back, or Ray's C++
+        code aborts as soon as another cluster answers: then the process ends here, as cleanly as one that is killed.
+        """
+        if self._closing:
+            return
+        self.lost = why
+        for listener in self.listeners:
+            listener()
+        self._heeded.clear()
+        _thread.interrupt_main()
+        if self._watched and not self._heeded.wait(HEED_S):
+            print(f"failed: {why}", file=sys.stderr, flush=True)
+            for words in self.last_words:
+                words(why)
+            os._exit(1)
 
     def explain(self) -> None:
         """Raise WorkError where a KeyboardInterrupt was no signal but the cluster's end."""
@@ -128,6 +147,7 @@ class Interruption:
             return
 
         def handle(number: int, _frame: FrameType | None) -> None:
+            self._heeded.set()
             if self._closing:
                 say("ending what was started; it takes seconds")
                 return
@@ -142,9 +162,11 @@ class Interruption:
             say("stopping after the current reports; once more stops at once")
 
         before = {number: signal.signal(number, handle) for number in SIGNALS}
+        self._watched = True
         try:
             yield self
         finally:
+            self._watched = False
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if self else handler)
 

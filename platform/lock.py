@@ -9,9 +9,10 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cpn.errors import InputError
@@ -63,9 +64,11 @@ class Driver:
 class Held:
     """What a driver says about its end while it holds the lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[str], None]) -> None:
         self.code = 0
         """The command's exit code."""
+        self.failed = failed
+        """Keeps the reason, where the process ends at once."""
 
 
 @contextmanager
@@ -97,10 +100,11 @@ def locked(paths: SweepPaths, name: str) -> Iterator[None]:
 def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
     """Be the sweep's one driver while the block runs (see `locked`), and keep in the record how it ended."""
     with locked(paths, name):
-        before, held = read_driver(paths), Held()
+        before = read_driver(paths)
         boot, ticks = birth(os.getpid()) or ("", 0)
         me = Driver(socket.gethostname(), os.getpid(), boot, ticks, time.time(), command)
         _write(paths, me)
+        held = Held(partial(_ended, paths, me, FAILED))
         try:
             yield held
         except KeyboardInterrupt:

@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOOK_S = 1.0
-LOOKS = 3
-"""Connections in a row that the node has to refuse."""
+"""Seconds between looks at whether the watch is over, and to wait for a node that is slow to take a connection."""
+
+AGAIN_S = 0.05
+"""Seconds until the next connection when the last one has ended."""
 
 
 @contextmanager
 def watched(lost: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, look at this machine's Ray node, and call `lost` once, from a thread, when it is gone."""
+    """While the block runs, keep a connection to this machine's Ray node, and call `lost` once, from a thread, when it
+    is gone. A process that dies closes its connections at that moment; seconds later may be too late, for another
+    cluster may answer by then.
+    """
     import ray
 
     mine = ray.get_runtime_context().get_node_id()
@@ -27,10 +32,8 @@ def watched(lost: Callable[[], None]) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        refused = 0
-        while not over.wait(LOOK_S):
-            refused = 0 if listens(name) else refused + 1
-            if refused == LOOKS:
+        while not over.wait(AGAIN_S):
+            if not listens(name, over):
                 lost()
                 return
 
@@ -43,8 +46,10 @@ def watched(lost: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def listens(name: str) -> bool:
-    """Whether a process listens at a socket of this machine. One that is only busy does."""
+def listens(name: str, over: threading.Event | None = None) -> bool:
+    """Whether a process listens at a socket of this machine. One that is only busy does. With `over`, stay connected
+    until that is set or the other side has ended the connection.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(LOOK_S)
         try:
@@ -53,4 +58,12 @@ def listens(name: str) -> bool:
             return False
         except OSError:  # its queue is full, or it is late
             return True
+        while over is not None and not over.is_set():
+            try:
+                client.recv(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                pass
+            break
     return True

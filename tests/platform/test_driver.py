@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from platform.driver import (
     runtime_environment,
     worker_environment,
 )
+from platform.lock import read_driver
+from platform.paths import SweepPaths
 from platform.sections import Resources
 from types import SimpleNamespace
 
@@ -122,6 +126,30 @@ def test_a_lost_cluster_ends_what_runs_with_its_reason(monkeypatch: pytest.Monke
         with pytest.raises(WorkError, match="the cluster is gone"):
             interruption.explain()
     assert heard == ["no trial has failed"] and not interruption
+
+
+STUCK = """
+import ctypes, threading
+from platform.driver import Interruption
+from platform.lock import driving
+from platform.paths import SweepPaths
+from pathlib import Path
+interruption = Interruption()
+with interruption.watch(print), driving(SweepPaths(Path("sweeps/stuck")), "stuck", "again") as held:
+    interruption.last_words.append(held.failed)
+    threading.Timer(0.5, interruption.lose, ["the cluster is gone"]).start()
+    ctypes.CDLL(None).sleep(300)
+"""
+
+
+def test_a_main_thread_that_never_comes_back_does_not_keep_the_process(tmp_path: Path) -> None:
+    """As in Ray's C++ code, which aborts when it has waited for one cluster and another answers."""
+    environment = {**os.environ, "PYTHONPATH": worker_environment()["PYTHONPATH"]}
+    command = [sys.executable, "-c", STUCK]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "failed: the cluster is gone\n")
+    driver = read_driver(SweepPaths(tmp_path / "sweeps/stuck"))
+    assert driver is not None and (driver.stands, driver.reason) == ("failed", "the cluster is gone")
 
 
 def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
