@@ -11,7 +11,7 @@ sweep: .venv/.installed
 	$(BIN)/python -m platform.sweep search_spaces/quickstart.yaml $(ARGS)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -m "not long and not browser and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not long and not browser and not cluster" $(ARGS)
 
 ui: .venv/.installed
 	$(BIN)/python -m platform.ui --port $(PORT)

@@ -6,6 +6,8 @@ import secrets
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 # pytest has imported the standard library's `platform` long ago; give it the submodules of this checkout. Processes
@@ -24,3 +26,7 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray 3 does; witho
 # Nothing of the caller's machine may decide a test: neither a cluster, nor a store, nor a study.
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
+
+# A machine that is busy with something else fails no property.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

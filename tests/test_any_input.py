@@ -27,7 +27,7 @@ from tests.bad_input.case import SPEC
 
 T = TypeVar("T")
 # The folder is made once and every example replaces the file in it.
-often = settings(max_examples=100, deadline=None)
+often = settings(max_examples=100)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -147,7 +147,6 @@ def test_dotted_values_bring_the_configuration_back(presets: list[str]) -> None:
     assert leaves - set(flat) == (set() if "scenes" in presets else {n for n in leaves if n.startswith("data.scenes.")})
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(lr=st.floats(1e-6, 1.0), sides=st.lists(st.integers(1, 500), min_size=1, max_size=4), seed=st.integers(0, 2**40))
 def test_any_value_survives_the_round_trip(lr: float, sides: list[int], seed: int) -> None:
     config = with_values(Config(), {"train.lr": lr, "patches.K": sides, "train.seed": seed}, "x")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data as photographs
 
@@ -35,7 +35,6 @@ def test_the_short_way_is_the_gaussian_of_the_whole_picture() -> None:
     assert np.abs(picture.astype(int) - exact).mean() > 10
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(height=st.integers(1, 90), width=st.integers(1, 90), colour=st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_flat_picture_stays_what_it_is(height: int, width: int, colour: tuple[int, int, int]) -> None:
     image = np.full((height, width, 3), colour, np.uint8)

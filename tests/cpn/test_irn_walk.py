@@ -151,7 +151,7 @@ def test_nothing_crosses_a_wall_however_thin_or_slanted(radius: int) -> None:
         assert walked[0][behind].max() == 0 and walked[0][~behind].min() > 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(2, 5), st.integers(0, 99))
 def test_walk_stays_within_the_scores_and_turns_with_the_map(height: int, width: int, radius: int, seed: int) -> None:
     edge = random_edge(height, width, seed)

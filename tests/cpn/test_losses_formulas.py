@@ -131,7 +131,7 @@ def test_equal_maps_at_lambda_one_half_give_zero_tcp():
     assert float(losses["tcp_refined"]) == pytest.approx(0, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(lam=st.floats(0, 1), seed=st.integers(0, 999))
 def test_equal_maps_give_zero_tcp_for_every_lambda(lam, seed):
     maps, labels, _ = random_case(seed)
@@ -141,7 +141,7 @@ def test_equal_maps_give_zero_tcp_for_every_lambda(lam, seed):
     assert all(np.isfinite(float(value)) for value in losses.values())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), factor=st.floats(1.5, 50))
 def test_the_scale_of_raw_maps_hardly_matters_to_the_regularisers(seed, factor):
     maps, labels, lam = random_case(seed)

@@ -51,7 +51,7 @@ def brute_force(maps, present, truth, classes, betas):
     return counts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     classes=st.integers(2, 6),
     many=st.integers(0, 3),
@@ -71,7 +71,7 @@ def test_the_curve_equals_the_loop_to_the_integer(classes, many, levels, precisi
     assert np.array_equal(counts, brute_force(maps, present, truth, classes, BETAS))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(betas=st.lists(st.floats(-2, 5), min_size=1, max_size=9).map(sorted), seed=st.integers(0, 9999))
 def test_maps_of_any_scale_and_any_ascending_betas(betas, seed):
     rng = np.random.default_rng(seed)

@@ -188,7 +188,7 @@ def test_a_guard_that_cannot_be_satisfied_is_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999))
 def test_the_guard_holds_for_superpixels(seed):
     rng = np.random.default_rng(seed)
@@ -232,7 +232,6 @@ def test_S_N_is_uniform_in_the_logarithm():
     assert drawn == pytest.approx([0, 0.5, 0.2925, 0.2075, 0], abs=0.025)
 
 
-@settings(deadline=None)
 @given(ends=st.lists(st.integers(1, 8000), min_size=2, max_size=2).map(sorted), seed=st.integers(0, 999))
 def test_S_N_lies_in_its_range_ends_included(ends, seed):
     rng = np.random.default_rng(seed)
@@ -271,7 +270,6 @@ def test_lambda_by_patches_counts_the_superpixels_that_are_seen():
         assert lam == 1 - int(hidden[0, 0]) / 2 - int(hidden[0, 3]) / 2
 
 
-@settings(deadline=None)
 @given(cell=st.integers(1, 6), rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 999))
 def test_both_lambdas_are_one_where_a_cell_divides_the_image(cell, rows, columns, seed):
     picture = np.zeros((cell * rows, cell * columns, 3), np.uint8)
@@ -291,7 +289,6 @@ def test_a_lost_pixel_shows_the_filling():
     assert torch.equal(images, -filling), "the arguments are not written into"
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 999), height=st.integers(1, 9), width=st.integers(1, 9))
 def test_the_pair_adds_up_to_image_and_filling(seed, height, width):
     generator = torch.Generator().manual_seed(seed)

@@ -376,7 +376,7 @@ def test_an_unreadable_pack_is_replaced(root: Path) -> None:
 def test_two_at_once(root: Path) -> None:
     command = [sys.executable, "-m", "cpn.prepare", str(root)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
-    texts = [process.communicate(timeout=60)[0] for process in running]
+    texts = [process.communicate(timeout=110)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], texts
     assert sum("packing 9 of 9" in text for text in texts) == 1
     assert read_json(root / "packed/manifest.json")["lists"]["trainaug"]["rows"] == 4

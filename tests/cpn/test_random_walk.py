@@ -49,7 +49,7 @@ def test_offsets_are_half_of_the_disc(radius: int) -> None:
     assert len(both) == 2 * len(offsets) + 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(2, 4))
 def test_pairs_stay_inside_and_keep_their_offset(height: int, width: int, radius: int) -> None:
     sources, targets = pair_indices(height, width, radius)

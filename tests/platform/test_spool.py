@@ -29,7 +29,7 @@ def filled(folder: Path, count: int) -> Spool:
     return made
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cut=st.integers(0, 400))
 def test_a_cut_anywhere_loses_only_what_was_not_whole(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("spool")
