@@ -19,9 +19,13 @@ from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError
+
+if TYPE_CHECKING:
+    from cpn.config import Config
+    from cpn.voc import Pack
 
 RELEASED = {"normalise_refined": True, "amp_weight": 1.0}
 """What the preset scenes changes in the losses on refined maps, put back."""
@@ -94,42 +98,53 @@ def values_of(group: str, member: str, over: Mapping[str, Any]) -> dict[str, Any
 
 def one_run(run: Run, over: Mapping[str, Any], scenes: int, cache: Path, out: Path) -> dict[str, Any]:
     """Train and score one run, or read it when it is finished: mIoU in percent, beta, and CPU seconds."""
+    from cpn.config import config_from, merge, run_key
+    from cpn.prepare import prepare
+
+    group, member, data_seed, seed = run
+    pack = prepare(scenes_root(cache, scenes, data_seed))
+    config = config_from(merge(values_of(group, member, over), {"train": {"seed": seed}}), "the ladder")
+    kept = out / f"{run_key(config, pack.fingerprint)}.json"
+    return {
+        "group": group,
+        "member": member,
+        "data_seed": data_seed,
+        "seed": seed,
+        **measured(config, pack, cache, kept),
+    }
+
+
+def measured(config: "Config", pack: "Pack", cache: Path, kept: Path) -> dict[str, Any]:
+    """`miou` and `plain` in percent, `beta` and `cpu_seconds` of a run, trained if the file `kept` is not there yet."""
     import numpy as np
     import torch
 
     from cpn.cam import CamConfig
-    from cpn.config import config_from, merge, run_key
     from cpn.files import read_json, write_json
     from cpn.metrics import best_beta
-    from cpn.prepare import prepare
     from cpn.run import MODEL, load_run, score
     from cpn.run import run as train_and_score
-    from cpn.voc import Pack
 
-    torch.set_num_threads(1)
-    group, member, data_seed, seed = run
-    pack: Pack = prepare(scenes_root(cache, scenes, data_seed))
-    config = config_from(merge(values_of(group, member, over), {"train": {"seed": seed}}), "the ladder")
-    kept = out / f"{run_key(config, pack.fingerprint)}.json"
     if kept.exists():
-        measured: dict[str, Any] = read_json(kept)
-    else:
-        began = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            result = train_and_score(
-                config, pack, Path(folder), cache=cache, device=torch.device("cpu"), report=lambda entry: None
-            )
-            network, _, _ = load_run(Path(folder) / MODEL)
-        plain: CamConfig = config.cam.model_copy(update={"map": "plain"})
-        counts = score(network, pack.split(config.data.score), plain, len(pack.classes) + 1)
-        measured = {
-            "miou": result["metrics"]["miou_train"],
-            "beta": result["metrics"]["beta_train"],
-            "plain": 100 * best_beta(np.asarray(counts.sum(axis=0)))[1],
-            "cpu_seconds": time.process_time() - began,
-        }
-        write_json(kept, measured)
-    return {"group": group, "member": member, "data_seed": data_seed, "seed": seed, **measured}
+        found: dict[str, Any] = read_json(kept)
+        return found
+    torch.set_num_threads(1)
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = train_and_score(
+            config, pack, Path(folder), cache=cache, device=torch.device("cpu"), report=lambda entry: None
+        )
+        network, _, _ = load_run(Path(folder) / MODEL)
+    plain: CamConfig = config.cam.model_copy(update={"map": "plain"})
+    counts = score(network, pack.split(config.data.score), plain, len(pack.classes) + 1)
+    row = {
+        "miou": result["metrics"]["miou_train"],
+        "beta": result["metrics"]["beta_train"],
+        "plain": 100 * best_beta(np.asarray(counts.sum(axis=0)))[1],
+        "cpu_seconds": time.process_time() - began,
+    }
+    write_json(kept, row)
+    return row
 
 
 def scenes_root(cache: Path, scenes: int, data_seed: int) -> Path:

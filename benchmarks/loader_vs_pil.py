@@ -14,32 +14,28 @@ import argparse
 import io
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import Comparison, take_turns
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from cpn.voc import Split
 
 CROP, CELLS, P_H = 448, (56, 112), 0.5
 JITTER = (0.3, 0.3, 0.3, 0.1)
 
 
-def pil_sample(data: bytes, rng: Any) -> tuple[Any, Any]:
-    """One sample the usual way: normalised float32 (3, 448, 448), hidden bool (448, 448)."""
+def pil_jitter(picture: "Image.Image", strengths: Sequence[float], rng: Any) -> "Image.Image":
+    """`cpn.transforms.colour_jitter` with PIL's enhancers and its HSV, from the same numbers."""
     import numpy as np
     from PIL import Image, ImageEnhance
 
-    from cpn.transforms import MEAN, STD
-
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    scale = int(rng.integers(448, 769)) / max(picture.size)
-    picture = picture.resize(tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BICUBIC)
-    if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    factors = [float(rng.uniform(1 - s, 1 + s)) for s in JITTER[:3]]
-    shift = float(rng.uniform(-JITTER[3], JITTER[3]))
+    factors = [float(rng.uniform(1 - s, 1 + s)) for s in strengths[:3]]
+    shift = float(rng.uniform(-strengths[3], strengths[3]))
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for step in rng.permutation(4):
         if step < 3:
@@ -49,6 +45,22 @@ def pil_sample(data: bytes, rng: Any) -> tuple[Any, Any]:
             turned = (np.asarray(hue, np.int16) + int(shift * 255)) % 256
             channels = (Image.fromarray(turned.astype(np.uint8)), saturation, value)
             picture = Image.merge("HSV", channels).convert("RGB")
+    return picture
+
+
+def pil_sample(data: bytes, rng: Any) -> tuple[Any, Any]:
+    """One sample the usual way: normalised float32 (3, 448, 448), hidden bool (448, 448)."""
+    import numpy as np
+    from PIL import Image
+
+    from cpn.transforms import MEAN, STD
+
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = int(rng.integers(448, 769)) / max(picture.size)
+    picture = picture.resize(tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    picture = pil_jitter(picture, JITTER, rng)
     pixels = (np.asarray(picture).astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
     canvas = np.zeros((CROP, CROP, 3), np.float32)
     taken, put = [], []
