@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from cpn.errors import InputError, WorkError
 
 from .capacity import Node, check_resources
+from .left_over import free_at_the_end, free_placement_groups
 from .paths import storage
 from .raylet_watch import watched
 from .sections import Pruning, Resources
@@ -201,8 +202,14 @@ def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None)
             ) from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         check_resources(resources, nodes)
-        with nullcontext() if lose is None else watched(partial(lose, gone(address))):
-            yield nodes
+        if address:
+            free_placement_groups()
+        with nullcontext(threading.Event()) if lose is None else watched(partial(lose, gone(address))) as lost:
+            try:
+                yield nodes
+            finally:
+                if address and not lost.is_set():
+                    free_at_the_end()
     finally:
         with sigterm_ignored():
             ray.shutdown()  # also when a signal came while Ray was starting
@@ -350,7 +357,10 @@ def run_trials(
             ),
         )
         try:
-            tuner.fit()
+            try:
+                tuner.fit()
+            except tune.TuneError as error:
+                raise cause(error) from None
         except OSError as error:  # of Tune's own snapshot, which names no file
             error.filename = error.filename or str(storage(setup.storage).train(setup.sweep))
             raise
@@ -358,6 +368,14 @@ def run_trials(
             raise WorkError(f"{study.name}: {searcher.halted}; mend the disk and go on with the same command")
         if not searcher.left:
             return
+
+
+def cause(error: BaseException) -> BaseException:
+    """What a callback of ours raised in words, as when the study is down: Tune makes the text of a traceback of it."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, (InputError, WorkError, OSError)):
+        inner = inner.__context__
+    return inner or error
 
 
 class Interruptible(Protocol):

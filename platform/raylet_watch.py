@@ -17,30 +17,31 @@ AGAIN_S = 0.05
 
 
 @contextmanager
-def watched(lost: Callable[[], None]) -> Iterator[None]:
+def watched(lost: Callable[[], None]) -> Iterator[threading.Event]:
     """While the block runs, keep a connection to this machine's Ray node, and call `lost` once, from a thread, when it
     is gone. A process that dies closes its connections at that moment; seconds later may be too late, for another
-    cluster may answer by then.
+    cluster may answer by then. Gives an event that is set from then on.
     """
     import ray
 
     mine = ray.get_runtime_context().get_node_id()
     (name,) = [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == mine]
+    over, gone = threading.Event(), threading.Event()
     if not listens(name):  # a driver that goes through another machine's node, and has none here to look at
-        yield
+        yield gone
         return
-    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(AGAIN_S):
             if not listens(name, over):
+                gone.set()
                 lost()
                 return
 
     thread = threading.Thread(target=watch, name="raylet_watch", daemon=True)
     thread.start()
     try:
-        yield
+        yield gone
     finally:
         over.set()
         thread.join()

@@ -13,6 +13,7 @@ from platform.driver import (
     SIGNALS,
     STARTS,
     Interruption,
+    cause,
     ends_now,
     ray_cluster,
     runtime_environment,
@@ -126,6 +127,27 @@ def test_a_lost_cluster_ends_what_runs_with_its_reason(monkeypatch: pytest.Monke
         with pytest.raises(WorkError, match="the cluster is gone"):
             interruption.explain()
     assert heard == ["no trial has failed"] and not interruption
+
+
+def test_what_tune_makes_a_traceback_of_is_said_in_words() -> None:
+    """As in its loop: an `except Exception` that raises a text, and once more around that."""
+    from ray.tune import TuneError
+
+    def made(first: Exception) -> TuneError:
+        with pytest.raises(TuneError) as caught:
+            try:
+                try:
+                    raise first from None
+                except Exception:
+                    raise TuneError("Traceback (most recent call last): ...")  # noqa: B904
+            except Exception:
+                raise TuneError("Traceback (most recent call last): ... again")  # noqa: B904
+        return caught.value
+
+    down, full, bug = InputError("the study is down"), OSError(28, "full"), KeyError("a bug")
+    assert cause(made(down)) is down and cause(made(full)) is full
+    told = made(bug)
+    assert cause(told) is told, "a bug keeps its traceback"
 
 
 STUCK = """
