@@ -1,6 +1,8 @@
 """What fits where: workers on the nodes of a cluster, trials at a time, and a training step in a worker's memory."""
 
 import math
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 Node = Mapping[str, float]
 """Resources of one machine as Ray names them: CPU, GPU, accelerator_type:A100."""
 SLACK = 1e-9
+LOGICAL_GPUS = "CPN_LOGICAL_GPUS"
+"""Environment of a cluster's nodes: 1 if their GPUs are numbers alone."""
 
 
 def total(nodes: Sequence[Node], kind: str) -> float:
@@ -68,6 +72,23 @@ def concurrency(resources: Resources, nodes: Sequence[Node]) -> int:
     if resources.concurrent != "auto":
         return int(resources.concurrent)
     return max(1, sum(room(resources, node) for node in nodes) // resources.workers)
+
+
+def usable(device: "torch.device") -> "torch.device":
+    """The device that Ray gave a worker, on which it trains. Raises WorkError where that is a card that torch lacks.
+
+    With LOGICAL_GPUS set it trains on the CPU then: cards that Ray was only told of rehearse a cluster.
+    """
+    import torch
+
+    if device.type != "cuda" or torch.cuda.is_available():
+        return device
+    if os.environ.get(LOGICAL_GPUS) == "1":
+        return torch.device("cpu")
+    raise WorkError(
+        f"resources.gpus_per_worker: Ray gave this worker a GPU, and torch {torch.__version__} finds none on "
+        f"{socket.gethostname()}; install a CUDA build and a driver there, or set resources.gpus_per_worker=0"
+    )
 
 
 def check_memory(config: "Config", classes: int, workers: int, device: "torch.device", share: float) -> None:

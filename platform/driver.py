@@ -51,6 +51,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 OURS = ("cpn", "platform")
 """The packages in it."""
 
+ALL_ELSE = ("/[!.]*", "/.?*")
+"""Whatever else lies in it. Not `/*`: Ray holds these against the folder itself too, as `.`, and would send nothing."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a sweep to stop."""
 
@@ -282,7 +285,7 @@ def runtime_environment(environment: Mapping[str, str], ship_code: bool) -> dict
     return {
         "env_vars": kept,
         "working_dir": str(CHECKOUT),
-        "excludes": ["/*", *(f"!/{p}" for p in OURS), "__pycache__"],
+        "excludes": [*ALL_ELSE, *(f"!/{package}{under}" for package in OURS for under in ("", "/**")), "__pycache__"],
     }
 
 

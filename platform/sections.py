@@ -188,7 +188,7 @@ class Tracking(SweepSection):
     """Where the records go."""
 
     uri: str | None = None
-    """MLflow tracking URI; null is sqlite in the working folder."""
+    """MLflow tracking URI; null is the environment's MLFLOW_TRACKING_URI, or sqlite in the working folder."""
     study: str | None = None
     """URL of the Optuna database; null is the environment's CPN_STUDY_URL, or sqlite in `resources.storage`."""
 

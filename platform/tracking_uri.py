@@ -1,6 +1,7 @@
 """Where records go: the store's URI, what is wrong with it, what of it may be shown, and the command to look at it."""
 
 import importlib.util
+import os
 import shlex
 import socket
 import sys
@@ -16,9 +17,15 @@ _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mss
 """Scheme -> the Python package that SQLAlchemy uses by default, and the default port."""
 
 
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+"""What MLflow itself reads."""
+
+
 def store_uri(uri: str | None) -> str:
-    """The store's URI; None is mlflow.db in the working directory, and a relative sqlite path becomes absolute."""
-    uri = with_driver(uri or "sqlite:///mlflow.db")
+    """The store's URI; None is the environment's MLFLOW_TRACKING_URI, or mlflow.db in the working directory. A relative
+    sqlite path becomes absolute.
+    """
+    uri = with_driver(uri or os.environ.get(URI_VARIABLE) or "sqlite:///mlflow.db")
     path = sqlite_path(uri)
     return f"sqlite:///{path.absolute()}" if path is not None else uri
 

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "nothing until the admin lets them. It is plain HTTP: put TLS before it, or tunnel the port with ssh -L.",
     )
     made.add_argument("--port", type=int, default=5000, metavar="PORT", help="port to listen on (default: 5000)")
-    made.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: mlflow.db in this folder)")
+    made.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: as theirs)")
     made.add_argument("--host", default=HOST, metavar="ADDRESS", help=f"address to listen on (default: {HOST})")
     return made
 

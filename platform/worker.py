@@ -106,15 +106,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from cpn.run import run
     from cpn.voc import open_pack
 
-    from .capacity import check_memory
+    from .capacity import check_memory, usable
     from .curve import narrowed
     from .system_metrics import SystemMetrics
 
     setup: TrialSetup = config["setup"]
     context = ray_train.get_context()
-    device = get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(setup.threads)
     method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
     pack = open_pack(mirror.data_folder(setup.data_root))
     key = run_key(method, pack.fingerprint)
@@ -140,6 +137,9 @@ def train_on_worker(config: dict[str, Any]) -> None:
         return {"note": lines} if lines else {}
 
     try:
+        device = usable(get_device())
+        if device.type == "cpu":
+            torch.set_num_threads(setup.threads)
         check_memory(method, len(pack.classes) + 1, world, device, setup.gpus_per_worker or 1.0)
         mirror.have_standin(store, method)
         with mirror.attempt(store, key, writes=rank == 0, say=notes.append) as attempt:

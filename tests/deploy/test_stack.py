@@ -100,7 +100,6 @@ def mlflow_with_users(database: Postgres, store: S3) -> Iterator[Mlflow]:
 
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.unproven
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_one_sweep_goes_through_all_of_it(tmp_path: Path) -> None:

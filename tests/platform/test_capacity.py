@@ -1,6 +1,6 @@
 """What fits where: workers on nodes, trials at a time, a training step in memory."""
 
-from platform.capacity import check_memory, check_resources, concurrency, room
+from platform.capacity import LOGICAL_GPUS, check_memory, check_resources, concurrency, room, usable
 from platform.sections import Resources
 
 import pytest
@@ -95,3 +95,13 @@ def test_a_share_of_a_card_is_a_share_of_its_memory(monkeypatch: pytest.MonkeyPa
     assert held == [0.5]
     with pytest.raises(WorkError, match=r"and a card has 0.0 GiB free for this worker"):
         check_memory(SCENES, 7, 1, torch.device("cuda"), 0.01)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a card")
+def test_a_card_that_torch_lacks_is_an_error_unless_it_is_a_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOGICAL_GPUS, raising=False)
+    assert usable(torch.device("cpu")).type == "cpu"
+    with pytest.raises(WorkError, match=r"resources.gpus_per_worker: Ray gave .* finds none .*; install a CUDA"):
+        usable(torch.device("cuda:0"))
+    monkeypatch.setenv(LOGICAL_GPUS, "1")
+    assert usable(torch.device("cuda:0")).type == "cpu"

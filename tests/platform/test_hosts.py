@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,13 @@ def bucket(head: Host, mark: Mark) -> Iterator[dict[str, str]]:
         "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
         "AWS_EC2_METADATA_DISABLED": "true",
     }  # fmt: skip
-    made = python_on(head, "import boto3; boto3.client('s3').create_bucket(Bucket='cpn')", {**os.environ, **settings})
-    assert made.returncode == 0, made.stderr
-    yield settings
+    make = "import boto3; boto3.client('s3').create_bucket(Bucket='cpn')"
+    try:
+        made = python_on(head, make, {**os.environ, **settings})
+        assert made.returncode == 0, made.stderr
+        yield settings
+    finally:
+        server.kill()
 
 
 def ray_on(host: Host, head: Host, mark: Mark, environment: dict[str, str], driver: Path) -> Service:
@@ -133,17 +137,21 @@ def kept(head: Host, settings: dict[str, str]) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.cluster
-@pytest.mark.unproven
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_a_sweep_across_hosts_of_which_one_is_cut_off_and_comes_back(tmp_path: Path) -> None:
     driver = tmp_path / "driver"
     driver.mkdir()
     (driver / "hosts.yaml").write_text(SPEC)
-    with hosts(3) as (head, first, second), marked("hosts") as mark, bucket(head, mark) as settings:
+    with (
+        hosts(3) as (head, first, second),
+        marked("hosts") as mark,
+        bucket(head, mark) as settings,
+        ExitStack() as nodes,
+    ):
         environment = {**settings, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
         for host in (head, first, second):
-            ray_on(host, head, mark, environment, driver)
+            nodes.callback(ray_on(host, head, mark, environment, driver).kill)
         own = {
             "RAY_ADDRESS": f"{head.address}:{RAY_PORT}", "PYTHONPATH": str(CHECKOUT), "COLUMNS": "200",
             "CPN_STUDY_URL": f"sqlite:///{driver}/study.db", "CPN_SCRATCH": str(tmp_path / "scratch"),
@@ -157,7 +165,8 @@ def test_a_sweep_across_hosts_of_which_one_is_cut_off_and_comes_back(tmp_path: P
             second.cut()
             until(lambda: alive(head, environment) == 2, "the host that is gone", sweep)
             second.connect()
-            ray_on(second, head, mark, environment, driver)  # what the host's service manager does
+            again = ray_on(second, head, mark, environment, driver)  # what the host's service manager does
+            nodes.callback(again.kill)
             until(lambda: alive(head, environment) == 3, "the host that is back", sweep)
             said, _ = sweep.communicate(timeout=1200)
         assert sweep.returncode == 0, said

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from platform.tracking_client import connect
-from platform.tracking_uri import ui_command
+from platform.tracking_uri import store_uri, ui_command
 from platform.ui import PASSWORD, check_port, main
 from typing import Any
 
@@ -30,6 +30,14 @@ def taken() -> Iterator[int]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         yield server.getsockname()[1]
+
+
+def test_mlflows_own_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://records:5000")
+    assert store_uri(None) == "http://records:5000" and store_uri("sqlite:////a.db") == "sqlite:////a.db"
+    assert ui_command(None) == "# the MLflow UI is at http://records:5000"
 
 
 @pytest.fixture(autouse=True)
