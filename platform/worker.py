@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError, WorkError
@@ -157,7 +158,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
                 report=report,
                 rank=rank,
                 world=world,
-                wrap=prepare_model if world > 1 else None,
+                wrap=partial(prepare_model, move_to_device=device) if world > 1 else None,
                 objective=setup.objective,
                 say=say,
             )

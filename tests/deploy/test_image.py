@@ -53,7 +53,7 @@ def test_the_tag_is_the_versions() -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.unproven
+@pytest.mark.extra
 @pytest.mark.timeout(1800)
 def test_its_install_steps_work_in_a_virtual_environment(tmp_path: Path) -> None:
     """Runs the first stage's pip steps as they stand, with a folder of this test in the place of /opt/venv."""

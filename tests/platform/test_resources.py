@@ -57,6 +57,7 @@ def waiting(cluster: Cluster) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.extra
 @pytest.mark.timeout(600)
 def test_two_workers_share_the_wanted_card_which_comes_when_they_wait_for_it(tmp_path: Path) -> None:
     """The head has nothing, the card that is there is of another kind; the wanted one joins, as if scaled up."""
@@ -75,6 +76,7 @@ def test_two_workers_share_the_wanted_card_which_comes_when_they_wait_for_it(tmp
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.extra
 @pytest.mark.timeout(600)
 def test_a_trial_goes_on_with_fewer_workers_when_a_machine_goes(tmp_path: Path) -> None:
     resources = "{workers: 2, min_workers: 1, gpus_per_worker: 0, concurrent: 1}"
