@@ -12,14 +12,10 @@ the run's own best beta, in percent. `low` and `high` bound the mean of the pair
 """
 
 import argparse
-import os
 import statistics
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +33,9 @@ RUNS: dict[str, dict[str, Any]] = {
 
 PAIRS = {"superpixels": ("fast", "SLIC on every crop"), "pictures": ("fast", "PIL"), "bf16": ("bf16", "fast")}
 """Form -> the runs with its fast and its exact kind."""
+
+DATA_SEED = 20
+"""Of the scenes; none of the presets was chosen on them."""
 
 
 @contextmanager
@@ -70,10 +69,6 @@ def one_run(run: tuple[str, int], scenes: int, epochs: int | None, cache: Path, 
     kept = out / f"{run_key(config, pack.fingerprint)}{'-pil' if name == 'PIL' else ''}.json"
     with pil_pictures() if name == "PIL" else nullcontext():
         return {"name": name, "seed": seed, **measured(config, pack, cache, kept)}
-
-
-DATA_SEED = 20
-"""Of the scenes; none of the presets was chosen on them."""
 
 
 def compare(form: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -114,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing and print the table."""
-    from benchmarks.ladder import make_inputs
+    from benchmarks.ladder import each_run, make_inputs
 
     if options.seeds < 2 or min(options.jobs, options.scenes) < 1:
         raise InputError("--seeds, --jobs and --scenes: give at least 2 seeds, and 1 of the others")
@@ -123,23 +118,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     make_inputs(options.cache, options.scenes, [DATA_SEED])
     names = [name for name in RUNS if any(name in PAIRS[form] for form in options.forms)]
     runs = [(name, seed) for seed in range(options.seeds) for name in names]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     work = partial(one_run, scenes=options.scenes, epochs=options.epochs, cache=options.cache, out=options.out)
-    rows: list[dict[str, Any]] = []
-    began = time.monotonic()
-    with ExitStack() as stack:
-        results: Iterable[dict[str, Any]] = map(work, runs)
-        if options.jobs > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")))
-            results = pool.map(work, runs)
-        for row in results:
-            rows.append(row)
-            left = (time.monotonic() - began) / len(rows) * (len(runs) - len(rows))
-            print(
-                f"{len(rows)} of {len(runs)}  {row['name']} seed {row['seed']}: miou {row['miou']:.1f}  "
-                f"about {left / 60:.0f} min left",
-                flush=True,
-            )
+    rows = each_run(work, runs, options.jobs)
     found = [compare(form, rows) for form in options.forms]
     print(table(found))
     return {"forms": found, "rows": rows}

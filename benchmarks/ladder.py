@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -166,6 +166,27 @@ def make_inputs(cache: Path, scenes: int, data_seeds: Sequence[int]) -> None:
         prepare(root)
 
 
+def each_run(work: Callable[[Any], dict[str, Any]], runs: Sequence[Any], jobs: int) -> list[dict[str, Any]]:
+    """What `work` makes of each run, `jobs` at a time, in their order; says how far it is. A row has `miou`."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    rows: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with ExitStack() as stack:
+        results: Iterable[dict[str, Any]] = map(work, runs)
+        if jobs > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+            results = pool.map(work, runs)
+        for run, row in zip(runs, results, strict=True):
+            rows.append(row)
+            left = (time.monotonic() - began) / len(rows) * (len(runs) - len(rows))
+            name = " ".join(map(str, run))
+            print(
+                f"{len(rows)} of {len(runs)}  {name}: miou {row['miou']:.1f}  about {left / 60:.0f} min left",
+                flush=True,
+            )
+    return rows
+
+
 def spread(values: Sequence[float], sign: str = "") -> str:
     """`59.3 ± 2.6`: mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -300,23 +321,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for group in options.groups
         for member in members[group]
     ]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     work = partial(one_run, over=over, scenes=options.scenes, cache=options.cache, out=options.out)
-    rows: list[dict[str, Any]] = []
     began = time.monotonic()
-    with ExitStack() as stack:
-        results: Iterable[dict[str, Any]] = map(work, runs)
-        if options.jobs > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")))
-            results = pool.map(work, runs)
-        for row in results:
-            rows.append(row)
-            left = (time.monotonic() - began) / len(rows) * (len(runs) - len(rows))
-            name = f"{row['group']} {row['member']} data {row['data_seed']} seed {row['seed']}"
-            print(
-                f"{len(rows)} of {len(runs)}  {name}: miou {row['miou']:.1f}  about {left / 60:.0f} min left",
-                flush=True,
-            )
+    rows = each_run(work, runs, options.jobs)
     text = tables(rows)
     print(text)
     if options.write:

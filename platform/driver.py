@@ -375,10 +375,12 @@ def run_trials(
 
 def cause(error: BaseException) -> BaseException:
     """What a callback of ours raised in words, as when the study is down: Tune makes the text of a traceback of it."""
+    from ray.tune import TuneError
+
     inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, (InputError, WorkError, OSError)):
+    while isinstance(inner, TuneError):
         inner = inner.__context__
-    return inner or error
+    return inner if isinstance(inner, (InputError, WorkError, OSError)) else error
 
 
 class Interruptible(Protocol):

@@ -152,6 +152,7 @@ def test_what_tune_makes_a_traceback_of_is_said_in_words() -> None:
         return caught.value
 
     down, full, bug = InputError("the study is down"), OSError(28, "full"), KeyError("a bug")
+    bug.__context__ = OSError(2, "what was being handled when the bug came")
     assert cause(made(down)) is down and cause(made(full)) is full
     told = made(bug)
     assert cause(told) is told, "a bug keeps its traceback"
