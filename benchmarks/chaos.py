@@ -23,6 +23,7 @@ What the plan is depends on `--faults` and `--seed` alone; which process is hit 
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -62,6 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     reason = missing()
     if reason and any(sweep.postgres for sweep in planned):
         raise InputError(f"--seed {options.seed}: its plan has PostgreSQL in it; {reason}")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # amid the lines of the faults
     began = time.monotonic()
     campaign = Campaign()
     folder = Path(tempfile.mkdtemp(prefix="cpn-chaos-"))

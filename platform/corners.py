@@ -1,6 +1,6 @@
 """The corners of a search: the configurations at the ends of those domains on which the cost of a trial depends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpn.config import Config, with_values
@@ -15,15 +15,26 @@ COSTLY = (
 )  # fmt: skip
 """The names that change what a trial computes or holds. More of a number always costs more."""
 
+MAPPED = (
+    "data.crop",
+    "data.long_side",
+    "train.objective",
+    "patches.kind",
+    "patches.slic_on",
+    "patches.S_N",
+    "patches.S_N_range",
+)
+"""The names that decide which superpixel maps a trial reads."""
 
-def corners(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Dotted values of every corner: each choice, the high end of each number, only names whose conditions hold.
 
-    A name that decides whether a costly one exists takes its ends and each value that a condition wants. A search
-    without costly names has one corner, the base as it stands.
+def corners(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[dict[str, Any]]:
+    """Dotted values of every corner in `names`: each choice, the high end of each number, only where conditions hold.
+
+    A name that decides whether one of `names` exists takes its ends and each value that a condition wants. A search
+    without any of them has one corner, the base as it stands.
     """
     search = drawn(spec.search)
-    needed = _needed(search)
+    needed = _needed(search, names)
     found: list[dict[str, Any]] = [{}]
     for name in ordered(search):
         if name in needed:
@@ -40,9 +51,9 @@ def corner_config(spec: SweepSpec, corner: dict[str, Any]) -> Config:
     return with_values(spec.base_config, corner, "a corner of the search")
 
 
-def _needed(search: Mapping[str, Drawn]) -> set[str]:
-    """The costly names, and those that decide whether they exist."""
-    needed = {name for name in search if name in COSTLY}
+def _needed(search: Mapping[str, Drawn], names: Sequence[str]) -> set[str]:
+    """The searched ones of `names`, and those that decide whether they exist."""
+    needed = {name for name in search if name in names}
     for name in reversed(ordered(search)):  # what decides comes before what it decides on
         if name in needed:
             needed |= set(search[name].when or {})

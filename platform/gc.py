@@ -3,6 +3,7 @@
 Kept: the promoted run and whatever MLflow's alias `champion` points at, the reference, the best `--keep-top`, trials
 that can still be resumed, runs that another sweep of the folder needs, and of confirm runs all but the network. The
 study, the records and MLflow's own copies are never touched. A deleted run is trained again if a sweep asks for it.
+Superpixel maps belong to all sweeps on the same pictures, and take long to make: they go only with `--superpixels`.
 """
 
 import argparse
@@ -68,11 +69,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.gc",
-        usage=f"{EXAMPLE} [--keep-top K] [--delete] [--storage FOLDER] [--uri URI] [--json]",
+        usage=f"{EXAMPLE} [--keep-top K] [--superpixels] [--delete] [--storage FOLDER] [--uri URI] [--json]",
         description="Show what a sweep holds on disk and what of it can go. Deletes nothing without --delete.",
     )
     made.add_argument("name", help="the sweep's name")
     made.add_argument("--keep-top", type=int, default=3, metavar="K", help="best trials to keep (default: 3)")
+    made.add_argument("--superpixels", action="store_true", help="let superpixel maps go, which all sweeps here share")
     made.add_argument("--delete", action="store_true", help="delete what can go, and say what it was")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
     made.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
@@ -150,8 +152,10 @@ def reasons(
     return why
 
 
-def look(store: Storage, name: str, top: int, champions: Iterable[Mapping[str, str]]) -> Found:
-    """What a sweep holds and what of it can go. Changes nothing."""
+def look(
+    store: Storage, name: str, top: int, champions: Iterable[Mapping[str, str]], superpixels: bool = False
+) -> Found:
+    """What a sweep holds and what of it can go, `superpixels` among it. Changes nothing."""
     book = book_of(store, name)
     others = {
         other: book_of(store, other)
@@ -187,6 +191,11 @@ def look(store: Storage, name: str, top: int, champions: Iterable[Mapping[str, s
             found.part(stage, f"made of run {key}", {CHECKPOINTS: "of a stage that is finished"})
     if paths.tune.exists():
         found.let_go(paths.tune, "what Ray wrote for itself")
+    for maps in sorted((store.cache / "superpixels").glob("*")):
+        if superpixels:
+            found.let_go(maps, "superpixel maps, made again where a run needs them")
+        else:
+            found.keep(maps, "superpixel maps, for all sweeps on these pictures; --superpixels lets them go")
     if paths.records.exists():
         found.keep(paths.records, "records for MLflow")
     return found
@@ -261,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with locked(paths, given.name) if given.delete else nullcontext():
         if given.delete:
             check_quiet(store, given.name, uri)
-        found = look(store, given.name, given.keep_top, champions)
+        found = look(store, given.name, given.keep_top, champions, given.superpixels)
         if given.delete:
             delete(found, store)
     if given.json:
@@ -269,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({**asdict(found), "bytes": totals, "deleted": given.delete}, indent=2))
     else:
         more = [f"--keep-top {given.keep_top}"] if given.keep_top != 3 else []
+        more += ["--superpixels"] if given.superpixels else []
         more += [f"--storage {given.storage}"] if given.storage != "sweeps" else []
         show(found, given.delete, " ".join([f"python -m platform.gc {given.name}", *more]))
     return 0

@@ -4,7 +4,7 @@ Hours are counted operations (cpn/operations.py) by what the device sustains, wh
 steps of the largest corner (platform/measure.py). Every trial is priced as the search's dearest corner at full length.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from cpn.config import Config, with_values
 from cpn.creatures import CREATURES
 from cpn.metrics import BETAS
 from cpn.operations import run_operations, step_operations, stored_bytes
+from cpn.superpixels import levels_of, packed_bytes, reads_maps
 from cpn.voc import VOC_CLASSES
 from cpn.voc_lists import VOC_COUNTS
 
 from .confirm import CAM_BASELINE, cam_baseline_values
-from .corners import corner_config, corners
+from .corners import COSTLY, MAPPED, corner_config, corners
 from .spec import SweepSpec
 from .table_spec import row_config, row_values, shown_rows
 
@@ -85,15 +86,18 @@ def on_gpu(spec: SweepSpec) -> bool:
     return spec.resources.gpus_per_worker > 0
 
 
-def corner_configs(spec: SweepSpec) -> list[tuple[dict[str, Any], Config]]:
-    """Every corner of the search with its configuration, and the reference, which may lie outside; a table's rows."""
+def corner_configs(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[tuple[dict[str, Any], Config]]:
+    """Every corner of the search in `names`, and the reference, which may lie outside; of a table its rows."""
     if spec.table is not None:
         rows = shown_rows(spec.table, spec.base_config)
         return [
             (row_values(spec.base, name, row, spec.name), row_config(spec.base, name, row, spec.name))
             for name, row in rows.items()
         ]
-    return [({}, spec.base_config), *((corner, corner_config(spec, corner)) for corner in corners(spec) if corner)]
+    return [
+        ({}, spec.base_config),
+        *((corner, corner_config(spec, corner)) for corner in corners(spec, names) if corner),
+    ]
 
 
 def largest_step(spec: SweepSpec) -> tuple[dict[str, Any], Config]:
@@ -161,7 +165,8 @@ def class_count(config: Config) -> int:
 
 
 def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
-    """Gigabytes by what they hold, at most: nothing is taken to compress. Data and pictures are not in it.
+    """Gigabytes by what they hold, at most: but for superpixels nothing is taken to compress. Data and pictures are
+    not in it.
 
     networks      every finished run's, and AffinityNet and DeepLab, each about a backbone; with MLflow's copies
     checkpoints   weights and optimizer: `KEPT` of every trial that pruning may stop, which keeps them; of one that is
@@ -170,6 +175,7 @@ def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
     maps          stage cam: float16 maps of the present classes of the training list
     crf           uint8 scores at both background exponents, background among them; one uint8 label with IRN
     labels        one uint8 label of every image
+    superpixels   maps of the training list at every level that a value of the search can need; all sweeps share them
     """
     base = spec.base_config
     classes, (height, width) = class_count(base), picture(base)
@@ -188,5 +194,13 @@ def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
         "maps": 2 * PRESENT * pixels,
         "crf": pixels * (1 if base.random_walk.kind == "irn" else 2 * (PRESENT + 1)),
         "labels": pixels,
+        "superpixels": trained * sum(packed_bytes(level, height, width) for level in superpixel_levels(spec)),
     }
     return {name: size / 1e9 for name, size in found.items()}
+
+
+def superpixel_levels(spec: SweepSpec) -> range:
+    """Levels of superpixel maps that runs can need: from 0, which costs little, to the highest of any corner's."""
+    configs = [config for _, config in corner_configs(spec, MAPPED)]
+    needed = [level for config in configs if reads_maps(config) for level in levels_of(config.patches, config.data)]
+    return range(max(needed) + 1) if needed else range(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from skimage import data as photographs
 
@@ -30,6 +31,7 @@ from cpn.superpixels import (
     maps_folder,
     maps_for,
     missing_shares,
+    packed_bytes,
     seen,
     share_file,
 )
@@ -146,6 +148,16 @@ def test_the_sample_hides_whole_patches_of_its_picture_and_lam_is_its_share(spli
         assert lam == pytest.approx((~hidden).mean())
     first, second = (samples[(epoch, 2)][2] for epoch in (0, 1))
     assert not np.array_equal(first, second), "another draw in every epoch"
+
+
+@pytest.mark.parametrize("level", [7, 12, 16])
+def test_a_photographs_map_takes_no_more_bytes_than_its_price(level: int, tmp_path: Path) -> None:
+    picture = resize(np.ascontiguousarray(photographs.chelsea()), (225, 338))
+    labels = superpixel_labels(picture, count_at(level, 225, 338)).astype(np.uint16)
+    packed = len(pa.compress(labels.tobytes(), codec="zstd", asbytes=True))
+    assert packed_bytes(level, 225, 338) / 2.5 < packed <= packed_bytes(level, 225, 338)
+    assert packed_bytes(16, 225, 338) == pytest.approx(225 * 338 * 3.6 * (437 / (225 * 338)) ** 0.5)
+    assert packed_bytes(40, 225, 338) == 2 * 225 * 338  # uint16
 
 
 def test_a_sample_takes_the_level_of_the_number_that_it_has_drawn(split: Split, tmp_path: Path) -> None:

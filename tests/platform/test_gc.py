@@ -168,6 +168,20 @@ def test_a_confirm_run_that_is_the_champion_keeps_its_network(collect: Gc, champ
     assert "runs/c0/model.safetensors" not in collect()["goes"]
 
 
+def test_superpixel_maps_go_only_where_that_is_asked_for(collect: Gc, store: Storage) -> None:
+    maps = store.cache / "superpixels" / "abc" / "7.arrow"
+    maps.parent.mkdir(parents=True)
+    maps.write_bytes(b"s" * 30)
+    found = collect()
+    assert "--superpixels lets them go" in found["keeps"]["cache/superpixels/abc"]
+    before = found["bytes"]["goes"]
+    collect("--delete")
+    assert maps.exists()
+    found = collect("--superpixels", "--delete")
+    assert found["goes"] == {"cache/superpixels/abc": "superpixel maps, made again where a run needs them"}
+    assert found["bytes"]["goes"] == 30 and before > 30 and not maps.parent.exists()
+
+
 def test_what_another_sweep_needs_stays(collect: Gc, store: Storage) -> None:
     make_sweep(store, "other", "o", [("PRUNED", 1.0)])
     assert "runs/a4" in collect("--keep-top", "0")["goes"]

@@ -15,6 +15,7 @@ from platform.plan import (
     operations,
     picture,
     run_hours,
+    superpixel_levels,
 )
 from platform.spec import SweepSpec, load_spec
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 
 from cpn.config import config_from, with_values
 from cpn.operations import forward_operations, stored_bytes
+from cpn.superpixels import levels_of
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 SCENES = {"preset": ["official", "scenes"], "data": {"scenes": {"train": 30, "extra": 5, "val": 7}}}
@@ -137,6 +139,8 @@ def test_disk_by_hand(tmp_path: Path) -> None:
     found = disk(spec, [spec.base_config])
     assert confirm_runs(spec) == 15  # 3 seeds: the reference, three others, cam_baseline
     pixels = 35 * 64 * 64
+    levels = range(levels_of(spec.base_config.patches, spec.base_config.data)[-1] + 1)
+    superpixels = 35 * sum(64 * 64 * 3.6 * (round(1.5**level) / 64**2) ** 0.5 for level in levels)  # none reaches 2
     expected = {
         "networks": weights * 2 * (4 + 15 + 2),
         # Two of each of three trials that may be pruned and of the running one, which writes a third; weights and two
@@ -146,12 +150,28 @@ def test_disk_by_hand(tmp_path: Path) -> None:
         "maps": 2 * 2 * pixels,  # two classes, float16
         "crf": 2 * 3 * pixels,  # both exponents; background and two classes, one byte
         "labels": pixels,
+        "superpixels": superpixels,
     }
     assert {name: size * 1e9 for name, size in found.items()} == pytest.approx(expected)
     unpruned = disk(spec_of(tmp_path, {"loss.w_cls": {"float": [0.1, 1]}}, "pruning.kind=none"), [spec.base_config])
     assert unpruned["checkpoints"] * 1e9 == pytest.approx(weights * 3 * 3 + weights * 2 * (3 + 3))
     irn = disk(spec_of(tmp_path, {"loss.w_cls": {"float": [0.1, 1]}}, "random_walk.kind=irn"), [spec.base_config])
     assert irn["crf"] * 1e9 == pytest.approx(pixels)
+
+
+def test_superpixels_are_priced_up_to_the_highest_level_of_any_value(tmp_path: Path) -> None:
+    def highest(S_N: int) -> int:
+        base = with_values(config_from(SCENES, "-"), {"patches.S_N": S_N}, "-")
+        return levels_of(base.patches, base.data)[-1]
+
+    S_N = {"int": [5, 600], "log": True}
+    searched = spec_of(tmp_path, {"patches.S_N": S_N})
+    assert superpixel_levels(searched) == range(highest(600) + 1)
+    kind = {"choice": ["grid", "superpixel"]}
+    either = {"patches.kind": kind, "patches.S_N": {**S_N, "when": {"patches.kind": "superpixel"}}}
+    assert superpixel_levels(spec_of(tmp_path, either, "patches.kind=grid")) == range(highest(600) + 1)
+    grid = spec_of(tmp_path, {"loss.w_cls": {"float": [0.1, 1]}}, "patches.kind=grid")
+    assert superpixel_levels(grid) == range(0) and disk(grid, [grid.base_config])["superpixels"] == 0
 
 
 def test_lists_of_scenes_have_the_lengths_that_are_asked_for() -> None:
