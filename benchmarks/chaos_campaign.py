@@ -22,6 +22,8 @@ STARTS_AGAIN = 5
 """How often a command that ends badly without a reason is run again, until it is given up."""
 CAN_END = ("postgres", "no_space", "head")
 """Kinds after which the command may end, when the sweep comes upon what is broken."""
+WAITING = "records wait for the tracking store"
+"""Says a command at its end whose records are not all in MLflow; and that it should be run again."""
 HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 """So that the cluster counts a node as dead after 15 seconds and not after a minute."""
 
@@ -199,9 +201,12 @@ def ended(sweep: Sweep, campaign: Campaign) -> None:
 
 
 def judged(world: World, sweep: Sweep, url: str, undisturbed: Ran, campaign: Campaign) -> Books:
-    """The books of a sweep that has ended; a server that was away comes back first, and the command is run again."""
+    """The books of a sweep that has ended. A server that was away comes back first, and where records wait for it the
+    command is run again, as its last line says.
+    """
     if not world.mlflow.processes():
         world.mlflow.start()
+    if WAITING in sweep.said():
         sweep.start()
         ended(sweep, campaign)
     found = campaign.books.pop(sweep.name, Books())

@@ -80,6 +80,10 @@ class Sweep:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
+    def said(self) -> str:
+        """What the last start has printed so far."""
+        return self.log.read_text(errors="replace").rpartition("\n--- start ")[2]
+
     def code(self) -> int | None:
         """The exit code of the last start, None while it runs."""
         assert self._process is not None

@@ -200,7 +200,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
                     sweep.close()
                     waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
                 if waiting:
-                    terminal.say(f"{waiting} records wait for the tracking store; the next start sends them")
+                    terminal.say(f"{waiting} records wait for the tracking store; next, once it answers: {command}")
 
 
 def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command: str, ending: Ending) -> int:

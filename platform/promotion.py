@@ -200,5 +200,6 @@ def sweep_of(
                 waiting = recorder.close(RECORDS_S)
             if waiting:
                 terminal.say(
-                    f"{waiting} records wait for the tracking store, the alias among them; the next start sends them"
+                    f"{waiting} records wait for the tracking store, the alias among them; next, once it answers: "
+                    f"{command}"
                 )

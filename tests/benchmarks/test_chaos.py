@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.chaos_books import Books, Ran, Trial, against_undisturbed, folders
+from benchmarks.chaos_campaign import WAITING
 from benchmarks.chaos_faults import limited, spoil
 from benchmarks.chaos_plan import KINDS, PER_SWEEP, plan
 from benchmarks.chaos_sweep import Sweep
@@ -70,6 +71,14 @@ def test_records_say_what_runs_and_what_has_moved(sweep: Sweep) -> None:
     write(sweep, {"kind": "metrics", "uid": "a", "values": {"miou_epoch": 1.0}})
     write(sweep, {"kind": "metrics", "uid": "a", "values": {"curve_miou": 1.0}}, {"kind": "tags", "uid": "a"})
     assert sweep.steps() == 5
+
+
+def test_what_the_last_start_said_tells_whether_records_wait(sweep: Sweep) -> None:
+    sweep.log.write_text(f"\n--- start 1\n15 {WAITING}; next\n")
+    assert WAITING in sweep.said()
+    with sweep.log.open("a") as log:
+        log.write("\n--- start 2\nnothing was executed\n")
+    assert sweep.said() == "2\nnothing was executed\n"
 
 
 TRIAL = Trial("COMPLETE", '{"x": 1}', 50.0, {1: 40.0, 2: 50.0})
