@@ -3,27 +3,24 @@
     python -m benchmarks price --write docs/price.md
     python -m benchmarks price --tflops 45            what your card sustains, by `python -m benchmarks single_gpu`
 
-Hours are the counted operations of whole runs on VOC 2012 (cpn/operations.py; trainaug, 8 epochs, then all scales and
-flips) by what the card sustains; reading and augmenting images is not in it. Memory is the least that a training step
-holds (cpn/memory.py): a run needs more, and where this does not fit nothing does. One seed a row; three seeds cost
-three times as much. Tables 1 and 3 come from the same runs; Table 5 and the pseudo labels behind it need the later
-stages, which are not priced.
+A row for each search space with a table (search_spaces/), one seed of each of its rows. Hours are the counted
+operations of whole runs on VOC 2012 (cpn/operations.py; trainaug, 8 epochs, then all scales and flips) by what the card
+sustains; reading and augmenting images is not in it. Memory is the least that a training step holds (cpn/memory.py): a
+run needs more, and where this does not fit nothing does. A run that several tables need is trained once, and counted
+once in the sum. Table 5, Fig. 8 and the pseudo labels behind them need the later stages, which are not priced.
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.errors import InputError
 
-TABLES: dict[str, list[dict[str, Any]]] = {
-    "Tables 1 and 3: systems": [{"preset": name} for name in ("cam_baseline", "seam", "seam_prcm", "cpn_superpixel")],
-    "Table 2: what each part brings": [{"preset": f"table2_row{row}"} for row in (1, 2, 3, 4, 5)],
-    "Table 4: p_h": [{"patches": {"p_h": p_h}} for p_h in (0.1, 0.2, 0.3, 0.4, 0.5)],
-    "Figure 6: S_N": [{"patches": {"S_N": n}} for n in (5, 20, 50, 100, 200, 500, 1000, 2000, 8000)],
-    "Figure 7: K": [{"preset": "cpn_grid", "patches": {"K": [low, 2 * low]}} for low in (7, 14, 28, 56, 112, 224)],
-}
-"""Table -> its runs, beside the preset official."""
+if TYPE_CHECKING:
+    from cpn.config import Config
+
+SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
+GPUS = 8
 HEAD = [
     "| table | runs | GPU-hours | dearest run, h | least GiB, fp32 | least GiB, bf16 |",
     "|---|---|---|---|---|---|",
@@ -39,7 +36,9 @@ least that a training step holds, counted from shapes. `benchmarks/price.py` say
 
 {body}
 
-{hours:.0f} GPU-hours in all, one seed each. On a card of {card} GiB {fits}.
+All of them, each run once: {runs} runs of one seed and {hours:.0f} GPU-hours; with the seeds that the files ask for,
+{seeded_runs} runs and {seeded_hours:.0f} hours on one card, {shared:.0f} on {gpus} that do nothing else. On a card of
+{card} GiB {fits}.
 
 What a step really holds, and what the card sustains, is measured by `python -m benchmarks single_gpu`, and by
 `--dry-run` of any search space on a machine with the card. Put what it sustains in here:
@@ -60,29 +59,55 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.tflops <= 0:
         raise InputError("--tflops: give a number above 0")
     print("\n".join(HEAD), flush=True)
-    rows = []
-    for name, runs in list(TABLES.items())[: 1 if options.quick else None]:
-        rows.append(price(name, runs, 1e12 * options.tflops))
+    rate, rows = 1e12 * options.tflops, []
+    asked: dict[Config, int] = {}
+    for name, (configs, seeds) in list(tables(SPACES).items())[: 1 if options.quick else None]:
+        rows.append(price(name, configs, rate))
         print(line(rows[-1]), flush=True)
-    result = {"tflops": options.tflops, "gpu_hours": sum(row["gpu_hours"] for row in rows), "rows": rows}
+        asked |= {config: max(seeds, asked.get(config, 0)) for config in configs}
+    each = {config: run_hours(config, rate) for config in asked}
+    result = {
+        "tflops": options.tflops,
+        "runs": len(asked),
+        "gpu_hours": sum(each.values()),
+        "seeded_runs": sum(asked.values()),
+        "seeded_gpu_hours": sum(hours * asked[config] for config, hours in each.items()),
+        "rows": rows,
+    }
     if options.write:
         options.write.write_text(page(result))
         print(f"written: {options.write}")
     return result
 
 
-def price(name: str, runs: list[dict[str, Any]], rate: float) -> dict[str, Any]:
-    """One row, at `rate` operations a second."""
+def tables(spaces: Path) -> dict[str, tuple[list["Config"], int]]:
+    """Title -> the distinct configurations of a search space's table, and its number of seeds."""
+    from platform.spec import load_spec
+    from platform.table_spec import row_config, shown_rows
+
+    found = {}
+    for path in sorted(spaces.glob("*.yaml")):
+        spec = load_spec(path)
+        if spec.table is not None:
+            rows = shown_rows(spec.table, spec.base_config)
+            configs = [row_config(spec.base, name, row, path.name) for name, row in rows.items()]
+            found[spec.table.title] = (list(dict.fromkeys(configs)), spec.table.seeds)
+    return found
+
+
+def run_hours(config: "Config", rate: float) -> float:
+    """Of one run."""
     from platform.plan import operations
 
-    from cpn.config import config_from
+    return operations(config) / rate / 3600
+
+
+def price(name: str, configs: list["Config"], rate: float) -> dict[str, Any]:
+    """One row, at `rate` operations a second."""
     from cpn.memory import GIB, step_bytes
     from cpn.voc import VOC_CLASSES
 
-    configs = [
-        config_from({**given, "preset": ["official", given.get("preset", "cpn_superpixel")]}, name) for given in runs
-    ]
-    hours = [operations(config) / rate / 3600 for config in configs]
+    hours = [run_hours(config, rate) for config in configs]
 
     def least(precision: str) -> float:
         return max(
@@ -91,7 +116,7 @@ def price(name: str, runs: list[dict[str, Any]], rate: float) -> dict[str, Any]:
 
     return {
         "table": name,
-        "runs": len(runs),
+        "runs": len(configs),
         "gpu_hours": sum(hours),
         "dearest_h": max(hours),
         "fp32_gib": least("fp32"),
@@ -119,4 +144,15 @@ def page(result: dict[str, Any]) -> str:
     body = "\n".join([*HEAD, *map(line, result["rows"])])
     too_large = [row["table"] for row in result["rows"] if row["bf16_gib"] > CARD_GIB]
     fits = f"too large even in bf16: {', '.join(too_large)}" if too_large else "every row may fit, by this bound"
-    return PAGE.format(body=body, tflops=result["tflops"], hours=result["gpu_hours"], card=CARD_GIB, fits=fits)
+    return PAGE.format(
+        body=body,
+        tflops=result["tflops"],
+        runs=result["runs"],
+        hours=result["gpu_hours"],
+        seeded_runs=result["seeded_runs"],
+        seeded_hours=result["seeded_gpu_hours"],
+        shared=result["seeded_gpu_hours"] / GPUS,
+        gpus=GPUS,
+        card=CARD_GIB,
+        fits=fits,
+    )

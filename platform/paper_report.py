@@ -1,6 +1,7 @@
-"""A page over all tables and figures of the paper: filled where they were run, grey where not, with what fills them."""
+"""A page over the paper's tables and figures and our searches: filled where run; grey where not, with the command."""
 
 import base64
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,53 +10,92 @@ from typing import Any
 from cpn.errors import InputError
 from cpn.files import read_json, write_bytes
 
-from .paths import Storage
+from .paths import Storage, SweepPaths
 from .spec import load_spec
 from .table_result import table_cells
 from .table_spec import Table
 
 TEMPLATE = Path(__file__).with_name("paper.html.jinja")
-HEADS = ("Question", "Command", "Cost", "Paper")
+HEADS = ("Question", "Command", "Cost", "Note", "Paper")
 """What the header of a search space says, each after its own head."""
+PARTS = ("The paper's tables and figures", "Beyond the paper", "Searches")
+PICTURES = {
+    "panel": "CAMs of the rows side by side for the same images",
+    "random_walk": "from CAM to pseudo label by the random walk",
+    "deeplab": "the segmentation network on validation images, without and with CRF",
+}
+"""Pictures that a table's folder may hold, and what they show."""
 
 
 def write_paper_report(store: Storage, spaces: Path, out: Path) -> tuple[Path, dict[str, bool]]:
-    """Write the page to `out`; returns it, and for every table whether it was run. InputError without any table."""
+    """Write the page to `out`; returns it, and for every search space whether it was run.
+
+    Raises InputError where none of them has a table.
+    """
     import jinja2
 
-    shown = [entry for path in sorted(spaces.glob("*.yaml")) if (entry := table_entry(store, path)) is not None]
-    if not shown:
+    entries = [entry(store, path, out.parent) for path in sorted(spaces.glob("*.yaml"))]
+    if not any(shown["heads"] for shown in entries):
         raise InputError(f"--spaces: {spaces} holds no search space with a table; name the folder search_spaces")
     surroundings = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        tables=shown, run=sum(entry["filled"] for entry in shown)
+        parts={part: [shown for shown in entries if shown["part"] == part] for part in PARTS},
+        all=len(entries),
+        run=sum(shown["filled"] for shown in entries),
     )
     write_bytes(out, page.encode())
-    return out, {entry["name"]: entry["filled"] for entry in shown}
+    return out, {shown["name"]: shown["filled"] for shown in entries}
 
 
-def table_entry(store: Storage, path: Path) -> dict[str, Any] | None:
-    """What the page shows of one search space file, None where it has no table."""
+def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:
+    """What the page in folder `beside` shows of one search space file."""
     spec = load_spec(path)
-    if spec.table is None:
-        return None
-    paths = store.sweep(spec.name)
-    result = read_json(paths.table) if paths.table.exists() else None
-    heads, body = table_cells(result["rows"], result["columns"]) if result else empty_cells(spec.table)
-    panel = paths.root / "panel.png"
-    return {
+    shown = {
         "name": spec.name,
-        "title": spec.table.title,
+        "header": dict.fromkeys(HEADS, "") | dict(header(path)),
+        "part": PARTS[1] if spec.name.startswith("beyond_") else PARTS[2] if spec.table is None else PARTS[0],
+        "command": f"python -m platform.sweep {shlex.quote(str(path))}",
+    }
+    paths = store.sweep(spec.name)
+    if spec.table is None:
+        return shown | search_entry(paths, beside)
+    return shown | table_entry(paths, spec.table)
+
+
+def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
+    """A table's numbers, or the paper's alone where it was not run."""
+    result = read_json(paths.table) if paths.table.exists() else None
+    heads, body = table_cells(result["rows"], result["columns"]) if result else empty_cells(table)
+    there = {name: paths.root / f"{name}.png" for name in PICTURES}
+    return {
+        "title": table.title,
         "filled": result is not None,
-        "header": header(path),
         "heads": heads,
         "body": body,
-        "words": result["words"] if result else spec.table.note,
-        "panel": base64.b64encode(panel.read_bytes()).decode() if result and panel.exists() else None,
-        "command": f"python -m platform.sweep {shlex.quote(str(path))}",
-        "hours": result["run_hours"] if result else None,
-        "runs": len(result["runs"]) if result else 0,
-        "seeds": result["seeds"] if result else spec.table.seeds,
+        "words": result["words"] if result else table.note,
+        "pictures": {
+            PICTURES[name]: base64.b64encode(picture.read_bytes()).decode()
+            for name, picture in there.items()
+            if result and picture.exists()
+        },
+        "report": None,
+        "ran": f"{len(result['runs'])} runs, {result['run_hours']:.2f} hours of training." if result else "",
+    }
+
+
+def search_entry(paths: SweepPaths, beside: Path) -> dict[str, Any]:
+    """A search's verdict, and where its own report lies."""
+    summary = read_json(paths.summary) if paths.summary.exists() else None
+    report = paths.root / "report.html"
+    return {
+        "title": f"Search {paths.root.name}",
+        "filled": summary is not None,
+        "heads": [],
+        "body": [],
+        "words": f"Verdict: {summary['verdict']}." if summary else "",
+        "pictures": {},
+        "report": os.path.relpath(report, beside) if summary and report.exists() else None,
+        "ran": f"{summary['trials']['complete']} complete trials in {summary['hours']:.2f} hours." if summary else "",
     }
 
 

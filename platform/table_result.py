@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .table_spec import BY_SCALE, Row, Table
+from .table_spec import BY_SCALE, ROW_ABOVE, Row, Table, shown_name
 
 LEVEL = 0.05
 """The differences of one column to `table.against` all hold their intervals in 95 % of tables (Bonferroni)."""
@@ -42,20 +42,34 @@ def shown_columns(table: Table, scales: Sequence[str]) -> list[str]:
 
 
 def table_rows(
-    table: Table, rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
+    table: Table,
+    rows: Mapping[str, Row],
+    columns: Sequence[str],
+    readings: Mapping[str, Readings],
+    scenes: bool = False,
 ) -> list[dict[str, Any]]:
     """Every row as plain values: its values by column in the order of the seeds, mean, standard deviation, the paper's
-    number, and against `table.against` the difference with its interval. Groups follow as rows of their own.
+    number, and where it is compared (`against` names the row) the difference with its interval. Groups follow as rows
+    of their own.
     """
-    against = readings.get(table.against or "", {})
-    compared = max(1, len(rows) - 1)
+    above = dict(zip(list(rows)[1:], rows, strict=False))
+    others = {
+        name: above.get(name) if table.against == ROW_ABOVE else table.against
+        for name in rows
+        if table.against is not None and name != table.against
+    }
+    others = {name: other for name, other in others.items() if other in rows}
     found = []
     for name, row in rows.items():
-        own = readings.get(name, {})
-        entry: dict[str, Any] = {"name": name, "group": row.group, "published": dict(row.published), "seeds": list(own)}
+        own, other = readings.get(name, {}), others.get(name)
+        entry: dict[str, Any] = {"name": shown_name(name, row, scenes), "group": row.group}
+        entry |= {"published": dict(row.published), "seeds": list(own)}
         entry["columns"] = {column: column_values(own, column) for column in columns}
-        if table.against is not None and name != table.against:
-            entry["differences"] = {column: paired(own, against, column, compared) for column in columns}
+        if other is not None:
+            entry["against"] = shown_name(other, rows[other], scenes)
+            entry["differences"] = {
+                column: paired(own, readings.get(other, {}), column, len(others)) for column in columns
+            }
         found.append(entry)
     return found + group_rows(rows, columns, readings)
 
@@ -63,12 +77,14 @@ def table_rows(
 def group_rows(
     rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
 ) -> list[dict[str, Any]]:
-    """One row for each group: the mean over its rows, seed by seed, of the seeds that all of them have."""
-    found = []
+    """One row for each group: the mean over its rows, seed by seed, of the seeds that all of them have. Where there are
+    two groups, the first is compared with the second.
+    """
+    averages: dict[str, Readings] = {}
     for group in dict.fromkeys(row.group for row in rows.values() if row.group is not None):
         members = [readings.get(name, {}) for name, row in rows.items() if row.group == group]
         common = [seed for seed in members[0] if all(seed in member for member in members)]
-        averaged: Readings = {
+        averages[group] = {
             seed: {
                 column: float(np.mean([member[seed][column] for member in members]))
                 for column in columns
@@ -76,17 +92,47 @@ def group_rows(
             }
             for seed in common
         }
-        found.append(
-            {
-                "name": f"average of {group}",
-                "group": group,
-                "average": True,
-                "published": {},
-                "seeds": common,
-                "columns": {column: column_values(averaged, column) for column in columns},
-            }
-        )
+    found = [
+        {
+            "name": f"average of {group}",
+            "group": group,
+            "average": True,
+            "published": {},
+            "seeds": list(averaged),
+            "columns": {column: column_values(averaged, column) for column in columns},
+        }
+        for group, averaged in averages.items()
+    ]
+    if len(found) == 2:
+        one, other = averages.values()
+        found[0]["against"] = found[1]["name"]
+        found[0]["differences"] = {column: paired(one, other, column, 1) for column in columns}
     return found
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
+    """For each column whose rows are compared, a sentence: which are above, which below, and where none is shown."""
+    found = []
+    for column in columns:
+        told = {"above": list[str](), "below": list[str](), "undecided": list[str](), "with one seed": list[str]()}
+        compared = [row for row in rows if row.get("differences", {}).get(column, {}).get("difference") is not None]
+        same = len({row["against"] for row in compared}) == 1
+        for row in compared:
+            name = row["name"] if same else f"{row['name']} (against {row['against']})"
+            told[verdict(row["differences"][column])].append(name)
+        if compared:
+            words = [f"{kind}: {', '.join(names)}" for kind, names in told.items() if names]
+            against = f" against {compared[0]['against']}" if same else ""
+            found.append(f"{column}{against}: {'; '.join(words)}.")
+    return found
+
+
+def verdict(difference: Mapping[str, float | None]) -> str:
+    """Where the interval of a difference lies; one that holds 0 shows neither a difference nor that there is none."""
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return "with one seed"
+    return "above" if low > 0 else "below" if high < 0 else "undecided"
 
 
 def column_values(readings: Readings, column: str) -> dict[str, Any]:

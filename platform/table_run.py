@@ -5,6 +5,7 @@ same command, and a run that another table or sweep has made is taken over.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.cam import CamConfig
@@ -19,16 +20,27 @@ from .notify import Ending
 from .promotion import carry_on
 from .sections import Pruning
 from .spec import SweepSpec
+from .stages import PICTURES
 from .study import State, Study, TrialRow
 from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
-from .table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows
-from .table_spec import PAIR_COLUMNS, STAGE_COLUMNS, at_scene_size, row_config, row_pair, row_values, shown_rows
+from .table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows, verdicts
+from .table_spec import (
+    COST_COLUMNS,
+    STAGE_COLUMNS,
+    at_scene_size,
+    row_config,
+    row_pair,
+    row_values,
+    shown_rows,
+)
 from .tracking import Recorder, ui_command
 
 if TYPE_CHECKING:
     from .conduct import Sweep
 
+PICTURED = ("random_walk", "deeplab")
+"""Stages whose pictures a table shows that reads them."""
 ROW = "row"
 """Role of a table's trials, and the attribute that names the row."""
 
@@ -71,7 +83,7 @@ def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str,
             f"{spec.name}: no run finished ({reasons or 'the budget ended before'}); raise it, or --set name=NEW"
         )
     result = table_result(sweep, runs, done)
-    files = write_table(sweep, result)
+    files = [*write_table(sweep, result), *(path for path in stage_pictures(sweep.paths.root) if path.exists())]
     if spec.table.panel:
         files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
     sweep.records.table_ended(result, files, table_markdown(result))
@@ -106,7 +118,7 @@ def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> 
         "sweep": spec.name,
         "title": table.title,
         "columns": columns,
-        "rows": table_rows(table, rows, columns, readings),
+        "rows": table_rows(table, rows, columns, readings, at_scene_size(spec.base_config)),
         "against": table.against,
         "published": table.published,
         "note": table.note,
@@ -140,6 +152,7 @@ def read_row(sweep: "Sweep", row: TrialRow) -> dict[str, float]:
     if table.reads_stages:
         run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result, row)
         manifests = carry_on(sweep, run, sweep.pack, sweep.root)
+        keep_pictures(sweep, manifests)
         numbers = {
             f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()
         }
@@ -147,8 +160,22 @@ def read_row(sweep: "Sweep", row: TrialRow) -> dict[str, float]:
     pair = row_pair(table.rows[str(row.attrs[ROW])], sweep.config)
     if table.reads_pairs and pair is not None:
         numbers = read_pair(sweep, folder / MODEL, pair, row.seed)
-        found |= {column: numbers[column] for column in PAIR_COLUMNS}
+        gains = {f"{kind}_gain": numbers[f"{kind}_pair"] - numbers[f"{kind}_o"] for kind in ("miou", "recall")}
+        found |= {**numbers, **gains}
     return found
+
+
+def stage_pictures(folder: Path) -> list[Path]:
+    """Where a table's folder has the pictures of the later stages."""
+    return [folder / f"{stage}.png" for stage in PICTURED]
+
+
+def keep_pictures(sweep: "Sweep", manifests: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the first run's pictures of random walk and DeepLab beside the table."""
+    for stage, target in zip(PICTURED, stage_pictures(sweep.paths.root), strict=True):
+        picture = sweep.store.stage(stage, manifests[stage]["key"]) / PICTURES / f"{stage}.png"
+        if picture.exists() and not target.exists():
+            write_bytes(target, picture.read_bytes())
 
 
 def table_words(result: Mapping[str, Any]) -> str:
@@ -158,10 +185,10 @@ def table_words(result: Mapping[str, Any]) -> str:
     words = [f"Run on {data}; {spread}."]
     if result["scenes"] and any(row["published"] for row in result["rows"]):
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
-    if result["against"]:
-        words.append(
-            f"Differences are to {result['against']!r}, seed by seed, with 95 % intervals over the whole column."
-        )
+    told = verdicts(result["rows"], [column for column in result["columns"] if column not in COST_COLUMNS])
+    if told:
+        words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
+        words += [f"Verdict, {sentence}" for sentence in told]
     for name, value in result["published"].items():
         words.append(f"The paper says of the whole: {name} {value:g}.")
     words += [result["note"]] if result["note"] else []

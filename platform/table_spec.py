@@ -29,10 +29,14 @@ BY_SCALE = "by_scale"
 """Stands for one column for each scale of `cam.scales`, and one for all of them together."""
 RUN_COLUMNS = ("miou_train", "iou_background", "iou_foreground", "miou_confirm", "mask_free", BY_SCALE)
 STAGE_COLUMNS = ("random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
-PAIR_COLUMNS = tuple(f"{kind}_{name}" for kind in ("miou", "recall") for name in MAPS)
+PAIR_COLUMNS = tuple(f"{kind}_{name}" for kind in ("miou", "recall") for name in (*MAPS, "gain"))
+"""Of each of the maps, and `gain`: the pair's less the image's own."""
 COST_COLUMNS = ("patch_ms", "hours")
 COLUMNS = (*RUN_COLUMNS, *STAGE_COLUMNS, *PAIR_COLUMNS, *COST_COLUMNS)
 """What a column can be; docs/paper.md says what each is."""
+
+ROW_ABOVE = "row above"
+"""As `table.against`: every row is compared with the one before it."""
 
 
 class Row(Section):
@@ -42,6 +46,8 @@ class Row(Section):
     """Nested values, and `preset`, laid over the base."""
     scenes: dict[str, Any] | None = {}
     """Laid over these where the data are synthetic scenes, whose pictures are small; null leaves the row out there."""
+    scenes_name: str | None = None
+    """What the row is called there, where its name holds a number that `scenes` changes; null: as here."""
     pair: PatchesConfig | None = None
     """Patches by which the trained network is shown a complementary pair, for the columns miou_o to recall_pair."""
     pair_scenes: PatchesConfig | None = None
@@ -64,7 +70,7 @@ class Table(Section):
     seeds: int = Field(default=3, ge=1)
     """Runs of each row, with the seeds train.seed, train.seed + 1, ..."""
     against: str | None = None
-    """A row that the others are compared with, seed by seed; null: no comparison."""
+    """A row that the others are compared with, seed by seed; `row above`: each with the one before; null: none."""
     panel: bool = False
     """Draw the CAMs of all rows for the same images side by side."""
     published: dict[str, float] = {}
@@ -92,6 +98,11 @@ def shown_rows(table: Table, base: Config) -> dict[str, Row]:
     """The rows that exist for these data, in order."""
     scenes = at_scene_size(base)
     return {name: row for name, row in table.rows.items() if not scenes or row.scenes is not None}
+
+
+def shown_name(name: str, row: Row, scenes: bool) -> str:
+    """What a row is called."""
+    return row.scenes_name or name if scenes else name
 
 
 def row_pair(row: Row, base: Config) -> PatchesConfig | None:
@@ -139,5 +150,6 @@ def check_table(table: Table, base: Mapping[str, Any], source: str) -> None:
             )
     if not shown_rows(table, config_from(base, source)):
         raise InputError(f"{source}: table.rows: none of them exists for scenes; give one of them `scenes:` values")
-    if table.against is not None and table.against not in table.rows:
-        raise InputError(f"{source}: table.against: {table.against!r} is no row; take one of {', '.join(table.rows)}")
+    if table.against is not None and table.against not in (*table.rows, ROW_ABOVE):
+        there = ", ".join((*table.rows, ROW_ABOVE))
+        raise InputError(f"{source}: table.against: {table.against!r} is no row; take one of {there}")

@@ -1,8 +1,10 @@
 """Every search space loads, says its question, command and cost, and draws configurations that the method accepts."""
 
+import shlex
+from platform.paper_report import header as heads
 from platform.space import draw
 from platform.spec import load_spec
-from platform.table_spec import row_config
+from platform.table_spec import row_config, shown_rows
 
 import optuna
 import pytest
@@ -26,9 +28,12 @@ def test_it_loads_and_every_draw_is_a_configuration(path) -> None:  # type: igno
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_its_header_says_question_command_and_cost(path) -> None:  # type: ignore[no-untyped-def]
     header = path.read_text().split("name:")[0]
-    for head in ("# Question:", "# Command:", "# Cost:"):
+    for head in ("# Question:", "# Command:", "# Cost:", "# Paper:"):
         assert head in header
-    assert f"search_spaces/{path.name}" in header
+    words = shlex.split(heads(path)["Command"])
+    assert words[:4] == ["python", "-m", "platform.sweep", f"search_spaces/{path.name}"]
+    load_spec(path, words[5::2])
+    assert set(words[4::2]) <= {"--set"}, "a line to paste, and nothing else"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
@@ -57,6 +62,7 @@ def test_beyond_the_paper_rows_differ_in_what_is_asked_and_in_nothing_else(name:
     rows = {key: row_config(spec.base, key, row, name) for key, row in spec.table.rows.items()}
     flat = {key: to_dotted(config) for key, config in rows.items()}
     against = flat[spec.table.against]
+    assert all(row.scenes_name for row in spec.table.rows.values() if row.scenes) or name == "beyond_momentum"
     differ = {key: {n for n in against if against[n] != values[n]} for key, values in flat.items()}
     assert set().union(*differ.values()) == BEYOND[name]
     assert len(set(rows.values())) == len(rows), "no two rows are the same run"
@@ -67,10 +73,14 @@ def test_beyond_the_paper_rows_differ_in_what_is_asked_and_in_nothing_else(name:
 def test_the_joint_search_has_the_runs_of_the_hand_and_no_more() -> None:
     """One for each setting of Fig. 6, Fig. 7 and Table 4 in our files, beside the reference, all of full length."""
     spec, hand = load_spec(CHECKOUT / "search_spaces" / "beyond_joint.yaml"), 0
+    on_scenes = 0
     for name in ("fig6", "fig7", "table4"):
         table = load_spec(CHECKOUT / "search_spaces" / f"{name}.yaml").table
         assert table is not None
         hand += len(table.rows)
+        there = load_spec(CHECKOUT / "search_spaces" / f"{name}.yaml", ["preset=scenes"])
+        on_scenes += len(shown_rows(table, there.base_config))
+    assert f"--set budget.trials={1 + on_scenes}" in heads(CHECKOUT / "search_spaces" / "beyond_joint.yaml")["Note"]
     assert spec.budget.trials == 1 + hand == 20 and spec.pruning.kind == "none"
     assert set(spec.search) == {"patches.kind", "patches.S_N", "patches.K", "patches.p_h", "cam.beta"}
     assert spec.reference["patches.S_N"] == 200 and spec.reference["patches.p_h"] == 0.5

@@ -8,6 +8,7 @@ from platform.table_result import (
     table_cells,
     table_markdown,
     table_rows,
+    verdicts,
 )
 from platform.table_spec import Row, Table
 
@@ -56,6 +57,46 @@ def test_differences_are_seed_by_seed_and_hold_over_the_column() -> None:
     assert c["differences"]["miou_train"] == {"difference": -10.0, "low": None, "high": None}
     assert paired({5: {"x": 1.0}}, {6: {"x": 1.0}}, "x", 1)["difference"] is None
     assert difference_cell(found).startswith("+3.5 [") and difference_cell({"difference": None}) == "-"
+
+
+def test_each_row_against_the_one_above() -> None:
+    a, b, c, _ = table_rows(table(against="row above"), ROWS, ["miou_train"], READINGS)
+    assert "differences" not in a and (b["against"], c["against"]) == ("a", "b")
+    assert b["differences"]["miou_train"]["difference"] == 3.5 and c["differences"]["miou_train"]["difference"] == -13.0
+    assert b["differences"]["miou_train"]["high"] == pytest.approx(3.5 + stats.t.ppf(1 - 0.05 / 2 / 2, 1) * 0.5)
+
+
+def test_the_first_of_two_groups_is_compared_with_the_second() -> None:
+    rows = {**ROWS, "c": Row(group="h")}
+    readings = {**READINGS, "c": {0: {"miou_train": 40.0}, 1: {"miou_train": 42.5}}}
+    *_, g, h = table_rows(table(), rows, ["miou_train"], readings)
+    half = stats.t.ppf(0.975, 1) * 0.0  # both seeds differ by 11.5
+    assert g["against"] == "average of h" and "differences" not in h
+    assert g["differences"]["miou_train"] == {"difference": 11.5, "low": 11.5 - half, "high": 11.5 + half}
+
+
+def test_on_scenes_a_row_has_the_name_of_its_values_there() -> None:
+    rows = {"S_N 200": Row(scenes_name="S_N 40"), "S_N 5": Row()}
+    spec = Table(title="T", rows=rows, against="S_N 200")
+    readings = {"S_N 200": {0: {"miou_train": 50.0}}, "S_N 5": {0: {"miou_train": 40.0}}}
+    forty, five = table_rows(spec, rows, ["miou_train"], readings, scenes=True)
+    assert (forty["name"], five["against"]) == ("S_N 40", "S_N 40")
+    assert table_rows(spec, rows, ["miou_train"], readings)[1]["against"] == "S_N 200"
+
+
+def test_the_verdict_is_where_the_interval_lies() -> None:
+    def row(name: str, low: float | None, high: float | None, against: str = "x") -> dict[str, object]:
+        found = {"difference": 1.0, "low": low, "high": high}
+        return {"name": name, "against": against, "differences": {"miou_train": found, "hours": found}}
+
+    rows = [{"name": "x"}, row("a", 0.1, 2.0), row("b", -2.0, -0.1), row("c", -1.0, 1.0), row("d", None, None)]
+    assert verdicts(rows, ["miou_train", "absent"]) == [
+        "miou_train against x: above: a; below: b; undecided: c; with one seed: d."
+    ]
+    assert verdicts([rows[1], row("e", 0.1, 0.2, against="y")], ["miou_train"]) == [
+        "miou_train: above: a (against x), e (against y)."
+    ]
+    assert verdicts([{"name": "x"}], ["miou_train"]) == []
 
 
 def test_a_run_answers_its_columns() -> None:

@@ -39,7 +39,7 @@ SECOND = f"""name: second
 table:
   title: Another one
   seeds: 1
-  columns: [miou_train, miou_o, recall_pair, deeplab/miou_val_crf]
+  columns: [miou_train, miou_o, recall_o, recall_pair, recall_gain, deeplab/miou_val_crf]
   rows:
     cells of 8: {{values: {{preset: cam_baseline}}, pair: {{kind: grid, K: [8]}}}}
     cells of 32: {{values: {{preset: cam_baseline}}, pair: {{kind: grid, K: [32]}}}}
@@ -76,7 +76,7 @@ def test_a_killed_table_goes_on_and_another_takes_its_runs_over(tmp_path: Path) 
     assert first["columns"] == ["scale 1", "scale 2", "scale all", "iou_foreground", "patch_ms"]
     assert len(first["runs"]) == 4 and not first["unfinished"]
     assert all(len(row["columns"]["scale all"]["values"]) == 2 for row in first["rows"])
-    assert grid["differences"]["scale all"]["low"] is not None
+    assert grid["differences"]["scale all"]["low"] is not None and "Verdict, scale 1 against plain: " in first["words"]
     assert plain["columns"]["patch_ms"]["mean"] == 0.0, "without patches nothing is timed"
     assert all(ms != 0.0 for ms in grid["columns"]["patch_ms"]["values"])  # how long is for benchmarks to say
     assert "compare the order of the rows" in " ".join(output.split()) and "47.84" in output
@@ -91,7 +91,13 @@ def test_a_killed_table_goes_on_and_another_takes_its_runs_over(tmp_path: Path) 
     assert len(list(tmp_path.glob("sweeps/runs/*/result.json"))) == 4, "the row of the first table was trained again"
     assert small["columns"]["miou_o"] == large["columns"]["miou_o"]
     assert small["columns"]["recall_pair"] != large["columns"]["recall_pair"]
+    for row in (small, large):
+        recall = {name: row["columns"][f"recall_{name}"]["mean"] for name in ("o", "pair", "gain")}
+        assert recall["gain"] == recall["pair"] - recall["o"]
     assert small["columns"]["deeplab/miou_val_crf"]["mean"] > 0
+    assert [(tmp_path / f"sweeps/second/{stage}.png").read_bytes()[:4] for stage in ("random_walk", "deeplab")] == [
+        b"\x89PNG"
+    ] * 2
     assert small["columns"]["miou_train"]["mean"] == plain["columns"]["scale all"]["values"][0]
 
     nothing = start(tmp_path, "second.yaml")
