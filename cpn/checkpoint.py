@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over both.
+"""Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over each.
 
 A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`,
 synced, and renamed into place when whole. No pickle is written or read.
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from cpn.errors import InputError
-from cpn.files import file_digest, read_json, whole_folder, write_bytes, write_json
+from cpn.files import digest, file_digest, read_json, whole_folder, write_bytes, write_json
 
 if TYPE_CHECKING:
     from cpn.config import Config
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 MANIFEST = "checkpoint.json"
+OWN_DIGEST = "digest"
+"""Of all else in the manifest."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,26 @@ class Progress:
 def save_checkpoint(
     folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int = 2
 ) -> Path:
-    """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`."""
+    """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`.
+
+    Those of later epochs go too: they were passed over as damaged, or training would not be here.
+    """
     target = folder / f"epoch_{progress.epoch:04d}"
     with whole_folder(target) as temporary:
         _save_file(_contiguous(network.state_dict()), temporary / MODEL)
         tensors, scalars = _flatten_optimizer(optimizer)
         _save_file(tensors, temporary / OPTIMIZER)
         digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMIZER)}
-        write_json(
-            temporary / MANIFEST,
-            {
-                "epoch": progress.epoch,
-                "step": progress.step,
-                "history": progress.history,
-                "optimizer": scalars,
-                "digests": digests,
-            },
-        )
-    for old in _candidates(folder)[keep:]:
+        manifest = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "history": progress.history,
+            "optimizer": scalars,
+            "digests": digests,
+        }
+        write_json(temporary / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
+    kept = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
+    for old in set(_candidates(folder)) - set(kept):
         shutil.rmtree(old)
     return target
 
@@ -182,13 +186,19 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
 def _candidates(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, newest first."""
     found = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("epoch_")), reverse=True)
+    return sorted(found, key=_epoch, reverse=True)
+
+
+def _epoch(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("epoch_"))
 
 
 def _whole_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        whole = all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
+        rest = {name: value for name, value in manifest.items() if name != OWN_DIGEST}
+        whole = manifest[OWN_DIGEST] == digest(rest)
+        whole = whole and all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if whole else None

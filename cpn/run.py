@@ -177,7 +177,7 @@ def finished_run(folder: Path) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = read_json(folder / RESULT)
         whole = all(file_digest(folder / name) == value for name, value in result["digests"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return result if whole else None
 

@@ -13,7 +13,7 @@ from cpn.errors import InputError
 
 NETWORK_DISKS = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs",
-    "fuse.ceph", "fuse.s3fs", "fuse.juicefs",
+    "fuse.ceph", "fuse.s3fs", "fuse.juicefs", "fuse.gcsfuse", "fuse.rclone", "wekafs", "panfs",
 }  # fmt: skip
 """Kinds of filesystem that several hosts share."""
 
@@ -32,6 +32,7 @@ def one_host(path: Path) -> Iterator[None]:
     mine = path.with_name(f"{path.name}.used-by.{socket.gethostname()}.{os.getpid()}")
     mine.touch()
     try:
+        check_host(path)  # another may have looked at the same moment; then both are refused
         yield
     finally:
         mine.unlink(missing_ok=True)

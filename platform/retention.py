@@ -30,6 +30,8 @@ class Gone:
     bytes: int = 0
     kept: int = 0
     """Networks of the search that stay."""
+    uids: tuple[str, ...] = ()
+    """The runs that something of was let go."""
 
 
 def retain(
@@ -56,15 +58,17 @@ def retain(
     stay |= {key: "needed" for row, key in own.rows if row.uid in set(needed)}
     stay |= {key: "a confirm run" for _, key in own.confirm}
     networks = checkpoints = size = kept = 0
-    for key, done in {key: row.state.name == "COMPLETE" for row, key in own.rows if row.state.finished}.items():
-        folder = store.run(key)
+    uids: list[str] = []
+    for key, row in {key: row for row, key in own.rows if row.state.finished}.items():
+        folder, done = store.run(key), row.state.name == "COMPLETE"
         if done and key in stay:
             kept += 1
         elif key in stay:
             continue  # pruned here, but another trial or sweep is about to go on with it
         elif freed := mirror.drop(store, folder, MODEL if done else CHECKPOINTS):
             networks, checkpoints, size = networks + done, checkpoints + (not done), size + freed
-    return Gone(networks, checkpoints, size, kept)
+            uids.append(row.uid)
+    return Gone(networks, checkpoints, size, kept, tuple(uids))
 
 
 def words(gone: Gone) -> str | None:
@@ -76,7 +80,9 @@ def words(gone: Gone) -> str | None:
     parts = [f"{count} {what}" for count, what in found if count]
     if not parts:
         return None
-    return f"let go of {' and of '.join(parts)}, {megabytes(gone.bytes)}; {gone.kept} networks of the search are kept"
+    named = f" ({', '.join(gone.uids)})" if gone.uids else ""
+    what = f"{' and of '.join(parts)}{named}"
+    return f"let go of {what}, {megabytes(gone.bytes)}; {gone.kept} networks of the search are kept"
 
 
 def at_the_end(

@@ -121,14 +121,19 @@ class Spool:
         write_json(self.folder / "position.json", positions)
 
     def set_aside(self, event: Event, reason: str, again: bool) -> None:
-        """Keep an event that the store refused, once, with the reason."""
+        """Keep an event that the store refused, once, with the reason. OSError if the disk is full."""
         if event.get("id") in self._refused_ids:
             return
-        line = json.dumps({"reason": reason, "again": again, "event": event}, allow_nan=False)
-        with open(self.folder / "refused.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps({"reason": reason, "again": again, "event": event}, allow_nan=False).encode() + b"\n"
+        with open(self.folder / "refused.jsonl", "ab", buffering=0) as file:
+            before = os.fstat(file.fileno()).st_size
+            try:
+                if file.write(line) != len(line):
+                    raise OSError("only a part was written")
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)  # half a line would spoil the next one
+                raise
         self._refused_ids.add(str(event.get("id")))
 
     def retry_refused(self) -> bool:
@@ -298,8 +303,8 @@ class Replay:
         self.warn_once(f"refused {kind} {about}", line)
         try:
             self._spool.set_aside(event, str(refusal), refusal.again)
-        except OSError as error:
-            self.warn_once("refused.jsonl", f"{self._spool.folder}/refused.jsonl cannot be written: {error}")
+        except OSError as error:  # it stays where it is in the spool, and comes again
+            raise StoreDown(f"{self._spool.folder}/refused.jsonl cannot be written: {error}") from error
 
     def _save(self) -> None:
         """Write the position when all is done, and now and then in a backlog; it may lag, events may come twice."""

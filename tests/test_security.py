@@ -27,11 +27,11 @@ NEVER_IMPORTED = NOWHERE | {"_pickle", "cPickle", "_compat_pickle", "pickletools
 NEVER_CALLED = {
     "eval", "exec", "__import__", "import_module", "os.system", "os.popen", "os.execl", "os.execlp", "os.execv",
     "os.execvp", "tempfile.mktemp", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "extractall",
+    "torch.save", "torch.jit.load", "torch.package.PackageImporter", "shutil.unpack_archive",
     "read_pickle", "to_pickle", "_create_unverified_context", "load_model_from_pickle", "register_unsafe",
 }  # fmt: skip
 """By the whole dotted name, or by its last part."""
 ASKED_FOR = {
-    "np.load": ("allow_pickle", False),
     "numpy.load": ("allow_pickle", False),
     "torch.load": ("weights_only", True),
 }
@@ -53,15 +53,29 @@ def dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def whole_names(tree: ast.AST) -> dict[str, str]:
+    """What imported names stand for: `load` for `torch.load`, `t` for `torch`."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    return found
+
+
 def dangers(source: str, file: Path) -> set[str]:
     """What is dangerous in a file, but for the exceptions above."""
+    tree = ast.parse(source)
+    whole = whole_names(tree)
     found = {f"imports {n}" for n in imported(source, file) for p in NEVER_IMPORTED if within(n, p)}
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in EVERYWHERE and isinstance(node.value, str):
             found.add(f"names the address {node.value}")
         if not isinstance(node, ast.Call):
             continue
-        name = dotted(node.func)
+        first, dot, rest = dotted(node.func).partition(".")
+        name = f"{whole.get(first, first)}{dot}{rest}"
         last = name.rpartition(".")[2]
         if name.removeprefix("builtins.") in NEVER_CALLED or (last in NEVER_CALLED and last not in ("eval", "exec")):
             found.add(f"calls {name}")
@@ -106,6 +120,12 @@ def test_every_exception_is_needed() -> None:
         "import requests\nrequests.get(url, verify=False)",
         "import os\nos.system('ls')",
         "import tarfile\ntarfile.open('x').extractall()",
+        "from torch import load\nload('x')",
+        "import torch as t\nt.load('x')",
+        "from os import system as run\nrun('ls')",
+        "from yaml import load\nload(text)",
+        "from shutil import unpack_archive\nunpack_archive('x')",
+        "import torch\ntorch.save(network, 'x')",
         "import http.server",
         "HOST = '0.0.0.0'",
         "serve(host='::')",

@@ -21,7 +21,7 @@ from cpn.checkpoint import (
 )
 from cpn.config import config_from
 from cpn.errors import InputError
-from cpn.files import file_digest
+from cpn.files import digest, file_digest
 from cpn.optimizer import OptimizerKind, build_optimizer
 
 
@@ -87,7 +87,10 @@ def test_none_without_a_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path, network, optimizer) is None and equal(weights(network), before)
 
 
-@pytest.mark.parametrize("damage", ["torn model", "changed optimizer", "no optimizer", "torn manifest", "odd manifest"])
+@pytest.mark.parametrize(
+    "damage",
+    ["torn model", "changed optimizer", "no optimizer", "torn manifest", "odd manifest", "another step", "no step"],
+)
 def test_the_one_before_takes_the_place_of_a_broken_one(tmp_path: Path, damage: str) -> None:
     network, optimizer = make()
     kept = []
@@ -107,6 +110,10 @@ def test_the_one_before_takes_the_place_of_a_broken_one(tmp_path: Path, damage: 
         state.unlink()
     elif damage == "torn manifest":
         manifest.write_bytes(manifest.read_bytes()[:-20])
+    elif damage == "another step":
+        manifest.write_text(manifest.read_text().replace('"step": 2', '"step": 3'))
+    elif damage == "no step":
+        manifest.write_text(manifest.read_text().replace('  "step": 2\n', "").replace('  "step": 2,\n', ""))
     else:
         manifest.write_text("[1]")
     other, other_optimizer = make(seed=1)
@@ -127,6 +134,12 @@ def test_with_all_of_them_broken_training_begins_anew_and_says_so(
     assert load_latest(tmp_path, network, optimizer) is None
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[1].endswith("epoch_0001: this checkpoint is damaged; going on from the beginning")
+    for epoch in (2, 3):
+        (tmp_path / f"epoch_{epoch:04d}").mkdir(exist_ok=True)  # damaged too, and later than what comes next
+    save_checkpoint(tmp_path, network, optimizer, Progress(1, 1, []))
+    found = load_latest(tmp_path, network, optimizer)
+    assert found is not None and found.epoch == 1, "what was just written is not what goes"
+    assert capsys.readouterr().err == "" and [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_0001"]
 
 
 def test_a_checkpoint_reaches_the_disk_before_its_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +271,7 @@ def test_no_pickle_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     shutil.copy(path, folder / "model.safetensors")
     manifest = json.loads((folder / "checkpoint.json").read_text())
     manifest["digests"]["model.safetensors"] = file_digest(path)
+    manifest["digest"] = digest({name: value for name, value in manifest.items() if name != "digest"})
     (folder / "checkpoint.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="model.safetensors"):
         load_latest(folder.parent, network, optimizer)

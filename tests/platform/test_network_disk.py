@@ -56,6 +56,21 @@ def test_a_second_host_is_refused_in_words(study: Path, monkeypatch: pytest.Monk
     assert claims(study) == []
 
 
+def test_of_two_hosts_that_look_at_the_same_moment_both_are_refused(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = Path.touch
+
+    def both(path: Path, **more: bool) -> None:
+        touch(path, **more)
+        touch(study.with_name("study.db.used-by.node2.1"), **more)
+
+    monkeypatch.setattr(Path, "touch", both)
+    with pytest.raises(InputError, match="node2 uses it"), one_host(study):
+        raise AssertionError("used")
+    assert [claim.name for claim in claims(study)] == ["study.db.used-by.node2.1"], "ours is taken back"
+
+
 def test_what_a_killed_driver_of_this_host_left_goes(study: Path) -> None:
     import socket
 

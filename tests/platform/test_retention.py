@@ -124,8 +124,8 @@ def test_while_mlflow_has_not_everything_nothing_goes(store: Storage, monkeypatc
 
 
 def test_it_says_what_went() -> None:
-    assert words(Gone(2, 0, 2_500_000, 3)) == (
-        "let go of 2 networks beyond the best, 2.5 MB; 3 networks of the search are kept"
+    assert words(Gone(2, 0, 2_500_000, 3, ("s-0001", "s-0004"))) == (
+        "let go of 2 networks beyond the best (s-0001, s-0004), 2.5 MB; 3 networks of the search are kept"
     )
     said = words(Gone(1, 4, 10**9, 3))
     assert said is not None and "of 4 trials' checkpoints that nothing resumes" in said

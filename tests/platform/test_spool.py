@@ -118,6 +118,28 @@ def test_replay_keeps_the_order_and_sets_refusals_aside(tmp_path: Path) -> None:
     later.close()
 
 
+def test_a_refused_record_that_cannot_be_set_aside_stays_in_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(event: Event) -> None:
+        raise Refused("no space", again=True)
+
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    records, lines = filled(tmp_path, 2), list[str]()
+    replay = Replay(records, refuse, lines.append)
+    monkeypatch.setattr(spool.os, "fsync", full)
+    assert replay.flush(5) == 2, "neither in the store nor set aside: still there"
+    assert any("refused.jsonl cannot be written" in line for line in lines)
+    assert (tmp_path / "refused.jsonl").read_bytes() == b"", "no half line"
+    monkeypatch.undo()
+    assert replay.flush(20) == 0
+    replay.stop(5)
+    assert [json.loads(line)["event"]["n"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()] == [0, 1]
+    records.close()
+
+
 def test_what_is_worth_another_attempt_comes_again_at_the_next_start(tmp_path: Path) -> None:
     def full(event: Event) -> None:
         raise Refused("no space", again=True)
