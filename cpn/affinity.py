@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from cpn.backbone import Backbone
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
-from cpn.loop import Report, fit
+from cpn.loop import Report, fit, placed
 from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
 from cpn.random_walk import block_mean, source_shape
 from cpn.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
@@ -250,7 +250,7 @@ def train_affinity(
         raise InputError(f"affinity.batch_size: {config.batch_size} is more than the {count} images; lower it")
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    network.to(device)
+    placed(network, device, bf16)
     optimizer = build_optimizer(
         config.optimizer,
         parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),

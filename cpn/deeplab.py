@@ -18,7 +18,7 @@ from cpn.backbone import Backbone
 from cpn.crf import CrfConfig, dense_crf
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
-from cpn.loop import Report, fit
+from cpn.loop import Report, fit, placed
 from cpn.metrics import hard_counts
 from cpn.opencv import cv2
 from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
@@ -269,7 +269,7 @@ def train_deeplab(
     count = len(source)
     if count < config.batch_size:
         raise InputError(f"deeplab.batch_size: {config.batch_size} is more than the {count} images; lower it")
-    network.to(device)
+    placed(network, device, bf16)
     optimizer = build_optimizer(
         config.optimizer,
         parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),

@@ -21,7 +21,7 @@ from cpn.errors import InputError
 from cpn.irn_network import IrnNet
 from cpn.irn_walk import EDGE_STRIDE, path_affinities
 from cpn.loader import epoch_keys
-from cpn.loop import Report, fit
+from cpn.loop import Report, fit, placed
 from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer
 from cpn.random_walk import pair_offsets, source_shape
 from cpn.section import Section
@@ -241,7 +241,7 @@ def train_irn(
         raise InputError(f"irn.batch_size: {config.batch_size} is more than the {count} images; lower it")
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    network.to(device)
+    placed(network, device, bf16)
     optimizer = build_optimizer(
         config.optimizer,
         head_groups(network, config),

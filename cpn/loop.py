@@ -14,7 +14,11 @@ from cpn.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
 from cpn.errors import WorkError
 from cpn.optimizer import PolySchedule
 
+CHECK_STEPS = 50
+"""Steps between looks at the loss on a GPU."""
+
 Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
 Report = Callable[[dict[str, float]], None]
 
 
@@ -48,7 +52,8 @@ def fit(
 
     The unit of resumption is the epoch: what was done of a broken-off one is done again, to the same last bit on a CPU.
 
-    Raises WorkError when the total loss is not finite, before the step is taken.
+    Raises WorkError when the total loss is not finite: on a CPU before the step is taken; on a GPU, where each look
+    waits for the device, within `CHECK_STEPS` steps and before anything is saved, for what is not finite stays so.
     """
     device = next(network.parameters()).device
     target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
@@ -66,7 +71,8 @@ def fit(
             torch.cuda.reset_peak_memory_stats(device)
         network.train()
         sums: dict[str, Tensor] = {}
-        lr, taken, waited = 0.0, 0, 0.0
+        lr, taken, waited, total = 0.0, 0, 0.0, torch.zeros(())
+        looks_every = steps_between_looks(device)
         began = waiting = time.perf_counter()
         for batch in batches(epoch):
             waited += time.perf_counter() - waiting
@@ -74,14 +80,15 @@ def fit(
             with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
                 terms = losses(batch, step / total_steps)
             total = terms["total"]
-            if not math.isfinite(total.item()):
-                raise WorkError(f"the loss is {total.item()} at epoch {epoch + 1}, step {step}; lower train.lr")
+            if step % looks_every == 0:
+                check_finite(total, epoch, step)
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
             step, taken, waiting = step + 1, taken + 1, time.perf_counter()
+        check_finite(total, epoch, step)
         elapsed = time.perf_counter() - began
         entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": lr}
         entry |= {f"loss_{name}": value.item() / max(1, taken) for name, value in sums.items()}
@@ -97,3 +104,21 @@ def fit(
             save_checkpoint(folder, target, optimizer, Progress(epoch + 1, step, history))
         report(entry)
     return history
+
+
+def steps_between_looks(device: torch.device) -> int:
+    """How often the loss is looked at: on a CPU, where that costs nothing, at every step."""
+    return CHECK_STEPS if device.type == "cuda" else 1
+
+
+def check_finite(total: Tensor, epoch: int, step: int) -> None:
+    """Raise WorkError where the total loss, a scalar, is not finite; waits for the device."""
+    if not math.isfinite(value := total.item()):
+        raise WorkError(f"the loss is {value} at epoch {epoch + 1}, step {step}; lower train.lr")
+
+
+def placed(network: Network, device: torch.device, bf16: bool) -> Network:
+    """Move a network to where it trains: on a GPU under bf16 with channels last, as its convolutions compute then."""
+    if device.type == "cuda" and bf16:
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(device)

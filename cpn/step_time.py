@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from cpn.config import Config
 from cpn.loader import Batch
-from cpn.loop import fit
+from cpn.loop import fit, placed
 from cpn.network import build_network
 from cpn.optimizer import Grouped, OptimizerKind, PolySchedule, build_optimizer, parameter_groups
 from cpn.train import freeze_unused, objective
@@ -86,7 +86,7 @@ def repeated(batch: Given, steps: int, device: torch.device, stamps: list[float]
 def cam_job(config: Config, classes: int, device: torch.device) -> Job:
     """The CAM network under the objective of `config`, as a trial trains it; `classes` is C, with background."""
     settings, side = config.train, config.data.crop
-    network = build_network(config.network, classes).to(device)
+    network = placed(build_network(config.network, classes), device, settings.precision == "bf16")
     freeze_unused(network, config)
     images, valid = random_images(settings.batch_size, side)
     # Halves of cells: the kind of patch is the loader's matter, and the device's work does not depend on it.

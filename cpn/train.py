@@ -11,7 +11,7 @@ from cpn.checkpoint import to_stderr
 from cpn.config import Config
 from cpn.errors import InputError
 from cpn.loader import Batch, TrainingSamples, epoch_keys, load_batches
-from cpn.loop import Report, fit
+from cpn.loop import Report, fit, placed
 from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam_losses
 from cpn.network import CPN
 from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
@@ -54,7 +54,7 @@ def train(
         raise InputError(
             f"train.batch_size: {settings.batch_size} is more than the {len(split)} images of list {split.name!r}"
         )
-    network.to(device)
+    placed(network, device, settings.precision == "bf16")
     freeze_unused(network, config)
     optimizer = build_optimizer(
         settings.optimizer,

@@ -3,6 +3,7 @@
 Pictures stay uint8 until `normalise`, which runs on the device; no function writes into its arguments.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,6 +184,12 @@ def augment_and_tell(
     return place(jittered, box, FILL), valid, View((height, width), flipped, box)
 
 
+@functools.cache
+def statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """MEAN and STD on a device, sent there once: each sending waits for the device."""
+    return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+
+
 def normalise(images: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Normalise uint8 (B, H, W, 3) to float32 (B, 3, H, W): (x / 255 - MEAN) / STD, on the device of `images`.
 
@@ -190,8 +197,7 @@ def normalise(images: torch.Tensor, valid: torch.Tensor | None = None) -> torch.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images are uint8 (B, H, W, 3), not {images.dtype} {tuple(images.shape)}")
-    mean = torch.tensor(MEAN, device=images.device)
-    std = torch.tensor(STD, device=images.device)
+    mean, std = statistics(images.device)
     scaled = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
     if valid is None:
         return scaled

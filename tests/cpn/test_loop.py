@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cpn import loop
 from cpn.errors import WorkError
 from cpn.loop import Report, fit
 from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer
@@ -151,6 +152,23 @@ def test_a_loss_that_is_no_number_stops_before_the_step() -> None:
     with pytest.raises(Killed):
         run(after_one, lambda _: (_ for _ in ()).throw(Killed), epochs=4)
     assert weights(network) == weights(after_one) and len(heard) == 1
+
+
+def test_where_not_every_step_is_looked_at_nothing_is_saved_of_a_loss_that_is_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: steps 0, 2, 4, ... are looked at and each epoch's end; the third and last step of epoch 2 is bad."""
+    monkeypatch.setattr(loop, "steps_between_looks", lambda device: 2)
+    with pytest.raises(WorkError, match=r"the loss is (inf|-inf|nan) at epoch 2, step 6; lower train.lr"):
+        run(make(), lambda _: None, folder=tmp_path, poison=2 * STEPS)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_0001"]
+    with pytest.raises(WorkError, match=r"the loss is (inf|-inf|nan) at epoch 2, step 4"):
+        run(make(), lambda _: None, poison=STEPS + 1)  # step 3 was not looked at, and what is not finite stays so
+
+
+def test_a_gpu_is_waited_for_seldom() -> None:
+    assert loop.steps_between_looks(torch.device("cuda")) == loop.CHECK_STEPS > 1
+    assert loop.steps_between_looks(torch.device("cpu")) == 1
 
 
 def test_what_is_reported(tmp_path: Path) -> None:

@@ -267,6 +267,22 @@ def test_one_pass_over_the_three_branches_equals_three_passes(pack: Pack) -> Non
         torch.testing.assert_close(together[name], apart[name])
 
 
+@pytest.mark.parametrize("objective", ["cpn", "pair_classification", "seam", "classification"])
+def test_channels_last_change_the_layout_and_no_number(pack: Pack, objective: Objective) -> None:
+    """What `cpn.loop.placed` does on a GPU under bf16: no operation may read the layout for the shape."""
+    cpn = objective == "cpn"
+    settings = config(train__objective=objective, network__prcm=cpn, network__pcm=objective != "classification")
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = make(settings).eval().to(memory_format=layout)  # type: ignore[call-overload]
+        total = module.objective(network, one_batch(pack, settings), 0.5, settings.loss, objective)["total"]
+        total.backward()
+        found.append([total.detach(), *(p.grad for p in network.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 5
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other.contiguous(), one, rtol=1e-3, atol=1e-6)
+
+
 def test_the_ramp_follows_the_share_of_steps_done(pack: Pack) -> None:
     """Two steps in all: nothing but the classification at the first, half of the rest at the second."""
     settings = config(loss__ramp=1.0, loss__amp_weight=0)
