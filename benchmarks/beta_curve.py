@@ -4,8 +4,8 @@
 
 The usual way is the released evaluation's: for each threshold the argmax over [beta, maps], then for each class its
 true positives, predicted and true pixels. `equal`: all counts are the same integers. Maps are smooth random ones of two
-classes at VOC's usual 500 x 375. `ours_mib` and `other_mib` are what either allocates at most; ours keeps nothing from
-one picture to the next but the sums (see topic growth).
+classes at VOC's usual 500 x 375. `ours_mib` and `other_mib` are what either allocates at most for one. From
+one picture to the next a run keeps the counts of each, which the bootstrap over images reads: 61 x 3 x C numbers.
 """
 
 import argparse

@@ -29,7 +29,7 @@ class CamConfig(Section):
     """How class activation maps are read off a trained network."""
 
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
-    """Image scales whose maps are summed; each once. PCM's memory grows with the fourth power of a scale."""
+    """Image scales whose maps are summed; each once. A pass takes memory by the area, the square of a scale."""
     flip: bool = True
     """Sum the maps of the mirrored image as well."""
     map: Literal["refined", "plain"] = "refined"

@@ -208,13 +208,13 @@ def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], li
 
 
 def score(network: CPN, split: Split, config: CamConfig, classes: int) -> np.ndarray:
-    """Counts of every image at every beta: int64 (N, len(BETAS), 3, C). The network must be in eval mode."""
-    return np.stack([image_counts(network, split, i, config, classes) for i in range(len(split))])
+    """Counts of every image at every beta: int32 (N, len(BETAS), 3, C). The network must be in eval mode."""
+    return np.stack([image_counts(network, split, i, config, classes).astype(np.int32) for i in range(len(split))])
 
 
 def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of every image over all scales, int64 (N, len(BETAS), 3, C), and those of every row of
-    `scale_scores.row_names` summed over the images, (R, len(BETAS), 3, C). The network must be in eval mode.
+    """Counts of every image over all scales, int32 (N, len(BETAS), 3, C), and those of every row of
+    `scale_scores.row_names` summed over the images, int64 (R, len(BETAS), 3, C). The network must be in eval mode.
 
     Every scale is computed anyway: a row costs its histogram.
     """
@@ -223,7 +223,7 @@ def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int) 
     for index in range(len(split)):
         present, truth = present_classes(split.labels[index]), mask_of(split, index)
         rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
-        each.append(rows[-1])
+        each.append(rows[-1].astype(np.int32))
         total = total + rows
     return np.stack(each), np.asarray(total)
 

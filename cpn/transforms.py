@@ -73,7 +73,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def resize_for_training(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The same with torch's form of PIL's kernel, in a third of the time; few values differ, by up to 2 grey levels."""
+    """The same with torch's form of PIL's kernel, and faster; few values differ, by up to 2 grey levels."""
     height, width = check_size(size)
     if image.shape[:2] == size:
         return image.copy()
@@ -94,7 +94,7 @@ def colour_jitter(
     """Jitter brightness, contrast, saturation and hue of uint8 (H, W, 3) as torchvision's ColorJitter does PIL images.
 
     Factors are uniform in [1 - x, 1 + x], the hue shift in [-x, x] turns of the colour circle; the four come in random
-    order, and a strength of 0 leaves its step out. With OpenCV, at a fraction of PIL's time: brightness and contrast
+    order, and a strength of 0 leaves its step out. With OpenCV: brightness and contrast
     are PIL's to the last bit, saturation within 1 grey level, hue is rounded where PIL's is cut off (`shift_hue`).
     """
     if min(strengths) < 0 or max(strengths[:3]) > 1 or strengths[3] > 0.5:
