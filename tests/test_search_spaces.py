@@ -1,6 +1,7 @@
 """Every search space loads, says its question, command and cost, and draws configurations that the method accepts."""
 
 import shlex
+from platform.dry_run import print_plan
 from platform.paper_report import header as heads
 from platform.space import draw
 from platform.spec import load_spec
@@ -37,9 +38,13 @@ def test_its_header_says_question_command_and_cost(path) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_it_goes_to_scene_size_by_one_preset(path) -> None:  # type: ignore[no-untyped-def]
+def test_it_goes_to_scene_size_by_one_preset(path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """And its dry run goes through without VOC."""
     spec = load_spec(path, ["preset=scenes"])
     assert spec.base_config.data.root is None and spec.base_config.data.scenes is not None
+    print_plan(spec, "the command")
+    said = capsys.readouterr().out
+    assert "synthetic scenes" in said and said.splitlines()[-1] == "nothing was started; next: the command"
 
 
 BEYOND = {
