@@ -33,6 +33,8 @@ RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Nobody reads what they write, and on a full disk their thread prints a traceback.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ours finishes the current report and leaves every trial resumable.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_THRESHOLD_S": "60",

@@ -88,6 +88,7 @@ def test_the_killed_sweep_went_on_and_has_everything(finished: tuple[Path, str, 
         assert head in output, head
     assert "next: " in output.splitlines()[-1]
     assert "Traceback" not in output, output
+    assert not list(folder.rglob("events.out.tfevents*")), "Tune's own loggers are off: nobody reads what they write"
 
 
 @pytest.mark.ray
