@@ -1,0 +1,126 @@
+"""The runs and the page of docs/results-scenes.md.
+
+    python docs/results_scenes.py --train 2        trains what the tables need, two runs at a time, into sweeps/runs
+    python docs/results_scenes.py --write          puts the tables of the finished sweeps into the page
+
+`--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,
+without Ray's start, which takes longer than a run at this size. A sweep takes it over, or trains it itself if it is not
+there. Between the marks `<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page comes sweeps/NAME/table.md, or of a
+search the verdict and the leaderboard; pictures come beside the page.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpn.config import Config
+
+PAGE = Path(__file__).with_name("results-scenes.md")
+SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
+PICTURES = {"fig5/panel.png": "results_fig5.png", "fig8/deeplab.png": "results_fig8.png"}
+
+
+def wanted() -> "list[Config]":
+    """The runs of all tables on scenes, each once, first seeds first."""
+    from platform.spec import load_spec
+    from platform.table_run import table_entries
+
+    from cpn.config import with_values
+
+    by_seed: dict[int, list[Config]] = {}
+    for path in sorted(SPACES.glob("*.yaml")):
+        spec = load_spec(path, ["preset=scenes"])
+        for entry in table_entries(spec) if spec.table is not None else []:
+            config = with_values(spec.base_config, entry["values"], f"{path}: {entry['row']}")
+            by_seed.setdefault(entry["seed"], []).append(config)
+    return list(dict.fromkeys(config for seed in sorted(by_seed) for config in by_seed[seed]))
+
+
+def one_run(config: "Config", root: str, folder: Path, cache: Path) -> float:
+    """Train and score one network in this process, as a trial does; its mIoU."""
+    import torch
+
+    from cpn.run import run
+    from cpn.voc import open_pack
+
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    result = run(config, open_pack(root), folder, cache=cache, device=device, report=lambda entry: None)
+    return float(result["metrics"]["miou_train"])
+
+
+def train(jobs: int, place: str) -> None:
+    """Train what is not there yet."""
+    from platform.inputs import data_root, prepare_data, prepare_weights
+    from platform.paths import storage
+
+    from cpn.config import run_key
+    from cpn.run import finished_run
+
+    store, configs = storage(place), wanted()
+    pack = prepare_data(configs[0], store, print)
+    prepare_weights(configs[0], store, print)
+    folders = {config: store.run(run_key(config, pack.fingerprint)) for config in configs}
+    missing = [config for config in configs if finished_run(folders[config]) is None]
+    print(f"{len(configs)} runs, {len(missing)} of them are missing", flush=True)
+    began = time.monotonic()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        root = data_root(configs[0], store)
+        started = {pool.submit(one_run, c, root, folders[c], store.cache): folders[c].name for c in missing}
+        for done, job in enumerate(as_completed(started), 1):
+            left = (time.monotonic() - began) / done * (len(missing) - done)
+            print(f"{done} of {len(missing)}: {started[job]} miou {job.result():.1f}, {left:.0f} s left", flush=True)
+
+
+def block(storage: Path, name: str) -> str:
+    """What a sweep has to show, as Markdown."""
+    table = storage / name / "table.md"
+    if table.exists():
+        result = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
+        runs = f"{len(result['runs'])} runs, {result['run_hours']:.2f} hours of training."
+        return f"{table.read_text(encoding='utf-8').strip()}\n\n{runs}"
+    summary = json.loads((storage / name / "summary.json").read_text(encoding="utf-8"))
+    leaderboard = (storage / name / "leaderboard.md").read_text(encoding="utf-8").strip()
+    return f"**{summary['verdict']}**\n\n{leaderboard}\n\n{summary['hours']:.2f} hours in all."
+
+
+def filled(text: str, storage: Path) -> str:
+    """The page with the blocks of all sweeps that are there."""
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[1]
+        if not (storage / name / "table.md").exists() and not (storage / name / "summary.json").exists():
+            return found[0]
+        return f"<!-- {name}: begin -->\n{block(storage, name)}\n<!-- {name}: end -->"
+
+    return re.sub(r"<!-- (\w+): begin -->.*?<!-- \1: end -->", fill, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=int, metavar="N", help="train the tables' runs, N at a time")
+    parser.add_argument("--write", action="store_true", help="put the tables into the page")
+    parser.add_argument("--storage", default="sweeps", help="resources.storage of the sweeps (%(default)s)")
+    given = parser.parse_args()
+    if given.train:
+        train(given.train, given.storage)
+    if given.write:
+        storage = Path(given.storage)
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), storage), encoding="utf-8")
+        for source, target in PICTURES.items():
+            if (storage / source).exists():
+                shutil.copyfile(storage / source, PAGE.with_name(target))
+
+
+if __name__ == "__main__":
+    main()

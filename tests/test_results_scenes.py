@@ -1,0 +1,49 @@
+"""What makes docs/results-scenes.md: which runs it trains, and what it puts between the page's marks."""
+
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("results_scenes", CHECKOUT / "docs" / "results_scenes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_run_of_the_tables_is_there_once_and_first_seeds_come_first(script: ModuleType) -> None:
+    configs = script.wanted()
+    assert len(set(configs)) == len(configs) and all(config.network.backbone == "scene" for config in configs)
+    seeds = [config.train.seed for config in configs]
+    assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}
+    assert set(Counter(seeds).values()) == {len(configs) // 3}, "fig5 and fig8 need no run of their own"
+
+
+def test_a_page_gets_the_tables_that_are_there_and_keeps_the_rest(script: ModuleType, tmp_path: Path) -> None:
+    for name in ("table2", "beyond_joint"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "table2" / "table.md").write_text("**T**\n\n| a |\n")
+    (tmp_path / "table2" / "table.json").write_text(json.dumps({"runs": {"x": {}, "y": {}}, "run_hours": 0.5}))
+    (tmp_path / "beyond_joint" / "summary.json").write_text(json.dumps({"verdict": "better", "hours": 0.25}))
+    (tmp_path / "beyond_joint" / "leaderboard.md").write_text("| trial |\n")
+    marks = "".join(f"<!-- {n}: begin -->old {n}<!-- {n}: end -->\n" for n in ("table2", "table4", "beyond_joint"))
+    page = script.filled(f"above\n{marks}below\n", tmp_path)
+    assert "**T**\n\n| a |\n\n2 runs, 0.50 hours of training." in page and "old table2" not in page
+    assert "old table4" in page and "**better**\n\n| trial |\n\n0.25 hours in all." in page
+    assert script.filled(page, tmp_path) == page and page.startswith("above\n") and page.endswith("below\n")
+
+
+def test_the_page_has_a_place_for_every_table(script: ModuleType) -> None:
+    text = script.PAGE.read_text()
+    for path in script.SPACES.glob("*.yaml"):
+        if "\ntable:" in path.read_text() or path.stem == "beyond_joint":
+            assert f"<!-- {path.stem}: begin -->" in text, path.stem
