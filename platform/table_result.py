@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .table_spec import BY_SCALE, ROW_ABOVE, Row, Table, shown_name
+from .table_spec import BY_SCALE, COST_COLUMNS, ROW_ABOVE, Row, Table, shown_name
 
 LEVEL = 0.05
 """The differences of one column to `table.against` all hold their intervals in 95 % of tables (Bonferroni)."""
@@ -68,7 +68,9 @@ def table_rows(
         if other is not None:
             entry["against"] = shown_name(other, rows[other], scenes)
             entry["differences"] = {
-                column: paired(own, readings.get(other, {}), column, len(others)) for column in columns
+                column: paired(own, readings.get(other, {}), column, len(others))
+                for column in columns
+                if column not in COST_COLUMNS
             }
         found.append(entry)
     return found + group_rows(rows, columns, readings)
@@ -106,7 +108,8 @@ def group_rows(
     if len(found) == 2:
         one, other = averages.values()
         found[0]["against"] = found[1]["name"]
-        found[0]["differences"] = {column: paired(one, other, column, 1) for column in columns}
+        scores = [column for column in columns if column not in COST_COLUMNS]
+        found[0]["differences"] = {column: paired(one, other, column, 1) for column in scores}
     return found
 
 
@@ -181,10 +184,10 @@ def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tu
     """Heads and cells as text: for each column ours, the paper's where a row has one, the difference where asked."""
     columns = list(columns)
     with_paper = [column for column in columns if any(column in row["published"] for row in rows)]
-    with_difference = any("differences" in row for row in rows)
+    compared = {column for row in rows for column in row.get("differences", ())}
     heads = ["row"]
     for column in columns:
-        heads += [column] + (["paper"] if column in with_paper else []) + (["difference"] if with_difference else [])
+        heads += [column] + (["paper"] if column in with_paper else []) + (["difference"] if column in compared else [])
     body = []
     for row in rows:
         line = [str(row["name"])]
@@ -192,7 +195,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tu
             line.append(cell(row["columns"][column]))
             if column in with_paper:
                 line.append(f"{row['published'][column]:.2f}" if column in row["published"] else "-")
-            if with_difference:
+            if column in compared:
                 line.append(difference_cell(row["differences"][column]) if "differences" in row else "-")
         body.append([*line])
     return heads, body

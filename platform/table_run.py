@@ -26,7 +26,6 @@ from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
 from .table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows, verdicts
 from .table_spec import (
-    COST_COLUMNS,
     STAGE_COLUMNS,
     at_scene_size,
     row_config,
@@ -185,7 +184,7 @@ def table_words(result: Mapping[str, Any]) -> str:
     words = [f"Run on {data}; {spread}."]
     if result["scenes"] and any(row["published"] for row in result["rows"]):
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
-    told = verdicts(result["rows"], [column for column in result["columns"] if column not in COST_COLUMNS])
+    told = verdicts(result["rows"], result["columns"])
     if told:
         words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]

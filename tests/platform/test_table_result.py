@@ -69,9 +69,11 @@ def test_each_row_against_the_one_above() -> None:
 def test_the_first_of_two_groups_is_compared_with_the_second() -> None:
     rows = {**ROWS, "c": Row(group="h")}
     readings = {**READINGS, "c": {0: {"miou_train": 40.0}, 1: {"miou_train": 42.5}}}
-    *_, g, h = table_rows(table(), rows, ["miou_train"], readings)
+    *_, g, h = table_rows(table(), rows, ["miou_train", "hours"], readings)
     half = stats.t.ppf(0.975, 1) * 0.0  # both seeds differ by 11.5
     assert g["against"] == "average of h" and "differences" not in h
+    assert set(g["differences"]) == {"miou_train"}, "what a run costs is not compared"
+    assert table_cells([g, h], ["miou_train", "hours"])[0] == ["row", "miou_train", "difference", "hours"]
     assert g["differences"]["miou_train"] == {"difference": 11.5, "low": 11.5 - half, "high": 11.5 + half}
 
 
