@@ -75,10 +75,19 @@ def cam_panel(
 
     `across` cells stand side by side, all of them by default; the rest follows below. `names` are the class names from
     background on, for the legend of the mask colours. A legend of ERRORS is added if a column's head begins with
-    "error". A cell without its array holds its note, or "none". ValueError without rows.
+    "error". A cell without its array holds its note, or "none". ValueError without rows, and for
+    a mask with a label that has no name.
     """
     if not rows:
         raise ValueError("a panel needs at least one row")
+    for row in rows:
+        for head, array in row.columns.items() if names else ():
+            if array is not None and array.ndim == 2 and not _is_heat(array):
+                labels = array[array != IGNORE]
+                if labels.size and labels.max() >= len(names):
+                    raise ValueError(
+                        f"column {head!r} is a mask with label {labels.max()}, and {len(names)} have names"
+                    )
     truth = ["truth"] if any(row.truth is not None for row in rows) else []
     heads = ["image", *truth, *dict.fromkeys(head for row in rows for head in row.columns)]
     across = min(across or len(heads), len(heads))

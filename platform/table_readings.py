@@ -113,7 +113,7 @@ def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) ->
     from cpn.panel import PanelRow, cam_panel
     from cpn.panel_choice import panel_choice
     from cpn.run import load_run
-    from cpn.run_pictures import strongest
+    from cpn.run_pictures import heat, strongest
     from cpn.voc import open_pack
 
     pack = open_pack(data_root)
@@ -127,7 +127,7 @@ def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) ->
         config = Config.model_validate(dump)
         for columns, index in zip(heats, chosen, strict=True):
             present = present_classes(split.labels[index])
-            columns[name] = strongest(multi_scale_maps(network, split.image(index), present, config.cam))
+            columns[name] = heat(strongest(multi_scale_maps(network, split.image(index), present, config.cam)))
     rows = [
         PanelRow(split.ids[index], split.image(index), split.mask(index), columns, why)
         for columns, (index, why) in zip(heats, chosen.items(), strict=True)

@@ -76,6 +76,15 @@ def test_a_panel_without_rows_is_an_error() -> None:
         cam_panel([])
 
 
+def test_a_mask_with_a_label_that_has_no_name_is_an_error() -> None:
+    names = ["background", "cat"]
+    shown = np.full((40, 60), 1, np.uint8)
+    shown[0, 0] = IGNORE
+    assert cam_panel([row(mask=shown)], names)
+    with pytest.raises(ValueError, match="column 'CAM' is a mask with label 200, and 2 have names"):
+        cam_panel([row(CAM=np.full((40, 60), 200, np.uint8))], names)  # heat in 255 steps
+
+
 def test_the_same_figure_gives_the_same_bytes() -> None:
     assert cam_panel([row()]) == cam_panel([row()])
     assert b"matplotlib" not in cam_panel([row()]).lower()
