@@ -80,14 +80,8 @@ def cam_panel(
     """
     if not rows:
         raise ValueError("a panel needs at least one row")
-    for row in rows:
-        for head, array in row.columns.items() if names else ():
-            if array is not None and array.ndim == 2 and not _is_heat(array):
-                labels = array[array != IGNORE]
-                if labels.size and labels.max() >= len(names):
-                    raise ValueError(
-                        f"column {head!r} is a mask with label {labels.max()}, and {len(names)} have names"
-                    )
+    if names is not None:
+        _check_labels(rows, len(names))
     truth = ["truth"] if any(row.truth is not None for row in rows) else []
     heads = ["image", *truth, *dict.fromkeys(head for row in rows for head in row.columns)]
     across = min(across or len(heads), len(heads))
@@ -154,6 +148,16 @@ def _cell(
         low = at[1] + size[1]
         pen.rectangle((at[0], low - TEXT - 6, at[0] + width, low - 1), (0, 0, 0))
         pen.text((at[0] + 4, low - TEXT - 5), note, (255, 255, 255), _font(TEXT))
+
+
+def _check_labels(rows: Sequence[PanelRow], classes: int) -> None:
+    """Raise ValueError for a mask with a label that is none of the classes: heat in whole numbers looks like one."""
+    for row in rows:
+        for head, array in row.columns.items():
+            if array is not None and array.ndim == 2 and not _is_heat(array):
+                labels = array[array != IGNORE]
+                if labels.size and labels.max() >= classes:
+                    raise ValueError(f"column {head!r} is a mask with label {labels.max()}, and {classes} have names")
 
 
 def _coloured(array: NDArray[Any]) -> NDArray[np.uint8]:
