@@ -4,25 +4,24 @@
     python docs/results_scenes.py --write          puts the tables of the finished sweeps into the page
 
 `--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,
-without Ray's start, which takes longer than a run at this size. A sweep takes it over, or trains it itself if it is not
-there. Between the marks `<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page comes sweeps/NAME/table.md, or of a
-search the verdict and the leaderboard; pictures come beside the page.
+without Ray's start for each. A sweep takes it over, or trains it itself if it is not there. Between the marks
+`<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page comes sweeps/NAME/table.md, or of a search the verdict and
+the leaderboard; pictures come beside the page.
 """
 
 import argparse
 import json
-import os
 import re
 import shutil
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpn.config import Config
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for benchmarks, which is not installed
 PAGE = Path(__file__).with_name("results-scenes.md")
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 PICTURES = {"fig5/panel.png": "results_fig5.png", "fig8/deeplab.png": "results_fig8.png"}
@@ -44,17 +43,21 @@ def wanted() -> "list[Config]":
     return list(dict.fromkeys(config for seed in sorted(by_seed) for config in by_seed[seed]))
 
 
-def one_run(config: "Config", root: str, folder: Path, cache: Path) -> float:
-    """Train and score one network in this process, as a trial does; its mIoU."""
+def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str) -> dict[str, float]:
+    """Train and score the network of a run key in this process, as a trial does."""
+    from platform.paths import storage
+
     import torch
 
-    from cpn.run import run
+    from cpn import run as trial
     from cpn.voc import open_pack
 
     torch.set_num_threads(1)
-    device = torch.device("cpu")
-    result = run(config, open_pack(root), folder, cache=cache, device=device, report=lambda entry: None)
-    return float(result["metrics"]["miou_train"])
+    (key,) = run
+    store, device = storage(place), torch.device("cpu")
+    folder, pack = store.run(key), open_pack(root)
+    result = trial.run(configs[key], pack, folder, cache=store.cache, device=device, report=lambda entry: None)
+    return {"miou": float(result["metrics"]["miou_train"])}
 
 
 def train(jobs: int, place: str) -> None:
@@ -62,23 +65,17 @@ def train(jobs: int, place: str) -> None:
     from platform.inputs import data_root, prepare_data, prepare_weights
     from platform.paths import storage
 
+    from benchmarks.ladder import each_run
     from cpn.config import run_key
     from cpn.run import finished_run
 
     store, configs = storage(place), wanted()
     pack = prepare_data(configs[0], store, print)
     prepare_weights(configs[0], store, print)
-    folders = {config: store.run(run_key(config, pack.fingerprint)) for config in configs}
-    missing = [config for config in configs if finished_run(folders[config]) is None]
-    print(f"{len(configs)} runs, {len(missing)} of them are missing", flush=True)
-    began = time.monotonic()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        root = data_root(configs[0], store)
-        started = {pool.submit(one_run, c, root, folders[c], store.cache): folders[c].name for c in missing}
-        for done, job in enumerate(as_completed(started), 1):
-            left = (time.monotonic() - began) / done * (len(missing) - done)
-            print(f"{done} of {len(missing)}: {started[job]} miou {job.result():.1f}, {left:.0f} s left", flush=True)
+    keyed = {run_key(config, pack.fingerprint): config for config in configs}
+    missing = [(key,) for key in keyed if finished_run(store.run(key)) is None]
+    print(f"{len(keyed)} runs, {len(missing)} of them are missing", flush=True)
+    each_run(partial(one_run, configs=keyed, root=data_root(configs[0], store), place=place), missing, jobs)
 
 
 def block(storage: Path, name: str) -> str:

@@ -25,14 +25,7 @@ from .study import State, Study, TrialRow
 from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
 from .table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows, verdicts
-from .table_spec import (
-    STAGE_COLUMNS,
-    at_scene_size,
-    row_config,
-    row_pair,
-    row_values,
-    shown_rows,
-)
+from .table_spec import STAGE_COLUMNS, at_scene_size, row_config, row_pair, row_values, shown_rows
 from .tracking import Recorder, ui_command
 
 if TYPE_CHECKING:
