@@ -87,6 +87,7 @@ def test_what_goes(
     assert {name.partition("/")[0] for name in ALL - held(store)} == gone
     networks = len(gone - {"k5", "k6"})
     assert (found.networks, found.checkpoints, found.kept) == (networks, 2, 5 - networks)
+    assert set(found.uids) == {r.uid for r, key in KEYED if key in gone}, "and it names them"
     assert found.bytes >= 100 * networks + 2 * 50
     assert retain(store, "s", KEYED, CONFIRM, top, needed, champions).bytes == 0, "the same again finds nothing"
 
