@@ -69,7 +69,7 @@ def train_on_worker(given: dict[str, Any]) -> None:
     sent: list[int] = []
 
     def select_miou(cam: CamConfig) -> float:
-        return 100 * best_beta(score(network, chosen, cam, classes).sum(axis=0))[1]
+        return 100 * best_beta(score(network, chosen, cam, classes))[1]
 
     def after_epoch(epoch: int) -> dict[str, float]:
         quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})

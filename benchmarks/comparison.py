@@ -5,6 +5,7 @@ one thread computes is measured in CPU seconds, which other programs change litt
 seconds of the clock. A speed without `equal` beside it is no result.
 """
 
+import os
 import re
 import statistics
 import time
@@ -13,10 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cpn.errors import InputError
 from cpn.files import write_bytes
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-HEAD = "| topic | ours | the usual way | unit | ratio | target | equal | more |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| topic | ours | the usual way | unit | ratio | target | equal | more | measured |\n" + "|---" * 9 + "|"
+
+
+class NotMeasuredError(InputError):
+    """This machine cannot measure a topic."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,18 @@ def take_turns(
     return statistics.median(spent[0]), statistics.median(spent[1])
 
 
-def row(result: Mapping[str, Any]) -> str:
-    """One topic's row on the page."""
+def conditions(quick: bool) -> str:
+    """How and where something was measured: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
+    from platform.provenance import provenance
+
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    found = re.search(r"model name\s*: (.*)", told)
+    cores = f"{len(os.sched_getaffinity(0))} x {found[1].strip() if found else 'core'}"
+    return f"{'quick, ' if quick else ''}commit {provenance('')['commit']}, {cores}"
+
+
+def row(result: Mapping[str, Any], measured: str) -> str:
+    """One topic's row on the page, with how it was `measured`."""
     standard = ("name", "ratio", "ours", "other", "unit", "equal", "target")
     plain = [f"{key} {brief(value)}" for key, value in result.items() if key not in standard]
     target = "-" if result["target"] is None else f"at most {brief(result['target'])}"
@@ -74,6 +90,7 @@ def row(result: Mapping[str, Any]) -> str:
         target,
         "yes" if result["equal"] else "NO",
         "; ".join(plain).replace("|", "/"),
+        measured,
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -83,13 +100,13 @@ def brief(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
-def write_page(page: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def write_page(page: Path, results: Sequence[Mapping[str, Any]], measured: str) -> None:
     """Put the rows between the page's marks; rows of topics that were not run now stay as they are."""
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     kept, _, after = rest.partition(END)
     rows = {name: line for line in kept.splitlines() if (name := topic_of(line))}
-    rows |= {str(result["name"]): row(result) for result in results}
+    rows |= {str(result["name"]): row(result, measured) for result in results}
     body = "\n".join([HEAD, *(rows[name] for name in sorted(rows))])
     write_bytes(page, f"{before}{BEGIN}\n{body}\n{END}{after}".encode())
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.command_tree import Line, ended, watched
-from benchmarks.comparison import Comparison
+from benchmarks.comparison import Comparison, NotMeasuredError
 from cpn.errors import InputError, WorkError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return estimate(options.tflops, 0.0 if options.no_overlap else BACKWARD)
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
-        raise InputError(f"scaling: two workers need two cores, and this process has {cores}")
+        raise NotMeasuredError(f"scaling: two workers need two cores, and this process has {cores}")
     free = max(0.0, cores - os.getloadavg()[0])
     sizes = QUICK if options.quick else SIZES
     with tempfile.TemporaryDirectory(prefix="cpn-scaling-") as place:

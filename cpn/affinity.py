@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cpn.backbone import Backbone
+from cpn.batches import TensorBatch, batches_on
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
 from cpn.loop import Report, fit, placed
@@ -183,7 +184,7 @@ class AffinitySource(Protocol):
 
 
 @dataclass(frozen=True)
-class AffinityBatch:
+class AffinityBatch(TensorBatch):
     """What one training step reads."""
 
     images: Tensor
@@ -261,15 +262,7 @@ def train_affinity(
     samples = AffinitySamples(source, crop, network.stride, data, seed)
 
     def batches(epoch: int) -> Iterator[AffinityBatch]:
-        keys = epoch_keys(count, config.batch_size, seed, epoch)
-        loader = DataLoader(
-            samples,
-            batch_sampler=keys,
-            num_workers=data.workers,
-            collate_fn=collate,
-        )
-        for batch in loader:
-            yield AffinityBatch(batch.images.to(device), batch.valid.to(device), batch.labels.to(device))
+        return batches_on(device, samples, epoch_keys(count, config.batch_size, seed, epoch), data.workers, collate)
 
     def losses(batch: AffinityBatch, _progress: float) -> Mapping[str, Tensor]:
         affinities = pair_affinities(network(normalise(batch.images, batch.valid)), config.radius)

@@ -12,9 +12,10 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cpn.backbone import Backbone
+from cpn.batches import TensorBatch, batches_on
 from cpn.crf import CrfConfig, dense_crf
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
@@ -167,7 +168,7 @@ class SegmentationSource(Protocol):
 
 
 @dataclass(frozen=True)
-class SegmentationBatch:
+class SegmentationBatch(TensorBatch):
     """What one training step reads."""
 
     images: Tensor
@@ -281,9 +282,7 @@ def train_deeplab(
 
     def batches(epoch: int) -> Iterator[SegmentationBatch]:
         keys = epoch_keys(count, config.batch_size, seed, epoch)[: config.iterations - epoch * steps]
-        loader = DataLoader(samples, batch_sampler=keys, num_workers=data.workers, collate_fn=collate)
-        for batch in loader:
-            yield SegmentationBatch(batch.images.to(device), batch.valid.to(device), batch.labels.to(device))
+        return batches_on(device, samples, keys, data.workers, collate)
 
     def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
         return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cpn.affinity import PairLabels, affinity_loss, pair_ends, pair_labels
+from cpn.batches import batches_on
 from cpn.crf import CrfConfig, dense_crf
 from cpn.deeplab import Sample, SegmentationBatch, SegmentationSource, collate, scale_flip_crop
 from cpn.errors import InputError
@@ -252,10 +253,7 @@ def train_irn(
     samples = IrnSamples(source, config, seed)
 
     def batches(epoch: int) -> Iterator[SegmentationBatch]:
-        keys = epoch_keys(count, config.batch_size, seed, epoch)
-        loader = DataLoader(samples, batch_sampler=keys, num_workers=data.workers, collate_fn=collate)
-        for batch in loader:
-            yield SegmentationBatch(batch.images.to(device), batch.valid.to(device), batch.labels.to(device))
+        return batches_on(device, samples, epoch_keys(count, config.batch_size, seed, epoch), data.workers, collate)
 
     def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
         logits, displacements = network(normalise(batch.images, batch.valid))

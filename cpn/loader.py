@@ -1,14 +1,15 @@
 """Batches for the three-branch training: augmented images with the mask that hides one half of each pair."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from cpn.batches import TensorBatch, batches_on
 from cpn.errors import InputError
 from cpn.hidden_value import hidden_picture
 from cpn.patches import PatchesConfig, draw_S_N, hidden_mask
@@ -18,7 +19,7 @@ from cpn.voc import DataConfig, Split
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorBatch):
     """What one training step reads. Images stay uint8 until they are on the device."""
 
     images: Tensor
@@ -33,12 +34,6 @@ class Batch:
     """float32 (B, F): multi-hot image-level labels."""
     filling: Tensor | None = None
     """uint8 (B, crop, crop, 3): what lost pixels show; None: the mean colour."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on `device`."""
-        moved = (t.to(device, non_blocking=True) for t in (self.images, self.valid, self.hidden, self.lam, self.labels))
-        filling = None if self.filling is None else self.filling.to(device, non_blocking=True)
-        return replace(Batch(*moved), filling=filling)
 
 
 class Sample(NamedTuple):
@@ -128,12 +123,4 @@ def load_batches(
     samples: TrainingSamples, keys: list[list[tuple[int, int]]], workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """The batches of `keys` on `device`, decoded and augmented by `workers` processes (0: in this one)."""
-    loader = DataLoader(
-        samples,
-        batch_sampler=keys,  # of tuples, which the dataset understands
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-    )
-    for batch in loader:
-        yield batch.to(device)
+    return batches_on(device, samples, keys, workers, collate)

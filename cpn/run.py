@@ -23,12 +23,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cpn.cam import CamConfig, image_counts, present_classes
 from cpn.checkpoint import load_model, network_metadata, save_model, to_stderr
 from cpn.config import METHOD_VERSION, Config, run_key
-from cpn.counts import save_counts
+from cpn.counts import counts_file, two_sums
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, write_bytes, write_json
 from cpn.loop import Report
@@ -36,7 +37,7 @@ from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_w
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
 from cpn.run_pictures import panel_images, run_pictures, save_panel
-from cpn.scale_scores import counts_by_scale, mask_of, score_rows
+from cpn.scale_scores import counts_by_scale, mask_of, row_names, score_rows
 from cpn.standin import load_standin
 from cpn.superpixels import maps_for
 from cpn.train import train
@@ -117,8 +118,7 @@ def run(
             return {}
         if objective == "mask_free":
             return {"mask_free_epoch": float(mask_free(score_without_masks(network, select_split, quick)))}
-        counts = score(network, select_split, quick, classes).sum(axis=0)
-        return {"miou_epoch": 100 * best_beta(counts)[1]}
+        return {"miou_epoch": 100 * best_beta(score(network, select_split, quick, classes))[1]}
 
     split = pack.split(config.data.train)
     history = train(
@@ -138,12 +138,12 @@ def run(
     if rank != 0:
         return {}
     network.eval()
-    counts, scales = score_by_scale(network, scored, config.cam, classes) if masked else (None, None)
-    scores = score_without_masks(network, scored, config.cam)
     found: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
-    if counts is not None and scales is not None:
-        found = summarise(counts, scored.ids, config.cam)
+    if masked:
+        scales = score_by_scale(network, scored, config.cam, classes, folder / COUNTS)
+        found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
         found["scales"] = score_rows(scales, config.cam, pack.classes)
+    scores = score_without_masks(network, scored, config.cam)
     found["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
     result = {
         "key": key,
@@ -157,8 +157,6 @@ def run(
     }
     metadata = {k: result[k] for k in ("key", "config", "classes", "fingerprint", "version")}
     save_model(folder / MODEL, network, {"kind": "cam", "beta": result["metrics"]["beta"], **metadata})
-    if counts is not None:
-        save_counts(folder / COUNTS, scored.ids, counts)
     save_scores(folder / SCORES, scored.ids, scores)
     panel = panel_images(network, scored, config, result["metrics"]["beta"])
     save_panel(folder / PANEL, panel)
@@ -207,31 +205,33 @@ def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], li
     return [i for i, c in enumerate(confirm) if not c], [i for i, c in enumerate(confirm) if c]
 
 
-def score(network: CPN, split: Split, config: CamConfig, classes: int) -> np.ndarray:
-    """Counts of every image at every beta: int32 (N, len(BETAS), 3, C). The network must be in eval mode."""
-    return np.stack([image_counts(network, split, i, config, classes).astype(np.int32) for i in range(len(split))])
-
-
-def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of every image over all scales, int32 (N, len(BETAS), 3, C), and those of every row of
-    `scale_scores.row_names` summed over the images, int64 (R, len(BETAS), 3, C). The network must be in eval mode.
-
-    Every scale is computed anyway: a row costs its histogram.
-    """
-    each: list[np.ndarray] = []
-    total: np.ndarray | int = 0
+def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArray[np.int64]:
+    """Counts at every beta, summed over a list: int64 (len(BETAS), 3, C). The network must be in eval mode."""
+    total = np.zeros((len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
-        present, truth = present_classes(split.labels[index]), mask_of(split, index)
-        rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
-        each.append(rows[-1].astype(np.int32))
-        total = total + rows
-    return np.stack(each), np.asarray(total)
+        total += image_counts(network, split, index, config, classes)
+    return total
 
 
-def summarise(counts: np.ndarray, ids: list[str], config: CamConfig) -> dict[str, Any]:
-    """Metrics, beta curve and per-class IoU, in percent, of counts (N, len(BETAS), 3, C)."""
-    select, confirm = select_and_confirm(ids, config)
-    chosen, held_back, everything = counts[select].sum(0), counts[confirm].sum(0), counts.sum(0)
+def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, kept: Path) -> NDArray[np.int64]:
+    """Counts of every row of `scale_scores.row_names` summed over a list, int64 (R, len(BETAS), 3, C).
+
+    Those of each image over all scales go to the file `kept`, one by one. The network must be in eval mode. Every scale
+    is computed anyway: a row costs its histogram.
+    """
+    total = np.zeros((len(row_names(config)), len(BETAS), 3, classes), np.int64)
+    with counts_file(kept, split.ids, total.shape[1:]) as add:
+        for index in range(len(split)):
+            present, truth = present_classes(split.labels[index]), mask_of(split, index)
+            rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
+            add(rows[-1])
+            total += rows
+    return total
+
+
+def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: CamConfig) -> dict[str, Any]:
+    """Metrics, beta curve and per-class IoU, in percent, of counts (len(BETAS), 3, C) of select and confirm images."""
+    everything = chosen + held_back
     beta, best = best_beta(chosen)
     at = BETAS.index(beta)
     fixed = int(np.abs(np.array(BETAS) - config.beta).argmin())

@@ -1,7 +1,7 @@
 """The runs and the page of docs/results-scenes.md.
 
-    python docs/results_scenes.py --train 2        trains what the tables need, two runs at a time, into sweeps/runs
-    python docs/results_scenes.py --write          puts the tables of the finished sweeps into the page
+    python docs/results_scenes.py --train 2 --seeds 6   trains what the tables need, two at a time, into sweeps/runs
+    python docs/results_scenes.py --write               puts the tables of the finished sweeps into the page
 
 `--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,
 without Ray's start for each. A sweep takes it over, or trains it itself if it is not there. Between the marks
@@ -27,8 +27,8 @@ SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 PICTURES = {"fig5/panel.png": "results_fig5.png", "fig8/deeplab.png": "results_fig8.png"}
 
 
-def wanted() -> "list[Config]":
-    """The runs of all tables on scenes, each once, first seeds first."""
+def wanted(seeds: int | None = None) -> "list[Config]":
+    """The runs of all tables on scenes, each once, first seeds first; `seeds` instead of the tables' own."""
     from platform.spec import load_spec
     from platform.table_run import table_entries
 
@@ -37,6 +37,8 @@ def wanted() -> "list[Config]":
     by_seed: dict[int, list[Config]] = {}
     for path in sorted(SPACES.glob("*.yaml")):
         spec = load_spec(path, ["preset=scenes"])
+        if seeds is not None and spec.table is not None and spec.table.seeds > 1:
+            spec = load_spec(path, ["preset=scenes", f"table.seeds={seeds}"])
         for entry in table_entries(spec) if spec.table is not None else []:
             config = with_values(spec.base_config, entry["values"], f"{path}: {entry['row']}")
             by_seed.setdefault(entry["seed"], []).append(config)
@@ -60,7 +62,7 @@ def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str
     return {"miou": float(result["metrics"]["miou_train"])}
 
 
-def train(jobs: int, place: str) -> None:
+def train(jobs: int, place: str, seeds: int | None) -> None:
     """Train what is not there yet."""
     from platform.inputs import data_root, prepare_data, prepare_weights
     from platform.paths import storage
@@ -69,7 +71,7 @@ def train(jobs: int, place: str) -> None:
     from cpn.config import run_key
     from cpn.run import finished_run
 
-    store, configs = storage(place), wanted()
+    store, configs = storage(place), wanted(seeds)
     pack = prepare_data(configs[0], store, print)
     prepare_weights(configs[0], store, print)
     keyed = {run_key(config, pack.fingerprint): config for config in configs}
@@ -106,11 +108,12 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, metavar="N", help="train the tables' runs, N at a time")
+    parser.add_argument("--seeds", type=int, metavar="N", help="table.seeds of the tables that have several")
     parser.add_argument("--write", action="store_true", help="put the tables into the page")
     parser.add_argument("--storage", default="sweeps", help="resources.storage of the sweeps (%(default)s)")
     given = parser.parse_args()
     if given.train:
-        train(given.train, given.storage)
+        train(given.train, given.storage, given.seeds)
     if given.write:
         storage = Path(given.storage)
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), storage), encoding="utf-8")

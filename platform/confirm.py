@@ -15,7 +15,7 @@ from scipy import optimize, special, stats
 
 from cpn.cam import CamConfig
 from cpn.config import config_from, merge, to_dotted
-from cpn.counts import load_counts
+from cpn.counts import each_counts, load_ids
 from cpn.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.metrics import BETAS, miou
 from cpn.presets import PRESETS
@@ -158,10 +158,9 @@ def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
 
 def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:
     """Counts (N, 3, C) of a run's confirm images at `beta`."""
-    ids, counts = load_counts(folder / COUNTS)
-    _, held_back = select_and_confirm(ids, cam)
-    at: NDArray[np.int64] = counts[held_back, BETAS.index(beta)]
-    return at
+    _, held_back = select_and_confirm(load_ids(folder / COUNTS), cam)
+    wanted, at = frozenset(held_back), BETAS.index(beta)
+    return np.stack([counts[at] for i, counts in enumerate(each_counts(folder / COUNTS)) if i in wanted])
 
 
 def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -> Verdict:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cpn.cam import CamConfig
-from cpn.counts import load_counts
+from cpn.counts import load_ids, two_sums
 from cpn.metrics import BETAS, best_beta, miou
 from cpn.run import COUNTS, select_and_confirm
 
@@ -33,11 +33,11 @@ def narrowed(metrics: Mapping[str, Any], folder: Path, config: CamConfig, within
     if within is None or "miou" not in metrics:
         return dict(metrics)
     allowed = [i for i, beta in enumerate(BETAS) if is_within(beta, within)]
-    ids, counts = load_counts(folder / COUNTS)
-    select, confirm = select_and_confirm(ids, config)
-    beta, best = best_beta(counts[select].sum(0)[allowed], [BETAS[i] for i in allowed])
-    held_back = counts[confirm, BETAS.index(beta)].sum(0)
-    return {**metrics, "miou": 100 * best, "beta": beta, "miou_confirm": 100 * float(miou(held_back))}
+    _, confirm = select_and_confirm(load_ids(folder / COUNTS), config)
+    chosen, held_back = two_sums(folder / COUNTS, frozenset(confirm))
+    beta, best = best_beta(chosen[allowed], [BETAS[i] for i in allowed])
+    confirmed = float(miou(held_back[BETAS.index(beta)]))
+    return {**metrics, "miou": 100 * best, "beta": beta, "miou_confirm": 100 * confirmed}
 
 
 def is_within(beta: float, within: Range) -> bool:

@@ -28,6 +28,11 @@ def test_every_run_of_the_tables_is_there_once_and_first_seeds_come_first(script
     assert set(Counter(seeds).values()) == {len(configs) // 3}, "fig5 and fig8 need no run of their own"
 
 
+def test_more_seeds_are_more_runs_of_the_tables_that_have_several(script: ModuleType) -> None:
+    few, more = script.wanted(1), script.wanted(2)
+    assert len(more) == 2 * len(few) and more[: len(few)] == few and len(script.wanted(3)) == len(script.wanted())
+
+
 def test_a_page_gets_the_tables_that_are_there_and_keeps_the_rest(script: ModuleType, tmp_path: Path) -> None:
     for name in ("table2", "beyond_joint"):
         (tmp_path / name).mkdir()

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.__main__ import main
+from cpn.errors import InputError
 
 IMAGES = 3
 
@@ -44,6 +45,9 @@ def test_the_worst_part_is_the_ratio_and_work_left_undone_is_not_equal() -> None
     assert found["cam"] == pytest.approx(1.0) and found["report"] == pytest.approx(1.0)
     assert found["steepest_end"] == pytest.approx(2.0)
     assert (found["cam_mib"], found["report_mib"], found["equal"]) == (10.0, 5.5, True)
+    assert found["flat"] == "cam report"
+    measured["cam"][2] = (16, 16.0, 300.0 + growth.FLAT_MIB)
+    assert growth.summary(measured, sizes)["flat"] == "report"
     measured["report"][1] = (99, 100.0, 505.5)
     worse = growth.summary(measured, sizes)
     assert worse["ratio"] == pytest.approx(2.0) and worse["equal"] is False
@@ -98,3 +102,9 @@ def test_the_topic_measures_in_a_process_of_its_own(
     assert main(["growth", "--quick", "--only", "prepare"]) == 0
     said = capsys.readouterr().out
     assert "prepare: 2: " in said and "equal True" in said
+
+
+def test_a_row_of_one_part_alone_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--write: a row has all parts; leave --only out$"):
+        main(["growth", "--only", "walk", "--write", str(tmp_path / "page.md")])
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.comparison import BEGIN, END, Comparison, take_turns
+from benchmarks.comparison import BEGIN, END, Comparison, NotMeasuredError, conditions, take_turns
 from cpn.errors import InputError
 
 
@@ -82,6 +84,7 @@ def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_i
         )
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\n| `kept` | 1 |\n| `fast` | old |\n{END}\nafter\n")
+    monkeypatch.setattr(command, "conditions", lambda quick: "quickly" if quick else "at length")
     assert command.main(["--json", "--write", str(page)]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert {k: first[k] for k in ("name", "ratio", "ours", "other", "unit", "equal")} == {
@@ -89,8 +92,32 @@ def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_i
     }  # fmt: skip
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after"
-    assert lines[4] == "| `fast` | 1 | 4 | s | 0.25 | at most 0.5 | yes | extra 7 |"
+    assert lines[4] == "| `fast` | 1 | 4 | s | 0.25 | at most 0.5 | yes | extra 7 | at length |"
     assert lines[5] == "| `kept` | 1 |" and "| NO |" in lines[6] and second["name"] == "slow"
+
+
+def test_what_this_machine_cannot_measure_is_said_and_the_others_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(options: argparse.Namespace) -> dict[str, Any]:
+        raise NotMeasuredError("scaling: two workers need two cores")
+
+    monkeypatch.setattr(command, "COMPARISONS", {"first": "this", "second": "that"})
+    monkeypatch.setitem(sys.modules, "benchmarks.first", SimpleNamespace(run=missing, __doc__=""))
+    found = Comparison(1.0, 4.0, "s", True, None).result()
+    monkeypatch.setitem(sys.modules, "benchmarks.second", SimpleNamespace(run=lambda options: found, __doc__=""))
+    assert command.main([]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "not measured: scaling: two workers need two cores" and out[1].startswith("second: ratio 0.25")
+    with pytest.raises(InputError, match="two workers need two cores"):
+        command.main(["first"])
+
+
+def test_a_row_says_how_it_was_measured() -> None:
+    quick, long = conditions(True), conditions(False)
+    assert quick == f"quick, {long}"
+    commit, cores = re.fullmatch(r"commit (\S+), (\d+) x .+", long).groups()  # type: ignore[union-attr]
+    assert int(cores) == len(os.sched_getaffinity(0)) and commit
 
 
 def test_sides_take_turns_and_medians_are_taken() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from cpn.cam import CamConfig
+from cpn.cam import CamConfig, image_counts
 from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
-from cpn.counts import load_counts, save_counts
+from cpn.counts import load_counts
 from cpn.errors import InputError
 from cpn.files import file_digest
 from cpn.metrics import BETAS, best_beta, iou, miou
@@ -97,7 +97,8 @@ def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config
     assert ids == pack.split("train").ids and counts.shape == (12, len(BETAS), 3, 7) and counts.dtype == np.int64
     network, again, classes = load_run(finished.folder / "model.safetensors")
     assert again == config and classes == pack.classes and not network.training
-    np.testing.assert_array_equal(score(network, pack.split("train"), again.cam, 7), counts)
+    np.testing.assert_array_equal(score(network, pack.split("train"), again.cam, 7), counts.sum(0))
+    np.testing.assert_array_equal(image_counts(network, pack.split("train"), 3, again.cam, 7), counts[3])
     select, confirm = select_and_confirm(ids, config.cam)
     beta, best = best_beta(counts[select].sum(0))
     metrics = finished.result["metrics"]
@@ -110,14 +111,16 @@ def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config
 
 
 def test_the_rows_by_scale_are_those_that_scoring_the_network_by_scale_gives(
-    finished: Finished, config: Config, pack: Pack
+    finished: Finished, config: Config, pack: Pack, tmp_path: Path
 ) -> None:
     network, _, classes = load_run(finished.folder / "model.safetensors")
     cam = config.cam.model_copy(update={"scales": (1.0, 1.5)})
-    each, by_scale = score_by_scale(network, pack.split("train"), cam, 7)
+    by_scale = score_by_scale(network, pack.split("train"), cam, 7, tmp_path / "counts.npz")
+    ids, each = load_counts(tmp_path / "counts.npz")
+    assert ids == pack.split("train").ids
     np.testing.assert_array_equal(by_scale, score_list(network, pack.split("train"), cam, 7, lambda *_: None))
     np.testing.assert_array_equal(each.sum(0), by_scale[-1])
-    np.testing.assert_array_equal(score(network, pack.split("train"), cam, 7), each)
+    np.testing.assert_array_equal(score(network, pack.split("train"), cam, 7), each.sum(0))
     rows = finished.result["scales"]
     assert [row["scale"] for row in rows] == row_names(config.cam)
     assert rows[-1]["miou"] == pytest.approx(finished.result["metrics"]["miou_train"])
@@ -232,10 +235,10 @@ def test_selection_does_not_see_the_confirm_images() -> None:
     )
     config = CamConfig()
     select, confirm = select_and_confirm(ids, config)
-    first = summarise(counts, ids, config)
+    first = summarise(counts[select].sum(0), counts[confirm].sum(0), config)
     changed = counts.copy()
     changed[confirm, :, 0] = 0
-    second = summarise(changed, ids, config)
+    second = summarise(changed[select].sum(0), changed[confirm].sum(0), config)
     for name in ("miou", "miou_fixed_beta", "beta"):
         assert first["metrics"][name] == second["metrics"][name]
     assert first["iou"] == second["iou"] and first["curve"]["miou"] == second["curve"]["miou"]
@@ -248,14 +251,6 @@ def test_too_few_scored_images_are_refused_before_training(config: Config, pack:
     with pytest.raises(InputError, match="data.score: the 12 images of list 'train' are too few to split"):
         start(everything, pack, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_counts_come_back(tmp_path: Path) -> None:
-    counts = np.arange(2 * 3 * 3 * 4).reshape(2, 3, 3, 4)
-    save_counts(tmp_path / "counts.npz", ["a", "2007_ä"], counts)
-    ids, again = load_counts(tmp_path / "counts.npz")
-    assert ids == ["a", "2007_ä"] and again.dtype == np.int64
-    np.testing.assert_array_equal(again, counts)
 
 
 def test_another_checkpoint_is_no_run(tmp_path: Path, finished: Finished) -> None:

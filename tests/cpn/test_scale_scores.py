@@ -82,7 +82,7 @@ def test_a_list_is_the_sum_of_its_images(network: CPN, split: Split) -> None:
     heard: list[tuple[str, int, int]] = []
     counts = score_list(network, split, CAM, 7, lambda *args: heard.append(args))
     assert counts.dtype == np.int64 and heard == [("scoring", i + 1, len(split)) for i in range(len(split))]
-    np.testing.assert_array_equal(counts[2], score(network, split, CAM, 7).sum(0))
+    np.testing.assert_array_equal(counts[2], score(network, split, CAM, 7))
 
 
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 5])

@@ -69,7 +69,7 @@ def test_json_has_one_line_per_row_and_nothing_else(
     from cpn.run import load_run
 
     network, config, _ = load_run(model)
-    beta, best = best_beta(score(network, pack.split("train"), config.cam, 7).sum(0))
+    beta, best = best_beta(score(network, pack.split("train"), config.cam, 7))
     assert (rows[2]["beta"], rows[2]["t"], rows[2]["miou"]) == (beta, beta / 2, pytest.approx(100 * best))
     assert all(row["list"] == "train" and row["images"] == 5 and row["map"] == "refined" for row in rows)
     assert all("iou" not in row and row["published"] is False for row in rows)

@@ -21,12 +21,13 @@ import torch
 
 from cpn.checkpoint import save_model
 from cpn.config import METHOD_VERSION, run_key, with_values
+from cpn.counts import save_counts
 from cpn.files import file_digest, write_bytes, write_json
 from cpn.metrics import BETAS
 from cpn.network import build_network
 from cpn.pipeline import stage_keys
 from cpn.prepare import prepare
-from cpn.run import COUNTS, MODEL, RESULT, save_counts
+from cpn.run import COUNTS, MODEL, RESULT
 from cpn.voc import Pack
 from tests.cpn.small_voc import write_small_voc
 
