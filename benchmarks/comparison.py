@@ -5,6 +5,7 @@ one thread computes is measured in CPU seconds, which other programs change litt
 seconds of the clock. A speed without `equal` beside it is no result.
 """
 
+import functools
 import os
 import re
 import statistics
@@ -69,6 +70,7 @@ def take_turns(
     return statistics.median(spent[0]), statistics.median(spent[1])
 
 
+@functools.cache  # a row that is written changes the tree
 def conditions(quick: bool) -> str:
     """How and where something was measured: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
     from platform.provenance import provenance
