@@ -6,7 +6,8 @@ Smooth random maps of two classes at 250 x 188, in seconds of the clock, as seve
 the others on the machine left at the start. The ratio has two causes: `ratio_labels` tells in CPU seconds of one
 process what leaving out absent labels brings, `ratio_processes` in seconds of the clock what `cores` processes bring to
 one, both on the labels present. `thread_gain` is how many times faster two threads are than one (1: the CRF holds the
-interpreter lock, which is why stages spread over processes). `equal`: the argmax of every picture is the same.
+interpreter lock, which is why stages spread over processes). `equal`: the argmax is the same but for at most one pixel
+in 10,000 (`pixels_apart`): an absent label keeps a trace of probability, which decides where two others are even.
 """
 
 import argparse
@@ -67,7 +68,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pictures = 4 if options.quick else 12
     cores = len(os.sched_getaffinity(0))
     more: dict[str, Any] = {"cores": cores, "free_cores": max(0.0, cores - os.getloadavg()[0])}
-    equal = all(np.array_equal(labels_present(seed), all_labels(seed)) for seed in range(pictures))
+    apart = sum(np.count_nonzero(labels_present(seed) != all_labels(seed)) for seed in range(pictures))
+    more["pixels_apart"] = int(apart)
     present, every = take_turns(lambda: labels_present(0), lambda: all_labels(0), 3)
     more["ratio_labels"] = present / every
     with ThreadPoolExecutor(2) as threads:
@@ -87,4 +89,5 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(pictures):
         labels_present(seed)
     more["ratio_processes"] = ours / (time.perf_counter() - began)
+    equal = apart < 1e-4 * pictures * HEIGHT * WIDTH
     return Comparison(ours / pictures, other / pictures, "s a picture", equal, None, more).result()

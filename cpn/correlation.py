@@ -5,11 +5,12 @@ Symbols: Y0 (B, C, H, W) the prepared CAM, background first; X (B, D1, H, W) the
 Gradients flow to g, phi and X; the CAM comes from `background_and_peak`, which has none (method.md (d)).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-5
 
@@ -42,7 +43,7 @@ def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 
     The column sums are the image of a row of ones, so [1; Y] A gives sums and scores in one product, and a block of
     columns needs no other. So the HW x HW matrix is never held: `BLOCK` columns of one image are, and the backward pass
-    computes them again.
+    computes them again (`WeightedSums`).
     """
     batch, classes, height, width = cam.shape
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
@@ -57,15 +58,53 @@ def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 
 def weighted_sums(rows: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
     """rows ReLU(U^T U), a block of columns at a time: rows (R, HW), unit vectors U (D, HW) -> (R, HW)."""
+    dtype = (unit.detach()[:1, :1] @ unit.detach()[:1, :1]).dtype  # bf16 under autocast, as of any product
+    rows, unit = rows.to(dtype), unit.to(dtype)
+    sums: torch.Tensor = WeightedSums.apply(rows, unit)  # type: ignore[no-untyped-call]
+    return sums
 
-    def block(columns: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-        return rows @ functional.relu(unit.T @ columns)
 
-    parts = [
-        checkpoint(block, columns, unit, use_reentrant=False, preserve_rng_state=False)
-        for columns in unit.split(BLOCK, dim=1)
-    ]
-    return torch.cat(parts, dim=1)
+class WeightedSums(torch.autograd.Function):
+    """`weighted_sums` with the matrix of every block in the same memory, forward and backward.
+
+    Left to autograd (with checkpoints) each block would be new memory, of which the C library gives little back: up to
+    the whole matrix was held in the end.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+        """Sums S = rows ReLU(U^T U)."""
+        ctx.save_for_backward(rows, unit)
+        sums = torch.empty_like(rows)
+        for place, affinity in affinity_blocks(unit):
+            torch.mm(rows, affinity, out=sums[:, place])
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """A = ReLU(U^T U) is symmetric: dL/drows = G A, and dL/dU = U (D + D^T) with D = rows^T G where A > 0."""
+        rows, unit = ctx.saved_tensors
+        of_rows, of_unit = torch.empty_like(rows), torch.empty_like(unit)
+        left, right = torch.cat([rows, gradient]).T, torch.cat([gradient, rows])  # their product is D + D^T
+        held = unit.new_empty(unit.shape[1], min(BLOCK, unit.shape[1]))
+        for place, affinity in affinity_blocks(unit):
+            if ctx.needs_input_grad[0]:
+                torch.mm(gradient, affinity, out=of_rows[:, place])
+            of_block = torch.mm(left, right[:, place], out=held[:, : affinity.shape[1]])
+            torch.mm(unit, of_block.masked_fill_(affinity <= 0, 0), out=of_unit[:, place])
+        return of_rows if ctx.needs_input_grad[0] else None, of_unit
+
+
+def affinity_blocks(unit: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """ReLU(U^T U) for U (D, HW), `BLOCK` columns at a time: which, and (HW, BLOCK) that the next ones overwrite."""
+    pixels = unit.shape[1]
+    held = unit.new_empty(pixels, min(BLOCK, pixels))
+    for start in range(0, pixels, BLOCK):
+        place = slice(start, min(start + BLOCK, pixels))
+        affinity = held[:, : place.stop - place.start]
+        torch.mm(unit.T, unit[:, place], out=affinity)
+        yield place, affinity.relu_()
 
 
 def region_features(cam: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

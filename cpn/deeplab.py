@@ -24,7 +24,7 @@ from cpn.metrics import hard_counts
 from cpn.opencv import cv2
 from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
 from cpn.section import Section
-from cpn.transforms import FILL, normalise, place, random_crop, resize
+from cpn.transforms import FILL, mirrored, normalise, place, random_crop, resize
 from cpn.voc import IGNORE, DataConfig, Split
 
 
@@ -220,7 +220,7 @@ def scale_flip_crop(
     scaled = resize(image, (height, width))
     scaled_label = np.array(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
     if rng.random() < flip:
-        scaled, scaled_label = scaled[:, ::-1], scaled_label[:, ::-1]
+        scaled, scaled_label = mirrored(scaled), mirrored(scaled_label)
     box = random_crop(height, width, crop, rng)
     valid = place(np.ones((height, width), np.bool_), box, False)
     return place(scaled, box, FILL), valid, place(scaled_label, box, IGNORE)

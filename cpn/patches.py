@@ -148,7 +148,8 @@ def hidden_mask(
             hidden_patches = np.zeros(len(there), bool)
             hidden_patches[there] = drawn
             hidden = hidden_patches[labels]
-            return hidden, 1 - float((hidden if config.lambda_by == "pixels" else drawn).mean())
+            lost = hidden if config.lambda_by == "pixels" else drawn
+            return hidden, 1 - np.count_nonzero(lost) / lost.size
     raise InputError(
         f"patches.guard: no draw hides a part of a {height} x {width} image; take more patches (patches.S_N"
         " or patches.S_N_range up, patches.K down), another patches.p_h, or guard: false"

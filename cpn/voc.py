@@ -121,7 +121,8 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ValueError("not a JPEG or PNG image")
-    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
+    rgb: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def decode_mask(data: bytes) -> NDArray[np.uint8]:

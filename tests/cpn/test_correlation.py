@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from cpn import correlation
 from cpn.correlation import background_and_peak, pcm, prcm, prcm_attention, region_features
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "pcm_prcm.npz"
@@ -88,6 +89,31 @@ def test_pcm_equals_the_formula_written_out():
     g = functional.conv2d(x, g_weight)
     expected = np.stack([slow_pcm(c.flatten(1).numpy(), f.flatten(1).numpy()) for c, f in zip(cam, g, strict=True)])
     np.testing.assert_allclose(pcm(cam, g).flatten(2).numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 4, 7, 512])
+def test_blocks_change_neither_sums_nor_gradients(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(correlation, "BLOCK", block)
+    torch.manual_seed(0)
+    rows = torch.rand(3, 11, dtype=torch.float64, requires_grad=True)
+    unit = torch.randn(5, 11, dtype=torch.float64, requires_grad=True)
+    expected = rows @ functional.relu(unit.T @ unit)
+    torch.testing.assert_close(correlation.weighted_sums(rows, unit), expected)
+    assert torch.autograd.gradcheck(correlation.weighted_sums, (rows, unit))
+    alone = rows.detach()  # as in training: maps have no gradient
+    assert torch.autograd.gradcheck(lambda given: correlation.weighted_sums(alone, given), (unit,))
+
+
+def test_under_autocast_pcm_multiplies_in_bf16() -> None:
+    torch.manual_seed(0)
+    cam, features = torch.rand(1, 3, 6, 5), torch.randn(1, 8, 6, 5, requires_grad=True)
+    exact = pcm(cam, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = pcm(cam, features)
+    assert rounded.dtype == torch.bfloat16 and 1e-5 < (rounded.float() - exact).abs().max() < 2e-2
+    (of_rounded,) = torch.autograd.grad(rounded.float().square().sum(), features)
+    (of_exact,) = torch.autograd.grad(exact.square().sum(), features)
+    assert of_rounded.dtype == torch.float32 and (of_rounded - of_exact).norm() < 0.05 * of_exact.norm()
 
 
 @pytest.mark.parametrize("transposed", [False, True])
