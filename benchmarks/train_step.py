@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     network = job.network.eval()  # dropout would draw other numbers in three passes
     one = objective(network, job.batch, 0.5, config.loss, "cpn")
     three = three_passes(network, job.batch, config)
-    off = max(abs(float(one[name] - three[name])) / max(1e-3, abs(float(three[name]))) for name in three)
+    values = {name: (float(one[name].detach()), float(three[name].detach())) for name in three}
+    off = max(abs(a - b) / max(1e-3, abs(b)) for a, b in values.values())
     apart = gradients_apart(network, one["total"], three["total"])
     network.train()
 
