@@ -140,6 +140,8 @@ def run(
     network.eval()
     found: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
     if masked:
+        for left in folder.glob(f".{COUNTS}.*.tmp"):  # by an attempt that was killed while it scored
+            left.unlink(missing_ok=True)
         scales = score_by_scale(network, scored, config.cam, classes, folder / COUNTS)
         found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
         found["scales"] = score_rows(scales, config.cam, pack.classes)

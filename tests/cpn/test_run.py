@@ -12,7 +12,7 @@ from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
 from cpn.counts import load_counts
 from cpn.errors import InputError
-from cpn.files import file_digest
+from cpn.files import file_digest, write_bytes
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.prepare import prepare
 from cpn.run import finished_run, load_run, run, score, score_by_scale, select_and_confirm, summarise
@@ -58,6 +58,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(config: Config, pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("finished") / "run"
+    write_bytes(folder / ".counts.npz.0123abcd.tmp", b"what a kill -9 amid scoring leaves")
     heard: list[dict[str, float]] = []
     return Finished(folder, start(config, pack, folder, report=heard.append), heard)
 
