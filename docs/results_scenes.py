@@ -88,7 +88,7 @@ def block(storage: Path, name: str) -> str:
         runs = f"{len(result['runs'])} runs, {result['run_hours']:.2f} hours of training."
         return f"{table.read_text(encoding='utf-8').strip()}\n\n{runs}"
     summary = json.loads((storage / name / "summary.json").read_text(encoding="utf-8"))
-    leaderboard = (storage / name / "leaderboard.md").read_text(encoding="utf-8").strip()
+    leaderboard = re.sub(r"\A# .*\n+", "", (storage / name / "leaderboard.md").read_text(encoding="utf-8")).strip()
     return f"**{summary['verdict']}**\n\n{leaderboard}\n\n{summary['hours']:.2f} hours in all."
 
 
