@@ -99,6 +99,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from cpn.network import build_network
 
     torch.set_num_threads(1)
+    cores = len(os.sched_getaffinity(0))
+    free = max(0.0, cores - os.getloadavg()[0])
     device = torch.device(getattr(options, "device", "cpu"))
     on_gpu = device.type == "cuda"
     config = config_from({"preset": ["official"] if on_gpu else ["official", "scenes"]}, "the benchmark")
@@ -130,8 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         multi_scale_maps(network, image, present, cam)
         more["ours_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
     else:
-        cores = len(os.sched_getaffinity(0))
-        more["free_cores"] = max(0.0, cores - os.getloadavg()[0])
+        more["free_cores"] = free
         more["spread_2"] = spread(*((32, 1) if options.quick else (128, 3))) if cores > 1 else "not measured"
         more["ours_mib"] = most_held(lambda: multi_scale_maps(network, image, present, cam))
         large = np.tile(image, (4, 4, 1))

@@ -1,6 +1,6 @@
 """The runs and the page of docs/results-scenes.md.
 
-    python docs/results_scenes.py --train 2 --seeds 6   trains what the tables need, two at a time, into sweeps/runs
+    python docs/results_scenes.py --train 2 --seeds 5   trains what the tables need, two at a time, into sweeps/runs
     python docs/results_scenes.py --write               puts the tables of the finished sweeps into the page
 
 `--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,

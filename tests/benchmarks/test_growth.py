@@ -45,9 +45,9 @@ def test_the_worst_part_is_the_ratio_and_work_left_undone_is_not_equal() -> None
     assert found["cam"] == pytest.approx(1.0) and found["report"] == pytest.approx(1.0)
     assert found["steepest_end"] == pytest.approx(2.0)
     assert (found["cam_mib"], found["report_mib"], found["equal"]) == (10.0, 5.5, True)
-    assert found["flat"] == "cam report"
-    measured["cam"][2] = (16, 16.0, 300.0 + growth.FLAT_MIB)
-    assert growth.summary(measured, sizes)["flat"] == "report"
+    assert found["flat"] == "none"
+    measured["cam"][2] = (16, 16.0, 300.0 + growth.FLAT_MIB - 0.1)
+    assert growth.summary(measured, sizes)["flat"] == "cam"
     measured["report"][1] = (99, 100.0, 505.5)
     worse = growth.summary(measured, sizes)
     assert worse["ratio"] == pytest.approx(2.0) and worse["equal"] is False
