@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpn.cam import RELEASED_BETAS, CamConfig, normalise_sum, present_classes, scale_sums, to_halved
-from cpn.counts import save_counts
+from cpn.counts import load_counts, save_counts
 from cpn.errors import InputError
 from cpn.files import read_json, write_json
 from cpn.metrics import BETAS, best_beta, curve_counts, iou, miou
@@ -171,11 +171,9 @@ def _kept_counts(path: Path, ids: list[str]) -> NDArray[np.int64] | None:
     if not path.exists():
         return None
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            kept_ids, counts = [str(name) for name in arrays["ids"]], arrays["counts"].astype(np.int64)
+        kept_ids, counts = load_counts(path)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); delete it, and its images are scored again") from error
     if kept_ids != ids:
         raise InputError(f"{path}: holds other images than the list; delete it, and its images are scored again")
-    result: NDArray[np.int64] = counts
-    return result
+    return counts
