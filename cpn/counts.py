@@ -53,7 +53,7 @@ def save_counts(path: Path, ids: list[str], counts: NDArray[np.integer]) -> None
 
 def load_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     """Read the whole of what was written: ids and int64 counts (N, ..., C)."""
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:  # np.load leaves a damaged one open
         return [str(i) for i in file["ids"]], file["counts"].astype(np.int64)
 
 
