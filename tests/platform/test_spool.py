@@ -128,9 +128,9 @@ def test_a_refused_record_that_cannot_be_set_aside_stays_in_the_spool(
         raise OSError(28, "No space left on device")
 
     records, lines = filled(tmp_path, 2), list[str]()
+    monkeypatch.setattr(spool.os, "fsync", full)  # before the thread starts: it takes the first record at once
     replay = Replay(records, refuse, lines.append)
-    monkeypatch.setattr(spool.os, "fsync", full)
-    assert replay.flush(5) == 2, "neither in the store nor set aside: still there"
+    assert replay.flush(20) == 2, "neither in the store nor set aside: still there"
     assert any("refused.jsonl cannot be written" in line for line in lines)
     assert (tmp_path / "refused.jsonl").read_bytes() == b"", "no half line"
     monkeypatch.undo()
