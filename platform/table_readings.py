@@ -1,7 +1,8 @@
 """What a table reads off trained networks besides their own scores: pairs, the time patches take, a panel."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,9 @@ def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed
 
 def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     """Milliseconds of a core that the patches of a training sample take: the whole sample, less the same sample with
-    nothing hidden; CPU time, so that what else runs on the machine is not counted. The first one, which warms caches
-    up, does not count; nor does making superpixel maps, which is done once (`cache` holds them).
+    nothing hidden; CPU time of this thread alone, which does all of the work meanwhile, so that neither what else runs
+    on the machine nor the driver's own threads are counted. The first one, which warms caches up, does not count; nor
+    does making superpixel maps, which is done once (`cache` holds them).
     """
     from cpn.loader import TrainingSamples
     from cpn.superpixels import maps_for
@@ -83,14 +85,32 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     without = TrainingSamples(split, config.data, None, config.train.seed)
     keys = [(0, index) for index in range(min(TIMED_IMAGES, len(split)))]
     spent = []
-    for key in [keys[0], *keys]:
-        times = []
-        for samples in (without, with_patches):
-            began = time.process_time()
-            samples[key]
-            times.append(time.process_time() - began)
-        spent.append(times[1] - times[0])
+    with one_thread():
+        for key in [keys[0], *keys]:
+            times = []
+            for samples in (without, with_patches):
+                began = time.thread_time()
+                samples[key]
+                times.append(time.thread_time() - began)
+            spent.append(times[1] - times[0])
     return 1000 * float(np.median(spent[1:]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV and torch compute in the calling thread; afterwards in as many as before."""
+    import torch
+
+    from cpn.opencv import cv2
+
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
 
 
 def draw_table_panel(sweep: "Sweep", runs: dict[str, TrialRow]) -> Path:

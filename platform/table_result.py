@@ -165,11 +165,13 @@ def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[s
 
 
 def cell(value: Mapping[str, Any]) -> str:
-    """`57.4 ± 0.3`, or a dash."""
+    """`57.4 ± 0.3`, below 1 `0.75 ± 1.20`, without a spread where every seed has the same value; or a dash."""
     if value["mean"] is None:
         return "-"
-    text = f"{value['mean']:.1f}" if abs(value["mean"]) >= 1 else f"{value['mean']:.2g}"
-    return text + (f" ± {value['sd']:.1f}" if value["sd"] is not None and abs(value["mean"]) >= 1 else "")
+    places = 1 if abs(value["mean"]) >= 1 else 2
+    text = f"{value['mean']:.{places}f}"
+    same = value["sd"] is None or max(value["values"]) == min(value["values"])
+    return text if same else f"{text} ± {value['sd']:.{places}f}"
 
 
 def difference_cell(value: Mapping[str, float | None]) -> str:

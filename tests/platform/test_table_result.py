@@ -1,6 +1,8 @@
 """A table's numbers by hand: means, spreads, paired differences, groups, and the text that is shown."""
 
 from platform.table_result import (
+    cell,
+    column_values,
     difference_cell,
     paired,
     run_readings,
@@ -57,6 +59,15 @@ def test_differences_are_seed_by_seed_and_hold_over_the_column() -> None:
     assert c["differences"]["miou_train"] == {"difference": -10.0, "low": None, "high": None}
     assert paired({5: {"x": 1.0}}, {6: {"x": 1.0}}, "x", 1)["difference"] is None
     assert difference_cell(found).startswith("+3.5 [") and difference_cell({"difference": None}) == "-"
+
+
+def test_a_spread_has_the_places_of_its_mean_and_is_left_out_where_there_is_none() -> None:
+    def shown(*values: float) -> str:
+        return cell(column_values({seed: {"x": value} for seed, value in enumerate(values)}, "x"))
+
+    assert shown(50.0, 52.0) == "51.0 ± 1.4"
+    assert shown(0.5, -0.25) == "0.12 ± 0.53", "a mean below 1 is undecided without its spread"
+    assert (shown(0.3), shown(0.3, 0.3, 0.3), shown(1.2, 1.2, 1.2), shown()) == ("0.30", "0.30", "1.2", "-")
 
 
 def test_each_row_against_the_one_above() -> None:
