@@ -238,7 +238,11 @@ def start_ray() -> None:
         try:
             # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
             ray.init(
-                include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR
+                address="local",  # or Ray joins what a `ray start` left on this machine, without our environment
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
             return
         except Exception as error:

@@ -99,6 +99,8 @@ def test_in_a_spawned_child(stdlib: dict) -> None:
 
 @pytest.mark.ray
 def test_in_a_worker_of_ray(stdlib: dict) -> None:
+    from platform.driver import start_ray
+
     import ray
 
     def offered() -> dict:
@@ -106,7 +108,7 @@ def test_in_a_worker_of_ray(stdlib: dict) -> None:
         exec(PROBE, scope)
         return scope["result"]
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    start_ray()
     try:
         ours = ray.get(ray.remote(offered).remote())
     finally:

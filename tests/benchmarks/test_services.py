@@ -38,7 +38,7 @@ def test_the_end_of_the_block_ends_children_of_killed_ones_too() -> None:
         service.start()
         parent, child = service.processes()
         parent.kill()
-        assert mark.processes() == [child] and mark.folder.is_dir()
+        assert until(lambda: mark.processes() == [child]) and mark.folder.is_dir()
     service.stop()  # nothing is left to stop
     assert with_mark(mark.name) == [] and not child.is_running() and not mark.folder.exists()
 

@@ -39,9 +39,14 @@ exec sleep 60
 """
 # Stands for the interpreter: the sweep that ends as it is told to, and the script that waits for the nodes.
 PYTHON = """#!/usr/bin/env bash
-if [ "$1" = - ]; then cat > /dev/null; sleep 0.7; echo "wait for $2" >> "$LOG"; exit 0; fi
-echo "sweep $* address ${RAY_ADDRESS:-none}" >> "$LOG"
+if [ "$1" = - ]; then
+    cat > /dev/null
+    for i in $(seq 300); do [ "$(grep -c '^ray start' "$LOG")" -ge "$2" ] && break; sleep 0.1; done
+    echo "wait for $2" >> "$LOG"
+    exit 0
+fi
 trap 'sleep 0.5; echo "reports finished" >> "$LOG"; exit 143' TERM
+echo "sweep $* address ${RAY_ADDRESS:-none}" >> "$LOG"
 for i in $(seq "$SECONDS_OF_SWEEP"); do sleep 0.1; done
 exit "$CODE"
 """

@@ -73,10 +73,10 @@ def started(name: str) -> int:
     return len(list_actors(filters=[("class_name", "=", name)]))
 
 
-def until_none(name: str) -> int:
-    """How many run, once none does or a minute is over."""
+def until(name: str, count: int) -> int:
+    """How many run, once as many as `count` do or a minute is over."""
     end = time.monotonic() + 60
-    while helpers(name) and time.monotonic() < end:
+    while helpers(name) != count and time.monotonic() < end:
         time.sleep(0.5)
     return helpers(name)
 
@@ -94,7 +94,7 @@ def test_the_helper_ends_with_its_controller(local_ray: None, killed: bool) -> N
         ray.kill(controller)
     else:
         ray.get(controller.end.remote())
-    assert until_none("WatchfulCleaner") == 0
+    assert until("WatchfulCleaner", 0) == 0
     assert (placement_group_table(group)["state"] == "REMOVED") is killed
 
 
@@ -122,4 +122,4 @@ def test_one_whose_controller_dies_at_once(
         ray.get(controller.die_soon.remote(callback()))
     time.sleep(8)
     assert started(name) == before + 1
-    assert (until_none(name) if left == 0 else helpers(name)) == left
+    assert until(name, left) == left

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from platform import stop as stop_module
 from platform.lock import Driver, driving, read_driver
 from platform.paths import SweepPaths
 from platform.stop import main, stop
@@ -111,7 +112,8 @@ def test_now_asks_twice(paths: SweepPaths, drive: Drive, capsys: pytest.CaptureF
     assert process.wait(5) == 143 and process.stdout is not None and process.stdout.read() == "asked\nasked\n"
 
 
-def test_now_asks_once_where_once_suffices(paths: SweepPaths, drive: Drive) -> None:
+def test_now_asks_once_where_once_suffices(paths: SweepPaths, drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_module, "BETWEEN_S", 60.0)
     drive("reports")
     assert stop(paths, "small", True, None, lambda line: None).signals == 1
 
@@ -225,7 +227,7 @@ def test_nothing_of_a_stopped_sweep_remains(tmp_path: Path, how: str, monkeypatc
         if how == "kill -9":
             seconds = 120.0  # nobody is left to end Ray: its processes see that one after the other, the agents last
         else:
-            seconds = 15.0
+            seconds = 60.0
             assert sweep.returncode == (143 if how.startswith("stop") else 130), output
             assert "stopped; every trial can go on: python -m platform.sweep smoke.yaml" in output
         assert "Traceback" not in output

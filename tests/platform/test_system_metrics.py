@@ -14,5 +14,5 @@ def test_a_busy_process_shows_as_busy() -> None:
     assert told["system/worker_cpu_percentage"] > 5
     assert 0 < told["system/system_memory_usage_percentage"] <= 100
     assert 10 < told["system/worker_memory_megabytes"] < 100_000
-    time.sleep(0.2)
+    time.sleep(1)  # what threads of earlier tests still do has to be little of it
     assert busy()["system/worker_cpu_percentage"] < 50
