@@ -47,6 +47,7 @@ def wanted(seeds: int | None = None) -> "list[Config]":
 
 def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str) -> dict[str, float]:
     """Train and score the network of a run key in this process, as a trial does."""
+    from platform.claims import Claims
     from platform.paths import storage
 
     import torch
@@ -58,7 +59,8 @@ def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str
     (key,) = run
     store, device = storage(place), torch.device("cpu")
     folder, pack = store.run(key), open_pack(root)
-    result = trial.run(configs[key], pack, folder, cache=store.cache, device=device, report=lambda entry: None)
+    with Claims(store).alone(key, print):
+        result = trial.run(configs[key], pack, folder, cache=store.cache, device=device, report=lambda entry: None)
     return {"miou": float(result["metrics"]["miou_train"])}
 
 
@@ -82,11 +84,12 @@ def train(jobs: int, place: str, seeds: int | None) -> None:
 
 def block(storage: Path, name: str) -> str:
     """What a sweep has to show, as Markdown."""
+    from platform.table_result import cost_words
+
     table = storage / name / "table.md"
     if table.exists():
         result = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
-        runs = f"{len(result['runs'])} runs, {result['run_hours']:.2f} hours of training."
-        return f"{table.read_text(encoding='utf-8').strip()}\n\n{runs}"
+        return f"{table.read_text(encoding='utf-8').strip()}\n\n{cost_words(result)}"
     summary = json.loads((storage / name / "summary.json").read_text(encoding="utf-8"))
     leaderboard = re.sub(r"\A# .*\n+", "", (storage / name / "leaderboard.md").read_text(encoding="utf-8")).strip()
     return f"**{summary['verdict']}**\n\n{leaderboard}\n\n{summary['hours']:.2f} hours in all."

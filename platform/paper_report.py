@@ -12,7 +12,7 @@ from cpn.files import read_json, write_bytes
 
 from .paths import Storage, SweepPaths
 from .spec import load_spec
-from .table_result import table_cells
+from .table_result import cost_words, table_cells
 from .table_spec import Table
 
 TEMPLATE = Path(__file__).with_name("paper.html.jinja")
@@ -79,7 +79,7 @@ def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
             if result and picture.exists()
         },
         "report": None,
-        "ran": f"{len(result['runs'])} runs, {result['run_hours']:.2f} hours of training." if result else "",
+        "ran": cost_words(result) if result else "",
     }
 
 

@@ -1,13 +1,15 @@
 """A table's numbers: mean and spread of each row, differences seed by seed, the paper's numbers beside them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from .table_spec import BY_SCALE, COST_COLUMNS, ROW_ABOVE, Row, Table, shown_name
+from .table_spec import BY_SCALE, COST_COLUMNS, GAIN_COLUMNS, ROW_ABOVE, Row, Table, shown_name
 
+GAIN_AGAINST = "the image alone"
 LEVEL = 0.05
 """The differences of one column to `table.against` all hold their intervals in 95 % of tables (Bonferroni)."""
 
@@ -72,6 +74,10 @@ def table_rows(
                 for column in columns
                 if column not in COST_COLUMNS
             }
+        for column in GAIN_COLUMNS:
+            if column in columns:
+                gains = [values[column] for values in own.values() if column in values]
+                entry.setdefault("differences", {})[column] = interval(gains, len(rows))
         found.append(entry)
     return found + group_rows(rows, columns, readings)
 
@@ -108,7 +114,7 @@ def group_rows(
     if len(found) == 2:
         one, other = averages.values()
         found[0]["against"] = found[1]["name"]
-        scores = [column for column in columns if column not in COST_COLUMNS]
+        scores = [column for column in columns if column not in (*COST_COLUMNS, *GAIN_COLUMNS)]
         found[0]["differences"] = {column: paired(one, other, column, 1) for column in scores}
     return found
 
@@ -119,13 +125,14 @@ def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[
     for column in columns:
         told = {"above": list[str](), "below": list[str](), "undecided": list[str](), "with one seed": list[str]()}
         compared = [row for row in rows if row.get("differences", {}).get(column, {}).get("difference") is not None]
-        same = len({row["against"] for row in compared}) == 1
-        for row in compared:
-            name = row["name"] if same else f"{row['name']} (against {row['against']})"
+        others = [GAIN_AGAINST if column in GAIN_COLUMNS else row["against"] for row in compared]
+        same = len(set(others)) == 1
+        for row, other in zip(compared, others, strict=True):
+            name = row["name"] if same else f"{row['name']} (against {other})"
             told[verdict(row["differences"][column])].append(name)
         if compared:
             words = [f"{kind}: {', '.join(names)}" for kind, names in told.items() if names]
-            against = f" against {compared[0]['against']}" if same else ""
+            against = f" against {others[0]}" if same else ""
             found.append(f"{column}{against}: {'; '.join(words)}.")
     return found
 
@@ -149,12 +156,17 @@ def column_values(readings: Readings, column: str) -> dict[str, Any]:
 
 
 def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[str, float | None]:
-    """Mean difference over the seeds that both have, and its t interval at .05 / `compared`; no interval below 2."""
+    """`interval` of the differences over the seeds that both have."""
     differences = [
         values[column] - other[seed][column]
         for seed, values in own.items()
         if seed in other and column in values and column in other[seed]
     ]
+    return interval(differences, compared)
+
+
+def interval(differences: Sequence[float], compared: int) -> dict[str, float | None]:
+    """Mean of differences by seed, and its t interval at .05 / `compared`; no interval below 2."""
     if not differences:
         return {"difference": None, "low": None, "high": None}
     mean, count = float(np.mean(differences)), len(differences)
@@ -165,13 +177,14 @@ def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[s
 
 
 def cell(value: Mapping[str, Any]) -> str:
-    """`57.4 ± 0.3`, below 1 `0.75 ± 1.20`, without a spread where every seed has the same value; or a dash."""
-    if value["mean"] is None:
+    """`57.4 ± 0.3`; below 1 with two digits, `0.75 ± 1.20`; no spread where all seeds are the same; or a dash."""
+    mean, spread = value["mean"], value["sd"]
+    if mean is None:
         return "-"
-    places = 1 if abs(value["mean"]) >= 1 else 2
-    text = f"{value['mean']:.{places}f}"
-    same = value["sd"] is None or max(value["values"]) == min(value["values"])
-    return text if same else f"{text} ± {value['sd']:.{places}f}"
+    places = 1 if abs(mean) >= 1 else 2 if mean == 0 else 1 - math.floor(math.log10(abs(mean)))
+    text = f"{mean:.{places}f}"
+    same = spread is None or max(value["values"]) == min(value["values"])
+    return text if same else f"{text} ± {spread:.{places}f}"
 
 
 def difference_cell(value: Mapping[str, float | None]) -> str:
@@ -186,7 +199,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tu
     """Heads and cells as text: for each column ours, the paper's where a row has one, the difference where asked."""
     columns = list(columns)
     with_paper = [column for column in columns if any(column in row["published"] for row in rows)]
-    compared = {column for row in rows for column in row.get("differences", ())}
+    compared = {column for row in rows for column in row.get("differences", ())} - set(GAIN_COLUMNS)
     heads = ["row"]
     for column in columns:
         heads += [column] + (["paper"] if column in with_paper else []) + (["difference"] if column in compared else [])
@@ -194,7 +207,8 @@ def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tu
     for row in rows:
         line = [str(row["name"])]
         for column in columns:
-            line.append(cell(row["columns"][column]))
+            gain = row.get("differences", {}).get(column) if column in GAIN_COLUMNS else None
+            line.append(cell(row["columns"][column]) if gain is None else difference_cell(gain))
             if column in with_paper:
                 line.append(f"{row['published'][column]:.2f}" if column in row["published"] else "-")
             if column in compared:
@@ -212,3 +226,9 @@ def table_markdown(result: Mapping[str, Any]) -> str:
     lines += [f"| {' | '.join(line)} |" for line in escaped[1:]]
     lines += ["", result["words"]]
     return "\n".join(lines)
+
+
+def cost_words(result: Mapping[str, Any]) -> str:
+    """How many networks a table trained, each counted once however many rows read it, and the hours of that."""
+    count = len({run["key"] for run in result["runs"].values()})
+    return f"{count} run{'s' if count != 1 else ''}, {result['run_hours']:.2f} hours of training."

@@ -4,13 +4,13 @@ Runs are trials of a list study, under the same uids, records and keys as any ot
 same command, and a run that another table or sweep has made is taken over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.cam import CamConfig
 from cpn.errors import WorkError
-from cpn.files import write_bytes, write_json
+from cpn.files import digest, write_bytes, write_json
 from cpn.run import MODEL
 from cpn.scale_scores import row_names
 
@@ -50,6 +50,12 @@ def table_entries(spec: SweepSpec) -> list[dict[str, Any]]:
     ]
 
 
+def runs_of(entries: Sequence[Mapping[str, Any]], rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """The trials of these entries; not those of a row as it was before somebody changed it."""
+    shown = {digest(dict(entry)) for entry in entries}
+    return [row for row in rows if row.attrs.get("key") in shown]
+
+
 def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str, ending: Ending) -> int:
     """Run what is missing, read, show, record; returns the exit code."""
     from .conduct import interrupted, open_trials, reconcile, search
@@ -66,8 +72,7 @@ def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str,
         search(sweep, trials, f"{spec.name}: {spec.table.title}", len(trials.rows()), Pruning(kind="none"), limits)
     if sweep.interruption:
         return interrupted(terminal, sweep.interruption, command)
-    shown = {(str(entry[ROW]), int(entry["seed"])) for entry in wanted}
-    runs = [row for row in trials.rows() if (row.attrs.get(ROW), row.seed) in shown]
+    runs = runs_of(wanted, trials.rows())
     done = [row for row in runs if row.state is State.COMPLETE and sweep.finished(row) is not None]
     if not done:
         reasons = "; ".join(f"{row.uid}: {row.reason}" for row in runs if row.reason)
@@ -97,7 +102,7 @@ def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> 
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
     readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
     for row in done:
-        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row)
+        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row, pictures=row is done[0])
     if "patch_ms" in table.columns:
         for name in rows:
             method = row_config(spec.base, name, rows[name], spec.name)
@@ -106,6 +111,8 @@ def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> 
                 own["patch_ms"] = spent
     scales = row_names(longest_cam(sweep))
     columns = shown_columns(table, scales)
+    keys = {row.uid: sweep.key(row) for row in done}
+    hours = {keys[row.uid]: readings[str(row.attrs[ROW])][row.seed]["hours"] for row in done}
     result = {
         "sweep": spec.name,
         "title": table.title,
@@ -114,13 +121,13 @@ def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> 
         "against": table.against,
         "published": table.published,
         "note": table.note,
-        "scenes": at_scene_size(spec.base_config),
+        "scenes": spec.base_config.data.root is None,
         "seeds": table.seeds,
-        "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": sweep.key(row)} for row in done},
+        "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": keys[row.uid]} for row in done},
         "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
         "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
         "fingerprint": sweep.pack.fingerprint,
-        "run_hours": sum(own["hours"] for readings_of in readings.values() for own in readings_of.values()),
+        "run_hours": sum(hours.values()),
     }
     return {**result, "words": table_words(result)}
 
@@ -133,8 +140,10 @@ def longest_cam(sweep: "Sweep") -> CamConfig:
     return max((row_config(spec.base, n, r, spec.name).cam for n, r in rows.items()), key=lambda cam: len(cam.scales))
 
 
-def read_row(sweep: "Sweep", row: TrialRow) -> dict[str, float]:
-    """The columns of one finished run; its stages and pairs are computed where a column asks for them."""
+def read_row(sweep: "Sweep", row: TrialRow, pictures: bool) -> dict[str, float]:
+    """The columns of one finished run; its stages and pairs are computed where a column asks for them, and the
+    stages' `pictures` put beside the table if asked for.
+    """
     table = sweep.spec.table
     assert table is not None
     folder = sweep.folder(row)
@@ -144,7 +153,8 @@ def read_row(sweep: "Sweep", row: TrialRow) -> dict[str, float]:
     if table.reads_stages:
         run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result, row)
         manifests = carry_on(sweep, run, sweep.pack, sweep.root)
-        keep_pictures(sweep, manifests)
+        if pictures:
+            keep_pictures(sweep, manifests)
         numbers = {
             f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()
         }
@@ -163,10 +173,10 @@ def stage_pictures(folder: Path) -> list[Path]:
 
 
 def keep_pictures(sweep: "Sweep", manifests: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the first run's pictures of random walk and DeepLab beside the table."""
+    """Put a run's pictures of random walk and DeepLab beside the table, in place of those of an earlier one."""
     for stage, target in zip(PICTURED, stage_pictures(sweep.paths.root), strict=True):
         picture = sweep.store.stage(stage, manifests[stage]["key"]) / PICTURES / f"{stage}.png"
-        if picture.exists() and not target.exists():
+        if picture.exists():
             write_bytes(target, picture.read_bytes())
 
 
@@ -175,11 +185,13 @@ def table_words(result: Mapping[str, Any]) -> str:
     data = "synthetic scenes" if result["scenes"] else "the data named in data.root"
     spread = f"mean ± standard deviation over {result['seeds']} seeds" if result["seeds"] > 1 else "one seed"
     words = [f"Run on {data}; {spread}."]
+    fewer = [f"{row['name']} {len(row['seeds'])}" for row in result["rows"] if len(row["seeds"]) < result["seeds"]]
+    words += [f"Rows with fewer runs: {', '.join(fewer)}."] if fewer else []
     if result["scenes"] and any(row["published"] for row in result["rows"]):
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
     told = verdicts(result["rows"], result["columns"])
     if told:
-        words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
+        words.append("Differences and gains are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]
     for name, value in result["published"].items():
         words.append(f"The paper says of the whole: {name} {value:g}.")

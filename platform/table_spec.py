@@ -29,8 +29,10 @@ BY_SCALE = "by_scale"
 """Stands for one column for each scale of `cam.scales`, and one for all of them together."""
 RUN_COLUMNS = ("miou_train", "iou_background", "iou_foreground", "miou_confirm", "mask_free", BY_SCALE)
 STAGE_COLUMNS = ("random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
-PAIR_COLUMNS = tuple(f"{kind}_{name}" for kind in ("miou", "recall") for name in (*MAPS, "gain"))
-"""Of each of the maps, and `gain`: the pair's less the image's own."""
+GAIN_COLUMNS = ("miou_gain", "recall_gain")
+"""What a pair's maps together have more than the image's own map: a difference in itself."""
+PAIR_COLUMNS = (*(f"{kind}_{name}" for kind in ("miou", "recall") for name in MAPS), *GAIN_COLUMNS)
+"""Of each of the maps, and the gains."""
 COST_COLUMNS = ("patch_ms", "hours")
 COLUMNS = (*RUN_COLUMNS, *STAGE_COLUMNS, *PAIR_COLUMNS, *COST_COLUMNS)
 """What a column can be; docs/paper.md says what each is."""
@@ -45,7 +47,7 @@ class Row(Section):
     values: dict[str, Any] = {}
     """Nested values, and `preset`, laid over the base."""
     scenes: dict[str, Any] | None = {}
-    """Laid over these where the data are synthetic scenes, whose pictures are small; null leaves the row out there."""
+    """Laid over these where the data are synthetic scenes of the preset's size; null leaves the row out there."""
     scenes_name: str | None = None
     """What the row is called there, where its name holds a number that `scenes` changes; null: as here."""
     pair: PatchesConfig | None = None
@@ -90,8 +92,8 @@ class Table(Section):
 
 
 def at_scene_size(config: Config) -> bool:
-    """Whether the data are synthetic scenes."""
-    return config.data.root is None and config.data.scenes is not None
+    """Whether the data are synthetic scenes in crops as small as the preset's: large ones take a row's own values."""
+    return config.data.root is None and config.data.crop <= int(PRESETS["scenes"]["data"]["crop"])
 
 
 def shown_rows(table: Table, base: Config) -> dict[str, Row]:

@@ -37,7 +37,9 @@ def test_a_page_gets_the_tables_that_are_there_and_keeps_the_rest(script: Module
     for name in ("table2", "beyond_joint"):
         (tmp_path / name).mkdir()
     (tmp_path / "table2" / "table.md").write_text("**T**\n\n| a |\n")
-    (tmp_path / "table2" / "table.json").write_text(json.dumps({"runs": {"x": {}, "y": {}}, "run_hours": 0.5}))
+    (tmp_path / "table2" / "table.json").write_text(
+        json.dumps({"runs": {"x": {"key": "1"}, "y": {"key": "2"}}, "run_hours": 0.5})
+    )
     (tmp_path / "beyond_joint" / "summary.json").write_text(json.dumps({"verdict": "better", "hours": 0.25}))
     (tmp_path / "beyond_joint" / "leaderboard.md").write_text("# beyond_joint: leaderboard\n\n| trial |\n")
     marks = "".join(f"<!-- {n}: begin -->old {n}<!-- {n}: end -->\n" for n in ("table2", "table4", "beyond_joint"))

@@ -16,12 +16,16 @@ SPACES = CHECKOUT / "search_spaces"
 RESULT = {
     "columns": ["miou_train"],
     "rows": [
-        {"name": "cls", "published": {"miou_train": 47.84}, "columns": {"miou_train": {"mean": 51.25, "sd": 0.5}}},
-        {"name": "<b>", "published": {}, "columns": {"miou_train": {"mean": None, "sd": None}}},
+        {
+            "name": "cls",
+            "published": {"miou_train": 47.84},
+            "columns": {"miou_train": {"values": [50.9, 51.6], "mean": 51.25, "sd": 0.5}},
+        },
+        {"name": "<b>", "published": {}, "columns": {"miou_train": {"values": [], "mean": None, "sd": None}}},
     ],
     "words": "Run on synthetic scenes.",
     "run_hours": 0.25,
-    "runs": {"table2-0000": {}},
+    "runs": {"table2-0000": {"key": "a"}, "table2-0001": {"key": "a"}},
     "seeds": 3,
 }
 
@@ -35,6 +39,7 @@ def test_what_was_run_is_filled_and_the_rest_says_its_command(tmp_path: Path) ->
     assert {"patch", "beyond_joint"} < set(run), "searches stand behind the tables"
     text = page.read_text()
     assert f"1 of {len(run)} were run here" in text
+    assert "1 run, 0.25 hours of training." in text, "two rows that read one network have trained it once"
     assert "51.2 ± 0.5" in text and "47.84" in text and "&lt;b&gt;" in text and "<td><b></td>" not in text
     assert '<section id="table1" class="empty">' in text and '<section id="table2">' in text
     assert "search_spaces/table1.yaml --set data.root=/data/VOC2012" in text

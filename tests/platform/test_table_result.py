@@ -68,6 +68,24 @@ def test_a_spread_has_the_places_of_its_mean_and_is_left_out_where_there_is_none
     assert shown(50.0, 52.0) == "51.0 ± 1.4"
     assert shown(0.5, -0.25) == "0.12 ± 0.53", "a mean below 1 is undecided without its spread"
     assert (shown(0.3), shown(0.3, 0.3, 0.3), shown(1.2, 1.2, 1.2), shown()) == ("0.30", "0.30", "1.2", "-")
+    assert (shown(0.0042, 0.0030), shown(-0.02), shown(0.0, 0.0)) == ("0.0036 ± 0.0008", "-0.020", "0.00")
+
+
+def test_a_gain_is_a_difference_in_itself() -> None:
+    rows = {"small": Row(), "large": Row()}
+    readings = {
+        "small": {0: {"miou_o": 50.0, "miou_gain": -12.0}, 1: {"miou_o": 51.0, "miou_gain": -13.0}},
+        "large": {0: {"miou_o": 50.0, "miou_gain": 0.0}, 1: {"miou_o": 51.0, "miou_gain": 0.0}},
+    }
+    columns = ["miou_o", "miou_gain"]
+    found = table_rows(table(), rows, columns, readings)
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 1) * 0.5  # standard deviation .71 of two seeds, two rows
+    assert found[0]["differences"] == {
+        "miou_gain": {"difference": -12.5, "low": pytest.approx(-12.5 - half), "high": pytest.approx(-12.5 + half)}
+    }
+    heads, body = table_cells(found, columns)
+    assert heads == ["row", *columns] and body[1] == ["large", "50.5 ± 0.7", "+0.0 [0.0, 0.0]"]
+    assert verdicts(found, columns) == ["miou_gain against the image alone: undecided: small, large."]
 
 
 def test_each_row_against_the_one_above() -> None:

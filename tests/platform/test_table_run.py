@@ -6,9 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from platform.paths import storage
+from platform.spec import load_spec
+from platform.study import open_list, study_url
+from platform.table_run import keep_pictures, runs_of, stage_pictures, table_entries, table_words
+from types import SimpleNamespace
 
 import pytest
 
+from cpn.files import write_bytes
 from tests.conftest import CHECKOUT
 from tests.test_smoke import read_until
 
@@ -106,11 +112,40 @@ def test_a_killed_table_goes_on_and_another_takes_its_runs_over(tmp_path: Path) 
 
 
 def test_seeds_come_before_rows() -> None:
-    from platform.spec import load_spec
-    from platform.table_run import table_entries
-
     entries = table_entries(load_spec(CHECKOUT / "search_spaces" / "table4.yaml", ["table.seeds=2", "train.seed=7"]))
     assert [(entry["row"], entry["seed"]) for entry in entries[:6]] == [
         ("p_h .1", 7), ("p_h .2", 7), ("p_h .3", 7), ("p_h .4", 7), ("p_h .5", 7), ("p_h .1", 8),
     ]  # fmt: skip
     assert entries[0]["values"] == {"patches.p_h": 0.1, "train.seed": 7}
+
+
+def test_a_row_that_was_changed_shows_its_new_runs_alone(tmp_path: Path) -> None:
+    spec = load_spec(CHECKOUT / "search_spaces" / "table4.yaml", [f"resources.storage={tmp_path}", "table.seeds=1"])
+    before = table_entries(spec)
+    trials = open_list("table4", study_url(spec), {})
+    trials.enqueue(before)
+    after = [{**entry, "values": {**entry["values"], "patches.p_h": 0.15}} for entry in before[:1]] + before[1:]
+    trials.enqueue(after)
+    assert len(trials.rows()) == 6
+    assert [(row.attrs["row"], row.values.get("patches.p_h", 0.5)) for row in runs_of(after, trials.rows())] == [
+        ("p_h .2", 0.2), ("p_h .3", 0.3), ("p_h .4", 0.4), ("p_h .5", 0.5), ("p_h .1", 0.15),
+    ]  # fmt: skip
+
+
+def test_pictures_are_those_of_the_stages_as_they_are(tmp_path: Path) -> None:
+    sweep = SimpleNamespace(store=storage(str(tmp_path)), paths=storage(str(tmp_path)).sweep("t"))
+    for key in ("old", "new"):
+        for stage in ("random_walk", "deeplab"):
+            write_bytes(sweep.store.stage(stage, key) / "pictures" / f"{stage}.png", key.encode())
+        keep_pictures(sweep, {stage: {"key": key} for stage in ("random_walk", "deeplab")})  # type: ignore[arg-type]
+    assert [path.read_bytes() for path in stage_pictures(sweep.paths.root)] == [b"new", b"new"]
+
+
+def test_a_row_with_fewer_seeds_says_so() -> None:
+    columns = {"miou_train": {"values": [1.0], "mean": 1.0, "sd": None}}
+    rows = [
+        {"name": name, "seeds": seeds, "published": {}, "columns": columns}
+        for name, seeds in (("a", [0]), ("b", [0, 1]))
+    ]
+    result = {"rows": rows, "columns": ["miou_train"], "seeds": 2, "scenes": True, "published": {}, "note": ""}
+    assert "Rows with fewer runs: a 1." in table_words({**result, "unfinished": {}})

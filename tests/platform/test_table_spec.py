@@ -50,6 +50,13 @@ def test_at_scene_size_rows_change_or_leave_and_a_preset_keeps_its_say(tmp_path:
     assert row_config(spec.base, "starred", rows["starred"], "t").network.prcm
 
 
+def test_large_scenes_take_the_values_of_large_pictures(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, TEXT, "data.root=null", "data.scenes.size=448")
+    assert spec.table is not None
+    assert "large" in shown_rows(spec.table, spec.base_config)
+    assert row_config(spec.base, "many", spec.table.rows["many"], "t").patches.S_N == 8000
+
+
 def test_a_pair_has_its_own_size_on_scenes(tmp_path: Path) -> None:
     text = TEXT.replace("plain: {", "plain: {pair: {kind: grid, K: [56]}, pair_scenes: {kind: grid, K: [8]}, ")
     for sets, wanted in (((), (56,)), (("preset=scenes",), (8,))):
