@@ -24,7 +24,10 @@ from cpn.train_config import TrainConfig
 from cpn.voc import DataConfig
 
 METHOD_VERSION = 3
-"""Raised whenever the same configuration and seed give another result; part of every run's key."""
+"""Raised whenever the same configuration and seed give another result; part of every run's key. What a sum in another
+order changes, as another torch or number of threads does, is the same result: bits are repeated by the same commit,
+packages and machine alone, which every run's records name.
+"""
 
 ADDED: dict[str, Any] = {
     "patches.S_N_range": None,

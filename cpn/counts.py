@@ -59,15 +59,17 @@ def load_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 def load_ids(path: Path) -> list[str]:
     """The images whose counts a file has."""
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         return [str(i) for i in file["ids"]]
 
 
 def each_counts(path: Path) -> Iterator[NDArray[np.int64]]:
-    """The counts (..., C) of one image after the other, in the order of `load_ids`."""
+    """The counts (..., C) of one image after the other, in the order of `load_ids`. ValueError: not written here."""
     with ZipFile(path) as members, members.open("counts.npy") as member:
         npy.read_magic(member)
-        shape, _, kept = npy.read_array_header_1_0(member)
+        shape, by_columns, kept = npy.read_array_header_1_0(member)
+        if by_columns:
+            raise ValueError(f"{path}: its counts lie in Fortran's order, image by image they cannot be read")
         size = int(np.prod(shape[1:]))
         for _ in range(shape[0]):
             yield np.frombuffer(member.read(size * kept.itemsize), kept).reshape(shape[1:]).astype(np.int64)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cpn.errors import InputError
+from cpn.errors import FULL, InputError
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         sync(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file
+        if error.errno in FULL and error.filename is None:
             error.filename = str(path)
         raise
     finally:

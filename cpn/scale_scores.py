@@ -4,7 +4,9 @@ Every image is shown to the network once per scale (with its mirror image); the 
 and the sum of these sums the row `all`: the columns 0.5, 1.0, 1.5, 2.0 and all of the paper's Table 1.
 """
 
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -172,7 +174,7 @@ def _kept_counts(path: Path, ids: list[str]) -> NDArray[np.int64] | None:
         return None
     try:
         kept_ids, counts = load_counts(path)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, TokenError) as error:
         raise InputError(f"{path}: cannot be read ({error}); delete it, and its images are scored again") from error
     if kept_ids != ids:
         raise InputError(f"{path}: holds other images than the list; delete it, and its images are scored again")

@@ -160,7 +160,8 @@ def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int6
     """Counts (N, 3, C) of a run's confirm images at `beta`."""
     _, held_back = select_and_confirm(load_ids(folder / COUNTS), cam)
     wanted, at = frozenset(held_back), BETAS.index(beta)
-    return np.stack([counts[at] for i, counts in enumerate(each_counts(folder / COUNTS)) if i in wanted])
+    every = enumerate(each_counts(folder / COUNTS))
+    return np.stack([counts[at].copy() for i, counts in every if i in wanted])  # a view would keep every beta's
 
 
 def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -> Verdict:

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.run import MODEL, PICTURES, finished_run, run
     from cpn.superpixels import maps_for
 
+    from .claims import Claims
     from .files import load_yaml
     from .inputs import check_weights, prepare_data, prepare_weights
     from .paths import check_storage, storage
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if given.threads is not None and device.type == "cpu":
         torch.set_num_threads(given.threads)
-    folder = store.run(run_key(config, pack.fingerprint))
+    folder, claims = store.run(run_key(config, pack.fingerprint)), Claims(store)
     if finished_run(folder) is None:
         with shown_progress() as progress:
             maps_for(config, pack.split(config.data.train), store.cache, progress)
@@ -81,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             numbers = ", ".join([f"loss {entry['loss_total']:.3f}", *values])
             terminal.say(f"  epoch {entry['epoch']:.0f}: {numbers}, {entry['images_per_s']:.1f} images/s")
 
-        result = run(config, pack, folder, cache=store.cache, device=device, report=report)
+        with claims.alone(folder.name, terminal.say):  # a sweep may be making the same run
+            result = run(config, pack, folder, cache=store.cache, device=device, report=report)
+    claims.close()
     score = config.data.score
     sets = {
         "miou": "select",

@@ -57,6 +57,13 @@ def test_counts_of_another_shape_leave_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_counts_in_another_order_are_refused_not_mixed_up(tmp_path: Path) -> None:
+    path = tmp_path / "counts.npz"
+    np.savez_compressed(path, ids=np.array(IDS), counts=np.asfortranarray(COUNTS.astype(np.int32)))
+    with pytest.raises(ValueError, match="counts.npz: its counts lie in Fortran's order"):
+        next(each_counts(path))
+
+
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     one = np.random.default_rng(0).integers(0, 1000, (61, 3, 81))
 

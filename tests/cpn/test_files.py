@@ -148,6 +148,9 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as full, whole_file(tmp_path / "x"):
         raise OSError(28, "No space left on device")
     assert full.value.filename == str(tmp_path / "x")
+    with pytest.raises(ConnectionResetError) as reset, whole_file(tmp_path / "x"):
+        raise ConnectionResetError(104, "Connection reset by peer")
+    assert reset.value.filename is None, "what else goes wrong while a file is being written is not its fault"
 
 
 def test_a_disk_that_syncs_no_folders_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -110,12 +111,22 @@ def test_a_killed_scoring_goes_on(
     assert heard == []
 
 
-@pytest.mark.parametrize("damage", ["torn", "no archive", "other images"])
+@pytest.mark.parametrize("damage", ["torn", "no archive", "other images", "a bit", "a header"])
 def test_a_damaged_file_is_named(network: CPN, split: Split, tmp_path: Path, damage: str) -> None:
     score_list(network, split, CAM, 7, silent, tmp_path)
     part = tmp_path / "parts" / "000000.npz"
     if damage == "torn":
         part.write_bytes(part.read_bytes()[:-30])
+    elif damage == "a bit":  # inside the packed counts, behind the names
+        with ZipFile(part) as archive:
+            start = archive.getinfo("counts.npy").header_offset
+        data = bytearray(part.read_bytes())
+        data[start + 60] ^= 0xFF
+        part.write_bytes(data)
+    elif damage == "a header":
+        with ZipFile(part, "w") as archive:
+            text = b"{'descr': '<i4', 'fortran_order': False, 'shape': (3,"
+            archive.writestr("ids.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
     elif damage == "no archive":
         part.write_bytes(b"nothing")
     else:

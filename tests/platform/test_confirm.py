@@ -1,5 +1,6 @@
 """The honest end of a search: who runs again, what the verdict says, and how often it is wrong."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from platform import confirm
@@ -54,6 +55,19 @@ def configuration(uid: str, mious: list[float], counts: list[NDArray[np.int64]] 
     """A confirmed configuration; without counts, those of four images that are the same for everybody."""
     same = np.tile(np.array([[[3, 1], [5, 2], [4, 3]]]), (4, 1, 1))
     return Confirmed(uid, {}, mious, counts or [same for _ in mious])
+
+
+def test_the_counts_of_confirm_images_are_held_at_one_beta_alone(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 1000, (40, len(BETAS), 3, 81))
+    ids = [str(i) for i in range(40)]
+    save_counts(tmp_path / COUNTS, ids, counts)
+    _, held_back = select_and_confirm(ids, CamConfig())
+    tracemalloc.start()
+    found = confirm.confirm_counts(tmp_path, BETAS[7], CamConfig())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, counts[held_back, 7])
+    assert peak < 5 * counts[0].nbytes < len(held_back) * counts[0].nbytes / 2
 
 
 # Who runs again

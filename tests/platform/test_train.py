@@ -37,7 +37,7 @@ def test_it_trains_scores_and_says_what_is_next(
     monkeypatch.chdir(tmp_path)
     assert main(arguments(tmp_path / "sweeps")) == 0
     said = capsys.readouterr().out
-    (folder,) = (tmp_path / "sweeps" / "runs").iterdir()
+    (folder,) = (tmp_path / "sweeps" / "runs").glob("[!.]*")
     result = finished_run(folder)
     assert result is not None and result["metrics"]["miou"] > 0 and len(result["history"]) == 1
     assert "making 15 synthetic scenes" in said and f"run {folder.name} on " in said and "  epoch 1: loss " in said
@@ -50,7 +50,7 @@ def test_it_trains_scores_and_says_what_is_next(
 
 def test_the_second_call_does_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = stamps(trained)
-    (folder,) = (trained / "runs").iterdir()
+    (folder,) = (trained / "runs").glob("[!.]*")
     miou = f"{read_json(folder / 'result.json')['metrics']['miou']:.1f}"
     capsys.readouterr()
     assert main(arguments(trained)) == 0
@@ -61,7 +61,7 @@ def test_the_second_call_does_nothing(trained: Path, capsys: pytest.CaptureFixtu
 
 
 def test_its_key_is_the_one_that_a_trial_would_have(trained: Path) -> None:
-    (folder,) = (trained / "runs").iterdir()
+    (folder,) = (trained / "runs").glob("[!.]*")
     (root,) = (trained / "cache").glob("scenes-*")
     base = {
         "preset": "scenes",
@@ -74,7 +74,7 @@ def test_its_key_is_the_one_that_a_trial_would_have(trained: Path) -> None:
 
 def test_another_seed_is_another_run(trained: Path) -> None:
     assert main(arguments(trained, "train.seed=1")) == 0
-    names = sorted((trained / "runs").iterdir())
+    names = sorted((trained / "runs").glob("[!.]*"))
     assert len(names) == 2 and all(finished_run(name) is not None for name in names)
 
 
@@ -84,9 +84,9 @@ def test_a_file_and_sets_say_the_same(trained: Path, tmp_path: Path) -> None:
     path.write_text(
         "preset: scenes\ndata: {scenes: {train: 12, val: 3}}\nnetwork: {weights: null}\ntrain: {epochs: 9}\n"
     )
-    before = {name.name for name in (trained / "runs").iterdir()}
+    before = {name.name for name in (trained / "runs").glob("[!.]*")}
     assert main([str(path), "--set", "train.epochs=1", "--storage", str(trained)]) == 0
-    assert {name.name for name in (trained / "runs").iterdir()} == before
+    assert {name.name for name in (trained / "runs").glob("[!.]*")} == before
 
 
 @pytest.mark.parametrize("command", ["train", "sweep", "ui"])
