@@ -37,8 +37,9 @@ least that a training step holds, counted from shapes. `benchmarks/price.py` say
 {body}
 
 All of them, each run once: {runs} runs of one seed and {hours:.0f} GPU-hours; with the seeds that the files ask for,
-{seeded_runs} runs and {seeded_hours:.0f} hours on one card, {shared:.0f} on {gpus} that do nothing else. On a card of
-{card} GiB {fits}.
+{seeded_runs} runs and {seeded_hours:.0f} hours on one card, {shared:.0f} on {gpus} that do nothing else. That is
+training and scoring CAMs; the random walk and DeepLab of Table 5 and Fig. 8 come on top, and so do the searches, which
+price themselves by `--dry-run`. On a card of {card} GiB {fits}.
 
 What a step really holds, and what the card sustains, is measured by `python -m benchmarks single_gpu`, and by
 `--dry-run` of any search space on a machine with the card. Put what it sustains in here:

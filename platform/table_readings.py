@@ -19,12 +19,14 @@ from .stages import needs
 from .study import TrialRow
 
 if TYPE_CHECKING:
+    from cpn.loader import TrainingSamples
+
     from .conduct import Sweep
 
 PAIR = "pair"
 PAIR_VERSION = 1
 """Raised when the scores of pairs change for the same network."""
-TIMED_IMAGES = 20
+TIMED_IMAGES, ATTEMPTS = 20, 5
 
 
 def on_ray(sweep: "Sweep", work: Callable[..., Any], *given: Any) -> Any:
@@ -70,8 +72,8 @@ def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed
 def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     """Milliseconds of a core that the patches of a training sample take: the whole sample, less the same sample with
     nothing hidden; CPU time of this thread alone, which does all of the work meanwhile, so that neither what else runs
-    on the machine nor the driver's own threads are counted. The first one, which warms caches up, does not count; nor
-    does making superpixel maps, which is done once (`cache` holds them).
+    on the machine nor the driver's own threads are counted; nor is making superpixel maps, which is done once (`cache`
+    holds them).
     """
     from cpn.loader import TrainingSamples
     from cpn.superpixels import maps_for
@@ -84,16 +86,19 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     with_patches = TrainingSamples(split, config.data, config.patches, config.train.seed, maps)
     without = TrainingSamples(split, config.data, None, config.train.seed)
     keys = [(0, index) for index in range(min(TIMED_IMAGES, len(split)))]
-    spent = []
     with one_thread():
-        for key in [keys[0], *keys]:
-            times = []
-            for samples in (without, with_patches):
-                began = time.thread_time()
-                samples[key]
-                times.append(time.thread_time() - began)
-            spent.append(times[1] - times[0])
-    return 1000 * float(np.median(spent[1:]))
+        spent = [least(with_patches, key) - least(without, key) for key in keys]
+    return 1000 * float(np.median(spent))
+
+
+def least(samples: "TrainingSamples", key: tuple[int, int]) -> float:
+    """Seconds of this thread's CPU that a sample takes, the least of several attempts: the others were held up."""
+    times = []
+    for _ in range(ATTEMPTS):
+        began = time.thread_time()
+        samples[key]
+        times.append(time.thread_time() - began)
+    return min(times)
 
 
 @contextmanager
