@@ -6,7 +6,7 @@
 `--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,
 without Ray's start for each. A sweep takes it over, or trains it itself if it is not there. Between the marks
 `<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page comes sweeps/NAME/table.md, or of a search the verdict and
-the leaderboard; pictures come beside the page.
+the best of the leaderboard; pictures come beside the page.
 """
 
 import argparse
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for benchmarks, which is not installed
 PAGE = Path(__file__).with_name("results-scenes.md")
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
+SHOWN = 20
+"""Rows of a search's leaderboard."""
 PICTURES = {"fig5/panel.png": "results_fig5.png", "fig8/deeplab.png": "results_fig8.png"}
 
 
@@ -92,7 +94,17 @@ def block(storage: Path, name: str) -> str:
         return f"{table.read_text(encoding='utf-8').strip()}\n\n{cost_words(result)}"
     summary = json.loads((storage / name / "summary.json").read_text(encoding="utf-8"))
     leaderboard = re.sub(r"\A# .*\n+", "", (storage / name / "leaderboard.md").read_text(encoding="utf-8")).strip()
-    return f"**{summary['verdict']}**\n\n{leaderboard}\n\n{summary['hours']:.2f} hours in all."
+    return f"**{summary['verdict']}**\n\n{shortened(leaderboard)}\n\n{summary['hours']:.2f} hours in all."
+
+
+def shortened(leaderboard: str) -> str:
+    """The best trials alone, with those that were confirmed or are the reference, where there are very many."""
+    lines = leaderboard.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("|---")), len(lines)) + 1
+    rows = lines[first:]
+    kept = [row for i, row in enumerate(rows) if i < SHOWN or "reference" in row or "winner" in row]
+    left = f"\n\n{len(rows) - len(kept)} trials below these are left out." if len(kept) < len(rows) else ""
+    return "\n".join([*lines[:first], *kept]) + left
 
 
 def filled(text: str, storage: Path) -> str:

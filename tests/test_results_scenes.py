@@ -49,8 +49,16 @@ def test_a_page_gets_the_tables_that_are_there_and_keeps_the_rest(script: Module
     assert script.filled(page, tmp_path) == page and page.startswith("above\n") and page.endswith("below\n")
 
 
+def test_of_many_trials_the_best_are_shown_and_the_reference(script: ModuleType) -> None:
+    rows = [f"| {i} | s-{i:04d} | {'complete, reference' if i == 50 else 'complete'} |" for i in range(1, 65)]
+    found = script.shortened("\n".join(["words", "", "| # | trial | state |", "|---|---|---|", *rows])).splitlines()
+    assert found[:5] == ["words", "", "| # | trial | state |", "|---|---|---|", rows[0]]
+    assert found[4:-2] == [*rows[: script.SHOWN], rows[49]] and found[-1] == "43 trials below these are left out."
+    assert script.shortened("| # |\n|---|\n| 1 |") == "| # |\n|---|\n| 1 |"
+
+
 def test_the_page_has_a_place_for_every_table(script: ModuleType) -> None:
     text = script.PAGE.read_text()
     for path in script.SPACES.glob("*.yaml"):
-        if "\ntable:" in path.read_text() or path.stem == "beyond_joint":
+        if "\ntable:" in path.read_text() or path.stem in ("beyond_joint", "patch"):
             assert f"<!-- {path.stem}: begin -->" in text, path.stem
