@@ -26,7 +26,11 @@ PAGE = Path(__file__).with_name("results-scenes.md")
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 SHOWN = 20
 """Rows of a search's leaderboard."""
-PICTURES = {"fig5/panel.png": "results_fig5.png", "fig8/deeplab.png": "results_fig8.png"}
+PICTURES = {
+    "fig5/panel.png": "results_fig5.png",
+    "fig8/deeplab.png": "results_fig8.png",
+    "patch/plots/slices.png": "results_patch.png",
+}
 
 
 def wanted(seeds: int | None = None) -> "list[Config]":
