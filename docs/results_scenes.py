@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str
     (key,) = run
     store, device = storage(place), torch.device("cpu")
     folder, pack = store.run(key), open_pack(root)
-    with Claims(store).alone(key, print):
+    with closing(Claims(store)) as claims, claims.alone(key, print):
         result = trial.run(configs[key], pack, folder, cache=store.cache, device=device, report=lambda entry: None)
     return {"miou": float(result["metrics"]["miou_train"])}
 
@@ -102,7 +103,7 @@ def block(storage: Path, name: str) -> str:
 
 
 def shortened(leaderboard: str) -> str:
-    """The best trials alone, with those that were confirmed or are the reference, where there are very many."""
+    """The best trials alone, with the winner and the reference, where there are very many."""
     lines = leaderboard.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("|---")), len(lines)) + 1
     rows = lines[first:]

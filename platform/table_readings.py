@@ -1,6 +1,7 @@
 """What a table reads off trained networks besides their own scores: pairs, the time patches take, a panel."""
 
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,12 +94,7 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
 
 def least(samples: "TrainingSamples", key: tuple[int, int]) -> float:
     """Seconds of this thread's CPU that a sample takes, the least of several attempts: the others were held up."""
-    times = []
-    for _ in range(ATTEMPTS):
-        began = time.thread_time()
-        samples[key]
-        times.append(time.thread_time() - began)
-    return min(times)
+    return min(timeit.repeat(lambda: samples[key], timer=time.thread_time, number=1, repeat=ATTEMPTS))
 
 
 @contextmanager

@@ -191,7 +191,7 @@ def table_words(result: Mapping[str, Any]) -> str:
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
     told = verdicts(result["rows"], result["columns"])
     if told:
-        words.append("Differences and gains are seed by seed, with 95 % intervals that hold over the whole column.")
+        words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]
     for name, value in result["published"].items():
         words.append(f"The paper says of the whole: {name} {value:g}.")

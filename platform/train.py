@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if given.threads is not None and device.type == "cpu":
         torch.set_num_threads(given.threads)
-    folder, claims = store.run(run_key(config, pack.fingerprint)), Claims(store)
+    folder = store.run(run_key(config, pack.fingerprint))
     if finished_run(folder) is None:
         with shown_progress() as progress:
             maps_for(config, pack.split(config.data.train), store.cache, progress)
@@ -82,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             numbers = ", ".join([f"loss {entry['loss_total']:.3f}", *values])
             terminal.say(f"  epoch {entry['epoch']:.0f}: {numbers}, {entry['images_per_s']:.1f} images/s")
 
-        with claims.alone(folder.name, terminal.say):  # a sweep may be making the same run
+        with closing(Claims(store)) as claims, claims.alone(folder.name, terminal.say):  # a sweep may be making it too
             result = run(config, pack, folder, cache=store.cache, device=device, report=report)
-    claims.close()
     score = config.data.score
     sets = {
         "miou": "select",

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from platform import claims
 from platform.train import main, next_command
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,6 +60,27 @@ def test_the_second_call_does_nothing(trained: Path, capsys: pytest.CaptureFixtu
     assert miou in said and "making" not in said
     changed = {path for path, stamp in stamps(trained).items() if before.get(path) != stamp}
     assert changed == set() and set(stamps(trained)) == set(before)
+
+
+def test_it_waits_while_a_sweep_makes_the_same_run(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = (trained / "runs").glob("[!.]*")
+    code = "import sys; from platform.claims import Claims; from platform.paths import storage; " + (
+        "claims = Claims(storage(sys.argv[1])); print(claims.take('x', sys.argv[2]), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(trained), folder.name]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "True\n"
+
+    def let_go(_: float) -> None:
+        holder.kill()
+        holder.communicate()
+
+    monkeypatch.setattr(claims, "time", SimpleNamespace(sleep=let_go))
+    capsys.readouterr()
+    assert main(arguments(trained)) == 0 and holder.returncode is not None
+    assert f"{folder.name} is being made by another sweep; waiting for it" in capsys.readouterr().out
 
 
 def test_its_key_is_the_one_that_a_trial_would_have(trained: Path) -> None:
