@@ -35,11 +35,13 @@ BACKBONES = {
     "scene": "cpn.scene_backbone:SceneBackbone",
     "resnet38": "cpn.resnet38d:ResNet38",
     "resnet50": "cpn.resnet50:ResNet50",
+    "efficientnet_lite0": "cpn.efficientnet_lite0:EfficientNetLite0",
+    "efficientnet_lite0_stride8": "cpn.efficientnet_lite0:stride_8",
 }
 
 
 def build_backbone(name: str) -> nn.Module:
-    """The backbone called `name`: `scene`, `resnet38`, `resnet50`, or a user's own as `package.module:factory`.
+    """Build the backbone called `name`: one of `BACKBONES`, or a user's own as `package.module:factory`.
 
     A factory is called without arguments. A user's own is run once on a small picture, so that a map of another size
     than it promises is said here and not by a loss. Raises InputError (key network.backbone) when there is no such

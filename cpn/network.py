@@ -17,9 +17,11 @@ class NetworkConfig(Section):
     """The CAM network (paper section 3.3, method.md (c) and (d))."""
 
     backbone: str = "resnet38"
-    """`resnet38`, `resnet50`, `scene`, or a user's own as 'package.module:factory'."""
+    """`resnet38`, `resnet50`, `efficientnet_lite0` (stride 16), `efficientnet_lite0_stride8`, `scene`, or a user's own
+    as 'package.module:factory'."""
     weights: str | None = None
-    """Pretrained backbone weights: a file, `scenes` for the stand-in trained on scene parts, or None for none."""
+    """Pretrained backbone weights: a file, `imagenet` for the published file that a package installs
+    (efficientnet_lite0), `scenes` for the stand-in trained on scene parts, or None for none."""
     stage3_channels: int = Field(64, ge=1)
     """Channels that stage 3 is reduced to inside X."""
     stage4_channels: int = Field(128, ge=1)

@@ -32,6 +32,7 @@ from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.counts import counts_file, two_sums
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, write_bytes, write_json
+from cpn.imagenet import IMAGENET, published_file
 from cpn.loop import Report
 from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
@@ -186,6 +187,8 @@ def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> None:
     """Load `network.weights` into a fresh backbone. Raises InputError when they don't fit."""
     if weights == "scenes":
         load_standin(backbone, cache)
+    elif weights == IMAGENET:
+        load_backbone_weights(backbone, published_file(backbone))
     elif weights is not None:
         load_backbone_weights(backbone, Path(weights))
 

@@ -34,6 +34,7 @@ RESNET50_SOURCE = (
 WHERE_FROM = {
     "conv1a.weight": f"for ResNet38 {RESNET38_SOURCE}",
     "layer1.0.conv1.weight": f"for ResNet-50 {RESNET50_SOURCE}",
+    "_conv_stem.weight": "for EfficientNet-Lite0 set network.weights to imagenet",
 }
 """A layer that tells a network by its names, and where its ImageNet weights are had."""
 ANYWHERE = ", ".join(WHERE_FROM.values())

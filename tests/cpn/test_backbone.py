@@ -39,7 +39,7 @@ class OwnBackbone(nn.Module):
 
 
 OWN = f"{__name__}:OwnBackbone"
-OURS = ("scene", "resnet38", "resnet50")
+OURS = ("scene", "resnet38", "resnet50", "efficientnet_lite0", "efficientnet_lite0_stride8")
 SIZES = [(64, 64), (65, 33), (31, 49), (8, 1)]
 
 
@@ -179,7 +179,10 @@ class OneMap(OwnBackbone):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet", "'resnet' is unknown; use resnet38, resnet50, scene"),
+        (
+            "resnet",
+            "'resnet' is unknown; use efficientnet_lite0, efficientnet_lite0_stride8, resnet38, resnet50, scene",
+        ),
         ("", "'' is unknown"),
         ("not_a_module:Factory", "cannot be imported"),
         ("cpn.scene_backbone:Nothing", "cannot be imported"),
