@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from cpn.backbone import Backbone
 from cpn.errors import InputError
 from cpn.files import whole_file
 from cpn.metrics import BETAS, curve_counts
@@ -30,6 +31,9 @@ class CamConfig(Section):
 
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
     """Image scales whose maps are summed; each once. A pass takes memory by the area, the square of a scale."""
+    sizes: Literal["released", "aligned"] = "released"
+    """Size of an image at a scale. `released`: round(side * scale). `aligned`: the nearest k * stride + 1, at which the
+    backbone's cells and the corners of the enlarged map agree."""
     flip: bool = True
     """Sum the maps of the mirrored image as well."""
     map: Literal["refined", "plain"] = "refined"
@@ -49,12 +53,30 @@ class CamConfig(Section):
         return self
 
 
-def size_at_scale(height: int, width: int, scale: float) -> tuple[int, int]:
+def size_at_scale(height: int, width: int, scale: float, stride: int | None = None) -> tuple[int, int]:
     """Size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at least 1.
 
-    Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10.
+    Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10. With a
+    `stride` each side is the nearest k * stride + 1, at least stride + 1.
     """
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    if stride is None:
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    return aligned_side(height * scale, stride), aligned_side(width * scale, stride)
+
+
+def aligned_side(side: float, stride: int) -> int:
+    """The nearest k * stride + 1 pixels to `side`, with k from 1 on; half way the even k.
+
+    A map of ceil(n / stride) cells has one cell at every stride-th pixel, the first and the last pixel included, only
+    at these n; at any other, enlarging it with align_corners True shifts it by up to stride - 1 pixels.
+    """
+    return max(1, round((side - 1) / stride)) * stride + 1
+
+
+def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:
+    """Size (h, w) at which `network` is shown an image (H, W, 3) at `scale`, as `config.sizes` says."""
+    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
+    return size_at_scale(image.shape[0], image.shape[1], scale, stride)
 
 
 @torch.no_grad()
@@ -134,7 +156,7 @@ def scale_sums(
         if len(present) == 0:
             yield torch.zeros(0, height, width)
             continue
-        raw = scale_maps(network, image, size_at_scale(height, width, scale), config)
+        raw = scale_maps(network, image, shown_size(network, image, scale, config), config)
         chosen = raw[:, index.to(raw.device)]
         yield sum_passes(list(chosen), [False, True][: len(chosen)], (height, width))
 

@@ -33,6 +33,7 @@ ADDED: dict[str, Any] = {
     "patches.S_N_range": None,
     "patches.hidden_value": "mean",
     "patches.lambda_by": "pixels",
+    "cam.sizes": "released",
 }
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
 so that earlier runs and sweeps are found. Empty again with the next version."""
@@ -105,6 +106,17 @@ def run_identity(config: Config) -> dict[str, Any]:
 def in_keys(dotted: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted values without those of `ADDED` that say what was done before."""
     return {name: value for name, value in dotted.items() if name not in ADDED or value != ADDED[name]}
+
+
+def sections_in_keys(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every section as nested plain JSON values, without the values of `ADDED` that say what was done before."""
+    nested = config.model_dump(mode="json")
+    for name, value in config:
+        if isinstance(value, BaseModel):
+            nested[name] = sections_in_keys(value, f"{prefix}{name}.")
+        elif (dotted := prefix + name) in ADDED and nested[name] == ADDED[dotted]:
+            del nested[name]
+    return nested
 
 
 def run_key(config: Config, fingerprint: str) -> str:

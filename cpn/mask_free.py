@@ -28,11 +28,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cpn.cam import CamConfig, normalise_sum, present_classes
+from cpn.cam import CamConfig, normalise_sum, present_classes, shown_size
 from cpn.files import whole_file
 from cpn.network import CPN
 from cpn.patches import complementary_pair, draw_hidden, grid_labels
-from cpn.transforms import normalise
+from cpn.transforms import normalise, resize
 from cpn.voc import Split
 
 CELLS = 8
@@ -69,11 +69,12 @@ def hidden_cells(height: int, width: int, name: str) -> NDArray[np.bool_]:
 
 @torch.no_grad()
 def image_scores(network: CPN, split: Split, index: int, config: CamConfig) -> tuple[NDArray[np.float32], float]:
-    """Scores (F,) and agreement of one image at its own size. The network must be in eval mode.
+    """Scores (F,) and agreement of one image at scale 1 (`cam.sizes`). The network must be in eval mode.
 
     The maps are those of `cam.map`, refined or plain. NaN when no class is present.
     """
     image = split.image(index)
+    image = resize(image, shown_size(network, image, 1.0, config))
     device = next(network.parameters()).device
     pixels = normalise(torch.from_numpy(image[None].copy()).to(device), None)
     height, width = image.shape[:2]

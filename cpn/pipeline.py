@@ -24,7 +24,7 @@ from cpn.affinity_stages import make_crf_scores, train_affinities, walk_affiniti
 from cpn.backbone import build_backbone
 from cpn.cam import multi_scale_maps, present_classes, save_maps
 from cpn.checkpoint import load_model, network_metadata, save_model
-from cpn.config import Config
+from cpn.config import Config, sections_in_keys
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.errors import InputError
 from cpn.files import digest
@@ -149,8 +149,12 @@ def stage_keys(model_digest: str, config: Config, fingerprint: str) -> dict[str,
 
     So a changed setting makes anew what depends on it and nothing before it.
     """
-    dump = config.model_dump(mode="json")
-    own = {stage: stage_settings(stage, config)[1] for stage in VERSIONS}
+    dump = sections_in_keys(config)
+    read = {stage: stage_settings(stage, config) for stage in VERSIONS}
+    own = {
+        stage: {name: dump[section][name] for name in settings if name in dump[section]}
+        for stage, (section, settings) in read.items()
+    }
     augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
     start = {**dump["network"], "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
     split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cpn.cam import multi_scale_maps
+from cpn.cam import multi_scale_maps, shown_size
 from cpn.checkpoint import read_metadata
 from cpn.config import Config, nearest, with_values
 from cpn.crf import dense_crf
@@ -92,7 +92,9 @@ class Predictor:
         if not isinstance(self.network, CPN):
             raise InputError("labels are told by a CAM network's classifier; a DeepLab has none")
         device = next(self.network.parameters()).device
-        pixels = torch.from_numpy(self._shown(as_image(picture))[None].copy()).to(device)
+        image = self._shown(as_image(picture))
+        image = resize(image, shown_size(self.network, image, 1.0, self.config.cam))
+        pixels = torch.from_numpy(image[None].copy()).to(device)
         scores = self.network(normalise(pixels, None)).cam[0, 1:].float().mean(dim=(1, 2)).sigmoid()
         return dict(zip(self.classes, scores.tolist(), strict=True))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so 
 
 EXAMPLE = "python -m cpn.score model.safetensors --root /data/VOC2012"
 
-SETTABLE = ("cam.scales", "cam.flip", "cam.map")
+SETTABLE = ("cam.scales", "cam.sizes", "cam.flip", "cam.map")
 """What has an effect here: beta is scanned, and no image is kept away from selection."""
 
 NOTE = """\
@@ -254,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "flip": cam.flip,
             "map": cam.map,
             "method": METHOD_VERSION,
+            # At the released sizes not named, so that a score begun before there were others goes on.
+            **({} if cam.sizes == "released" else {"sizes": cam.sizes}),
         }
         if given.out is not None:
             claim(given.out, settings)
@@ -262,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out is not None:
         keep(given.out, settings, rows, counts, cam)
     shown = {"published": False, "list": given.list, "images": len(split), "map": cam.map, "flip": cam.flip}
+    if cam.sizes != "released":
+        shown["sizes"] = cam.sizes
     following = f"next: {next_command(given, config, cam)}"
     if given.json:
         for row in rows:

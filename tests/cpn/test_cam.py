@@ -20,6 +20,7 @@ from cpn.cam import (
     save_maps,
     scale_maps,
     scale_sums,
+    shown_size,
     size_at_scale,
     sum_passes,
     to_halved,
@@ -242,6 +243,53 @@ def test_sizes_are_rounded_as_python_does() -> None:
 )
 def test_a_half_goes_to_the_even_neighbour(side: int, scale: float, expected: int) -> None:
     assert size_at_scale(side, 100, scale) == (expected, round(100 * scale))
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "stride", "expected"),
+    [
+        (500, 0.5, 16, 257),
+        (500, 1.0, 16, 497),
+        (375, 1.5, 16, 561),
+        (375, 1.0, 8, 377),
+        (65, 1.0, 16, 65),
+        (9, 0.5, 16, 17),
+    ],
+)
+def test_aligned_sizes_are_the_nearest_k_strides_and_one(side: int, scale: float, stride: int, expected: int) -> None:
+    height, width = size_at_scale(side, 1, scale, stride)
+    assert (height, width) == (expected, stride + 1)
+    near = [abs(k * stride + 1 - side * scale) for k in range(1, 100)]
+    assert abs(height - side * scale) == min(near)
+
+
+def test_at_aligned_sizes_a_shifted_image_has_shifted_maps(network: CPN) -> None:
+    """What `aligned` is for: on k * 4 + 1 pixels the map of an image moved by a cell is the map moved by a cell."""
+    wide = np.random.default_rng(1).integers(0, 256, (41, 53, 3), dtype=np.uint8)
+
+    def drift(config: CamConfig, side: int) -> float:
+        first, second = (
+            scale_maps(network, part, shown_size(network, part, 1.0, config), config)[0, :, 18:23, 18:23]
+            for part in (wide[:, :side], wide[:, 4 : side + 4])
+        )
+        whole = scale_maps(network, wide, shown_size(network, wide, 1.0, config), config)
+        return float((first - whole[0, :, 18:23, 18:23]).abs().max() + (second - whole[0, :, 18:23, 22:27]).abs().max())
+
+    plain = CamConfig(map="plain", flip=False)
+    aligned = plain.model_copy(update={"sizes": "aligned"})
+    assert shown_size(network, wide[:, :48], 1.0, plain) == (41, 48)
+    assert shown_size(network, wide[:, :48], 1.0, aligned) == (41, 49)
+    assert drift(plain, 49) < 1e-5 < drift(plain, 48), "the corners of 48 pixels are no corners of 12 cells"
+    assert drift(aligned, 49) == drift(plain, 49)
+
+
+def test_aligned_maps_have_the_images_size_and_are_those_of_the_aligned_passes(network: CPN, image: np.ndarray) -> None:
+    present, config = np.array([1, 4]), CamConfig(sizes="aligned", scales=(0.5, 1.0))
+    passes = [scale_maps(network, image, size, config)[:, [1, 4]] for size in ((9, 13), (21, 25))]
+    expected = sum(sum_passes(list(each), [False, True], (21, 27)) for each in passes)
+    assert np.array_equal(
+        multi_scale_maps(network, image, present, config), normalise_sum(cast(Tensor, expected)).numpy()
+    )
 
 
 def test_a_mirrored_image_has_mirrored_maps(network: CPN, image: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from cpn import pipeline
 from cpn.cam import load_maps, save_maps
 from cpn.checkpoint import read_metadata
-from cpn.config import Config, config_from, with_values
+from cpn.config import ADDED, Config, config_from, with_values
 from cpn.errors import InputError
 from cpn.files import digest
 from cpn.irn import confident_label
@@ -147,7 +147,10 @@ def test_the_panel_shows_irns_labels(made: Inputs, tmp_path: Path) -> None:
 
 def published_keys(config: Config) -> dict[str, str]:
     """The keys of the stages as they were before there was a second kind of walk."""
-    dump = config.model_dump(mode="json")
+    dump = {
+        section: {name: value for name, value in values.items() if f"{section}.{name}" not in ADDED}
+        for section, values in config.model_dump(mode="json").items()
+    }
     augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
     start = {**dump["network"], "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
     split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}

@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from cpn.network import build_network
 from cpn.prepare import prepare
 from cpn.run import SCORES, finished_run, load_run, run, select_and_confirm
 from cpn.synthetic import write_scenes
+from cpn.transforms import resize
 from cpn.voc import Pack, ScenesConfig
 
 BASE: dict[str, Any] = {
@@ -103,6 +105,23 @@ def test_the_value_by_hand() -> None:
     assert float(precision) == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)  # the third class occurs nowhere
     assert float(mean) == pytest.approx(0.6)
     assert float(mask_free(example())) == pytest.approx(50 * (float(precision) + 0.6))
+
+
+def test_aligned_sizes_are_those_of_the_aligned_image() -> None:
+    """30 x 31 pixels are shown as 29 x 33."""
+    torch.manual_seed(0)
+    network = build_network(config_from(BASE, "-").network, 4).eval()
+    image = np.random.default_rng(0).integers(0, 256, (30, 31, 3), dtype=np.uint8)
+    labels = np.array([1, 0, 1], np.float32)
+
+    def split(picture: np.ndarray) -> Any:
+        return SimpleNamespace(image=lambda _: picture, ids=["a"], labels=[labels])
+
+    plain, aligned = CamConfig(), CamConfig(sizes="aligned")
+    scores, agreed = image_scores(network, split(image), 0, aligned)
+    expected, expected_agreed = image_scores(network, split(resize(image, (29, 33))), 0, plain)
+    np.testing.assert_array_equal(scores, expected)
+    assert agreed == expected_agreed and not np.array_equal(scores, image_scores(network, split(image), 0, plain)[0])
 
 
 def test_a_bootstrap_draw_is_the_value_of_the_drawn_images() -> None:

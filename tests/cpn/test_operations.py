@@ -97,6 +97,15 @@ def test_a_run_by_hand() -> None:
     assert run_operations(made, C, trained=10, scored=6, height=16, width=16) == pytest.approx(training + scoring)
 
 
+@pytest.mark.usefixtures("own")
+def test_aligned_sizes_are_counted() -> None:
+    """15 x 18 pixels at stride 4 are shown as 17 x 17, and at half their size as 9 x 9: 5 x 5 and 3 x 3 cells."""
+    made = config(train__epochs=1, cam__confirm_share=0.75, cam__scales=[1.0, 0.5], cam__sizes="aligned")
+    cell = CONV + 2 * 8 * C
+    scoring = 6 * cell * (25 * (0.25 + 1 + 3) + 9)
+    assert run_operations(made, C, trained=0, scored=6, height=15, width=18) == pytest.approx(scoring)
+
+
 def test_pcm_costs_with_the_square_of_the_area() -> None:
     """PCM is a product of all cells with all cells: twice the side, more than four times the cost."""
     network = config_from({"preset": ["official", "scenes"]}, "-").network

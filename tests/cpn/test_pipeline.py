@@ -239,6 +239,7 @@ def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
     ("name", "value", "first"),
     [
         ("cam.scales", [0.5], "cam"),
+        ("cam.sizes", "aligned", "cam"),
         ("crf.iterations", 9, "crf"),
         ("affinity.epochs", 9, "affinity"),
         ("train.seed", 9, "affinity"),

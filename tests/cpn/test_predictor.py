@@ -1,6 +1,7 @@
 """The three lines of README, and that a mask is what the stages and the submission make of the same network."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from PIL import Image
 
 from cpn.cam import multi_scale_maps
 from cpn.checkpoint import save_model
-from cpn.config import Config, config_from
+from cpn.config import Config, config_from, with_values
 from cpn.deeplab import DeepLab, predict
 from cpn.errors import InputError
 from cpn.network import build_network
 from cpn.pipeline import load_deeplab
 from cpn.predictor import load
 from cpn.run_pictures import pseudo_mask
+from cpn.transforms import resize
 from tests.conftest import CHECKOUT
 
 CLASSES = ("cat", "dog", "cow")
@@ -116,6 +118,15 @@ def test_without_labels_a_cam_network_asks_its_classifier(cam: Path) -> None:
     only = load(cam, threshold=scores[best])
     assert np.array_equal(only(scene()), only(scene(), [best]))
     assert not load(cam, threshold=1.0)(scene()).any()  # a sigmoid never reaches it
+
+
+def test_the_classifier_is_asked_at_the_size_that_the_maps_are_read_at(cam: Path) -> None:
+    """40 x 60 pixels are 41 x 61 at stride 4; at that size both ways are one."""
+    model = load(cam)
+    aligned = replace(model, config=with_values(model.config, {"cam.sizes": "aligned"}, "test"))
+    assert aligned.labels_of(scene()) != model.labels_of(scene())
+    assert aligned.labels_of(scene()) == model.labels_of(resize(scene(), (41, 61)))
+    assert not np.array_equal(aligned(scene(), ["cow"]), model(scene(), ["cow"]))
 
 
 def test_the_crf_of_a_cam_network_keeps_to_the_classes_that_are_there(cam: Path) -> None:

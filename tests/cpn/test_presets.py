@@ -74,6 +74,7 @@ METHOD: dict[str, Any] = {
     "train.precision": "fp32",
     # (g) maps and CRF
     "cam.scales": [0.5, 1.0, 1.5, 2.0],
+    "cam.sizes": "released",
     "cam.flip": True,
     "cam.map": "refined",
     "crf.iterations": 10,

@@ -139,6 +139,21 @@ def test_the_folder_is_whole_and_a_second_call_scores_nothing(
         main([*arguments, "--map", "plain"])
 
 
+def test_aligned_sizes_are_a_score_of_their_own(
+    model: Path, pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(model), "--root", pack.root, "--list", "one", "--scales", "1", "--json"]
+    main([*arguments, "--out", str(tmp_path / "score")])
+    plain = rows_of(capsys.readouterr().out)
+    assert "sizes" not in json.loads((tmp_path / "score" / "settings.json").read_text()), "begun before, goes on"
+    aligned = [*arguments, "--set", "cam.sizes=aligned"]
+    main(aligned)
+    rows = rows_of(capsys.readouterr().out)
+    assert rows[0]["sizes"] == "aligned" and rows[0]["miou"] != plain[0]["miou"]
+    with pytest.raises(InputError, match="holds a score with another sizes"):
+        main([*aligned, "--out", str(tmp_path / "score")])
+
+
 def test_the_next_command_scores_the_plain_map_and_then_names_a_sweep(
     model: Path, pack: Pack, capsys: pytest.CaptureFixture[str]
 ) -> None:
