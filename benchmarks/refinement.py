@@ -53,7 +53,7 @@ def score_readings(network: Any, pack: Any, scales: Sequence[float]) -> dict[str
 
     from cpn.cam import normalise_sum, present_classes, size_at_scale, sum_passes
     from cpn.metrics import best_beta, curve_counts
-    from cpn.network import upsample
+    from cpn.present import upsample
     from cpn.transforms import normalise, resize
 
     split, classes = pack.split("train"), len(pack.classes) + 1

@@ -10,6 +10,7 @@ from torch.nn import functional
 from cpn.backbone import Backbone, build_backbone
 from cpn.correlation import background_and_peak, pcm, prcm
 from cpn.losses import Branch
+from cpn.present import upsample
 from cpn.section import Section
 
 
@@ -66,13 +67,14 @@ class CPN(nn.Module):
         for parameter in cast(Backbone, backbone).frozen_parameters():
             parameter.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Branch:
+    def forward(self, images: Tensor, upsampled: bool = True) -> Branch:
         """(B, 3, H, W) normalised images -> (cam, refined_cam), both (B, C, H, W), raw scores.
 
-        The CAM is Eq. 1 at stride resolution, upsampled (bilinear, align_corners True). Stages 3 and 4 and Y0 enter
-        the refinement detached: losses on the refined CAM train f8_3, f8_4, f9 and f10 and nothing else.
+        The CAM is Eq. 1 at stride resolution, upsampled (bilinear, align_corners True), or not: the losses upsample
+        present classes alone. Stages 3 and 4 and Y0 enter the refinement detached: losses on the refined CAM train
+        f8_3, f8_4, f9 and f10 and nothing else.
         """
-        size = images.shape[-2:]
+        size = (images.shape[-2], images.shape[-1]) if upsampled else None
         stage3, stage4, top = self.backbone(images)
         low = self.fc8(functional.dropout2d(top, self.config.dropout, self.training))
         cam = upsample(low, size)
@@ -97,11 +99,6 @@ class CPN(nn.Module):
     def new_layers(self) -> list[nn.Module]:
         """The layers that start from random weights, whose learning rate is ten times the backbone's."""
         return [self.fc8, self.f8_3, self.f8_4, self.f9, self.f10]
-
-
-def upsample(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """(B, C, h, w) -> (B, C, *size), bilinear, align_corners True, as every output of the released networks."""
-    return functional.interpolate(maps, size, mode="bilinear", align_corners=True)
 
 
 def build_network(config: NetworkConfig, classes: int) -> CPN:

@@ -95,23 +95,30 @@ def objective(
 ) -> Mapping[str, Tensor]:
     """The named losses of one batch, `total` among them, by system (see `TrainConfig.objective`)."""
     images = normalise(batch.images, batch.valid)
+    size = size_of(images)
     if kind == "classification":
-        cls = classification_loss(network(images).cam.float(), batch.labels)
+        cls = classification_loss(network(images, upsampled=False).cam.float(), batch.labels, size)
         return {"cls": cls, "total": cls}
     if kind == "seam":
-        first = in_float32(network(images))
+        first = in_float32(network(images, upsampled=False))
         scaled = functional.interpolate(images, scale_factor=SEAM_SCALE, mode="bilinear", align_corners=True)
-        return seam_losses(first, in_float32(network(scaled)), batch.labels, loss, progress)
+        second = in_float32(network(scaled, upsampled=False))
+        return seam_losses(first, second, batch.labels, loss, progress, (size, size_of(scaled)))
     filling = None if batch.filling is None else normalise(batch.filling, batch.valid)
     hidden, complement = complementary_pair(images, batch.hidden, filling)
     # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
-    together = in_float32(network(torch.cat([images, hidden, complement])))
+    together = in_float32(network(torch.cat([images, hidden, complement]), upsampled=False))
     cams, refined = together.cam.chunk(3), together.refined_cam.chunk(3)
     if kind == "pair_classification":
-        cls = torch.stack([classification_loss(cam, batch.labels) for cam in cams]).mean()
+        cls = torch.stack([classification_loss(cam, batch.labels, size) for cam in cams]).mean()
         return {"cls": cls, "total": cls}
     branches = [Branch(cam, r) for cam, r in zip(cams, refined, strict=True)]
-    return cpn_losses(branches[0], branches[1], branches[2], batch.labels, batch.lam, loss, progress)
+    return cpn_losses(branches[0], branches[1], branches[2], batch.labels, batch.lam, loss, progress, size)
+
+
+def size_of(images: Tensor) -> tuple[int, int]:
+    """(H, W) of (B, 3, H, W)."""
+    return images.shape[-2], images.shape[-1]
 
 
 def in_float32(branch: Branch) -> Branch:

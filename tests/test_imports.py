@@ -42,7 +42,7 @@ NOWHERE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 """Nothing that is read back may run code."""
 
 LEAVES = {"voc", "patches", "losses", "metrics", "correlation", "resnet38d", "random_walk", "crf"}
-BELOW_LEAVES = {"cpn.voc", "cpn.section", "cpn.errors", "cpn.files", "cpn.opencv", "cpn.remote"}
+BELOW_LEAVES = {"cpn.voc", "cpn.section", "cpn.present", "cpn.errors", "cpn.files", "cpn.opencv", "cpn.remote"}
 
 
 def imported(source: str, file: Path) -> set[str]:

@@ -5,8 +5,9 @@ from torch.nn import functional
 
 from cpn.correlation import background_and_peak, pcm, prcm
 from cpn.losses import LossConfig, classification_loss, cpn_losses
-from cpn.network import CPN, NetworkConfig, build_network, upsample
+from cpn.network import CPN, NetworkConfig, build_network
 from cpn.patches import complementary_pair
+from cpn.present import upsample
 
 REFINING = {"f8_3", "f8_4", "f9", "f10"}
 CLASSES = 5

@@ -55,7 +55,7 @@ def test_onehot_target_moves_the_error_of_the_other_channels_to_the_refined_map_
     """With H all but the largest channel of the target are 0, so that their error is the refined map."""
     parts, plain = branches(), config().loss
     scaled = [
-        with_background(present_maps(maps, LABELS, plain), share)
+        with_background(present_maps(maps[:, 1:], LABELS, plain), share)
         for maps, share in (
             (parts[0].cam, torch.ones(2).double()),
             (parts[1].cam, LAM),
@@ -65,8 +65,8 @@ def test_onehot_target_moves_the_error_of_the_other_channels_to_the_refined_map_
     gap = scaled[0] - scaled[1]
     largest = gap == gap.amax(dim=1, keepdim=True)
     expected = {True: torch.where(largest, gap, 0) - scaled[2], False: gap - scaled[2]}
-    second = with_background(present_maps(parts[2].cam, LABELS, plain), 1 - LAM)
-    other = with_background(present_maps(parts[1].refined_cam, LABELS, plain), LAM)
+    second = with_background(present_maps(parts[2].cam[:, 1:], LABELS, plain), 1 - LAM)
+    other = with_background(present_maps(parts[1].refined_cam[:, 1:], LABELS, plain), LAM)
     gap = scaled[0] - second
     largest = gap == gap.amax(dim=1, keepdim=True)
     for onehot, error in expected.items():
