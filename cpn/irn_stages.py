@@ -15,6 +15,7 @@ from cpn.irn_walk import irn_pseudo_label
 from cpn.loop import Report
 from cpn.run import load_weights
 from cpn.stage_inputs import Inputs, LabelledImages, save_label, stage_metadata
+from cpn.weights import WeightsReport
 
 STAGE_FIELDS = {
     "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
@@ -41,10 +42,15 @@ def irn_weights(config: Config) -> str | None:
     return config.network.weights if config.irn.backbone is None else config.irn.weights
 
 
-def check_irn(config: Config, cache: Path) -> None:
-    """InputError if IRN is asked for and its backbone has no pyramid, or its weights don't fit."""
-    if config.random_walk.kind == "irn":
-        load_weights(irn_network(config).backbone, irn_weights(config), cache)
+def check_irn(config: Config, cache: Path) -> WeightsReport | None:
+    """What the weights file of IRN's own backbone had for it, if IRN is asked for and has one.
+
+    Raises InputError if its backbone has no pyramid, or its weights don't fit.
+    """
+    if config.random_walk.kind != "irn":
+        return None
+    report = load_weights(irn_network(config).backbone, irn_weights(config), cache)
+    return None if config.irn.backbone is None else report
 
 
 def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:

@@ -6,6 +6,7 @@ Both name their layers as we do, without `backbone.`. SEAM's have no f10, for SE
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,8 @@ def convert_released(
     classes = _classes(classes_file)
     released = released_network(source, tensors, classes)
     title, preset = released.method.title, released.method.preset
+    if warning := released.report.warning():
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{released.report.sentence()}; a whole {title} as released, {len(classes)} classes, preset {preset}")
     print(released.method.said)
     if check:

@@ -43,7 +43,7 @@ from cpn.standin import load_standin
 from cpn.superpixels import maps_for
 from cpn.train import train
 from cpn.voc import Pack, Split
-from cpn.weights import load_backbone_weights
+from cpn.weights import WeightsReport, load_backbone_weights
 
 RESULT = "result.json"
 MODEL = "model.safetensors"
@@ -183,14 +183,14 @@ def finished_run(folder: Path) -> dict[str, Any] | None:
     return result if whole else None
 
 
-def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> None:
-    """Load `network.weights` into a fresh backbone. Raises InputError when they don't fit."""
+def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> WeightsReport | None:
+    """Load `network.weights` into a fresh backbone; returns what a file had for it. InputError when it doesn't fit."""
     if weights == "scenes":
         load_standin(backbone, cache)
-    elif weights == IMAGENET:
-        load_backbone_weights(backbone, published_file(backbone))
-    elif weights is not None:
-        load_backbone_weights(backbone, Path(weights))
+        return None
+    if weights == IMAGENET:
+        return load_backbone_weights(backbone, published_file(backbone))
+    return None if weights is None else load_backbone_weights(backbone, Path(weights))
 
 
 def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config, tuple[str, ...]]:

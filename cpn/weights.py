@@ -11,8 +11,9 @@ import argparse
 import hashlib
 import math
 import re
+import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,8 @@ class WeightsReport:
     """What a file has for a network, by the network's names.
 
     `loaded` fit; `missing` are asked for and absent; `misfits` say in words why a tensor cannot be used (other shape,
-    no numbers, NaN, a block more than the network has); `unexpected` are in the file and not asked for.
+    no numbers, NaN, a bias that its layer lacks); `unexpected` are in the file and not asked for, such as a classifier.
+    `surplus`, some of them, lie in parts that the network has, such as the blocks of ResNet-101 that ResNet-50 lacks.
     """
 
     path: Path
@@ -56,6 +58,16 @@ class WeightsReport:
     missing: tuple[str, ...]
     misfits: tuple[str, ...]
     unexpected: tuple[str, ...]
+    surplus: tuple[str, ...] = ()
+
+    def warning(self) -> str | None:
+        """Say in one line that the file is probably of a larger network; None where nothing speaks for it."""
+        if not self.surplus:
+            return None
+        return (
+            f"{self.path}: {len(self.surplus)} layers that the network lacks are left out: {_some(self.surplus)}; the "
+            "file is of a larger or another network: make sure that network.backbone is the one it was trained with"
+        )
 
     def sentence(self) -> str:
         """The report in one line for a log."""
@@ -164,14 +176,16 @@ def compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path:
     problems = {name: _misfit(name, wanted[name], tensors[name]) for name in wanted if name in tensors}
     others = [name for name in tensors if name not in wanted and not name.endswith("num_batches_tracked")]
     parts = {name.split(".")[0] for name in wanted}
-    more = [name for name in others if name.split(".")[0] in parts]  # ResNet-101 has every layer of ResNet-50
+    layers = {name.rpartition(".")[0] for name in wanted}
+    more = [name for name in others if name.rpartition(".")[0] in layers]  # a bias, without which a layer is another
     return WeightsReport(
         path=path,
         loaded=tuple(name for name, problem in problems.items() if problem is None),
         missing=tuple(name for name in wanted if name not in tensors),
         misfits=tuple(problem for problem in problems.values() if problem is not None)
-        + tuple(f"{name} is no layer of this network" for name in more),
+        + tuple(f"{name} belongs to a layer that has no such tensor here" for name in more),
         unexpected=tuple(name for name in others if name not in more),
+        surplus=tuple(name for name in others if name not in more and name.split(".")[0] in parts),
     )
 
 
@@ -192,12 +206,13 @@ def _misfit(name: str, wanted: Tensor, given: Tensor) -> str | None:
 def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
     """Put the weights of a file into a backbone (read by `read_weights`; also a file of a whole CPN of this product).
 
-    Tensors that the backbone doesn't have, such as a classifier, are reported and not used. Raises InputError when the
-    file is absent or damaged or when a layer is missing or does not fit; the backbone is then unchanged.
+    Tensors that the backbone doesn't have, such as a classifier or the further blocks of a deeper network, are reported
+    and not used; `WeightsReport.warning` is for the user to see. Raises InputError when the file is absent or damaged
+    or when a layer is missing or does not fit; the backbone is then unchanged.
     """
     state = backbone.state_dict()
     cure = where_from(state)
-    return _load(state, of_backbone(read_weights(path, cure)), path, cure)
+    return _load(state, of_backbone(read_weights(path, cure), state), path, cure)
 
 
 def where_from(names: Iterable[str]) -> str:
@@ -206,9 +221,13 @@ def where_from(names: Iterable[str]) -> str:
     return next((text for layer, text in WHERE_FROM.items() if layer in there), "give a file of this network.backbone")
 
 
-def of_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Backbone names: a whole CPN of this product has them under `backbone.`, every other file plainly."""
-    return {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+def of_backbone(tensors: dict[str, Tensor], wanted: Collection[str] = ()) -> dict[str, Tensor]:
+    """Backbone names: a whole CPN of this product has them under `backbone.`, every other file plainly.
+
+    `wanted` are the backbone's own names. Some may start with `backbone.` themselves: what fits more of them counts.
+    """
+    bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+    return tensors if len(tensors.keys() & set(wanted)) > len(bare.keys() & set(wanted)) else bare
 
 
 def _load(state: Mapping[str, Tensor], tensors: dict[str, Tensor], path: Path, cure: str) -> WeightsReport:
@@ -291,9 +310,12 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
 
     with torch.device("meta"):
         expected = build_backbone(name).state_dict()
+    tensors = of_backbone(tensors, expected)
     report = compare(expected, tensors, source)
     cure = where_from(expected)
     refuse_unless_whole(report, cure)
+    if warning := report.warning():
+        print(f"warning: {warning}", file=sys.stderr)
     if published := _published(source):
         print(published)
     print(f"{report.sentence()}; backbone {name}")
@@ -345,9 +367,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise InputError(
             f"--classes {options.classes}: a backbone has no classes; leave it out, or give a released network"
         )
-    bare = of_backbone(tensors)
-    name = options.backbone or guess_backbone(bare, options.source)
-    convert_backbone(options.source, bare, name, options.check, options.out)
+    name = options.backbone or guess_backbone(of_backbone(tensors), options.source)
+    convert_backbone(options.source, tensors, name, options.check, options.out)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cpn.config import Config
 from cpn.errors import InputError
@@ -11,6 +12,9 @@ from cpn.voc import Pack
 
 from .mirror import data_folder, have_standin, keep_standin
 from .paths import Storage
+
+if TYPE_CHECKING:  # torch is imported where it is used
+    from cpn.weights import WeightsReport
 
 Say = Callable[[str], None]
 
@@ -117,7 +121,14 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
             "published result does: --set network.weights=FILE; python -m cpn.weights --help says where it is had"
         )
     if config.network.weights not in (None, "scenes"):
-        load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
+        report = load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
+        warn_of_surplus(report, say)
+
+
+def warn_of_surplus(report: "WeightsReport | None", say: Say) -> None:
+    """Say in one line that a weights file has layers of a larger network."""
+    if report is not None and (warning := report.warning()):
+        say(f"warning: {warning}")
 
 
 def prepare_weights(config: Config, store: Storage, say: Say) -> None:
@@ -139,5 +150,5 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
         )
     if config.network.weights is not None:
         load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
-    check_irn(config, store.cache)
+    warn_of_surplus(check_irn(config, store.cache), say)
     keep_standin(store, config)

@@ -126,7 +126,7 @@ def test_layers_that_are_missing_or_wrong_are_named_as_the_file_names_them(tmp_p
         ({n: v for n, v in whole.items() if n != "fc8.weight"}, "1 layers are missing: fc8.weight"),
         ({n: v for n, v in whole.items() if n != "b2.conv_branch1.weight"}, "missing: b2.conv_branch1.weight"),
         ({**whole, "f8_3.weight": torch.ones(32, 4, 1, 1)}, r"f8_3.weight is \(32, 4, 1, 1\) and should be \(64, 4"),
-        ({**whole, "f8_3.bias": torch.ones(64)}, "f8_3.bias is no layer of this network"),
+        ({**whole, "f8_3.bias": torch.ones(64)}, "f8_3.bias belongs to a layer that has no such tensor"),
         ({**whole, "bn7.bias": torch.full((8,), torch.nan)}, "bn7.bias contains NaN"),
     ]
     for tensors, words in wrong:

@@ -259,15 +259,56 @@ def test_batch_counters_are_neither_asked_for_nor_reported() -> None:
     assert report.missing == report.unexpected == ()
 
 
-def test_layers_of_a_larger_network_are_no_surplus_but_a_wrong_file(tmp_path: Path) -> None:
-    """ResNet-101 has every layer of ResNet-50 by name and shape."""
-    path = tmp_path / "deeper.safetensors"
-    save_file({**state(), "b2_1.conv_branch9.weight": torch.ones(1)}, path)
+def test_layers_of_a_larger_network_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ResNet-101 has every layer of ResNet-50 by name and shape. A classifier is nothing to warn of."""
+    path, wanted = tmp_path / "deeper.safetensors", state()
+    more = {f"b2_1.conv_branch{i}.weight": torch.ones(1) for i in range(4)}
+    save_file({**wanted, **more, "fc.weight": torch.ones(1)}, path)
     network = Tiny()
-    before = snapshot(network)
-    with pytest.raises(InputError, match="1 layers do not fit: b2_1.conv_branch9.weight is no layer of this network"):
-        load_backbone_weights(network, path)
-    assert unchanged(network, before)
+    report = load_backbone_weights(network, path)
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in wanted.items())
+    assert set(report.surplus) == set(more) and set(report.unexpected) == {*more, "fc.weight"}
+    warning = report.warning()
+    assert warning is not None and f"{path}: 4 layers that the network lacks are left out: " in warning
+    assert "b2_1.conv_branch0.weight" in warning and "and 1 more" in warning and "\n" not in warning
+    monkeypatch.setattr(cpn.resnet38d, "ResNet38", Tiny)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+    save_file({**wanted, "fc.weight": torch.ones(1)}, path)
+    assert load_backbone_weights(Tiny(), path).warning() is None
+
+
+def test_a_larger_network_with_a_layer_missing_or_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deeper.safetensors"
+    more = {**state(), "b2_1.conv_branch9.weight": torch.ones(1)}
+    for change in ({"bn7.bias": torch.ones(3)}, {"bn7.bias": None}):
+        tensors = {name: tensor for name, tensor in {**more, **change}.items() if tensor is not None}
+        save_file(tensors, path)
+        network = Tiny()
+        before = snapshot(network)
+        with pytest.raises(InputError, match="bn7.bias"):
+            load_backbone_weights(network, path)
+        assert unchanged(network, before)
+
+
+class Wrapped(nn.Module):
+    """A user's own that keeps its layers in an attribute called backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Tiny()
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."], ids=["its own file", "a whole CPN"])
+def test_layers_called_backbone_by_the_user_are_found(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "wrapped.safetensors"
+    wanted = {f"backbone.{name}": tensor for name, tensor in state().items()}
+    save_file({f"{prefix}{name}": tensor for name, tensor in wanted.items()}, path)
+    network = Wrapped()
+    load_backbone_weights(network, path)
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in wanted.items())
 
 
 def test_command_converts_checks_and_reports(
@@ -348,10 +389,15 @@ def test_a_published_name_is_believed_when_the_bytes_agree(tmp_path: Path, capsy
     assert "the published file (SHA-256 agrees)" in text and "backbone scene" in text
 
 
-def test_a_wrong_resnet_says_which_layers_and_where_to_get_the_right_one(tmp_path: Path) -> None:
+def test_a_wrong_resnet_says_which_layers_and_where_to_get_the_right_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     deeper = resnet50_file(tmp_path / "a.pth", layer3__6__conv1__weight=torch.ones(256, 1024, 1, 1))
-    with pytest.raises(InputError, match="layer3.6.conv1.weight is no layer.*resnet50-0676ba61.pth.*resnet50-11ad3fa6"):
-        main([str(deeper)])
+    assert main([str(deeper)]) == 0
+    assert "1 layers that the network lacks are left out: layer3.6.conv1.weight; " in capsys.readouterr().err
+    biased = resnet50_file(tmp_path / "c.pth", layer1__0__conv1__bias=torch.ones(64))
+    with pytest.raises(InputError, match="layer1.0.conv1.bias belongs to a layer.*resnet50-0676ba61.pth.*resnet50-11"):
+        main([str(biased)])
     wider = resnet50_file(tmp_path / "b.pth", layer1__0__conv1__weight=torch.ones(128, 64, 1, 1))
     with pytest.raises(InputError, match=r"layer1.0.conv1.weight is \(128, 64, 1, 1\) and should be \(64, 64, 1, 1\)"):
         main([str(wider)])
@@ -369,7 +415,7 @@ def test_a_file_of_no_known_layer_and_a_users_own(tmp_path: Path, capsys: pytest
     assert f"backbone {__name__}:Tiny" in capsys.readouterr().out
     save_file({"features.0.weight": torch.ones(1)}, path)
     with pytest.raises(
-        InputError, match="holds no layer of scene, resnet38, resnet50; name your network with --backbone"
+        InputError, match="holds no layer of scene, resnet38, resnet50, .*; name your network with --backbone"
     ):
         main([str(path)])
     with pytest.raises(InputError, match="layers are missing.*give a file of this network.backbone") as refused:

@@ -89,6 +89,22 @@ def test_a_weights_file_that_fits_is_accepted(store: Storage, tmp_path: Path) ->
     assert not store.root.exists()
 
 
+def test_a_weights_file_of_a_larger_network_is_taken_and_said(store: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "larger.pth"
+    torch.save(build_backbone("scene").state_dict() | {"top.7.weight": torch.ones(2)}, path)
+    config = config_with(network={"weights": str(path)})
+    said: list[str] = []
+    check_weights(config, store, said.append)
+    assert len(said) == 1 and said[0].startswith(
+        f"warning: {path}: 1 layers that the network lacks are left out: top.7"
+    )
+    prepare_weights(config, store, said.append)
+    assert len(said) == 1, "once is enough"
+    walked = with_values(config, {"random_walk.kind": "irn", "irn.backbone": "scene", "irn.weights": str(path)}, "-")
+    prepare_weights(walked, store, said.append)
+    assert said[1:] == said[:1], "the file of the walk's own network is another"
+
+
 def test_weights_of_another_network_are_refused_in_one_line(store: Storage, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_model(path, torch.nn.Linear(3, 2), {"kind": "standin"})
