@@ -34,6 +34,9 @@ ADDED: dict[str, Any] = {
     "patches.hidden_value": "mean",
     "patches.lambda_by": "pixels",
     "cam.sizes": "released",
+    "network.x_scale": "released",
+    "network.x_image": 1.0,
+    "network.prcm_scale": 1.0,
 }
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
 so that earlier runs and sweeps are found. Empty again with the next version."""

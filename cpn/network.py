@@ -1,6 +1,7 @@
 """The CAM network: backbone, classifier, PCM and PRCM; one image in, its CAM and its refined CAM out."""
 
-from typing import cast
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpn.backbone import Backbone, build_backbone
-from cpn.correlation import background_and_peak, pcm, prcm
+from cpn.correlation import EPSILON, background_and_peak, pcm, prcm
 from cpn.losses import Branch
 from cpn.present import upsample
 from cpn.section import Section
@@ -37,6 +38,13 @@ class NetworkConfig(Section):
     """Refine by the pixel-region correlation module, Eq. 11-12."""
     prcm_transposed: bool = False
     """True: phi(Z) is transposed as Eq. 11 asks. False: the released code's view of the same memory."""
+    x_scale: Literal["released", "unit"] = "released"
+    """`released`: X as its three parts come. `unit`: each part divided by its RMS on the first training images, so that
+    it does not matter how large a backbone's maps are (PRCM's logits go with the square of X's scale)."""
+    x_image: float = Field(1.0, ge=0)
+    """With `x_scale` unit: RMS of the image inside X; the two stages have RMS 1."""
+    prcm_scale: float = Field(1.0, gt=0)
+    """With `x_scale` unit: factor of X in PRCM, whose attention is flat where it is small and one pixel where large."""
     average_refined: bool = False
     """Divide the sum of PCM and PRCM by their number, which keeps the refined CAM in [0, 1]. Not in the paper."""
 
@@ -46,6 +54,9 @@ class CPN(nn.Module):
 
     Parameter names are the released code's, with the backbone's under `backbone.`.
     """
+
+    x_rms: Tensor
+    """(3,): RMS of image, stage 3 and stage 4 inside X before scaling; only with `x_scale` unit."""
 
     def __init__(self, backbone: nn.Module, classes: int, config: NetworkConfig) -> None:
         """`classes` is C, with background."""
@@ -64,6 +75,8 @@ class CPN(nn.Module):
         nn.init.kaiming_normal_(self.f8_4.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
         nn.init.xavier_uniform_(self.f10.weight, gain=4)
+        if config.x_scale == "unit":
+            self.register_buffer("x_rms", torch.ones(3))
         for parameter in cast(Backbone, backbone).frozen_parameters():
             parameter.requires_grad_(False)
 
@@ -84,17 +97,44 @@ class CPN(nn.Module):
 
     def refine(self, images: Tensor, low_cam: Tensor, stage3: Tensor, stage4: Tensor) -> Tensor:
         """Y_pcm + Y_prcm (Eq. 9-12) at stride resolution: (B, C, h, w). The inputs are taken as constants."""
-        small = functional.interpolate(images, low_cam.shape[-2:], mode="bilinear", align_corners=True)
-        x = torch.cat([small, functional.relu(self.f8_3(stage3)), functional.relu(self.f8_4(stage4))], dim=1)
+        x = self.scaled(self.parts_of_x(images, stage3, stage4))
         g = self.f9(x)
         peak = background_and_peak(low_cam)
         parts = []
         if self.config.pcm:
             parts.append(pcm(peak, g))
         if self.config.prcm:
-            parts.append(prcm(peak, x, g, self.f10, transposed=self.config.prcm_transposed))
+            factor = self.config.prcm_scale if self.config.x_scale == "unit" else 1.0
+            # g is linear: g(factor X) = factor g(X).
+            parts.append(prcm(peak, factor * x, factor * g, self.f10, transposed=self.config.prcm_transposed))
         refined = torch.stack(parts).sum(dim=0)
         return refined / len(parts) if self.config.average_refined else refined
+
+    def parts_of_x(self, images: Tensor, stage3: Tensor, stage4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The image at stride resolution and the ReLU of both reduced stages: three (B, channels, h, w)."""
+        small = functional.interpolate(images, stage3.shape[-2:], mode="bilinear", align_corners=True)
+        return small, functional.relu(self.f8_3(stage3)), functional.relu(self.f8_4(stage4))
+
+    def scaled(self, parts: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """X (B, D1, h, w) of its three parts: as they come, or by `x_scale` unit each divided by its kept RMS."""
+        if self.config.x_scale == "released":
+            return torch.cat(parts, dim=1)
+        image, stage3, stage4 = (part / rms for part, rms in zip(parts, self.x_rms, strict=True))
+        return torch.cat([self.config.x_image * image, stage3, stage4], dim=1)
+
+    @torch.no_grad()
+    def measure_x(self, batches: Iterable[Tensor]) -> None:
+        """Set the RMS by which `x_scale` unit divides each part of X, from batches of normalised (B, 3, H, W) images.
+
+        It is kept in checkpoints. Does nothing for `x_scale` released.
+        """
+        if self.config.x_scale == "released":
+            return
+        squares = []
+        for images in batches:
+            stage3, stage4, _ = self.backbone(images)
+            squares.append(torch.stack([part.square().mean() for part in self.parts_of_x(images, stage3, stage4)]))
+        self.x_rms.copy_(torch.stack(squares).mean(dim=0).sqrt().clamp(min=EPSILON))
 
     def new_layers(self) -> list[nn.Module]:
         """The layers that start from random weights, whose learning rate is ten times the backbone's."""

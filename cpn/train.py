@@ -23,6 +23,9 @@ from cpn.voc import Split
 
 SEAM_SCALE = 0.3
 
+X_BATCHES = 4
+"""Batches on which the scale of X is measured."""
+
 
 def train(
     network: CPN,
@@ -63,6 +66,7 @@ def train(
         weight_decay=settings.weight_decay,
     )
     steps = len(split) // settings.batch_size
+    measure_x(network, split, config, device)
     wrapped = wrap(network) if wrap else network
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
     samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
@@ -88,6 +92,18 @@ def train(
         writes=rank == 0,
         say=say,
     )
+
+
+def measure_x(network: CPN, split: Split, config: Config, device: torch.device) -> None:
+    """Measure the scale of X (`network.x_scale`) on the first batches of epoch 0, whole ones: all workers get the same.
+
+    A checkpoint that training goes on from has the same numbers.
+    """
+    if network.config.x_scale == "released" or not (network.config.pcm or network.config.prcm):
+        return
+    samples = TrainingSamples(split, config.data, None, config.train.seed)
+    keys = epoch_keys(len(split), config.train.batch_size, config.train.seed, 0)[:X_BATCHES]
+    network.measure_x(normalise(b.images, b.valid) for b in load_batches(samples, keys, 0, device))
 
 
 def objective(

@@ -192,3 +192,49 @@ def test_a_pair_of_everything_and_nothing_trains(images: Tensor, lam: float, cha
         assert (parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())) == parameter.requires_grad, (
             name
         )
+
+
+def with_larger_maps(network: CPN, factor: float) -> None:
+    """Multiply stage 3 and 4 as another backbone might give them; the CAM stays."""
+    plain = network.backbone.forward
+    network.backbone.forward = (
+        lambda images: (  # type: ignore[method-assign]
+            *(factor * stage for stage in plain(images)[:2]),
+            plain(images)[2],
+        )
+    )
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_unit_scale_makes_the_size_of_a_backbones_maps_irrelevant(images: Tensor, factor: float) -> None:
+    usual, other = (make(x_scale="unit", prcm_transposed=True) for _ in range(2))
+    with_larger_maps(other, factor)
+    for network in (usual, other):
+        network.measure_x([images, images + 1])
+    torch.testing.assert_close(other.x_rms[1:], factor * usual.x_rms[1:])
+    torch.testing.assert_close(other(images).refined_cam, usual(images).refined_cam)
+    released = make(prcm_transposed=True)
+    before = released(images).refined_cam
+    with_larger_maps(released, factor)
+    assert (released(images).refined_cam - before).abs().max() > 1e-3
+
+
+def test_parts_of_x_have_the_stated_size(images: Tensor) -> None:
+    network = make(x_scale="unit", x_image=0.25)
+    network.measure_x([images])
+    stage3, stage4, _ = network.backbone(images)
+    x = network.scaled(network.parts_of_x(images, stage3, stage4))
+    sizes = [float(part.detach().square().mean().sqrt()) for part in x.split([3, 6, 7], dim=1)]
+    assert sizes == pytest.approx([0.25, 1.0, 1.0], rel=1e-5)
+    assert "x_rms" in network.state_dict() and "x_rms" not in make().state_dict()
+
+
+def test_prcm_scale_is_the_scale_of_x_in_prcm_alone(images: Tensor) -> None:
+    network = make(x_scale="unit", prcm_scale=0.3, prcm_transposed=True)
+    network.measure_x([images])
+    stage3, stage4, top = network.backbone(images)
+    low = network.fc8(top)
+    x = network.scaled(network.parts_of_x(images, stage3, stage4))
+    y0 = background_and_peak(low)
+    expected = pcm(y0, network.f9(x)) + prcm(y0, 0.3 * x, network.f9(0.3 * x), network.f10, transposed=True)
+    torch.testing.assert_close(network.refine(images, low, stage3, stage4), expected)

@@ -53,6 +53,7 @@ METHOD: dict[str, Any] = {
     "network.pcm": True,
     "network.prcm": True,
     "network.average_refined": False,
+    "network.x_scale": "released",
     # (e) losses
     "loss.w_cls": 1.0,
     "loss.w_tcp": 1.0,
@@ -138,7 +139,14 @@ METHOD: dict[str, Any] = {
 def test_every_default_is_the_methods_number() -> None:
     flat = to_dotted(Config())
     assert {name: flat[name] for name in METHOD} == METHOD
-    free = {"network.weights", "train.seed", "deeplab.crf.alpha_low", "deeplab.crf.alpha_high"}
+    free = {
+        "network.weights",
+        "network.x_image",
+        "network.prcm_scale",
+        "train.seed",
+        "deeplab.crf.alpha_low",
+        "deeplab.crf.alpha_high",
+    }
     sections = ("patches", "network", "loss", "train", "crf", "affinity", "random_walk", "deeplab")
     method = {name for name in flat if name.split(".")[0] in sections}
     assert method == (METHOD.keys() | OFFICIAL_AND_PAPER.keys() | free) & method, (

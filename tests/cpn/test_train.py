@@ -405,3 +405,16 @@ if __name__ == "__main__":
     text = [" ".join(["step", *TERMS])]
     text += [" ".join([str(step), *(f"{value:.6g}" for value in row)]) for step, row in enumerate(found)]
     GOLDEN.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def test_the_scale_of_x_is_measured_before_the_first_step_and_kept(pack: Pack, tmp_path: Path) -> None:
+    settings = config(network__x_scale="unit")
+    measured = []
+    for _ in range(2):  # the second one goes on from the first one's checkpoint
+        network = make(settings)
+        train(network, pack.split("train"), settings, device=CPU, report=lambda entry: None, folder=tmp_path)
+        measured.append(network.x_rms.clone())
+    assert torch.equal(*measured) and not torch.equal(measured[0], torch.ones(3))
+    plain = make(settings)
+    module.measure_x(plain, pack.split("train"), settings, CPU)
+    assert torch.equal(plain.x_rms, measured[0])
