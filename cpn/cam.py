@@ -31,6 +31,9 @@ class CamConfig(Section):
 
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
     """Image scales whose maps are summed; each once. A pass takes memory by the area, the square of a scale."""
+    long_side: int | None = Field(None, ge=16)
+    """Length in pixels of an image's longer side at scale 1; null: the image's own. With a number maps, time and memory
+    do not depend on how large a data set's images are."""
     sizes: Literal["released", "aligned"] = "released"
     """Size of an image at a scale. `released`: round(side * scale). `aligned`: the nearest k * stride + 1, at which the
     backbone's cells and the corners of the enlarged map agree."""
@@ -73,10 +76,19 @@ def aligned_side(side: float, stride: int) -> int:
     return max(1, round((side - 1) / stride)) * stride + 1
 
 
+def sizes_at_scales(
+    height: int, width: int, scales: Sequence[float], config: CamConfig, stride: int
+) -> list[tuple[int, int]]:
+    """Sizes (h, w) at which a network of that `stride` is shown an image of height x width at each of `scales`."""
+    base = 1.0 if config.long_side is None else config.long_side / max(height, width)
+    aligned = stride if config.sizes == "aligned" else None
+    return [size_at_scale(height, width, base * scale, aligned) for scale in scales]
+
+
 def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:
-    """Size (h, w) at which `network` is shown an image (H, W, 3) at `scale`, as `config.sizes` says."""
-    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
-    return size_at_scale(image.shape[0], image.shape[1], scale, stride)
+    """Size (h, w) at which `network` is shown an image (H, W, 3) at `scale`: `config.long_side` and `config.sizes`."""
+    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else 1
+    return sizes_at_scales(image.shape[0], image.shape[1], [scale], config, stride)[0]
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ ADDED: dict[str, Any] = {
     "patches.hidden_value": "mean",
     "patches.lambda_by": "pixels",
     "cam.sizes": "released",
+    "cam.long_side": None,
     "network.x_scale": "released",
     "network.x_image": 1.0,
     "network.prcm_scale": 1.0,

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cpn.backbone import Backbone
-from cpn.cam import size_at_scale
+from cpn.cam import sizes_at_scales
 from cpn.config import Config
 from cpn.network import CPN, NetworkConfig, build_network
 from cpn.train import SEAM_SCALE
@@ -51,11 +51,9 @@ def run_operations(config: Config, classes: int, *, trained: int, scored: int, h
     more with their complementary pair.
     """
     training = trained * config.train.epochs * _training_operations(config, classes)
-    stride = (
-        cast(Backbone, _network(config.network, classes).backbone).stride if config.cam.sizes == "aligned" else None
-    )
-    once = forward_operations(config.network, classes, *size_at_scale(height, width, 1.0, stride))
-    sizes = [size_at_scale(height, width, scale, stride) for scale in config.cam.scales]
+    stride = cast(Backbone, _network(config.network, classes).backbone).stride
+    single, *sizes = sizes_at_scales(height, width, [1.0, *config.cam.scales], config.cam, stride)
+    once = forward_operations(config.network, classes, *single)
     at_the_end = sum(forward_operations(config.network, classes, *size) for size in sizes) * (1 + config.cam.flip)
     select = (1 - config.cam.confirm_share) * config.train.epochs
     return training + scored * (at_the_end + (PAIR_PASSES + select) * once)

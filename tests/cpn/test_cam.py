@@ -22,6 +22,7 @@ from cpn.cam import (
     scale_sums,
     shown_size,
     size_at_scale,
+    sizes_at_scales,
     sum_passes,
     to_halved,
 )
@@ -411,3 +412,11 @@ def test_an_image_without_mask_cannot_be_scored(network: CPN, pack: Pack) -> Non
         image_counts(network, split, index, CamConfig(), 7)
     message = str(refused.value)
     assert split.ids[index] in message and "'train'" in message and "data.score" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (1500, 2000), (60, 80)])
+def test_with_a_long_side_maps_are_read_at_the_same_size_whatever_the_image(height: int, width: int) -> None:
+    config = CamConfig(long_side=320, sizes="aligned")
+    assert sizes_at_scales(height, width, [0.5, 1.0, 1.5], config, 16) == [(113, 161), (241, 321), (353, 481)]
+    assert sizes_at_scales(height, width, [1.0], CamConfig(long_side=320), 16) == [(240, 320)]
+    assert sizes_at_scales(height, width, [1.0], CamConfig(), 16) == [(height, width)]

@@ -191,7 +191,13 @@ def test_options_that_came_later_leave_the_keys_of_what_was_there_before() -> No
     values, key = run_values(Config()), run_key(Config(), "fingerprint")
     assert {name: values[name] for name in module.ADDED} == module.ADDED, "their defaults do what was done before"
     changes = {"patches.S_N_range": [50, 800], "patches.hidden_value": "blur", "patches.lambda_by": "patches"}
-    changes |= {"cam.sizes": "aligned", "network.x_scale": "unit", "network.x_image": 0.5, "network.prcm_scale": 0.5}
+    changes |= {
+        "cam.sizes": "aligned",
+        "cam.long_side": 321,
+        "network.x_scale": "unit",
+        "network.x_image": 0.5,
+        "network.prcm_scale": 0.5,
+    }
     assert changes.keys() == module.ADDED.keys()
     for name, value in changes.items():
         changed = with_values(Config(), {name: value}, "x")
