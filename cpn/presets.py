@@ -76,6 +76,24 @@ SCENES: dict[str, Any] = {
     },
 }
 
+# Photographs on a laptop's CPU, from ImageNet features: a few hundred images in minutes. docs/own_data.md says which
+# measurement chose a value. Sizes are of the crop and of `cam.long_side`, not of the images.
+PHOTOS: dict[str, Any] = {
+    "data": {"crop": 225, "long_side": [225, 321]},
+    "patches": {"draw": "bernoulli", "S_N": 60, "K": [28, 56]},
+    "network": {
+        "backbone": "efficientnet_lite0",
+        "weights": "imagenet",
+        "prcm_transposed": True,
+        "x_scale": "unit",
+        "prcm_scale": 0.1,
+    },
+    # Min-max on refined maps rewards a flat map: trained with it, the refinement is worse than untrained.
+    "loss": {"normalise_refined": False},
+    "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4},
+    "cam": {"long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
+}
+
 CAM_BASELINE: dict[str, Any] = {
     "train": {"objective": "classification"},
     "network": {"pcm": False, "prcm": False},
@@ -95,6 +113,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "official": OFFICIAL,
     "paper": PAPER,
     "scenes": SCENES,
+    "photos": PHOTOS,
     "cam_baseline": CAM_BASELINE,
     "seam": SEAM,
     "seam_prcm": {**SEAM, "network": {"pcm": True, "prcm": True}},
@@ -111,6 +130,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "control_pcm": {
         **CAM_BASELINE,
         "network": {"pcm": True, "prcm": False},
-        "cam": {"map": "refined"},
+        "cam": {"map": "refined", "beta": 0.56},
     },
 }
