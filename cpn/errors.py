@@ -1,9 +1,14 @@
 """The two ways a command can fail, and how its exit code tells them apart."""
 
 import errno
+import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
 
 from .masking import mask
 
@@ -41,31 +46,77 @@ class WorkError(_OneLine):
     """The input was right and the work failed all the same: one line. Exit code 1."""
 
 
+PIPE_EXIT = 128 + signal.SIGPIPE
+"""Exit code of a command whose reader has gone (`| head`), as a shell shows it for other programs."""
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with the exit code of README's table.
 
     0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
-    resumable. The traceback of what nobody foresaw, exit code 1 as well, shows no password either.
+    resumable, 141 the reader of its output has gone. The traceback of what nobody foresaw, exit code 1 as well, shows
+    no password either.
     """
+    code = _code(main)
+    if code > 128:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one while the process ends would spoil its exit code
+            with suppress(ValueError):  # not the main thread
+                signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _code(main: Callable[[], int | None]) -> int:
+    """The exit code of `main`; what went wrong has been said in a line."""
     try:
-        code = main() or 0
+        try:
+            return main() or 0
+        finally:  # also for argparse's --help; at the interpreter's own flush an error would be a traceback
+            sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
+        _say(f"error: {error}")
+        return 2
     except WorkError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        code = 1
+        _say(f"failed: {error}")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            quiet(sys.stdout, sys.stderr)
+            return PIPE_EXIT
         if error.errno in PLACES and (error.filename or error.errno in FULL):
             place = error.filename or "a file that was being written"
-            print(f"failed: {WorkError(f'{place}: {error.strerror}; {PLACES[error.errno]}')}", file=sys.stderr)
+            _say(f"failed: {WorkError(f'{place}: {error.strerror}; {PLACES[error.errno]}')}")
         else:
-            print(mask(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1
+            _say(mask(traceback.format_exc()), end="")
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        code = 130
+        _say("stopped; the same command continues")
+        return 130
     except Exception:
-        print(mask(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1
-    sys.exit(code)
+        _say(mask(traceback.format_exc()), end="")
+    return 1
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """A line on standard error; where nobody reads it any more the exit code has to do."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        quiet(sys.stderr)
+
+
+def reader_gone() -> bool:
+    """Whether standard output or standard error is a pipe without a reader, or a terminal that was closed."""
+    looked = select.poll()
+    for number in (1, 2):
+        looked.register(number, 0)
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0))
+
+
+def quiet(*streams: IO[str]) -> None:
+    """From now on what is written to those of these streams that nobody reads goes nowhere."""
+    for stream in streams:
+        with suppress(OSError, ValueError, AttributeError):  # one that is no file, as under a test
+            looked = select.poll()
+            looked.register(stream.fileno(), 0)
+            if any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0)):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

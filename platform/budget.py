@@ -18,7 +18,9 @@ CONFIRMING = "confirming"
 
 
 class Clock:
-    """Hours by the clock and of each trial, over all starts of a sweep, kept in a file."""
+    """Hours by the clock and of each trial, over all starts of a sweep, kept in a file. A start that finds nothing to
+    do, which never calls `go`, adds none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,12 +28,17 @@ class Clock:
         self._before = float(kept.get("seconds", 0.0))
         self._trials: dict[str, float] = dict(kept.get("trials", {}))
         self._running: dict[str, float] = {}
-        self._began = time.monotonic()
+        self._began: float | None = None
+
+    def go(self) -> None:
+        """Work begins; said again, it goes on."""
+        if self._began is None:
+            self._began = time.monotonic()
 
     @property
     def hours(self) -> float:
         """Hours so far, earlier starts included."""
-        return (self._before + time.monotonic() - self._began) / 3600
+        return (self._before + (0.0 if self._began is None else time.monotonic() - self._began)) / 3600
 
     @property
     def trial_hours(self) -> dict[str, float]:

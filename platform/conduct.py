@@ -1,5 +1,6 @@
 """One sweep from its first trial to its report: search, confirm, promote, stages. A step that is done is skipped."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,7 +24,7 @@ from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
 from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
-from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED, driving
+from .lock import FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
@@ -69,12 +70,16 @@ class Sweep:
         self.paths: SweepPaths = store.sweep(spec.name)
         self.claims = Claims(store)
         self.clock = budget.Clock(self.paths.clock)
+        self.works: Callable[[], None] = lambda: None
+        """Told when there is something to do: a sweep that was finished is not any more."""
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
 
     def cluster(self) -> list[Node]:
         """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
         if self._cluster is None:
+            self.works()
+            self.clock.go()
             prepare_weights(self.config, self.store, self.terminal.say)
             self.terminal.say("starting Ray")
             self._cluster = self._resources.enter_context(ray_cluster(self.spec.resources, self.interruption.lose))
@@ -133,7 +138,9 @@ def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> 
     terminal, interruption = terminal or Terminal(), Interruption()
     with interruption.watch(terminal.say):
         code, reason = 1, None
-        interruption.last_words.append(lambda why: terminal.event("ended", state=FAILED, code=1, reason=why))
+        interruption.last_words.append(
+            lambda code, why: terminal.event("ended", state=stands_by(code), code=code, reason=why)
+        )
         try:
             code = conducted(spec, command, terminal, interruption)
         except KeyboardInterrupt:
@@ -142,8 +149,7 @@ def conduct(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> 
             code, reason = 2 if isinstance(error, InputError) else 1, mask(str(error)) or type(error).__name__
             raise
         finally:
-            state = FINISHED if code == 0 else STOPPED if code > SIGNAL_EXIT else FAILED
-            terminal.event("ended", state=state, code=code, reason=reason)
+            terminal.event("ended", state=stands_by(code), code=code, reason=reason)
         return code
 
 
@@ -166,7 +172,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         mirror.known_to_all(store, paths, terminal.warn) as tell_all,
         driving(paths, spec.name, command) as held,
     ):
-        interruption.last_words.append(held.failed)
+        interruption.last_words.append(held.last_words)
         root = shared_data(spec.base_config, store, pack)
         if spec.table is not None:
             listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
@@ -186,12 +192,17 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         keep_start(paths.starts, told)
         records = Records(recorder, spec, pack.fingerprint, told, root)
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
+        sweep.works = held.works
         with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:
             try:
                 held.code = ending.code = work(sweep, recorder=recorder, command=command, ending=ending)
                 return held.code
             except KeyboardInterrupt:
                 interruption.explain()
+                raise
+            except Exception as error:
+                if interruption.lost is not None and interruption and not isinstance(error, InputError):
+                    raise KeyboardInterrupt from error  # a signal for all processes has ended Ray before us
                 raise
             finally:
                 ending.silent = interruption.hurried

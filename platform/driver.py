@@ -4,7 +4,9 @@ import _thread
 import ctypes
 import logging
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from cpn.errors import InputError, WorkError
+from cpn.errors import InputError, WorkError, quiet
 
 from .capacity import Node, check_resources
 from .left_over import free_at_the_end, free_placement_groups
+from .lock import SIGNAL_EXIT
 from .paths import storage
 from .raylet_watch import watched
 from .sections import Pruning, Resources
@@ -56,11 +59,14 @@ OURS = ("cpn", "platform")
 ALL_ELSE = ("/[!.]*", "/.?*")
 """Whatever else lies in it. Not `/*`: Ray holds these against the folder itself too, as `.`, and would send nothing."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What asks a sweep to stop."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a sweep to stop: the keyboard, a batch system or `timeout`, a terminal that was closed."""
 
 HEED_S = 1.0
 """Seconds that the main thread has to notice that the cluster is lost."""
+
+TOGETHER_S = 0.5
+"""Seconds after the cluster's end in which a signal may still come that was sent to all processes at once."""
 
 
 class Listener(Protocol):
@@ -92,10 +98,12 @@ class Interruption:
         self.listeners: list[Callable[[], None]] = []
         self.lost: str | None = None
         """Why nothing can go on: the cluster is gone."""
-        self.last_words: list[Callable[[str], None]] = []
-        """Told why, when the process has to end without its main thread."""
+        self.last_words: list[Callable[[int, str | None], None]] = []
+        """Told the exit code and why it failed, when the process has to end without its main thread."""
         self._watched = False
         self._heeded = threading.Event()
+        self._arrived: socket.socket | None = None
+        """Readable as soon as a signal has arrived, however long the main thread takes to handle it."""
 
     def lose(self, why: str) -> None:
         """End what runs, as nothing of it can end by itself; from any thread. Not while it is being ended anyway.
@@ -105,20 +113,32 @@ class Interruption:
         """
         if self._closing:
             return
-        self.lost = why
         for listener in self.listeners:
             listener()
+        stopped = self.asked(TOGETHER_S)
+        self.lost = why
         self._heeded.clear()
         _thread.interrupt_main()
         if self._watched and not self._heeded.wait(HEED_S):
-            print(f"failed: {why}", file=sys.stderr, flush=True)
+            told = "stopped; every trial can go on with the same command" if stopped else f"failed: {why}"
+            print(told, file=sys.stderr, flush=True)
+            code = SIGNAL_EXIT + stopped if stopped else 1
             for words in self.last_words:
-                words(why)
-            os._exit(1)
+                words(code, None if stopped else why)
+            os._exit(code)
+
+    def asked(self, wait_s: float = 0.0) -> int | None:
+        """The signal that has come so far, or comes within that time; from any thread. What is sent to a process group
+        or a batch job reaches Ray's processes too, whose end is noticed before the main thread handles the signal.
+        """
+        if self.signal is None and self._arrived is not None and select.select([self._arrived], [], [], wait_s)[0]:
+            numbers = [number for number in self._arrived.recv(64, socket.MSG_PEEK) if number in SIGNALS]
+            self.signal = numbers[0] if numbers and self.signal is None else self.signal
+        return self.signal
 
     def explain(self) -> None:
         """Raise WorkError where a KeyboardInterrupt was no signal but the cluster's end."""
-        if self.lost is not None:
+        if self.lost is not None and not self:
             raise WorkError(self.lost)
 
     def __bool__(self) -> bool:
@@ -145,8 +165,8 @@ class Interruption:
 
     @contextmanager
     def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
-        """Handle the signals while the block runs; only the main thread can. Once one has come, the process ends, and
-        later ones are ignored: they would spoil its exit code.
+        """Handle the signals while the block runs; only the main thread can. Afterwards they are the caller's again.
+        A hang-up that the caller ignores (nohup) stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -154,12 +174,15 @@ class Interruption:
 
         def handle(number: int, _frame: FrameType | None) -> None:
             self._heeded.set()
+            if number == signal.SIGHUP:
+                quiet(sys.stdout, sys.stderr)
             if self._closing:
                 say("ending what was started; it takes seconds")
                 return
             if self.lost is not None:
                 raise KeyboardInterrupt
-            again, self.signal = self.signal is not None, number
+            again, self.signal = handled[0], number
+            handled[0] = True
             if again or self.at_once:
                 self.hurried = again
                 raise KeyboardInterrupt
@@ -167,14 +190,25 @@ class Interruption:
                 listener()
             say("stopping after the current reports; once more stops at once")
 
-        before = {number: signal.signal(number, handle) for number in SIGNALS}
+        handled = [False]
+        kept = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {n: handler for n, handler in kept.items() if n != signal.SIGHUP or handler is not signal.SIG_IGN}
+        self._arrived, tell = socket.socketpair()
+        for end in (self._arrived, tell):
+            end.setblocking(False)
+        waker = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        for number in before:
+            signal.signal(number, handle)
         self._watched = True
         try:
             yield self
         finally:
             self._watched = False
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_IGN if self else handler)
+            put_back(before)
+            signal.set_wakeup_fd(waker)
+            arrived, self._arrived = self._arrived, None
+            for end in (arrived, tell):
+                end.close()
 
 
 @contextmanager
@@ -237,13 +271,14 @@ def start_ray() -> None:
     for _ in range(STARTS):
         try:
             # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
-            ray.init(
-                address="local",  # or Ray joins what a `ray start` left on this machine, without our environment
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with own_groups():
+                ray.init(
+                    address="local",  # or Ray joins what a `ray start` left on this machine, without our environment
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             return
         except Exception as error:
             if type(error) is not Exception:  # what Ray raises when its processes are late is a plain one
@@ -251,6 +286,22 @@ def start_ray() -> None:
             late = error
             ray.shutdown()
     raise RuntimeError(f"tried {STARTS} times: {late}") from late
+
+
+@contextmanager
+def own_groups() -> Iterator[None]:
+    """Let what Ray starts here be in process groups of its own: `timeout`, a batch system or a terminal signals the
+    whole group of the driver, whose trials could not finish their reports without Ray. When the driver dies, Ray's
+    processes still do at once (prctl's PR_SET_PDEATHSIG). An internal of Ray, whose version is pinned.
+    """
+    from ray._private import services
+
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before  # type: ignore[misc]
 
 
 @contextmanager
@@ -279,7 +330,8 @@ def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
     """Make these the handlers of their signals again; only the main thread can."""
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # it was set past Python, which cannot set it again
+                signal.signal(number, handler)
 
 
 def runtime_environment(environment: Mapping[str, str], ship_code: bool) -> dict[str, Any]:

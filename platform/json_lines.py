@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
+from cpn.errors import quiet
 
-from .terminal import StageBar, Terminal, TrialTable
+from .terminal import Lasting, StageBar, Terminal, TrialTable
 from .tracking_uri import masked
 
 BETWEEN_S = 1.0
@@ -35,14 +35,18 @@ class JsonLines(Terminal):
     """Prints events to `out`, and to the terminal's lines' place whatever people are told."""
 
     def __init__(self, out: TextIO) -> None:
-        super().__init__(Console(stderr=True, force_terminal=False, width=120))
+        super().__init__(Lasting(stderr=True, force_terminal=False, width=120))
         self._out = out
 
     def event(self, name: str, **values: Any) -> None:
         """One line, passwords masked; numbers that are not finite become null, for JSON has none."""
         line = json.dumps({"event": name, "time": round(time.time(), 3), **masked(_finite(values))}, allow_nan=False)
-        self._out.write(line + "\n")
-        self._out.flush()
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            quiet(self._out)
+            self.warn("nobody reads standard output any more; the sweep goes on without it")
 
     @contextmanager
     def trials(self, heading: str, total: int | None, epochs: int, objective: str = "miou") -> Iterator[TrialTable]:

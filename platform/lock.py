@@ -44,6 +44,8 @@ class Driver:
     ended: float | None = None
     reason: str | None = None
     """Why it failed, in one line."""
+    was: str | None = None
+    """FINISHED while a start of a finished sweep has found nothing to do."""
 
     @property
     def here(self) -> bool:
@@ -57,18 +59,29 @@ class Driver:
 
     @property
     def stands(self) -> str:
-        """How the sweep stands: its state, STOPPED if the process was killed."""
-        return STOPPED if self.state == RUNNING and not self.alive else self.state
+        """How the sweep stands: its state, STOPPED if the process was killed, FINISHED if it was before it worked."""
+        return (self.was or STOPPED) if self.state == RUNNING and not self.alive else self.state
 
 
 class Held:
     """What a driver says about its end while it holds the lock."""
 
-    def __init__(self, failed: Callable[[str], None]) -> None:
+    def __init__(self, ended: Callable[[str, str | None], None], works: Callable[[], None]) -> None:
         self.code = 0
         """The command's exit code."""
-        self.failed = failed
-        """Keeps the reason, where the process ends at once."""
+        self._ended, self._works = ended, works
+        self.worked = False
+        """Whether there was anything to do, so that what was finished before is not any more."""
+
+    def works(self) -> None:
+        """There is something to do."""
+        if not self.worked:
+            self.worked = True
+            self._works()
+
+    def last_words(self, code: int, reason: str | None) -> None:
+        """Keep how it ended, where the process ends at once."""
+        self._ended(stands_by(code), reason)
 
 
 @contextmanager
@@ -102,22 +115,43 @@ def driving(paths: SweepPaths, name: str, command: str) -> Iterator[Held]:
     with locked(paths, name):
         before = read_driver(paths)
         boot, ticks = birth(os.getpid()) or ("", 0)
+        finished = before if before is not None and before.stands == FINISHED else None
         me = Driver(socket.gethostname(), os.getpid(), boot, ticks, time.time(), command)
-        _write(paths, me)
-        held = Held(partial(_ended, paths, me, FAILED))
+        _write(paths, replace(me, was=FINISHED) if finished else me)
+        held = Held(partial(_ended, paths, me), partial(_write, paths, me))
+
+        def ended(state: str, reason: str | None = None) -> None:
+            if finished is not None and not held.worked and state != FAILED:
+                as_before(finished)
+            else:
+                _ended(paths, me, state, reason)
+
+        def as_before(record: Driver) -> None:
+            with suppress(OSError):
+                _write(paths, replace(record, state=FINISHED, was=None))
+
         try:
             yield held
-        except KeyboardInterrupt:
-            _ended(paths, me, STOPPED)
-            raise
         except Exception as error:
-            if before is not None and before.state == FINISHED and isinstance(error, InputError):
-                with suppress(OSError):
-                    _write(paths, before)  # a wrong command changes nothing about what is finished
+            if finished is not None and isinstance(error, InputError):
+                as_before(finished)  # a wrong command changes nothing about what is finished
             else:
-                _ended(paths, me, FAILED, mask(" ".join(str(error).split())) or type(error).__name__)
+                ended(FAILED, in_one_line(error))
             raise
-        _ended(paths, me, STOPPED if held.code > SIGNAL_EXIT else FINISHED if held.code == 0 else FAILED)
+        except BaseException:
+            ended(STOPPED)
+            raise
+        ended(stands_by(held.code))
+
+
+def stands_by(code: int) -> str:
+    """How a sweep stands whose command ends with that exit code."""
+    return FINISHED if code == 0 else STOPPED if code > SIGNAL_EXIT else FAILED
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong, without secrets."""
+    return mask(" ".join(str(error).split())) or type(error).__name__
 
 
 def already(name: str, driver: Driver | None) -> str:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cpn.errors import quiet
 from cpn.masking import mask
 
 MOST_ROWS = 12
@@ -19,12 +20,22 @@ OPEN = ("running", "resumable")
 """States of trials that are not done."""
 
 
+class Lasting(Console):
+    """A console whose reader may leave (`| head`): the work goes on and what is printed from then on goes nowhere. Left
+    to itself rich would end the process.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        quiet(self.file)
+
+
 class Terminal:
     """Everything a sweep prints."""
 
     def __init__(self, console: Console | None = None) -> None:
         # Where nobody's window sets a width, lines are for files and logs: wide enough for the tables.
-        self.console = console or Console(width=None if sys.stdout.isatty() else 120)
+        self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
 
     def say(self, line: str) -> None:
         """One plain line without secrets, never broken: commands and paths are copied from it."""

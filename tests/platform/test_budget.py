@@ -88,12 +88,19 @@ def test_trials_are_taken_in_their_own_order() -> None:
 def test_hours_add_up_over_two_starts(tmp_path: Path, time: Time) -> None:
     path = tmp_path / "sweep" / "clock.json"
     first = Clock(path)
+    time.now += 900  # nothing to do yet
+    first.go()
     time.now += 3600
     assert first.hours == pytest.approx(1)
+    first.go()
     first.save()
     time.now += 1800  # killed here: what passed since the last save is lost
     time.now = 5.0  # a monotonic clock starts anywhere
+    idle = Clock(path)
+    time.now += 7200
+    idle.save()
     second = Clock(path)
+    second.go()
     assert second.hours == pytest.approx(1)
     time.now += 7200
     second.save()
@@ -154,6 +161,7 @@ def test_without_hours_left_a_start_leaves_unfinished_trials_alone(tmp_path: Pat
 def test_the_overshoot_is_at_most_one_report_interval(tmp_path: Path, time: Time, limit: dict[str, float]) -> None:
     """Three trials at a time on 2 GPUs each, epochs of 0.3, 0.5 and 0.7 hours, 9 epochs a trial: simulated reports."""
     clock = Clock(tmp_path / "clock.json")
+    clock.go()
     limits = Limits(Budget(**limit), lambda: [], clock, 2, lambda line: None)
     running = [{"uid": f"s-{i}", "every": every, "epoch": 0, "next": 0.0} for i, every in enumerate((0.3, 0.5, 0.7))]
     began, number, over = time.now, len(running), False

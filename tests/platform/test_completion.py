@@ -1,12 +1,40 @@
 """Completion in a real bash: modules, options, names for --set, sweeps; and everybody else's completion stays."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 from platform.completion import main, parsers, script, settable
 
 import pytest
 
 from tests.conftest import CHECKOUT
+
+GONE = """
+import importlib, os, sys
+from cpn.errors import run_command
+from platform.completion import parsers
+for name in parsers():
+    main = importlib.import_module(name).main
+    if os.fork() == 0:
+        reads, writes = os.pipe()
+        os.close(reads)
+        os.dup2(writes, 1)
+        run_command(lambda: main(["--help"]))
+    _, status = os.wait()
+    print(name, os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_no_command_prints_a_traceback_where_its_reader_has_gone() -> None:
+    """`python -m platform.status --help | true`, of every command there is."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # argparse itself hides what fails while it writes
+    done = subprocess.run(
+        [sys.executable, "-c", GONE], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [f"{name} 141" for name in parsers()]
+
 
 TRY = """
 try() { COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); _cpn_python; echo "${COMPREPLY[*]}"; }

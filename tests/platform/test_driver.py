@@ -1,5 +1,6 @@
 """What the driver decides without Ray: resources, trials at a time, signals, the environment of its processes."""
 
+import _thread
 import ctypes
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from platform import driver
 from platform.driver import (
@@ -88,18 +90,57 @@ def test_the_first_signal_asks_and_the_second_stops_at_once() -> None:
 
 def test_between_trials_the_first_signal_stops_at_once() -> None:
     interruption = Interruption()
-    before = signal.getsignal(signal.SIGTERM)
     with interruption.watch(lambda line: None):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    with Interruption().watch(lambda line: None):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)  # while the process ends
-    signal.signal(signal.SIGTERM, before)
-    with Interruption().watch(lambda line: None):
-        pass
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [*SIGNALS, None], ids=str)
+def test_afterwards_the_signals_are_the_caller_s_again(number: signal.Signals | None) -> None:
+    """Whether or not one came; the wakeup descriptor as well."""
+    heard: list[int] = []
+    for each in SIGNALS:
+        signal.signal(each, lambda number, _: heard.append(number))
+    mine = {each: signal.getsignal(each) for each in SIGNALS}
+    with suppress(KeyboardInterrupt), Interruption().watch(lambda line: None):
+        if number is not None:
+            os.kill(os.getpid(), number)
+    assert {each: signal.getsignal(each) for each in SIGNALS} == mine and heard == []
+    assert signal.set_wakeup_fd(-1) == -1
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_hang_up_that_the_caller_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interruption = Interruption()
+    with interruption.watch(lambda line: None):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert not interruption
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+@pytest.mark.parametrize("first", ["signal", "cluster"])
+def test_a_signal_that_reaches_ray_too_is_a_stop_and_no_failure(number: signal.Signals, first: str) -> None:
+    """A batch job's processes are told all at once: Ray's end is then no want of memory, whichever is noticed first.
+    A thread hears of the cluster while the main thread has not handled the signal yet.
+    """
+    interruption = Interruption()
+    with interruption.watch(lambda line: None):
+        with pytest.raises(KeyboardInterrupt), interruption.patiently():
+            signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+            try:
+                if first == "cluster":
+                    _thread.start_new_thread(interruption.lose, ("the cluster is gone",))
+                os.kill(os.getpid(), number)
+                if first == "signal":
+                    _thread.start_new_thread(interruption.lose, ("the cluster is gone",))
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+            for _ in range(1000):
+                time.sleep(0.01)
+        interruption.explain()
+        assert interruption.signal == number
 
 
 def test_what_is_being_ended_is_ended_whatever_comes() -> None:
@@ -162,27 +203,41 @@ def test_what_tune_makes_a_traceback_of_is_said_in_words() -> None:
 
 
 STUCK = """
-import ctypes, threading
+import ctypes, os, threading
 from platform.driver import Interruption
 from platform.lock import driving
 from platform.paths import SweepPaths
 from pathlib import Path
 interruption = Interruption()
 with interruption.watch(print), driving(SweepPaths(Path("sweeps/stuck")), "stuck", "again") as held:
-    interruption.last_words.append(held.failed)
+    interruption.last_words.append(held.last_words)
     threading.Timer(0.5, interruption.lose, ["the cluster is gone"]).start()
-    ctypes.CDLL(None).sleep(300)
+    if {term}:
+        threading.Timer(0.6, os.kill, [os.getpid(), 15]).start()
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(lock)  # the second never comes back, whatever signal arrives
 """
 
 
-def test_a_main_thread_that_never_comes_back_does_not_keep_the_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("term", "code", "said", "stands", "reason"),
+    [
+        (False, 1, "failed: the cluster is gone\n", "failed", "the cluster is gone"),
+        (True, 143, "stopped; every trial can go on with the same command\n", "stopped", None),
+    ],
+    ids=["alone", "with a signal for all"],
+)
+def test_a_main_thread_that_never_comes_back_does_not_keep_the_process(
+    tmp_path: Path, term: bool, code: int, said: str, stands: str, reason: str | None
+) -> None:
     """As in Ray's C++ code, which aborts when it has waited for one cluster and another answers."""
     environment = {**os.environ, "PYTHONPATH": worker_environment()["PYTHONPATH"]}
-    command = [sys.executable, "-c", STUCK]
+    command = [sys.executable, "-c", STUCK.format(term=term)]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "failed: the cluster is gone\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", said)
     driver = read_driver(SweepPaths(tmp_path / "sweeps/stuck"))
-    assert driver is not None and (driver.stands, driver.reason) == ("failed", "the cluster is gone")
+    assert driver is not None and (driver.stands, driver.reason) == (stands, reason)
 
 
 def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from platform.lock import Driver, already, birth, driving, read_driver
@@ -70,6 +71,43 @@ def test_a_refused_command_leaves_what_is_finished(paths: SweepPaths) -> None:
     with pytest.raises(InputError), driving(paths, "small", "python -m platform.sweep wrong.yaml"):
         raise InputError("made with other settings")
     assert now(paths) == before
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [0, 130, 143, KeyboardInterrupt(), SystemExit(1), InputError("wrong"), "kill -9"],
+    ids=lambda ending: str(ending) or type(ending).__name__,
+)
+def test_a_start_that_finds_nothing_to_do_leaves_what_is_finished(
+    paths: SweepPaths, ending: int | BaseException | str
+) -> None:
+    with driving(paths, "small", COMMAND) as held:
+        held.works()
+    before = now(paths)
+    with suppress(BaseException), driving(paths, "small", COMMAND) as held:
+        assert now(paths).alive and now(paths).stands == "running"
+        if ending == "kill -9":
+            raise_at = now(paths)
+            assert replace(raise_at, ticks=raise_at.ticks - 1).stands == "finished"
+        elif isinstance(ending, int):
+            held.code = ending
+        elif isinstance(ending, BaseException):
+            raise ending
+    assert now(paths) == before
+
+
+@pytest.mark.parametrize("ending", [143, KeyboardInterrupt(), SystemExit(1)], ids=str)
+def test_a_start_that_finds_something_to_do_does_not(paths: SweepPaths, ending: int | BaseException) -> None:
+    with driving(paths, "small", COMMAND):
+        pass
+    with suppress(BaseException), driving(paths, "small", COMMAND) as held:
+        held.works()
+        held.works()
+        assert replace(now(paths), ticks=-1).stands == "stopped"
+        if isinstance(ending, BaseException):
+            raise ending
+        held.code = ending
+    assert now(paths).stands == "stopped"
 
 
 def test_a_second_driver_is_told_who_the_first_is(paths: SweepPaths) -> None:

@@ -1,9 +1,14 @@
 """What a person sees: a live table on a terminal, plain lines elsewhere, times that can be read."""
 
 import io
+import os
+import sys
+from collections.abc import Callable
 from platform import terminal as module
+from platform.json_lines import JsonLines
 from platform.terminal import Terminal, TrialTable, clock, remaining, shown
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 from rich.console import Console
@@ -12,6 +17,36 @@ from rich.console import Console
 def plain(width: int = 80) -> tuple[Terminal, io.StringIO]:
     text = io.StringIO()
     return Terminal(Console(file=text, force_terminal=False, width=width)), text
+
+
+def gone_reader() -> IO[str]:
+    reads, writes = os.pipe()
+    os.close(reads)
+    return os.fdopen(writes, "w")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda terminal: terminal.say("a line"),
+        lambda terminal: terminal.table("a table", ["a"], [[1]]),
+        lambda terminal: terminal.event("ended", code=0),
+        lambda terminal: terminal.stage("cam", "images", 3).__enter__().at(0),
+        lambda terminal: terminal.trials("search", 3, 3).__enter__().started("a", "b"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Terminal, JsonLines])
+def test_the_work_goes_on_when_the_reader_leaves(
+    use: Callable[[Terminal], None], kind: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m platform.sweep ... | head`: the trials are worth more than their lines."""
+    with gone_reader() as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal = Terminal() if kind is Terminal else JsonLines(out)
+        for _ in range(3):
+            use(terminal)
+    said = capsys.readouterr().err.replace("warning: nobody reads standard output any more; the sweep goes on", "")
+    assert said.count("without it") <= 1 and "Traceback" not in said
 
 
 @pytest.fixture
