@@ -165,7 +165,7 @@ def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
         return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
 
     optimizer = optimizer_of(network, settings)
-    return Job(network, optimizer, losses, batch, settings.batch_size), settings.iterations * settings.batch_size
+    return Job(network, optimizer, losses, batch, settings.batch_size), (settings.iterations or 0) * settings.batch_size
 
 
 JOBS: dict[str, Callable[[Any, Any], tuple[Any, int]]] = {

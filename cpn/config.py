@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from cpn.affinity import AffinityConfig
 from cpn.cam import CamConfig
 from cpn.crf import CrfConfig
-from cpn.deeplab import DeepLabConfig
+from cpn.deeplab_config import DeepLabConfig, without_defaults
 from cpn.errors import InputError
 from cpn.files import digest
 from cpn.irn import IrnConfig
@@ -38,6 +38,9 @@ ADDED: dict[str, Any] = {
     "network.x_scale": "released",
     "network.x_image": 1.0,
     "network.prcm_scale": 1.0,
+    "deeplab.schedule": "released",
+    "deeplab.classifier_std": None,
+    "deeplab.sizes": "released",
 }
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
 so that earlier runs and sweeps are found. Empty again with the next version."""
@@ -78,8 +81,13 @@ def config_from(values: Mapping[str, Any], source: str) -> Config:
 
 
 def with_values(config: Config, dotted: Mapping[str, Any], source: str) -> Config:
-    """A copy of `config` with some values changed by their dotted names. Raises InputError like `config_from`."""
+    """A copy of `config` with some values changed by their dotted names. Raises InputError like `config_from`.
+
+    Another `deeplab.schedule` decides what nobody gave, as it would in a file.
+    """
     nested = config.model_dump()
+    if dotted.get("deeplab.schedule", config.deeplab.schedule) != config.deeplab.schedule:
+        nested["deeplab"] = without_defaults(nested["deeplab"])
     for name, value in dotted.items():
         nested = merge(nested, _nest(name, value, source))
     return validate(nested, source)

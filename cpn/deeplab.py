@@ -9,90 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 from cpn.backbone import Backbone
 from cpn.batches import TensorBatch, batches_on
+from cpn.cam import size_at_scale
 from cpn.crf import CrfConfig, dense_crf
+from cpn.deeplab_config import DeepLabConfig, decided
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
 from cpn.loop import Report, fit, placed
 from cpn.metrics import hard_counts
 from cpn.opencv import cv2
-from cpn.optimizer import OptimizerKind, PolySchedule, build_optimizer, parameter_groups
-from cpn.section import Section
+from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.transforms import FILL, mirrored, normalise, place, random_crop, resize
 from cpn.voc import IGNORE, DataConfig, Split
-
-
-class SegmentationCrfConfig(CrfConfig):
-    """The CRF after DeepLab's test; its alphas are not read. A class of its own, so that setting one value in a file
-    leaves the others at the published ones."""
-
-    iterations: int = Field(1, ge=1)
-    """Mean-field iterations."""
-    sxy_bilateral: float = Field(32.0, gt=0)
-    """Width in pixels of the appearance kernel."""
-
-
-class DeepLabConfig(Section):
-    """The segmentation network, its training and its test; the defaults are the released code's (method.md (i))."""
-
-    width: int = Field(512, ge=1)
-    """Channels of the two layers above the backbone."""
-    dilation: int = Field(12, ge=1)
-    """Dilation of the 3x3 layer, in stride cells: the large field of view."""
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Dropout before the classifier."""
-    iterations: int = Field(20000, ge=1)
-    """Optimizer steps; the last epoch is cut short to meet it."""
-    batch_size: int = Field(10, ge=1)
-    """Images per step."""
-    optimizer: OptimizerKind = "sgd"
-    """`sgd`, or `adamw` for small networks."""
-    lr: float = Field(0.001, gt=0)
-    """Initial learning rate of the pretrained weights; biases learn at twice the rate of their weights."""
-    head_lr_factor: float = Field(10.0, gt=0)
-    """Learning rate of the new layers, as a multiple of `lr`."""
-    weight_decay: float = Field(5e-4, ge=0)
-    """Weight decay of trained weights; biases have none."""
-    sgd_momentum: float = Field(0.9, ge=0, lt=1)
-    """SGD momentum; a true one here, unlike in the other two networks."""
-    poly_power: float = Field(0.9, gt=0)
-    """Power p of lr (1 - t/(T + 1))^p."""
-    crop: int | None = Field(None, ge=16)
-    """Side of the training crop in pixels; null takes data.crop."""
-    scale: tuple[float, float] = (0.5, 1.5)
-    """Smallest and largest factor by which image and label are scaled; uniform."""
-    hsv_jitter: int = Field(10, ge=0, le=90)
-    """Hue (of 180), saturation and value (of 255) each shift by a whole number within +- this."""
-    flip: float = Field(0.5, ge=0, le=1)
-    """Probability of a horizontal flip."""
-    freeze_stem: bool = False
-    """Keep the backbone's first layers as pretrained, as CPN does; the released code trains them."""
-    batch_norm_train: bool = True
-    """Normalise with the statistics of the batch while training; otherwise with the pretrained ones."""
-    bn_momentum: float = Field(3e-4, gt=0, le=1)
-    """Momentum of the running statistics; with few iterations it has to be larger for them to settle."""
-    affine_train: bool = False
-    """Train the scale and shift of batch norm; the released code leaves them out of the optimizer."""
-    scales: tuple[float, ...] = Field((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
-    """Image scales whose logits are averaged at test."""
-    test_flip: bool = True
-    """Average the logits of the mirrored image as well."""
-    crf: SegmentationCrfConfig = SegmentationCrfConfig()
-    """The CRF at test."""
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {list(self.scale)}: give [smallest, largest] factor, for example [0.5, 1.5]")
-        if min(self.scales) <= 0:
-            raise ValueError(f"scales are {list(self.scales)}: all have to be positive")
-        return self
 
 
 class DeepLab(nn.Module):
@@ -103,9 +36,9 @@ class DeepLab(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.classes = classes
-        self.batch_norm_train = config.batch_norm_train
+        self.batch_norm_train = decided(config.batch_norm_train)
         top = cast(Backbone, backbone).channels[2]
-        dilation, width = config.dilation, config.width
+        dilation, width = decided(config.dilation), config.width
         self.conv_fov = nn.Conv2d(top, width, 3, padding=dilation, dilation=dilation, bias=False)
         self.bn_fov = nn.BatchNorm2d(width)
         self.conv_fov2 = nn.Conv2d(width, width, 1, bias=False)
@@ -114,6 +47,9 @@ class DeepLab(nn.Module):
         self.cls_conv = nn.Conv2d(width, classes, 1)
         for layer in (self.conv_fov, self.conv_fov2, self.cls_conv):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if config.classifier_std is not None:
+            nn.init.normal_(self.cls_conv.weight, std=config.classifier_std)
+            nn.init.zeros_(cast(nn.Parameter, self.cls_conv.bias))
         self._freeze(config)
 
     def _freeze(self, config: DeepLabConfig) -> None:
@@ -123,7 +59,7 @@ class DeepLab(nn.Module):
             for parameter in cast(Backbone, self.backbone).frozen_parameters():
                 parameter.requires_grad_(False)
         for norm in self._batch_norms():
-            norm.momentum = config.bn_momentum
+            norm.momentum = decided(config.bn_momentum)
             for parameter in norm.parameters():
                 parameter.requires_grad_(config.affine_train)
 
@@ -203,7 +139,7 @@ def augment_pair(
     The label is scaled to the nearest pixel; outside the image it is IGNORE, and `valid` is False.
     """
     jittered = jitter_hsv(image, config.hsv_jitter, rng)
-    return scale_flip_crop(jittered, label, crop, config.scale, config.flip, rng)
+    return scale_flip_crop(jittered, label, crop, decided(config.scale), config.flip, rng)
 
 
 def scale_flip_crop(
@@ -264,16 +200,17 @@ def train_deeplab(
 ) -> list[dict[str, float]]:
     """Train `network` in place for `config.iterations` steps, resuming from `folder`; returns what `report` received.
 
-    Of `data` the crop (unless `config.crop` is set) and the workers are read. Raises InputError when there are fewer
-    images than a batch holds.
+    `config` is what `schedule_for` decided. Of `data` the crop (unless `config.crop` is set) and the workers are read.
+    Raises InputError when there are fewer images than a batch holds.
     """
     count = len(source)
     if count < config.batch_size:
         raise InputError(f"deeplab.batch_size: {config.batch_size} is more than the {count} images; lower it")
     placed(network, device, bf16)
+    iterations = decided(config.iterations)
     optimizer = build_optimizer(
-        config.optimizer,
-        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
+        decided(config.optimizer),
+        parameter_groups(network, decided(config.lr), decided(config.head_lr_factor), config.weight_decay),
         sgd_momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
     )
@@ -281,7 +218,7 @@ def train_deeplab(
     samples = SegmentationSamples(source, config.crop or data.crop, config, seed)
 
     def batches(epoch: int) -> Iterator[SegmentationBatch]:
-        keys = epoch_keys(count, config.batch_size, seed, epoch)[: config.iterations - epoch * steps]
+        keys = epoch_keys(count, config.batch_size, seed, epoch)[: iterations - epoch * steps]
         return batches_on(device, samples, keys, data.workers, collate)
 
     def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
@@ -290,8 +227,8 @@ def train_deeplab(
     return fit(
         network=network,
         optimizer=optimizer,
-        schedule=PolySchedule(optimizer, config.iterations + 1, config.poly_power),
-        epochs=-(-config.iterations // steps),
+        schedule=PolySchedule(optimizer, iterations + 1, config.poly_power),
+        epochs=-(-iterations // steps),
         steps_per_epoch=steps,
         batches=batches,
         losses=losses,
@@ -307,19 +244,21 @@ def train_deeplab(
 def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> Tensor:
     """Mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in eval mode.
 
-    The image is scaled to round(side * scale); each result is scaled back bilinear with align_corners True.
+    The image is scaled as `config.sizes` says; each result is scaled back bilinear with align_corners True.
     """
     height, width = image.shape[:2]
     device = network.cls_conv.weight.device
+    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
     total = torch.zeros(network.classes, height, width, device=device)
-    for scale in config.scales:
-        scaled = resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+    scales = decided(config.scales)
+    for scale in scales:
+        scaled = resize(image, size_at_scale(height, width, scale, stride))
         inputs = normalise(torch.from_numpy(scaled[None]).to(device))
         if config.test_flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
         logits = functional.interpolate(network(inputs).float(), (height, width), mode="bilinear", align_corners=True)
         total += (logits[0] + logits[1].flip(2)) / 2 if config.test_flip else logits[0]
-    return total / len(config.scales)
+    return total / len(scales)
 
 
 def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:

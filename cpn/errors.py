@@ -45,6 +45,11 @@ class InputError(_OneLine):
 class WorkError(_OneLine):
     """The input was right and the work failed all the same: one line. Exit code 1."""
 
+    def __init__(self, message: object = "", cure: str | None = None) -> None:
+        """`cure` is the NAME=VALUE with which the same command, given it by --set, is expected to succeed."""
+        super().__init__(message)
+        self.cure = cure
+
 
 PIPE_EXIT = 128 + signal.SIGPIPE
 """Exit code of a command whose reader has gone (`| head`), as a shell shows it for other programs."""

@@ -14,18 +14,21 @@ there already is whole and is not made again.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from cpn.affinity_stages import make_crf_scores, train_affinities, walk_affinities
-from cpn.backbone import build_backbone
+from cpn.backbone import Backbone, build_backbone
 from cpn.cam import multi_scale_maps, present_classes, save_maps
 from cpn.checkpoint import load_model, network_metadata, save_model
+from cpn.collapse import check_trained
 from cpn.config import Config, sections_in_keys
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
+from cpn.deeplab_schedule import Facts, schedule_for
 from cpn.errors import InputError
 from cpn.files import digest
 from cpn.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
@@ -33,6 +36,9 @@ from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
 from cpn.run import load_run, select_and_confirm
 from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_backbone, stage_metadata
+
+SIZED = 32
+"""Training images whose sizes are read for `deeplab.schedule`."""
 
 
 def make_cams(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
@@ -94,15 +100,21 @@ def score_pseudo_labels(inputs: Inputs, out: Path) -> dict[str, float]:
 def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     """Train DeepLab on the pseudo labels, write `out`/model.safetensors and score it once on the validation list.
 
-    Returns mIoU in percent without and with CRF: miou_val, miou_val_crf; nothing where the list has no masks.
+    The file's header holds the settings as `schedule_for` decided them. Returns mIoU in percent without and with CRF:
+    miou_val, miou_val_crf; nothing where the list has no masks. Raises WorkError where the training collapsed; its
+    checkpoints stay, no model is written.
     """
     config = inputs.config
     torch.manual_seed(config.train.seed)
-    network = DeepLab(pretrained_backbone(inputs), inputs.classes, config.deeplab)
-    train_deeplab(
+    backbone = pretrained_backbone(inputs)
+    settings = schedule_for(config.deeplab, facts_of(inputs, cast(Backbone, backbone).stride))
+    inputs = replace(inputs, config=config.model_copy(update={"deeplab": settings}))
+    network = DeepLab(backbone, inputs.classes, settings)
+    source = LabelledImages(inputs.split, inputs.folders["random_walk"])
+    history = train_deeplab(
         network,
-        LabelledImages(inputs.split, inputs.folders["random_walk"]),
-        config.deeplab,
+        source,
+        settings,
         config.data,
         seed=config.train.seed,
         device=inputs.device,
@@ -110,12 +122,21 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
         folder=out / "checkpoints",
         bf16=config.train.precision == "bf16",
     )
+    check_trained(network, source, settings, settings.crop or config.data.crop, history)
     network.eval()
     save_model(out / "model.safetensors", network, {"kind": "deeplab", **stage_metadata(inputs)})
     if not inputs.pack.split(config.data.val).masked:
         return {}
-    plain, refined = evaluate(network, inputs.pack.split(config.data.val), config.deeplab)
+    plain, refined = evaluate(network, inputs.pack.split(config.data.val), settings)
     return {"miou_val": 100 * float(miou(plain.sum(0))), "miou_val_crf": 100 * float(miou(refined.sum(0)))}
+
+
+def facts_of(inputs: Inputs, stride: int) -> Facts:
+    """What the rule of `deeplab.schedule` reads: the sizes of a sample of the training images among it."""
+    split, config = inputs.split, inputs.config
+    sample = np.unique(np.linspace(0, len(split) - 1, SIZED).astype(int)).tolist()
+    side = int(np.median([max(split.image(index).shape[:2]) for index in sample]))
+    return Facts(len(split), side, config.deeplab.crop or config.data.crop, stride)
 
 
 def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab, Config, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from cpn.checkpoint import read_metadata
 from cpn.config import Config, nearest, with_values
 from cpn.crf import dense_crf
 from cpn.deeplab import DeepLab, predict_label
+from cpn.deeplab_config import decided
 from cpn.errors import InputError
 from cpn.network import CPN
 from cpn.pipeline import load_deeplab
@@ -63,7 +64,7 @@ class Predictor:
     @property
     def scales(self) -> tuple[float, ...]:
         """The image scales that are taken together."""
-        return self.config.deeplab.scales if self.kind == "deeplab" else self.config.cam.scales
+        return decided(self.config.deeplab.scales) if self.kind == "deeplab" else self.config.cam.scales
 
     @property
     def flip(self) -> bool:

@@ -28,7 +28,8 @@ from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import VOC_CLASSES, Split, open_pack, palette
 
 if TYPE_CHECKING:
-    from cpn.deeplab import DeepLab, DeepLabConfig
+    from cpn.deeplab import DeepLab
+    from cpn.deeplab_config import DeepLabConfig
 
 Competition = Literal["comp5", "comp6"]
 """comp5: trained on VOC's own data alone. comp6: on any other data as well."""

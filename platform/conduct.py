@@ -28,13 +28,14 @@ from .lock import FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
-from .promotion import become_champion, carry_on
+from .promotion import become_champion, carry_on, stage_uid
 from .provenance import keep_start, provenance
 from .reading import Reading
 from .records import Records
 from .report import write_report
 from .sections import Pruning
 from .spec import SweepSpec
+from .stages import StageFailed
 from .study import State, Study, TrialRow
 from .study_lock import only_driver, overtaken
 from .summary import print_summary, shortened, summarise, write_summary
@@ -250,6 +251,7 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, sweep.paths.panels):
         sweep.records.panel(uid, picture)
     manifests: dict[str, dict[str, Any]] = {}
+    failed: StageFailed | None = None
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
         if sweep.finished(winner) is None:
@@ -266,22 +268,26 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
             winner,
         )
         first = become_champion(sweep, best, verdict.sentence, verdict.sentence, SWEEP)
-        manifests = carry_on(sweep, best, sweep.pack, sweep.root)
-        if not first:
-            pick_up(sweep, recorder, Book(spec, sweep.store, trials, again))
+        try:
+            manifests = carry_on(sweep, best, sweep.pack, sweep.root)
+            if not first:
+                pick_up(sweep, recorder, Book(spec, sweep.store, trials, again))
+        except StageFailed as error:  # the promotion stands, and all else is told
+            failed, manifests = error, manifests or error.manifests
     off = trials.remembered("pruning").get("off", {})
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
-    summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds)
+    summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
     summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()
-    found = Reading(spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, FINISHED, command, summary, off)
+    state = FINISHED if failed is None else FAILED
+    found = Reading(spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off)
     report = write_report(found, sweep.paths.root)
     files += report
     sweep.records.sweep_ended(summary, files)
-    recorder.reconcile(alive=set())
+    recorder.reconcile(alive=set(), ended={stage_uid(spec.name, failed.stage, failed.key): "FAILED"} if failed else {})
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
     print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
     terminal.say(cost["words"])
@@ -289,6 +295,9 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     terminal.say(f"report: {shortened(report[0])}")
     ending.note = summary["note"]
     terminal.event("summary", **summary)
+    if failed is not None:
+        terminal.say(failed.next_line(command))
+        raise failed
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
 

@@ -182,7 +182,7 @@ def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
     trained, scored = (list_length(base, name) for name in (base.data.train, base.data.score))
     weights = max(stored_bytes(config.network, classes) for config in configs)
     states = max(STATES[config.train.optimizer] for config in configs)
-    later = [STATES[section.optimizer] for section in (base.affinity, base.deeplab)]
+    later = [STATES[kind or "adamw"] for kind in (base.affinity.optimizer, base.deeplab.optimizer)]
     trials = spec.trial_limit or 0
     runs = trials + confirm_runs(spec)
     stopped = trials - 1 if spec.pruning.kind != "none" and trials and spec.table is None else 0

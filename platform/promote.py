@@ -130,6 +130,7 @@ def promoted(
         stage_plan,
         sweep_of,
     )
+    from .stages import StageFailed
     from .tracking_registry import PERSON
 
     name, which = locate(store, given.run, given.sweep, given.uri)
@@ -167,7 +168,12 @@ def promoted(
         if chosen.row is None:
             sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.manifest)
         become_champion(sweep, chosen, why, words["confirm"], PERSON, gates=words, overridden=failed)
-        manifests = carry_on(sweep, chosen, pack, root)
+        try:
+            manifests = carry_on(sweep, chosen, pack, root)
+        except StageFailed as error:
+            terminal.say(f"{chosen.uid} is promoted, and that stands; the stages before {error.stage} are done")
+            terminal.say(error.next_line(command))
+            raise
         waiting = recorder.flush(20)
     show_result(terminal, store, chosen.uid, manifests, waiting)
     return {**found, "stages": results(store, manifests), "records_waiting": waiting}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import Config
+from cpn.errors import InputError, WorkError
 from cpn.files import file_digest, read_json, write_json
 from cpn.voc import Pack
 
@@ -48,6 +49,19 @@ class Plan:
     work: str
     folders: dict[str, str]
     threads: int
+
+
+class StageFailed(WorkError):
+    """A stage failed; those before it are done and stay, and the same command goes on from here."""
+
+    def __init__(self, stage: str, key: str, why: Exception, manifests: Mapping[str, dict[str, Any]]) -> None:
+        """`manifests` are those of the stages that are done, by name."""
+        super().__init__(f"stage {stage}: {why}", getattr(why, "cure", None))
+        self.stage, self.key, self.manifests = stage, key, dict(manifests)
+
+    def next_line(self, command: str) -> str:
+        """What to type next: `command` with the cure, where there is one."""
+        return f"next: {command} --set {self.cure}" if self.cure else f"next, once that is mended: {command}"
 
 
 def run_stages(
@@ -90,7 +104,12 @@ def run_stages(
                 inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
                 plan = Plan(store.place, *inside, os.cpu_count() or 1)
                 began = time.monotonic()
-                metrics = run_stage(stage, plan, store, work, pack, beta, resources, have, terminal)
+                try:
+                    metrics = run_stage(stage, plan, store, work, pack, beta, resources, have, terminal)
+                except InputError as error:
+                    raise plain(error) from None
+                except WorkError as error:
+                    raise StageFailed(stage, key, plain(error), manifests) from None
                 mirror.have_work(store, work, lambda name: name == EPOCHS)
                 made = {
                     "stage": stage,
@@ -142,9 +161,7 @@ def run_stage(
                 wait(refs, lambda ended: bar.at(len(ids) - len(left) + min(size * ended, len(left))))
     else:
         _, settings = stage_settings(stage, Config.model_validate(plan.config))
-        epochs = settings.get("epochs") or -(
-            -settings["iterations"] // max(1, len(pack.split(plan.config["data"]["train"])) // settings["batch_size"])
-        )
+        epochs = settings.get("epochs") or epochs_of(settings, len(pack.split(plan.config["data"]["train"])))
         ref = as_task(training_task).remote(stage, plan)
         with terminal.stage(stage, "epochs", epochs) as bar:
             watched = mirror.Watched(store, work, EPOCHS)
@@ -155,6 +172,20 @@ def run_stage(
         trained: dict[str, float] = ray.get(ref)
         metrics = {**trained, **metrics}
     return metrics
+
+
+def epochs_of(settings: Mapping[str, Any], images: int) -> int:
+    """Epochs that DeepLab's iterations are on so many images; null iterations are those of its rule."""
+    from cpn.deeplab_schedule import iterations_for
+
+    iterations: int = settings["iterations"] or iterations_for(images, settings["batch_size"])
+    return -(-iterations // max(1, images // settings["batch_size"]))
+
+
+def plain(error: InputError | WorkError) -> InputError | WorkError:
+    """The line that a task of Ray's failed with; Ray raises it with the task's traceback for a text."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, (InputError, WorkError)) else error
 
 
 def needs(stage: str, resources: Resources) -> dict[str, Any]:

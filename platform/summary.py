@@ -15,6 +15,7 @@ from .confirm import CAM_BASELINE, Verdict
 from .domains import encode
 from .paths import SweepPaths
 from .spec import SweepSpec
+from .stages import StageFailed
 from .study import State, TrialRow
 from .terminal import Terminal, clock, shown
 
@@ -33,9 +34,10 @@ def summarise(
     hours: float,
     pruning_off: Mapping[str, str] | None = None,
     bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    failed: StageFailed | None = None,
 ) -> dict[str, Any]:
     """Everything the report shows, as plain values; kept as JSON. `pruning_off`: rungs that were switched off;
-    `bounds`: those of platform/confirm_bounds.py.
+    `bounds`: those of platform/confirm_bounds.py; `failed`: the stage that did not come to its end.
     """
     count = {
         state.name.lower(): sum(row.state is state for row in rows)
@@ -78,6 +80,7 @@ def summarise(
         ),
         "without_masks": mask_free_words(rows, objective),
         "unscored": [name for name in ("random_walk", "deeplab") if name in stages and not stages[name]],
+        "stage_failed": None if failed is None else str(failed),
         "metrics": metrics,
         "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
         "fingerprint": pack.fingerprint,
@@ -150,6 +153,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|",
     ]
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
+    lines += [f"\n**Failed: {summary['stage_failed']}**"] if summary["stage_failed"] else []
     lines += [f"\n{line}" for line in summary["pruning"]["words"]]
     if summary["without_masks"]:
         lines += ["", summary["without_masks"]]
@@ -170,14 +174,15 @@ def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | str | Non
     """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab.
 
     Where the objective is another the first two are of it and say so; a stage that had no masks to be scored on says
-    that.
+    that, and one that failed, or stands behind it, says that.
     """
     score, val, metrics = summary["sets"]["score"], summary["sets"]["val"], summary["metrics"]
     key, unscored = summary["objective"], summary["unscored"]
     what, miou = ("", "") if key == "miou" else (f", {key}", ", mIoU")
 
     def value(stage: str, name: str) -> float | str | None:
-        return "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
+        found = "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
+        return "failed" if found is None and summary.get("stage_failed") else found
 
     return [
         (f"cam_baseline, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm_cam_baseline"]),
@@ -241,6 +246,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )
     terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
+    if summary["stage_failed"]:
+        terminal.say(f"failed: {summary['stage_failed']}; the promotion stands, and so do the stages before")
     terminal.say("pictures:")
     for path in pictures:
         terminal.say(f"  {path}")

@@ -20,7 +20,7 @@ from .notify import Ending
 from .promotion import carry_on
 from .sections import Pruning
 from .spec import SweepSpec
-from .stages import PICTURES
+from .stages import PICTURES, StageFailed
 from .study import State, Study, TrialRow
 from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
@@ -79,7 +79,8 @@ def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str,
         raise WorkError(
             f"{spec.name}: no run finished ({reasons or 'the budget ended before'}); raise it, or --set name=NEW"
         )
-    result = table_result(sweep, runs, done)
+    failures: dict[str, StageFailed] = {}
+    result = table_result(sweep, runs, done, failures)
     files = [*write_table(sweep, result), *(path for path in stage_pictures(sweep.paths.root) if path.exists())]
     if spec.table.panel:
         files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
@@ -91,18 +92,23 @@ def table_steps(sweep: "Sweep", trials: Study, recorder: Recorder, command: str,
         terminal.say(f"  {shortened(path)}")
     ending.note = table_markdown(result)
     terminal.event("summary", **result)
+    for failed in failures.values():
+        terminal.say(failed.next_line(command))
+        raise failed
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
 
 
-def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> dict[str, Any]:
-    """Everything that the table shows, as plain values."""
+def table_result(
+    sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow], failures: dict[str, StageFailed]
+) -> dict[str, Any]:
+    """Everything that the table shows, as plain values; `failures` takes up the stages that failed, by run."""
     spec = sweep.spec
     assert spec.table is not None
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
     readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
     for row in done:
-        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row, pictures=row is done[0])
+        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row, row is done[0], failures)
     if "patch_ms" in table.columns:
         for name in rows:
             method = row_config(spec.base, name, rows[name], spec.name)
@@ -125,6 +131,7 @@ def table_result(sweep: "Sweep", runs: list[TrialRow], done: list[TrialRow]) -> 
         "seeds": table.seeds,
         "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": keys[row.uid]} for row in done},
         "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
+        "stages_failed": {uid: str(error) for uid, error in failures.items()},
         "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
         "fingerprint": sweep.pack.fingerprint,
         "run_hours": sum(hours.values()),
@@ -140,9 +147,9 @@ def longest_cam(sweep: "Sweep") -> CamConfig:
     return max((row_config(spec.base, n, r, spec.name).cam for n, r in rows.items()), key=lambda cam: len(cam.scales))
 
 
-def read_row(sweep: "Sweep", row: TrialRow, pictures: bool) -> dict[str, float]:
+def read_row(sweep: "Sweep", row: TrialRow, pictures: bool, failures: dict[str, StageFailed]) -> dict[str, float]:
     """The columns of one finished run; its stages and pairs are computed where a column asks for them, and the
-    stages' `pictures` put beside the table if asked for.
+    stages' `pictures` put beside the table if asked for. A stage that failed is told in `failures`, its columns lack.
     """
     table = sweep.spec.table
     assert table is not None
@@ -152,7 +159,11 @@ def read_row(sweep: "Sweep", row: TrialRow, pictures: bool) -> dict[str, float]:
     found = run_readings(result)
     if table.reads_stages:
         run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result, row)
-        manifests = carry_on(sweep, run, sweep.pack, sweep.root)
+        try:
+            manifests = carry_on(sweep, run, sweep.pack, sweep.root)
+        except StageFailed as error:
+            sweep.terminal.warn(f"{row.uid}: {error}")
+            failures[row.uid], manifests = error, error.manifests
         if pictures:
             keep_pictures(sweep, manifests)
         numbers = {
@@ -175,6 +186,8 @@ def stage_pictures(folder: Path) -> list[Path]:
 def keep_pictures(sweep: "Sweep", manifests: Mapping[str, Mapping[str, Any]]) -> None:
     """Put a run's pictures of random walk and DeepLab beside the table, in place of those of an earlier one."""
     for stage, target in zip(PICTURED, stage_pictures(sweep.paths.root), strict=True):
+        if stage not in manifests:
+            continue
         picture = sweep.store.stage(stage, manifests[stage]["key"]) / PICTURES / f"{stage}.png"
         if picture.exists():
             write_bytes(target, picture.read_bytes())
@@ -195,6 +208,7 @@ def table_words(result: Mapping[str, Any]) -> str:
         words += [f"Verdict, {sentence}" for sentence in told]
     for name, value in result["published"].items():
         words.append(f"The paper says of the whole: {name} {value:g}.")
+    words += [f"Of {uid} a stage failed: {why}." for uid, why in result["stages_failed"].items()]
     words += [result["note"]] if result["note"] else []
     if result["unfinished"]:
         left = ", ".join(f"{uid} ({why})" for uid, why in list(result["unfinished"].items())[:3])

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from cpn.affinity import AffinityNet
 from cpn.backbone import BACKBONES, Backbone, build_backbone
 from cpn.config import config_from
-from cpn.deeplab import DeepLab, DeepLabConfig
+from cpn.deeplab import DeepLab
+from cpn.deeplab_config import DeepLabConfig
 from cpn.errors import InputError
 from cpn.network import NetworkConfig, build_network
 from cpn.prepare import prepare

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cpn.crf import CrfConfig, crf_scores, dense_crf, with_background
-from cpn.deeplab import DeepLabConfig
+from cpn.deeplab_config import DeepLabConfig
 
 CONFIG = CrfConfig(sxy_bilateral=4, srgb_bilateral=40)
 

@@ -15,8 +15,6 @@ from cpn.config import config_from
 from cpn.crf import CrfConfig, dense_crf
 from cpn.deeplab import (
     DeepLab,
-    DeepLabConfig,
-    SegmentationCrfConfig,
     SegmentationSamples,
     augment_pair,
     evaluate,
@@ -28,6 +26,7 @@ from cpn.deeplab import (
     segmentation_loss,
     train_deeplab,
 )
+from cpn.deeplab_config import DeepLabConfig, SegmentationCrfConfig
 from cpn.errors import InputError
 from cpn.metrics import hard_counts, miou
 from cpn.optimizer import parameter_groups
@@ -143,6 +142,16 @@ def test_the_initial_weights_have_the_spread_of_fan_out() -> None:
         assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
 
 
+def test_a_small_classifier_starts_at_chance() -> None:
+    source = Boxes()
+    images = normalise(torch.from_numpy(np.stack([source.image(i) for i in range(6)])))
+    labels = torch.from_numpy(np.stack([source.label(i) for i in range(6)]))
+    small = tiny(changed(classifier_std=0.01)).train()
+    assert float(small.cls_conv.weight.detach().abs().max()) < 0.05 and not small.cls_conv.bias.detach().any()
+    assert segmentation_loss(small(images), labels).item() == pytest.approx(np.log(3), abs=0.05)
+    assert abs(segmentation_loss(tiny().train()(images), labels).item() - np.log(3)) > 0.05
+
+
 def test_padding_is_0_after_normalisation_and_ignored_in_the_loss() -> None:
     """A canvas larger than the picture: what the network sees there is exactly the mean colour, its label is 255."""
     network, seen = tiny(), []
@@ -251,6 +260,15 @@ def test_prediction_averages_logits_over_scales_and_flips() -> None:
     torch.testing.assert_close(predict_logits(network, image, config), expected, rtol=1e-4, atol=1e-5)
     single = predict_logits(network, image, changed(test_flip=False))
     torch.testing.assert_close(single, network(normalise(torch.from_numpy(image.copy()[None])))[0])
+
+
+def test_aligned_sizes_are_whole_strides_and_one() -> None:
+    network, seen = tiny().eval(), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    image = Boxes(size=30).image(1)[:, :27]
+    for sizes in ("released", "aligned"):
+        assert predict_logits(network, image, changed(scales=(0.5, 1.5), sizes=sizes)).shape == (3, 30, 27)
+    assert seen == [(15, 14), (45, 40), (17, 13), (45, 41)], "the backbone's stride is 4"
 
 
 def test_refined_label_equals_the_crf_on_all_classes() -> None:

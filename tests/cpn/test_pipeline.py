@@ -15,7 +15,8 @@ from cpn.cam import load_maps, multi_scale_maps, present_classes
 from cpn.checkpoint import read_metadata, save_model
 from cpn.config import Config, config_from, with_values
 from cpn.crf import crf_scores
-from cpn.errors import InputError
+from cpn.deeplab_schedule import schedule_for
+from cpn.errors import InputError, WorkError
 from cpn.metrics import hard_counts, miou
 from cpn.network import build_network
 from cpn.pipeline import load_deeplab
@@ -206,6 +207,30 @@ def test_deeplab_comes_back_and_scores_what_was_reported(made: Made) -> None:
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 7, 32, 32)
 
 
+def test_the_header_of_a_deeplab_holds_what_the_rule_decided(made: Made, tmp_path: Path) -> None:
+    names = {"deeplab.schedule": "by_images", "deeplab.iterations": 3, "deeplab.dropout": 0.0}
+    config = with_values(made.inputs.config, names, "test")
+    assert config.deeplab.lr is None and config.deeplab.width == 8
+    facts = pipeline.facts_of(replace(made.inputs, config=config), 4)
+    assert (facts.images, facts.side, facts.crop, facts.stride) == (10, 32, 32, 4)
+    stride = build_network(config.network, 7).backbone.stride
+    pipeline.make_deeplab(replace(made.inputs, config=config), tmp_path, silent)
+    network, kept, _ = load_deeplab(tmp_path / "model.safetensors")
+    assert kept.deeplab == schedule_for(config.deeplab, replace(facts, stride=stride)) and kept.deeplab.iterations == 3
+    assert (kept.deeplab.optimizer, network.conv_fov.dilation) == ("adamw", (kept.deeplab.dilation,) * 2)
+
+
+def test_a_collapsed_deeplab_leaves_no_model_and_another_setting_goes_on(made: Made, tmp_path: Path) -> None:
+    """A rate of almost 0 keeps the classifier at the class that its bias starts with: one mask for all images."""
+    still = {"deeplab.iterations": 20, "deeplab.lr": 1e-12, "deeplab.batch_size": 2, "deeplab.bn_momentum": 1e-9}
+    inputs = replace(made.inputs, config=with_values(made.inputs.config, still, "test"))
+    for _ in range(2):  # the second time from its checkpoints
+        with pytest.raises(WorkError, match="one mask for all images|learned nothing") as raised:
+            pipeline.make_deeplab(inputs, tmp_path, silent)
+        assert raised.value.cure == "deeplab.schedule=by_images"
+        assert (tmp_path / "checkpoints").is_dir() and not (tmp_path / "model.safetensors").exists()
+
+
 def test_another_checkpoint_is_not_taken(made: Made) -> None:
     with pytest.raises(InputError, match="of kind 'cam', not of a segmentation network") as refused:
         load_deeplab(made.inputs.model)
@@ -249,6 +274,9 @@ def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
         ("data.score", "trainaug", "random_walk"),
         ("deeplab.lr", 0.5, "deeplab"),
         ("deeplab.crf.iterations", 9, "deeplab"),
+        ("deeplab.schedule", "by_images", "deeplab"),
+        ("deeplab.sizes", "aligned", "deeplab"),
+        ("deeplab.classifier_std", 0.01, "deeplab"),
         ("data.val", "train", "deeplab"),
         ("data.root", "/elsewhere", None),
         ("data.workers", 9, None),

@@ -105,6 +105,9 @@ METHOD: dict[str, Any] = {
     "random_walk.radius": 5,
     "random_walk.crf": False,
     # (i) DeepLab
+    "deeplab.schedule": "released",
+    "deeplab.classifier_std": None,
+    "deeplab.sizes": "released",
     "deeplab.width": 512,
     "deeplab.dilation": 12,
     "deeplab.dropout": 0.5,

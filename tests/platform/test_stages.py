@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from cpn import remote
-from cpn.config import config_from
+from cpn.config import Config, config_from, with_values
+from cpn.errors import InputError, WorkError
 from cpn.packed_copy import publish
 from cpn.prepare import prepare
 from cpn.run import MODEL, run
@@ -56,6 +58,63 @@ def carry(store: Storage, scenes: Pack, root: str) -> dict[str, dict[str, Any]]:
         )  # fmt: skip
     finally:
         claims.close()
+
+
+def test_a_stage_that_fails_is_told_and_those_before_it_stand(
+    scenes: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store, made = storage("folder"), []
+    model = store.run("k") / MODEL
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"a network")
+    cause = WorkError("one mask for all images", "deeplab.schedule=by_images")
+
+    def staged(stage: str, *_: object) -> dict[str, float]:
+        made.append(stage)
+        if stage == "deeplab" and made.count("deeplab") == 1:
+            raise RayTaskError("training_task", "Traceback", cause).as_instanceof_cause()
+        return {}
+
+    def carried(config: Config) -> dict[str, dict[str, Any]]:
+        claims = Claims(store)
+        try:
+            return stages.run_stages(
+                store=store, model=model, beta=0.3, config=config, pack=scenes, data_root=scenes.root,
+                resources=Resources(gpus_per_worker=0), cluster=lambda: [{"CPU": 2.0}], claims=claims,
+                terminal=Terminal(), started=lambda *_: None, ended=lambda *_: None,
+            )  # fmt: skip
+        finally:
+            claims.close()
+
+    monkeypatch.setattr(stages, "run_stage", staged)
+    with pytest.raises(stages.StageFailed) as raised:
+        carried(CONFIG)
+    failed = raised.value
+    assert str(failed) == "stage deeplab: one mask for all images" and list(failed.manifests) == list(
+        stages.STAGES[:-1]
+    )
+    assert failed.next_line("python -m x") == "next: python -m x --set deeplab.schedule=by_images"
+    assert not store.stage("deeplab", failed.key).exists(), "no half-written stage"
+    changed = with_values(CONFIG, {"deeplab.schedule": "by_images"}, "test")
+    assert list(carried(changed)) == list(stages.STAGES)
+    assert made == [*stages.STAGES, "deeplab"], "the same command with the changed setting goes on from there"
+
+
+def test_the_line_of_a_task_that_failed_is_its_own() -> None:
+    """Ray's exception has the task's traceback for a text."""
+    for cause in (WorkError("lower train.lr"), InputError("a: has no mask")):
+        raised = RayTaskError("training_task", "Traceback", cause).as_instanceof_cause()
+        assert "Traceback" in str(raised) and stages.plain(raised) is cause  # type: ignore[arg-type]
+    own = WorkError("no task's")
+    assert stages.plain(own) is own
+    assert stages.StageFailed("crf", "k", own, {}).next_line("x") == "next, once that is mended: x"
+
+
+def test_epochs_of_iterations() -> None:
+    assert stages.epochs_of({"iterations": 5, "batch_size": 3}, 6) == 3
+    assert stages.epochs_of({"iterations": None, "batch_size": 10}, 10_582) == 19
+    assert stages.epochs_of({"iterations": None, "batch_size": 10}, 370) == 7
 
 
 @pytest.mark.slow

@@ -77,6 +77,18 @@ def test_what_is_kept(summary: dict[str, Any]) -> None:
     assert (summary["winner"], summary["interval"], summary["fingerprint"]) == ("s-0004", [0.5, 3.5], "f00d")
 
 
+def test_a_failed_stage_is_told_and_has_no_value(summary: dict[str, Any]) -> None:
+    assert summary["stage_failed"] is None and "Failed" not in summary["note"]
+    metrics = {**summary["metrics"], "deeplab/miou_val": None, "deeplab/miou_val_crf": None}
+    told = {**summary, "metrics": metrics, "stage_failed": "stage deeplab: one mask; --set deeplab.schedule=by_images"}
+    assert [value for *_, value in ladder(told)][-4:] == [58.0, 58.5, "failed", "failed"]
+    assert "**Failed: stage deeplab: one mask; --set deeplab.schedule=by_images**" in markdown(told)
+    shown = Terminal(Console(file=io.StringIO(), width=200))
+    print_summary(shown, told, [])
+    output = cast(Any, shown.console.file).getvalue()
+    assert "failed: stage deeplab: one mask" in output and "the promotion stands" in output
+
+
 def test_the_ladder_climbs_from_cam_to_deeplab_and_names_its_images(summary: dict[str, Any]) -> None:
     made = ladder(summary)
     assert [step.split(",")[0] for step, _, _ in made] == STEPS
