@@ -24,7 +24,7 @@ from .driver import Interruption, ray_cluster, run_trials
 from .files import dump_yaml
 from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
-from .lock import FINISHED, SIGNAL_EXIT, driving, stands_by
+from .lock import FAILED, FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage

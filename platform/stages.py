@@ -178,8 +178,9 @@ def epochs_of(settings: Mapping[str, Any], images: int) -> int:
     """Epochs that DeepLab's iterations are on so many images; null iterations are those of its rule."""
     from cpn.deeplab_schedule import iterations_for
 
-    iterations: int = settings["iterations"] or iterations_for(images, settings["batch_size"])
-    return -(-iterations // max(1, images // settings["batch_size"]))
+    batch_size: int = settings["batch_size"]
+    iterations: int = settings["iterations"] or iterations_for(images, batch_size)
+    return -(-iterations // max(1, images // batch_size))
 
 
 def plain(error: InputError | WorkError) -> InputError | WorkError:

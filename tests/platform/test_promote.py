@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform import promote, rollback
 from platform.records import CHAMPION
+from platform.stages import StageFailed
 from platform.tracking_client import connect
 from platform.tracking_read import read_model_state
 from platform.tracking_registry import ModelState
@@ -210,6 +211,21 @@ def test_a_stop_before_the_stages_are_done_leaves_the_wish(
     assert moves(sweep) == [("promotion", None, "1")]
     (found,) = said_by(capsys)
     assert found["uid"] == "small-0000"
+
+
+def test_a_failed_stage_leaves_the_promotion_and_names_the_cure(
+    sweep: SmallSweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise StageFailed("deeplab", "k", WorkError("one mask", "deeplab.schedule=by_images"), {})
+
+    monkeypatch.setattr("platform.promotion.carry_on", failing)
+    monkeypatch.setattr("sys.argv", ["promote", "small-0000"])
+    with pytest.raises(WorkError, match="^stage deeplab: one mask$"):
+        promote.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "next: python -m platform.promote small-0000 --set deeplab.schedule=by_images"
+    assert moves(sweep) == [("promotion", None, "1"), ("promotion", "1", "2")]
 
 
 def test_the_watch_goes_on_until_it_is_stopped(
