@@ -6,7 +6,7 @@ It learns from confident pixels which pairs of cells belong together; `cpn.rando
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from cpn.backbone import Backbone
+from cpn.backbone import Backbone, hold_batch_norm, maps_of
 from cpn.batches import TensorBatch, batches_on
 from cpn.errors import InputError
 from cpn.loader import epoch_keys
@@ -144,9 +144,15 @@ class AffinityNet(nn.Module):
         for parameter in cast(Backbone, backbone).frozen_parameters():
             parameter.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`; the batch norms of a user's backbone stay in evaluation mode."""
+        super().train(mode)
+        hold_batch_norm(self.backbone)
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> embedding (B, D, ceil(H / stride), ceil(W / stride)), D = sum of widths."""
-        stage3, stage4, top = self.backbone(images)
+        stage3, stage4, top = maps_of(self.backbone, images)
         reduced = [self.f8_3(stage3), self.f8_4(stage4), self.f8_5(top)]
         embedding: Tensor = functional.elu(self.f9(torch.cat([functional.elu(part) for part in reduced], dim=1)))
         return embedding

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from cpn.backbone import Backbone
+from cpn.backbone import Backbone, maps_of
 from cpn.batches import TensorBatch, batches_on
 from cpn.cam import size_at_scale
 from cpn.crf import CrfConfig, dense_crf
@@ -78,7 +78,7 @@ class DeepLab(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> logits (B, C, H, W), upsampled bilinear with align_corners True."""
-        top = self.backbone(images)[2]
+        top = maps_of(self.backbone, images)[2]
         field = torch.relu(self.bn_fov(self.conv_fov(top)))
         field = torch.relu(self.bn_fov2(self.conv_fov2(field)))
         logits = self.cls_conv(self.dropout(field))

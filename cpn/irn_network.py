@@ -14,6 +14,7 @@ from torch.nn import functional
 from cpn.backbone import BACKBONES, build_backbone
 from cpn.errors import InputError
 from cpn.irn_walk import EDGE_STRIDE
+from cpn.own_code import own_code
 from cpn.transforms import normalise
 
 EDGE_WIDTH = 32
@@ -43,7 +44,7 @@ def pyramid_backbone(name: str) -> nn.Module:
     if not isinstance(backbone, PyramidBackbone):
         raise InputError(f"random_walk.kind: irn needs five stages, but {name!r} has no `pyramid`; {cure}")
     if name not in BACKBONES:
-        with torch.no_grad():
+        with own_code(name, "its pyramid"), torch.no_grad():
             shapes = [tuple(maps.shape) for maps in backbone.eval().pyramid(torch.zeros(1, 3, 33, 50))]
         pairs = zip(backbone.pyramid_channels, backbone.pyramid_strides, strict=True)
         wanted = [(1, channels, -(-33 // stride), -(-50 // stride)) for channels, stride in pairs]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cpn.config import Config
+from cpn.errors import InputError
 from cpn.losses import LossConfig
 from cpn.network import NetworkConfig, build_network
 from cpn.train import SEAM_SCALE, freeze_unused
@@ -55,7 +56,8 @@ def _network_bytes(
             made = build_network(network, classes).train()
         freeze_unused(made, Config.model_validate(parts))
         kept = sum(kept_bytes(made, side) for side in passes(objective, crop))
-    except RuntimeError:
+    except (RuntimeError, InputError):
+        build_network(network, classes)  # what is wrong on the CPU too is said
         return None
     every = [(p.numel() * p.element_size(), p.requires_grad) for p in made.parameters()]
     return sum(size for size, _ in every), sum(size for size, grad in every if grad), kept

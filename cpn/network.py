@@ -1,14 +1,14 @@
 """The CAM network: backbone, classifier, PCM and PRCM; one image in, its CAM and its refined CAM out."""
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpn.backbone import Backbone, build_backbone
+from cpn.backbone import Backbone, build_backbone, hold_batch_norm, maps_of
 from cpn.correlation import EPSILON, background_and_peak, pcm, prcm
 from cpn.losses import Branch
 from cpn.present import upsample
@@ -80,6 +80,12 @@ class CPN(nn.Module):
         for parameter in cast(Backbone, backbone).frozen_parameters():
             parameter.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`; the batch norms of a user's backbone stay in evaluation mode."""
+        super().train(mode)
+        hold_batch_norm(self.backbone)
+        return self
+
     def forward(self, images: Tensor, upsampled: bool = True) -> Branch:
         """(B, 3, H, W) normalised images -> (cam, refined_cam), both (B, C, H, W), raw scores.
 
@@ -88,7 +94,7 @@ class CPN(nn.Module):
         f8_3, f8_4, f9 and f10 and nothing else.
         """
         size = (images.shape[-2], images.shape[-1]) if upsampled else None
-        stage3, stage4, top = self.backbone(images)
+        stage3, stage4, top = maps_of(self.backbone, images)
         low = self.fc8(functional.dropout2d(top, self.config.dropout, self.training))
         cam = upsample(low, size)
         if not (self.config.pcm or self.config.prcm):
@@ -132,7 +138,7 @@ class CPN(nn.Module):
             return
         squares = []
         for images in batches:
-            stage3, stage4, _ = self.backbone(images)
+            stage3, stage4, _ = maps_of(self.backbone, images)
             squares.append(torch.stack([part.square().mean() for part in self.parts_of_x(images, stage3, stage4)]))
         self.x_rms.copy_(torch.stack(squares).mean(dim=0).sqrt().clamp(min=EPSILON))
 

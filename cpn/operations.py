@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cpn.backbone import Backbone
 from cpn.cam import sizes_at_scales
 from cpn.config import Config
+from cpn.errors import InputError
 from cpn.network import CPN, NetworkConfig, build_network
 from cpn.train import SEAM_SCALE
 
@@ -78,7 +79,7 @@ def _network(config: NetworkConfig, classes: int) -> CPN:
         with torch.device("meta"):
             network = build_network(config, classes).eval()
         _count(network, SMALL, SMALL)
-    except RuntimeError:
+    except (RuntimeError, InputError):  # what is wrong on the CPU too is said there
         network = build_network(config, classes).eval()
     return network
 

@@ -109,9 +109,10 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     """Look at the backbone and its weights file before data are packed for it, and warn where it has none. Makes
     nothing.
 
-    Raises InputError when there is no such backbone, or the file is missing, damaged or of another network.
+    Raises InputError when there is no such backbone, a user's own fails, or the file is missing, damaged or of another
+    network.
     """
-    from cpn.backbone import BACKBONES, build_backbone
+    from cpn.backbone import BACKBONES, batch_norm_note, build_backbone
     from cpn.run import load_weights
 
     # A user's own backbone may load its weights itself.
@@ -120,9 +121,14 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
             f"warning: network.weights is not set, {config.network.backbone} starts from random numbers, which no "
             "published result does: --set network.weights=FILE; python -m cpn.weights --help says where it is had"
         )
-    if config.network.weights not in (None, "scenes"):
-        report = load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)
-        warn_of_surplus(report, say)
+    from_file = config.network.weights not in (None, "scenes")
+    if not from_file and config.network.backbone in BACKBONES:
+        return
+    backbone = build_backbone(config.network.backbone)
+    if note := batch_norm_note(backbone, config.network.backbone):
+        say(f"note: {note}")
+    if from_file:
+        warn_of_surplus(load_weights(backbone, config.network.weights, store.cache), say)
 
 
 def warn_of_surplus(report: "WeightsReport | None", say: Say) -> None:

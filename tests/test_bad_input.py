@@ -21,10 +21,12 @@ import pytest
 
 from cpn import run
 from cpn.errors import run_command
-from tests.bad_input import archives, data, environment, promotion, weights, yaml
+from tests.bad_input import archives, backbones, data, environment, promotion, weights, yaml
 from tests.bad_input.case import Case, listing
 
-CASES: list[Case] = [*yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *environment.CASES, *promotion.CASES]
+CASES: list[Case] = [
+    *yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *backbones.CASES, *environment.CASES, *promotion.CASES,
+]  # fmt: skip
 NOBODY = 65534
 
 

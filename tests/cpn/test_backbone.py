@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cpn.affinity import AffinityNet
-from cpn.backbone import BACKBONES, Backbone, build_backbone
+from cpn.backbone import BACKBONES, Backbone, batch_norm_note, build_backbone
 from cpn.config import config_from
 from cpn.deeplab import DeepLab
 from cpn.deeplab_config import DeepLabConfig
@@ -40,6 +40,7 @@ class OwnBackbone(nn.Module):
 
 
 OWN = f"{__name__}:OwnBackbone"
+NORMED = f"{__name__}:Normed"
 OURS = ("scene", "resnet38", "resnet50", "efficientnet_lite0", "efficientnet_lite0_stride8")
 SIZES = [(64, 64), (65, 33), (31, 49), (8, 1)]
 
@@ -206,6 +207,63 @@ def test_what_is_no_backbone_is_refused_in_one_line_that_names_the_key(name: str
         build_backbone(name)
     message = str(refused.value)
     assert message.startswith("network.backbone: ") and words in message and "\n" not in message
+
+
+class Normed(OwnBackbone):
+    """Its batch norms know nothing of freezing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(3, c, 3, 2, 1), nn.BatchNorm2d(c)) for c in self.channels])
+
+
+def test_the_batch_norms_of_a_users_own_stay_in_evaluation_mode() -> None:
+    """In the CAM network and AffinityNet, whatever calls train(); DeepLab goes by its own setting."""
+    images = torch.randn(3, 3, 17, 24)
+    for network in (build_network(NetworkConfig(backbone=NORMED), 4), AffinityNet(build_backbone(NORMED))):
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        nn.Sequential(network).train()(images)
+        assert len(norms) == 3 and not any(norm.training for norm in norms) and network.training
+        assert all(torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms)  # type: ignore[arg-type,type-var]
+    deeplab = DeepLab(build_backbone(NORMED), 4, DeepLabConfig(batch_norm_train=True)).train()
+    assert all(module.training for module in deeplab.modules() if isinstance(module, nn.BatchNorm2d))
+    note = batch_norm_note(build_backbone(NORMED), NORMED)
+    assert note is not None and "3 batch norms" in note and batch_norm_note(SceneBackbone(), "scene") is None
+
+
+class Fails(OwnBackbone):
+    """Runs until it is told to fail, as a forward does that cannot do with some sizes."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if images.shape[0] > 1:
+            raise ValueError("one image at a time")
+        return super().forward(images)
+
+
+def test_what_a_users_forward_raises_later_is_one_line_in_every_network() -> None:
+    name, images = f"{__name__}:Fails", torch.zeros(2, 3, 17, 24)
+    networks = (
+        build_network(NetworkConfig(backbone=name), 4),
+        AffinityNet(build_backbone(name)),
+        DeepLab(build_backbone(name), 4, DeepLabConfig()),
+    )
+    for network in networks:
+        with pytest.raises(InputError, match=f"'{name}': its forward raised ValueError: one image .*{__file__}, line"):
+            network(images)
+
+
+def test_what_our_own_raise_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="expected input"):
+        build_network(NetworkConfig(backbone="scene"), 4)(torch.zeros(1, 2, 8, 8))
+
+
+def test_a_users_module_that_lacks_a_package_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needs_more.py").write_text("import os\nimport a_package_that_is_absent\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        InputError, match="its module raised ModuleNotFoundError: .*a_package_that.*needs_more.py, line 2"
+    ):
+        build_backbone("needs_more:make")
 
 
 def test_looking_at_a_users_own_leaves_it_in_training_mode() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cpn.config import Config, config_from, with_values
 from cpn.errors import InputError
+from cpn.memory import step_bytes
 from cpn.operations import forward_operations, run_operations, step_operations, stored_bytes
 
 C = 5
@@ -35,6 +36,13 @@ class OneConvolution(nn.Module):
         return []
 
 
+class Broken(OneConvolution):
+    """A backbone that fails wherever it runs."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise ValueError("nowhere")
+
+
 class Looks(OneConvolution):
     """A backbone that looks at its numbers, which the meta device has not."""
 
@@ -45,7 +53,7 @@ class Looks(OneConvolution):
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module: Any = types.ModuleType("own_backbones")
-    module.one, module.looks = OneConvolution, Looks
+    module.one, module.looks, module.broken = OneConvolution, Looks, Broken
     monkeypatch.setitem(sys.modules, "own_backbones", module)
     yield
 
@@ -67,6 +75,16 @@ def test_one_convolution_and_the_classifier_by_hand() -> None:
 def test_what_needs_numbers_is_counted_on_the_cpu() -> None:
     looks = config(network__backbone="own_backbones:looks").network
     assert forward_operations(looks, C, 448, 448) == forward_operations(config().network, C, 448, 448)
+
+
+@pytest.mark.usefixtures("own")
+def test_what_fails_on_the_cpu_too_is_said_and_not_left_uncounted() -> None:
+    broken = config(network__backbone="own_backbones:broken")
+    with pytest.raises(InputError, match="its forward raised ValueError: nowhere"):
+        forward_operations(broken.network, C, 32, 32)
+    with pytest.raises(InputError, match="its forward raised ValueError: nowhere"):
+        step_bytes(broken, C)
+    assert step_bytes(config(network__backbone="own_backbones:looks"), C) is None
 
 
 @pytest.mark.parametrize(("backbone", "gmac"), [("resnet38", 399.06), ("resnet50", 76.31), ("scene", 1.172)])

@@ -15,6 +15,7 @@ from cpn.config import Config, config_from, with_values
 from cpn.errors import InputError
 from cpn.standin import standin_path
 
+OWN = "tests.cpn.test_backbone"
 SCENES = {"train": 6, "val": 3, "size": 64, "seed": 1}
 
 
@@ -120,7 +121,7 @@ def test_a_missing_weights_file_is_refused_in_one_line(store: Storage, tmp_path:
 
 
 def test_irn_on_an_unfit_backbone_is_refused_before_anything_starts(store: Storage) -> None:
-    config = config_with(network={"weights": None}, irn={"backbone": "tests.cpn.test_backbone:OwnBackbone"})
+    config = config_with(network={"weights": None}, irn={"backbone": f"{OWN}:OwnBackbone"})
     prepare_weights(config, store, print)
     walked = with_values(config, {"random_walk.kind": "irn"}, "test")
     with pytest.raises(InputError, match="random_walk.kind: irn needs five stages"):
@@ -146,6 +147,22 @@ def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.Monkey
     assert made == [store.cache] and len(said) == 2 and said[1] == "  stand-in: epoch 1, loss 0.250"
 
 
+def test_batch_norms_of_a_users_own_that_would_train_are_told_of(store: Storage) -> None:
+    said: list[str] = []
+    mobile = "tests.cpn.test_user_backbone:Mobile"
+    check_weights(config_with(network={"backbone": mobile, "weights": None}), store, said.append)
+    assert said == [
+        f"note: network.backbone: 10 batch norms of {mobile!r} would train; the CAM network and AffinityNet keep them "
+        "in evaluation mode"
+    ]
+
+
+def test_a_users_own_without_weights_is_run_before_anything_is_packed(store: Storage) -> None:
+    raises = "tests.bad_input.backbones:Raises"
+    with pytest.raises(InputError, match="its forward raised ZeroDivisionError: .*backbones.py, line"):
+        check_weights(config_with(network={"backbone": raises, "weights": None}), store, print)
+
+
 def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) -> None:
     said: list[str] = []
     check_weights(config_with(network={"backbone": "resnet50", "weights": None}), store, said.append)
@@ -153,7 +170,7 @@ def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) ->
     assert line.startswith("warning: network.weights is not set, resnet50 starts from random numbers")
     said.clear()
     check_weights(config_with(), store, said.append)  # the stand-in's weights
-    check_weights(config_with(network={"backbone": "somebodys.own:network", "weights": None}), store, said.append)
+    check_weights(config_with(network={"backbone": f"{OWN}:OwnBackbone", "weights": None}), store, said.append)
     assert said == []
 
 
