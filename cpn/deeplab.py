@@ -210,7 +210,7 @@ def train_deeplab(
     iterations = decided(config.iterations)
     optimizer = build_optimizer(
         decided(config.optimizer),
-        parameter_groups(network, decided(config.lr), decided(config.head_lr_factor), config.weight_decay),
+        parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
         sgd_momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
     )

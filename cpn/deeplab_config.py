@@ -9,7 +9,7 @@ from cpn.optimizer import OptimizerKind
 from cpn.section import Section
 
 RULED = (
-    "dilation", "iterations", "optimizer", "lr", "head_lr_factor", "scale", "freeze_stem", "batch_norm_train",
+    "dilation", "iterations", "optimizer", "lr", "scale", "freeze_stem", "batch_norm_train",
     "bn_momentum", "scales", "classifier_std",
 )  # fmt: skip
 """Names that `schedule: by_images` decides where no value is given (cpn/deeplab_schedule.py)."""
@@ -54,7 +54,7 @@ class DeepLabConfig(Section):
     """`sgd`, or `adamw` for small networks and few images."""
     lr: float | None = Field(0.001, gt=0)
     """Initial learning rate of the pretrained weights; biases learn at twice the rate of their weights."""
-    head_lr_factor: float | None = Field(10.0, gt=0)
+    head_lr_factor: float = Field(10.0, gt=0)
     """Learning rate of the new layers, as a multiple of `lr`."""
     weight_decay: float = Field(5e-4, ge=0)
     """Weight decay of trained weights; biases have none."""

@@ -1,9 +1,10 @@
 """How DeepLab is trained on fewer images than VOC's: `deeplab.schedule: by_images`.
 
 The released values (method.md (i)) were made for 10,582 images of 500 pixels, a crop of 448 and a stride of 8. The rule
-is one function of these four numbers that gives the released values at them. With a few hundred steps the released SGD
-moves too little and the released batch norm never settles: the network ends at one mask for every image. Fewer images
-are therefore trained by AdamW, on pretrained statistics of batch norm.
+is one function of these four numbers that gives the released values at them. With few steps the released recipe was
+seen to end at one mask for every image, and AdamW at 3e-4 to train. From its large classifier the released loss was
+still 2.2 after 92 steps on 370 photographs of 7 classes, above ln 7 = 1.9; AdamW's was .9 from a small one, at 1e-4 and
+ten times that for the new layers (mIoU 32 for both so early), and 1.1 at 3e-4 for all layers (mIoU 20).
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ ITERATIONS, BATCH = 20_000, 10
 """The released training: 18.9 epochs."""
 FEW_EPOCHS, FEWEST_STEPS = 6.0, 240
 """Epochs of a small list, growing to the released ones at `IMAGES`, and steps that no list goes below."""
-FEW_LR, FEW_HEAD, FEW_STD = 3e-4, 1.0, 0.01
-"""AdamW's learning rate, that of the new layers as a multiple of it, and the spread of the classifier's weights."""
+FEW_LR, FEW_STD = 3e-4, 0.01
+"""AdamW's learning rate, and the spread of the classifier's initial weights."""
 BN_STEPS = 6.0
 """Batch-norm momentum times steps, as released: the running statistics have seen the last sixth of the training."""
 
@@ -42,7 +43,7 @@ def schedule_for(config: DeepLabConfig, facts: Facts) -> DeepLabConfig:
     Under `schedule: released` it is `config` itself.
 
     Steps        18.9 epochs from 10,582 images on; below 6 epochs and more in proportion to the images, at least 240
-    AdamW        below 10,582 images, at one rate for all layers, on frozen first layers and pretrained batch norm
+    AdamW        below 10,582 images, on frozen first layers and pretrained batch norm, from a small classifier
     bn_momentum  6 / steps, at most .1: of the two new layers
     scale(s)     in proportion to crop / longer side, so that a crop shows as much of an image as the released one
     dilation     in proportion to the crop's cells: 12 of 56
@@ -58,7 +59,6 @@ def schedule_for(config: DeepLabConfig, facts: Facts) -> DeepLabConfig:
         "iterations": iterations,
         "optimizer": "adamw" if few else DEFAULTS["optimizer"],
         "lr": FEW_LR if few else DEFAULTS["lr"],
-        "head_lr_factor": FEW_HEAD if few else DEFAULTS["head_lr_factor"],
         "scale": (round(smallest * zoom, 3), round(largest * zoom, 3)),
         "freeze_stem": few,
         "batch_norm_train": not few,
