@@ -36,6 +36,7 @@ TOPICS = {
     "fast_forms": "what cached superpixels, OpenCV and bf16 cost in mIoU on scenes, against the exact forms",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
+    "step_classes": "a CPN step against three plain passes of its backbone, with 6, 21 and 81 classes",
     "footprint": "rows, bytes and time that a trial leaves in the study's database and in MLflow's",
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
