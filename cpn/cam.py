@@ -47,6 +47,9 @@ class CamConfig(Section):
     """Share of the scored images kept away from selection: trials are ranked on the others."""
     confirm_seed: int = Field(0, ge=0)
     """Seed of the hash that splits the scored images into select and confirm."""
+    epoch_images: int | None = Field(None, ge=1)
+    """How many select images are scored after each epoch, which is what pruning sees: a fixed sample by a seeded hash
+    of their ids, the same in every trial; None: all. Give several for each class, one not in the sample counts as 0."""
 
     @model_validator(mode="after")
     def _each_scale_once(self) -> Self:

@@ -48,16 +48,17 @@ def step_operations(config: Config, classes: int) -> float:
 def run_operations(config: Config, classes: int, *, trained: int, scored: int, height: int, width: int) -> float:
     """Operations of a whole CAM run: `trained` images an epoch, and `scored` images of (height, width) pixels.
 
-    After each epoch the select images are scored in one pass; at the end all of them at every scale and flip, and once
-    more with their complementary pair.
+    After each epoch the select images, or `cam.epoch_images` of them, are scored in one pass; at the end all scored
+    images at every scale and flip, and once more with their complementary pair.
     """
     training = trained * config.train.epochs * _training_operations(config, classes)
     stride = cast(Backbone, _network(config.network, classes).backbone).stride
     single, *sizes = sizes_at_scales(height, width, [1.0, *config.cam.scales], config.cam, stride)
     once = forward_operations(config.network, classes, *single)
     at_the_end = sum(forward_operations(config.network, classes, *size) for size in sizes) * (1 + config.cam.flip)
-    select = (1 - config.cam.confirm_share) * config.train.epochs
-    return training + scored * (at_the_end + (PAIR_PASSES + select) * once)
+    select = (1 - config.cam.confirm_share) * scored
+    after_epoch = select if config.cam.epoch_images is None else min(select, config.cam.epoch_images)
+    return training + scored * (at_the_end + PAIR_PASSES * once) + after_epoch * config.train.epochs * once
 
 
 def stored_bytes(network: NetworkConfig, classes: int) -> int:

@@ -102,7 +102,7 @@ def run(
             f"data.score: the {len(scored)} images of list {scored.name!r} are too few to split into select and "
             "confirm; add images with masks"
         )
-    select_split, masked = scored.subset([scored.ids[i] for i in select]), scored.masked
+    masked = scored.masked
     objective = objective or ("miou" if masked else "mask_free")
     if objective == "miou" and not masked:
         raise InputError(
@@ -112,14 +112,15 @@ def run(
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, classes)
     load_weights(network.backbone, config.network.weights, cache)
+    epoch_split = scored.subset([scored.ids[i] for i in epoch_sample(scored.ids, config.cam)])
     quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
 
     def after_epoch(epoch: int) -> Mapping[str, float]:
         if rank != 0:
             return {}
         if objective == "mask_free":
-            return {"mask_free_epoch": float(mask_free(score_without_masks(network, select_split, quick)))}
-        return {"miou_epoch": 100 * best_beta(score(network, select_split, quick, classes))[1]}
+            return {"mask_free_epoch": float(mask_free(score_without_masks(network, epoch_split, quick)))}
+        return {"miou_epoch": 100 * best_beta(score(network, epoch_split, quick, classes))[1]}
 
     split = pack.split(config.data.train)
     history = train(
@@ -208,6 +209,16 @@ def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], li
     """Indices of the select and the confirm images: a seeded hash of each id, so that no list order matters."""
     confirm = [_unit(f"{config.confirm_seed}:{name}") < config.confirm_share for name in ids]
     return [i for i, c in enumerate(confirm) if not c], [i for i, c in enumerate(confirm) if c]
+
+
+def epoch_sample(ids: list[str], config: CamConfig) -> list[int]:
+    """Indices of the select images that are scored after each epoch, `cam.epoch_images` of them in the list's order.
+
+    Those with the smallest seeded hash of their id: no list order matters, and a larger sample holds a smaller one.
+    """
+    select, _ = select_and_confirm(ids, config)
+    drawn = sorted(select, key=lambda index: _unit(f"{config.confirm_seed}:epoch:{ids[index]}"))
+    return sorted(drawn[: config.epoch_images])
 
 
 def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArray[np.int64]:

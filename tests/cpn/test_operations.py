@@ -116,6 +116,17 @@ def test_a_run_by_hand() -> None:
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("sample", "images"), [(None, 30), (7, 7), (100, 30)])
+def test_a_sample_of_the_select_images_is_priced(sample: int | None, images: int) -> None:
+    """Of 40 scored images 30 are select images; 5 epochs, one scale."""
+    made = config(train__epochs=5, cam__confirm_share=0.25, cam__scales=[1.0], cam__flip=False)
+    made = made.model_copy(update={"cam": made.cam.model_copy(update={"epoch_images": sample})})
+    once = 16 * (CONV + 2 * 8 * C)
+    expected = once * (40 * (1 + 3) + 5 * images)
+    assert run_operations(made, C, trained=0, scored=40, height=16, width=16) == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("own")
 def test_aligned_sizes_are_counted() -> None:
     """15 x 18 pixels at stride 4 are shown as 17 x 17, and at half their size as 9 x 9: 5 x 5 and 3 x 3 cells."""
     made = config(train__epochs=1, cam__confirm_share=0.75, cam__scales=[1.0, 0.5], cam__sizes="aligned")

@@ -76,6 +76,7 @@ METHOD: dict[str, Any] = {
     # (g) maps and CRF
     "cam.scales": [0.5, 1.0, 1.5, 2.0],
     "cam.sizes": "released",
+    "cam.epoch_images": None,
     "cam.flip": True,
     "cam.map": "refined",
     "crf.iterations": 10,

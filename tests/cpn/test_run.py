@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import cpn.run as module
 from cpn.cam import CamConfig, image_counts
 from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
@@ -15,7 +16,7 @@ from cpn.errors import InputError
 from cpn.files import file_digest, write_bytes
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.prepare import prepare
-from cpn.run import finished_run, load_run, run, score, score_by_scale, select_and_confirm, summarise
+from cpn.run import epoch_sample, finished_run, load_run, run, score, score_by_scale, select_and_confirm, summarise
 from cpn.scale_scores import row_names, score_list
 from cpn.standin import standin_path
 from cpn.synthetic import write_scenes
@@ -225,6 +226,39 @@ def test_select_and_confirm() -> None:
     assert select_and_confirm(ids, CamConfig(confirm_seed=1))[1] != confirm
     fewer = select_and_confirm(ids, CamConfig(confirm_share=0.1))[1]
     assert 15 < len(fewer) < 70 and set(fewer) < set(confirm)
+
+
+def test_the_sample_after_each_epoch_is_a_fixed_part_of_the_select_images() -> None:
+    ids = [f"2007_{number:06}" for number in range(400)]
+    select, _ = select_and_confirm(ids, CamConfig())
+    assert epoch_sample(ids, CamConfig()) == select == epoch_sample(ids, CamConfig(epoch_images=1000))
+    few, more = (epoch_sample(ids, CamConfig(epoch_images=count)) for count in (30, 60))
+    assert len(few) == 30 and len(more) == 60 and set(few) < set(more) < set(select) and more == sorted(more)
+    reverse = ids[::-1]
+    assert {reverse[i] for i in epoch_sample(reverse, CamConfig(epoch_images=30))} == {ids[i] for i in few}
+    assert max(few) > 200, "not the first ones"
+
+
+@pytest.mark.parametrize("objective", ["miou", "mask_free"])
+def test_after_an_epoch_the_sample_alone_is_scored(
+    config: Config, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: Any
+) -> None:
+    """The final metrics are those of all select images all the same."""
+    sampled = with_values(config, {"cam.epoch_images": 2, "train.epochs": 1}, "test")
+    seen: list[list[str]] = []
+    name = {"miou": "score", "mask_free": "score_without_masks"}[objective]
+    real = getattr(module, name)
+
+    def recorded(network: Any, split: Any, *more: Any) -> Any:
+        seen.append(list(split.ids))
+        return real(network, split, *more)
+
+    monkeypatch.setattr(module, name, recorded)
+    found = start(sampled, pack, tmp_path / "sampled", objective=objective)
+    ids = pack.split("train").ids
+    assert seen[0] == [ids[i] for i in epoch_sample(ids, sampled.cam)] and len(seen[0]) == 2
+    whole = start(with_values(config, {"train.epochs": 1}, "test"), pack, tmp_path / "whole", objective=objective)
+    assert found["metrics"] == whole["metrics"] and found["key"] != whole["key"]
 
 
 def test_selection_does_not_see_the_confirm_images() -> None:
