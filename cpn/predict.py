@@ -94,7 +94,7 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
 
     Raises InputError for what is not there, a folder without pictures, or two pictures of one name.
     """
-    from cpn.voc_lists import PICTURES
+    from cpn.image_ids import PICTURES
 
     found: dict[str, Path] = {}
     for path in given:

@@ -27,17 +27,22 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from cpn import remote
+from cpn.check_picture import write_check
 from cpn.errors import InputError, run_command
 from cpn.files import digest, file_digest, read_json, whole_folder, write_json
 from cpn.packed_copy import publish
+from cpn.plain_file import refuse_irregular
+from cpn.prepare_notes import folder_notes, list_notes, pack_notes
 from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import PACK_FORMAT, Pack, Split, open_pack
 from cpn.voc_folder import UNLABELLED, Checked, Entry, check_entry, check_layout, read_classes, read_list
-from cpn.voc_lists import SBD_FOLDERS, has_list, list_path, list_warnings, sbd_folder
+from cpn.voc_lists import SBD_FOLDERS, has_list, list_path, list_warnings, other_names, sbd_folder, usual_name
 
 LISTS = ("train", "trainaug", "val")
 SCORED = ("train", "val")
 """Lists that need a mask for every picture."""
+CHECK = "check.png"
+"""Five images with their masks and labels, in the packed folder."""
 
 
 def prepare(
@@ -62,13 +67,15 @@ def prepare(
     classes = read_classes(root)
     entries = {name: read_list(root, name, name in scored) for name in lists}
     checked = _check_all(entries, classes, report)
+    notes = {name: list_notes(name, rows, classes, name in scored) for name, rows in checked.items()}
+    notes[""] = _across(root, checked)
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
         with _locked(target / ".packed.lock"):
             if not _up_to_date(target, stamp):
                 _remove_leftovers(target)
                 _refuse_if_full(target, checked)
-                _write(target / "packed", checked, classes, stamp, report)
+                _write(target / "packed", checked, classes, stamp, report, notes, scored)
     return open_pack(target)
 
 
@@ -93,10 +100,31 @@ def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: 
     return {name: [results[job(e)] for e in part] for name, part in entries.items()}
 
 
+def _across(root: Path, checked: dict[str, list[Checked]]) -> list[str]:
+    """What is odd about the folder and all lists together, one line each."""
+    lines = pack_notes(checked)
+    there = [
+        sorted(p.name for p in (root / part).iterdir()) if (root / part).is_dir() else []
+        for part in ("Annotations", "SegmentationClass")
+    ]
+    lines += folder_notes(
+        there[0], there[1], sum(row.entry.mask is not None for rows in checked.values() for row in rows)
+    )
+    if "trainaug" in checked and (others := [name for name in other_names(root, "trainaug") if name not in checked]):
+        lines.append(f"note: there is also {others[0]}.txt, another name for trainaug, which is not packed")
+    return lines
+
+
 def _write(
-    packed: Path, checked: dict[str, list[Checked]], classes: Sequence[str], stamp: str, report: Progress
+    packed: Path,
+    checked: dict[str, list[Checked]],
+    classes: Sequence[str],
+    stamp: str,
+    report: Progress,
+    notes: dict[str, list[str]],
+    scored: Sequence[str],
 ) -> None:
-    """Write the packed folder, whole or absent."""
+    """Write the packed folder, whole or absent. `notes` has the lines of each list, and those of all under ""."""
     total, done = sum(map(len, checked.values())), 0
     listed: dict[str, Any] = {}
     with whole_folder(packed) as folder:
@@ -128,7 +156,9 @@ def _write(
                 "index_bytes": (folder / f"{name}.index.arrow").stat().st_size,
                 "sha256": file_digest(folder / f"{name}.arrow"),
                 "index_sha256": file_digest(folder / f"{name}.index.arrow"),
+                "notes": notes[name],
             }
+        write_check(folder / CHECK, checked, scored, classes)
         # A list without labels takes no part in any result: packing it later must not make a data set another one.
         labelled = [name for name, rows in checked.items() if rows[0].classes is not None]
         content = [list(classes), sorted((name, listed[name]["digest"]) for name in labelled)]
@@ -138,6 +168,7 @@ def _write(
             "fingerprint": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
             "lists": listed,
             "sources": stamp,
+            "notes": notes[""],
         }
         write_json(folder / "manifest.json", manifest)
 
@@ -196,6 +227,7 @@ def _up_to_date(target: Path, stamp: str) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; the system frees it when the process ends, however it ends."""
+    refuse_irregular(path)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -287,16 +319,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("packed already, and no source has changed since: nothing to do")
     for name in pack.lists:
         print(_list_line(pack.split(name), given.root))
+        for line in pack.notes(name):
+            print(line)
+    for line in pack.notes():
+        print(line)
     for warning in list_warnings(pack):
         print(f"warning: {warning}")
     print(f"{len(pack.classes)} classes, fingerprint {pack.fingerprint[:16]}, packed in {pack.root}/packed")
+    if (Path(pack.root) / "packed" / CHECK).is_file():
+        print(f"five images with their masks and labels, to be looked at: {pack.root}/packed/{CHECK}")
     if url is not None:
         print(f"put to {url}/packed")
     root = shlex.quote(url or str(Path(pack.root).resolve()))
     if set(pack.lists) == {UNLABELLED}:
         print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
         return
-    extra = "" if "trainaug" in pack.lists else " --set data.train=train"
+    extra = "" if "trainaug" in pack.lists else f" --set data.train={_training_list(pack)}"
     if bare := [name for name in SCORED if name in pack.lists and not pack.split(name).masked]:
         print(
             f"warning: {' and '.join(bare)}: no masks in {given.root}/SegmentationClass, so no mIoU: add them, or "
@@ -304,6 +342,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         extra += " --set objective=mask_free" if "train" in bare else ""
     print(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root}{extra}")
+
+
+def _training_list(pack: Pack) -> str:
+    """The list to train on where there is no trainaug: one of another usual name for it, else train."""
+    return next((name for name in pack.lists if usual_name(name) == "trainaug"), "train")
 
 
 def _list_line(split: Split, root: Path) -> str:

@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from cpn import remote
 from cpn.errors import InputError
 from cpn.opencv import cv2
+from cpn.plain_file import refuse_irregular
 from cpn.section import Section
 
 IGNORE = 255
@@ -148,6 +149,7 @@ def _open(folder: str, name: str) -> Any:
     if remote.is_url(folder):
         system, path = remote.filesystem(folder)
         return system.open_input_file(f"{path}/{name}")
+    refuse_irregular(Path(folder, name))
     return pa.memory_map(os.path.join(folder, name))
 
 
@@ -242,6 +244,11 @@ class Pack:
         self.manifest = manifest
         """What manifest.json says."""
         self._folder = folder
+
+    def notes(self, name: str | None = None) -> list[str]:
+        """What was found when list `name`, or all of them, were packed: lines for the user; older packs have none."""
+        found = (self.manifest if name is None else self.manifest["lists"][name]).get("notes", [])
+        return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
 
     def split(self, name: str) -> Split:
         """Open one list. InputError if it was not packed."""

@@ -9,15 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.errors import InputError
+from cpn.image_ids import PICTURES
+from cpn.plain_file import MB, read_plain, refuse_irregular
 from cpn.voc import VOC_CLASSES, Pack
 
 SBD_FOLDERS = ("SegmentationClassAug", "benchmark_RELEASE/dataset/cls")
 """Where SBD's masks may lie in the data set: as PNGs, usually with VOC's own among them, or as its archive unpacks."""
 
+_USUAL = {
+    "augtrain": "trainaug",
+    "trainaugmented": "trainaug",
+    "trainsbd": "trainaug",
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+}
+
 VOC_COUNTS = {"train": 1464, "val": 1449, "trainaug": 10582, "test": 1456}
 """Images of VOC 2012's segmentation lists."""
 
-PICTURES = (".jpg", ".jpeg", ".png")
+MAX_BYTES = 64 * MB
+MAX_LINES = 2_000_000
+"""The most that a list may have; ImageNet's has 1.3 million."""
 
 
 def list_path(root: Path, name: str) -> Path:
@@ -49,10 +62,37 @@ def listed_ids(root: Path, name: str) -> dict[str, str]:
     if name == "trainaug":
         folder = sbd_folder(root)
         if folder is None:
+            refuse_irregular(path)
+            if others := other_names(root, name):
+                raise InputError(
+                    f"{path} is missing, but {others[0]}.txt is there: rename it, or give --lists train {others[0]} "
+                    f"val and then --set data.train={others[0]}"
+                )
             raise InputError(f"{path} is missing: {_get_trainaug(root)}")
         return _trainaug(root, folder)
+    refuse_irregular(path)
+    if others := other_names(root, name):
+        raise InputError(f"{path} is missing, but {others[0]}.txt is there: rename it, or choose it with --lists")
     there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
     raise InputError(f"{path} is missing: add it, or choose with --lists among those there: {there}")
+
+
+def other_names(root: Path, name: str) -> list[str]:
+    """Lists that are there under another usual name of `name`: `train_aug` and `trainaug_id` for `trainaug`."""
+    wanted = usual_name(name)
+    found = sorted(path.stem for path in list_path(root, name).parent.glob("*.txt"))
+    return [other for other in found if other != name and usual_name(other) == wanted]
+
+
+def usual_name(name: str) -> str:
+    """The name under which VOC's lists are known here, for one of its other usual forms; others in small letters."""
+    bare = re.sub(r"[\W_]", "", re.sub(r"[\W_](ids?|list)$", "", name.lower()))
+    return _USUAL.get(bare, bare)
+
+
+def is_for_training(name: str) -> bool:
+    """Whether a list's name says that it is trained on: whatever is not for evaluation."""
+    return not re.match(r"(mini)?(val|test|dev|eval)", name.lower())
 
 
 def list_warnings(pack: Pack) -> list[str]:
@@ -61,17 +101,18 @@ def list_warnings(pack: Pack) -> list[str]:
     VOC's own lists have published sizes; images of `val` in a training list would be trained on; and images of `train`
     that `trainaug` lacks would be scored without a pseudo label.
     """
-    ids = {name: set(pack.split(name).ids) for name in pack.lists if name in VOC_COUNTS}
+    ids = {name: set(pack.split(name).ids) for name in pack.lists}
     found = []
     if pack.classes == VOC_CLASSES:
         for name, expected in VOC_COUNTS.items():
             if name in ids and len(ids[name]) != expected:
                 found.append(f"{name} has {len(ids[name])} images, that of VOC 2012 has {expected}")
-    for name in ("train", "trainaug"):
-        if name in ids and (both := ids[name] & ids.get("val", set())):
-            found.append(
-                f"{len(both)} images of val are also in {name} (such as {min(both)}): they would be trained on"
-            )
+    for name in sorted(filter(is_for_training, ids), key=lambda name: (len(name), name)):
+        for other in sorted(name for name in ids if not is_for_training(name)):
+            if both := ids[name] & ids[other]:
+                found.append(
+                    f"{len(both)} images of {other} are also in {name} (such as {min(both)}): they would be trained on"
+                )
     if "trainaug" in ids and (lost := ids.get("train", set()) - ids["trainaug"]):
         found.append(f"{len(lost)} images of train are not in trainaug (such as {min(lost)}): they get no pseudo label")
     return found
@@ -80,11 +121,13 @@ def list_warnings(pack: Pack) -> list[str]:
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that are not blank; a byte order mark and CRLF are no matter. InputError for other than UTF-8."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
+    if text.count("\n") > MAX_LINES:
+        raise InputError(f"{path} has more than {MAX_LINES} lines: give the right file")
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
@@ -123,15 +166,23 @@ def _get_trainaug(root: Path) -> str:
 
 
 def _image_id(line: str, where: str) -> str:
-    """The id in a list line: the line itself, or the stem that both of its paths share."""
-    fields: Sequence[str] = line.replace("\\", "/").split()
+    """The id in a list line: the line itself, or the stem that both of its paths share. Names may hold blanks."""
+    line = line.replace("\\", "/")
+    both = re.fullmatch(r"(.*/.*\.(?:jpg|jpeg|png))\s+(\S*/.*)", line, re.IGNORECASE)
+    fields: Sequence[str] = both.groups() if both else (line,)
     if any(part in ("..", ".") for field in fields for part in field.split("/")):
         raise InputError(f"{where}: {line} leaves the folder of the data set: write a plain image id")
-    if len(fields) == 1 and "/" not in fields[0]:
-        return Path(fields[0]).stem if Path(fields[0]).suffix.lower() in PICTURES else fields[0]
-    if len(fields) <= 2 and all("/" in field for field in fields):
-        stems = {Path(field).stem for field in fields}
-        if len(stems) == 1 and (stem := stems.pop()):
-            return stem
+    stems = {_stem(field) for field in fields}
+    if len(stems) > 1:
         raise InputError(f"{where}: {line} names two different pictures: write the image and its own mask")
-    raise InputError(f"{where}: {line} is neither an image id nor the two paths of image and mask: correct the line")
+    if not (stem := stems.pop()):
+        raise InputError(
+            f"{where}: {line} is neither an image id nor the two paths of image and mask: correct the line"
+        )
+    return stem
+
+
+def _stem(field: str) -> str:
+    """The id in one name or path."""
+    name = field.rsplit("/", 1)[-1]
+    return Path(name).stem if Path(name).suffix.lower() in PICTURES else name

@@ -63,8 +63,19 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
             say(f"making {config.data.scenes.train + config.data.scenes.val} synthetic scenes")
         write_scenes(Path(root), config.data.scenes)
     lists = list(dict.fromkeys([config.data.train, config.data.score, config.data.val]))
+    worked = False
     with shown_progress() as progress:
-        return prepare(Path(root), lists, progress=progress, scored=[config.data.score, config.data.val])
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal worked
+            worked = True
+            progress(what, done, total)
+
+        pack = prepare(Path(root), lists, progress=report, scored=[config.data.score, config.data.val])
+    if worked:
+        for line in (line for name in (*lists, None) for line in pack.notes(name) if line.startswith("warning: ")):
+            say(line)
+    return pack
 
 
 def check_objective(config: Config, pack: Pack, objective: str, say: Say) -> None:

@@ -228,7 +228,7 @@ def test_pictures_that_are_none(root: Path) -> None:
     path.write_bytes(b"")
     refuse(root, "val_00000.jpg has no bytes: get the file again or delete .*val.txt line 1")
     path.write_bytes(b"<html>404</html>")
-    refuse(root, r"val_00000.jpg is no whole JPEG or PNG picture \(cannot identify image file")
+    refuse(root, r"val_00000.jpg is no whole JPEG or PNG picture \(web page by its content\): get the file")
     path.unlink()
     path.mkdir()
     refuse(root, "val_00000.jpg cannot be read .Is a directory.: make it readable")
@@ -251,7 +251,7 @@ def test_bad_masks(root: Path) -> None:
         root, r"train_00002.png holds 7 at row 4, column 9: a mask holds 0 \(background\), 1 to 6 \(classes\) and 255"
     )
     path.write_bytes(png(np.zeros((32, 32, 3), np.uint8), "RGB"))
-    refuse(root, "train_00002.png is of mode RGB: .* save it as palette PNG")
+    refuse(root, "train_00002.png is of mode RGB: .* write each colour's index .* save it as grey PNG")
     path.write_bytes(png(np.full((32, 32), 128, np.uint8), "L"))
     refuse(root, "train_00002.png holds 128 at row 0")
     path.write_bytes(good[:80])
