@@ -14,6 +14,8 @@ from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, with_values
 from cpn.errors import InputError
 from cpn.standin import standin_path
+from cpn.synthetic import write_scenes
+from cpn.voc import ScenesConfig
 
 OWN = "tests.cpn.test_backbone"
 SCENES = {"train": 6, "val": 3, "size": 64, "seed": 1}
@@ -194,3 +196,19 @@ def test_a_dry_run_sees_what_data_lack_without_packing_them(store: Storage, tmp_
     look_at_data(named, "mask_free", said.append)
     assert said[-1] == "list val has no masks: the segmentation network is trained, and not scored"
     assert stamps(root) == before
+
+
+def test_what_is_odd_about_the_data_is_said_when_they_are_packed(tmp_path: Path, store: Storage) -> None:
+    root = tmp_path / "scenes"
+    write_scenes(root, ScenesConfig(train=3, extra=1, val=2, size=32))
+    annotation = root / "Annotations/train_00000.xml"
+    there = annotation.read_text()
+    named = next(name for name in ("robin", "canary", "gecko", "teal") if f"<name>{name}<" not in there)
+    annotation.write_text(f"<annotation><object><name>{named}</name></object></annotation>")
+    said: list[str] = []
+    prepare_data(config_with(data={"root": str(root)}), store, said.append)
+    assert any("trainaug: 1 of 4 masks hold a class that their annotation does not name" in line for line in said)
+    assert all(line.startswith("warning: ") for line in said)
+    said.clear()
+    prepare_data(config_with(data={"root": str(root)}), store, said.append)
+    assert said == []
