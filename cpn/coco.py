@@ -6,21 +6,19 @@ Read are annotations/instances_SET.json and the images in SET/ or images/SET/. T
 in the order of their ids (80 of them); the train set becomes lists `train` and `trainaug`, the val set `val`. Images
 without any annotation are left out of all lists, as is usual for COCO in weakly supervised segmentation: the label
 would be empty. A class that only a crowd shows counts as label (crowds are IGNORE in the mask), like VOC's difficult
-objects. The same command goes on after a stop.
+objects. An object with a box alone counts as label too, and the box is IGNORE. The same command goes on after a stop.
 """
 
 import argparse
 import errno
-import json
 import os
 import re
+import shlex
 import shutil
 import signal
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,12 +27,15 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from cpn.coco_masks import Annotation, image_mask, read_annotation
+from cpn.coco_file import GET_COCO, CocoSet, ImageJob, named, read_set
+from cpn.coco_masks import image_mask
 from cpn.errors import InputError, WorkError, run_command
 from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
+from cpn.image_ids import CONVERTIBLE, format_of
+from cpn.plain_file import refuse_irregular
 from cpn.progress import Progress, shown_progress, silent
 from cpn.voc import IGNORE, encode_mask
-from cpn.voc_folder import CLASS_NAME
+from cpn.voc_folder import is_turned
 
 SETS = ("train2014", "val2014")
 LISTS = {"train": ("train", "trainaug"), "val": ("val",)}
@@ -45,38 +46,6 @@ MARKER = "coco.json"
 
 Images = Literal["link", "symlink", "copy"]
 
-GET_COCO = "get it from https://cocodataset.org/#download and unpack it there"
-
-
-@dataclass(frozen=True)
-class ImageJob:
-    """One image and what is annotated in it."""
-
-    source: Path
-    height: int
-    width: int
-    annotations: list[Annotation]
-    kinds: list[int]
-    """Mask value of each annotation."""
-
-    @property
-    def name(self) -> str:
-        """Its id in the VOC layout."""
-        return self.source.stem
-
-
-@dataclass(frozen=True)
-class CocoSet:
-    """One set, its annotations read and checked."""
-
-    name: str
-    classes: tuple[str, ...]
-    """Names in the order of their category ids."""
-    images: int
-    """How many images it has."""
-    jobs: list[ImageJob]
-    """Those with annotations, by name."""
-
 
 def convert(
     root: Path,
@@ -85,27 +54,32 @@ def convert(
     images: Images = "link",
     processes: int = 0,
     report: Progress = silent,
+    masks: bool = True,
 ) -> list[CocoSet]:
     """Write the sets of COCO at `root` to `out` in VOC layout; returns what was read. Resumes itself.
 
     `images` says how pictures get there: hard links, symbolic links, or copies. With `processes` 0 all is done in this
-    one. InputError in one line for anything missing, cut off or contradictory.
+    one; without `masks` labels and pictures are all that is written. InputError in one line for anything missing, cut
+    off or contradictory.
     """
     by_list = _lists_of(sets)
     files = {name: root / "annotations" / f"instances_{name}.json" for name in sets}
     for path in files.values():
+        refuse_irregular(path)
         if not path.is_file():
             raise InputError(f"{path} is missing: {GET_COCO}")
-    marker = {"sets": {name: file_digest(path) for name, path in files.items()}}
+    marker: dict[str, Any] = {"sets": {name: file_digest(path) for name, path in files.items()}}
+    if not masks:
+        marker["masks"] = False
     _refuse_other(out, marker)
-    read = [read_set(path, name, image_folder(root, name)) for name, path in files.items()]
+    read = named([read_set(path, name, image_folder(root, name), masks) for name, path in files.items()])
     if len({found.classes for found in read}) != 1:
         raise InputError(f"{files[sets[1]]} has other categories than {files[sets[0]]}: use sets of one data set")
-    for part in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+    for part in ("JPEGImages", "Annotations", *(["SegmentationClass"] if masks else []), "ImageSets/Segmentation"):
         (out / part).mkdir(parents=True, exist_ok=True)
     write_json(out / MARKER, marker)
     for found in read:
-        work = partial(convert_image, out=out, classes=found.classes, images=images)
+        work = partial(convert_image, out=out, classes=found.classes, images=images, masks=masks)
         for done, _ in enumerate(_spread(work, found.jobs, processes), start=1):
             report(f"writing {found.name}", done, len(found.jobs))
     write_bytes(out / "classes.txt", ("\n".join(read[0].classes) + "\n").encode())
@@ -124,86 +98,55 @@ def image_folder(root: Path, name: str) -> Path:
     raise InputError(f"{root / name}: no such folder, nor {root / 'images' / name}: {GET_COCO}")
 
 
-def read_set(path: Path, name: str, folder: Path) -> CocoSet:
-    """Read one annotation file and check it against itself and the names in the image folder.
-
-    The file is parsed whole, with polygons packed into arrays on the way: memory of about three times its size.
-    """
-
-    def compact(values: dict[str, Any]) -> Any:
-        return read_annotation(values) if "segmentation" in values else values
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=compact)
-    except InputError as error:
-        raise InputError(f"{path}: {error}: get the file again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({' '.join(str(error).split())}): get it again") from error
-    try:
-        pictures = {int(item["id"]): item for item in content["images"]}
-        categories = {int(item["id"]): " ".join(str(item["name"]).split()) for item in content["categories"]}
-        annotations = content["annotations"]
-        by_image: dict[int, list[Annotation]] = defaultdict(list)
-        for annotation in annotations:
-            by_image[annotation.image].append(annotation)
-        sizes = {key: (str(p["file_name"]), int(p["height"]), int(p["width"])) for key, p in pictures.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no file of instances ({type(error).__name__}: {error}): {GET_COCO}") from error
-    _check_classes(path, list(categories.values()))
-    values = {category: at for at, category in enumerate(sorted(categories), start=1)}
-    there = {entry.name for entry in os.scandir(folder)}
-    jobs = []
-    for image, found in by_image.items():
-        if image not in sizes:
-            raise InputError(f"{path}: annotation {found[0].number} is of image {image}, which is not there")
-        unknown = next((a for a in found if a.category not in values), None)
-        if unknown is not None:
-            raise InputError(f"{path}: annotation {unknown.number} is of unknown category {unknown.category}")
-        file, height, width = sizes[image]
-        if not re.fullmatch(r"[\w-][\w.-]*\.jpg", file):
-            raise InputError(f"{path}: image {image} has the file name {file!r}: a plain NAME.jpg is expected")
-        jobs.append(ImageJob(folder / file, height, width, found, [values[a.category] for a in found]))
-    missing = [job.source for job in jobs if job.source.name not in there]
-    if missing:
-        more = f" ({len(missing)} images of this set are missing)" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]} is missing{more}: {GET_COCO}")
-    if not jobs:
-        raise InputError(f"{path} has no annotations: {GET_COCO}")
-    names = tuple(categories[category] for category in sorted(categories))
-    return CocoSet(name, names, len(pictures), sorted(jobs, key=lambda job: job.name))
-
-
-def convert_image(job: ImageJob, out: Path, classes: Sequence[str], images: Images) -> None:
+def convert_image(job: ImageJob, out: Path, classes: Sequence[str], images: Images, masks: bool = True) -> None:
     """Write annotation, picture and mask of one image. InputError names the picture.
 
-    The mask comes last: where it is there, all three are whole and nothing is done.
+    The mask, or without one the picture, comes last: where it is there, all are whole and nothing is done.
     """
     target = out / "SegmentationClass" / f"{job.name}.png"
-    if target.exists():
+    place = out / "JPEGImages" / f"{job.name}{job.source.suffix}"
+    if (target if masks else place).exists():
         return
+    _check_picture(job)
     try:
-        with Image.open(job.source) as picture:
-            width, height = picture.size
-    except OSError as error:
-        raise InputError(f"{job.source} is no picture ({' '.join(str(error).split())}): get it again") from error
-    if (height, width) != (job.height, job.width):
-        raise InputError(
-            f"{job.source} is {width}x{height} pixels, its annotations are for {job.width}x{job.height}: get it again"
-        )
-    try:
-        mask = image_mask(job.annotations, job.kinds, height, width)
+        mask = image_mask(job.annotations, job.kinds, job.height, job.width) if masks else None
     except InputError as error:
         raise InputError(f"{job.source}: {error}: get the annotations again") from None
     write_bytes(out / "Annotations" / f"{job.name}.xml", _xml(job, classes).encode())
-    _place_image(job.source, out / "JPEGImages" / job.source.name, images)
-    write_bytes(target, encode_mask(mask))
+    _place_image(job.source, place, images)
+    if mask is not None:
+        write_bytes(target, encode_mask(mask))
+
+
+def _check_picture(job: ImageJob) -> None:
+    """InputError unless the picture is JPEG or PNG, whatever its name says, and of the size of its annotations."""
+    refuse_irregular(job.source)
+    try:
+        with Image.open(job.source, formats=("JPEG", "PNG")) as picture:
+            (width, height), turned = picture.size, is_turned(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with open(job.source, "rb") as file:
+            kind = format_of(file.read(512))
+        if kind not in (None, "JPEG", "PNG"):
+            cure = "convert it to JPEG or PNG" if kind in CONVERTIBLE else "get it again"
+            raise InputError(f"{job.source} is no picture that is read ({kind} by its content): {cure}") from error
+        raise InputError(f"{job.source} is no picture ({' '.join(str(error).split())}): get it again") from error
+    if (height, width) != (job.height, job.width):
+        cure = "get it again"
+        if turned and (width, height) == (job.height, job.width):
+            cure = "its EXIF turns it, and masks belong to the pixels as they are stored: save the picture turned"
+        raise InputError(
+            f"{job.source} is {width}x{height} pixels, its annotations are for {job.width}x{job.height}: {cure}"
+        )
 
 
 def _xml(job: ImageJob, classes: Sequence[str]) -> str:
     """VOC's annotation as far as image labels need it: the names of all objects; a crowd is a difficult one."""
-    text = f"<annotation>\n  <filename>{job.source.name}</filename>\n"
+    text = f"<annotation>\n  <filename>{escape(job.name + job.source.suffix)}</filename>\n"
     text += f"  <size><width>{job.width}</width><height>{job.height}</height><depth>3</depth></size>\n"
     for annotation, kind in zip(job.annotations, job.kinds, strict=True):
+        if kind == IGNORE:
+            continue
         name = escape(classes[kind - 1])
         text += f"  <object><name>{name}</name><difficult>{int(annotation.crowd)}</difficult></object>\n"
     return text + "</annotation>\n"
@@ -260,14 +203,6 @@ def _lists_of(sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _check_classes(path: Path, names: list[str]) -> None:
-    if not names or len(names) >= IGNORE or len(set(names)) < len(names) or not all(names):
-        raise InputError(f"{path} has {len(names)} categories: 1 to {IGNORE - 1} of different names are expected")
-    odd = next((name for name in names if not CLASS_NAME.fullmatch(name)), None)
-    if odd is not None:
-        raise InputError(f"{path} has the category {odd!r}: a name has letters, digits and spaces: correct it")
-
-
 def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
     """InputError when `out` holds anything but an earlier stop of the same conversion."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -284,12 +219,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.coco",
-        usage="python -m cpn.coco /data/coco /data/coco_voc [--sets train2014 val2014] [--images symlink]",
+        usage="python -m cpn.coco /data/coco /data/coco_voc [--sets train2014 val2014] [--images symlink] [--no-masks]",
         description="Write MS COCO in VOC layout.",
     )
     made.add_argument("root", type=Path, help="folder with annotations/instances_SET.json and the images in SET/")
     made.add_argument("out", type=Path, help="the folder to make")
     made.add_argument("--sets", nargs="+", default=list(SETS), help="a train set, a val set or both (default: 2014's)")
+    made.add_argument("--no-masks", action="store_true", help="labels and images alone, for objective=mask_free")
     made.add_argument("--images", choices=get_args(Images), default="link", help="hard links (default), symlink, copy")
     made.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="how many draw masks (default: up to 8)"
@@ -304,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")
     try:
         with shown_progress() as progress:
-            read = convert(given.root, given.out, given.sets, given.images, given.processes, progress)
+            read = convert(
+                given.root, given.out, given.sets, given.images, given.processes, progress, not given.no_masks
+            )
     except OSError as error:
         raise InputError(
             f"{error.filename or given.out} cannot be read or written ({error.strerror}): make room or give the right, "
@@ -314,8 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         left = found.images - len(found.jobs)
         lists = " and ".join(_lists_of(given.sets)[found.name])
         print(f"{found.name}: {found.images} images, {len(found.jobs)} with annotations make {lists}; {left} left out")
+        for line in found.notes:
+            print(line)
     print(f"{len(read[0].classes)} classes")
-    print(f"next: python -m cpn.prepare {given.out}")
+    print(f"next: python -m cpn.prepare {shlex.quote(str(given.out))}")
 
 
 if __name__ == "__main__":

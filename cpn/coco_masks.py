@@ -4,6 +4,7 @@ A polygon covers the pixels whose centre lies in it, by scikit-image: of the dra
 colour every pixel that the outline touches) it is the one without a bias against COCO's own masks.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -32,22 +33,49 @@ class Annotation:
     """Lengths of runs of 0 and 1 by turns, column by column, or the same compressed; None where there are polygons."""
     size: tuple[int, int] | None
     """Height and width that the runs fill."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, width and height in pixels; None where there is none."""
+
+    @property
+    def shapeless(self) -> bool:
+        """Whether neither polygons nor runs say which pixels belong to it: that is unknown, and not nowhere."""
+        return self.polygons == () and self.runs is None
 
 
 def read_annotation(values: dict[str, object]) -> Annotation:
     """One entry of `annotations`. InputError (without the file's name) names the entry and what is wrong with it."""
     where = f"annotation {values.get('id')} of image {values.get('image_id')}"
-    numbers = [values.get(key) for key in ("id", "image_id", "category_id")]
-    if not all(isinstance(number, int) for number in numbers):
+    number, image, category = (whole_number(values.get(key)) for key in ("id", "image_id", "category_id"))
+    if number is None or image is None or category is None:
         raise InputError(f"{where}: id, image_id and category_id have to be whole numbers")
-    number, image, category = (int(str(value)) for value in numbers)
-    crowd, found = bool(values.get("iscrowd", 0)), values["segmentation"]
+    crowd, found = bool(values.get("iscrowd", 0)), values.get("segmentation")
+    if found is None:
+        found = []
     if isinstance(found, list):
-        return Annotation(number, image, category, crowd, tuple(_polygon(p, where) for p in found), None, None)
+        polygons = tuple(_polygon(p, where) for p in found if p != [])
+        return Annotation(number, image, category, crowd, polygons, None, None, _box(values.get("bbox")))
     runs, size = (found.get("counts"), found.get("size")) if isinstance(found, dict) else (None, None)
     if not isinstance(runs, (list, str)) or not _is_size(size):
         raise InputError(f"{where}: segmentation is neither polygons nor run lengths with their size")
     return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]))
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number, which some tools write as `3.0` or `"3"`; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _box(value: object) -> tuple[float, float, float, float] | None:
+    """A box of four finite numbers and some area; None for anything else."""
+    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, (int, float)) for v in value):
+        return None
+    left, top, width, height = (float(v) for v in value)
+    sane = all(abs(v) < 1e9 for v in (left, top, width, height)) and width > 0 and height > 0
+    return (left, top, width, height) if sane else None
 
 
 def _is_size(value: object) -> TypeGuard[list[int]]:
@@ -55,7 +83,12 @@ def _is_size(value: object) -> TypeGuard[list[int]]:
 
 
 def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of one annotation, bool (height, width). InputError when its runs do not fill the image."""
+    """The pixels of one annotation, bool (height, width). InputError when its runs do not fill the image.
+
+    Without a shape: the pixels where it may be, those that its box touches, or all where it has no box.
+    """
+    if annotation.shapeless:
+        return _box_mask(annotation.box, height, width)
     if annotation.polygons is not None:
         mask = np.zeros((height, width), np.bool_)
         for polygon in annotation.polygons:
@@ -69,6 +102,15 @@ def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise InputError(f"{where}: its runs do not add up to the {height * width} pixels of the image")
     return runs_mask(runs, height, width)
+
+
+def _box_mask(box: tuple[float, float, float, float] | None, height: int, width: int) -> NDArray[np.bool_]:
+    if box is None:
+        return np.ones((height, width), np.bool_)
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    mask = np.zeros((height, width), np.bool_)
+    mask[top : max(0, math.ceil(box[1] + box[3])), left : max(0, math.ceil(box[0] + box[2]))] = True
+    return mask
 
 
 def polygon_mask(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -118,15 +160,16 @@ def unpack_runs(text: str, where: str = "a mask") -> list[int]:
 def image_mask(annotations: Sequence[Annotation], kinds: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
     """All annotations of an image in one mask, uint8 (height, width).
 
-    `kinds` are their mask values. Where objects overlap the one of smaller area is on top. A crowd is IGNORE, below
-    all objects.
+    `kinds` are their mask values. Where objects overlap the one of smaller area is on top. A crowd, what has no shape
+    and what is of kind IGNORE is IGNORE, below all objects.
     """
+    ignored = [a.crowd or a.shapeless or kind == IGNORE for a, kind in zip(annotations, kinds, strict=True)]
     masks = [annotation_mask(annotation, height, width) for annotation in annotations]
     areas = [int(mask.sum()) for mask in masks]
-    order = sorted(range(len(masks)), key=lambda at: (not annotations[at].crowd, -areas[at]))
+    order = sorted(range(len(masks)), key=lambda at: (not ignored[at], -areas[at]))
     combined = np.zeros((height, width), np.uint8)
     for at in order:
-        combined[masks[at]] = IGNORE if annotations[at].crowd else kinds[at]
+        combined[masks[at]] = IGNORE if ignored[at] else kinds[at]
     return combined
 
 

@@ -28,6 +28,8 @@ _FORMATS = (
     (b"\x1f\x8b", "gzip"),
     (b"version https://git-lfs", "Git LFS pointer"),
 )
+CONVERTIBLE = ("WebP", "GIF", "BMP", "TIFF", "HEIC", "AVIF", "JPEG 2000")
+"""Kinds of `format_of` that are pictures, and become readable by conversion."""
 _BOXES = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 
 

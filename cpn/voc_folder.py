@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cpn.errors import InputError
-from cpn.image_ids import PICTURES, format_of, is_image_id, loose_name, pictures_by_name
+from cpn.image_ids import CONVERTIBLE, PICTURES, format_of, is_image_id, loose_name, pictures_by_name
 from cpn.opencv import cv2
 from cpn.plain_file import MB, read_plain, refuse_irregular
 from cpn.voc import IGNORE, VOC_CLASSES, decode_image, palette
@@ -267,7 +267,7 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[tuple[in
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width * picture.height} pixels, at most {MAX_PIXELS} are read")
             picture.load()
-            turned = _is_turned(picture)
+            turned = is_turned(picture)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is None:
@@ -284,11 +284,10 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[tuple[in
 
 def _convert(kind: str | None, cure: str) -> str:
     """The cure for a file of a known kind: a picture of another format is converted."""
-    picture = kind in ("WebP", "GIF", "BMP", "TIFF", "HEIC", "AVIF", "JPEG 2000")
-    return "convert it to JPEG or PNG" if picture else cure
+    return "convert it to JPEG or PNG" if kind in CONVERTIBLE else cure
 
 
-def _is_turned(picture: Image.Image) -> bool:
+def is_turned(picture: Image.Image) -> bool:
     """Whether EXIF asks for a turned or mirrored picture; damaged EXIF asks for nothing."""
     try:
         return picture.getexif().get(ORIENTATION, 1) not in (0, 1)

@@ -70,7 +70,7 @@ ANNOTATIONS = [
     wrong("a picture that is not there", COCO, coco({"file_name": "b.jpg"}), "b.jpg is missing", "cocodataset.org"),
     wrong("a picture of a billion pixels", COCO, coco({"height": 10**9}), "a.jpg is 8x6", "get it again",
           check=lambda place: None),  # pictures are opened one by one, as their masks are written
-    wrong("a height that is a word", COCO, coco({"height": "six"}), JSON, "is no file of instances"),
+    wrong("a height that is a word", COCO, coco({"height": "six"}), JSON, "has the height six: a whole number"),
     wrong("a class that leaves the folder", COCO, coco(name="../x"), JSON, "'../x'", "letters"),
     wrong("an object of no class", COCO, coco(category_id=7), JSON, "annotation 1 is of unknown category 7"),
     wrong("an object of class one half", COCO, coco(category_id=0.5), JSON, "have to be whole numbers"),

@@ -149,7 +149,7 @@ def test_runs_plain_and_packed(runs: list[int] | str) -> None:
         (entry([[1, 2, float("nan"), 4, 5, 6]]), "a polygon is a list of numbers"),
         (entry([1, 2, 3, 4, 5, 6]), "a polygon is a list of numbers"),
         (entry([[[1, 2], [3, 4], [5, 6]]]), "a polygon is a list of numbers"),
-        (entry(None), "neither polygons nor run lengths"),
+        (entry(5), "neither polygons nor run lengths"),
         (entry({"counts": [1, 2]}), "neither polygons nor run lengths"),
         (entry({"counts": 5, "size": [1, 2]}), "neither polygons nor run lengths"),
         ({**entry([]), "category_id": "person"}, "id, image_id and category_id have to be whole numbers"),
