@@ -11,12 +11,14 @@ from cpn.affinity import AffinityNet, train_affinity
 from cpn.backbone import build_backbone
 from cpn.cam import load_maps, present_classes
 from cpn.checkpoint import load_model, save_model
+from cpn.config import Config
 from cpn.crf import crf_scores, dense_crf
 from cpn.files import whole_file
 from cpn.loop import Report
-from cpn.random_walk import pseudo_label
+from cpn.random_walk import RandomWalkConfig, pseudo_label
 from cpn.stage_inputs import Inputs, pretrained_backbone, save_label, stage_metadata
 from cpn.voc import Split
+from cpn.walk_rule import crf_alphas
 
 SCORE_LEVELS = 255
 """CRF scores are kept as uint8: twice the maps of a whole training list have to fit on a disk."""
@@ -25,13 +27,14 @@ SCORE_LEVELS = 255
 def make_crf_scores(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the CRF'd scores of both background exponents to `out`/<id>.npz: uint8 (P + 1, H, W), `low` and `high`."""
     split, config = inputs.split, inputs.config.crf
+    alphas = crf_alphas(config, inputs.beta)
     for index in indices:
         target = out / f"{split.ids[index]}.npz"
         if target.exists():
             continue
         maps, _ = load_maps(inputs.folders["cam"] / target.name)
         image = split.image(index)
-        low, high = (crf_scores(image, maps, alpha, config) for alpha in (config.alpha_low, config.alpha_high))
+        low, high = (crf_scores(image, maps, alpha, config) for alpha in alphas)
         with whole_file(target) as file:
             np.savez_compressed(file, low=quantised(low), high=quantised(high))
 
@@ -90,18 +93,26 @@ def train_affinities(inputs: Inputs, out: Path, report: Report) -> dict[str, flo
     return {"loss_total": history[-1]["loss_total"]}
 
 
-def walk_affinities(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
-    """Walk the maps of the images at `indices` and write the pseudo labels to `out`/<id>.png in VOC colours."""
-    config, split = inputs.config, inputs.split
+def affinity_network(config: Config, inputs: Inputs | None = None) -> AffinityNet:
+    """AffinityNet over the backbone that the configuration names; trained and ready to walk if `inputs` are given."""
     network = AffinityNet(build_backbone(config.network.backbone), config.affinity.widths)
-    load_model(inputs.folders["affinity"] / "model.safetensors", network)
-    network.to(inputs.device).eval()
+    if inputs is not None:
+        load_model(inputs.folders["affinity"] / "model.safetensors", network)
+        network.to(inputs.device).eval()
+    return network
+
+
+def walk_affinities(inputs: Inputs, walk: RandomWalkConfig, indices: Sequence[int], out: Path) -> None:
+    """Walk the maps of the images at `indices` and write the pseudo labels to `out`/<id>.png in VOC colours.
+
+    `walk` is the section with its numbers, none of them `auto`.
+    """
+    config, split = inputs.config, inputs.split
+    network = affinity_network(config, inputs)
     once = config.crf.model_copy(update={"iterations": 1})
     for index in indices:
         target = out / f"{split.ids[index]}.png"
         if not target.exists():
             maps, present = load_maps(inputs.folders["cam"] / f"{split.ids[index]}.npz")
-            label = pseudo_label(
-                split.image(index), maps, present, network, config.random_walk, partial(dense_crf, config=once)
-            )
+            label = pseudo_label(split.image(index), maps, present, network, walk, partial(dense_crf, config=once))
             save_label(target, label)

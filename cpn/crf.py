@@ -8,7 +8,7 @@ import pydensecrf.densecrf as densecrf
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cpn.section import Section
+from cpn.section import PositiveOrAuto, Section
 
 SMALLEST_PROBABILITY = 1e-5
 """Scores are clipped to [this, 1] before their logarithm is taken, as in the released code."""
@@ -29,10 +29,12 @@ class CrfConfig(Section):
     """Width of the appearance kernel in grey levels (0 to 255) of each colour."""
     w_bilateral: float = Field(10.0, ge=0)
     """Weight of the appearance kernel."""
-    alpha_low: float = Field(4.0, gt=0)
-    """Exponent of the background score (1 - max)^alpha that trusts only strong foreground."""
-    alpha_high: float = Field(24.0, gt=0)
-    """Exponent of the background score (1 - max)^alpha that trusts only strong background."""
+    alpha_low: PositiveOrAuto = 4.0
+    """Exponent of the background score (1 - max)^alpha that trusts only strong foreground. `auto`: from the run's beta
+    (cpn/walk_rule.py); the released 4 and 24 fit a beta of .22.
+    """
+    alpha_high: PositiveOrAuto = 24.0
+    """Exponent of the background score (1 - max)^alpha that trusts only strong background. `auto` as alpha_low."""
 
 
 def dense_crf(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.float32]:

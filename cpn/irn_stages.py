@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cpn.cam import load_maps
 from cpn.checkpoint import load_model, save_model
 from cpn.config import Config
-from cpn.irn import confident_label, train_irn
+from cpn.irn import IrnConfig, confident_label, train_irn
 from cpn.irn_network import IrnNet, pyramid_backbone
 from cpn.irn_walk import irn_pseudo_label
 from cpn.loop import Report
@@ -84,19 +86,31 @@ def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     return {"loss_total": history[-1]["loss_total"]}
 
 
-def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
-    """Walk the maps of the images at `indices` up to the edges and write the pseudo labels to `out`/<id>.png."""
-    config = inputs.config.irn
+def edge_network(inputs: Inputs) -> IrnNet:
+    """The trained network, ready to walk."""
     network = irn_network(inputs.config)
     load_model(inputs.folders["affinity"] / "model.safetensors", network)
-    network.to(inputs.device).eval()
+    return network.to(inputs.device).eval()
+
+
+def irn_label(
+    image: NDArray[np.uint8],
+    maps: NDArray[np.float32],
+    present: NDArray[np.integer],
+    network: IrnNet,
+    config: IrnConfig,
+) -> NDArray[np.uint8]:
+    """Pseudo label of one image by its edges: uint8 (H, W, 3), un-halved maps (P, H, W) -> uint8 (H, W)."""
+    numbers = (config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold)
+    return irn_pseudo_label(maps, present, network.image_edge(image), *numbers)
+
+
+def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Walk the maps of the images at `indices` up to the edges and write the pseudo labels to `out`/<id>.png."""
+    network = edge_network(inputs)
     for index in indices:
         name = inputs.split.ids[index]
         target = out / f"{name}.png"
         if not target.exists():
             maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-            edge = network.image_edge(inputs.split.image(index))
-            label = irn_pseudo_label(
-                maps, present, edge, config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold
-            )
-            save_label(target, label)
+            save_label(target, irn_label(inputs.split.image(index), maps, present, network, inputs.config.irn))

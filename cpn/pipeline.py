@@ -23,7 +23,7 @@ import torch
 
 from cpn.affinity_stages import make_crf_scores, train_affinities, walk_affinities
 from cpn.backbone import Backbone, build_backbone
-from cpn.cam import multi_scale_maps, present_classes, save_maps
+from cpn.cam import load_maps, multi_scale_maps, present_classes, save_maps
 from cpn.checkpoint import load_model, network_metadata, save_model
 from cpn.collapse import check_trained
 from cpn.config import Config, sections_in_keys
@@ -35,7 +35,10 @@ from cpn.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_e
 from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
 from cpn.run import load_run, select_and_confirm
-from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_backbone, stage_metadata
+from cpn.run_pictures import pseudo_mask
+from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
+from cpn.walk_choice import grid_of
+from cpn.walk_rule import with_choice
 
 SIZED = 32
 """Training images whose sizes are read for `deeplab.schedule`."""
@@ -66,9 +69,27 @@ def make_affinity(inputs: Inputs, out: Path, report: Report) -> dict[str, float]
 
 
 def make_pseudo_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
-    """Walk the maps of the images at `indices` and write the pseudo labels to `out`/<id>.png in VOC colours."""
-    make = walk_to_edges if inputs.config.random_walk.kind == "irn" else walk_affinities
-    make(inputs, indices, out)
+    """Write the pseudo labels of the images at `indices` to `out`/<id>.png in VOC colours: their walked maps, or where
+    `inputs.walk` says so the CAM's own masks at the run's beta. Without a choice the rule gives what is `auto`.
+    """
+    config = inputs.config.random_walk
+    if inputs.walk is not None and not inputs.walk.used:
+        make_cam_masks(inputs, indices, out)
+    elif config.kind == "irn":
+        walk_to_edges(inputs, indices, out)
+    else:
+        choice = inputs.walk or grid_of(inputs).rule
+        walk_affinities(inputs, with_choice(config, choice), indices, out)
+
+
+def make_cam_masks(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Write argmax [beta, maps] of the images at `indices` to `out`/<id>.png; a tie is background."""
+    assert inputs.beta is not None  # the choice was made with it
+    for index in indices:
+        target = out / f"{inputs.split.ids[index]}.png"
+        if not target.exists():
+            maps, present = load_maps(inputs.folders["cam"] / f"{inputs.split.ids[index]}.npz")
+            save_label(target, pseudo_mask(maps, present, inputs.beta))
 
 
 def score_pseudo_labels(inputs: Inputs, out: Path) -> dict[str, float]:
@@ -165,10 +186,12 @@ def stage_settings(stage: str, config: Config) -> tuple[str, dict[str, Any]]:
     return stage, config.model_dump(mode="json")[stage]
 
 
-def stage_keys(model_digest: str, config: Config, fingerprint: str) -> dict[str, str]:
+def stage_keys(model_digest: str, config: Config, fingerprint: str, beta: float | None = None) -> dict[str, str]:
     """The key of every stage: its version, its own settings, and the keys of what it reads.
 
-    So a changed setting makes anew what depends on it and nothing before it.
+    So a changed setting makes anew what depends on it and nothing before it. The run's `beta` is in the keys of the
+    stages that follow it, and in no other. Names of `ADDED` are in no key at the value that does what was done before.
+    Raises ValueError where a stage follows beta and none is given.
     """
     dump = sections_in_keys(config)
     read = {stage: stage_settings(stage, config) for stage in VERSIONS}
@@ -182,13 +205,19 @@ def stage_keys(model_digest: str, config: Config, fingerprint: str) -> dict[str,
     # IRN has a crop and a flip of its own and no jitter.
     learning = [augmentation, start] if config.random_walk.kind == "affinity" else ["irn", start]
     keys: dict[str, str] = {}
+    affinity, gives_way = config.random_walk.kind == "affinity", config.random_walk.keep_if == "better"
+    labels = [{"beta": beta}] if affinity and "auto" in (config.crf.alpha_low, config.crf.alpha_high) else []
+    walks: list[Any] = [{"beta": beta}] if gives_way or (affinity and config.random_walk.alpha == "auto") else []
+    walks += ["keep_if better"] if gives_way and not affinity else []  # section irn has no such name
+    if beta is None and labels + walks:
+        raise ValueError("a stage follows the run's beta, but none was given")
 
     def add(stage: str, *inputs: Any) -> None:
         keys[stage] = digest([stage, VERSIONS[stage], *inputs])
 
     add("cam", model_digest, fingerprint, own["cam"], dump["data"]["train"])
-    add("crf", keys["cam"], own["crf"])
+    add("crf", keys["cam"], own["crf"], *labels)
     add("affinity", keys["crf"], own["affinity"], *learning)
-    add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split)
+    add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split, *walks)
     add("deeplab", keys["random_walk"], own["deeplab"], augmentation, start, dump["data"]["val"])
     return keys

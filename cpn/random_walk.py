@@ -4,8 +4,8 @@ The geometry of pixel pairs is here too, as training (cpn/affinity.py) and walki
 source cell and the cell one offset away; sources are the cells all of whose offsets stay inside the map.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy import sparse
 from torch.nn import functional
 
-from cpn.section import Section
+from cpn.section import PositiveOrAuto, Section, whole_or_auto
 
 Refine = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """(image uint8 (H, W, 3), scores (K, H, W)) -> refined scores (K, H, W): a CRF."""
@@ -27,14 +27,20 @@ class RandomWalkConfig(Section):
     """Where affinities come from: `affinity` = AffinityNet, which the paper names; `irn` = IRN, which its authors
     recommend. With `irn` the other values of this section are not read: section irn has its own.
     """
-    alpha: float = Field(6.0, gt=0)
-    """Exponent of the background score (1 - max)^alpha."""
+    alpha: PositiveOrAuto = 6.0
+    """Exponent of the background score (1 - max)^alpha. `auto`: from the run's beta, then the best of those around it
+    on the select images, where there are masks (cpn/walk_rule.py); the released 6 fits a beta of .22.
+    """
     beta: float = Field(8.0, gt=0)
     """Exponent of the affinities; a larger one walks less across weak edges. Not the CAM's beta."""
-    logt: int = Field(6, ge=0, le=16)
-    """The walk takes 2^logt steps."""
-    radius: int = Field(5, ge=2)
-    """Pairs reach strictly less than this many stride cells."""
+    logt: Annotated[int | Literal["auto"], whole_or_auto(0, 16)] = 6
+    """The walk takes 2^logt steps. `auto`: from the size of the maps, then as alpha."""
+    radius: Annotated[int | Literal["auto"], whole_or_auto(2)] = 5
+    """Pairs reach strictly less than this many stride cells. `auto`: 5, or less on small maps."""
+    keep_if: Literal["always", "better"] = "always"
+    """When walked maps become the pseudo labels. `better`: unless they score below the CAM's masks at the run's beta on
+    the select images; then these are the pseudo labels, which is said. Without masks there is nothing to tell.
+    """
     crf: bool = False
     """Refine the walked scores by one CRF iteration; off in the released code."""
 
@@ -147,6 +153,8 @@ def pseudo_label(
     """
     if config.crf and refine is None:
         raise ValueError("random_walk.crf is on, but no CRF was given")
+    if config.alpha == "auto" or config.logt == "auto" or config.radius == "auto":
+        raise ValueError("random_walk: auto is no number; cpn.walk_rule says which it is")
     height, width = image.shape[:2]
     if len(present) == 0:
         return np.zeros((height, width), np.uint8)
@@ -160,3 +168,37 @@ def pseudo_label(
         scores = refine(image, scores)
     label: NDArray[np.uint8] = np.concatenate([[0], present]).astype(np.uint8)[scores.argmax(axis=0)]
     return label
+
+
+def labels_by_setting(
+    image: NDArray[np.uint8],
+    maps: NDArray[np.float32],
+    present: NDArray[np.integer],
+    network: PairAffinity,
+    beta: float,
+    radius: int,
+    alphas: Sequence[float],
+    logts: Sequence[int],
+) -> Iterator[NDArray[np.uint8]]:
+    """`pseudo_label` without the CRF for every logt (ascending) and, within it, every alpha: uint8 (H, W) each.
+
+    One pass: of an alpha only the background differs, which is one more map to walk, and 2^k steps go on to 2^(k + 1).
+    """
+    height, width = image.shape[:2]
+    if len(present) == 0:
+        for _ in range(len(logts) * len(alphas)):
+            yield np.zeros((height, width), np.uint8)
+        return
+    best = 1 - maps.max(axis=0)
+    pooled = block_mean(np.concatenate([*(best[None] ** alpha for alpha in alphas), maps]), network.stride)
+    rows, columns = pooled.shape[1:]
+    matrix = transition(network.image_affinities(image, radius), rows, columns, radius, beta)
+    taken = 0
+    for logt in logts:
+        pooled, taken = walk(pooled, matrix, 2**logt - taken), 2**logt
+        scores = upsample(pooled, network.stride, height, width)
+        background, foreground = scores[: len(alphas)], scores[len(alphas) :]
+        classes = present[foreground.argmax(axis=0)].astype(np.uint8)
+        top = foreground.max(axis=0)
+        for row in background:
+            yield np.where(row >= top, np.uint8(0), classes)

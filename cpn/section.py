@@ -1,9 +1,44 @@
 """The base of every configuration section: frozen, strict, and documented field by field."""
 
-from pydantic import BaseModel, ConfigDict
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainValidator
 
 
 class Section(BaseModel):
     """A frozen configuration section. Unknown keys and values of another type are errors, never warnings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _number(value: Any) -> float:
+    """A number, or what YAML leaves as text (1e-3), as pydantic takes it; NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _auto_or_above_0(value: Any) -> float | Literal["auto"]:
+    number = _number(value)
+    if value != "auto" and not 0 < number < math.inf:
+        raise ValueError("Input should be auto or a number above 0")
+    return "auto" if value == "auto" else number
+
+
+PositiveOrAuto = Annotated[float | Literal["auto"], PlainValidator(_auto_or_above_0)]
+"""A number above 0, or `auto` for the one that a rule gives. One finding for both, where a union would give two."""
+
+
+def whole_or_auto(low: int, high: float = math.inf) -> PlainValidator:
+    """The same for whole numbers from `low` to `high`: a field's annotation."""
+    limits = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+
+    def check(value: Any) -> int | Literal["auto"]:
+        number = _number(value)
+        if value != "auto" and not (low <= number <= high and number.is_integer()):
+            raise ValueError(f"Input should be auto or a whole number {limits}")
+        return "auto" if value == "auto" else int(number)
+
+    return PlainValidator(check)

@@ -13,6 +13,7 @@ from cpn.config import Config
 from cpn.files import write_bytes
 from cpn.run import load_weights
 from cpn.voc import Pack, Split, decode_mask, encode_mask
+from cpn.walk_rule import WalkChoice
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Inputs:
     device: torch.device
     folders: dict[str, Path]
     """Output folders of the stages before this one, by name."""
+    beta: float | None = None
+    """The run's beta; needed where a stage's setting is `auto`, or the walk may give way to its CAM."""
+    walk: WalkChoice | None = None
+    """What was chosen for the random walk; None: its settings are numbers, or the rule gives them."""
 
     @property
     def split(self) -> Split:

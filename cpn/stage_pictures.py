@@ -18,7 +18,8 @@ from cpn.stage_inputs import Inputs, load_label
 def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
     """`out`/pictures/random_walk.png: pseudo mask of the CAM at `beta`, after the CRF, after the walk, its errors.
 
-    IRN's stage crf has confident labels in place of the mask after the CRF.
+    IRN's stage crf has confident labels in place of the mask after the CRF. Where the walk is not used, the pseudo
+    labels are the CAM's and the head says so.
     """
     scored = inputs.pack.split(inputs.config.data.score)
     if not set(scored.ids) <= set(inputs.split.ids):
@@ -26,6 +27,8 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
     position = {name: at for at, name in enumerate(inputs.split.ids)}
     irn, crf = inputs.config.random_walk.kind == "irn", inputs.folders["crf"]
     images = ScoredImages(inputs.split, crf)
+    used = inputs.walk is None or inputs.walk.used
+    last = "random walk" if used else "pseudo label, not walked"
     rows = []
     for index, why in panel_choice(scored).items():
         name, truth = scored.ids[index], scored.mask(index)
@@ -38,7 +41,7 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
         columns = {
             f"CAM, beta {beta:.2f}": pseudo_mask(maps, present, beta),
             middle: learnt,
-            "random walk": walked,
+            last: walked,
         }
         notes = {head: iou_words(mask, truth) for head, mask in columns.items()}
         if truth is not None:

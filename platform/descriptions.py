@@ -48,10 +48,11 @@ def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], 
     return cut("\n\n".join([f"{scores}{at}{trial}", *shown(uid, pictures)]))
 
 
-def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float]) -> str:
-    """A finished stage's description: its scores in a line, then its pictures."""
+def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], said: str | None = None) -> str:
+    """A finished stage's description: its scores in a line, what it `said` of a choice, then its pictures."""
     scores = ", ".join(f"{name} {float(value):.1f}" for name, value in metrics.items() if name.startswith("miou"))
-    return cut("\n\n".join([scores or "No score belongs to this stage.", *shown(uid, pictures)]))
+    told = [scores or "No score belongs to this stage.", *([said] if said else [])]
+    return cut("\n\n".join([*told, *shown(uid, pictures)]))
 
 
 def shown(uid: str, pictures: Sequence[str]) -> list[str]:

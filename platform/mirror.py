@@ -249,7 +249,7 @@ def finish_stage(store: Storage, work: Path, folder: Path) -> None:
 def stems(store: Storage, work: Path) -> set[str]:
     """The images that are done of a stage which is being made elsewhere; here its task looks for itself."""
     listed = None if store.url is None else remote.listing(store.there(work.with_suffix("")))
-    return {name.rpartition(".")[0] for name in listed or {}}
+    return {name.rpartition(".")[0] for name in listed or {} if name.endswith((".npz", ".png"))}
 
 
 def training(store: Storage, work: Path) -> Attempt:

@@ -276,12 +276,14 @@ def show_result(
     terminal: "Terminal", store: "Storage", uid: str, manifests: Mapping[str, Mapping[str, Any]], waiting: int
 ) -> None:
     """What the stages scored, where their pictures lie, and what to type next."""
-    from .summary import shortened
+    from .summary import shortened, walk_words
 
     rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m["metrics"].items()
             if "miou" in name]  # fmt: skip
     if rows:
         terminal.table(f"{uid}, from CAM to segmentation", ["metric", "mIoU %"], rows)
+    if said := walk_words(manifests):
+        terminal.say(said)
     folders = [store.stage(stage, manifest["key"]) for stage, manifest in manifests.items()]
     for picture in [path for folder in folders for path in sorted((folder / "pictures").glob("*.png"))]:
         terminal.say(f"  {shortened(picture)}")

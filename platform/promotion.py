@@ -160,7 +160,7 @@ def stage_plan(store: Storage, chosen: Candidate, pack: Pack) -> dict[str, bool]
     """Each stage's folder name, and whether it is done."""
     from cpn.pipeline import stage_keys
 
-    keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint)
+    keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta)
     folders = [store.stage(stage, keys[stage]) for stage in STAGES]
     return {folder.name: (folder / MANIFEST).exists() for folder in folders}
 

@@ -244,7 +244,8 @@ class Records:
         for extra in ("pictures", "model.safetensors"):
             if (folder / extra).exists():
                 self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
-        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"]))
+        said = manifest.get("walk", {}).get("words")
+        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"], said))
         self._recorder.end(uid, "FINISHED", stamp)
 
     def sweep_ended(self, summary: Mapping[str, Any], files: list[Path]) -> None:

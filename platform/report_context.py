@@ -55,7 +55,7 @@ def context(sweep: Reading, single_gpu: Mapping[str, Any] | None, command: str) 
         "tiles": tiles(sweep, best),
         "leaderboard": leaderboard(sweep, entries),
         "ladder": {"heads": ["step", "images", ladder_head(summary)], "rows": steps(summary),
-                   "failed": summary.get("stage_failed")} if summary else None,
+                   "failed": summary.get("stage_failed"), "words": summary.get("walk")} if summary else None,
         "pictures": [],
         "space": space(sweep, best),
         "search_charts": search_charts(sweep, shares),
@@ -127,7 +127,8 @@ def tiles(sweep: Reading, best: TrialRow | None) -> list[dict[str, str]]:
     wanted = {
         f"cam_baseline, {key} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
         f"best CAM, {key} % (confirm)": metrics.get(f"{key}_confirm"),
-        "random walk, mIoU % (confirm)": metrics.get("random_walk/miou_confirm"),
+        ("random walk" if sweep.summary.get("walk_used", True) else "CAM in place of the walk")
+        + ", mIoU % (confirm)": metrics.get("random_walk/miou_confirm"),
         "DeepLab with CRF, mIoU % (val)": metrics.get("deeplab/miou_val_crf"),
     }
     if not metrics and best is not None:
@@ -289,7 +290,7 @@ def stage_folders(sweep: Reading, best: TrialRow) -> dict[str, Path]:
     digest = (result or {}).get("digests", {}).get("model.safetensors")
     if digest is None:
         return {}
-    keys = stage_keys(digest, sweep.config(best), sweep.fingerprint)
+    keys = stage_keys(digest, sweep.config(best), sweep.fingerprint, beta=best.beta or 0.0)
     return {name: sweep.store.stage(name, keys[name]) for name in STAGES}
 
 

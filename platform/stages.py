@@ -9,7 +9,7 @@ that holds the manifest comes last.
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .claims import Claims
 from .paths import MANIFEST, Storage, storage
 from .sections import Resources
 from .terminal import Terminal
+from .walk_stage import walk_of
 
 STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
 ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
@@ -49,6 +50,10 @@ class Plan:
     work: str
     folders: dict[str, str]
     threads: int
+    beta: float
+    """The run's."""
+    walk: dict[str, Any] | None = None
+    """Of the random walk: what was chosen (WalkChoice's fields), where something was."""
 
 
 class StageFailed(WorkError):
@@ -86,11 +91,13 @@ def run_stages(
     manifest, folder)` hear of every stage, done before or now.
     """
     from cpn.pipeline import stage_keys, stage_settings
+    from cpn.walk_rule import far_words
 
-    keys = stage_keys(file_digest(model), config, pack.fingerprint)
+    keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta)
     dump = config.model_dump(mode="json")
     folders: dict[str, str] = {}
     manifests: dict[str, dict[str, Any]] = {}
+    far = far_words(config.random_walk, config.crf, beta)
     for stage in STAGES:
         folder, key = store.stage(stage, keys[stage]), keys[stage]
         section, settings = stage_settings(stage, config)
@@ -99,13 +106,20 @@ def run_stages(
             mirror.have_stage(store, folder)
             if not (folder / MANIFEST).exists():
                 have = cluster()
+                if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
+                    terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
+                    far = None
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
                 inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
-                plan = Plan(store.place, *inside, os.cpu_count() or 1)
+                plan = Plan(store.place, *inside, os.cpu_count() or 1, beta)
                 began = time.monotonic()
+                choice: dict[str, Any] = {}
                 try:
-                    metrics = run_stage(stage, plan, store, work, pack, beta, resources, have, terminal)
+                    if stage == "random_walk":
+                        choice = choose_walk(plan, store, work, pack, resources, have, terminal)
+                        plan = replace(plan, walk=choice.get("choice"))
+                    metrics = run_stage(stage, plan, store, work, pack, resources, have, terminal)
                 except InputError as error:
                     raise plain(error) from None
                 except WorkError as error:
@@ -116,7 +130,8 @@ def run_stages(
                     "key": key,
                     "inputs": {name: keys[name] for name in folders} | {"model": str(file_digest(model))},
                     "config": settings,
-                    "metrics": metrics,
+                    "metrics": {**choice.get("metrics", {}), **metrics},
+                    **({"walk": choice} if choice else {}),
                     "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
                     "seconds": time.monotonic() - began,
                     "finished": time.time(),
@@ -135,7 +150,6 @@ def run_stage(
     store: Storage,
     work: Path,
     pack: Pack,
-    beta: float,
     resources: Resources,
     have: Sequence[Node],
     terminal: Terminal,
@@ -167,7 +181,7 @@ def run_stage(
             watched = mirror.Watched(store, work, EPOCHS)
             wait([ref], lambda _: bar.at(len(watched.read() or [])))
     finish = as_task(finishing_task)
-    metrics: dict[str, float] = ray.get(finish.remote(stage, plan, beta))
+    metrics: dict[str, float] = ray.get(finish.remote(stage, plan))
     if stage not in PER_IMAGE:
         trained: dict[str, float] = ray.get(ref)
         metrics = {**trained, **metrics}
@@ -187,6 +201,30 @@ def plain(error: InputError | WorkError) -> InputError | WorkError:
     """The line that a task of Ray's failed with; Ray raises it with the task's traceback for a text."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, (InputError, WorkError)) else error
+
+
+def choose_walk(
+    plan: Plan,
+    store: Storage,
+    work: Path,
+    pack: Pack,
+    resources: Resources,
+    have: Sequence[Node],
+    terminal: Terminal,
+) -> dict[str, Any]:
+    """What is chosen for the random walk (cpn/walk_choice.py), said in a line; empty where its numbers stand."""
+    import ray
+
+    from cpn.walk_choice import follows_run
+
+    config = Config.model_validate(plan.config)
+    if not follows_run(config.random_walk):
+        return {}
+    as_task = ray.remote(**needs("random_walk", resources), max_retries=3)
+    known = partial(inputs_of, plan)
+    found = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
+    terminal.say(found["words"])
+    return found
 
 
 def needs(stage: str, resources: Resources) -> dict[str, Any]:
@@ -218,6 +256,7 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
 
     from cpn.stage_inputs import Inputs
     from cpn.voc import open_pack
+    from cpn.walk_rule import WalkChoice
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     store = storage(plan.storage)
@@ -229,7 +268,8 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
     for name, images in reads.items():
         mirror.have(store, folders[name], partial(is_read, images))
     pack = open_pack(mirror.data_folder(plan.data_root))
-    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders)
+    walk = None if plan.walk is None else WalkChoice(**plan.walk)
+    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, walk)
 
 
 def is_read(images: Collection[str] | None, file: str) -> bool:
@@ -275,7 +315,7 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
     return metrics
 
 
-def finishing_task(stage: str, plan: Plan, beta: float) -> dict[str, float]:
+def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
     """Scores and pictures of a stage whose files are all there."""
     from cpn.pipeline import score_pseudo_labels
     from cpn.stage_pictures import draw_deeplab, draw_random_walk
@@ -289,7 +329,7 @@ def finishing_task(stage: str, plan: Plan, beta: float) -> dict[str, float]:
     if stage == "random_walk":
         inputs = inputs_of(plan, {"cam": None, "crf": None})
         metrics = score_pseudo_labels(inputs, out)
-        draw_random_walk(inputs, out, beta)
+        draw_random_walk(inputs, out, plan.beta)
     else:
         draw_deeplab(inputs_of(plan, {}), out)
     mirror.keep_work(store, out, [f"{PICTURES}/{path.name}" for path in (out / PICTURES).glob("*.png")], "pictures")

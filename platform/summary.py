@@ -79,7 +79,13 @@ def summarise(
             pruning_off or {},
         ),
         "without_masks": mask_free_words(rows, objective),
-        "unscored": [name for name in ("random_walk", "deeplab") if name in stages and not stages[name]],
+        "walk": walk_words(manifests),
+        "walk_used": walk.get("used") != 0.0,
+        "unscored": [
+            name
+            for name in ("random_walk", "deeplab")
+            if name in stages and not any(key.startswith("miou") for key in stages[name])
+        ],
         "stage_failed": None if failed is None else str(failed),
         "metrics": metrics,
         "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
@@ -87,6 +93,12 @@ def summarise(
         "hours": hours,
     }
     return {**summary, "note": markdown(summary)}
+
+
+def walk_words(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What was chosen for the random walk, and whether it is used; None where its numbers were given."""
+    words: str | None = manifests.get("random_walk", {}).get("walk", {}).get("words")
+    return words
 
 
 def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
@@ -153,6 +165,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|",
     ]
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
+    lines += ["", summary["walk"]] if summary["walk"] else []
     lines += [f"\n**Failed: {summary['stage_failed']}**"] if summary["stage_failed"] else []
     lines += [f"\n{line}" for line in summary["pruning"]["words"]]
     if summary["without_masks"]:
@@ -173,8 +186,9 @@ def ladder_head(summary: Mapping[str, Any]) -> str:
 def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | str | None]]:
     """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab.
 
-    Where the objective is another the first two are of it and say so; a stage that had no masks to be scored on says
-    that, and one that failed, or stands behind it, says that.
+    Where the walk was not used its rows are of the CAM's masks in its place. Where the objective is another the first
+    two are of it and say so; a stage that had no masks to be scored on says that, and one that failed, or stands behind
+    it, says that.
     """
     score, val, metrics = summary["sets"]["score"], summary["sets"]["val"], summary["metrics"]
     key, unscored = summary["objective"], summary["unscored"]
@@ -184,11 +198,12 @@ def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | str | Non
         found = "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
         return "failed" if found is None and summary.get("stage_failed") else found
 
+    walk = "random walk" if summary.get("walk_used", True) else "the CAM's masks, for the walk is a miss"
     return [
         (f"cam_baseline, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm_cam_baseline"]),
         (f"best CAM, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm"]),
-        (f"random walk{miou}", f"{score}, confirm", value("random_walk", "miou_confirm")),
-        (f"random walk{miou}", f"{score}, all", value("random_walk", "miou_train")),
+        (f"{walk}{miou}", f"{score}, confirm", value("random_walk", "miou_confirm")),
+        (f"{walk}{miou}", f"{score}, all", value("random_walk", "miou_train")),
         (f"DeepLab{miou}", val, value("deeplab", "miou_val")),
         (f"DeepLab with CRF{miou}", val, value("deeplab", "miou_val_crf")),
     ]
@@ -246,6 +261,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )
     terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
+    if summary["walk"]:
+        terminal.say(summary["walk"])
     if summary["stage_failed"]:
         terminal.say(f"failed: {summary['stage_failed']}; the promotion stands, and so do the stages before")
     terminal.say("pictures:")

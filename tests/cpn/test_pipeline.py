@@ -299,3 +299,36 @@ def test_another_model_or_other_data_make_everything_anew(made: Made, monkeypatc
         assert not set(before.values()) & set(other.values())
     monkeypatch.setitem(pipeline.VERSIONS, "random_walk", 99)
     assert [stage for stage in STAGES if keys(config)[stage] != before[stage]] == ["random_walk", "deeplab"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "first"),
+    [
+        ("crf.alpha_low", "auto", "crf"),
+        ("crf.alpha_high", "auto", "crf"),
+        ("random_walk.alpha", "auto", "random_walk"),
+        ("random_walk.keep_if", "better", "random_walk"),
+        ("random_walk.logt", "auto", None),  # from the images, which the fingerprint stands for
+        ("random_walk.radius", "auto", None),
+        ("random_walk.alpha", 6.0, None),
+    ],
+)
+def test_beta_is_in_the_keys_of_what_follows_it_alone(name: str, value: object, first: str | None) -> None:
+    config = with_values(config_from(CONFIG, "test"), {name: value}, "test")
+    one, two = (pipeline.stage_keys("m", config, "f", beta=beta) for beta in (0.3, 0.32))
+    changed = [stage for stage in STAGES if one[stage] != two[stage]]
+    assert changed == (list(STAGES[STAGES.index(first) :]) if first else [])
+    if first:
+        with pytest.raises(ValueError, match="beta"):
+            keys(config)
+    else:
+        assert keys(config) == one
+
+
+def test_a_walk_of_irn_that_may_give_way_follows_beta() -> None:
+    irn = with_values(config_from(CONFIG, "test"), {"random_walk.kind": "irn", "random_walk.alpha": "auto"}, "test")
+    assert keys(irn) == pipeline.stage_keys("m", irn, "f", beta=0.3), "it reads no alpha"
+    better = with_values(irn, {"random_walk.keep_if": "better"}, "test")
+    one, two = (pipeline.stage_keys("m", better, "f", beta=beta) for beta in (0.3, 0.32))
+    assert len({keys(irn)["random_walk"], one["random_walk"], two["random_walk"]}) == 3
+    assert one["affinity"] == keys(irn)["affinity"]

@@ -105,6 +105,7 @@ METHOD: dict[str, Any] = {
     "random_walk.logt": 6,
     "random_walk.radius": 5,
     "random_walk.crf": False,
+    "random_walk.keep_if": "always",
     # (i) DeepLab
     "deeplab.schedule": "released",
     "deeplab.classifier_std": None,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from cpn.random_walk import (
     RandomWalkConfig,
     block_mean,
+    labels_by_setting,
     pair_indices,
     pair_offsets,
     pseudo_label,
@@ -209,3 +210,27 @@ def test_logt_counts_doublings() -> None:
         for logt in (2, 8)
     ]
     assert far == [0, 1], "14 cells away: out of reach of 4 steps, not of 256"
+
+
+def test_every_setting_in_one_pass_is_each_by_itself() -> None:
+    image, maps = object_scene()
+    rng = np.random.default_rng(0)
+    maps = np.concatenate([maps, rng.uniform(0, 0.6, maps.shape).astype(np.float32)])
+    present = np.array([7, 3])
+    alphas, logts = (0.5, 1.0, 6.0), (0, 1, 3)
+    labels = list(labels_by_setting(image, maps, present, Edges(), 8.0, 2, alphas, logts))
+    pairs = [(alpha, logt) for logt in logts for alpha in alphas]
+    for label, (alpha, logt) in zip(labels, pairs, strict=True):
+        config = RandomWalkConfig(radius=2, alpha=alpha, logt=logt)
+        assert label.dtype == np.uint8
+        np.testing.assert_array_equal(label, pseudo_label(image, maps, present, Edges(), config))
+    assert len({label.tobytes() for label in labels}) > 4
+    empty = labels_by_setting(image, maps[:0], present[:0], Edges(), 8.0, 2, alphas, logts)
+    assert [label.any() for label in empty] == [False] * 9
+
+
+def test_auto_is_no_number_to_walk_with() -> None:
+    image, maps = object_scene()
+    for name in ("alpha", "logt", "radius"):
+        with pytest.raises(ValueError, match="auto is no number"):
+            pseudo_label(image, maps, np.array([1]), Edges(), RandomWalkConfig.model_validate({name: "auto"}))

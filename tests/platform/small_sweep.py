@@ -136,7 +136,7 @@ class SmallSweep:
         """Make the stages of a run look done; those of `but` not."""
         row = self.row(uid)
         config = with_values(self.spec.base_config, row.values, "-")
-        keys = stage_keys(file_digest(self.folder(row) / MODEL), config, self.pack.fingerprint)
+        keys = stage_keys(file_digest(self.folder(row) / MODEL), config, self.pack.fingerprint, beta=row.beta or 0.0)
         folders = {stage: self.store.stage(stage, keys[stage]) for stage in STAGES if stage not in but}
         for stage, folder in folders.items():
             metrics: dict[str, Any] = {"deeplab": {"miou_val": 51.5}, "random_walk": {"miou_train": 56.5}}

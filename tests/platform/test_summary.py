@@ -152,3 +152,30 @@ def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
     for said in ("pruning stopped 1 of", "1 would-be-pruned trials ran on", "pruning is switched off at 50%: why"):
         assert said in text.getvalue() and said in made["note"]
+
+
+def summary_of(walk: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "s.yaml"
+    dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "budget": {"trials": 6}})
+    pack = cast(Any, SimpleNamespace(fingerprint="f00d"))
+    made = {**MANIFESTS, "random_walk": walk}
+    return summarise(load_spec(path), pack, ROWS, [], {}, VERDICT, ROWS[4], made, 0.5)
+
+
+def test_a_walk_that_is_not_used_is_said_in_words_and_in_the_table(tmp_path: Path) -> None:
+    words = "random walk: a miss, it lowers its CAM and is not used"
+    metrics = {"miou_confirm": 58.0, "miou_train": 58.5}
+    missed = summary_of({"metrics": {**metrics, "used": 0.0}, "walk": {"words": words}}, tmp_path)
+    assert [step for step, _, _ in ladder(missed)][2:4] == ["the CAM's masks, for the walk is a miss"] * 2
+    assert words in missed["note"].splitlines()
+    text = io.StringIO()
+    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), missed, [])
+    assert words in text.getvalue()
+    used = summary_of({"metrics": {**metrics, "used": 1.0}, "walk": {"words": "random walk: alpha 1"}}, tmp_path)
+    assert [step for step, _, _ in ladder(used)][2:4] == ["random walk"] * 2 and "random walk: alpha 1" in used["note"]
+    assert summary_of({"metrics": metrics}, tmp_path)["walk"] is None
+
+
+def test_numbers_of_a_choice_are_no_score(tmp_path: Path) -> None:
+    made = summary_of({"metrics": {"alpha": 1.0, "steps": 16.0, "used": 1.0}, "walk": {"words": "w"}}, tmp_path)
+    assert made["unscored"] == ["random_walk"] and ladder(made)[2][2] == "no masks"
