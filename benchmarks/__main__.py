@@ -34,6 +34,7 @@ TOPICS = {
     "chaos": "faults under real sweeps on two Ray nodes: what is lost, doubled, orphaned or corrupt afterwards",
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
     "fast_forms": "what cached superpixels, OpenCV and bf16 cost in mIoU on scenes, against the exact forms",
+    "walk_rule": "the random walk's rule against the best alpha and steps, on a CAM run and its data",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
     "step_classes": "a CPN step against three plain passes of its backbone, with 6, 21 and 81 classes",

@@ -5,6 +5,7 @@ and the sum of these sums the row `all`: the columns 0.5, 1.0, 1.5, 2.0 and all 
 """
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -65,8 +66,25 @@ def score_list(
     there already are not made again; `claim` sees to it that they belong to the same network, data and settings.
     Raises InputError for a kept file that cannot be read, or an image without a mask.
     """
-    names = row_names(config)
-    total = np.zeros((len(names), len(BETAS), 3, classes), np.int64)
+
+    def counts(index: int) -> NDArray[np.int64]:
+        present = present_classes(split.labels[index])
+        return counts_by_scale(network, split.image(index), present, mask_of(split, index), config, classes)
+
+    shape = (len(row_names(config)), len(BETAS), 3, classes)
+    return in_parts(split, shape, counts, report, None if folder is None else folder / PARTS)
+
+
+def in_parts(
+    split: Split,
+    shape: tuple[int, ...],
+    counts_of: Callable[[int], NDArray[np.int64]],
+    report: Progress,
+    folder: Path | None,
+    what: str = "scoring",
+) -> NDArray[np.int64]:
+    """Sum over a list of `counts_of` an image's index, int64 of `shape`; with `folder` kept CHUNK images at a time."""
+    total = np.zeros(shape, np.int64)
     todo: list[range] = []
     for start in range(0, len(split), CHUNK):
         part = range(start, min(start + CHUNK, len(split)))
@@ -76,13 +94,12 @@ def score_list(
         else:
             total += kept.sum(0)
     images = sum(len(part) for part in todo)
-    what = "scoring" if images == len(split) else "scoring the rest"
+    what = what if images == len(split) else f"{what} the rest"
     done = 0
     for part in todo:
         counts = []
         for index in part:
-            present = present_classes(split.labels[index])
-            counts.append(counts_by_scale(network, split.image(index), present, mask_of(split, index), config, classes))
+            counts.append(counts_of(index))
             done += 1
             report(what, done, images)
         if folder is not None:
@@ -135,9 +152,6 @@ def score_row(name: str, counts: NDArray[np.int64], classes: tuple[str, ...]) ->
     beta, best = best_beta(counts)
     window = [BETAS.index(one) for one in RELEASED_BETAS]
     released_beta, released = best_beta(counts[window], RELEASED_BETAS)
-    chosen = counts[BETAS.index(beta)]
-    ratios = 100 * iou(chosen)
-    hits, predicted, true = (int(part) for part in chosen[:, 1:].sum(axis=1))
     return {
         "scale": name,
         "miou": 100 * best,
@@ -146,6 +160,15 @@ def score_row(name: str, counts: NDArray[np.int64], classes: tuple[str, ...]) ->
         "miou_released_grid": 100 * released,
         "beta_released_grid": released_beta,
         "t_released_grid": to_halved(released_beta),
+        **foreground_and_classes(counts[BETAS.index(beta)], classes),
+    }
+
+
+def foreground_and_classes(chosen: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
+    """The part of a row that is of one beta: counts (3, C) -> percent."""
+    ratios = 100 * iou(chosen)
+    hits, predicted, true = (int(part) for part in chosen[:, 1:].sum(axis=1))
+    return {
         "iou_background": float(ratios[0]),
         "iou_foreground": float(ratios[1:].mean()),
         "precision": 100 * hits / max(1, predicted),
@@ -165,7 +188,7 @@ def curves(counts: NDArray[np.int64], config: CamConfig) -> dict[str, NDArray[np
 
 
 def _part(folder: Path, start: int) -> Path:
-    return folder / PARTS / f"{start:06d}.npz"
+    return folder / f"{start:06d}.npz"
 
 
 def _kept_counts(path: Path, ids: list[str]) -> NDArray[np.int64] | None:

@@ -34,6 +34,10 @@ beta is the background score on maps in [0, 1], chosen on these images; backgrou
 recall are at the first beta. t = beta / 2 is the threshold on the halved maps of the released code, whose grid is
 t = 0.20 to 0.59."""
 
+CRF_NOTE = """\
+CRF: mean field on [(1 - max)^alpha, maps] with the crf section of the checkpoint; alpha = ln beta / ln(1 - beta), so
+that before it the masks are those of the row above. beta is not chosen again behind it."""
+
 TABLE1 = ("0.5", "1", "1.5", "2", "all")
 PUBLISHED: dict[str, tuple[float, ...]] = {
     "cam_baseline": (41.15, 48.29, 49.51, 47.44, 47.84),
@@ -54,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.score",
-        usage=f"{EXAMPLE} [--list LIST] [--scales S ...] [--map MAP] [--out FOLDER] [--json]",
+        usage=f"{EXAMPLE} [--list LIST] [--scales S ...] [--map MAP] [--crf] [--out FOLDER] [--json]",
         description="Score the CAMs of a trained network on a packed list with masks: one row per scale and one for "
         "all of them together, as in Table 1 of the paper, from one pass over the images.",
         epilog="beta is the background score on maps in [0, 1], t = beta / 2 the one on the halved maps of the "
@@ -72,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="one of " + ", ".join(SETTABLE)
+    )
+    made.add_argument(
+        "--crf", action="store_true", help="also score CAM + CRF: all scales at their best beta, one CRF an image"
     )
     made.add_argument("--per-class", action="store_true", help="also print the IoU of every class")
     made.add_argument("--paper", action="store_true", help="also print the published numbers, marked as such")
@@ -161,9 +168,12 @@ def score_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for head in (*heads, "precision", "recall"):
         table.add_column(head, justify="right")
     for row in rows:
-        best, released = (f"{row['beta' + end]:.2f} / {row['t' + end]:.2f}" for end in ("", "_released_grid"))
+        best, released = (
+            f"{row['beta' + end]:.2f} / {row['t' + end]:.2f}" if "beta" + end in row else "-"
+            for end in ("", "_released_grid")
+        )
         rest = ("iou_background", "iou_foreground", "precision", "recall")
-        numbers = [f"{row[name]:.2f}" for name in ("miou", "miou_released_grid", *rest)]
+        numbers = [f"{row[name]:.2f}" if name in row else "-" for name in ("miou", "miou_released_grid", *rest)]
         table.add_row(row["scale"], numbers[0], best, numbers[1], released, *numbers[2:])
     return table
 
@@ -219,6 +229,7 @@ def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> s
         words += ["--scales", *(f"{scale:g}" for scale in given.scales)]
     for text in given.sets:
         words += [] if text.startswith("cam.map=") else ["--set", text]
+    words += ["--crf"] * given.crf
     return shlex.join(["python", "-m", "cpn.score", *words, "--map", "plain"])
 
 
@@ -230,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from cpn.config import METHOD_VERSION
+    from cpn.crf_score import crf_row, score_crf
     from cpn.files import check_place, file_digest
     from cpn.progress import shown_progress
     from cpn.run import load_run
@@ -260,7 +272,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.out is not None:
             claim(given.out, settings)
         counts = score_list(network.to(device), split, cam, len(classes) + 1, report, given.out)
-    rows = score_rows(counts, cam, classes)
+        rows = score_rows(counts, cam, classes)
+        if given.crf:
+            beta = rows[-1]["beta"]
+            hard = score_crf(network, split, cam, config.crf, beta, len(classes) + 1, report, given.out)
+            rows.append(crf_row(rows[-1]["scale"], hard, beta, classes))
     if given.out is not None:
         keep(given.out, settings, rows, counts, cam)
     shown = {"published": False, "list": given.list, "images": len(split), "map": cam.map, "flip": cam.flip}
@@ -280,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = f"pseudo labels from the {cam.map} map, {views}: {given.list}, {len(split)} images, %"
     console.print(score_table(rows, title))
     print(NOTE)
+    if given.crf:
+        print(CRF_NOTE)
     for table in [class_table(rows)] * given.per_class + [published_table()] * given.paper:
         console.print(table)
     if given.out is not None:

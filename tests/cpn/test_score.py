@@ -10,16 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
+from cpn.cam import multi_scale_maps, present_classes
 from cpn.checkpoint import save_model
 from cpn.config import Config, config_from
+from cpn.crf import dense_crf, with_background
 from cpn.errors import InputError
-from cpn.metrics import BETAS, best_beta
+from cpn.metrics import BETAS, best_beta, hard_counts, miou
 from cpn.network import build_network
 from cpn.prepare import prepare
-from cpn.run import score
+from cpn.run import load_run, score
 from cpn.score import PUBLISHED, PUBLISHED_SPLIT, TABLE1, main, parser
 from cpn.synthetic import write_scenes
 from cpn.voc import Pack, ScenesConfig
+from cpn.walk_rule import alpha_of
 
 BASE: dict[str, Any] = {
     "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
@@ -66,8 +69,6 @@ def test_json_has_one_line_per_row_and_nothing_else(
     rows = rows_of(printed.out)
     assert [row["scale"] for row in rows] == ["1", "0.5", "all"]  # the checkpoint's own scales
     assert "scoring 5 of 5" in printed.err and "next: " in printed.err
-    from cpn.run import load_run
-
     network, config, _ = load_run(model)
     beta, best = best_beta(score(network, pack.split("train"), config.cam, 7))
     assert (rows[2]["beta"], rows[2]["t"], rows[2]["miou"]) == (beta, beta / 2, pytest.approx(100 * best))
@@ -218,3 +219,36 @@ def test_help_needs_no_torch() -> None:
     code = "import sys, cpn.score; cpn.score.parser(); print('torch' in sys.modules, 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
     assert parser().format_help().startswith("usage: python -m cpn.score model.safetensors --root /data/VOC2012")
+
+
+def test_crf_adds_a_row_at_the_best_beta_of_all_scales(
+    model: Path, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "score"
+    arguments = [str(model), "--root", pack.root, "--json", "--out", str(folder)]
+    main(arguments)
+    plain = rows_of(capsys.readouterr().out)
+    main([*arguments, "--crf"])
+    rows = rows_of(capsys.readouterr().out)
+    assert rows[:3] == plain, "the counts of the first call are taken over"
+    row = rows[3]
+    assert (row["scale"], row["beta"]) == ("all, CRF", plain[2]["beta"]) and "beta_released_grid" not in row
+    assert row["alpha"] == pytest.approx(alpha_of(row["beta"]))
+    network, config, _ = load_run(model)
+    split, counts = pack.split("train"), np.zeros((3, 7), np.int64)
+    for index in range(len(split)):
+        present = present_classes(split.labels[index])
+        maps = multi_scale_maps(network, split.image(index), present, config.cam)
+        scores = dense_crf(split.image(index), with_background(maps, row["alpha"]), config.crf)
+        counts += hard_counts(np.array([0, *present])[scores.argmax(0)], split.mask(index), 7)  # type: ignore[arg-type]
+    assert row["miou"] == pytest.approx(100 * float(miou(counts)))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr("cpn.crf_score.crf_scores", refuse)
+    main([*arguments, "--crf"])
+    assert rows_of(capsys.readouterr().out) == rows
+    main([*arguments[:3], "--list", "train", "--out", str(folder), "--crf"])
+    said = capsys.readouterr().out
+    assert "all, CRF" in said and "CRF: mean field" in said and said.splitlines()[-1].endswith("--crf --map plain")

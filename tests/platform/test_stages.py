@@ -29,7 +29,7 @@ CONFIG = config_from(
         "train": {"epochs": 1, "batch_size": 4},
         "cam": {"scales": [1.0], "flip": False},
         "affinity": {"epochs": 1, "batch_size": 4},
-        "random_walk": {"radius": 3},
+        "random_walk": {"radius": 3, "alpha": "auto", "logt": "auto", "keep_if": "better"},
         "deeplab": {"iterations": 4, "batch_size": 4, "width": 8, "scales": [1.0]},
     },
     "test",
@@ -129,6 +129,10 @@ def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkey
     there = carry(store, scenes, f"{store.url}/data")
     assert machines.said.count("image_task") >= 6 and machines.said.count("training_task") == 2
     assert {name: made["metrics"] for name, made in here.items()} == {n: m["metrics"] for n, m in there.items()}
+    assert machines.said.count("counting_task") >= 1 and machines.said.count("choosing_task") == 1
+    choice = there["random_walk"]["walk"]
+    assert choice["words"].startswith("random walk: ") and len(choice["grid"]) == 9 * 6
+    assert {"alpha", "steps", "used", "miou_cam_select"} < there["random_walk"]["metrics"].keys()
     for name, made in there.items():
         folder = store.stage(name, made["key"])
         assert made["history"] == [] or len(made["history"]) == len(here[name]["history"])
