@@ -84,14 +84,16 @@ PHOTOS: dict[str, Any] = {
     "network": {
         "backbone": "efficientnet_lite0",
         "weights": "imagenet",
+        "prcm": False,
         "prcm_transposed": True,
         "x_scale": "unit",
-        "prcm_scale": 0.1,
+        "x_image": 0.3,
+        "prcm_scale": 0.03,
     },
     # Min-max on refined maps rewards a flat map: trained with it, the refinement is worse than untrained.
-    "loss": {"normalise_refined": False},
+    "loss": {"normalise_refined": False, "amp_weight": 0.0},
     "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4},
-    "cam": {"long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
+    "cam": {"beta": 0.88, "long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
 }
 
 CAM_BASELINE: dict[str, Any] = {
