@@ -94,6 +94,10 @@ PHOTOS: dict[str, Any] = {
     "loss": {"normalise_refined": False, "amp_weight": 0.0},
     "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4},
     "cam": {"beta": 0.88, "long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
+    "crf": {"alpha_low": "auto", "alpha_high": "auto"},
+    "affinity": {"optimizer": "adamw", "lr": 0.0001, "epochs": 4},
+    "random_walk": {"alpha": "auto", "logt": "auto", "radius": "auto", "keep_if": "better"},
+    "deeplab": {"schedule": "by_images", "sizes": "aligned"},
 }
 
 CAM_BASELINE: dict[str, Any] = {
