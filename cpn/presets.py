@@ -79,7 +79,7 @@ SCENES: dict[str, Any] = {
 # Photographs on a laptop's CPU, from ImageNet features: a few hundred images in minutes. docs/own_data.md says which
 # measurement chose a value. Sizes are of the crop and of `cam.long_side`, not of the images.
 PHOTOS: dict[str, Any] = {
-    "data": {"crop": 225, "long_side": [225, 321]},
+    "data": {"crop": 209, "long_side": [209, 305]},
     "patches": {"draw": "bernoulli", "S_N": 60, "K": [28, 56]},
     "network": {
         "backbone": "efficientnet_lite0",
@@ -93,7 +93,7 @@ PHOTOS: dict[str, Any] = {
     # Min-max on refined maps rewards a flat map: trained with it, the refinement is worse than untrained.
     "loss": {"normalise_refined": False, "amp_weight": 0.0},
     "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4},
-    "cam": {"beta": 0.88, "long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
+    "cam": {"beta": 0.88, "epoch_images": 60, "long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
     "crf": {"alpha_low": "auto", "alpha_high": "auto"},
     "affinity": {"optimizer": "adamw", "lr": 0.0001, "epochs": 4},
     "random_walk": {"alpha": "auto", "logt": "auto", "radius": "auto", "keep_if": "better"},
