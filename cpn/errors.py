@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
+from .environment import drop_empty
 from .masking import mask
 
 PLACES = {
@@ -62,6 +63,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     resumable, 141 the reader of its output has gone. The traceback of what nobody foresaw, exit code 1 as well, shows
     no password either.
     """
+    drop_empty()
     code = _code(main)
     if code > 128:
         for number in (signal.SIGINT, signal.SIGTERM):  # a second one while the process ends would spoil its exit code

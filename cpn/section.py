@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, PlainValidator
 class Section(BaseModel):
     """A frozen configuration section. Unknown keys and values of another type are errors, never warnings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,  # a list or a sweep may be called 2012; quotes do not survive a shell
+    )
 
 
 def _number(value: Any) -> float:

@@ -2,12 +2,16 @@
 
 Ray Train starts one for each trial, detached, so that it outlives what it watches, and then tells it to begin. A
 controller that is killed in the second or two between leaves a helper that never began: an idle process on the head of
-the cluster for as long as the cluster runs (Ray 2.60). Here it begins by itself. These are internals of Ray: its
-version is pinned in pyproject.toml, and tests/platform/test_cleaner.py looks at them.
+the cluster for as long as the cluster runs (Ray 2.60). Here it begins by itself. It asks for the controller's state
+without an address: where a second Ray runs on the machine, the query finds both, the helper's thread dies of it, and a
+pruned trial's CPUs are held for ever. Here it asks the Ray that it runs in. These are internals of Ray: its version is
+pinned in pyproject.toml, and tests/platform/test_cleaner.py looks at them.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -23,6 +27,7 @@ class WatchfulCleaner(PlacementGroupCleaner):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # of this process: an actor has its own
         self.start_monitoring()  # type: ignore[no-untyped-call]
 
 

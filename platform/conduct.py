@@ -20,7 +20,7 @@ from .claims import Claims
 from .confirm import CAM_BASELINE, Verdict
 from .confirm_bounds import bounds as bounds_of
 from .curve import narrowed, searched_range
-from .driver import Interruption, ray_cluster, run_trials
+from .driver import Interruption, check_ray_folder, ray_cluster, run_trials
 from .files import dump_yaml
 from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
@@ -158,6 +158,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
     """The same, while signals are watched."""
     store, url = storage(spec.resources.storage), study.study_url(spec)
     check_storage(store, "resources.storage")
+    check_ray_folder()
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.warn(warning)

@@ -4,6 +4,7 @@ import _thread
 import ctypes
 import logging
 import os
+import secrets
 import select
 import signal
 import socket
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from cpn.errors import InputError, WorkError, quiet
+from cpn.files import check_place
 
 from .capacity import Node, check_resources
 from .left_over import free_at_the_end, free_placement_groups
@@ -32,6 +34,8 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Started by `uv run`, Ray would start every worker by `uv run` in a copy of the working folder, sweeps and all.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -61,6 +65,9 @@ ALL_ELSE = ("/[!.]*", "/.?*")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a sweep to stop: the keyboard, a batch system or `timeout`, a terminal that was closed."""
+
+LONGEST_FOLDER = 107 - len("/ray/session_2026-11-29_21-00-51_590741_1234567/sockets/plasma_store")
+"""Bytes of a folder under which the paths of Ray's sockets are no longer than the system bears."""
 
 HEED_S = 1.0
 """Seconds that the main thread has to notice that the cluster is lost."""
@@ -233,6 +240,8 @@ def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None)
                 runtime = runtime_environment(environment, resources.ship_code)
                 ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
             else:
+                check_ray_folder()
+                own_token()
                 start_ray()
             put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -253,6 +262,36 @@ def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None)
         with sigterm_ignored():
             ray.shutdown()  # also when a signal came while Ray was starting
         put_back(handlers)
+
+
+def own_token() -> None:
+    """Give this start of Ray a token of its own where the home folder, in which Ray would keep one, cannot be written
+    (a service with ProtectHome, a container).
+    """
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    kept = Path.home() / ".ray" / "auth_token"
+    try:
+        if not kept.exists():
+            check_place(kept.parent, "HOME")
+    except (InputError, OSError):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def check_ray_folder() -> None:
+    """Raise InputError where Ray, started on this machine, could not keep its files, or a socket's path were too long
+    for the system. Batch systems give every job a TMPDIR of its own.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+    folder = os.environ.get(name) or "/tmp"
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise InputError(
+            f"{name}: {folder} has {len(os.fsencode(folder))} characters, too many for Ray's sockets, which bear "
+            f"{LONGEST_FOLDER}; set RAY_TMPDIR to a shorter folder of your own, e.g. RAY_TMPDIR=/tmp/$USER"
+        )
+    check_place(Path(folder), name)
 
 
 def gone(address: str | None) -> str:

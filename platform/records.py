@@ -1,5 +1,6 @@
 """What is said about sweeps, trials and stages in MLflow: names, tags, parameters, metrics and artifacts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ LATER = ("pruned", "reused", "confirmed", "promoted")
 """Tags that begin as false; a confirm run is never confirmed or promoted itself and has the first two."""
 MODEL_FOLDER = "model"
 CHAMPION = "champion"
+LONGEST_KEY = 200
+"""Characters of a class name in a metric's key; MLflow takes 250 in all."""
 
 
 class Records:
@@ -151,8 +154,8 @@ class Records:
 
     def _curves(self, uid: str, last: int, result: Mapping[str, Any], stamp: float) -> None:
         """IoU by class, and mIoU by beta."""
-        names = ["background", *result["classes"]]
-        self._recorder.metrics(uid, last, {f"iou/{n}": v for n, v in zip(names, result["iou"], strict=True)}, stamp)
+        keys = iou_keys(["background", *result["classes"]])
+        self._recorder.metrics(uid, last, dict(zip(keys, result["iou"], strict=True)), stamp)
         for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
             # The step is beta in hundredths: MLflow draws the curve over it.
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
@@ -308,3 +311,16 @@ def patch_size(patches: PatchesConfig) -> str:
     if patches.kind == "grid":
         return f"K={encode(patches.K)}"
     return f"S_N={patches.S_N}" if patches.S_N_range is None else "S_N={}-{}".format(*patches.S_N_range)
+
+
+def iou_keys(names: Sequence[str]) -> list[str]:
+    """MLflow's keys for the classes' IoU, all different. MLflow takes letters, digits and `_-. :` and refuses the whole
+    batch for a key with anything else, as in `cup (small)`: that becomes `_`, and a number follows where two are alike.
+    """
+    keys: list[str] = []
+    for name in names:
+        key = re.sub(r"[^\w.\- :]", "_", name)[:LONGEST_KEY].strip() or "_"
+        key = "_" if set(key) == {"."} else key
+        alike = [key, *(f"{key} no. {number}" for number in range(2, len(names) + 1))]
+        keys.append(next(free for free in alike if free not in keys))
+    return [f"iou/{key}" for key in keys]

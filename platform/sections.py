@@ -3,12 +3,16 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cpn.section import Section
 
 CONFIRM_STUDY = ".confirm"
 """Behind a sweep's name: the study of its confirm runs."""
+
+
+Named = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""A name, which may be a number: `--set name=$SLURM_JOB_ID`; quotes do not survive a shell."""
 
 
 class SweepSection(Section):
@@ -24,7 +28,7 @@ class SearchOptions(SweepSection):
     """Seed of the search; each trial is seeded from it and from its number."""
     history: int | None = Field(default=500, ge=50)
     """Finished trials that tpe and gp look at: the best tenth and the newest; null: all, and slower with each."""
-    warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    warm_start: Annotated[tuple[Named, ...], Field(strict=False)] = ()
     """Sweeps of the same study database that tpe, gp and cmaes learn from as well: same data and base, and trials that
     this search could have drawn. Their best configuration runs again as the first trial after the reference.
     """
@@ -32,9 +36,9 @@ class SearchOptions(SweepSection):
     @field_validator("warm_start", mode="before")
     @classmethod
     def _sweeps(cls, value: Any) -> Any:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
+        if not isinstance(value, (list, tuple)) or not all(name and type(name) in (str, int) for name in value):
             raise ValueError("write a list of the sweeps' names, [] for none")
-        for name in value:
+        for name in map(str, value):
             if name.endswith(CONFIRM_STUDY):
                 raise ValueError(f"{name} holds the confirm runs of a sweep; write {name.removesuffix(CONFIRM_STUDY)}")
         if len(set(value)) < len(value):
@@ -83,7 +87,7 @@ class Resources(SweepSection):
     """Share of a GPU per worker, for several small trials on a card; 0 trains on the CPU."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
     """CPU cores per worker."""
-    accelerator: str | None = None
+    accelerator: Named | None = None
     """Cards that trials train on, where there are unlike ones, by Ray's name for them, such as A100; null: any."""
     concurrent: int | Literal["auto"] = "auto"
     """Trials at a time, or auto: as many as fit."""
@@ -95,7 +99,7 @@ class Resources(SweepSection):
     """Send this code to the machines of the cluster with the sweep, in the place of what they have installed; the
     packages that it needs have to be there.
     """
-    storage: str = Field(default="sweeps", min_length=1)
+    storage: Named = Field(default="sweeps", min_length=1)
     """Folder (on a cluster: shared) for runs, stages and, unless `tracking.study` says otherwise, the study; or
     s3://BUCKET/PREFIX, which needs `tracking.study`.
     """

@@ -33,6 +33,7 @@ from .sections import (
     CONFIRM_STUDY,
     Budget,
     Confirm,
+    Named,
     Notify,
     Promote,
     Pruning,
@@ -41,7 +42,7 @@ from .sections import (
     SweepSection,
     Tracking,
 )
-from .spec_checks import check_search, value_names
+from .spec_checks import check_search, meant_search, value_names
 from .table_spec import Table, check_table, shown_rows
 from .tracking_uri import mask
 
@@ -49,7 +50,7 @@ from .tracking_uri import mask
 class SweepSpec(SweepSection):
     """Everything about one sweep."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: Named = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of sweep, study and experiment: letters, digits, dot, dash, underscore; it names files."""
     question: str | None = None
     """What the sweep asks, for its records and report; null: what the file's opening comment says."""
@@ -157,6 +158,11 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
             raise InputError(f"{path}: search: a table runs its rows and searches nothing; drop search, or table")
         check_table(spec.table, spec.base, str(path))
     check_search(spec, str(path))
+    meant = meant_search(spec, str(path))
+    if all(meant[name] is domain for name, domain in spec.search.items()):
+        return spec
+    spec = spec.model_copy(update={"search": meant})
+    check_search(spec, str(path))
     return spec
 
 
@@ -193,6 +199,8 @@ def _split(text: str) -> tuple[str, Any]:
     name = name.strip()
     if not sign or not name:
         raise InputError(f"--set {text}: write name=value, as in --set budget.trials=40")
+    if name == "name" and value.strip().isalnum():
+        return name, value.strip()  # a job's number stays as it is written: 007, 1e5
     return name, parse_scalar(value, f"--set {name}")
 
 

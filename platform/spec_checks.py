@@ -1,8 +1,11 @@
 """What a specification's search has to hold before anything starts: names, domains, sampler, and that it can end."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cpn.config import RUN_SECTIONS, WITHOUT_EFFECT, known_names, nearest, with_values
+from pydantic import ValidationError
+
+from cpn.config import RUN_SECTIONS, WITHOUT_EFFECT, known_names, nearest, to_dotted, with_values
 from cpn.errors import InputError
 from cpn.metrics import BETAS
 
@@ -95,6 +98,56 @@ def _check_field(spec: "SweepSpec", name: str, domain: Drawn, where: str) -> Non
         except InputError:
             low, high = (int(end) for end in domain.ends)
             raise InputError(f"{where}: float for a field of whole numbers; write {{int: [{low}, {high}]}}") from None
+
+
+def meant_search(spec: "SweepSpec", source: str) -> dict[str, Any]:
+    """The search with every choice, and every condition on one, as its name holds it: `yes` for a name of true and
+    false is true, '4' for a whole number is 4. As they stand the reference's own value would be none of them, and
+    silently leave the search.
+    """
+    meanings: dict[str, dict[tuple[type, Any], Any]] = {}
+    for name, domain in spec.search.items():
+        if isinstance(domain, ChoiceDomain):
+            held = [to_dotted(with_values(spec.base_config, {name: value}, "-"))[name] for value in domain.choice]
+            pairs = [(old, list(new) if isinstance(new, tuple) else new)
+                     for old, new in zip(domain.choice, held, strict=True)]  # fmt: skip
+            # 1 for 1.0 is found as it stands, and a study that has it goes on.
+            meanings[name] = {_as_written(old): old if _alike(old, new) else new for old, new in pairs}
+    meant: dict[str, Any] = {}
+    for name, domain in spec.search.items():
+        changed: dict[str, Any] = {}
+        if isinstance(domain, ChoiceDomain):
+            changed["choice"] = list(meanings[name].values())
+        if not isinstance(domain, CurveDomain) and domain.when is not None:
+            changed["when"] = {parent: _meant_condition(wanted, meanings.get(parent, {}))
+                               for parent, wanted in domain.when.items()}  # fmt: skip
+        given = domain.model_dump(by_alias=True, exclude_none=True)
+        if changed and any(_as_written(given[key]) != _as_written(value) for key, value in changed.items()):
+            try:
+                meant[name] = type(domain).model_validate({**given, **changed})
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise InputError(f"{source}: search.{name}: {said}") from None
+        else:
+            meant[name] = domain
+    return meant
+
+
+def _meant_condition(wanted: Any, meanings: dict[tuple[type, Any], Any]) -> Any:
+    if _as_written(wanted) in meanings:
+        return meanings[_as_written(wanted)]
+    return [meanings.get(_as_written(item), item) for item in wanted] if isinstance(wanted, list) else wanted
+
+
+def _alike(old: Any, new: Any) -> bool:
+    return not isinstance(new, list) and old == new and isinstance(old, bool) == isinstance(new, bool)
+
+
+def _as_written(value: Any) -> tuple[type, Any]:
+    """A value with its type, so that 1, 1.0 and true are three."""
+    if isinstance(value, Mapping):
+        return dict, tuple((key, _as_written(item)) for key, item in value.items())
+    return (list, tuple(map(_as_written, value))) if isinstance(value, list | tuple) else (type(value), value)
 
 
 def value_names() -> list[str]:

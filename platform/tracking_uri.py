@@ -2,10 +2,14 @@
 
 import importlib.util
 import os
+import re
 import shlex
 import socket
+import sqlite3
 import sys
 import tempfile
+from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +50,7 @@ def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     path = sqlite_path(uri)
     if path is not None:
         check_sqlite(path, shown, key)
+        check_schema(path, shown, key)
         return None
     if scheme in _DATABASES:
         module = uri.split(":", 1)[0].partition("+")[2] or _DATABASES[scheme][0]
@@ -93,6 +98,35 @@ def masked(value: Any) -> Any:
 def sqlite_path(uri: str) -> Path | None:
     """The file of an sqlite URI, None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def check_schema(path: Path, shown: str, key: str) -> None:
+    """InputError where another version of MLflow made the tables of an sqlite file: the installed one would refuse each
+    record. What is no database of MLflow's, or a damaged one, is not judged here.
+    """
+    found = importlib.util.find_spec("mlflow")
+    if found is None or found.origin is None or not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            rows = database.execute("select version_num from alembic_version").fetchall()
+    except sqlite3.Error:
+        return
+    files = (Path(found.origin).parent / "store/db_migrations/versions").glob("*.py")
+    texts = [file.read_text("utf-8") for file in files]
+    known, older = (
+        {name for text in texts for name in re.findall(rf"^{field} = [\"'](\w+)[\"']", text, re.MULTILINE)}
+        for field in ("revision", "down_revision")
+    )
+    if not rows or rows[0][0] in known - older:
+        return
+    if rows[0][0] in known:
+        cure = f"copy it, then: {shlex.quote(sys.executable)} -m mlflow db upgrade {shlex.quote(shown)}"
+        raise InputError(f"{key}: {shown} was made by an earlier MLflow than the one that is installed; {cure}")
+    raise InputError(
+        f"{key}: {shown} was made by a later MLflow than the installed {metadata.version('mlflow')}; install that one, "
+        "or give another file"
+    )
 
 
 def check_sqlite(path: Path, shown: str, key: str) -> None:

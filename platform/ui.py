@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from cpn.errors import InputError, run_command
 from cpn.files import write_bytes
 
@@ -68,12 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for scoring language models
+        **hosts(given.host, given.port),
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", given.host, "--port", str(given.port), "--workers", "1"]
     if guarded:
         environment |= authentication((path.parent if path else Path.cwd()) / AUTH)
         command += ["--app-name", "basic-auth"]
-    shown = f"[{given.host}]" if ":" in given.host else given.host
+    shown = in_address(names_of(given.host)[0])
     who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
     print(f"the MLflow UI opens at http://{shown}:{given.port}{who} (Ctrl-C ends it)", flush=True)
     print(
@@ -81,6 +84,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush=True,
     )
     os.execve(sys.executable, command, environment)
+
+
+def names_of(host: str) -> list[str]:
+    """Names and addresses at which a browser finds a server that listens on `host`, the one to be printed first."""
+    _, (address, *_) = resolved(host, 0)
+    if not ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+        return list(dict.fromkeys([host, address]))
+    mine = [each.address.partition("%")[0] for found in psutil.net_if_addrs().values() for each in found
+            if each.family in (socket.AF_INET, socket.AF_INET6)]  # fmt: skip
+    return list(dict.fromkeys([socket.gethostname(), socket.getfqdn(), "localhost", *mine]))
+
+
+def hosts(host: str, port: int) -> dict[str, str]:
+    """The names under which MLflow answers, and from whose pages it takes changes; what the user has set goes before.
+
+    Left to itself it answers to this machine's own and to private addresses without a port alone: a page that is
+    asked for by the name of its server gets 403. On this machine alone that is right as it is.
+    """
+    _, (address, *_) = resolved(host, 0)
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return {}
+    names = [in_address(name) for name in [*names_of(host), "localhost", "127.0.0.1", "::1"]]
+    at = list(dict.fromkeys(full for name in names for full in (name, f"{name}:{port}")))
+    told = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(at),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"{kind}://{name}" for kind in ("http", "https") for name in at),
+    }
+    return {name: os.environ.get(name, value) for name, value in told.items()}
+
+
+def in_address(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def check_port(port: int, host: str = HOST) -> None:

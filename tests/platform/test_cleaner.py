@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from platform.cleaner import StartWatchfulCleaner, Trainer
+from platform.cleaner import StartWatchfulCleaner, Trainer, WatchfulCleaner
 from platform.driver import start_ray, worker_environment
 from types import SimpleNamespace
 
@@ -20,6 +20,27 @@ def test_a_trainer_starts_our_helper_and_no_other() -> None:
     callbacks = Trainer(print)._create_default_callbacks()
     helpers = [type(callback) for callback in callbacks if isinstance(callback, PlacementGroupCleanerCallback)]
     assert helpers == [StartWatchfulCleaner]
+
+
+def test_the_helper_asks_its_own_ray_where_a_second_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ray's own search for an address: without one it finds both and raises, and the helper's thread is dead."""
+    from ray._private import services
+    from ray.dashboard import utils
+
+    asked: list[str | None] = []
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"10.0.0.1:1", "10.0.0.1:2"})
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda address, temp_dir=None: address)
+    find = services.canonicalize_bootstrap_address_or_die
+    monkeypatch.setattr(utils, "ray_address_to_api_server_url", lambda address: asked.append(find(address)))
+    with pytest.raises(ConnectionError, match="multiple active Ray instances"):
+        utils.get_address_for_submission_client(None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:2"))
+    monkeypatch.setattr(WatchfulCleaner, "start_monitoring", lambda self: utils.get_address_for_submission_client(None))
+    WatchfulCleaner(controller_actor_id="a", check_interval_s=1.0, get_actor_timeout_s=1.0, stop_timeout=None)
+    assert asked == ["10.0.0.1:2"]
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +84,19 @@ class Controller:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def own_ray() -> str:
+    """The address of the one that this process is in."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def helpers(name: str) -> int:
     """How many run."""
-    return len(list_actors(filters=[("class_name", "=", name), ("state", "=", "ALIVE")]))
+    return len(list_actors(own_ray(), filters=[("class_name", "=", name), ("state", "=", "ALIVE")]))
 
 
 def started(name: str) -> int:
     """How many there have been."""
-    return len(list_actors(filters=[("class_name", "=", name)]))
+    return len(list_actors(own_ray(), filters=[("class_name", "=", name)]))
 
 
 def until(name: str, count: int) -> int:

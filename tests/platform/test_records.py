@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from platform.files import dump_yaml
-from platform.records import FINAL_KEYS, LATER, Records, run_name
+from platform.records import FINAL_KEYS, LATER, Records, iou_keys, run_name
 from platform.spec import SweepSpec, load_spec
 from platform.study import State, TrialRow
 from platform.system_metrics import SystemMetrics
@@ -289,3 +289,23 @@ def test_every_objective_has_a_name() -> None:
     kinds = Config.model_fields["train"].annotation.model_fields["objective"].annotation.__args__  # type: ignore
     names = {run_name(row(), with_values(config_from({}, "-"), {"train.objective": kind}, "-")) for kind in kinds}
     assert len(names) == len(kinds) and to_dotted(config_from({}, "-"))["train.objective"] in kinds
+
+
+@pytest.mark.parametrize(
+    ("classes", "keys"),
+    [
+        (["cat", "potted plant", "n02-1.5:a"], ["cat", "potted plant", "n02-1.5:a"]),
+        (["cup (small)", "men's", "salt & pepper", "c++", "red, green"],
+         ["cup _small_", "men_s", "salt _ pepper", "c__", "red_ green"]),
+        (["a(b", "a)b", "a_b", "a_b no. 2"], ["a_b", "a_b no. 2", "a_b no. 3", "a_b no. 2 no. 2"]),
+        (["a/b", "..", ".", "%", "été", "x" * 400, "x" * 401],
+         ["a_b", "_", "_ no. 2", "_ no. 3", "été", "x" * 200, "x" * 200 + " no. 2"]),
+    ],
+)  # fmt: skip
+def test_no_class_loses_its_metric_for_its_name(classes: list[str], keys: list[str]) -> None:
+    from mlflow.utils.validation import _validate_metric
+
+    found = iou_keys(classes)
+    assert found == [f"iou/{key}" for key in keys] and len(set(found)) == len(classes)
+    for key in found:
+        _validate_metric(key, 1.0, 0, 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.domains import ChoiceDomain, CurveDomain, FloatDomain, IntDomain
 from platform.files import dump_yaml
+from platform.space import told_params
 from platform.spec import load_spec
 from typing import Any
 
@@ -40,6 +41,69 @@ def test_patch_yaml_reads_as_designed() -> None:
     assert kinds == [ChoiceDomain, IntDomain, FloatDomain, CurveDomain]
     assert spec.base_config.patches.draw == "bernoulli" and spec.base_config.data.root == "/data/VOC2012"
     assert spec.resources.concurrent == "auto" and spec.pruning.reduction == 2
+
+
+@pytest.mark.parametrize(
+    ("sets", "read"),
+    [
+        (["name=123456"], lambda spec: spec.name == "123456"),
+        (["name=007"], lambda spec: spec.name == "007"),
+        (["name=1e5"], lambda spec: spec.name == "1e5"),
+        (["name=12_7"], lambda spec: spec.name == "12_7"),
+        (["resources.storage=2024"], lambda spec: spec.resources.storage == "2024"),
+        (["search_options.warm_start=[123, other]"], lambda spec: spec.search_options.warm_start == ("123", "other")),
+        (["data.train=2012"], lambda spec: spec.base_config.data.train == "2012"),
+    ],
+    ids=str,
+)
+def test_a_number_is_a_name(tmp_path: Path, sets: list[str], read: Callable[[Any], bool]) -> None:
+    """`--set name=$SLURM_JOB_ID`: quotes do not survive a shell."""
+    assert read(load_spec(spec_file(tmp_path), sets))
+
+
+def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
+    assert load_spec(spec_file(tmp_path, name=2024)).name == "2024"
+    assert "should be a valid string" in refusal(lambda: load_spec(spec_file(tmp_path, name=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [
+        ("loss.onehot_target", ["yes", "no"], [True, False]),
+        ("loss.onehot_target", ["true", "off"], [True, False]),
+        ("loss.onehot_target", [1, 0], [True, False]),
+        ("train.batch_size", ["2", "4"], [2, 4]),
+        ("train.lr", ["0.1", 0.01], [0.1, 0.01]),
+        ("loss.alpha", [1, 2.5], [1, 2.5]),
+        ("cam.scales", [[1], [0.5, 1]], [[1.0], [0.5, 1.0]]),
+        ("patches.kind", ["grid", "superpixel"], ["grid", "superpixel"]),
+    ],
+    ids=str,
+)
+def test_choices_are_what_their_names_hold(tmp_path: Path, name: str, written: list[Any], meant: list[Any]) -> None:
+    """Otherwise the reference's own value is none of them, and it silently leaves the search."""
+    base = {name.split(".")[0]: {name.split(".")[1]: meant[0]}}
+    spec = load_spec(spec_file(tmp_path, base=base, search={name: {"choice": written}}))
+    choices = spec.search[name].choice  # type: ignore[union-attr]
+    assert choices == meant and [type(value) for value in choices] == [type(value) for value in meant]
+    assert name in told_params(spec.search, spec.reference)
+
+
+def test_a_condition_on_such_a_choice_means_the_same(tmp_path: Path) -> None:
+    given = {"loss.onehot_target": {"choice": ["yes", "no"]}, "train.batch_size": {"choice": ["2", "4"]}}
+    when = {"loss.onehot_target": "yes", "train.batch_size": ["2"]}
+    search = {**given, "loss.w_tcp": {"float": [0.1, 10], "when": when}}
+    base = {"loss": {"onehot_target": True}, "train": {"batch_size": 2}}
+    spec = load_spec(spec_file(tmp_path, base=base, search=search))
+    assert spec.search["loss.w_tcp"].when == {"loss.onehot_target": True, "train.batch_size": [2]}  # type: ignore[union-attr]
+    assert "loss.w_tcp" in spec.reference
+
+
+def test_two_choices_that_mean_the_same_are_refused(tmp_path: Path) -> None:
+    search = {"train.batch_size": {"choice": ["2", 2]}}
+    assert "train.batch_size: the choice 2 stands twice" in refusal(
+        lambda: load_spec(spec_file(tmp_path, search=search))
+    )
 
 
 def test_a_spec_is_frozen() -> None:

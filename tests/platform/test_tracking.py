@@ -3,10 +3,12 @@
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from platform import tracking, tracking_client
 from platform.tracking import Recorder, check_store, mask, plain, read_aliases, read_runs, ui_command
@@ -538,3 +540,36 @@ def test_a_server_that_never_answers_holds_up_nobody(
         recorder._replay.stop(0.1)  # of a thread that waits for an answer: the end of a sweep does not
         assert recorder._spool.pending == said > 20
         recorder._spool.close()
+
+
+def revisions() -> tuple[str, str]:
+    """The installed MLflow's first and last version of its tables."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    script = ScriptDirectory.from_config(_get_alembic_config("sqlite:///:memory:"))
+    return str(script.get_base()), str(script.get_current_head())
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [("first", "an earlier MLflow"), ("last", None), ("0123456789ab", "a later MLflow than"), (None, None)],
+)
+def test_a_database_of_another_mlflow_is_refused_with_a_cure(
+    tmp_path: Path, version: str | None, says: str | None
+) -> None:
+    """Otherwise each record would be refused, with the sweep going on."""
+    first, last = revisions()
+    file = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("create table alembic_version (version_num varchar(32))")
+        if version is not None:
+            database.execute(
+                "insert into alembic_version values (?)", [{"first": first, "last": last}.get(version, version)]
+            )
+    if says is None:
+        check_store(f"sqlite:///{file}")
+        return
+    with pytest.raises(InputError, match=says) as refused:
+        check_store(f"sqlite:///{file}")
+    assert str(file) in str(refused.value) and "\n" not in str(refused.value)

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from platform.tracking_client import connect
 from platform.tracking_uri import store_uri, ui_command
-from platform.ui import PASSWORD, check_port, main
+from platform.ui import PASSWORD, check_port, hosts, in_address, main, names_of
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from cpn.errors import InputError, run_command
@@ -236,3 +238,47 @@ def test_a_guarded_server_shows_nobody_anything_that_the_admin_has_not_given(tmp
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_on_this_machine_alone_mlflows_own_list_of_hosts_stays(host: str) -> None:
+    assert hosts(host, 5000) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "mine"),
+    [
+        ("0.0.0.0", ["box", "box.lab.example", "192.0.2.7", "2001:db8::7", "localhost"]),
+        ("::", ["box", "box.lab.example", "192.0.2.7", "2001:db8::7"]),
+        ("192.0.2.7", ["192.0.2.7"]),
+        ("2001:db8::7", ["2001:db8::7"]),
+    ],
+)
+def test_a_server_answers_at_the_names_that_it_prints(
+    host: str, mine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By MLflow's own judges: of the header, and of a page that asks for a change."""
+    from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
+
+    found = {"eth0": [SimpleNamespace(family=socket.AF_INET, address="192.0.2.7"),
+                      SimpleNamespace(family=socket.AF_INET6, address="2001:db8::7%eth0")]}  # fmt: skip
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "box.lab.example")
+    for name in ("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"):
+        monkeypatch.delenv(name, raising=False)
+    told = hosts(host, 5000)
+    allowed = told["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    origins = told["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    for name in [names_of(host)[0], *mine]:
+        for header in (in_address(name), f"{in_address(name)}:5000"):
+            assert is_allowed_host_header(allowed, header), header
+            assert not should_block_cors_request(f"http://{header}", "POST", origins)
+    for stranger in ("evil.example", "evil.example:5000", "192.0.2.8:5000"):
+        assert not is_allowed_host_header(allowed, stranger)
+        assert should_block_cors_request(f"http://{stranger}", "POST", origins)
+
+
+def test_the_user_s_own_list_of_hosts_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "records.example")
+    assert hosts("0.0.0.0", 5000)["MLFLOW_SERVER_ALLOWED_HOSTS"] == "records.example"
