@@ -29,11 +29,17 @@ CONFIG = config_from(
         "train": {"epochs": 1, "batch_size": 4},
         "cam": {"scales": [1.0], "flip": False},
         "affinity": {"epochs": 1, "batch_size": 4},
-        "random_walk": {"radius": 3, "alpha": "auto", "logt": "auto", "keep_if": "better"},
+        "random_walk": {"radius": 3},
         "deeplab": {"iterations": 4, "batch_size": 4, "width": 8, "scales": [1.0]},
     },
     "test",
 )
+
+
+FOLLOWING = with_values(
+    CONFIG, {"random_walk.alpha": "auto", "random_walk.logt": "auto", "random_walk.keep_if": "better"}, "test"
+)
+"""The same with a walk that follows the run."""
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +52,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 def carry(store: Storage, scenes: Pack, root: str) -> dict[str, dict[str, Any]]:
     """A CAM run, kept, and all stages after it."""
     folder = store.run("k")
-    run(CONFIG, scenes, folder, cache=store.cache, device=torch.device("cpu"), report=lambda entry: None)
+    run(FOLLOWING, scenes, folder, cache=store.cache, device=torch.device("cpu"), report=lambda entry: None)
     if store.url is not None:
         remote.push(folder, store.there(folder))
     claims = Claims(store)
     try:
         return stages.run_stages(
-            store=store, model=folder / MODEL, beta=0.3, config=CONFIG, pack=scenes, data_root=root,
+            store=store, model=folder / MODEL, beta=0.3, config=FOLLOWING, pack=scenes, data_root=root,
             resources=Resources(gpus_per_worker=0), cluster=lambda: [{"CPU": 2.0}], claims=claims,
             terminal=Terminal(), started=lambda *_: None, ended=lambda *_: None,
         )  # fmt: skip
