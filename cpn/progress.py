@@ -40,7 +40,7 @@ def shown_progress() -> Iterator[Progress]:
         start = begun.setdefault(what, now)
         if now - shown.setdefault(what, now) >= 10 or done == total:
             shown[what] = now
-            left = (now - start) / done * (total - done)
-            print(f"{what} {done} of {total}, {left:.0f} s left", flush=True)
+            left = f", {(now - start) / done * (total - done):.0f} s left" if done else ""
+            print(f"{what} {done} of {total}{left}", flush=True)
 
     yield line

@@ -16,6 +16,8 @@ def provenance(command: str) -> dict[str, str]:
     """The command, the commit, the versions of what computes."""
     checkout = Path(__file__).resolve().parents[1]
     try:
+        if not (checkout / ".git").exists():  # installed from a wheel: what is found above is another repository's
+            raise FileNotFoundError(checkout)
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=checkout,

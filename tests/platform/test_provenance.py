@@ -1,7 +1,10 @@
 """Each start that changes command, commit or versions is kept once."""
 
+import subprocess
 from pathlib import Path
 from platform.provenance import PACKAGES, keep_start, provenance, read_starts
+
+import pytest
 
 
 def test_where_results_come_from() -> None:
@@ -21,3 +24,15 @@ def test_a_start_like_the_last_adds_nothing(tmp_path: Path) -> None:
     path.write_text("{")
     keep_start(path, two)
     assert [entry["commit"] for entry in read_starts(path)] == ["2"]
+
+
+def test_a_wheel_inside_somebody_s_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a project's .venv: git looks for a repository above, and finds theirs."""
+    from platform import provenance as module
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    installed = tmp_path / ".venv" / "lib" / "platform" / "provenance.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(module, "__file__", str(installed))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("git was asked"))
+    assert module.provenance("a command")["commit"] == "unknown"
