@@ -25,10 +25,13 @@ from torch import Tensor, nn
 
 from cpn.errors import InputError
 from cpn.files import digest, file_digest, read_json, whole_folder, write_bytes, write_json
+from cpn.plain_file import refuse_irregular
 
 if TYPE_CHECKING:
     from cpn.config import Config
 
+MAX_METADATA = 1_000_000
+"""The most letters that a file may say of itself; ours have some thousand."""
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 MANIFEST = "checkpoint.json"
@@ -105,6 +108,7 @@ def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
+    refuse_irregular(path)
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -114,6 +118,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ) from error
     if "cpn" not in header:
         raise InputError(f"{path}: a safetensors file, but not one of this product; give a run's model.safetensors")
+    if len(header["cpn"]) > MAX_METADATA:
+        raise InputError(
+            f"{path}: what it says of itself is longer than {MAX_METADATA} letters; give a run's model.safetensors"
+        )
     try:
         metadata = json.loads(header["cpn"])
     except (ValueError, RecursionError):
@@ -131,13 +139,24 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
     """
     from cpn.backbone import BACKBONES
     from cpn.config import config_from
+    from cpn.voc import IGNORE
+    from cpn.voc_folder import CLASS_NAME
 
     metadata = read_metadata(path)
     if metadata.get("kind") != kind:
-        raise InputError(f"{path}: a checkpoint of kind {metadata.get('kind')!r}, not of a {what}")
+        raise InputError(f"{path}: a checkpoint of kind {str(metadata.get('kind'))[:40]!r}, not of a {what}")
     values, classes = metadata.get("config"), metadata.get("classes")
     if not isinstance(values, dict) or not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
         raise InputError(f"{path}: what it says of itself lacks config or classes; give a run's model.safetensors")
+    if (
+        not 1 <= len(classes) < IGNORE
+        or len(set(classes)) < len(classes)
+        or not all(map(CLASS_NAME.fullmatch, classes))
+    ):
+        raise InputError(
+            f"{path}: names {len(classes)} classes: 1 to {IGNORE - 1} of different names are expected; give a run's "
+            "model.safetensors"
+        )
     config = config_from(values, str(path))
     name = config.network.backbone
     if name not in BACKBONES and name != own_backbone:
@@ -146,6 +165,21 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
             f"give --backbone {name}"
         )
     return config, tuple(classes)
+
+
+def refuse_larger(path: Path, build: "Callable[[], nn.Module]") -> None:
+    """Raise InputError when the network that `build` makes has more numbers than the file bytes, before it is made.
+
+    The file says itself how wide its network is, and files come from anywhere.
+    """
+    with torch.device("meta"):
+        state = build().state_dict()
+    needed, there = sum(tensor.numel() for tensor in state.values()), path.stat().st_size
+    if needed > there:
+        raise InputError(
+            f"{path}: has {there} bytes and describes a network of {needed} numbers: a checkpoint of another network; "
+            "give a run's model.safetensors"
+        )
 
 
 def load_model(path: Path, network: nn.Module) -> None:

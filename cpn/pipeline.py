@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from cpn.affinity_stages import make_crf_scores, train_affinities, walk_affinities
-from cpn.backbone import Backbone, build_backbone
+from cpn.backbone import BACKBONES, Backbone, build_backbone
 from cpn.cam import load_maps, multi_scale_maps, present_classes, save_maps
-from cpn.checkpoint import load_model, network_metadata, save_model
+from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_model
 from cpn.collapse import check_trained
 from cpn.config import Config, sections_in_keys
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
@@ -166,7 +166,10 @@ def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab,
     Raises InputError for another checkpoint, or one that names other code than `own_backbone` as its backbone.
     """
     config, classes = network_metadata(model, "deeplab", "segmentation network", own_backbone)
-    network = DeepLab(build_backbone(config.network.backbone), len(classes) + 1, config.deeplab)
+    name = config.network.backbone
+    if name in BACKBONES:
+        refuse_larger(model, lambda: DeepLab(build_backbone(name), len(classes) + 1, config.deeplab))
+    network = DeepLab(build_backbone(name), len(classes) + 1, config.deeplab)
     load_model(model, network)
     return network.eval(), config, classes
 

@@ -168,8 +168,8 @@ def load(
     metadata = read_metadata(path)
     if metadata.get("kind") not in ("cam", "deeplab"):
         raise InputError(
-            f"{path}: a checkpoint of kind {metadata.get('kind')!r}; give model.safetensors of a run or of the stage "
-            "deeplab"
+            f"{path}: a checkpoint of kind {str(metadata.get('kind'))[:40]!r}; give model.safetensors of a run or of "
+            "the stage deeplab"
         )
     network: CPN | DeepLab
     deeplab = metadata["kind"] == "deeplab"
@@ -182,6 +182,8 @@ def load(
     config = with_values(config, changed, f"{path}, changed")
     if beta is None and not deeplab:
         kept = metadata.get("beta")
+        if kept is not None and (not isinstance(kept, (int, float)) or not 0 <= kept <= 1.2):
+            raise InputError(f"{path}: says that its beta is {str(kept)[:40]}; give --beta")
         beta = config.cam.beta if kept is None else float(kept)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Predictor(

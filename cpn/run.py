@@ -26,8 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cpn.backbone import BACKBONES
 from cpn.cam import CamConfig, image_counts, present_classes
-from cpn.checkpoint import load_model, network_metadata, save_model, to_stderr
+from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
 from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.counts import counts_file, two_sums
 from cpn.errors import InputError
@@ -200,6 +201,8 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
     Raises InputError when the file is another one, or names other code than `own_backbone` as its backbone.
     """
     config, classes = network_metadata(model, "cam", "CAM network", own_backbone)
+    if config.network.backbone in BACKBONES:
+        refuse_larger(model, lambda: build_network(config.network, len(classes) + 1))
     network = build_network(config.network, len(classes) + 1)
     load_model(model, network)
     return network.eval(), config, classes

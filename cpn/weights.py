@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from cpn.errors import InputError, run_command
 from cpn.files import check_place, write_bytes
 from cpn.mxnet_params import MAGIC, read_params
+from cpn.plain_file import refuse_irregular
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor, nn
@@ -85,6 +86,7 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    refuse_irregular(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file; {cure}")
     try:

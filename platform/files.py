@@ -13,6 +13,7 @@ import yaml
 
 from cpn.errors import InputError
 from cpn.files import write_bytes
+from cpn.plain_file import MB, read_plain
 
 _SCALARS = (
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -31,6 +32,8 @@ MAX_LEVELS = 30
 """How deep lists and mappings may lie in each other."""
 MAX_VALUES = 10_000
 """How many values a file may hold with its anchors written out."""
+MAX_BYTES = MB
+"""How large a file may be."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,10 +45,12 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.level = 0
+        self.level = self.nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.level += 1
+        self.level, self.nodes = self.level + 1, self.nodes + 1
+        if self.nodes > 2 * MAX_VALUES:  # each value has a key at most; more is refused before it is read to its end
+            raise yaml.constructor.ConstructorError(None, None, _TOO_MANY, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         if self.level > MAX_LEVELS:
             raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
@@ -117,6 +122,7 @@ _Loader.yaml_constructors = {
     None: _Loader.construct_undefined,
 }
 
+_TOO_MANY = f"this file holds more than {MAX_VALUES} values; give the right file"
 _TOO_DEEP = f"lists and mappings are nested more than {MAX_LEVELS} levels deep; write it flat"
 
 
@@ -133,7 +139,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a YAML file in it")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_plain(path, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except UnicodeDecodeError as error:

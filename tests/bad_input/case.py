@@ -106,6 +106,9 @@ def listing(place: Path) -> dict[str, bytes | str | None]:
     for folder, folders, files in os.walk(place):
         for name in (*folders, *files):
             path = Path(folder, name)
-            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            content: bytes | str | None = os.readlink(path) if path.is_symlink() else None
+            if path.is_file() and not path.is_symlink():
+                size = path.stat().st_size
+                content = path.read_bytes() if size < 10**9 else f"{size} bytes, too many to hold"
             found[str(path.relative_to(place))] = content
     return found

@@ -1,5 +1,6 @@
 """Specifications and --set values: mostly by --dry-run, which reads them as the sweep does."""
 
+import os
 from typing import Any
 
 from tests.bad_input.case import DRY, Case, Make, searching, spec, text_file
@@ -81,6 +82,10 @@ SYNTAX = [
     written("good with a byte order mark", "\ufeff" + GOOD, "nothing was started", code=0),
     written("good with an anchor", f"{GOOD}confirm: &c {{top_k: 1}}\n", "nothing was started", code=0),
     written("good JSON", '{"name": "a", "base": {"preset": "scenes"}, "budget": {"trials": 2}}', "nothing", code=0),
+    Case("yaml: a pipe", DRY, ("s.yaml is a pipe (FIFO)",), lambda place: os.mkfifo(place / "s.yaml")),
+    Case("yaml: endless zeros", DRY, ("s.yaml is a device",), lambda place: (place / "s.yaml").symlink_to("/dev/zero")),
+    written("megabytes", "# " + "x" * 2_000_000, "is larger than 1 MB, the most that is read here"),
+    written("a hundred thousand values", "name: [" + "a," * 100_000 + "]", "more than 10000 values; give the right"),
     Case("yaml: no such file", "platform.sweep absent.yaml", ("absent.yaml: no such file; check the path",)),
     Case("yaml: no such file for a run", "platform.train absent.yaml", ("absent.yaml: no such file",)),
     Case("yaml: a folder", "platform.sweep . --dry-run", (".: is a folder; name a YAML file",)),
