@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from cpn.affinity import AffinityConfig
 from cpn.cam import CamConfig
+from cpn.contents import by_content
 from cpn.crf import CrfConfig
 from cpn.deeplab_config import DeepLabConfig, without_defaults
 from cpn.errors import InputError
@@ -113,8 +114,8 @@ def run_values(config: Config) -> dict[str, Any]:
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """The same as it stands in keys."""
-    return in_keys(run_values(config))
+    """The same as it stands in keys: weights files and a user's own code by their content (cpn/contents.py)."""
+    return in_keys(by_content(run_values(config)))
 
 
 def in_keys(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,12 @@ def sections_in_keys(config: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 def run_key(config: Config, fingerprint: str) -> str:
     """The key under which a CAM run is known everywhere: configuration with seed, data and method version."""
-    return digest({"config": run_identity(config), "data": fingerprint, "version": METHOD_VERSION})
+    return _key(run_identity(config), fingerprint)
+
+
+def key_by_name(config: Config, fingerprint: str) -> str:
+    """The key of the same run as it was until keys held contents: weights by their path, own code by its name."""
+    return _key(in_keys(run_values(config)), fingerprint)
 
 
 def known_names() -> list[str]:
@@ -198,6 +204,10 @@ def nearest(name: str, known: Any) -> str:
     """`; did you mean 'x'?` for the known name closest to `name`, or nothing when none is close."""
     close = difflib.get_close_matches(brief(name), list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _key(identity: Mapping[str, Any], fingerprint: str) -> str:
+    return digest({"config": identity, "data": fingerprint, "version": METHOD_VERSION})
 
 
 def _nest(name: str, value: Any, source: str) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def full_path(text: str, key: str) -> Path:
+    """A path made absolute, `~` and `~user` expanded. Raises InputError, naming `key`, where there is no such user."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{key}: {text}: there is no such home folder; write the whole path") from error
+
+
 def check_place(path: Path, key: str) -> None:
     """Raise InputError, naming `key`, unless files can be written in the folder `path`, or it can be made."""
     try:

@@ -13,7 +13,7 @@ Stages that go image by image take the indices they shall do, so that they can b
 there already is whole and is not made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from cpn.cam import load_maps, multi_scale_maps, present_classes, save_maps
 from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_model
 from cpn.collapse import check_trained
 from cpn.config import Config, sections_in_keys
+from cpn.contents import by_content
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.deeplab_schedule import Facts, schedule_for
 from cpn.errors import InputError
@@ -189,21 +190,28 @@ def stage_settings(stage: str, config: Config) -> tuple[str, dict[str, Any]]:
     return stage, config.model_dump(mode="json")[stage]
 
 
-def stage_keys(model_digest: str, config: Config, fingerprint: str, beta: float | None = None) -> dict[str, str]:
+def stage_keys(
+    model_digest: str,
+    config: Config,
+    fingerprint: str,
+    beta: float | None = None,
+    known: Callable[[dict[str, Any]], dict[str, Any]] = by_content,
+) -> dict[str, str]:
     """The key of every stage: its version, its own settings, and the keys of what it reads.
 
     So a changed setting makes anew what depends on it and nothing before it. The run's `beta` is in the keys of the
     stages that follow it, and in no other. Names of `ADDED` are in no key at the value that does what was done before.
-    Raises ValueError where a stage follows beta and none is given.
+    Weights and a user's own code are `known` by their content; `known=dict` gives the keys as they were until then, by
+    path and name. Raises ValueError where a stage follows beta and none is given.
     """
     dump = sections_in_keys(config)
     read = {stage: stage_settings(stage, config) for stage in VERSIONS}
     own = {
-        stage: {name: dump[section][name] for name in settings if name in dump[section]}
+        stage: known({name: dump[section][name] for name in settings if name in dump[section]})
         for stage, (section, settings) in read.items()
     }
     augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
-    start = {**dump["network"], "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
+    start = {**known(dump["network"]), "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
     split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}
     # IRN has a crop and a flip of its own and no jitter.
     learning = [augmentation, start] if config.random_walk.kind == "affinity" else ["irn", start]

@@ -29,7 +29,8 @@ from pyarrow import ipc
 from cpn import remote
 from cpn.check_picture import write_check
 from cpn.errors import InputError, run_command
-from cpn.files import digest, file_digest, read_json, whole_folder, write_json
+from cpn.files import digest, file_digest, full_path, read_json, whole_folder, write_json
+from cpn.next_command import yaml_value
 from cpn.packed_copy import publish
 from cpn.plain_file import refuse_irregular
 from cpn.prepare_notes import folder_notes, list_notes, pack_notes
@@ -301,7 +302,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command: check and pack, then say what was found and what to type next."""
     given = parser().parse_args(arguments)
-    out, url = (None, given.out) if given.out and remote.is_url(given.out) else (given.out and Path(given.out), None)
+    given.root = full_path(str(given.root), "ROOT") if str(given.root).startswith("~") else given.root
+    url = given.out if given.out and remote.is_url(given.out) else None
+    out = full_path(given.out, "--out") if given.out and url is None else None
     if url is not None:
         remote.check_url(url, "--out", write=True)
     worked = False
@@ -330,7 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"five images with their masks and labels, to be looked at: {pack.root}/packed/{CHECK}")
     if url is not None:
         print(f"put to {url}/packed")
-    root = shlex.quote(url or str(Path(pack.root).resolve()))
+    place = url or str(Path(pack.root).resolve())
+    root = shlex.quote(place)
     if set(pack.lists) == {UNLABELLED}:
         print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
         return
@@ -341,7 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "train and search by image-level labels alone (objective=mask_free)"
         )
         extra += " --set objective=mask_free" if "train" in bare else ""
-    print(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root}{extra}")
+    data = f"data.root={yaml_value(place)}"
+    print(f"next: python -m platform.sweep search_spaces/patch.yaml --set {shlex.quote(data)}{extra}")
 
 
 def _training_list(pack: Pack) -> str:

@@ -6,6 +6,7 @@ Both name their layers as we do, without `backbone.`. SEAM's have no f10, for SE
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def convert_released(
             "released": {"method": title, "file": source.name, "sha256": file_digest(source)},
         }
         save_model(out, released.network, metadata)
-        print(f"wrote {out}\nnext: python -m cpn.score {out} --root /data/VOC2012")
+        print(f"wrote {out}\nnext: python -m cpn.score {shlex.quote(str(out))} --root /data/VOC2012")
 
 
 def _classes(path: Path | None) -> tuple[str, ...]:

@@ -218,10 +218,11 @@ def published_table() -> Table:
 
 
 def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
-    """What to type next: the plain map of the same network where the refined one was scored, else a sweep."""
+    """What to type next: the plain map of the same network where the refined one was scored, else a sweep of it."""
+    from cpn.next_command import search_command
+
     if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
-        root = shlex.quote(f"data.root={given.root}")
-        return f"python -m platform.sweep search_spaces/patch.yaml --set {root}"
+        return search_command(config, {"data.root": given.root})
     words = [str(given.model), "--root", given.root, "--list", given.list]
     if given.backbone is not None:
         words += ["--backbone", given.backbone]

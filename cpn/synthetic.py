@@ -11,6 +11,7 @@ import argparse
 import errno
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--{first['loc'][0]}: {first['msg']}") from error
     write_scenes(given.root, config, given.classes)
     print(f"wrote {config.train + config.extra} training and {config.val} validation scenes to {given.root}")
-    print(f"next: python -m cpn.prepare {given.root}")
+    print(f"next: python -m cpn.prepare {shlex.quote(str(given.root))}")
 
 
 if __name__ == "__main__":

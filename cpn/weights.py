@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import math
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -309,6 +310,7 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
     import torch
 
     from cpn.backbone import build_backbone
+    from cpn.next_command import yaml_value
 
     with torch.device("meta"):
         expected = build_backbone(name).state_dict()
@@ -327,7 +329,8 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
         check_features(backbone, source, cure)
     if out is not None:
         write_tensors(out, {layer: tensors[layer] for layer in report.loaded})
-        print(f"wrote {out}: --set network.backbone={name} --set network.weights={out}")
+        sets = shlex.join(["--set", f"network.backbone={name}", "--set", f"network.weights={yaml_value(str(out))}"])
+        print(f"wrote {out}: {sets}")
 
 
 def parser() -> argparse.ArgumentParser:

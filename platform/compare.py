@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         print(json.dumps(found, indent=2))
     else:
-        show(found, Terminal(), "" if given.storage == "sweeps" else f" --storage {given.storage}")
+        show(found, Terminal(), "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from . import budget, confirm, mirror, retention, study
 from .candidates import Book, Candidate
 from .capacity import Node, concurrency
 from .claims import Claims
-from .confirm import CAM_BASELINE, Verdict
-from .confirm_bounds import bounds as bounds_of
 from .curve import narrowed, searched_range
 from .driver import Interruption, check_ray_folder, ray_cluster, run_trials
+from .earlier_keys import take_over_run
 from .files import dump_yaml
 from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
+from .judging import judged
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
+from .own_code import check_named, named_contents, own_backbones
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
 from .promotion import become_champion, carry_on, stage_uid
@@ -73,6 +74,8 @@ class Sweep:
         self.clock = budget.Clock(self.paths.clock)
         self.works: Callable[[], None] = lambda: None
         """Told when there is something to do: a sweep that was finished is not any more."""
+        self.contents = named_contents(spec)
+        """Of weights files and own code, as the sweep began with them."""
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
 
@@ -83,7 +86,9 @@ class Sweep:
             self.clock.go()
             prepare_weights(self.config, self.store, self.terminal.say)
             self.terminal.say("starting Ray")
-            self._cluster = self._resources.enter_context(ray_cluster(self.spec.resources, self.interruption.lose))
+            self._cluster = self._resources.enter_context(
+                ray_cluster(self.spec.resources, self.interruption.lose, own_backbones(self.spec))
+            )
         return self._cluster
 
     def close(self) -> None:
@@ -96,8 +101,8 @@ class Sweep:
         return with_values(self.config, row.values, f"trial {row.uid}")
 
     def key(self, row: TrialRow) -> str:
-        """The run key of a trial."""
-        return run_key(self.method(row), self.pack.fingerprint)
+        """The run key of a trial; of one that has ended the key that it ended with."""
+        return str(row.attrs.get("run_key") or run_key(self.method(row), self.pack.fingerprint))
 
     def folder(self, row: TrialRow) -> Path:
         """Where a trial's run lies."""
@@ -131,6 +136,7 @@ class Sweep:
             threads=threads,
             objective=self.spec.objective,
             betas=searched_range(self.spec.search),
+            contents=self.contents,
         )
 
 
@@ -163,6 +169,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
     if warning:
         terminal.warn(warning)
     check_weights(spec.base_config, store, terminal.say)
+    check_named(spec)
     study.check_study(url)
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
@@ -296,6 +303,9 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     terminal.say(f"report: {shortened(report[0])}")
     ending.note = summary["note"]
     terminal.event("summary", **summary)
+    if summary["confirm_failed"]:
+        cure = "mend the cause; a sweep of another name, --set name=NEW, takes over all that is finished"
+        terminal.say(f"failed: {summary['confirm_failed']}; {cure}")
     if failed is not None:
         terminal.say(failed.next_line(command))
         raise failed
@@ -333,6 +343,8 @@ def search(
 def reusable(sweep: Sweep, row: TrialRow) -> dict[str, Any] | None:
     """The metrics of a finished run with the same configuration, seed and data, made by whatever sweep."""
     result = sweep.finished(row)
+    if result is None and take_over_run(sweep.store, sweep.method(row), sweep.pack.fingerprint, sweep.terminal.say):
+        result = sweep.finished(row)
     if result is None:
         return None
     if sweep.spec.objective not in result["metrics"]:
@@ -366,32 +378,6 @@ def reconcile(sweep: Sweep, recorder: Recorder, *studies: Study) -> None:
                 sweep.records.trial_started(row, sweep.method(row), sweep.key(row))
                 sweep.records.trial_ended(row, sweep.finished(row), sweep.folder(row))
     recorder.reconcile(alive=alive)
-
-
-def judged(
-    sweep: Sweep, chosen: list[TrialRow], again: Study
-) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
-    """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
-    runs = again.rows()
-    for run in runs:
-        sweep.finished(run)
-    folders = {run.uid: sweep.folder(run) for run in runs}
-    cam, objective = sweep.config.cam, sweep.spec.objective
-    found = confirm.confirmed(chosen, runs, folders, cam, objective)
-    means = {c.uid: c.mious for c in found}
-    for uid, values in means.items():
-        sweep.records.confirmed(uid, values)
-    cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
-    means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
-    if not found:
-        best = max(chosen, key=lambda row: row.miou or 0.0)
-        return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means, {}
-    reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == study.REFERENCE), None)
-    others = [c for c in found if c is not reference]
-    seed = sweep.spec.search_options.seed
-    verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
-    unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
-    return replace(verdict, sentence=verdict.sentence + unit), means, bounds
 
 
 def pictures_in(folders: list[Path]) -> list[Path]:

@@ -115,6 +115,18 @@ def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
     return {name: value for name, value in changed.items() if value != base[name]}
 
 
+def failed_words(runs: Sequence[TrialRow]) -> str | None:
+    """Which confirm runs failed, and why, in one line; None where none did."""
+    failed = [run for run in runs if run.state is State.FAIL]
+    if not failed:
+        return None
+    named = "; ".join(f"{run.uid} ({run.attrs.get('of')}, seed {run.seed}): {run.reason}" for run in failed[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    baseline = [run.state for run in runs if run.role == CAM_BASELINE]
+    alone = "" if State.COMPLETE in baseline or State.FAIL not in baseline else "; no cam_baseline to compare with"
+    return f"{len(failed)} of {len(runs)} confirm runs failed: {named}{more}{alone}"
+
+
 def confirmed(
     chosen: Sequence[TrialRow],
     runs: Sequence[TrialRow],

@@ -9,8 +9,9 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -23,45 +24,16 @@ from cpn.files import check_place
 from .capacity import Node, check_resources
 from .left_over import free_at_the_end, free_placement_groups
 from .lock import SIGNAL_EXIT
+from .own_code import import_folders
 from .paths import storage
+from .ray_environment import LOCAL_ENVIRONMENT, runtime_environment, worker_environment
 from .raylet_watch import watched
 from .sections import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
 
-RAY_ENVIRONMENT = {
-    # The default of 2 s makes every report wait about as long.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Started by `uv run`, Ray would start every worker by `uv run` in a copy of the working folder, sweeps and all.
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Nobody reads what they write, and on a full disk their thread prints a traceback.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ours finishes the current report and leaves every trial resumable.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_THRESHOLD_S": "60",
-}
-LOCAL_ENVIRONMENT = {
-    # Nobody takes this machine away with a notice; one process less for every trial.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # A trial is eight processes, and Ray warns of more than four for each core.
-    "RAY_worker_maximum_startup_concurrency": "8",
-}
-
 STARTS = 3
 """Times that a local Ray whose processes are late is started before it is given up."""
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-OURS = ("cpn", "platform")
-"""The packages in it."""
-
-ALL_ELSE = ("/[!.]*", "/.?*")
-"""Whatever else lies in it. Not `/*`: Ray holds these against the folder itself too, as `.`, and would send nothing."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a sweep to stop: the keyboard, a batch system or `timeout`, a terminal that was closed."""
@@ -219,14 +191,17 @@ class Interruption:
 
 
 @contextmanager
-def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None) -> Iterator[list[Node]]:
+def ray_cluster(
+    resources: Resources, lose: Callable[[str], None] | None = None, backbones: Sequence[str] = ()
+) -> Iterator[list[Node]]:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; gives its nodes' resources.
 
-    `lose` is told from a thread, with the reason, when the Ray node of this machine dies meanwhile. Raises InputError
-    when the cluster does not answer, or lacks what one trial needs.
+    `lose` is told from a thread, with the reason, when the Ray node of this machine dies meanwhile. The user's own
+    `backbones` can be imported there. Raises InputError when the cluster does not answer, or lacks what one trial
+    needs.
     """
     address = os.environ.get("RAY_ADDRESS")
-    environment = worker_environment()
+    environment = worker_environment(import_folders(backbones))
     # What Ray starts on this machine inherits this; as a runtime_env it would keep Ray from the processes that it has
     # started in advance, a second or more for each of a trial's eight.
     os.environ.update(environment if address else {**environment, **LOCAL_ENVIRONMENT})
@@ -237,8 +212,9 @@ def ray_cluster(resources: Resources, lose: Callable[[str], None] | None = None)
     try:
         try:
             if address:
-                runtime = runtime_environment(environment, resources.ship_code)
-                ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+                with tempfile.TemporaryDirectory(prefix="cpn-code-") as folder:
+                    runtime = runtime_environment(environment, resources.ship_code, backbones, Path(folder))
+                    ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 check_ray_folder()
                 own_token()
@@ -371,28 +347,6 @@ def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
         for number, handler in handlers.items():
             if handler is not None:  # it was set past Python, which cannot set it again
                 signal.signal(number, handler)
-
-
-def runtime_environment(environment: Mapping[str, str], ship_code: bool) -> dict[str, Any]:
-    """What Ray gives every process of this sweep on a cluster: `environment`, and where asked for the code itself."""
-    if not ship_code:
-        return {"env_vars": dict(environment)}
-    # Ray puts what it unpacks before everything on PYTHONPATH; this machine's folders mean nothing on another.
-    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
-    return {
-        "env_vars": kept,
-        "working_dir": str(CHECKOUT),
-        "excludes": [*ALL_ELSE, *(f"!/{package}{under}" for package in OURS for under in ("", "/**")), "__pycache__"],
-    }
-
-
-def worker_environment() -> dict[str, str]:
-    """Environment of every Ray process of ours: where the code lies, quick health checks, one maths thread."""
-    path = os.pathsep.join(
-        dict.fromkeys([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    )
-    own = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
-    return {**own, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def run_trials(

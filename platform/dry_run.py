@@ -12,6 +12,7 @@ from . import measure
 from .capacity import concurrency
 from .domains import CurveDomain, domain_words
 from .inputs import check_weights, look_at_data
+from .own_code import check_named
 from .paths import storage
 from .plan import START_SECONDS, Price, class_count, corner_configs, estimate, largest_step, on_gpu
 from .spec import SweepSpec
@@ -52,6 +53,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
         f"{config.data.val} (validation)"
     )
     check_weights(config, storage(spec.resources.storage), terminal.say)
+    check_named(spec)
     look_at_data(config, spec.objective, terminal.say)
     corner, largest = largest_step(spec)
     operations = step_operations(largest, class_count(largest))

@@ -8,6 +8,7 @@ Superpixel maps belong to all sweeps on the same pictures, and take long to make
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -279,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         more = [f"--keep-top {given.keep_top}"] if given.keep_top != 3 else []
         more += ["--superpixels"] if given.superpixels else []
-        more += [f"--storage {given.storage}"] if given.storage != "sweeps" else []
+        more += [f"--storage {shlex.quote(given.storage)}"] if given.storage != "sweeps" else []
         show(found, given.delete, " ".join([f"python -m platform.gc {given.name}", *more]))
     return 0
 

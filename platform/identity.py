@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cpn.config import METHOD_VERSION, run_identity
+from cpn.contents import MARK, NAMED_WEIGHTS
 from cpn.files import digest
 
 from .spec import SweepSpec
@@ -26,6 +27,22 @@ def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
         "data": fingerprint,
         "method_version": METHOD_VERSION,
     }
+
+
+def known_by_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with the contents of `new` where it has names: it was made before identities held contents.
+
+    Nobody kept what lay behind the names, so it is taken to be the same. A file in the place of none, or of the
+    stand-in, stays a difference.
+    """
+    base = dict(old.get("base", {}))
+    for name, content in new.get("base", {}).items():
+        if not str(content).startswith(MARK) or str(base.get(name)).startswith(MARK):
+            continue
+        named = base.get(name) if name.endswith("weights") else base.get(name.removesuffix("_code"))
+        if named is not None and named not in NAMED_WEIGHTS:
+            base[name] = content
+    return {**old, "base": base} if base else dict(old)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 
 from cpn.errors import InputError, run_command
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.say(f"so far: {sweep.so_far}")
     if sweep.summary:
         terminal.say(f"verdict: {sweep.summary['verdict']}")
-    where = "" if given.storage == "sweeps" else f" --storage {given.storage}"
+    where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
     terminal.say(f"next: python -m platform.report {sweep.name}{where}")
     return 0
 

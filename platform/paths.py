@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpn import remote
-from cpn.files import check_place, digest
+from cpn.files import check_place, digest, full_path
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
@@ -147,9 +147,9 @@ class SweepPaths:
 
 
 def storage(place: str) -> Storage:
-    """The storage folder made absolute, or storage in a bucket with this machine's own copy."""
+    """The storage folder made absolute (`~` is home), or storage in a bucket with this machine's own copy."""
     if not remote.is_url(place):
-        return Storage(Path(place).resolve())
+        return Storage(full_path(place, "resources.storage").resolve())
     url = place.rstrip("/")
     return Storage(remote.scratch() / f"storage-{digest(url)}", url, Path("sweeps").resolve())
 

@@ -175,7 +175,7 @@ def promoted(
             terminal.say(error.next_line(command))
             raise
         waiting = recorder.flush(20)
-    show_result(terminal, store, chosen.uid, manifests, waiting)
+    show_result(terminal, store, chosen.uid, manifests, waiting, chosen.config.network.backbone)
     return {**found, "stages": results(store, manifests), "records_waiting": waiting}
 
 
@@ -241,7 +241,7 @@ def look_at(
         result = pick_up(sweep, recorder, book)
     if result is None or "stages" not in result:
         return result
-    show_result(terminal, store, result["uid"], result["stages"], 0)
+    show_result(terminal, store, result["uid"], result["stages"], 0, spec.base_config.network.backbone)
     return {**result, "stages": results(store, result["stages"])}
 
 
@@ -273,9 +273,14 @@ def results(store: "Storage", manifests: Mapping[str, Mapping[str, Any]]) -> dic
 
 
 def show_result(
-    terminal: "Terminal", store: "Storage", uid: str, manifests: Mapping[str, Mapping[str, Any]], waiting: int
+    terminal: "Terminal",
+    store: "Storage",
+    uid: str,
+    manifests: Mapping[str, Mapping[str, Any]],
+    waiting: int,
+    backbone: str,
 ) -> None:
-    """What the stages scored, where their pictures lie, and what to type next."""
+    """What the stages scored, where their pictures lie, and what to type next: for an own `backbone` with its name."""
     from .summary import shortened, walk_words
 
     rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m["metrics"].items()
@@ -290,7 +295,8 @@ def show_result(
     model = shortened(store.stage("deeplab", manifests["deeplab"]["key"]) / "model.safetensors")
     becomes = "becomes champion as soon as the tracking store is back" if waiting else "is champion"
     terminal.say(f"{uid} {becomes}; python -m platform.promote --history says since when and why")
-    terminal.say(f"next: python -m cpn.predict {shlex.quote(str(model))} IMAGES... --out predictions")
+    own = f" --backbone {shlex.quote(backbone)}" if ":" in backbone else ""
+    terminal.say(f"next: python -m cpn.predict {shlex.quote(str(model))} IMAGES...{own} --out predictions")
 
 
 def show_history(given: argparse.Namespace, store: "Storage") -> int:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import METHOD_VERSION, to_dotted
+from cpn.contents import by_content
 from cpn.pipeline import stage_keys
 
 from . import budget, plots, pruning_audit, report_figures, throughput
+from .confirm import failed_words
 from .domains import CurveDomain, domain_words, encode
 from .export import config_yaml
 from .provenance import read_starts
@@ -50,6 +52,7 @@ def context(sweep: Reading, single_gpu: Mapping[str, Any] | None, command: str) 
         "verdict": summary.get("verdict") or "no verdict yet",
         "tone": "better" if summary.get("better") else "" if summary.get("tested") else "open",
         "so_far": sweep.so_far,
+        "confirm_failed": failed_words(sweep.again),
         "best": best_words(sweep, best),
         "selection": selection(sweep),
         "tiles": tiles(sweep, best),
@@ -98,7 +101,9 @@ def counts(sweep: Reading) -> str:
     reused = sum("reused_from" in row.attrs for row in sweep.rows)
     said += [f"{reused} reused"] if reused else []
     done = sum(row.state is State.COMPLETE for row in sweep.again)
-    return f"{len(sweep.rows):,} trials ({', '.join(said) or 'none yet'}), {done} confirm runs"
+    failed = sum(row.state is State.FAIL for row in sweep.again)
+    lost = f", {failed} more failed" if failed else ""
+    return f"{len(sweep.rows):,} trials ({', '.join(said) or 'none yet'}), {done} confirm runs{lost}"
 
 
 def best_words(sweep: Reading, best: TrialRow | None) -> dict[str, str] | None:
@@ -290,8 +295,12 @@ def stage_folders(sweep: Reading, best: TrialRow) -> dict[str, Path]:
     digest = (result or {}).get("digests", {}).get("model.safetensors")
     if digest is None:
         return {}
-    keys = stage_keys(digest, sweep.config(best), sweep.fingerprint, beta=best.beta or 0.0)
-    return {name: sweep.store.stage(name, keys[name]) for name in STAGES}
+    keys, earlier = (
+        stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
+        for known in (by_content, dict)
+    )
+    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in STAGES}
+    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
 
 
 def picture(path: Path, of: str) -> dict[str, Any]:

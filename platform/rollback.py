@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     shown = f"{found['model']}: {found['from'] or 'the champion'} to {found['to'] or 'the champion before'}"
     print(f"{shown}: {found['state']}")
-    print(f"next: python -m platform.promote --history --sweep {name}")
+    where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
+    print(f"next: python -m platform.promote --history --sweep {name}{where}")
     return 0
 
 

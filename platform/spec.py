@@ -26,6 +26,7 @@ from cpn.presets import PRESETS
 from cpn.section import Section
 
 from . import grid
+from .absolute import absolute_base, absolute_spec
 from .domains import Domain, drawn, values_of_base, with_curve
 from .files import load_yaml, opening_question, parse_scalar
 from .paths import SHARED
@@ -148,6 +149,7 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
     _check_base(raw, base_sets, path)
     for name, value in base_sets.items():
         raw = merge(raw, {"base": _nested(name.split("."), value)})
+    raw = absolute_spec(raw)
     try:
         spec = SweepSpec.model_validate(raw)
     except ValidationError as error:
@@ -183,7 +185,7 @@ def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[s
     with_values(config_from(base, source), changed, "--set")
     for name, value in changed.items():
         base = merge(base, _nested(name.split("."), value))
-    return base
+    return absolute_base(base)
 
 
 def add_presets(base: dict[str, Any], added: Any, source: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from cpn.voc import Pack
 from . import mirror
 from .capacity import Node, total
 from .claims import Claims
+from .earlier_keys import take_over_stage
+from .own_code import check_contents, contents_of
 from .paths import MANIFEST, Storage, storage
 from .sections import Resources
 from .terminal import Terminal
@@ -52,6 +54,8 @@ class Plan:
     threads: int
     beta: float
     """The run's."""
+    contents: dict[str, str]
+    """Digests of the weights files and the user's own code, which a training starts from (own_code.py)."""
     walk: dict[str, Any] | None = None
     """Of the random walk: what was chosen (WalkChoice's fields), where something was."""
 
@@ -104,7 +108,10 @@ def run_stages(
         started(stage, key, {f"{section}.{name}": value for name, value in settings.items()})
         with claims.alone(folder.name, terminal.say):
             mirror.have_stage(store, folder)
-            if not (folder / MANIFEST).exists():
+            inputs = {name: keys[name] for name in folders} | {"model": str(file_digest(model))}
+            told = {"stage": stage, "key": key, "inputs": inputs}
+            there = (folder / MANIFEST).exists()
+            if not (there or take_over_stage(store, config, pack.fingerprint, beta, folder, told, terminal.say)):
                 have = cluster()
                 if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
                     terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
@@ -112,7 +119,7 @@ def run_stages(
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
                 inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
-                plan = Plan(store.place, *inside, os.cpu_count() or 1, beta)
+                plan = Plan(store.place, *inside, os.cpu_count() or 1, beta, contents_of(config))
                 began = time.monotonic()
                 choice: dict[str, Any] = {}
                 try:
@@ -126,9 +133,7 @@ def run_stages(
                     raise StageFailed(stage, key, plain(error), manifests) from None
                 mirror.have_work(store, work, lambda name: name == EPOCHS)
                 made = {
-                    "stage": stage,
-                    "key": key,
-                    "inputs": {name: keys[name] for name in folders} | {"model": str(file_digest(model))},
+                    **told,
                     "config": settings,
                     "metrics": {**choice.get("metrics", {}), **metrics},
                     **({"walk": choice} if choice else {}),
@@ -296,6 +301,7 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
 
     from cpn.pipeline import TRAINED
 
+    check_contents(Config.model_validate(plan.config), plan.contents)
     # The stage has the machine to itself.
     torch.set_num_threads(plan.threads)
     history: list[dict[str, float]] = []

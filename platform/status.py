@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -180,7 +181,7 @@ def show(found: Sequence[Status], store: Storage) -> None:
 
 
 def _stop(row: Status, store: Storage) -> str:
-    where = "" if store == storage("sweeps") else f" --storage {store.place}"
+    where = "" if store == storage("sweeps") else f" --storage {shlex.quote(store.place)}"
     return f"python -m platform.stop {row.sweep}{where}"
 
 

@@ -20,7 +20,7 @@ from cpn.errors import InputError
 from cpn.files import digest
 
 from . import domains, samplers, space
-from .identity import difference, identity_of
+from .identity import difference, identity_of, known_by_content
 from .spec import SweepSpec
 from .study_store import check_study as check_study
 from .study_store import connect, reachable
@@ -312,6 +312,7 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
     if study.direction != optuna.study.StudyDirection.MAXIMIZE:
         raise InputError(f"{mask(url)}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
     known = study.user_attrs.get("identity")
+    known = known if known is None else known_by_content(known, identity)
     differs = "" if known is None else difference(known, identity)
     if differs is not None and not study.get_trials(deepcopy=False):  # new, or its first start was refused
         study.set_user_attr("warm_start", None)
@@ -323,6 +324,8 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
         raise InputError(
             f"{where} was made with other settings: {differs}; undo the change, or start a new sweep: --set name=NEW"
         )
+    if known != study.user_attrs["identity"]:  # it named files and code by their names
+        study.set_user_attr("identity", identity)
     return study
 
 

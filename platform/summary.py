@@ -11,7 +11,7 @@ from cpn.files import write_bytes, write_json
 from cpn.voc import Pack
 
 from . import pruning_audit
-from .confirm import CAM_BASELINE, Verdict
+from .confirm import CAM_BASELINE, Verdict, failed_words
 from .domains import encode
 from .paths import SweepPaths
 from .spec import SweepSpec
@@ -69,6 +69,7 @@ def summarise(
         "winner_beta": winner.beta,
         "trials": count,
         "confirm_runs": sum(row.state is State.COMPLETE for row in again),
+        "confirm_failed": failed_words(again),
         "confirmed": {uid: list(values) for uid, values in means.items()},
         "leaderboard": leaderboard(rows, means, bounds),
         "pruning": pruning_audit.account(
@@ -160,6 +161,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"**{summary['verdict']}**",
         "",
         f"Winner: `{summary['winner']}`",
+        *([f"\nWarning: {summary['confirm_failed']}"] if summary["confirm_failed"] else []),
         "",
         f"| step | images | {ladder_head(summary)} |",
         "|---|---|---|",
@@ -257,6 +259,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
     terminal.table("leaderboard", heads, rows, caption)
     for line in [*summary["pruning"]["words"], *filter(None, [summary["without_masks"]])]:
         terminal.say(line)
+    if summary["confirm_failed"]:
+        terminal.warn(summary["confirm_failed"])
     terminal.say(
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )

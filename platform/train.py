@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.superpixels import maps_for
 
     from .claims import Claims
+    from .earlier_keys import take_over_run
     from .files import load_yaml
     from .inputs import check_weights, prepare_data, prepare_weights
     from .paths import check_storage, storage
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.threads is not None and device.type == "cpu":
         torch.set_num_threads(given.threads)
     folder = store.run(run_key(config, pack.fingerprint))
-    if finished_run(folder) is None:
+    there = finished_run(folder) is not None or take_over_run(store, config, pack.fingerprint, terminal.say)
+    if not there:
         with shown_progress() as progress:
             maps_for(config, pack.split(config.data.train), store.cache, progress)
     terminal.say(f"run {folder.name} on {device.type}, {config.train.epochs} epochs")
@@ -102,18 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "miou" not in metrics:
         terminal.say(f"list {score} has no masks: there is no miou, and beta is the one of the configuration")
     terminal.say(f"checkpoint: {folder / MODEL}\npictures: {folder / PICTURES}")
-    terminal.say(f"next: {next_command(config, folder / MODEL, 'miou' in metrics)}")
+    terminal.say(f"next: {next_command(config, folder / MODEL, 'miou' in metrics, given.storage)}")
     return 0
 
 
-def next_command(config: "Config", model: Path, masked: bool) -> str:
-    """What to type after a run: its score by scale where `masked` says that there are masks; else a search."""
+def next_command(config: "Config", model: Path, masked: bool, place: str = "sweeps") -> str:
+    """What to type after a run: its score by scale where `masked` says that there are masks; else a search, which
+    keeps the user's data and network and the storage `place`.
+    """
+    from cpn.next_command import search_command
+
     root = config.data.root
-    if root is None:
-        return "python -m platform.sweep search_spaces/quickstart.yaml"
-    if not masked:
-        sets = ["--set", f"data.root={root}", "--set", "objective=mask_free"]
-        return shlex.join(["python", "-m", "platform.sweep", "search_spaces/patch.yaml", *sets])
+    kept = {"resources.storage": place} if place != "sweeps" else {}
+    if root is None or not masked:
+        return search_command(config, kept if root is None else {"objective": "mask_free", **kept})
     words = [str(model), "--root", root, "--list", config.data.score]
     own = ["--backbone", config.network.backbone] if ":" in config.network.backbone else []
     return shlex.join(["python", "-m", "cpn.score", *words, *own])

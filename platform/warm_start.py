@@ -13,7 +13,7 @@ from typing import Any
 from cpn.errors import InputError
 
 from .domains import CURVE, ChoiceDomain, Drawn, Search, active, contains, drawn, ordered
-from .identity import difference
+from .identity import difference, known_by_content
 from .unit import from_unit, to_unit
 
 COMPARED = ("metric", "mode", "data", "method_version")
@@ -40,7 +40,7 @@ def usable(
     here, or when no trial lies in this search.
     """
     where = f"search_options.warm_start: {name}"
-    differs = difference(_comparable(other, search), _comparable(own, search))
+    differs = difference(_comparable(known_by_content(other, own), search), _comparable(own, search))
     if differs is not None:
         raise InputError(f"{where}: its trials say nothing here: {differs}; undo the change or drop it from the list")
     varied = [n for n, domain in other["search"].items() if "curve" not in domain and n not in drawn(search)]

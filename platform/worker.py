@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class TrialSetup:
     """Ray's name of the cards to train on; None: any."""
     betas: tuple[float, float] | None = None
     """The part of the curve that beta is taken from; None: all of it."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the weights files and the user's own code, by name (own_code.py): workers have to find the same."""
 
 
 def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str, Any]], None]) -> None:
@@ -109,6 +111,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
 
     from .capacity import check_memory, usable
     from .curve import narrowed
+    from .own_code import check_contents
     from .system_metrics import SystemMetrics
 
     setup: TrialSetup = config["setup"]
@@ -141,6 +144,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         device = usable(get_device())
         if device.type == "cpu":
             torch.set_num_threads(setup.threads)
+        check_contents(method, setup.contents)
         check_memory(method, len(pack.classes) + 1, world, device, setup.gpus_per_worker or 1.0)
         mirror.have_standin(store, method)
         with mirror.attempt(store, key, writes=rank == 0, say=notes.append) as attempt:

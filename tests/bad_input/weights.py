@@ -18,7 +18,7 @@ from cpn.config import config_from
 from cpn.network import build_network
 from cpn.prepare import prepare
 from cpn.voc import VOC_CLASSES
-from tests.bad_input.case import Case, Make, both, nothing, text_file, voc
+from tests.bad_input.case import DRY, Case, Make, both, nothing, spec, text_file, voc
 
 CONVERT = "cpn.weights w.pth"
 SCENES = "--set preset=scenes --set network.weights="
@@ -159,6 +159,14 @@ FILES = [
 
 GIVEN = [
     *used("no file for a run", nothing, "no such weights file"),
+    *used("a file in the home folder of nobody", nothing, "network.weights: ~nobody-there/w.pth: there is no such home",
+          "write the whole path", file_name="~nobody-there/w.pth"),
+    wrong("a choice of weights without its file", f"{DRY} --set search.network.weights.choice=[w.pth,none.pth]",
+          both(spec(), torch_file(scene)), "network.weights: ", "none.pth: no such weights file", "check the path"),
+    wrong("a backbone that is nowhere", f"{DRY} --set network.backbone=no_such_module:Net", spec(),
+          "network.backbone: 'no_such_module:Net' cannot be imported", "check the module's name"),
+    wrong("a choice of backbones, one nowhere", f"{DRY} --set search.network.backbone.choice=[scene,no_such:Net]",
+          spec(), "network.backbone: 'no_such:Net' cannot be imported", "run the command in the module's folder"),
     *used("another network", tensors(lambda: {k: v for k, v in build_backbone("resnet50").state_dict().items()
           if k.startswith("conv1")}), "layers are missing", "network.backbone"),
     *used("a layer of another shape", tensors(lambda: scene(lambda state: state.update(

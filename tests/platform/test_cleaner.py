@@ -5,7 +5,8 @@ import signal
 import time
 from collections.abc import Iterator
 from platform.cleaner import StartWatchfulCleaner, Trainer, WatchfulCleaner
-from platform.driver import start_ray, worker_environment
+from platform.driver import start_ray
+from platform.ray_environment import worker_environment
 from types import SimpleNamespace
 
 import pytest

@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from platform import driver
 from platform.driver import (
-    CHECKOUT,
-    OURS,
     SIGNALS,
     STARTS,
     Interruption,
@@ -23,14 +21,12 @@ from platform.driver import (
     ends_now,
     own_token,
     ray_cluster,
-    runtime_environment,
-    worker_environment,
 )
 from platform.lock import read_driver
 from platform.paths import SweepPaths
+from platform.ray_environment import worker_environment
 from platform.sections import Resources
 from types import SimpleNamespace
-from zipfile import ZipFile
 
 import pytest
 
@@ -44,35 +40,6 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def test_workers_find_this_checkout_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    paths = worker_environment()["PYTHONPATH"].split(os.pathsep)
-    assert (Path(paths[0]) / "platform" / "driver.py").is_file()
-    assert paths[-1] == "/elsewhere"
-
-
-def test_a_setting_of_the_user_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "9")
-    assert worker_environment()["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "9"
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own reading of the patterns
-def test_shipped_code_is_ours_and_nothing_else(tmp_path: Path) -> None:
-    """Packed by Ray itself, which sends nothing at all where a pattern is one of the folder."""
-    from ray._private.runtime_env.packaging import create_package
-
-    shipped = runtime_environment({"A": "1", "PYTHONPATH": "/here"}, True)
-    assert shipped["env_vars"] == {"A": "1"} and Path(shipped["working_dir"]) == CHECKOUT
-    made = tmp_path / "made.zip"
-    create_package(shipped["working_dir"], made, include_gitignore=True, excludes=[*shipped["excludes"]])
-    with ZipFile(made) as package:
-        files = {name for name in package.namelist() if not name.endswith("/")}
-    wanted = {str(p.relative_to(CHECKOUT)) for name in OURS for p in (CHECKOUT / name).rglob("*") if p.is_file()}
-    assert files == {name for name in wanted if "__pycache__" not in name}
-    assert {"cpn/run.py", "platform/worker.py", "platform/__init__.py"} < files
-    assert runtime_environment({"PYTHONPATH": "/here"}, False) == {"env_vars": {"PYTHONPATH": "/here"}}
 
 
 def test_the_first_signal_asks_and_the_second_stops_at_once() -> None:
@@ -209,6 +176,7 @@ import ctypes, os, threading
 from platform.driver import Interruption
 from platform.lock import driving
 from platform.paths import SweepPaths
+from platform.ray_environment import worker_environment
 from pathlib import Path
 interruption = Interruption()
 with interruption.watch(print), driving(SweepPaths(Path("sweeps/stuck")), "stuck", "again") as held:

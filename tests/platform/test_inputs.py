@@ -176,6 +176,12 @@ def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) ->
     assert said == []
 
 
+def test_a_backbone_that_is_nowhere_is_refused_before_data_are_packed(store: Storage) -> None:
+    with pytest.raises(InputError, match=r"network\.backbone: 'somebodys\.own:network' cannot be imported"):
+        check_weights(config_with(network={"backbone": "somebodys.own:network", "weights": None}), store, print)
+    assert not store.root.exists()
+
+
 def test_a_dry_run_sees_what_data_lack_without_packing_them(store: Storage, tmp_path: Path) -> None:
     said: list[str] = []
     look_at_data(config_with(), "miou", said.append)

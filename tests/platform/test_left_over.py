@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from platform.driver import worker_environment
+from platform.ray_environment import worker_environment
 
 import pytest
 

@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from platform.driver import worker_environment
 from platform.lock import read_driver
 from platform.paths import SweepPaths
+from platform.ray_environment import worker_environment
 from platform.raylet_watch import listens, watched
 from subprocess import PIPE
 from types import SimpleNamespace

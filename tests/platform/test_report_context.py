@@ -6,6 +6,7 @@ from pathlib import Path
 from platform.paths import Storage, storage
 from platform.reading import Reading
 from platform.report_context import LISTED, context, efficiency_words, picture_of, pictures, stage_folders, tiles
+from platform.study import State
 from platform.throughput import Throughput
 
 from cpn.files import write_bytes
@@ -22,6 +23,13 @@ def test_of_many_trials_some_are_listed_and_it_is_said(sweep: Reading) -> None:
     assert f"The first {LISTED} of 700 trials" in found["leaderboard"]["words"]
     captions = " ".join(item["caption"] for item in found["search_charts"])
     assert "500 of 700 full trials are drawn: the best 250 and an even choice of the others" in captions
+
+
+def test_failed_confirm_runs_are_in_the_report(sweep: Reading) -> None:
+    lost = replace(sweep.again[0], state=State.FAIL, reason="out of memory")
+    made = context(replace(sweep, again=[lost, *sweep.again[1:]]), None, "x")
+    assert made["confirm_failed"].startswith(f"1 of {len(sweep.again)} confirm runs failed: {lost.uid} (")
+    assert made["counts"].endswith("1 more failed") and context(sweep, None, "x")["confirm_failed"] is None
 
 
 def test_tiles_before_and_after_the_end(sweep: Reading) -> None:

@@ -63,6 +63,7 @@ def test_the_leaderboard_holds_full_trials_best_first() -> None:
 
 def test_what_is_kept(summary: dict[str, Any]) -> None:
     assert summary["trials"] == {"complete": 4, "pruned": 1, "fail": 1} and summary["confirm_runs"] == 6
+    assert summary["confirm_failed"] is None and "Warning" not in summary["note"]
     assert summary["metrics"] == {
         "miou_confirm_cam_baseline": 45.0,
         "miou_confirm": 51.5,
@@ -110,6 +111,20 @@ def test_what_is_missing_is_a_dash_not_a_number(summary: dict[str, Any]) -> None
     bare = {**summary, "metrics": {name: None for name in summary["metrics"]}}
     assert [value for _, _, value in ladder(bare)] == [None] * 6
     assert "None" not in markdown(bare) and markdown(bare).count("| - |") == 6
+
+
+def test_failed_confirm_runs_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "search": {"patches.p_h": {"float": [0.1, 0.5]}},
+                     "budget": {"trials": 6}})  # fmt: skip
+    lost = replace(row(1, None, State.FAIL, CAM_BASELINE), reason="out of memory", attrs={"of": CAM_BASELINE})
+    pack = cast(Any, SimpleNamespace(fingerprint="f00d"))
+    made = summarise(load_spec(path), pack, ROWS, [row(0, 1.0), lost], {}, VERDICT, ROWS[4], {}, 0.5)
+    words = "1 of 2 confirm runs failed: s-0001 (cam_baseline, seed 0): out of memory; no cam_baseline to compare with"
+    assert made["confirm_failed"] == words and f"Warning: {words}" in markdown(made)
+    text = io.StringIO()
+    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
+    assert f"warning: {words}" in text.getvalue()
 
 
 def test_the_files_are_whole_and_readable(summary: dict[str, Any], tmp_path: Path) -> None:

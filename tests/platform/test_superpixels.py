@@ -23,7 +23,7 @@ METHOD = {"preset": ["official", "scenes"], "data": {"train": "train"}, "patches
 @pytest.mark.timeout(240)
 def test_a_trial_without_a_cpu_of_its_own_gets_its_maps(tmp_path: Path) -> None:
     """As Tune does it: the trial's actor sits in a placement group without CPUs, which its tasks would inherit."""
-    from platform.driver import worker_environment
+    from platform.ray_environment import worker_environment
 
     import ray
     from ray.util.placement_group import placement_group

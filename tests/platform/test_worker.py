@@ -31,7 +31,7 @@ METHOD = {
 @pytest.mark.timeout(240)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # its own settings
 def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
-    from platform.driver import worker_environment
+    from platform.ray_environment import worker_environment
 
     import ray
     from ray.train import RunConfig, ScalingConfig
@@ -120,6 +120,22 @@ def test_what_would_end_the_same_way_again_is_trained_once(
         with pytest.raises(type(error)):
             train_on_worker({**given, "uid": "s-0004"})  # another trial's failure is its own
         assert workers.attempts == 2
+
+
+def test_a_worker_with_another_weights_file_says_so_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, path = Workers(monkeypatch, 1, WorkError("it trained")), tmp_path / "w.safetensors"
+    path.write_bytes(b"another")
+    base = config_from({**METHOD, "network": {"weights": str(path)}}, "test").model_dump(mode="json")
+    setup = TrialSetup(
+        base=base, data_root="", storage=str(tmp_path), sweep="s", workers=1, gpus_per_worker=0.0, cpus_per_worker=1.0,
+        threads=1, contents={str(path): "sha256:0123456789abcdef"},
+    )  # fmt: skip
+    train_on_worker({"uid": "s-0003", "values": {}, "setup": setup})
+    (report,) = workers.reports
+    assert report["failed"].startswith(f"network.weights: {path} is another one on this machine")
+    assert workers.attempts == 0
 
 
 def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
