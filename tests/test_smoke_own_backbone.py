@@ -35,6 +35,7 @@ def sweep(folder: Path, *words: str, python_path: str = "") -> str:
 
 @pytest.mark.ray
 @pytest.mark.long
+@pytest.mark.unproven
 @pytest.mark.timeout(900)
 def test_workers_find_weights_and_code_and_a_move_changes_nothing(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
