@@ -97,7 +97,7 @@ PHOTOS: dict[str, Any] = {
     "crf": {"alpha_low": "auto", "alpha_high": "auto"},
     "affinity": {"optimizer": "adamw", "lr": 0.0001, "epochs": 4},
     "random_walk": {"alpha": "auto", "logt": "auto", "radius": "auto", "keep_if": "better"},
-    "deeplab": {"schedule": "by_images", "sizes": "aligned"},
+    "deeplab": {"schedule": "by_images", "sizes": "aligned", "width": 256, "test_flip": False},
 }
 
 CAM_BASELINE: dict[str, Any] = {
