@@ -28,6 +28,7 @@ from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_mod
 from cpn.collapse import check_trained
 from cpn.config import Config, sections_in_keys
 from cpn.contents import by_content
+from cpn.counts import save_counts
 from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.deeplab_schedule import Facts, schedule_for
 from cpn.errors import InputError
@@ -35,7 +36,7 @@ from cpn.files import digest
 from cpn.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
 from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
-from cpn.run import load_run, select_and_confirm
+from cpn.run import COUNTS, load_run, select_and_confirm
 from cpn.run_pictures import pseudo_mask
 from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
 from cpn.walk_choice import grid_of
@@ -124,7 +125,8 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
 
     The file's header holds the settings as `schedule_for` decided them. Returns mIoU in percent without and with CRF:
     miou_val, miou_val_crf; nothing where the list has no masks. Raises WorkError where the training collapsed; its
-    checkpoints stay, no model is written.
+    checkpoints stay, no model is written. `out`/counts.npz keeps what the scores are made of, counts (N, 2, 3, C) of
+    each image: intervals over images need them.
     """
     config = inputs.config
     torch.manual_seed(config.train.seed)
@@ -150,6 +152,7 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     if not inputs.pack.split(config.data.val).masked:
         return {}
     plain, refined = evaluate(network, inputs.pack.split(config.data.val), settings)
+    save_counts(out / COUNTS, inputs.pack.split(config.data.val).ids, np.stack([plain, refined], axis=1))
     return {"miou_val": 100 * float(miou(plain.sum(0))), "miou_val_crf": 100 * float(miou(refined.sum(0)))}
 
 

@@ -34,7 +34,7 @@ ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
 EPOCHS = "epochs.json"
 IMAGES_PER_TASK = 64
 POLL_S = 0.3
-MODEL, PICTURES = "model.safetensors", "pictures"
+MODEL, COUNTS, PICTURES = "model.safetensors", "counts.npz", "pictures"
 """Names in a stage's folder."""
 READS = {"crf": ("cam",), "affinity": ("crf",), "random_walk": ("cam", "affinity"), "deeplab": ("random_walk",)}
 """The earlier stages whose files a stage reads."""
@@ -317,7 +317,7 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
         kept.saved()
 
     metrics: dict[str, float] = TRAINED[stage](inputs_of(plan, dict.fromkeys(READS[stage])), work, report)
-    mirror.keep_work(store, work, [MODEL], "network")
+    mirror.keep_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
     return metrics
 
 

@@ -14,6 +14,7 @@ from cpn.affinity_stages import ScoredImages, quantised
 from cpn.cam import load_maps, multi_scale_maps, present_classes
 from cpn.checkpoint import read_metadata, save_model
 from cpn.config import Config, config_from, with_values
+from cpn.counts import load_counts
 from cpn.crf import crf_scores
 from cpn.deeplab_schedule import schedule_for
 from cpn.errors import InputError, WorkError
@@ -86,7 +87,7 @@ def test_each_stage_writes_one_whole_file_per_image_or_one_model(made: Made) -> 
         "crf": {f"{name}.npz" for name in ids},
         "random_walk": {f"{name}.png" for name in ids},
         "affinity": {"model.safetensors"},
-        "deeplab": {"model.safetensors"},
+        "deeplab": {"model.safetensors", "counts.npz"},
     }
     for stage in STAGES:
         assert set(files(made.folders[stage])) == expected[stage]
@@ -204,6 +205,9 @@ def test_deeplab_comes_back_and_scores_what_was_reported(made: Made) -> None:
         "miou_val": pytest.approx(100 * float(miou(plain.sum(0)))),
         "miou_val_crf": pytest.approx(100 * float(miou(refined.sum(0)))),
     }
+    ids, kept = load_counts(model.parent / "counts.npz")
+    assert ids == made.inputs.pack.split("val").ids
+    np.testing.assert_array_equal(kept, np.stack([plain, refined], axis=1))
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 7, 32, 32)
 
 
