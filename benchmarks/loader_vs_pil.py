@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from benchmarks.photographs import encoded, photograph, photographs
+    from benchmarks.free_photographs import encoded, photograph, photographs
     from benchmarks.superpixel_vs_grid import samples_of
     from cpn.loader import collate
     from cpn.transforms import STD, normalise

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Time samples and count patches."""
     import numpy as np
 
-    from benchmarks.photographs import photographs
+    from benchmarks.free_photographs import photographs
     from cpn.superpixels import levels_of, make_share, maps_folder, shares_of
 
     rounds, epochs, counted = (2, 1, 1) if options.quick else (5, 3, 3)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.free_photographs import NAMES, encoded, photograph, photographs
 from benchmarks.loader_vs_pil import pil_jitter, pil_sample
-from benchmarks.photographs import NAMES, encoded, photograph, photographs
 from benchmarks.superpixel_vs_grid import samples_of
 from cpn.transforms import STD, normalise
 
