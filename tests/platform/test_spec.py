@@ -54,7 +54,7 @@ def test_patch_yaml_reads_as_designed() -> None:
         (["search_options.warm_start=[123, other]"], lambda spec: spec.search_options.warm_start == ("123", "other")),
         (["data.train=2012"], lambda spec: spec.base_config.data.train == "2012"),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, list) else "",
 )
 def test_a_number_is_a_name(tmp_path: Path, sets: list[str], read: Callable[[Any], bool]) -> None:
     """`--set name=$SLURM_JOB_ID`: quotes do not survive a shell."""
