@@ -94,6 +94,7 @@ def test_a_signal_that_reaches_ray_too_is_a_stop_and_no_failure(number: signal.S
     """A batch job's processes are told all at once: Ray's end is then no want of memory, whichever is noticed first.
     A thread hears of the cluster while the main thread has not handled the signal yet.
     """
+    signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.getsignal(number))  # as without nohup
     interruption = Interruption()
     with interruption.watch(lambda line: None):
         with pytest.raises(KeyboardInterrupt), interruption.patiently():

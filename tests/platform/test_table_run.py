@@ -148,4 +148,5 @@ def test_a_row_with_fewer_seeds_says_so() -> None:
         for name, seeds in (("a", [0]), ("b", [0, 1]))
     ]
     result = {"rows": rows, "columns": ["miou_train"], "seeds": 2, "scenes": True, "published": {}, "note": ""}
+    result |= {"stages_failed": {}}
     assert "Rows with fewer runs: a 1." in table_words({**result, "unfinished": {}})

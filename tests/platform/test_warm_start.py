@@ -115,7 +115,8 @@ def test_the_reference_is_not_run_twice(tmp_path: Path) -> None:
         (["search_options.warm_start=[early.confirm]"], {}, "warm_start: early.confirm holds the confirm runs .*early"),
         (["search_options.warm_start=early"], {}, "warm_start: write a list of the sweeps' names"),
         (["search_options.warm_start=null"], {}, "warm_start: write a list of the sweeps' names"),
-        (["search_options.warm_start=[1]"], {}, "warm_start: write a list of the sweeps' names"),
+        (["search_options.warm_start=[1]"], {}, "warm_start: 1: no such sweep"),
+        (["search_options.warm_start=[[1]]"], {}, "warm_start: write a list of the sweeps' names"),
         (
             [],
             {"search": {**SEARCH, "cam.beta": {"float": [0.2, 0.8]}}},
