@@ -86,7 +86,7 @@ def config_from(values: Mapping[str, Any], source: str) -> Config:
 def with_values(config: Config, dotted: Mapping[str, Any], source: str) -> Config:
     """A copy of `config` with some values changed by their dotted names. Raises InputError like `config_from`.
 
-    Another `deeplab.schedule` decides what nobody gave, as it would in a file.
+    Where `deeplab.schedule` changes, it decides every value that was not given, as it would in a file.
     """
     nested = config.model_dump()
     if dotted.get("deeplab.schedule", config.deeplab.schedule) != config.deeplab.schedule:
@@ -114,7 +114,7 @@ def run_values(config: Config) -> dict[str, Any]:
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """The same as it stands in keys: weights files and a user's own code by their content (cpn/contents.py)."""
+    """Return `run_values` as keys hold them: weights files and a user's own code by their content (cpn/contents.py)."""
     return in_keys(by_content(run_values(config)))
 
 

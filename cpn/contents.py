@@ -41,7 +41,7 @@ def by_content(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` of a configuration, dotted or of one section, as they stand in keys.
 
     `weights` that name a file become the digest of its bytes, and a `backbone` that names a user's code gets an entry
-    `backbone_code` beside it. A file or module that is not there stays as it is named: whoever reads it says so.
+    `backbone_code` beside it. A missing file or module keeps its name here; reading or importing it raises the error.
     """
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -150,7 +150,7 @@ def _imports(module: OwnModule) -> list[str]:
 def _imports_of(name: str, file: str, *_stamp: int) -> tuple[str, ...]:
     try:
         tree = ast.parse(Path(file).read_bytes())
-    except (SyntaxError, ValueError):  # said by whoever imports it
+    except (SyntaxError, ValueError):  # importing it raises the same error, with its place
         return ()
     above = name.split(".") if Path(file).stem == "__init__" else name.split(".")[:-1]
     found: list[str] = []

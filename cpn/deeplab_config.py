@@ -119,7 +119,7 @@ def decided(value: Value | None) -> Value:
 
 
 def without_defaults(section: dict[str, Any]) -> dict[str, Any]:
-    """Values of the section without those of `RULED` that are null or repeat a default: nobody gave them.
+    """Return the values of the section without those of `RULED` that are null or equal their default (not given).
 
     What stays when another `schedule` is chosen for a configuration whose every value is written out.
     """
