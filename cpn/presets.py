@@ -80,7 +80,7 @@ SCENES: dict[str, Any] = {
 # measurement chose a value. Sizes are of the crop and of `cam.long_side`, not of the images.
 PHOTOS: dict[str, Any] = {
     "data": {"crop": 209, "long_side": [209, 305]},
-    "patches": {"draw": "bernoulli", "S_N": 60, "K": [28, 56]},
+    "patches": {"kind": "grid", "draw": "bernoulli", "S_N": 60, "K": [28, 56]},
     "network": {
         "backbone": "efficientnet_lite0",
         "weights": "imagenet",

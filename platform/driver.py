@@ -332,6 +332,7 @@ def sigterm_ignored() -> Iterator[None]:
         while not ended.wait(0.002):
             system(int(signal.SIGTERM), int(signal.SIG_IGN))
 
+    before = system(int(signal.SIGTERM), int(signal.SIG_IGN))
     thread = threading.Thread(target=ignore, daemon=True)
     thread.start()
     try:
@@ -339,6 +340,8 @@ def sigterm_ignored() -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        # Whoever called from another thread than the main one gets it back by nothing else.
+        system(int(signal.SIGTERM), before)
 
 
 def put_back(handlers: Mapping[signal.Signals, Any]) -> None:

@@ -3,9 +3,12 @@
 import os
 import platform
 import secrets
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,3 +35,21 @@ settings.register_profile(
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
 settings.load_profile("patient")
+
+
+def ignored_signals() -> set[signal.Signals]:
+    """The signals that this process ignores, as the system sees it (SigIgn: a bit for each, bit 0 for signal 1)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigIgn:"))
+    bits = int(line.split()[1], 16)
+    return {number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) if bits >> (number - 1) & 1}
+
+
+@pytest.fixture(autouse=True)
+def no_signal_stays_ignored() -> Iterator[None]:
+    """A signal that a test leaves ignored is ignored by every program that later tests start: nothing can stop them."""
+    before = ignored_signals()
+    yield
+    left = ignored_signals() - before
+    for number in left:
+        signal.signal(number, signal.SIG_DFL)
+    assert not left, f"this test left {left} ignored"

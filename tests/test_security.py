@@ -2,6 +2,7 @@
 
 import ast
 import os
+import signal
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -200,12 +201,16 @@ def start(capsys: pytest.CaptureFixture[str], *sets: str, dry: bool = False) -> 
     words = [word for text in ("data.root=data", *sets) for word in ("--set", text)]
     code: int | str | None = None
     text = ""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         run_command(lambda: sweep.main(["s.yaml", *words, *["--dry-run"] * dry]))
     except SystemExit as left:
         code = left.code
     except Exception:
         text = traceback.format_exc()
+    finally:  # an interrupted command ignores both while its process ends; this process goes on
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return code, text + "".join(capsys.readouterr())
 
 
