@@ -43,6 +43,7 @@ ADDED: dict[str, Any] = {
     "deeplab.classifier_std": None,
     "deeplab.sizes": "released",
     "cam.epoch_images": None,
+    "train.epoch_images": None,
     "random_walk.keep_if": "always",
 }
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,

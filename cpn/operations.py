@@ -17,6 +17,7 @@ from cpn.config import Config
 from cpn.errors import InputError
 from cpn.network import CPN, NetworkConfig, build_network
 from cpn.train import SEAM_SCALE
+from cpn.train_config import passes_of
 
 TRAINING_FACTOR = 3
 """Forward and backward beside the forward pass alone: the backward pass computes two products for each of its."""
@@ -46,12 +47,13 @@ def step_operations(config: Config, classes: int) -> float:
 
 
 def run_operations(config: Config, classes: int, *, trained: int, scored: int, height: int, width: int) -> float:
-    """Operations of a whole CAM run: `trained` images an epoch, and `scored` images of (height, width) pixels.
+    """Operations of a whole CAM run: `trained` images in a list that an epoch passes once or, by
+    `train.epoch_images`, several times; and `scored` images of (height, width) pixels.
 
     After each epoch the select images, or `cam.epoch_images` of them, are scored in one pass; at the end all scored
     images at every scale and flip, and once more with their complementary pair.
     """
-    training = trained * config.train.epochs * _training_operations(config, classes)
+    training = trained * passes_of(config.train, trained) * config.train.epochs * _training_operations(config, classes)
     stride = cast(Backbone, _network(config.network, classes).backbone).stride
     single, *sizes = sizes_at_scales(height, width, [1.0, *config.cam.scales], config.cam, stride)
     once = forward_operations(config.network, classes, *single)

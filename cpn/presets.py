@@ -92,7 +92,7 @@ PHOTOS: dict[str, Any] = {
     },
     # Min-max on refined maps rewards a flat map: trained with it, the refinement is worse than untrained.
     "loss": {"normalise_refined": False, "amp_weight": 0.0},
-    "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4},
+    "train": {"optimizer": "adamw", "lr": 0.0002, "batch_size": 8, "epochs": 4, "epoch_images": 360},
     "cam": {"beta": 0.88, "epoch_images": 60, "long_side": 321, "scales": [0.75, 1.25], "sizes": "aligned"},
     "crf": {"alpha_low": "auto", "alpha_high": "auto"},
     "affinity": {"optimizer": "adamw", "lr": 0.0001, "epochs": 4},

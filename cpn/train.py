@@ -17,7 +17,7 @@ from cpn.network import CPN
 from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.patches import complementary_pair
 from cpn.superpixels import SuperpixelMaps
-from cpn.train_config import Objective
+from cpn.train_config import Objective, passes_of
 from cpn.transforms import normalise
 from cpn.voc import Split
 
@@ -65,14 +65,19 @@ def train(
         sgd_momentum=settings.sgd_momentum,
         weight_decay=settings.weight_decay,
     )
-    steps = len(split) // settings.batch_size
+    passes = passes_of(settings, len(split))
+    steps = passes * (len(split) // settings.batch_size)
     measure_x(network, split, config, device)
     wrapped = wrap(network) if wrap else network
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
     samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
 
     def batches(epoch: int) -> object:
-        keys = epoch_keys(len(split), settings.batch_size, settings.seed, epoch, rank, world)
+        keys = [
+            batch
+            for number in range(epoch * passes, (epoch + 1) * passes)
+            for batch in epoch_keys(len(split), settings.batch_size, settings.seed, number, rank, world)
+        ]
         return load_batches(samples, keys, config.data.workers, device)
 
     return fit(

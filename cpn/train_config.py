@@ -19,6 +19,8 @@ class TrainConfig(Section):
     `pair_classification`: that of the original and of both of the CP pair, and nothing else (a control)."""
     epochs: int = Field(8, ge=1)
     """Passes over the training list; the learning rate decays over all of them."""
+    epoch_images: int | None = Field(None, ge=1)
+    """Images that an epoch shows at least: it passes a shorter list several times. None: one pass."""
     batch_size: int = Field(4, ge=1)
     """Images a step, over all workers together."""
     optimizer: OptimizerKind = "sgd"
@@ -37,3 +39,8 @@ class TrainConfig(Section):
     """`fp32` as published, or `bf16` autocast of the network; losses are float32 in both."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, sample order, augmentation, patches and dropout."""
+
+
+def passes_of(config: TrainConfig, images: int) -> int:
+    """How many times an epoch passes a list of `images` (at least one): once, or until it has shown `epoch_images`."""
+    return 1 if config.epoch_images is None else max(1, -(-config.epoch_images // max(1, images)))

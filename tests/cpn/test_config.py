@@ -197,7 +197,7 @@ def test_options_that_came_later_leave_the_keys_of_what_was_there_before() -> No
         "network.x_image": 0.5,
         "network.prcm_scale": 0.5,
     }
-    changes |= {"cam.epoch_images": 50}
+    changes |= {"cam.epoch_images": 50, "train.epoch_images": 50}
     # Those of later stages are in no run's key: test_pipeline.py.
     stages = {name for name in module.ADDED if name.startswith("deeplab.")} | {"random_walk.keep_if"}
     assert changes.keys() | stages == module.ADDED.keys()

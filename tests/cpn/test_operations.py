@@ -113,6 +113,9 @@ def test_a_run_by_hand() -> None:
     training = 10 * 4 * 3 * 3 * 64 * (CONV + 2 * 8 * C)
     scoring = 6 * once * (0.25 * 4 + 2 * (1 + 4) + 3)
     assert run_operations(made, C, trained=10, scored=6, height=16, width=16) == pytest.approx(training + scoring)
+    thrice = made.model_copy(update={"train": made.train.model_copy(update={"epoch_images": 21})})
+    expected = 3 * training + scoring
+    assert run_operations(thrice, C, trained=10, scored=6, height=16, width=16) == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("own")

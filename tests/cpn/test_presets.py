@@ -77,6 +77,7 @@ METHOD: dict[str, Any] = {
     "cam.scales": [0.5, 1.0, 1.5, 2.0],
     "cam.sizes": "released",
     "cam.epoch_images": None,
+    "train.epoch_images": None,
     "cam.flip": True,
     "cam.map": "refined",
     "crf.iterations": 10,

@@ -19,7 +19,7 @@ from cpn.optimizer import parameter_groups
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
 from cpn.train import freeze_unused, train
-from cpn.train_config import Objective
+from cpn.train_config import Objective, TrainConfig, passes_of
 from cpn.voc import Pack, ScenesConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses_scenes.txt"
@@ -330,6 +330,23 @@ def test_the_plain_cam_does_depend_on_tcp_and_on_the_seed(pack: Pack) -> None:
 def test_loader_processes_change_nothing(pack: Pack) -> None:
     """They are in no run's key."""
     assert same(state(trained(pack, config())), state(trained(pack, config(data__workers=1))))
+
+
+def test_a_short_list_is_passed_several_times_an_epoch(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 images in batches of 4: two steps a pass, each pass in an order and with an augmentation of its own."""
+    seen: list[list[tuple[int, int]]] = []
+    load = module.load_batches
+
+    def watched(samples: Any, keys: list[list[tuple[int, int]]], *rest: Any) -> Any:
+        seen.append([key for batch in keys for key in batch])
+        return load(samples, keys, *rest)
+
+    monkeypatch.setattr(module, "load_batches", watched)
+    trained(pack, config(train__epochs=2, train__epoch_images=17))
+    assert [sorted(index for _, index in keys) for keys in seen] == [sorted([*range(8)] * 3)] * 2
+    assert [sorted({draw for draw, _ in keys}) for keys in seen] == [[0, 1, 2], [3, 4, 5]]
+    assert len({tuple(keys[8 * n : 8 * n + 8]) for keys in seen for n in range(3)}) == 6
+    assert [passes_of(TrainConfig(epoch_images=e), 8) for e in (None, 1, 8, 9, 16)] == [1, 1, 1, 2, 2]
 
 
 def test_a_training_goes_on_where_it_was_killed(pack: Pack, tmp_path: Path) -> None:
