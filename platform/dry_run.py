@@ -10,11 +10,12 @@ from cpn.operations import step_operations
 
 from . import measure
 from .capacity import concurrency
+from .data_size import class_count, size_words
 from .domains import CurveDomain, domain_words
 from .inputs import check_weights, look_at_data
 from .own_code import check_named
 from .paths import storage
-from .plan import START_SECONDS, Price, class_count, corner_configs, estimate, largest_step, on_gpu
+from .plan import START_SECONDS, Price, corner_configs, estimate, largest_step, on_gpu
 from .spec import SweepSpec
 from .table_spec import row_values, shown_rows
 from .terminal import Terminal, clock
@@ -79,6 +80,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
         )
     else:
         terminal.say(f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; {later}")
+    terminal.say(f"priced for {size_words(config)}")
     terminal.say(price_words(spec, price, source))
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in price.disk.items() if size >= 0.0005)
     terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed: {parts}")

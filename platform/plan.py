@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpn.config import Config, with_values
-from cpn.creatures import CREATURES
 from cpn.metrics import BETAS
 from cpn.operations import run_operations, step_operations, stored_bytes
 from cpn.superpixels import levels_of, packed_bytes, reads_maps
-from cpn.voc import VOC_CLASSES
-from cpn.voc_lists import VOC_COUNTS
 
 from .confirm import CAM_BASELINE, cam_baseline_values
 from .corners import COSTLY, MAPPED, corner_config, corners
+from .data_size import class_count, list_length, picture
 from .spec import SweepSpec
 from .table_spec import row_config, row_values, shown_rows
 
@@ -29,8 +27,6 @@ operations, were 27e9 with superpixels and 36e9 without patches. `--dry-run --me
 START_SECONDS = 15 + 1.5
 """Of a run through Ray, before the first line of ours and after the last: 11 to 15 s and 1.5 s, measured on two cores.
 On the CPU with small pictures this is half of a run."""
-PHOTO = (375, 500)
-"""Height and width in pixels of most of VOC's photographs."""
 PRESENT = 2
 """Classes present in an image, on the safe side: VOC and the scenes have about 1.5."""
 KEPT = 2
@@ -142,26 +138,6 @@ def operations(config: Config) -> float:
     height, width = picture(config)
     trained, scored = (list_length(config, name) for name in (config.data.train, config.data.score))
     return run_operations(config, class_count(config), trained=trained, scored=scored, height=height, width=width)
-
-
-def list_length(config: Config, name: str) -> int:
-    """Images of a list: of the scenes that are described, else VOC 2012's."""
-    scenes = config.data.scenes if config.data.root is None else None
-    if scenes is not None:
-        return {"train": scenes.train, "val": scenes.val}.get(name, scenes.train + scenes.extra)
-    return VOC_COUNTS.get(name, VOC_COUNTS["trainaug"])
-
-
-def picture(config: Config) -> tuple[int, int]:
-    """Height and width of an image: of the scenes that are described, else of a photograph of VOC."""
-    scenes = config.data.scenes if config.data.root is None else None
-    return (scenes.size, scenes.size) if scenes is not None else PHOTO
-
-
-def class_count(config: Config) -> int:
-    """C, with background: of the scenes that are described, else of VOC; the data themselves are not opened."""
-    scenes = config.data.scenes if config.data.root is None else None
-    return len(CREATURES if scenes is not None else VOC_CLASSES) + 1
 
 
 def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:

@@ -6,14 +6,11 @@ from platform.plan import (
     CORE_FLOPS,
     GPU_FLOPS,
     START_SECONDS,
-    class_count,
     confirm_runs,
     disk,
     estimate,
     largest_step,
-    list_length,
     operations,
-    picture,
     run_hours,
     superpixel_levels,
 )
@@ -172,15 +169,6 @@ def test_superpixels_are_priced_up_to_the_highest_level_of_any_value(tmp_path: P
     assert superpixel_levels(spec_of(tmp_path, either, "patches.kind=grid")) == range(highest(600) + 1)
     grid = spec_of(tmp_path, {"loss.w_cls": {"float": [0.1, 1]}}, "patches.kind=grid")
     assert superpixel_levels(grid) == range(0) and disk(grid, [grid.base_config])["superpixels"] == 0
-
-
-def test_lists_of_scenes_have_the_lengths_that_are_asked_for() -> None:
-    config = config_from(SCENES, "-")
-    assert [list_length(config, name) for name in ("train", "trainaug", "val")] == [30, 35, 7]
-    assert (picture(config), class_count(config)) == ((64, 64), 7)
-    named = with_values(config, {"data.root": "/data/VOC2012"}, "-")
-    assert [list_length(named, name) for name in ("train", "trainaug", "val")] == [1464, 10582, 1449]
-    assert (picture(named), class_count(named)) == ((375, 500), 21)
 
 
 def test_no_fixed_number_of_trials_has_no_total(tmp_path: Path) -> None:
