@@ -7,8 +7,9 @@ export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: sweep test ui lint ci licences
 
+# `make sweep` searches on synthetic scenes, `make sweep ROOT=/data/mine` on your photographs.
 sweep: .venv/.installed
-	$(BIN)/python -m platform.sweep search_spaces/quickstart.yaml $(ARGS)
+	$(BIN)/python -m platform.sweep $(if $(ROOT),search_spaces/photos.yaml --set data.root="$(ROOT)",search_spaces/quickstart.yaml) $(ARGS)
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not long and not browser and not cluster" $(ARGS)

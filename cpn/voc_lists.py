@@ -157,6 +157,11 @@ def _sbd_files(folder: Path) -> list[Path]:
 
 
 def _get_trainaug(root: Path) -> str:
+    if (root / "classes.txt").exists():  # a data set with classes of its own, to which SBD says nothing
+        return (
+            "it lists the images to train on: copy train.txt to it where there are no more, or do without: "
+            "--lists train val, then --set data.train=train"
+        )
     return (
         "VOC has no such list, it is made by rule from SBD, the Semantic Boundaries Dataset: unpack its benchmark.tgz "
         f"(http://home.bharathh.info/pubs/codes/SBD/download.html) in {root}, or put its masks as PNGs into "

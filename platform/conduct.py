@@ -320,7 +320,8 @@ def search(
     concurrent = concurrency(sweep.spec.resources, sweep.cluster())
     epochs = sweep.config.train.epochs
     done = [row for row in trials.rows() if row.state.finished]
-    best = max(((row.miou, row.uid) for row in done if row.miou is not None), default=None)
+    counted = [row for row in done if row.role != confirm.CAM_BASELINE]
+    best = max(((row.miou, row.uid) for row in counted if row.miou is not None), default=None)
     objective = sweep.spec.objective
     with sweep.terminal.trials(heading, limit, epochs, objective) as table, sweep.interruption.patiently():
         table.already(len(done), best)

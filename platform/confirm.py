@@ -69,6 +69,8 @@ class Verdict:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    baseline: str | None = None
+    """How it stands against cam_baseline, in words (platform/against_baseline.py)."""
 
 
 def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:

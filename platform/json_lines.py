@@ -6,7 +6,7 @@ trial_started   uid, what
 trial_reported  uid, and an epoch's report: epoch, miou_epoch, loss terms, lr, images_per_s and so on
 trial_ended     uid, state (complete, pruned, fail, resumable), value, reason, done, total, best, seconds_left
 stage           stage, done, total, unit: when it begins, at most once a second, and when it ends
-verdict         winner, sentence, tested, better, difference, low, high
+verdict         winner, sentence, tested, better, difference, low, high, baseline
 summary         what summary.json holds
 ended           state (finished, stopped, failed), code, reason
 
@@ -79,8 +79,8 @@ class TrialEvents(TrialTable):
         plain = {key: value for key, value in result.items() if isinstance(value, str | int | float | bool | None)}
         self._terminal.event("trial_reported", **{**plain, "uid": uid})
 
-    def ended(self, uid: str, state: str, miou: float | None, reason: str | None) -> None:
-        super().ended(uid, state, miou, reason)
+    def ended(self, uid: str, state: str, miou: float | None, reason: str | None, counted: bool = True) -> None:
+        super().ended(uid, state, miou, reason, counted)
         best = {"value": self._best[0], "uid": self._best[1]} if self._best else None
         self._terminal.event(
             "trial_ended", uid=uid, state=state.lower(), objective=self._objective, value=miou, reason=reason,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import confirm
+from .against_baseline import against_baseline
 from .confirm import CAM_BASELINE, Verdict
 from .confirm_bounds import bounds as bounds_of
 from .study import REFERENCE, State, Study, TrialRow
@@ -27,12 +28,18 @@ def judged(
         sweep.records.confirmed(uid, values)
     cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
     means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
+    system = sweep.method(chosen[0]).train.objective
+    plain = [replace(cam_baseline[0], uid=CAM_BASELINE)] if cam_baseline else []
+    baseline = next(iter(confirm.confirmed(plain, runs, folders, cam, objective)), None)
     if not found:
         best = max(chosen, key=lambda row: row.miou or 0.0)
-        return Verdict(best.uid, "not tested: nothing was confirmed", False, False), means, {}
+        words = against_baseline(None, baseline, [], system, 0)
+        return Verdict(best.uid, "not tested: nothing was confirmed", False, False, baseline=words), means, {}
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
     verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
-    return replace(verdict, sentence=verdict.sentence + unit), means, bounds
+    winner = next(c for c in found if c.uid == verdict.winner)
+    words = against_baseline(winner, baseline, found, system, seed)
+    return replace(verdict, sentence=verdict.sentence + unit, baseline=words + unit), means, bounds

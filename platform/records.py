@@ -256,6 +256,8 @@ class Records:
         numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
         self._recorder.metrics(self.parent, 0, numbers, revise=True)
         tags = {"verdict": summary["verdict"], "winner": summary["winner"], "objective": self._spec.objective}
+        if summary.get("against_baseline"):
+            tags["against_baseline"] = summary["against_baseline"]
         if summary.get("without_masks"):
             tags["mask_free_agrees"] = summary["without_masks"]
         self._recorder.tags(self.parent, tags)

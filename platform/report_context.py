@@ -50,6 +50,7 @@ def context(sweep: Reading, single_gpu: Mapping[str, Any] | None, command: str) 
         "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
         "counts": counts(sweep),
         "verdict": summary.get("verdict") or "no verdict yet",
+        "against_baseline": summary.get("against_baseline"),
         "tone": "better" if summary.get("better") else "" if summary.get("tested") else "open",
         "so_far": sweep.so_far,
         "confirm_failed": failed_words(sweep.again),

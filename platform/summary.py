@@ -61,6 +61,7 @@ def summarise(
         "sweep": spec.name,
         "objective": objective,
         "verdict": verdict.sentence,
+        "against_baseline": verdict.baseline,
         "tested": verdict.tested,
         "better": verdict.better,
         "interval": [verdict.low, verdict.high],
@@ -160,6 +161,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         f"**{summary['verdict']}**",
         "",
+        *([f"{summary['against_baseline']}.", ""] if summary.get("against_baseline") else []),
         f"Winner: `{summary['winner']}`",
         *([f"\nWarning: {summary['confirm_failed']}"] if summary["confirm_failed"] else []),
         "",
@@ -264,6 +266,8 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
     terminal.say(
         f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
     )
+    if summary.get("against_baseline"):
+        terminal.say(summary["against_baseline"])
     terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
     if summary["walk"]:
         terminal.say(summary["walk"])

@@ -143,14 +143,15 @@ class TrialTable:
             if key in result:
                 row[name] = float(result[key])
 
-    def ended(self, uid: str, state: str, miou: float | None, reason: str | None) -> None:
-        """A trial ended, or was left to be resumed."""
+    def ended(self, uid: str, state: str, miou: float | None, reason: str | None, counted: bool = True) -> None:
+        """A trial ended, or was left to be resumed. The best so far is one of those that are `counted`."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
         row["state"] = state.lower()
         row.pop("doing", None)
         if miou is not None:
             row["value"] = miou
-            self._best = max(self._best or (miou, uid), (miou, uid))
+            if counted:
+                self._best = max(self._best or (miou, uid), (miou, uid))
         if not self._terminal.console.is_terminal:
             number = f"  {self._objective} {miou:.1f}" if miou is not None else ""
             best = f"  best {self._best[0]:.1f}" if self._best else ""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .confirm import CAM_BASELINE
 from .records import run_name
 from .study import State, Study
 from .terminal import TrialTable
@@ -49,7 +50,8 @@ class TrialListener:
         if row.state is State.PRUNED:
             self._sweep.let_go(row)
         self._sweep.claims.give(uid)
-        self._table.ended(uid, row.state.name, row.miou, row.reason)
+        # cam_baseline is what the others are compared with, and never the best of them.
+        self._table.ended(uid, row.state.name, row.miou, row.reason, row.role != CAM_BASELINE)
         self._sweep.records.trial_ended(row, self._sweep.finished(row), self._sweep.folder(row))
 
     def pruning_off(self, line: str) -> None:

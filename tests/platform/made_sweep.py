@@ -19,6 +19,7 @@ from benchmarks.growth import SEARCH
 from cpn.config import run_key, with_values
 from cpn.files import write_bytes, write_json
 
+LINE = "CPN against cam_baseline: +5.5 [3.1, 7.9]"
 COMMAND = "python -m platform.sweep search_spaces/quickstart.yaml"
 FINGERPRINT = "f00df00df00df00d"
 CLASSES = ["ant", "bee & wasp", "cat"]
@@ -106,7 +107,7 @@ def end(store: Storage, spec: SweepSpec, rows: list[TrialRow], again: list[Trial
         row.uid: {"mean": [means[row.uid][1] - 2, means[row.uid][1] + 2], "difference": None} for row in chosen
     }
     bounds[best.uid]["difference"] = [0.7, 3.1]
-    verdict = Verdict(best.uid, "beats the reference by 1.9 [0.7, 3.1]", True, True, 1.9, 0.7, 3.1)
+    verdict = Verdict(best.uid, "beats the reference by 1.9 [0.7, 3.1]", True, True, 1.9, 0.7, 3.1, LINE)
     manifests = {
         "random_walk": {"metrics": {"miou_confirm": 58.0, "miou_train": 58.5}},
         "deeplab": {"metrics": {"miou_val": 60.0, "miou_val_crf": 61.25}},

@@ -34,7 +34,8 @@ ROWS = [
     row(4, 56.0),
     row(5, 56.0),
 ]
-VERDICT = Verdict("s-0004", "beats the reference by 2.0 [0.5, 3.5]", True, True, 2.0, 0.5, 3.5)
+LINE = "CPN against cam_baseline: +6.5 [4.0, 9.0]"
+VERDICT = Verdict("s-0004", "beats the reference by 2.0 [0.5, 3.5]", True, True, 2.0, 0.5, 3.5, LINE)
 MANIFESTS: dict[str, dict[str, Any]] = {
     "crf": {"metrics": {}},
     "random_walk": {"metrics": {"miou_confirm": 58.0, "miou_train": 58.5}},
@@ -64,6 +65,7 @@ def test_the_leaderboard_holds_full_trials_best_first() -> None:
 def test_what_is_kept(summary: dict[str, Any]) -> None:
     assert summary["trials"] == {"complete": 4, "pruned": 1, "fail": 1} and summary["confirm_runs"] == 6
     assert summary["confirm_failed"] is None and "Warning" not in summary["note"]
+    assert summary["against_baseline"] == LINE and f"\n{LINE}.\n" in summary["note"]
     assert summary["metrics"] == {
         "miou_confirm_cam_baseline": 45.0,
         "miou_confirm": 51.5,

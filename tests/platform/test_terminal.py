@@ -104,6 +104,16 @@ def test_without_a_terminal_there_are_plain_lines(now: list[float]) -> None:
     ]
 
 
+def test_a_run_that_does_not_count_is_never_the_best() -> None:
+    """cam_baseline is what others are compared with."""
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=False, width=200)).trials("s", 2, 4) as table:
+        table.ended("s.confirm-0000", "COMPLETE", 60.0, None, counted=False)
+        table.ended("s.confirm-0001", "COMPLETE", 50.0, None)
+    lines = [line for line in text.getvalue().splitlines() if "complete" in line]
+    assert "best" not in lines[0] and "miou 60.0" in lines[0] and "best 50.0" in lines[1]
+
+
 def test_the_live_table_shows_every_trial_and_the_best(now: list[float]) -> None:
     console = Console(record=True, width=140, file=io.StringIO(), force_terminal=True)
     table = TrialTable(Terminal(console), "s: search", 4, 8)
