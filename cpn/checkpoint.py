@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from cpn.errors import InputError
 from cpn.files import digest, file_digest, read_json, whole_folder, write_bytes, write_json
 from cpn.plain_file import refuse_irregular
+from cpn.ranks import differing_ranks, from_rank_0, rank_and_world, tensors_digest, tensors_from_rank_0, values_of_all
 
 if TYPE_CHECKING:
     from cpn.config import Config
@@ -87,7 +88,46 @@ def load_latest(
 
     A broken checkpoint (torn file, other digest) is passed over for the one before it, and `say` hears so in one line.
     Raises InputError when it is whole but of another network.
+
+    Of several processes (a torch.distributed group, all of which call this) rank 0 reads its copy, the others read none
+    and get from it what was loaded. All come to the same digest, or all raise. `say` of rank 0 hears of a rank that
+    sees a later epoch than the one that is gone on from.
     """
+    rank, world = rank_and_world()
+    if world == 1:
+        return _load_own(folder, network, optimizer, say)
+    seen = values_of_all(_newest_epoch(folder))
+
+    def read() -> dict[str, Any] | None:
+        progress = _load_own(folder, network, optimizer, say)
+        if max(seen) > (reached := progress.epoch if progress else 0):
+            later = seen.index(max(seen))
+            going = f"going on from epoch {reached}" if progress else "beginning anew"
+            say(f"{folder}: rank {later} sees epoch {max(seen)} there, rank 0, whose copy counts, does not; {going}")
+        if progress is None:
+            return None
+        return {**asdict(progress), "scalars": _flatten_optimizer(optimizer)[1]}
+
+    found = from_rank_0(read)
+    if found is None:
+        return None
+    sent = tensors_from_rank_0(_state(network, optimizer) if rank == 0 else {})
+    if rank != 0:
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
+        for key, tensor in sent.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor
+        network.load_state_dict(parts["network"])
+        _restore_optimizer(optimizer, parts["optimizer"], found["scalars"])
+    if others := differing_ranks(tensors_digest(_state(network, optimizer))):
+        raise RuntimeError(f"{folder}: ranks {others} did not come to the weights of rank 0")
+    return Progress(found["epoch"], found["step"], found["history"])
+
+
+def _load_own(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+) -> Progress | None:
+    """`load_latest` of this process alone."""
     candidates = _candidates(folder)
     for position, candidate in enumerate(candidates):
         manifest = _whole_manifest(candidate)
@@ -225,6 +265,18 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _epoch(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("epoch_"))
+
+
+def _newest_epoch(folder: Path) -> int:
+    """The newest epoch of which this process sees a whole checkpoint, 0 without one."""
+    return next((_epoch(candidate) for candidate in _candidates(folder) if _whole_manifest(candidate)), 0)
+
+
+def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All tensors of a training, by name."""
+    moments, _ = _flatten_optimizer(optimizer)
+    network_part = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    return network_part | {f"optimizer.{name}": tensor for name, tensor in moments.items()}
 
 
 def _whole_manifest(folder: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from cpn.network import NetworkConfig
 from cpn.patches import PatchesConfig
 from cpn.presets import PRESETS
 from cpn.random_walk import RandomWalkConfig
+from cpn.reach import nothing_trained
 from cpn.section import Section
 from cpn.train_config import TrainConfig
 from cpn.voc import DataConfig
@@ -175,11 +176,17 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate(values: Mapping[str, Any], source: str) -> Config:
-    """Validate nested values into a Config, with pydantic's findings as one InputError line."""
+    """Validate nested values into a Config, with pydantic's findings as one InputError line.
+
+    What trains nothing, because no loss has a weight, is an InputError too.
+    """
     try:
-        return Config.model_validate(_tuples(values))
+        config = Config.model_validate(_tuples(values))
     except ValidationError as error:
         raise InputError(f"{source}: {explain(error, known_names())}") from None
+    if (problem := nothing_trained(config)) is not None:
+        raise InputError(f"{source}: {problem}")
+    return config
 
 
 def explain(error: ValidationError, known: list[str]) -> str:

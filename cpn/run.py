@@ -38,6 +38,7 @@ from cpn.loop import Report
 from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
+from cpn.ranks import differing_ranks, from_rank_0
 from cpn.run_pictures import panel_images, run_pictures, save_panel
 from cpn.scale_scores import counts_by_scale, mask_of, row_names, score_rows
 from cpn.standin import load_standin
@@ -83,17 +84,25 @@ def run(
     `mask_free` and `mask_free_confirm` need no masks, and of select are their halves `classification_map` and
     `cp_agreement`. Without masks those are all, and `beta` is cam.beta: nothing can choose it.
 
-    Raises InputError when `folder` holds the finished run of another configuration or other data, when the scored
-    images are too few to split, when only some of them have masks, or none has and miou is asked for.
+    Several workers call it alike, each with its rank: what is finished and what is gone on from is what rank 0 sees.
+
+    Raises InputError when `folder` holds the finished run of another configuration or other data, when the workers'
+    configurations or data differ, when the scored images are too few to split, when only some of them have masks, or
+    none has and miou is asked for.
     """
     key = run_key(config, pack.fingerprint)
-    finished = finished_run(folder)
+    if others := differing_ranks(key):
+        raise InputError(
+            f"workers {others} would train another run than worker 0: their data set, configuration or code differs; "
+            "make data.root and the installed code the same on every machine"
+        )
+    finished = from_rank_0(lambda: finished_run(folder))
     if finished is not None:
         if finished["key"] != key:
             raise InputError(f"{folder}: holds run {finished['key']}, not this one, {key}; give a folder of its own")
         for entry in finished["history"]:
             report(entry)
-        return finished
+        return dict(finished) if rank == 0 else {}
     began = time.perf_counter()
     classes = len(pack.classes) + 1
     scored = pack.split(config.data.score)

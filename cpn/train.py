@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cpn.backbone import BACKBONES
 from cpn.checkpoint import to_stderr
 from cpn.config import Config
 from cpn.errors import InputError
@@ -16,6 +17,7 @@ from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam
 from cpn.network import CPN
 from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.patches import complementary_pair
+from cpn.reach import reach_of, unreached, untrained_words
 from cpn.superpixels import SuperpixelMaps
 from cpn.train_config import Objective, passes_of
 from cpn.transforms import normalise
@@ -58,7 +60,8 @@ def train(
             f"train.batch_size: {settings.batch_size} is more than the {len(split)} images of list {split.name!r}"
         )
     placed(network, device, settings.precision == "bf16")
-    freeze_unused(network, config)
+    for line in freeze_unused(network, config):
+        say(line)
     optimizer = build_optimizer(
         settings.optimizer,
         parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
@@ -147,13 +150,25 @@ def in_float32(branch: Branch) -> Branch:
     return Branch(branch.cam.float(), branch.refined_cam.float())
 
 
-def freeze_unused(network: CPN, config: Config) -> None:
-    """Stop the training of layers that the objective never reaches: data-parallel training waits for gradients."""
-    loss, kind = config.loss, config.train.objective
-    reached = (
-        loss.w_cls * loss.amp_weight > 0 or loss.w_cpcr > 0 or (kind == "cpn" and loss.w_tcp * loss.tcp_refined > 0)
-    )
-    trained = kind in ("cpn", "seam") and (config.network.pcm or config.network.prcm) and reached
+def freeze_unused(network: CPN, config: Config) -> list[str]:
+    """Stop the training of what the objective never reaches: data-parallel training waits for gradients.
+
+    Returns a line each about what the weights of the losses, or a user's own backbone, leave as it starts.
+    """
+    refining = config.network.pcm or config.network.prcm
+    reached = reach_of(config.loss, config.train.objective, refining)
     for layer in (network.f8_3, network.f8_4, network.f9):
-        layer.requires_grad_(trained)
-    network.f10.requires_grad_(trained and config.network.prcm)
+        layer.requires_grad_(reached.refined)
+    network.f10.requires_grad_(reached.refined and config.network.prcm)
+    lines = [words] if (words := untrained_words(config)) else []
+    if not reached.cam:
+        network.backbone.requires_grad_(False)
+        network.fc8.requires_grad_(False)
+    elif config.network.backbone not in BACKBONES and (lost := unreached(network, config.data.crop)):
+        for name in lost:
+            network.backbone.get_parameter(name).requires_grad_(False)
+        lines.append(
+            f"network.backbone: its top is not made of {len(lost)} parameters ({', '.join(lost[:3])}), which stay as "
+            "they start"
+        )
+    return lines

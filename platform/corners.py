@@ -1,12 +1,14 @@
 """The corners of a search: the configurations at the ends of those domains on which the cost of a trial depends."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.config import Config, with_values
 
 from .domains import ChoiceDomain, Drawn, active, allowed, drawn, ordered
-from .spec import SweepSpec
+
+if TYPE_CHECKING:
+    from .spec import SweepSpec
 
 COSTLY = (
     "data.crop", "train.batch_size", "train.epochs", "train.objective", "train.precision", "train.optimizer",
@@ -27,8 +29,10 @@ MAPPED = (
 """The names that decide which superpixel maps a trial reads."""
 
 
-def corners(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[dict[str, Any]]:
+def corners(spec: "SweepSpec", names: Sequence[str] = COSTLY, low_ends: bool = False) -> list[dict[str, Any]]:
     """Dotted values of every corner in `names`: each choice, the high end of each number, only where conditions hold.
+
+    With `low_ends` the low end of each number as well.
 
     A name that decides whether one of `names` exists takes its ends and each value that a condition wants. A search
     without any of them has one corner, the base as it stands.
@@ -41,12 +45,14 @@ def corners(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[dict[str, An
             found = [
                 {**corner, **extra}
                 for corner in found
-                for extra in ([{name: v} for v in _values(name, search)] if active(name, search, corner) else [{}])
+                for extra in (
+                    [{name: v} for v in _values(name, search, low_ends)] if active(name, search, corner) else [{}]
+                )
             ]
     return found
 
 
-def corner_config(spec: SweepSpec, corner: dict[str, Any]) -> Config:
+def corner_config(spec: "SweepSpec", corner: dict[str, Any]) -> Config:
     """The configuration of a corner. Raises InputError where its values do not go together."""
     return with_values(spec.base_config, corner, "a corner of the search")
 
@@ -60,7 +66,7 @@ def _needed(search: Mapping[str, Drawn], names: Sequence[str]) -> set[str]:
     return needed
 
 
-def _values(name: str, search: Mapping[str, Drawn]) -> list[Any]:
+def _values(name: str, search: Mapping[str, Drawn], low_ends: bool) -> list[Any]:
     """The values of a name that corners take."""
     domain = search[name]
     if isinstance(domain, ChoiceDomain):
@@ -68,4 +74,4 @@ def _values(name: str, search: Mapping[str, Drawn]) -> list[Any]:
     wanted = [
         v for other in search.values() if name in (other.when or {}) for v in allowed(domain, (other.when or {})[name])
     ]
-    return list(dict.fromkeys([*wanted, *(domain.ends if wanted else domain.ends[1:])]))
+    return list(dict.fromkeys([*wanted, *(domain.ends if wanted or low_ends else domain.ends[1:])]))

@@ -7,6 +7,7 @@ from cpn.config import Config, to_dotted
 from cpn.errors import InputError
 from cpn.memory import GIB, step_bytes
 from cpn.operations import step_operations
+from cpn.reach import untrained_words
 
 from . import measure
 from .capacity import concurrency
@@ -56,6 +57,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
     check_weights(config, storage(spec.resources.storage), terminal.say)
     check_named(spec)
     look_at_data(config, spec.objective, terminal.say)
+    if (words := untrained_words(config)) is not None:
+        terminal.say(words)
     corner, largest = largest_step(spec)
     operations = step_operations(largest, class_count(largest))
     terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")

@@ -154,7 +154,7 @@ class Attempt:
 
 @contextmanager
 def attempt(store: Storage, key: str, writes: bool, say: Say) -> Iterator[Attempt]:
-    """An attempt at the run `key`; only the process that `writes` keeps anything.
+    """An attempt at the run `key`; only the process that `writes`, rank 0, fetches and keeps anything.
 
     In object storage each attempt has a folder of its own that goes when it ends: what counts is what was kept, the
     same for all of a trial's workers wherever they run.
@@ -169,7 +169,8 @@ def attempt(store: Storage, key: str, writes: bool, say: Say) -> Iterator[Attemp
     try:
         own.mkdir(parents=True)
         made = Attempt(own / key, store.there(store.run(key)), writes, say)
-        remote.patiently(made.fetch, PATIENCE_S, say)
+        if writes:  # the others get what there is to go on from from this one
+            remote.patiently(made.fetch, PATIENCE_S, say)
         yield made
     finally:
         shutil.rmtree(own, ignore_errors=True)

@@ -10,12 +10,18 @@ from cpn.errors import InputError
 from cpn.metrics import BETAS
 
 from . import grid
+from .corners import corners
 from .curve import is_within
 from .domains import CURVE, ChoiceDomain, CurveDomain, Drawn, FloatDomain, condition_problem, drawn
 
 if TYPE_CHECKING:
     from .spec import SweepSpec
 
+DECIDE_TRAINING = (
+    "train.objective", "network.pcm", "network.prcm", "loss.w_cls", "loss.w_tcp", "loss.w_cpcr", "loss.amp_weight",
+    "loss.tcp_refined",
+)  # fmt: skip
+"""The names that decide what the losses reach."""
 SEED = "train.seed"
 LEARNING = ("tpe", "gp", "cmaes")
 """The samplers that learn from finished trials."""
@@ -41,12 +47,35 @@ def check_search(spec: "SweepSpec", source: str) -> None:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")
         if not isinstance(domain, CurveDomain):
             _check_field(spec, name, domain, where)
+    _check_losses(spec, source)
     _check_sampler(spec, source)
     _check_workers(spec, source)
     budget = spec.budget
     limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
     if all(limit is None for limit in limits):
         raise InputError(f"{source}: budget: the sweep would never end; give budget.trials (or hours, target, plateau)")
+
+
+def _check_losses(spec: "SweepSpec", source: str) -> None:
+    """Whether the search can draw weights of the losses that together train nothing, though each alone is possible."""
+    base = to_dotted(spec.base_config)
+    lowest = {name: base[name] for name in ("loss.w_cls", "loss.w_tcp")}
+    for name, domain in drawn(spec.search).items():
+        if name in lowest:
+            held: list[Any] = list(domain.choice if isinstance(domain, ChoiceDomain) else domain.ends)
+            lowest[name] = min(map(float, held))
+    if any(lowest.values()):
+        return
+    for corner in corners(spec, DECIDE_TRAINING, low_ends=True):
+        try:
+            with_values(spec.base_config, corner, "-")
+        except InputError as error:
+            zero = next((name for name in corner if name.startswith("loss.w_")), next(iter(corner), "loss.w_cls"))
+            said = str(error).removeprefix("-: ")
+            raise InputError(
+                f"{source}: search.{zero}: a trial can draw {', '.join(f'{n}={v}' for n, v in corner.items())}, which "
+                f"is not possible ({said}); raise the low end of one weight"
+            ) from None
 
 
 def _check_sampler(spec: "SweepSpec", source: str) -> None:

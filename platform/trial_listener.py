@@ -26,9 +26,6 @@ class TrialListener:
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
-        if "warning" in result:
-            self._sweep.terminal.warn(f"{uid}: {result['warning']}")
-            return
         if "superpixels" in result:
             self._table.preparing(uid, "superpixels", *result["superpixels"])
             return

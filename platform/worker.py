@@ -97,7 +97,9 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
 def train_on_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before.
 
-    A report with `warning` is a line for the driver, and no epoch's. What would end the same way again (a loss that is
+    Train waits with every report for all workers, so none comes from one of them alone: what is gone on from, what is
+    finished and why it failed before is what rank 0 sees (cpn/ranks.py), and what a worker alone has to say goes along
+    with its next report as `note`. What would end the same way again (a loss that is
     not finite, out of memory) is a report with `failed`. With several workers one of them may fail while the others
     wait for it, and only an exception ends those: the reason is left in a file, and the next attempt reports it.
     """
@@ -106,6 +108,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device, prepare_model
 
     from cpn.config import config_from, run_key, with_values
+    from cpn.ranks import from_rank_0
     from cpn.run import run
     from cpn.voc import open_pack
 
@@ -123,15 +126,18 @@ def train_on_worker(config: dict[str, Any]) -> None:
     busy = SystemMetrics()
     store = storage(setup.storage)
     reason = store.train(setup.sweep) / f"{config['uid']}.failed.json"
-    known = mirror.noted(store, reason)
-    if known is not None:
-        ray_train.report({"epoch": 0, "failed": json.loads(known), "run_key": key})
+    given = get_device()
+    if given.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(given)  # NCCL sends from it
+
+    def failed_before() -> Any:
+        known = mirror.noted(store, reason)
+        return None if known is None else json.loads(known)
+
+    failed = from_rank_0(failed_before)
+    if failed is not None:
+        ray_train.report({"epoch": 0, "failed": failed, "run_key": key})
         return
-
-    def say(line: str) -> None:
-        # What a worker prints stays on its machine; every rank reports, for Train waits for all of them.
-        ray_train.report({"epoch": 0, "warning": line})
-
     notes: list[str] = []
 
     def noted() -> dict[str, str]:
@@ -141,7 +147,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         return {"note": lines} if lines else {}
 
     try:
-        device = usable(get_device())
+        device = usable(given)
         if device.type == "cpu":
             torch.set_num_threads(setup.threads)
         check_contents(method, setup.contents)
@@ -164,7 +170,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
                 world=world,
                 wrap=partial(prepare_model, move_to_device=device) if world > 1 else None,
                 objective=setup.objective,
-                say=say,
+                say=notes.append,
             )
             final: dict[str, Any] = {}
             if result:

@@ -141,6 +141,8 @@ SECTIONS = [
     changed("training on test", spec(base={"data": {"train": "test"}}), "train is test", "give trainaug or train"),
 ]
 
+ONE_WEIGHT = {"loss.w_cls": {"float": [0, 2]}}
+
 SEARCH = [
     changed("a searched typo", searching(loss__w_tpc={"float": [1, 2]}), "search.loss.w_tpc: ", "'loss.w_tcp'"),
     changed("low above high", searching(patches__p_h={"float": [0.5, 0.1]}), "search.patches.p_h", "write [0.1, 0.5]"),
@@ -150,6 +152,21 @@ SEARCH = [
     changed("two kinds of domain", searching(patches__S_N={"int": [2, 3], "float": [2, 3]}), "not a domain"),
     changed("a domain of nothing", searching(patches__S_N=None), "patches.S_N: not a domain"),
     changed("a log of zero", searching(loss__w_tcp={"float": [0, 1], "log": True}), "log needs low > 0", "raise it"),
+    changed(
+        "losses of weight zero",
+        spec(base={"preset": ["official"], "loss": {"w_cls": 0, "w_tcp": 0, "w_cpcr": 0}}),
+        "base: loss.w_cls: ", "nothing would be trained; give loss.w_cls one above 0",
+    ),
+    changed(
+        "one weight left, and it can be zero",
+        spec(base={"preset": ["official"], "loss": {"w_tcp": 0, "w_cpcr": 0}}, search=ONE_WEIGHT),
+        "search.loss.w_cls: 0.0 is not possible", "no loss has a weight", "narrow the domain",
+    ),
+    changed(
+        "weights that can all be zero at once",
+        searching(loss__w_cls={"float": [0, 3]}, loss__w_tcp={"choice": [0, 1]}, loss__w_cpcr={"float": [0, 1]}),
+        "a trial can draw loss.w_cls=0.0, loss.w_tcp=0, loss.w_cpcr=0.0", "raise the low end of one weight",
+    ),
     changed("an odd step", searching(patches__p_h={"float": [0.1, 0.5], "step": 0.3}), "whole steps of 0.3; write"),
     changed("a step too fine", searching(loss__w_tcp={"float": [0, 1e300], "step": 1e-300}), "w_tcp: ", "step"),
     changed("a choice of nothing", searching(patches__kind={"choice": []}), "at least 1 item"),

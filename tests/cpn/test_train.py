@@ -22,6 +22,8 @@ from cpn.train import freeze_unused, train
 from cpn.train_config import Objective, TrainConfig, passes_of
 from cpn.voc import Pack, ScenesConfig
 
+OWN = "tests.cpn.test_backbone:OwnBackbone"
+"""Its second layer is neither listed as frozen nor part of the top."""
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses_scenes.txt"
 TERMS = ("cls", "amp", "tcp", "tcp_refined", "cpcr", "total")
 CPU = torch.device("cpu")
@@ -116,6 +118,21 @@ REFINING = ("f8_3", "f8_4", "f9", "f10")
         ({"loss.amp_weight": 0, "loss.w_cpcr": 0, "loss.tcp_refined": False}, ()),
         ({"train.objective": "seam", "loss.amp_weight": 0, "loss.w_cpcr": 0}, ()),
         ({"train.objective": "seam", "loss.amp_weight": 0}, REFINING),
+        ({"loss.w_cls": 0, "loss.w_tcp": 0}, REFINING),  # w_cpcr alone
+        ({"loss.w_cls": 0, "loss.w_tcp": 0, "network.prcm": False}, ("f8_3", "f8_4", "f9")),
+        ({"loss.w_cls": 0, "loss.w_tcp": 0, "network.pcm": False}, REFINING),
+        ({"loss.w_cls": 0, "loss.w_cpcr": 0}, REFINING),  # w_tcp alone
+        ({"loss.w_cls": 0, "loss.w_cpcr": 0, "loss.tcp_refined": False}, ()),
+        ({"loss.w_cls": 0, "loss.w_cpcr": 0, "loss.tcp_refined_detach": True}, REFINING),
+        ({"loss.w_cls": 0, "loss.w_cpcr": 0, "network.pcm": False, "network.prcm": False}, ()),
+        ({"loss.w_cls": 0, "loss.ramp": 0.9}, REFINING),
+        ({"loss.w_cls": 1e-3, "loss.w_tcp": 0, "loss.w_cpcr": 0}, REFINING),
+        ({"train.objective": "seam", "loss.w_cls": 0, "loss.w_tcp": 0}, REFINING),
+        ({"train.objective": "seam", "loss.w_cls": 0, "loss.w_cpcr": 0}, ()),
+        ({"train.objective": "classification", "loss.w_cls": 0, "loss.w_tcp": 0, "loss.w_cpcr": 0}, ()),
+        ({"network.backbone": OWN}, REFINING),
+        ({"network.backbone": OWN, "loss.w_cls": 0, "loss.w_tcp": 0}, REFINING),
+        ({"network.backbone": OWN, "train.objective": "classification"}, ()),
     ],
 )
 def test_exactly_what_the_objective_reaches_is_trained(
