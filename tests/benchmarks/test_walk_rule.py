@@ -42,7 +42,7 @@ def test_the_scan_holds_the_rule_the_choice_and_the_best(tmp_path: Path, capsys:
     assert (found["images"], found["beta"], found["rule_alpha"]) == (8, 0.5, pytest.approx(1.0))
     assert found["given"] == {"alpha_low": pytest.approx(2 / 3), "alpha_high": pytest.approx(4)}
     grid = {(row["alpha"], 2 ** row["logt"]): row["miou_select"] for row in found["grid"]}
-    assert len(grid) == len(found["grid"]) == 17 * 6, "alphas by steps, rule 2^3"
+    assert len(grid) == len(found["grid"]) == 23 * 6, "alphas of the scan and of the choice by steps, rule 2^3"
     assert found["miou_walk_select"] == grid[found["alpha"], found["steps"]]
     assert found["miou_rule_select"] == grid[found["rule_alpha"], found["rule_steps"]]
     at_steps = [value for (_, steps), value in grid.items() if steps == found["steps"]]

@@ -63,7 +63,7 @@ def counts(made: Inputs) -> np.ndarray:
 def test_the_grid_is_the_rules(made: Inputs) -> None:
     grid = grid_of(made)
     assert grid.rule == WalkChoice(alpha_of(0.3), 3, 2), "8 x 8 cells of stride 4: (.735 x 8 / 2)^2 = 8.6 steps"
-    assert grid.logts == (0, 1, 2, 3, 4) and len(grid.alphas) == 9 and grid.rule.alpha in grid.alphas
+    assert grid.logts == (0, 1, 2, 3, 4) and len(grid.alphas) == 13 and grid.rule.alpha in grid.alphas
 
 
 def test_the_choice_is_that_of_each_setting_by_itself(made: Inputs, counts: np.ndarray) -> None:
