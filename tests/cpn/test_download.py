@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from platform import sweep
 
 import pytest
 
-from cpn import download
+from cpn import download, prepare
 from cpn.download_sources import SOURCES, Archive, Source
 from cpn.errors import InputError, WorkError
 from cpn.fetch import TRIES
+from tests.conftest import CHECKOUT
+from tests.cpn.small_voc import EXTRA, write_small_voc
 
 DATA = bytes(range(256)) * 20_000
 """5 MB that are no archive."""
@@ -328,6 +331,34 @@ def test_every_digest_names_its_source_and_every_source_its_terms() -> None:
         for archive in source.archives:
             assert bool(archive.digest_from) == (archive.md5 is not None or archive.sha256_start is not None)
             assert archive.address.endswith(f"/{archive.file}")
+
+
+def test_three_commands_from_an_empty_folder_to_a_priced_plan(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VOC and SBD in small, as their archives unpack: trainaug is made of both, and the plan counts what is packed."""
+    monkeypatch.chdir(tmp_path)
+    write_small_voc(tmp_path / "made", sbd=False)
+    voc = {f"VOCdevkit/VOC2012/{path.relative_to('made')}": path.read_bytes() for path in files_in(Path("made"))}
+    sbd = {f"benchmark_RELEASE/dataset/cls/{name}.mat": b"never read" for name in (*EXTRA, "2007_000033")}
+    server.files = {"VOCtrainval_11-May-2012.tar": tar_of(voc, "w"), "benchmark.tgz": tar_of(sbd)}
+    for name in ("voc2012", "sbd"):
+        (archive,) = SOURCES[name].archives
+        small = replace(archive, md5=md5(server.files[archive.file]), size=len(server.files[archive.file]))
+        monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], archives=(small,)))
+
+    assert download.main(["sbd", "voc2012", "--to", "data", "--mirror", server.url]) == 0
+    assert "next: python -m cpn.prepare data/VOC2012" in capsys.readouterr().out
+    prepare.main(["data/VOC2012"])
+    space = CHECKOUT / "search_spaces" / "patch.yaml"
+    sweep.main([str(space), "--set", "data.root=data/VOC2012", "--dry-run"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "priced for 5 images to train on, 2 scored, of 14 x 20 pixels and 21 classes" in said
+    assert "nothing was started; next: python -m platform.sweep" in said
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 class _as_context:
