@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from cpn.code_files import check_code
 from cpn.errors import InputError, run_command
 from cpn.own_code import own_code
 
@@ -55,7 +56,7 @@ def build_backbone(name: str) -> nn.Module:
 
     A factory is called without arguments. A user's own is run once on a small picture, so that a map of another size
     than it promises is said here and not by a loss. Raises InputError (key network.backbone) when there is no such
-    thing, when it isn't a backbone, or when its code raises anything.
+    thing, when it isn't a backbone, when somebody else could have written its code, or when that raises anything.
     """
     module = make_backbone(name)
     if name not in BACKBONES and (fault := interface_fault(module) or maps_fault(module, name, 33, 50)):
@@ -86,9 +87,11 @@ def find_factory(name: str) -> Callable[[], object]:
     """What makes the backbone called `name` when it is called. Raises InputError when there is no such thing."""
     target = BACKBONES.get(name, name)
     module_name, _, factory_name = target.partition(":")
-    if not factory_name or not module_name or module_name.startswith("."):
+    if not factory_name or not all(part.isidentifier() for part in module_name.split(".")):
         known = ", ".join(sorted(BACKBONES))
         raise InputError(f"network.backbone: {name!r} is unknown; use {known}, or your own as 'package.module:factory'")
+    if name not in BACKBONES:
+        check_code(name)
     try:
         with own_code(name, "its module"):
             try:

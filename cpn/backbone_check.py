@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cpn.backbone import Backbone, hold_batch_norm, interface_fault, make_backbone, maps_fault, training_batch_norms
 from cpn.cam import aligned_side
+from cpn.contents import is_code
 from cpn.errors import InputError
 from cpn.imagenet import IMAGENET, published_file
 from cpn.own_code import own_code
@@ -357,7 +358,8 @@ def next_command(name: str, weights: str | None, failed: bool) -> str:
     if failed:
         given = [] if weights is None else ["--weights", weights]
         return shlex.join(["python", "-m", "cpn.backbone", "--check", name, *given])
-    sets = ["--set", f"network.backbone={name}"]
+    sets = ["--run-code"] if is_code(name) else []
+    sets += ["--set", f"network.backbone={name}"]
     if weights is not None:
         sets += ["--set", f"network.weights={weights}"]
     return shlex.join(["python", "-m", "platform.sweep", "search_spaces/patch.yaml", "--dry-run", *sets])

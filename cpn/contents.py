@@ -16,7 +16,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from cpn.errors import InputError
 from cpn.files import digest, file_digest
+from cpn.plain_file import MB, read_plain
 
 NAMED_WEIGHTS = ("scenes", "imagenet")
 """Values of `network.weights` that are no path: the stand-in, and the published weights of the backbone."""
@@ -24,6 +26,7 @@ MARK = "sha256:"
 """Begins a digest where a key would otherwise have a path."""
 OURS = ("cpn", "platform")
 """Our own packages: `METHOD_VERSION` stands for what they do."""
+LARGEST_SOURCE = 10 * MB
 INSTALLED = {"site-packages", "dist-packages"}
 """Folders of installed packages, whose versions the records of a run name."""
 
@@ -79,6 +82,12 @@ def own_modules(target: str) -> tuple[OwnModule, ...]:
     Not among them: Python's own modules, installed packages (but for the named module itself) and this product's.
     Nothing is imported or run. Empty where there is no such module.
     """
+    found = reached_modules(target)
+    return found if any(module.name == target.partition(":")[0] for module in found) else ()
+
+
+def reached_modules(target: str) -> tuple[OwnModule, ...]:
+    """The same, and where there is no such module the packages around it, which are run before it is missed."""
     asked = (target.partition(":")[0], tuple(sys.path))
     kept = _walked.get(asked, ())
     if not kept or any(not module.file.exists() or _stamp(module.file) != stamp for module, stamp in kept):
@@ -102,13 +111,15 @@ def _walk(named: str) -> list[OwnModule]:
                 known[name] = _find(name, known)
                 module = _module(name, known)
                 if module is not None and (_is_own(module) or f"{named}.".startswith(f"{name}.")):
+                    if not module.file.is_file():
+                        raise InputError(f"module {name}: {module.file} lies in no folder; unpack the archive")
                     found[name] = module
                     waiting += _imports(module) if _is_own(module) else []
                 elif module is not None:
                     known[name] = None  # what lies in somebody else's package is theirs
             if known[name] is None:
                 break
-    return list(found.values()) if named in found else []
+    return list(found.values())
 
 
 def _find(name: str, known: Mapping[str, ModuleSpec | None]) -> ModuleSpec | None:
@@ -149,8 +160,8 @@ def _imports(module: OwnModule) -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def _imports_of(name: str, file: str, *_stamp: int) -> tuple[str, ...]:
     try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (SyntaxError, ValueError):  # importing it raises the same error, with its place
+        tree = ast.parse(read_plain(Path(file), LARGEST_SOURCE))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # importing it raises the same error, with its place
         return ()
     above = name.split(".") if Path(file).stem == "__init__" else name.split(".")[:-1]
     found: list[str] = []

@@ -30,13 +30,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write may end with although the file could be opened; such an error names no file."""
 
 
+def printable(text: str, besides: str = "") -> str:
+    """`text` with line breaks, a terminal's codes and the like spelled out, but for the characters `besides`."""
+    return "".join(c if c.isprintable() or c in besides else ascii(c)[1:-1] for c in text)
+
+
 class _OneLine(Exception):
     """A message that stays one printable line whatever it quotes (a key with a line break or a terminal's codes), and
     shows no password.
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in mask(str(message))))
+        super().__init__(printable(mask(str(message))))
 
 
 class InputError(_OneLine):

@@ -18,12 +18,13 @@ from .candidates import Book, Candidate
 from .capacity import Node, concurrency
 from .claims import Claims
 from .curve import narrowed, searched_range
-from .driver import Interruption, check_ray_folder, ray_cluster, run_trials
+from .driver import Interruption, ray_cluster, run_trials
 from .earlier_keys import take_over_run
 from .files import dump_yaml
 from .identity import identity_of
 from .inputs import check_objective, check_weights, prepare_data, prepare_weights, shared_data
 from .judging import judged
+from .local_ray import check_ray_folder
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
 from .own_code import check_named, named_contents, own_backbones

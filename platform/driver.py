@@ -1,10 +1,9 @@
-"""Drives Ray Tune over a study: starts Ray, runs trials until the study has none left, stops cleanly."""
+"""Drives Ray Tune over a study: joins or starts Ray, runs trials until the study has none left, stops cleanly."""
 
 import _thread
 import ctypes
 import logging
 import os
-import secrets
 import select
 import signal
 import socket
@@ -19,12 +18,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 from cpn.errors import InputError, WorkError, quiet
-from cpn.files import check_place
 
 from .capacity import Node, check_resources
 from .left_over import free_at_the_end, free_placement_groups
+from .local_ray import check_ray_folder, start_ray
 from .lock import SIGNAL_EXIT
-from .own_code import import_folders
+from .own_code import import_folders, looked_at
 from .paths import storage
 from .ray_environment import LOCAL_ENVIRONMENT, runtime_environment, worker_environment
 from .raylet_watch import watched
@@ -32,14 +31,8 @@ from .sections import Pruning, Resources
 from .study import Study, TrialRow
 from .worker import TrialSetup, trial
 
-STARTS = 3
-"""Times that a local Ray whose processes are late is started before it is given up."""
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a sweep to stop: the keyboard, a batch system or `timeout`, a terminal that was closed."""
-
-LONGEST_FOLDER = 107 - len("/ray/session_2026-11-29_21-00-51_590741_1234567/sockets/plasma_store")
-"""Bytes of a folder under which the paths of Ray's sockets are no longer than the system bears."""
 
 HEED_S = 1.0
 """Seconds that the main thread has to notice that the cluster is lost."""
@@ -201,7 +194,7 @@ def ray_cluster(
     needs.
     """
     address = os.environ.get("RAY_ADDRESS")
-    environment = worker_environment(import_folders(backbones))
+    environment = {**worker_environment(import_folders(backbones)), **looked_at(backbones)}
     # What Ray starts on this machine inherits this; as a runtime_env it would keep Ray from the processes that it has
     # started in advance, a second or more for each of a trial's eight.
     os.environ.update(environment if address else {**environment, **LOCAL_ENVIRONMENT})
@@ -217,7 +210,6 @@ def ray_cluster(
                     ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 check_ray_folder()
-                own_token()
                 start_ray()
             put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -240,83 +232,11 @@ def ray_cluster(
         put_back(handlers)
 
 
-def own_token() -> None:
-    """Give this start of Ray a token of its own where the home folder, in which Ray would keep one, cannot be written
-    (a service with ProtectHome, a container).
-    """
-    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        return
-    kept = Path.home() / ".ray" / "auth_token"
-    try:
-        if not kept.exists():
-            check_place(kept.parent, "HOME")
-    except (InputError, OSError):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-def check_ray_folder() -> None:
-    """Raise InputError where Ray, started on this machine, could not keep its files, or a socket's path were too long
-    for the system. Batch systems give every job a TMPDIR of its own.
-    """
-    if os.environ.get("RAY_ADDRESS"):
-        return
-    name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    folder = os.environ.get(name) or "/tmp"
-    if len(os.fsencode(folder)) > LONGEST_FOLDER:
-        raise InputError(
-            f"{name}: {folder} has {len(os.fsencode(folder))} characters, too many for Ray's sockets, which bear "
-            f"{LONGEST_FOLDER}; set RAY_TMPDIR to a shorter folder of your own, e.g. RAY_TMPDIR=/tmp/$USER"
-        )
-    check_place(Path(folder), name)
-
-
 def gone(address: str | None) -> str:
     """What is said when the cluster that was joined, or started here, does not run any more."""
     if address:
         return f"RAY_ADDRESS: this machine's Ray node at {address} has died; start Ray again, then run the same command"
     return "Ray's processes on this machine have died (for want of memory?); the same command continues"
-
-
-def start_ray() -> None:
-    """Start Ray on this machine. Ray gives its own processes 30 seconds, which a busy machine may not have for them: it
-    is tried again then. RuntimeError when it never comes up.
-    """
-    import ray
-
-    for _ in range(STARTS):
-        try:
-            # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
-            with own_groups():
-                ray.init(
-                    address="local",  # or Ray joins what a `ray start` left on this machine, without our environment
-                    include_dashboard=True,
-                    dashboard_host="127.0.0.1",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-            return
-        except Exception as error:
-            if type(error) is not Exception:  # what Ray raises when its processes are late is a plain one
-                raise
-            late = error
-            ray.shutdown()
-    raise RuntimeError(f"tried {STARTS} times: {late}") from late
-
-
-@contextmanager
-def own_groups() -> Iterator[None]:
-    """Let what Ray starts here be in process groups of its own: `timeout`, a batch system or a terminal signals the
-    whole group of the driver, whose trials could not finish their reports without Ray. When the driver dies, Ray's
-    processes still do at once (prctl's PR_SET_PDEATHSIG). An internal of Ray, whose version is pinned.
-    """
-    from ray._private import services
-
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before  # type: ignore[misc]
 
 
 @contextmanager

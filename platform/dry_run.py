@@ -1,9 +1,12 @@
 """`--dry-run`: the plan of a sweep and its price, without data or Ray; where a device is there, by a measured step."""
 
 import os
+import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from cpn.config import Config, to_dotted
+from cpn.contents import is_code, own_modules
 from cpn.errors import InputError
 from cpn.memory import GIB, step_bytes
 from cpn.operations import step_operations
@@ -14,7 +17,7 @@ from .capacity import concurrency
 from .data_size import class_count, size_words
 from .domains import CurveDomain, domain_words
 from .inputs import check_weights, look_at_data
-from .own_code import check_named
+from .own_code import check_named, own_backbones, trains_own_code
 from .paths import storage
 from .plan import START_SECONDS, Price, corner_configs, estimate, largest_step, on_gpu
 from .spec import SweepSpec
@@ -22,31 +25,22 @@ from .table_spec import row_values, shown_rows
 from .terminal import Terminal, clock
 
 NOT_IN_IT = "reading and augmenting images is not in it"
+RUN_CODE = "--dry-run --run-code imports it and counts"
 NOTHING = "estimated from operation counts, nothing was measured"
 
 
-def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
+def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bool = False) -> None:
     """Print what would run, what it costs, and the command that starts it. `on_cpu`: measure there if on no GPU.
 
+    The user's own code is imported with `run_code` alone; without it, what depends on it is not priced.
     Raises InputError, after the plan, when the largest corner of the search does not fit the card.
     """
     terminal = Terminal()
     config = spec.base_config
-    base = to_dotted(config)
-    rows = [
-        (
-            name,
-            "read off the curve of every trial" if isinstance(domain, CurveDomain) else domain_words(domain),
-            str(base[name]),
-        )
-        for name, domain in spec.search.items()
-    ]
-    if spec.table is not None:
-        said = [(name, dotted_words(row_values(spec.base, name, row, spec.name)))
-                for name, row in shown_rows(spec.table, config).items()]  # fmt: skip
-        terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], said)
-    else:
-        terminal.table(f"sweep {spec.name}: what is searched", ["name", "domain", "reference"], rows)
+    lacks = trains_own_code(spec) and not run_code
+    if lacks and on_cpu:
+        raise InputError("--measure: the network is your own code; add --run-code, or leave --measure out")
+    print_search(spec, terminal)
     where = config.data.root or (
         "synthetic scenes" if config.data.scenes else "no data set named yet: --set data.root=FOLDER"
     )
@@ -54,23 +48,30 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
         f"data: {where}; lists {config.data.train} (training), {config.data.score} (scored), "
         f"{config.data.val} (validation)"
     )
-    check_weights(config, storage(spec.resources.storage), terminal.say)
+    for line in what_it_runs(spec):
+        terminal.say(line)
+    if run_code or not is_code(config.network.backbone):
+        check_weights(config, storage(spec.resources.storage), terminal.say)
     check_named(spec)
     look_at_data(config, spec.objective, terminal.say)
     if (words := untrained_words(config)) is not None:
         terminal.say(words)
-    corner, largest = largest_step(spec)
-    operations = step_operations(largest, class_count(largest))
-    terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")
-    terminal.say(memory_words(largest, class_count(largest), spec.resources.workers))
-    device = measure.device_for(spec.resources, on_cpu)
     found = None
-    if device is not None:
-        terminal.say(f"measuring a few steps of it on {device}, at most {measure.LIMIT_S} s")
-        found = measure.measured_step(largest, class_count(largest), device, spec.resources)
-        terminal.say(measured_words(found))
-    rate, source = rate_of(spec, found, device, operations)
-    price = estimate(spec, rate)
+    source = ""
+    if lacks:
+        price = estimate(spec, run_code=False)
+    else:
+        corner, largest = largest_step(spec)
+        operations = step_operations(largest, class_count(largest))
+        terminal.say(f"largest corner: {corner_words(corner, largest)}; {operations / 1e12:.3g} TFLOP a step")
+        terminal.say(memory_words(largest, class_count(largest), spec.resources.workers))
+        device = measure.device_for(spec.resources, on_cpu)
+        if device is not None:
+            terminal.say(f"measuring a few steps of it on {device}, at most {measure.LIMIT_S} s")
+            found = measure.measured_step(largest, class_count(largest), device, spec.resources)
+            terminal.say(measured_words(found))
+        rate, source = rate_of(spec, found, device, operations)
+        price = estimate(spec, rate)
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
     later = "then crf, affinity, random_walk, deeplab, which are not priced"
     if spec.table is not None:
@@ -86,13 +87,51 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False) -> None:
     terminal.say(f"priced for {size_words(config)}")
     terminal.say(price_words(spec, price, source))
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in price.disk.items() if size >= 0.0005)
-    terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed: {parts}")
+    without = ", without networks and checkpoints" if lacks else ""
+    terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed{without}: {parts}")
     if found is not None and not found.fits:
         raise InputError(
             f"search: its largest corner ({corner_words(corner, largest)}) does not fit in the memory of "
             f"{found.device}{card_words(found)}; lower data.crop or train.batch_size, or set train.precision=bf16"
         )
     terminal.say(f"nothing was started; next: {command}")
+
+
+def print_search(spec: SweepSpec, terminal: Terminal) -> None:
+    """The rows of a table, or the names that are searched, their domains and the reference's values."""
+    config = spec.base_config
+    if spec.table is not None:
+        said = [(name, dotted_words(row_values(spec.base, name, row, spec.name)))
+                for name, row in shown_rows(spec.table, config).items()]  # fmt: skip
+        terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], said)
+        return
+    base = to_dotted(config)
+    rows = [
+        (
+            name,
+            "read off the curve of every trial" if isinstance(domain, CurveDomain) else domain_words(domain),
+            str(base[name]),
+        )
+        for name, domain in spec.search.items()
+    ]
+    terminal.table(f"sweep {spec.name}: what is searched", ["name", "domain", "reference"], rows)
+
+
+def what_it_runs(spec: SweepSpec) -> Iterator[str]:
+    """A line for each value that names code or a program, which the sweep runs as this user."""
+    for name in own_backbones(spec):
+        modules = own_modules(name)
+        file = next((module.file for module in modules if module.name == name.partition(":")[0]), "no file found")
+        more = f" and {len(modules) - 1} more of yours" if len(modules) > 1 else ""
+        yield f"runs code: {name}, {file}{more}"
+    if spec.notify.command is not None:
+        try:
+            program, *arguments = shlex.split(spec.notify.command)
+        except ValueError:
+            program, arguments = "a command that no shell can read", []
+        s = "" if len(arguments) == 1 else "s"
+        words = f" with {len(arguments)} argument{s}, not shown as a token may be among them" if arguments else ""
+        yield f"runs a program: notify.command is {program}{words}"
 
 
 def rate_of(
@@ -143,16 +182,20 @@ def card_words(found: measure.Measured) -> str:
 
 def price_words(spec: SweepSpec, price: Price, source: str) -> str:
     """Hours and money in a line."""
+    if price.hours_per_trial is None:
+        return f"price: not counted, nor memory: the network is your own code; {RUN_CODE}"
     if not on_gpu(spec):
-        return f"price, {source}: {cpu_words(spec, price)}"
+        return f"price, {source}: {cpu_words(spec, price, price.hours_per_trial)}"
     total = f", {price.hours:.1f} in all{unpruned(spec)}" if price.hours is not None else ""
     total += f" for {price.money:.2f} at {spec.budget.price_per_gpu_hour:g} an hour" if price.money is not None else ""
     return f"price, {source}: about {price.hours_per_trial:.2f} GPU-hours a run{total}; {NOT_IN_IT}"
 
 
-def cpu_words(spec: SweepSpec, price: Price) -> str:
-    """Times by the clock on this machine, or of the runs alone where a cluster's size is not known."""
-    words = f"about {clock(3600 * price.hours_per_trial)} a run, {START_SECONDS:g} s of it Ray's start and end"
+def cpu_words(spec: SweepSpec, price: Price, each: float) -> str:
+    """Times by the clock on this machine, or of the runs alone where a cluster's size is not known; `each` is a run's
+    hours.
+    """
+    words = f"about {clock(3600 * each)} a run, {START_SECONDS:g} s of it Ray's start and end"
     if price.hours is not None:
         words += f"; {clock(3600 * price.hours)} of runs in all{unpruned(spec)}"
         if "RAY_ADDRESS" not in os.environ:

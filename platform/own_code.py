@@ -1,10 +1,11 @@
 """What a sweep's configurations name outside themselves: a user's own backbones and weights files, on every machine."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cpn.code_files import LOOKED_AT, check_code, known_code
 from cpn.config import Config, to_dotted
 from cpn.contents import NAMED_WEIGHTS, contents, is_code, own_modules
 from cpn.errors import InputError
@@ -45,10 +46,20 @@ def own_backbones(spec: SweepSpec) -> list[str]:
     return list(dict.fromkeys(filter(is_code, named)))
 
 
+def trains_own_code(spec: SweepSpec) -> bool:
+    """Whether a run's network is the user's code, or may be: what it costs is known by running it."""
+    return any(is_code(values.get("network.backbone")) for values in named_values(spec))
+
+
 def import_folders(backbones: Iterable[str]) -> list[str]:
     """Where processes on other machines, or in other working folders, find these backbones and what they import."""
     modules = (module for backbone in backbones for module in own_modules(backbone))
     return list(dict.fromkeys(str(module.root) for module in modules))
+
+
+def looked_at(backbones: Sequence[str]) -> dict[str, str]:
+    """Environment of workers: they run the code that this process has looked at wherever it has been unpacked."""
+    return {LOOKED_AT: " ".join(known_code(backbones).values())} if backbones else {}
 
 
 def lay_out(backbones: Iterable[str], folder: Path) -> None:
@@ -60,13 +71,24 @@ def lay_out(backbones: Iterable[str], folder: Path) -> None:
 
 
 def check_named(spec: SweepSpec) -> None:
-    """Raise InputError where a weights file or a module that a trial may ask for is not there."""
+    """Raise InputError where a weights file or a module that a trial may ask for is not there, or somebody else could
+    have written the module (cpn/code_files.py).
+    """
     for values in named_values(spec):
         for name, value in values.items():
             if name.endswith("weights") and value not in NAMED_WEIGHTS and not Path(value).is_file():
                 raise InputError(f"{name}: {value}: no such weights file; check the path")
             if name.endswith("backbone") and is_code(value) and not own_modules(value):
                 raise InputError(f"{name}: {value!r} cannot be imported; run the command in the module's folder")
+            if name.endswith("backbone") and is_code(value):
+                check_code(value, name)
+
+
+def check_code_of(config: Config) -> None:
+    """Raise InputError where somebody else could have written code that a configuration names."""
+    for name, value in _named(config).items():
+        if name.endswith("backbone") and is_code(value):
+            check_code(value, name)
 
 
 def check_contents(config: Config, known: Mapping[str, str]) -> None:

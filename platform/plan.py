@@ -4,7 +4,7 @@ Hours are counted operations (cpn/operations.py) by what the device sustains, wh
 steps of the largest corner (platform/measure.py). Every trial is priced as the search's dearest corner at full length.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,9 @@ class Price:
     trials: int | None
     """Search trials, the reference among them; None without a limit."""
     confirm_runs: int
-    hours_per_trial: float
-    """Of the dearest corner: GPU-hours, or where workers train on the CPU hours of a run."""
+    hours_per_trial: float | None
+    """Of the dearest corner: GPU-hours, or where workers train on the CPU hours of a run. None where a network is the
+    user's code, which was not to be run."""
     hours: float | None
     """The same of all runs at full length; pruning can only save. Says nothing about the stages after the CAM run."""
     money: float | None
@@ -59,15 +60,20 @@ class Price:
         return sum(self.disk.values())
 
 
-def estimate(spec: SweepSpec, sustained: float | None = None) -> Price:
-    """The price of `spec` where a GPU, or a CPU core, sustains so many operations a second (None: as assumed)."""
-    rate = sustained or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
+def estimate(spec: SweepSpec, sustained: float | None = None, run_code: bool = True) -> Price:
+    """The price of `spec` where a GPU, or a CPU core, sustains so many operations a second (None: as assumed).
+
+    Without `run_code` nothing is said that a network has to be built for.
+    """
     configs = [config for _, config in corner_configs(spec)]
+    trials, (of_reference, of_best, of_plain) = spec.trial_limit, confirm_counts(spec)
+    if not run_code:
+        return Price(trials, confirm_runs(spec), None, None, None, disk(spec))
+    rate = sustained or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
     dearest = max(configs, key=operations)
     base = spec.base_config
     plain = with_values(base, cam_baseline_values(spec), CAM_BASELINE)
     each, reference, cam_baseline = (run_hours(spec, config, rate) for config in (dearest, base, plain))
-    trials, (of_reference, of_best, of_plain) = spec.trial_limit, confirm_counts(spec)
     again = of_reference * reference + of_best * each + of_plain * cam_baseline
     total = reference + (trials - 1) * each + again if trials is not None else None
     if spec.table is not None:
@@ -140,9 +146,9 @@ def operations(config: Config) -> float:
     return run_operations(config, class_count(config), trained=trained, scored=scored, height=height, width=width)
 
 
-def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
+def disk(spec: SweepSpec, configs: Sequence[Config] = ()) -> dict[str, float]:
     """Gigabytes by what they hold, at most: but for superpixels nothing is taken to compress. Data and pictures are
-    not in it.
+    not in it, nor networks and checkpoints where no `configs` of networks are given.
 
     networks      every finished run's, and AffinityNet and DeepLab, each about a backbone; with MLflow's copies
     checkpoints   weights and optimizer: `KEPT` of every trial that pruning may stop, which keeps them; of one that is
@@ -156,8 +162,8 @@ def disk(spec: SweepSpec, configs: Iterable[Config]) -> dict[str, float]:
     base = spec.base_config
     classes, (height, width) = class_count(base), picture(base)
     trained, scored = (list_length(base, name) for name in (base.data.train, base.data.score))
-    weights = max(stored_bytes(config.network, classes) for config in configs)
-    states = max(STATES[config.train.optimizer] for config in configs)
+    weights = max((stored_bytes(config.network, classes) for config in configs), default=0)
+    states = max((STATES[config.train.optimizer] for config in configs), default=0)
     later = [STATES[kind or "adamw"] for kind in (base.affinity.optimizer, base.deeplab.optimizer)]
     trials = spec.trial_limit or 0
     runs = trials + confirm_runs(spec)

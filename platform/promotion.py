@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.config import merge
+from cpn.contents import is_code
 from cpn.errors import InputError
 from cpn.files import file_digest, write_bytes
 from cpn.run import MODEL
@@ -23,6 +24,7 @@ from .files import dump_yaml, load_yaml
 from .gates import artifact_gate, confirm_gate, environment_gate
 from .inputs import check_weights, data_root, prepare_data, prepare_weights, shared_data
 from .lock import locked
+from .own_code import check_code_of
 from .paths import MANIFEST, Storage
 from .provenance import provenance
 from .records import Records, model_name
@@ -115,12 +117,19 @@ def candidate(book: Book, which: str | Path, sets: Sequence[str], backbone: str 
 
 
 def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -> tuple[Pack, str]:
-    """The packed data that the stages read, made or packed if `make`, and where they lie.
+    """The packed data that the stages read, made or packed if `make`, and where they lie. Without `make`, for a dry
+    run, the user's own code is not imported.
 
-    Raises InputError when they are not there, or have other classes than the network.
+    Raises InputError when they are not there, have other classes than the network, or its code is refused.
     """
     root = data_root(chosen.config, store)
-    check_weights(chosen.config, store, terminal.say)
+    check_code_of(chosen.config)
+    if make or not is_code(chosen.config.network.backbone):
+        check_weights(chosen.config, store, terminal.say)
+    else:
+        terminal.say(
+            f"runs code: {chosen.config.network.backbone}, which is not imported here, nor its weights checked"
+        )
     if make:
         pack = prepare_data(chosen.config, store, terminal.say)
         root = shared_data(chosen.config, store, pack)

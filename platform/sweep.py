@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: flags say where and how much; what is trained is said in YAML."""
     made = argparse.ArgumentParser(
         prog="python -m platform.sweep",
-        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] | --json]",
+        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] [--run-code] | --json]",
         description="Search CPN's hyperparameters, confirm the winner, and carry it on to a segmentation network. "
         "The same command again continues where it stopped, and does nothing when all is done.",
     )
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--measure", action="store_true", help="with --dry-run: measure the steps on the CPU if on no GPU"
+    )
+    made.add_argument(
+        "--run-code",
+        action="store_true",
+        help="with --dry-run: import your own network.backbone, without which its price is not counted",
     )
     made.add_argument(
         "--json",
@@ -55,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.measure and not given.dry_run:
         raise InputError("--measure: goes with --dry-run; add it, or leave --measure out")
+    if given.run_code and not given.dry_run:
+        raise InputError(
+            "--run-code: goes with --dry-run, a sweep runs the code anyway; add it, or leave --run-code out"
+        )
     if given.json and given.dry_run:
         raise InputError("--json: goes with a sweep that runs; leave out --dry-run, which prints a plan for people")
     from .spec import load_spec
@@ -64,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.dry_run:
         from .dry_run import print_plan
 
-        print_plan(spec, command, given.measure)
+        print_plan(spec, command, given.measure, given.run_code)
         return 0
     from .conduct import conduct
 

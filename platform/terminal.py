@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cpn.errors import quiet
+from cpn.errors import printable, quiet
 from cpn.masking import mask
 
 MOST_ROWS = 12
@@ -22,8 +22,11 @@ OPEN = ("running", "resumable")
 
 class Lasting(Console):
     """A console whose reader may leave (`| head`): the work goes on and what is printed from then on goes nowhere. Left
-    to itself rich would end the process.
+    to itself rich would end the process. What is shown comes from files: no brackets or colons in it are rich's.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, **settings)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -39,7 +42,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One plain line without secrets, never broken: commands and paths are copied from it."""
-        self.console.print(Text(mask(line)), soft_wrap=True)
+        self.console.print(Text(printable(mask(line), "\n")), soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """One line that says what went wrong without stopping anything."""
@@ -52,7 +55,7 @@ class Terminal:
         self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", left: int = 2
     ) -> None:
         """A table; numbers are shown with one decimal, the first `left` columns begin at the left."""
-        made = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+        made = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
         for index, head in enumerate(heads):
             made.add_column(head, justify="left" if index < left else "right", overflow="fold")
         for row in rows:
@@ -187,7 +190,7 @@ class TrialTable:
         for uid, row in list(self._rows.items())[-MOST_ROWS:]:
             table.add_row(
                 uid,
-                row["what"],
+                printable(row["what"]),
                 row.get("doing", row["state"]),
                 f"{row['epoch']}/{self._epochs}",
                 shown(row.get("value_epoch")),
@@ -202,7 +205,7 @@ def shown(cell: Any) -> str:
     """A table cell: one decimal for floats, a dash for nothing."""
     if cell is None:
         return "-"
-    return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.1f}" if isinstance(cell, float) else printable(str(cell), "\n")
 
 
 def clock(seconds: float) -> str:

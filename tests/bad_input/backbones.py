@@ -65,7 +65,7 @@ def rows(name: str, factory: str, *words: str) -> list[Case]:
     sets = f"--set network.backbone={backbone} --set network.weights=null"
     commands = {
         "sweep": f"platform.sweep s.yaml --set data.root=data {sets}",
-        "dry run": f"platform.sweep s.yaml --dry-run {sets}",
+        "dry run": f"platform.sweep s.yaml --dry-run --run-code {sets}",
         "train": f"platform.train --set preset=scenes {sets}",
     }
     made = [

@@ -164,7 +164,7 @@ GIVEN = [
     wrong("a choice of weights without its file", f"{DRY} --set search.network.weights.choice=[w.pth,none.pth]",
           both(spec(), torch_file(scene)), "network.weights: ", "none.pth: no such weights file", "check the path"),
     wrong("a backbone that is nowhere", f"{DRY} --set network.backbone=no_such_module:Net", spec(),
-          "network.backbone: 'no_such_module:Net' cannot be imported", "check the module's name"),
+          "network.backbone: 'no_such_module:Net' cannot be imported", "run the command in the module's folder"),
     wrong("a choice of backbones, one nowhere", f"{DRY} --set search.network.backbone.choice=[scene,no_such:Net]",
           spec(), "network.backbone: 'no_such:Net' cannot be imported", "run the command in the module's folder"),
     *used("another network", tensors(lambda: {k: v for k, v in build_backbone("resnet50").state_dict().items()

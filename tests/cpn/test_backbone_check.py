@@ -245,7 +245,7 @@ def test_the_table_ends_with_what_to_type_next(capsys: pytest.CaptureFixture[str
     assert main(["--check", name]) == 0
     text = capsys.readouterr().out
     assert re.search(r"│ gradients +│ passed │", text) and re.search(r"\n\d+ passed, \d notes?, 0 failed\n", text)
-    following = f"search_spaces/patch.yaml --dry-run --set network.backbone={name}"
+    following = f"search_spaces/patch.yaml --dry-run --run-code --set network.backbone={name}"
     assert text.endswith(f"next: python -m platform.sweep {following}\n")
     with pytest.raises(InputError) as refused:
         main(["--check", f"{__name__}:Detached"])

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from platform.cleaner import StartWatchfulCleaner, Trainer, WatchfulCleaner
-from platform.driver import start_ray
+from platform.local_ray import start_ray
 from platform.ray_environment import worker_environment
 from types import SimpleNamespace
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from platform import driver
 from platform.driver import (
     SIGNALS,
-    STARTS,
     Interruption,
     cause,
-    check_ray_folder,
     ends_now,
-    own_token,
     ray_cluster,
 )
+from platform.local_ray import STARTS
 from platform.lock import read_driver
 from platform.paths import SweepPaths
 from platform.ray_environment import worker_environment
@@ -318,73 +316,6 @@ def test_a_signal_ends_trials_whatever_the_hours() -> None:
     assert asked()
 
 
-@pytest.mark.parametrize(
-    ("variables", "says"),
-    [
-        ({"TMPDIR": "/tmp/" + "x" * 60}, "TMPDIR: "),
-        ({"RAY_TMPDIR": "/tmp/" + "x" * 60, "TMPDIR": "/tmp"}, "RAY_TMPDIR: "),
-        ({"TMPDIR": "/proc/nowhere"}, "TMPDIR: /proc/nowhere cannot be written"),
-        ({"TMPDIR": "/tmp/" + "x" * 60, "RAY_TMPDIR": "/tmp"}, None),
-        ({"TMPDIR": "/tmp/" + "x" * 60, "RAY_ADDRESS": "10.0.0.1:6379"}, None),
-        ({"TMPDIR": ""}, None),
-        ({}, None),
-    ],
-    ids=str,
-)
-def test_a_folder_that_ray_could_not_use_is_named_before_anything_starts(
-    variables: dict[str, str], says: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch system gives every job a TMPDIR of its own."""
-    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    if says is None:
-        check_ray_folder()
-        return
-    with pytest.raises(InputError) as refused:
-        check_ray_folder()
-    assert str(refused.value).startswith(says) and "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("spare", [0, 1])
-def test_the_longest_folder_is_one_that_ray_takes(spare: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ray's own check of the same path."""
-    from ray._private.utils import validate_socket_filepath
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * (driver.LONGEST_FOLDER - len("/tmp/") + spare))
-    name = f"session_2026-11-29_21-00-51_590741_{os.getpid():07d}"
-    path = f"{os.environ['RAY_TMPDIR']}/ray/{name}/sockets/plasma_store"
-    if spare:
-        with pytest.raises(InputError, match=f"which bear {driver.LONGEST_FOLDER}"):
-            check_ray_folder()
-        with pytest.raises(OSError, match="cannot exceed"):
-            validate_socket_filepath(path)
-    else:
-        check_ray_folder()
-        validate_socket_filepath(path)
-
-
 @pytest.mark.parametrize("name", ["RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED"])
 def test_what_ray_would_do_by_itself_is_off(name: str) -> None:
     assert worker_environment()[name] == "0"
-
-
-@pytest.mark.parametrize(
-    ("home", "more", "made"),
-    [
-        ("/proc/nowhere", {}, True),
-        ("/proc/nowhere", {"RAY_AUTH_TOKEN": "theirs"}, False),
-        ("/proc/nowhere", {"RAY_AUTH_TOKEN_PATH": "/a/file"}, False),
-        (None, {}, False),
-    ],
-    ids=str,
-)
-def test_without_a_home_to_write_in_ray_gets_a_token_all_the_same(
-    home: str | None, more: dict[str, str], made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_TOKEN")}
-    monkeypatch.setattr(os, "environ", {**environment, "HOME": home or str(tmp_path), **more})
-    own_token()
-    assert (os.environ.get("RAY_AUTH_TOKEN", "") not in ("", "theirs")) is made

@@ -1,7 +1,9 @@
 """`--dry-run`: the plan and its price on the screen, exit code 0, and nothing made, even where no data are."""
 
+import json
 import os
 import re
+import secrets
 from pathlib import Path
 from platform import measure
 from platform.domains import domain_words
@@ -194,3 +196,69 @@ def test_domains_in_words() -> None:
 
 def test_little_is_not_said_to_be_nothing() -> None:
     assert [gigabytes(size) for size in (0.0432, 0.9, 123.45)] == ["0.043", "0.900", "123.5"]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backbone of the user's that leaves a mark beside it when it is imported; counts are kept by name."""
+    name = f"own_priced_{secrets.token_hex(4)}"
+    (tmp_path / f"{name}.py").write_text(
+        "from pathlib import Path\nfrom cpn.scene_backbone import SceneBackbone as Net\n"
+        f"Path({str(tmp_path)!r}, 'run').touch()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return f"{name}:Net"
+
+
+NETWORK = ("network.backbone={}", "search.network.backbone.choice=[scene,{}]")
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize("network", NETWORK)
+def test_the_user_s_code_is_shown_and_imported_when_asked_alone(
+    network: str, own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ("--set", network.format(own), "--set", "network.weights=null")
+    said = printed(capsys, QUICKSTART, *sets)
+    assert not (tmp_path / "run").exists()
+    assert f"runs code: {own}, {tmp_path}/{own[:-4]}.py\n" in said
+    assert "price: not counted, nor memory: the network is your own code; --dry-run --run-code imports it" in said
+    assert "uncompressed, without networks and checkpoints: counts " in said
+    assert "TFLOP" not in said and " a run" not in said and "runs: 8 trials" in said
+    said = printed(capsys, QUICKSTART, *sets, "--run-code")
+    assert (tmp_path / "run").exists()
+    assert "TFLOP a step" in said and " a run, 16.5 s" in said and "uncompressed: networks " in said
+
+
+@pytest.mark.usefixtures("no_device")
+def test_code_of_a_later_stage_lacks_no_price(own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, QUICKSTART, "--set", "random_walk.kind=irn", "--set", f"irn.backbone={own}")
+    assert f"runs code: {own}, " in said and " a run, 16.5 s" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("curl -d @- https://hooks.example/T0KEN", "notify.command is curl with 3 arguments, not shown"),
+        ("mail", "notify.command is mail\n"),
+        ("sh -c 'unclosed", "notify.command is a command that no shell can read"),
+        ("'a\x1b[2Kb' x", "notify.command is a\\x1b[2Kb with 1 argument"),
+    ],
+)
+def test_the_program_that_is_told_is_shown_and_its_token_is_not(
+    command: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = printed(capsys, QUICKSTART, "--set", f"notify.command={json.dumps(command)}")
+    assert f"runs a program: {shown}" in said and "T0KEN" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [(("--run-code",), "--run-code: goes with --dry-run"), (("--dry-run", "--measure"), "--measure: the network is")],
+    ids=" ".join,
+)
+def test_flags_that_say_nothing_are_refused(more: tuple[str, ...], says: str, own: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        main([QUICKSTART, "--set", f"network.backbone={own}", "--set", "network.weights=null", *more])
+    assert not (tmp_path / "run").exists()
