@@ -313,7 +313,7 @@ def test_the_reason_of_a_failed_trial_is_masked_in_the_study_and_on_the_terminal
         listener.started(row.uid)
         trials.tell(row.uid, State.FAIL, reason=f"cannot open s3://AKIA:{SECRET}@bucket/x?X-Amz-Signature={SECRET}")
         listener.ended(row.uid)
-        listener.reported(row.uid, {"warning": f"token={SECRET}"})
+        listener.reported(row.uid, {"note": f"token={SECRET}"})
 
     monkeypatch.setattr(conduct, "run_trials", failing)
     code, said = start(capsys, "tracking.uri=http://127.0.0.1:9")
