@@ -25,8 +25,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "cam_baseline": {"preset": "cam_baseline"},
     "control_pair": {"preset": "control_pair"},
     "control_pcm": {"preset": "control_pcm"},
-    "cpn": {"preset": "cpn_superpixel", "network": {"prcm": False}},
-    "cpn_prcm": {"preset": "cpn_superpixel", "network": {"prcm": True}},
+    "cpn": {"network": {"prcm": False}},
+    "cpn_prcm": {"network": {"prcm": True}},
 }
 """Name -> the values laid over the presets official and photos. Between the two last, PRCM alone differs."""
 
@@ -99,7 +99,8 @@ def config_of(place: Place, system: str, seed: int) -> "Config":
     own = SYSTEMS[system]
     # Loader processes would hide CPU seconds from `Clock`; no result depends on their number.
     data = {"root": place.data, "train": place.train, "workers": 0}
-    values = merge({**own, "preset": ["official", "photos", own["preset"]]}, place.over)
+    presets = ["official", "photos", *([own["preset"]] if "preset" in own else [])]
+    values = merge({**own, "preset": presets}, place.over)
     return config_from(merge(values, {"data": data, "train": {"seed": seed}}), "photographs")
 
 
@@ -107,7 +108,7 @@ def preset_system(place: Place) -> str:
     """Which of the two CPN systems is the preset's own."""
     from cpn.config import config_from, merge
 
-    values = merge({"preset": ["official", "photos", "cpn_superpixel"]}, place.over)
+    values = merge({"preset": ["official", "photos"]}, place.over)
     return "cpn_prcm" if config_from(values, "photographs").network.prcm else "cpn"
 
 

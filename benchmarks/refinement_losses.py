@@ -150,11 +150,11 @@ class Refinement:
 
 
 def base_config(data: str, train: str, epochs: int, seed: int, over: Mapping[str, Any]) -> "Config":
-    """Preset photos with CPN on superpixels, without PRCM."""
+    """Preset photos, without PRCM."""
     from cpn.config import config_from, merge
 
     given = {"data": {"root": data, "train": train, "workers": 0}, "train": {"epochs": epochs, "seed": seed}}
-    values = merge({"preset": ["official", "photos", "cpn_superpixel"], "network": {"prcm": False}}, over)
+    values = merge({"preset": ["official", "photos"], "network": {"prcm": False}}, over)
     return config_from(merge(values, given), "refinement_losses")
 
 

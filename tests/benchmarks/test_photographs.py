@@ -45,7 +45,10 @@ def test_the_two_systems_of_prcm_differ_in_its_name_alone() -> None:
     without, with_prcm = (runs.config_of(place, name, 0) for name in ("cpn", "cpn_prcm"))
     assert with_prcm.network.prcm and not without.network.prcm
     assert with_prcm == without.model_copy(update={"network": with_prcm.network})
-    own = config_from({"preset": ["official", "photos", "cpn_superpixel"]}, "here").network.prcm
+    preset = config_from({"preset": ["official", "photos"]}, "here")
+    own = preset.network.prcm
+    system = runs.config_of(place, "cpn_prcm" if own else "cpn", preset.train.seed)
+    assert system.model_copy(update={"data": preset.data}) == preset, "what is measured is what the preset does"
     assert runs.preset_system(place) == ("cpn_prcm" if own else "cpn")
     assert runs.preset_system(Place(Path("keep"), "data", "train", {"network": {"prcm": not own}})) != (
         "cpn_prcm" if own else "cpn"
