@@ -14,7 +14,9 @@ from cpn.checkpoint import load_model, save_model
 from cpn.config import Config
 from cpn.crf import crf_scores, dense_crf
 from cpn.files import whole_file
+from cpn.image_memory import SCALE_DOWN, image_of
 from cpn.loop import Report
+from cpn.pass_memory import check_walk
 from cpn.random_walk import RandomWalkConfig, pseudo_label
 from cpn.stage_inputs import Inputs, pretrained_backbone, save_label, stage_metadata
 from cpn.voc import Split
@@ -32,9 +34,10 @@ def make_crf_scores(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
         target = out / f"{split.ids[index]}.npz"
         if target.exists():
             continue
-        maps, _ = load_maps(inputs.folders["cam"] / target.name)
-        image = split.image(index)
-        low, high = (crf_scores(image, maps, alpha, config) for alpha in alphas)
+        with image_of(split, index, SCALE_DOWN):
+            maps, _ = load_maps(inputs.folders["cam"] / target.name)
+            image = split.image(index)
+            low, high = (crf_scores(image, maps, alpha, config) for alpha in alphas)
         with whole_file(target) as file:
             np.savez_compressed(file, low=quantised(low), high=quantised(high))
 
@@ -108,11 +111,14 @@ def walk_affinities(inputs: Inputs, walk: RandomWalkConfig, indices: Sequence[in
     `walk` is the section with its numbers, none of them `auto`.
     """
     config, split = inputs.config, inputs.split
+    left = [index for index in indices if not (out / f"{split.ids[index]}.png").exists()]
+    if not left:
+        return
+    check_walk(config, split.subset([split.ids[index] for index in left]), inputs.device)
     network = affinity_network(config, inputs)
     once = config.crf.model_copy(update={"iterations": 1})
-    for index in indices:
-        target = out / f"{split.ids[index]}.png"
-        if not target.exists():
+    for index in left:
+        with image_of(split, index, SCALE_DOWN):
             maps, present = load_maps(inputs.folders["cam"] / f"{split.ids[index]}.npz")
             label = pseudo_label(split.image(index), maps, present, network, walk, partial(dense_crf, config=once))
-            save_label(target, label)
+            save_label(out / f"{split.ids[index]}.png", label)

@@ -1,5 +1,6 @@
 """CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
@@ -34,6 +35,9 @@ class CamConfig(Section):
     long_side: int | None = Field(None, ge=16)
     """Length in pixels of an image's longer side at scale 1; null: the image's own. With a number maps, time and memory
     do not depend on how large a data set's images are."""
+    max_pixels: int | None = Field(None, ge=1024)
+    """Pixels of one view above which an image is shown smaller there, with the same sides' ratio; null: no limit. What
+    no view reaches changes nothing: at scale 2 VOC's largest views have 1,000,000."""
     sizes: Literal["released", "aligned"] = "released"
     """Size of an image at a scale. `released`: round(side * scale). `aligned`: the nearest k * stride + 1, at which the
     backbone's cells and the corners of the enlarged map agree."""
@@ -79,13 +83,29 @@ def aligned_side(side: float, stride: int) -> int:
     return max(1, round((side - 1) / stride)) * stride + 1
 
 
+def limited_size(
+    height: int, width: int, scale: float, stride: int | None = None, max_pixels: int | None = None
+) -> tuple[int, int]:
+    """`size_at_scale`, at a smaller scale where it has more than `max_pixels`: the largest in steps of a hundredth."""
+    size = size_at_scale(height, width, scale, stride)
+    if max_pixels is None or math.prod(size) <= max_pixels:
+        return size
+    scale = math.sqrt(max_pixels / (height * width))
+    while math.prod(size := size_at_scale(height, width, scale, stride)) > max_pixels and max(size) > (stride or 1) + 1:
+        scale *= 0.99
+    return size
+
+
 def sizes_at_scales(
     height: int, width: int, scales: Sequence[float], config: CamConfig, stride: int
 ) -> list[tuple[int, int]]:
-    """Sizes (h, w) at which a network of that `stride` is shown an image of height x width at each of `scales`."""
+    """Sizes (h, w) at which a network of that `stride` is shown an image of height x width at each of `scales`.
+
+    `config.long_side` says what scale 1 is, `config.max_pixels` how large a view may be.
+    """
     base = 1.0 if config.long_side is None else config.long_side / max(height, width)
     aligned = stride if config.sizes == "aligned" else None
-    return [size_at_scale(height, width, base * scale, aligned) for scale in scales]
+    return [limited_size(height, width, base * scale, aligned, config.max_pixels) for scale in scales]
 
 
 def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:

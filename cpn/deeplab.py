@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 
 from cpn.backbone import Backbone, maps_of
 from cpn.batches import TensorBatch, batches_on
-from cpn.cam import size_at_scale
+from cpn.cam import limited_size
 from cpn.crf import CrfConfig, dense_crf
 from cpn.deeplab_config import DeepLabConfig, decided
 from cpn.errors import InputError
+from cpn.image_memory import DEEPLAB_CURE, image_of
 from cpn.loader import epoch_keys
 from cpn.loop import Report, fit, placed
 from cpn.metrics import hard_counts
@@ -244,7 +245,8 @@ def train_deeplab(
 def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> Tensor:
     """Mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in eval mode.
 
-    The image is scaled as `config.sizes` says; each result is scaled back bilinear with align_corners True.
+    The image is scaled as `config.sizes` and `config.max_pixels` say; each result is scaled back bilinear with
+    align_corners True.
     """
     height, width = image.shape[:2]
     device = network.cls_conv.weight.device
@@ -252,7 +254,7 @@ def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCo
     total = torch.zeros(network.classes, height, width, device=device)
     scales = decided(config.scales)
     for scale in scales:
-        scaled = resize(image, size_at_scale(height, width, scale, stride))
+        scaled = resize(image, limited_size(height, width, scale, stride, config.max_pixels))
         inputs = normalise(torch.from_numpy(scaled[None]).to(device))
         if config.test_flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
@@ -304,6 +306,9 @@ def image_counts(
 def evaluate(network: DeepLab, split: Split, config: DeepLabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); sum over N for `cpn.metrics.miou`."""
     network.eval()
-    counts = [image_counts(network, split, index, config) for index in range(len(split))]
+    counts = []
+    for index in range(len(split)):
+        with image_of(split, index, DEEPLAB_CURE):
+            counts.append(image_counts(network, split, index, config))
     plain, refined = zip(*counts, strict=True)
     return np.stack(plain), np.stack(refined)

@@ -83,6 +83,8 @@ class DeepLabConfig(Section):
     sizes: Literal["released", "aligned"] = "released"
     """Size of an image at a scale. `released`: round(side * scale). `aligned`: the nearest k * stride + 1, at which the
     backbone's cells and the corners of the enlarged logits agree."""
+    max_pixels: int | None = Field(None, ge=1024)
+    """Pixels of one view above which an image is shown smaller there, with the same sides' ratio; null: no limit."""
     test_flip: bool = True
     """Average the logits of the mirrored image as well."""
     crf: SegmentationCrfConfig = SegmentationCrfConfig()

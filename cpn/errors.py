@@ -57,6 +57,23 @@ class WorkError(_OneLine):
         self.cure = cure
 
 
+MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "insufficient memory", "bad_alloc", "alloc_failed",
+    "could not create a memory",
+)  # fmt: skip
+"""How torch's allocators, cuDNN, oneDNN, OpenCV and C++ say it, each in an error of its own kind."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that memory does not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    ours = isinstance(error, InputError | WorkError)
+    return not ours and any(words in str(error).lower() for words in MEMORY_WORDS)
+
+
 PIPE_EXIT = 128 + signal.SIGPIPE
 """Exit code of a command whose reader has gone (`| head`), as a shell shows it for other programs."""
 
@@ -101,9 +118,17 @@ def _code(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         _say("stopped; the same command continues")
         return 130
-    except Exception:
-        _say(mask(traceback.format_exc()), end="")
+    except Exception as error:
+        if is_out_of_memory(error):
+            _say(f"failed: {WorkError(f'out of memory ({brief_words(error)}); leave more memory free')}")
+        else:
+            _say(mask(traceback.format_exc()), end="")
     return 1
+
+
+def brief_words(error: BaseException) -> str:
+    """What an error says, in one line that fills no screen."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _say(text: str, end: str = "\n") -> None:

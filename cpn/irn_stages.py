@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from cpn.cam import load_maps
 from cpn.checkpoint import load_model, save_model
 from cpn.config import Config
+from cpn.image_memory import SCALE_DOWN, image_of
 from cpn.irn import IrnConfig, confident_label, train_irn
 from cpn.irn_network import IrnNet, pyramid_backbone
 from cpn.irn_walk import irn_pseudo_label
 from cpn.loop import Report
+from cpn.pass_memory import check_walk
 from cpn.run import load_weights
 from cpn.stage_inputs import Inputs, LabelledImages, save_label, stage_metadata
 from cpn.weights import WeightsReport
@@ -61,8 +63,9 @@ def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
         name = inputs.split.ids[index]
         target = out / f"{name}.png"
         if not target.exists():
-            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-            save_label(target, confident_label(inputs.split.image(index), maps, present, inputs.config.irn))
+            with image_of(inputs.split, index, SCALE_DOWN):
+                maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+                save_label(target, confident_label(inputs.split.image(index), maps, present, inputs.config.irn))
 
 
 def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
@@ -107,10 +110,14 @@ def irn_label(
 
 def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Walk the maps of the images at `indices` up to the edges and write the pseudo labels to `out`/<id>.png."""
+    split = inputs.split
+    left = [index for index in indices if not (out / f"{split.ids[index]}.png").exists()]
+    if not left:
+        return
+    check_walk(inputs.config, split.subset([split.ids[index] for index in left]), inputs.device)
     network = edge_network(inputs)
-    for index in indices:
-        name = inputs.split.ids[index]
-        target = out / f"{name}.png"
-        if not target.exists():
+    for index in left:
+        name = split.ids[index]
+        with image_of(split, index, SCALE_DOWN):
             maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-            save_label(target, irn_label(inputs.split.image(index), maps, present, network, inputs.config.irn))
+            save_label(out / f"{name}.png", irn_label(split.image(index), maps, present, network, inputs.config.irn))

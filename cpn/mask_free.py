@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from cpn.cam import CamConfig, normalise_sum, present_classes, shown_size
 from cpn.files import whole_file
+from cpn.image_memory import CAM_CURE, image_of
 from cpn.network import CPN
 from cpn.patches import complementary_pair, draw_hidden, grid_labels
 from cpn.transforms import normalise, resize
@@ -101,7 +102,10 @@ def agreement(whole: torch.Tensor, shown: torch.Tensor, rest: torch.Tensor, lam:
 
 def score_without_masks(network: CPN, split: Split, config: CamConfig) -> MaskFreeScores:
     """Scores and agreement of every image of a list. The network must be in eval mode."""
-    rows = [image_scores(network, split, index, config) for index in range(len(split))]
+    rows = []
+    for index in range(len(split)):
+        with image_of(split, index, CAM_CURE):
+            rows.append(image_scores(network, split, index, config))
     scores, agreements = zip(*rows, strict=True)
     return MaskFreeScores(np.stack(scores), np.array(split.labels), np.array(agreements, np.float32))
 

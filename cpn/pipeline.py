@@ -33,9 +33,11 @@ from cpn.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.deeplab_schedule import Facts, schedule_for
 from cpn.errors import InputError
 from cpn.files import digest
+from cpn.image_memory import CAM_CURE, image_of
 from cpn.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
 from cpn.loop import Report
 from cpn.metrics import hard_counts, miou
+from cpn.pass_memory import check_cams, check_deeplab
 from cpn.run import COUNTS, load_run, select_and_confirm
 from cpn.run_pictures import pseudo_mask
 from cpn.stage_inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
@@ -48,14 +50,19 @@ SIZED = 32
 
 def make_cams(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the maps of the images at `indices` of the training list to `out`/<id>.npz."""
-    network, _, _ = load_run(inputs.model, inputs.config.network.backbone)
-    network.to(inputs.device)
     split, config = inputs.split, inputs.config
-    for index in indices:
-        target = out / f"{split.ids[index]}.npz"
-        if not target.exists():
+    left = [index for index in indices if not (out / f"{split.ids[index]}.npz").exists()]
+    if not left:
+        return
+    todo = split.subset([split.ids[index] for index in left])
+    check_cams(config.network, config.cam, inputs.classes, todo, inputs.device)
+    network, _, _ = load_run(inputs.model, config.network.backbone)
+    network.to(inputs.device)
+    for index in left:
+        with image_of(split, index, CAM_CURE):
             present = present_classes(split.labels[index])
-            save_maps(target, multi_scale_maps(network, split.image(index), present, config.cam), present)
+            maps = multi_scale_maps(network, split.image(index), present, config.cam)
+            save_maps(out / f"{split.ids[index]}.npz", maps, present)
 
 
 def make_crf(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
@@ -133,6 +140,9 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     backbone = pretrained_backbone(inputs)
     settings = schedule_for(config.deeplab, facts_of(inputs, cast(Backbone, backbone).stride))
     inputs = replace(inputs, config=config.model_copy(update={"deeplab": settings}))
+    val = inputs.pack.split(config.data.val)
+    if val.masked:
+        check_deeplab(config.network.backbone, settings, inputs.classes, val, inputs.device)
     network = DeepLab(backbone, inputs.classes, settings)
     source = LabelledImages(inputs.split, inputs.folders["random_walk"])
     history = train_deeplab(
@@ -149,10 +159,10 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     check_trained(network, source, settings, settings.crop or config.data.crop, history)
     network.eval()
     save_model(out / "model.safetensors", network, {"kind": "deeplab", **stage_metadata(inputs)})
-    if not inputs.pack.split(config.data.val).masked:
+    if not val.masked:
         return {}
-    plain, refined = evaluate(network, inputs.pack.split(config.data.val), settings)
-    save_counts(out / COUNTS, inputs.pack.split(config.data.val).ids, np.stack([plain, refined], axis=1))
+    plain, refined = evaluate(network, val, settings)
+    save_counts(out / COUNTS, val.ids, np.stack([plain, refined], axis=1))
     return {"miou_val": 100 * float(miou(plain.sum(0))), "miou_val_crf": 100 * float(miou(refined.sum(0)))}
 
 

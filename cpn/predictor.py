@@ -24,6 +24,7 @@ from cpn.crf import dense_crf
 from cpn.deeplab import DeepLab, predict_label
 from cpn.deeplab_config import decided
 from cpn.errors import InputError
+from cpn.image_memory import working_on
 from cpn.network import CPN
 from cpn.pipeline import load_deeplab
 from cpn.run import load_run
@@ -31,6 +32,8 @@ from cpn.run_pictures import pseudo_mask
 from cpn.transforms import normalise, resize, scaled_size
 from cpn.voc_folder import decode_whole
 
+SMALLER = "lower --long-side, or give fewer --scales, --no-flip or --no-crf"
+"""The cure where memory does not suffice: options of the command; `load` takes the same by name."""
 THRESHOLD = 0.5
 """Probability from which a CAM network's classifier says that a class is there."""
 
@@ -79,7 +82,9 @@ class Predictor:
         """
         image = as_image(picture)
         shown = self._shown(image)
-        mask = self._mask(shown, labels)
+        name = str(picture) if isinstance(picture, (str, Path)) else "the picture"
+        with working_on(name, shown.shape[0], shown.shape[1], SMALLER):
+            mask = self._mask(shown, labels)
         if mask.shape == image.shape[:2]:
             return mask
         return np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))

@@ -324,7 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_list_line(pack.split(name), given.root))
         for line in pack.notes(name):
             print(line)
-    for line in pack.notes():
+    from cpn.pass_memory import default_lines  # brings torch
+
+    for line in (*default_lines(pack, _training_list(pack)), *pack.notes()):
         print(line)
     for warning in list_warnings(pack):
         print(f"warning: {warning}")
@@ -350,8 +352,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _training_list(pack: Pack) -> str:
-    """The list to train on where there is no trainaug: one of another usual name for it, else train."""
-    return next((name for name in pack.lists if usual_name(name) == "trainaug"), "train")
+    """The list to train on: trainaug, where it is not there one of another usual name for it, else train."""
+    return (
+        "trainaug"
+        if "trainaug" in pack.lists
+        else next((name for name in pack.lists if usual_name(name) == "trainaug"), "train")
+    )
 
 
 def _list_line(split: Split, root: Path) -> str:

@@ -81,7 +81,8 @@ def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
         lines.append(
             f"warning: {len(large)} of {len(rows)} images have more than {MUCH_LARGER} times the pixels of the median "
             f"({usual / 1e6:.2g} megapixels), the largest is {worst.entry.name} of {worst.shape[1]}x{worst.shape[0]}: "
-            "CAM and scoring work at full size, and their memory grows with it: scale it down, with its mask"
+            "CAM and scoring work at full size, and their memory grows with it: set cam.max_pixels and "
+            "deeplab.max_pixels, above which a view is shown smaller, or scale it down, with its mask"
         )
     return lines + _twice(checked)
 

@@ -33,11 +33,13 @@ from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.counts import counts_file, two_sums
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, write_bytes, write_json
+from cpn.image_memory import CAM_CURE, image_of
 from cpn.imagenet import IMAGENET, published_file
 from cpn.loop import Report
 from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
+from cpn.pass_memory import check_cams, shown_smaller
 from cpn.ranks import differing_ranks, from_rank_0
 from cpn.run_pictures import panel_images, run_pictures, save_panel
 from cpn.scale_scores import counts_by_scale, mask_of, row_names, score_rows
@@ -86,6 +88,8 @@ def run(
 
     Several workers call it alike, each with its rank: what is finished and what is gone on from is what rank 0 sees.
 
+    Raises WorkError, before the training, when the largest scored image does not fit in memory (cpn/pass_memory.py).
+
     Raises InputError when `folder` holds the finished run of another configuration or other data, when the workers'
     configurations or data differ, when the scored images are too few to split, when only some of them have masks, or
     none has and miou is asked for.
@@ -119,6 +123,9 @@ def run(
             f"data.score: list {scored.name!r} has no masks, miou cannot be measured; add them, or --set "
             "objective=mask_free"
         )
+    from_rank_0(lambda: check_cams(config.network, config.cam, classes, scored, device))
+    if rank == 0 and (words := shown_smaller(config.cam, scored)) is not None:
+        say(words)
     torch.manual_seed(config.train.seed)
     network = build_network(config.network, classes)
     load_weights(network.backbone, config.network.weights, cache)
@@ -237,7 +244,8 @@ def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArra
     """Counts at every beta, summed over a list: int64 (len(BETAS), 3, C). The network must be in eval mode."""
     total = np.zeros((len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
-        total += image_counts(network, split, index, config, classes)
+        with image_of(split, index, CAM_CURE):
+            total += image_counts(network, split, index, config, classes)
     return total
 
 
@@ -250,8 +258,9 @@ def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, 
     total = np.zeros((len(row_names(config)), len(BETAS), 3, classes), np.int64)
     with counts_file(kept, split.ids, total.shape[1:]) as add:
         for index in range(len(split)):
-            present, truth = present_classes(split.labels[index]), mask_of(split, index)
-            rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
+            with image_of(split, index, CAM_CURE):
+                present, truth = present_classes(split.labels[index]), mask_of(split, index)
+                rows = counts_by_scale(network, split.image(index), present, truth, config, classes)
             add(rows[-1])
             total += rows
     return total

@@ -10,6 +10,7 @@ import numpy as np
 from cpn.cam import multi_scale_maps, present_classes
 from cpn.config import Config
 from cpn.files import whole_file
+from cpn.image_memory import CAM_CURE, image_of
 from cpn.loader import TrainingSamples
 from cpn.metrics import BETAS
 from cpn.network import CPN
@@ -56,10 +57,11 @@ def run_pictures(
 
 def panel_images(network: CPN, scored: Split, config: Config, beta: float) -> list[PanelImage]:
     """The panel's images as the network sees them; it has to be in eval mode."""
-    return [
-        PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta))
-        for index, why in panel_choice(scored).items()
-    ]
+    found = []
+    for index, why in panel_choice(scored).items():
+        with image_of(scored, index, CAM_CURE):
+            found.append(PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta)))
+    return found
 
 
 def panel_arrays(network: CPN, scored: Split, index: int, config: Config, beta: float) -> dict[str, np.ndarray]:

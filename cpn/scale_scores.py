@@ -18,6 +18,7 @@ from cpn.cam import RELEASED_BETAS, CamConfig, normalise_sum, present_classes, s
 from cpn.counts import load_counts, save_counts
 from cpn.errors import InputError
 from cpn.files import read_json, write_json
+from cpn.image_memory import CAM_CURE, image_of
 from cpn.metrics import BETAS, best_beta, curve_counts, iou, miou
 from cpn.network import CPN
 from cpn.progress import Progress
@@ -99,7 +100,8 @@ def in_parts(
     for part in todo:
         counts = []
         for index in part:
-            counts.append(counts_of(index))
+            with image_of(split, index, CAM_CURE):
+                counts.append(counts_of(index))
             done += 1
             report(what, done, images)
         if folder is not None:

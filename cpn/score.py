@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so 
 
 EXAMPLE = "python -m cpn.score model.safetensors --root /data/VOC2012"
 
-SETTABLE = ("cam.scales", "cam.sizes", "cam.flip", "cam.map")
+SETTABLE = ("cam.scales", "cam.long_side", "cam.max_pixels", "cam.sizes", "cam.flip", "cam.map")
 """What has an effect here: beta is scanned, and no image is kept away from selection."""
 
 NOTE = """\
@@ -244,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.config import METHOD_VERSION
     from cpn.crf_score import crf_row, score_crf
     from cpn.files import check_place, file_digest
+    from cpn.pass_memory import check_cams, shown_smaller
     from cpn.progress import shown_progress
     from cpn.run import load_run
     from cpn.scale_scores import claim, score_list, score_rows
@@ -259,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # With --json the rows have standard output to themselves.
     with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
         check_data(given.model, classes, pack, split, report)
+        check_cams(config.network, cam, len(classes) + 1, split, device)
+        if (words := shown_smaller(cam, split)) is not None:
+            print(words)
         settings = {
             "checkpoint": file_digest(given.model),
             "data": pack.fingerprint,
@@ -269,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "method": METHOD_VERSION,
             # At the released sizes not named, so that a score begun before there were others goes on.
             **({} if cam.sizes == "released" else {"sizes": cam.sizes}),
+            **({} if cam.long_side == config.cam.long_side else {"long_side": cam.long_side}),
+            **({} if cam.max_pixels == config.cam.max_pixels else {"max_pixels": cam.max_pixels}),
         }
         if given.out is not None:
             claim(given.out, settings)

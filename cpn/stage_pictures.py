@@ -8,6 +8,7 @@ from cpn.affinity_stages import ScoredImages
 from cpn.cam import load_maps
 from cpn.deeplab import predict
 from cpn.files import write_bytes
+from cpn.image_memory import DEEPLAB_CURE, image_of
 from cpn.panel import PanelRow, cam_panel, error_map
 from cpn.panel_choice import panel_choice
 from cpn.pipeline import load_deeplab
@@ -60,8 +61,9 @@ def draw_deeplab(inputs: Inputs, out: Path) -> None:
     val = inputs.pack.split(inputs.config.data.val)
     rows = []
     for index, why in panel_choice(val).items():
-        image, truth = val.image(index), val.mask(index)
-        plain, refined = predict(network, image, config.deeplab)
+        with image_of(val, index, DEEPLAB_CURE):
+            image, truth = val.image(index), val.mask(index)
+            plain, refined = predict(network, image, config.deeplab)
         columns = {"DeepLab": plain, "with CRF": refined}
         notes = {head: iou_words(mask, truth) for head, mask in columns.items()}
         if truth is not None:

@@ -188,6 +188,11 @@ class Split:
         """The image at `index` as RGB, uint8 (H, W, 3)."""
         return decode_image(self._row(index)["image"][0].as_buffer())
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels of the image at `index`, by its header alone."""
+        with Image.open(pa.BufferReader(self._row(index)["image"][0].as_buffer())) as image:
+            return image.height, image.width
+
     def mask(self, index: int) -> NDArray[np.uint8] | None:
         """The mask at `index` as class indices, uint8 (H, W), with IGNORE; None where the data set has none."""
         cell = self._row(index)["mask"][0]

@@ -56,12 +56,14 @@ def predict_list(
     network must be in eval mode.
     """
     from cpn.deeplab import predict_label
+    from cpn.image_memory import DEEPLAB_CURE, image_of
     from cpn.stage_inputs import save_label
 
     for index, image_id in enumerate(split.ids):
         target = folder / f"{image_id}.png"
         if not target.exists():
-            save_label(target, predict_label(network, split.image(index), config, crf))
+            with image_of(split, index, DEEPLAB_CURE):
+                save_label(target, predict_label(network, split.image(index), config, crf))
         report("predicting", index + 1, len(split))
 
 
@@ -195,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _refuse_out(given.out)
     import torch
 
+    from cpn.pass_memory import check_deeplab, shown_smaller
     from cpn.pipeline import load_deeplab
 
     network, config, names = load_deeplab(given.model, given.backbone)
@@ -204,6 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = archive_folder(given.competition, split.name)
     made_of = {"model": file_digest(given.model), "images": split.digest, "crf": given.crf}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_deeplab(config.network.backbone, config.deeplab, classes, split, device)
+    if (words := shown_smaller(config.deeplab, split)) is not None:
+        print(words)
     network.to(device).eval()
     try:
         _claim_parts(parts, made_of)

@@ -5,11 +5,14 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from cpn.config import Config, to_dotted
 from cpn.contents import is_code, own_modules
 from cpn.errors import InputError
 from cpn.memory import GIB, step_bytes
 from cpn.operations import step_operations
+from cpn.pass_memory import free_bytes
 from cpn.reach import untrained_words
 
 from . import measure
@@ -20,6 +23,7 @@ from .inputs import check_weights, look_at_data
 from .own_code import check_named, own_backbones, trains_own_code
 from .paths import storage
 from .plan import START_SECONDS, Price, corner_configs, estimate, largest_step, on_gpu
+from .reading_memory import reading_lines
 from .spec import SweepSpec
 from .table_spec import row_values, shown_rows
 from .terminal import Terminal, clock
@@ -70,6 +74,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
             terminal.say(f"measuring a few steps of it on {device}, at most {measure.LIMIT_S} s")
             found = measure.measured_step(largest, class_count(largest), device, spec.resources)
             terminal.say(measured_words(found))
+        for line in reading_lines(spec, room_to_read(spec, found), run_code):
+            terminal.say(line)
         rate, source = rate_of(spec, found, device, operations)
         price = estimate(spec, rate)
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
@@ -132,6 +138,14 @@ def what_it_runs(spec: SweepSpec) -> Iterator[str]:
         s = "" if len(arguments) == 1 else "s"
         words = f" with {len(arguments)} argument{s}, not shown as a token may be among them" if arguments else ""
         yield f"runs a program: notify.command is {program}{words}"
+
+
+def room_to_read(spec: SweepSpec, found: measure.Measured | None) -> tuple[float, str] | None:
+    """Bytes that a worker has, and where: of the measured card, or of this machine where trials run on its CPU."""
+    if on_gpu(spec):
+        known = found is not None and found.card_gib is not None
+        return (found.card_gib * GIB, found.device) if known else None  # type: ignore[operator,union-attr]
+    return None if "RAY_ADDRESS" in os.environ else free_bytes(torch.device("cpu"))
 
 
 def rate_of(

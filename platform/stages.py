@@ -116,6 +116,7 @@ def run_stages(
                 if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
                     terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
                     far = None
+                say_what_is_limited(stage, config, pack, terminal)
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
                 inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
@@ -147,6 +148,16 @@ def run_stages(
         manifests[stage] = read_json(folder / MANIFEST)
         ended(stage, key, manifests[stage], folder)
     return manifests
+
+
+def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Terminal) -> None:
+    """Say how many images `max_pixels` shows smaller in a stage that is about to read them."""
+    from cpn.pass_memory import shown_smaller
+
+    section, name = (config.cam, config.data.train) if stage == "cam" else (config.deeplab, config.data.val)
+    if stage in ("cam", "deeplab") and section.max_pixels is not None and name in pack.lists:
+        if (words := shown_smaller(section, pack.split(name))) is not None:
+            terminal.say(words)
 
 
 def run_stage(

@@ -131,6 +131,7 @@ def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) ->
     import torch
 
     from cpn.cam import multi_scale_maps, present_classes
+    from cpn.image_memory import CAM_CURE, image_of
     from cpn.panel import PanelRow, cam_panel
     from cpn.panel_choice import panel_choice
     from cpn.run import load_run
@@ -147,8 +148,9 @@ def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) ->
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         config = Config.model_validate(dump)
         for columns, index in zip(heats, chosen, strict=True):
-            present = present_classes(split.labels[index])
-            columns[name] = heat(strongest(multi_scale_maps(network, split.image(index), present, config.cam)))
+            with image_of(split, index, CAM_CURE):
+                present = present_classes(split.labels[index])
+                columns[name] = heat(strongest(multi_scale_maps(network, split.image(index), present, config.cam)))
     rows = [
         PanelRow(split.ids[index], split.image(index), split.mask(index), columns, why)
         for columns, (index, why) in zip(heats, chosen.items(), strict=True)

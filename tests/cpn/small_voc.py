@@ -1,5 +1,6 @@
 """A VOC 2012 folder in small, as the archives of VOC and SBD unpack: for the tests that need VOC's own classes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,16 @@ def write_small_voc(root: Path, sbd: bool = True) -> None:
         if sbd:
             sbd_mask = np.where(mask == IGNORE, at + 1, mask).astype(np.uint8)  # drawn otherwise, without the border
             (root / f"SegmentationClassAug/{image_id}.png").write_bytes(encode_mask(sbd_mask))
+
+
+def write_sized_voc(root: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Write a list `train` with masks, of images with these heights and widths; classes in turn."""
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / part).mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(sizes) + "\n")
+    for at, (name, size) in enumerate(sizes.items()):
+        pixels = np.random.default_rng(at).integers(0, 256, (*size, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(root / f"JPEGImages/{name}.jpg")
+        mask = np.zeros(size, np.uint8)
+        mask[: size[0] // 2] = at % 3 + 1
+        (root / f"SegmentationClass/{name}.png").write_bytes(encode_mask(mask))

@@ -12,6 +12,7 @@ from cpn.cam import (
     CamConfig,
     halved,
     image_counts,
+    limited_size,
     load_maps,
     multi_scale_maps,
     normalise_as_released,
@@ -420,3 +421,35 @@ def test_with_a_long_side_maps_are_read_at_the_same_size_whatever_the_image(heig
     assert sizes_at_scales(height, width, [0.5, 1.0, 1.5], config, 16) == [(113, 161), (241, 321), (353, 481)]
     assert sizes_at_scales(height, width, [1.0], CamConfig(long_side=320), 16) == [(240, 320)]
     assert sizes_at_scales(height, width, [1.0], CamConfig(), 16) == [(height, width)]
+
+
+@pytest.mark.parametrize("stride", [None, 8, 16])
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 500), (333, 500), (1, 500)])
+def test_a_limit_that_no_view_reaches_changes_no_size(height: int, width: int, stride: int | None) -> None:
+    for scale in (0.5, 1.0, 1.5, 2.0):
+        for limit in (None, 4_000_000, 1_100_000):
+            assert limited_size(height, width, scale, stride, limit) == size_at_scale(height, width, scale, stride)
+
+
+@pytest.mark.parametrize("stride", [None, 8, 16])
+@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (4000, 3000), (200, 30000), (1, 100_000)])
+def test_above_the_limit_a_view_keeps_its_sides_ratio(height: int, width: int, stride: int | None) -> None:
+    shown = limited_size(height, width, 2.0, stride, 1_000_000)
+    assert shown[0] * shown[1] <= 1_000_000
+    if min(height, width) > 100:
+        assert shown[0] * shown[1] > 850_000 and shown[0] / shown[1] == pytest.approx(height / width, rel=0.1)
+    if stride is not None:
+        assert shown[0] % stride == shown[1] % stride == 1
+    config = CamConfig(max_pixels=1_000_000, sizes="released" if stride is None else "aligned")
+    assert sizes_at_scales(height, width, [2.0], config, stride or 1) == [shown]
+
+
+def test_maps_above_the_limit_still_have_the_images_size(network: CPN, image: np.ndarray) -> None:
+    large = np.tile(image, (4, 4, 1))
+    limited = CamConfig(scales=(0.5, 1.0, 2.0), max_pixels=1200)
+    sizes = [shown_size(network, large, scale, limited) for scale in limited.scales]
+    assert all(height * width <= 1200 for height, width in sizes) and sizes[1] == sizes[2] != (84, 108)
+    assert multi_scale_maps(network, large, np.array([1, 4]), limited).shape == (2, 84, 108)
+    within = CamConfig(scales=(0.5, 1.0), max_pixels=10_000)
+    free = multi_scale_maps(network, large, np.array([1, 4]), CamConfig(scales=(0.5, 1.0)))
+    np.testing.assert_array_equal(multi_scale_maps(network, large, np.array([1, 4]), within), free)

@@ -193,6 +193,7 @@ def test_options_that_came_later_leave_the_keys_of_what_was_there_before() -> No
     changes |= {
         "cam.sizes": "aligned",
         "cam.long_side": 321,
+        "cam.max_pixels": 300_000,
         "network.x_scale": "unit",
         "network.x_image": 0.5,
         "network.prcm_scale": 0.5,

@@ -280,6 +280,7 @@ def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
         ("deeplab.crf.iterations", 9, "deeplab"),
         ("deeplab.schedule", "by_images", "deeplab"),
         ("deeplab.sizes", "aligned", "deeplab"),
+        ("deeplab.max_pixels", 300_000, "deeplab"),
         ("deeplab.classifier_std", 0.01, "deeplab"),
         ("data.val", "train", "deeplab"),
         ("data.root", "/elsewhere", None),

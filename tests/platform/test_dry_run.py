@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from cpn.errors import InputError
+from cpn.prepare import prepare
+from tests.cpn.small_voc import write_sized_voc
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 PATCH, QUICKSTART = str(SPACES / "patch.yaml"), str(SPACES / "quickstart.yaml")
@@ -262,3 +264,38 @@ def test_flags_that_say_nothing_are_refused(more: tuple[str, ...], says: str, ow
     with pytest.raises(InputError, match=says):
         main([QUICKSTART, "--set", f"network.backbone={own}", "--set", "network.weights=null", *more])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_device")
+def test_what_reading_the_lists_takes_in_memory_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of data that are not packed yet for VOC's sizes, of packed ones for their largest image."""
+    monkeypatch.chdir(tmp_path)
+    said = printed(capsys, PATCH)
+    for name, words in (("trainaug", "CAM 2"), ("train", "CAM 2"), ("val", "DeepLab 2")):
+        line = next(line for line in said.splitlines() if line.startswith(f"{name}: the largest image, "))
+        assert "one as in VOC 2012 (500x500), takes in memory at least: " in line and words in line, line
+    root = tmp_path / "data"
+    write_sized_voc(root, {"small": (40, 60), "large": (900, 1200)})
+    prepare(root, ["train"], scored=["train"])
+    small = ["--set", f"data.root={root}", "--set", "data.train=train", "--set", "network.backbone=scene"]
+    small += ["--set", "network.weights=null"]
+    said = printed(capsys, PATCH, *small)
+    assert "train: the largest image, large (1200x900), takes in memory at least: CAM " in said
+    assert "shown smaller" not in said
+    said = printed(capsys, PATCH, *small, "--set", "cam.max_pixels=1000000")
+    line = (
+        "cam.max_pixels: 1 of 2 images of list train are shown smaller than scale 2 asks, with 1000000 pixels at most"
+    )
+    assert line in said
+
+
+@pytest.mark.usefixtures("no_device")
+def test_a_list_that_would_be_refused_here_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("platform.dry_run.free_bytes", lambda device: (2.0**20, "this machine"))
+    said = printed(capsys, QUICKSTART)
+    assert ", and this machine has 0.0 GiB: refused there; cam.max_pixels or cam.long_side help" in said
