@@ -28,6 +28,9 @@ PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 """MLflow's own name. It makes the admin at the first start, and is of no more use after that."""
 SHORTEST = 12
 """Characters that MLflow asks of a password."""
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""Where MLflow's server finds `USERS`."""
+USERS = "platform.ui_users:authenticate"
 AUTH = "mlflow_auth"
 """Folder beside the store, for nobody else to read: who may see what."""
 
@@ -170,10 +173,11 @@ def resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
 def authentication(folder: Path) -> Mapping[str, str]:
     """Environment of MLflow's basic authentication; its users and what they may see lie in `folder`.
 
-    Nobody may do anything with an experiment or a model unless the admin says so.
+    Nobody may do anything with an experiment or a model unless the admin says so, nor make one (ui_users.py).
     """
     users = str(folder.absolute() / "users.db").replace("%", "%%")  # the file is read with interpolation
     settings = f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{users}\n"
+    settings += f"authorization_function = {USERS}\n"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
@@ -181,6 +185,7 @@ def authentication(folder: Path) -> Mapping[str, str]:
     except OSError as error:
         raise InputError(f"--uri: {folder} cannot be written ({error.strerror}); it keeps the users") from error
     return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
         "MLFLOW_AUTH_CONFIG_PATH": str(folder.absolute() / "basic_auth.ini"),
         "MLFLOW_AUTH_ADMIN_USERNAME": os.environ.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
         # Signs the forms of one start; nobody has to know it, so nobody keeps it.

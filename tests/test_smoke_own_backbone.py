@@ -28,7 +28,7 @@ def sweep(folder: Path, *words: str, python_path: str = "") -> str:
     path = os.pathsep.join(filter(None, [str(CHECKOUT), python_path]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "HOME": str(folder)}
     command = [sys.executable, "-m", "platform.sweep", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -36,7 +36,7 @@ def sweep(folder: Path, *words: str, python_path: str = "") -> str:
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.unproven
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)  # against a hang; a busy machine takes what it takes
 def test_workers_find_weights_and_code_and_a_move_changes_nothing(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     (here / "my_kinds").mkdir(parents=True)

@@ -228,6 +228,10 @@ def test_a_guarded_server_shows_nobody_anything_that_the_admin_has_not_given(tmp
         assert asked(search, guest, {"max_results": 9}) == (200, {})
         changed = {"experiment_id": made, "key": "x", "value": "y"}
         assert asked(f"{url}/experiments/set-experiment-tag", guest, changed)[0] == 403
+        prompt = {"name": "p", "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]}
+        for kind, body in (("experiments", {"name": "new"}), ("registered-models", {"name": "new"}),
+                           ("registered-models", prompt)):  # fmt: skip
+            assert asked(f"{url}/{kind}/create", guest, body)[0] == 403, "who may see nothing creates nothing"
         given = {"username": "guest", "resource_type": "experiment", "resource_id": made, "permission": "READ"}
         grant = f"{url.replace('2.0', '3.0')}/users/permissions/grant"
         assert asked(grant, guest, given)[0] == 403

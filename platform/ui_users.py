@@ -1,0 +1,25 @@
+"""Whom the guarded UI lets do what, beside MLflow's permissions: its server imports this, nothing of ours does.
+
+MLflow asks no permission of a user who makes an experiment, a registered model or a prompt, and gives it to them; with
+NO_PERMISSIONS as the default that would be the one thing that a new user could do. Here the admin alone does.
+"""
+
+import re
+
+from flask import Response, request
+from mlflow.server import auth
+from werkzeug.datastructures import Authorization
+
+MAKING = re.compile(r"/(experiments|registered-models)/create|/gateway/|/mcp-servers")
+"""In paths of requests that make, or change, what belongs to no experiment or model that the admin could have given."""
+
+
+def authenticate() -> Authorization | Response:
+    """The user of the request, by MLflow's basic authentication; a response that refuses it where there is none, or
+    the request makes what only the admin makes.
+    """
+    found: Authorization | Response = auth.authenticate_request_basic_auth()
+    if isinstance(found, Response) or request.method in ("GET", "HEAD", "OPTIONS") or not MAKING.search(request.path):
+        return found
+    refused: Response = auth.make_forbidden_response()
+    return found if auth.store.get_user(found.username or "").is_admin else refused
