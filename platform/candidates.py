@@ -16,6 +16,7 @@ from cpn.run import MODEL, RESULT
 from . import mirror
 from .files import load_yaml
 from .gc import book_of
+from .origin import Origin, folder_origin, sweep_origin
 from .paths import Storage
 from .sections import CONFIRM_STUDY
 from .spec import SweepSpec, apply_sets
@@ -161,6 +162,12 @@ def open_book(store: Storage, spec: SweepSpec) -> Book:
     there = study_names(url) if url != f"sqlite:///{store.study}" or store.study.exists() else []
     found = [read_study(name, url) if name in there else None for name in (spec.name, spec.name + CONFIRM_STUDY)]
     return Book(spec, store, *found)
+
+
+def origin_of(book: Book) -> Origin:
+    """Whose the records of a sweep are: its study's, or of a sweep without one those of its folder."""
+    folder = book.store.sweep(book.spec.name).records
+    return sweep_origin(book.trials, folder) if book.trials else folder_origin(folder)
 
 
 def of_trial(book: Book, uid: str, sets: Sequence[str]) -> Candidate:

@@ -16,20 +16,32 @@ MOVES = ("register", "point", "moved")
 """Records that move the alias, or tell that somebody did."""
 
 
+def told_history(store: Storage, name: str) -> list[Entry]:
+    """The entries that the tracking store had when it was last written to from here; oldest first."""
+    copy = store.sweep(name).records / HISTORY
+    return [json.loads(line) for line in copy.read_text().splitlines()] if copy.exists() else []
+
+
+def gone(name: str) -> str:
+    """What is said of a registered model that the store had, and has no more."""
+    return f"registered model {model_name(name)} is gone from the store; the sweep's own command makes it again"
+
+
 def history(store: Storage, name: str, uri: str | None) -> tuple[list[Entry], str | None]:
-    """The entries of sweep `name`, oldest first, and a warning where the tracking store is away.
+    """The entries of sweep `name`, oldest first, and a warning where the tracking store is away, or has them no more.
 
     Then they are those that it had when it was last written to from here. What it has not taken is marked `waiting`.
     """
     uri = uri if uri is not None else stored_uri(store, name)
     folder, warning = store.sweep(name).records, None
+    copy = "this is what it had when it was last told something from here"
     try:
         state = read_model_state(uri, model_name(name))
         entries = list(state.history) if state else []
+        if state is None and (entries := told_history(store, name)):
+            warning = f"{gone(name)}; {copy}"
     except WorkError as error:
-        copy = folder / HISTORY
-        entries = [json.loads(line) for line in copy.read_text().splitlines()] if copy.exists() else []
-        warning = f"{error}; this is what it had when it was last told something from here"
+        entries, warning = told_history(store, name), f"{error}; {copy}"
     known = {entry["id"] for entry in entries}
     for event in waiting(folder, spool_store(uri)):
         if event.get("kind") in MOVES and event["id"] not in known:

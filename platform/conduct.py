@@ -27,6 +27,7 @@ from .judging import judged
 from .local_ray import check_ray_folder
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, driving, stands_by
 from .notify import Ending, notifying
+from .origin import sweep_origin
 from .own_code import check_named, named_contents, own_backbones
 from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
@@ -186,7 +187,7 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         root = shared_data(spec.base_config, store, pack)
         if spec.table is not None:
             listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
-            work = partial(table_steps, trials=listed)
+            work, trials = partial(table_steps, trials=listed), listed
         else:
             trials = study.open_study(spec, url, pack.fingerprint)
             if trials.warm_trials:
@@ -197,12 +198,15 @@ def conducted(spec: SweepSpec, command: str, terminal: Terminal, interruption: I
         kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
         dump_yaml(paths.spec, masked(kept))
         tell_all()
-        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn)
+        origin = sweep_origin(trials, paths.records)
+        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn, origin=origin)
         told = provenance(command)
         keep_start(paths.starts, told)
         records = Records(recorder, spec, pack.fingerprint, told, root)
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         sweep.works = held.works
+        if warning is None:
+            recorder.check()
         with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:
             try:
                 held.code = ending.code = work(sweep, recorder=recorder, command=command, ending=ending)

@@ -163,7 +163,7 @@ def promoted(
         raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
     why = given.because or "promoted by hand, all gates hold"
     words = {gate.name: gate.words for gate in gates}
-    with sweep_of(spec, store, pack, root, terminal, interruption, command) as (sweep, recorder):
+    with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         chosen = in_storage(chosen, store)
         if chosen.row is None:
             sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.manifest)
@@ -223,6 +223,7 @@ def look_at(
 ) -> dict[str, Any] | None:
     """Carry out the wish in one sweep's model, if there is one."""
     from .candidates import open_book
+    from .champions import told_history
     from .inputs import data_root
     from .promotion import read_spec, sweep_of
     from .records import CHAMPION, model_name
@@ -231,13 +232,15 @@ def look_at(
 
     spec, _ = read_spec(store, name, [], given.uri)
     state = read_model_state(spec.tracking.uri, model_name(name))
-    if state is None or not state.by_hand(CHAMPION):
+    if state is None and not told_history(store, name):
+        return None
+    if state is not None and not state.by_hand(CHAMPION):
         return None
     book = open_book(store, spec)
     root = data_root(spec.base_config, store)
     from cpn.voc import open_pack
 
-    with sweep_of(spec, store, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
+    with sweep_of(book, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
         result = pick_up(sweep, recorder, book)
     if result is None or "stages" not in result:
         return result

@@ -17,7 +17,7 @@ from cpn.files import file_digest, write_bytes
 from cpn.run import MODEL
 from cpn.voc import Pack, open_pack
 
-from .candidates import Book, Candidate, Gate, of_checkpoint, of_trial
+from .candidates import Book, Candidate, Gate, of_checkpoint, of_trial, origin_of
 from .capacity import Node
 from .driver import Interruption
 from .files import dump_yaml, load_yaml
@@ -184,18 +184,18 @@ def known_versions(uri: str | None, name: str) -> dict[str, dict[str, str]]:
 
 @contextmanager
 def sweep_of(
-    spec: SweepSpec, store: Storage, pack: Pack, root: str, terminal: Terminal, interruption: Interruption, command: str
+    book: Book, spec: SweepSpec, pack: Pack, root: str, terminal: Terminal, interruption: Interruption, command: str
 ) -> Iterator[tuple["Sweep", Recorder]]:
     """What the steps of a sweep share, for a command beside its driver; keeps the driver away. Ends what it began."""
     from .conduct import RECORDS_S, Sweep
 
+    store = book.store
     paths = store.sweep(spec.name)
     with locked(paths, spec.name):
         if not paths.spec.exists():
             dump_yaml(paths.spec, masked(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
-        recorder = Recorder(
-            paths.records, spec.tracking.uri, spec.name, warn=lambda line: terminal.say(f"warning: {line}")
-        )
+        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, terminal.warn, origin_of(book))
+        recorder.check()
         records = Records(recorder, spec, pack.fingerprint, provenance(command), root)
         sweep = Sweep(spec, pack, root, store, terminal, records, interruption)
         try:

@@ -44,7 +44,7 @@ def watched(lost: Callable[[], None]) -> Iterator[threading.Event]:
         yield gone
     finally:
         over.set()
-        thread.join()
+        thread.join(AGAIN_S + LOOK_S)  # and no longer: it may be telling of the end, which waits for this thread
 
 
 def listens(name: str, over: threading.Event | None = None) -> bool:

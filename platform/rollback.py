@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, run_command
+from cpn.errors import InputError, WorkError, run_command
 
 from .paths import Storage, storage
 from .promote import LONGEST_REASON
@@ -74,6 +74,7 @@ def sweep_name(store: Storage, given: str | None) -> str:
 def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Move the alias, unless it is there already; what was done."""
     from .candidates import stored_uri
+    from .champions import gone, told_history
     from .lock import locked
     from .records import CHAMPION, model_name
     from .tracking import Recorder, check_store
@@ -84,8 +85,16 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str,
     model, paths = model_name(name), store.sweep(name)
     away = check_store(uri)
     state = read_model_state(uri, model) if away is None else None
-    if away is None and state is None:
+    if away is None and state is None and not told_history(store, name):
         raise InputError(f"{name}: nothing was promoted, there is no model {model} in its tracking store")
+    if away is None and (state is None or deleted(state)) and not given.dry_run:
+        with locked(paths, name):
+            recorder = Recorder(paths.records, uri, name, warn=to_stderr)
+            recorder.check()
+            recorder.close(FLUSH_S)  # the store is told again what it has lost
+        state = read_model_state(uri, model)
+    if away is None and state is None:
+        raise InputError(f"{name}: {gone(name)}")
     present = state.aliases.get(CHAMPION) if state else None
     to = target(state, given.to, given.because) if state else given.to
     found = {"sweep": name, "model": model, "from": present, "to": to, "because": given.because}
@@ -96,9 +105,22 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str,
     entry = {"kind": ROLLED_BACK, "by": PERSON, **({"uid": state.versions[to].get("uid")} if state and to else {})}
     with locked(paths, name):
         recorder = Recorder(paths.records, uri, name, warn=to_stderr)
+        if away is None:
+            recorder.check()
         recorder.point(model, CHAMPION, to, given.because, entry)
         waiting = recorder.close(FLUSH_S)
+    after = read_model_state(uri, model) if away is None and not waiting else None
+    if after is not None and to is not None and after.aliases.get(CHAMPION) != to:
+        raise WorkError(f"{model}: the tracking store did not move {CHAMPION} to {to}; {paths.records} has the reason")
     return {**found, "state": "moved" if not waiting else f"waits for the tracking store ({away or 'slow'})"}
+
+
+def deleted(state: "ModelState") -> bool:
+    """Whether somebody deleted the version that is champion."""
+    from .records import CHAMPION
+
+    last = state.last(CHAMPION)
+    return last is not None and last not in state.versions and CHAMPION not in state.aliases
 
 
 def to_stderr(line: str) -> None:
@@ -114,13 +136,15 @@ def target(state: "ModelState", to: str | None, because: str) -> str:
     if to is not None:
         if to not in state.versions:
             there = ", ".join(sorted(state.versions, key=int))
-            raise InputError(f"--to {to}: {state.name} has no such version; there are {there}")
+            known = any(entry["to"] == to for entry in state.history)
+            why = "was deleted in MLflow" if known else f"{state.name} has no such version"
+            raise InputError(f"--to {to}: {why}; there are {there}")
         return to
     entries = [entry for entry in state.history if entry["alias"] == CHAMPION]
     last = entries[-1] if entries else {}
     if last.get("kind") == ROLLED_BACK and last["why"] == because and last["to"] == state.aliases.get(CHAMPION):
         return str(last["to"])
-    stack = champions(state.history, CHAMPION)
+    stack = champions(state.history, CHAMPION, state.versions)
     if len(stack) < 2:
         raise InputError(f"{state.name}: has no champion before the present one; --to VERSION names another")
     return stack[-2]

@@ -1,8 +1,7 @@
 """Records go to an append-only file first, and from there in order to a store that may be away for days.
 
 `Spool` is the file: one JSON event a line, synced before `append` returns, so that kill -9 loses nothing but a torn
-last line. `Replay` is the thread that hands the events to `apply`, one after the other, and remembers how far it
-came. Applying an event twice must be harmless: after a kill the last few come again.
+last line. What brings the events to the store is in replay.py.
 """
 
 import fcntl
@@ -11,20 +10,18 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cpn.errors import WorkError
 from cpn.files import read_json, write_bytes, write_json
 
 Event = dict[str, Any]
+Value = TypeVar("Value", int, str)
 
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
-"""Seconds between attempts at a store that does not answer; doubles from the first to the longest."""
-
-SAVE_EVERY = 0.5
-"""Seconds between two writes of the position while there is a backlog."""
+BLOCK = 1 << 16
+"""Bytes read at once from the end of the file."""
 
 
 class Refused(Exception):
@@ -39,17 +36,23 @@ class StoreDown(Exception):
     """The store does not answer: the event stays where it is, and so do those behind it."""
 
 
+class Unfit(StoreDown):
+    """The store is alive, and our records have no place in it as things are: they wait. The line says what to do."""
+
+
 class Spool:
     """The events of one writer, in `folder`: events.jsonl, position.json, refused.jsonl.
 
-    `store` names the store they go to; each store has its own position, so that another one gets everything. A second
-    writer in the same folder is a WorkError.
+    `store` names the store they go to; each store has its own position, so that another one gets everything. `hear` is
+    given each event that is there or comes, with the offset where it begins. A second writer in the same folder is a
+    WorkError.
     """
 
-    def __init__(self, folder: Path, store: str) -> None:
+    def __init__(self, folder: Path, store: str, hear: Callable[[Event, int], None] = lambda *_: None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.store = store
+        self.hear = hear
         self._path = folder / "events.jsonl"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._lock = threading.Lock()
@@ -59,10 +62,20 @@ class Spool:
             os.close(self._file)
             raise WorkError(f"{folder}: another process writes these records; wait for it or stop it") from error
         self.size = self._drop_torn_line()
-        self._stamp = max((_stamp(event) for event, _ in self.read() if event), default=0)
         self.offset = self._read_position()
-        self.pending = sum(1 for _ in self.read(self.offset))
+        self._stamp = self.pending = start = 0
+        for event, behind in self.read():
+            if event:
+                self._stamp = max(self._stamp, _stamp(event))
+                hear(event, start)
+            self.pending += behind > self.offset
+            start = behind
         self._refused_ids = self._take_up_refused()
+
+    @property
+    def refused_ids(self) -> Collection[str]:
+        """The ids of events that the store would not take."""
+        return self._refused_ids
 
     @property
     def refused(self) -> int:
@@ -87,9 +100,27 @@ class Spool:
             except OSError as error:
                 os.ftruncate(self._file, self.size)
                 raise WorkError(f"{self._path}: the record cannot be kept ({error}); free space and go on") from error
+            self.hear(event, self.size)
             self.size += len(line)
             self.pending += 1
         return event
+
+    def at(self, offsets: Iterable[int]) -> Iterator[Event]:
+        """The events that begin at these offsets."""
+        with open(self._path, "rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield _parse(file.readline()) or {}
+
+    def find(self, event_id: str) -> int | None:
+        """The offset behind the event of that id; None where there is none."""
+        mark, offset = f'{{"id":"{event_id}"'.encode(), 0
+        with open(self._path, "rb") as file:
+            for line in file:
+                offset += len(line)
+                if line.startswith(mark):
+                    return offset
+        return None
 
     def read(self, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
         """Events from a byte offset on, each with the offset behind it; None for a whole line that is no event."""
@@ -108,17 +139,26 @@ class Spool:
             self.offset = offset
             self.pending -= 1
 
-    def rewind(self) -> None:
-        """Begin again with the first event: the store has forgotten, or never had, what came before."""
+    def rewind(self, offset: int = 0) -> None:
+        """Go on from an earlier offset: the store has forgotten, or never had, what comes behind it."""
         with self._lock:
-            self.offset = 0
-            self.pending = sum(1 for _ in self.read(0))
+            self.offset = offset
+            self.pending = sum(1 for _ in self.read(offset))
 
     def save(self) -> None:
         """Write the position, whole or absent, beside those of other stores."""
         positions = self._positions()
         positions[self.store] = self.offset
         write_json(self.folder / "position.json", positions)
+
+    def marked(self) -> str | None:
+        """The id of the event that this store was last marked with; None where it never was."""
+        return _read_map(self.folder / "marked.json", str).get(self.store)
+
+    def mark(self, event_id: str) -> None:
+        """Note that the store has been marked with an event, up to which it has all."""
+        path = self.folder / "marked.json"
+        write_json(path, {**_read_map(path, str), self.store: event_id})
 
     def set_aside(self, event: Event, reason: str, again: bool) -> None:
         """Keep an event that the store refused, once, with the reason. OSError if the disk is full."""
@@ -148,16 +188,19 @@ class Spool:
 
     def _drop_torn_line(self) -> int:
         """Cut off what a kill left behind the last newline, and return the size in bytes."""
-        with open(self._path, "rb") as file:
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
+        size = whole = os.fstat(self._file).st_size
+        while whole:
+            start = max(0, whole - BLOCK)
+            newline = os.pread(self._file, whole - start, start).rfind(b"\n")
+            whole = start + newline + 1
+            if newline >= 0:
+                break
+        if whole != size:
             os.ftruncate(self._file, whole)
         return whole
 
     def _positions(self) -> dict[str, int]:
-        path = self.folder / "position.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return _read_map(self.folder / "position.json", int)
 
     def _read_position(self) -> int:
         """The byte offset behind the last replayed event; 0 if it does not fit the file."""
@@ -187,134 +230,20 @@ def waiting(folder: Path, store: str) -> list[Event]:
     if not events.exists():
         return []
     data = events.read_bytes()
-    offset = read_json(position).get(store, 0) if position.exists() else 0
+    offset = _read_map(position, int).get(store, 0)
     behind = data[offset:] if 0 < offset <= len(data) and data[offset - 1 : offset] == b"\n" else data
     found = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
     entries = [_parse(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []
     return found + [entry["event"] for entry in entries if entry and entry["again"]]
 
 
-class Replay:
-    """The thread that brings a spool's events to the store.
-
-    `apply` takes one event; it raises Refused (the event is set aside and the next one comes) or StoreDown (the same
-    event comes again later). `warn` gets one line for the first StoreDown and one for the first refusal of each kind.
-    """
-
-    def __init__(self, spool: Spool, apply: Callable[[Event], None], warn: Callable[[str], None]) -> None:
-        self._spool = spool
-        self._apply = apply
-        self._warn = warn
-        self._warned: set[str] = set()
-        self._wake = threading.Condition()
-        self._hurry = False
-        self._stopped = False
-        self._attempts = 0
-        self._failed_attempt = 0
-        self._saved = 0.0
-        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
-        self._thread.start()
-
-    def notify(self) -> None:
-        """Say that the spool has a new event."""
-        with self._wake:
-            self._wake.notify_all()
-
-    def flush(self, timeout_s: float) -> int:
-        """Wait until the store has everything, an attempt at it fails, or the time is over; return what is pending."""
-        end = time.monotonic() + timeout_s
-        with self._wake:
-            before = self._attempts
-            self._hurry = True
-            self._wake.notify_all()
-            while self._spool.pending and self._failed_attempt <= before and self._thread.is_alive():
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
-                self._wake.wait(left)
-            return self._spool.pending
-
-    def stop(self, timeout_s: float) -> None:
-        """Ask the thread to end after the event in hand and wait for it at most `timeout_s` seconds."""
-        with self._wake:
-            self._stopped = True
-            self._wake.notify_all()
-        self._thread.join(timeout_s)
-
-    def warn_once(self, kind: str, line: str) -> None:
-        """Warn, unless there was a warning of this kind already."""
-        if kind not in self._warned:
-            self._warned.add(kind)
-            self._warn(line)
-
-    def _run(self) -> None:
-        wait = FIRST_WAIT
-        while not self._stopped:
-            if not self._spool.pending:
-                self._sleep(None)
-                continue
-            with self._wake:
-                self._attempts += 1
-                self._hurry = False
-            try:
-                self._drain()
-                wait = FIRST_WAIT
-            except StoreDown as error:
-                self.warn_once("down", f"{error}; records wait in {self._spool.folder} and follow by themselves")
-                with self._wake:
-                    self._failed_attempt = self._attempts
-                    self._wake.notify_all()
-                self._sleep(wait)
-                wait = min(2 * wait, LONGEST_WAIT)
-        self._saved = 0.0
-        self._save()
-
-    def _sleep(self, seconds: float | None) -> None:
-        """Wait for new events (None), or for `seconds` unless somebody flushes."""
-        with self._wake:
-            if seconds is None:
-                self._wake.wait_for(lambda: self._stopped or self._spool.pending > 0)
-            else:
-                self._wake.wait_for(lambda: self._stopped or self._hurry, seconds)
-
-    def _drain(self) -> None:
-        start = self._spool.offset
-        for event, behind in self._spool.read(start):
-            if self._stopped:
-                break
-            if event is None:
-                self._set_aside({"kind": "unreadable", "offset": behind}, Refused("the line is no event"))
-            else:
-                try:
-                    self._apply(event)
-                except Refused as refusal:
-                    self._set_aside(event, refusal)
-            if self._spool.offset != start:  # `apply` had the spool rewound: what it just did comes again
-                return
-            self._spool.advance(behind)
-            start = behind
-            self._save()
-            with self._wake:
-                self._wake.notify_all()
-
-    def _set_aside(self, event: Event, refusal: Refused) -> None:
-        kind, about = str(event.get("kind")), event.get("uid", "")
-        line = f"a {kind} record of {about or 'the store'} was refused and set aside: {refusal}"
-        self.warn_once(f"refused {kind} {about}", line)
-        try:
-            self._spool.set_aside(event, str(refusal), refusal.again)
-        except OSError as error:  # it stays where it is in the spool, and comes again
-            raise StoreDown(f"{self._spool.folder}/refused.jsonl cannot be written: {error}") from error
-
-    def _save(self) -> None:
-        """Write the position when all is done, and now and then in a backlog; it may lag, events may come twice."""
-        if self._spool.pending and self._saved and time.monotonic() - self._saved < SAVE_EVERY:
-            return
-        try:
-            self._spool.save()
-        except OSError as error:
-            self.warn_once("position.json", f"{self._spool.folder}/position.json cannot be written: {error}")
-        self._saved = time.monotonic()
+def _read_map(path: Path, kind: type[Value]) -> dict[str, Value]:
+    """What is kept for each store. A damaged file is as good as none: then all is told again, which changes nothing."""
+    try:
+        found = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(k): v for k, v in found.items() if isinstance(v, kind)} if isinstance(found, dict) else {}
 
 
 def _stamp(event: Event) -> int:

@@ -51,7 +51,6 @@ class Plan:
     data_root: str
     work: str
     folders: dict[str, str]
-    threads: int
     beta: float
     """The run's."""
     contents: dict[str, str]
@@ -120,7 +119,7 @@ def run_stages(
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
                 inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
-                plan = Plan(store.place, *inside, os.cpu_count() or 1, beta, contents_of(config))
+                plan = Plan(store.place, *inside, beta, contents_of(config))
                 began = time.monotonic()
                 choice: dict[str, Any] = {}
                 try:
@@ -313,8 +312,7 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
     from cpn.pipeline import TRAINED
 
     check_contents(Config.model_validate(plan.config), plan.contents)
-    # The stage has the machine to itself.
-    torch.set_num_threads(plan.threads)
+    torch.set_num_threads(threads_here())  # the stage has the machine to itself
     history: list[dict[str, float]] = []
     store = storage(plan.storage)
     work = store.root / plan.work
@@ -330,6 +328,11 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
     metrics: dict[str, float] = TRAINED[stage](inputs_of(plan, dict.fromkeys(READS[stage])), work, report)
     mirror.keep_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
     return metrics
+
+
+def threads_here() -> int:
+    """The CPUs that this process may use on the machine where it runs, which is not always the driver's."""
+    return len(os.sched_getaffinity(0))
 
 
 def finishing_task(stage: str, plan: Plan) -> dict[str, float]:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cpn.errors import InputError
 
 from .network_disk import one_host
-from .study_store import reachable
+from .study_store import limits, reachable
 from .tracking_uri import mask, sqlite_path
 
 WAIT_S = 5.0
@@ -82,7 +82,7 @@ class _Advisory:
     def __init__(self, name: str, url: str, lost: Callable[[str], None]) -> None:
         self._name, self._url, self._lost = name, url, lost
         self._key = int.from_bytes(hashlib.sha256(f"cpn study {name}".encode()).digest()[:8], "big", signed=True)
-        options = {"connect_timeout": 5, "application_name": f"cpn {name} {whoami()}"[:63], "options": KEEPALIVE}
+        options = {**limits(url), "application_name": f"cpn {name} {whoami()}"[:63], "options": KEEPALIVE}
         self._engine = sqlalchemy.create_engine(url, connect_args=options, poolclass=sqlalchemy.pool.NullPool)
         self._connection: sqlalchemy.Connection | None = None
         self._ended = threading.Event()
@@ -102,7 +102,9 @@ class _Advisory:
         """Let it go."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(WAIT_S)
+        if self._thread.is_alive():  # it waits for a server that is silent; the lock goes with this process
+            return
         self._drop()
         self._engine.dispose()
 

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 URL_VARIABLE = "CPN_STUDY_URL"
 
+CONNECT_S = 5
+"""Seconds to wait for a connection."""
+SILENT_S = 30
+"""Seconds after which a PostgreSQL server that says nothing, a machine that vanished, counts as gone: without a limit a
+query waits for as long as the system does, which is hours.
+"""
+
 
 def study_url(spec: "SweepSpec") -> str:
     """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
@@ -51,7 +58,7 @@ def check_study(url: str) -> None:
         check_sqlite(path, mask(url), "tracking.study")
     else:
         with reachable(url), _with_driver(url):
-            engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": 5})
+            engine = sqlalchemy.create_engine(url, connect_args=limits(url))
             engine.connect().close()
             engine.dispose()
 
@@ -67,7 +74,7 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
         elif not os.path.exists(path):
             raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
         check_host(Path(path))
-    options = {"timeout": 60} if sqlite else {"connect_timeout": 5}
+    options = {"timeout": 60} if sqlite else limits(url)
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:
         with _with_driver(url):
@@ -80,6 +87,14 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
         storage.engine.dispose()
     return storage
+
+
+def limits(url: str) -> dict[str, int]:
+    """Options of a connection to a database server: nothing waits for ever."""
+    if not url.startswith("postgresql"):
+        return {"connect_timeout": CONNECT_S}
+    probes = {"keepalives_idle": SILENT_S // 3, "keepalives_interval": SILENT_S // 6, "keepalives_count": 4}
+    return {"connect_timeout": CONNECT_S, "tcp_user_timeout": 1000 * SILENT_S, **probes}
 
 
 @contextmanager

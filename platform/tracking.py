@@ -12,24 +12,34 @@ import math
 import os
 import time as clock
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from cpn.errors import InputError
 from cpn.files import digest
 
-from .spool import Event, Refused, Replay, Spool, StoreDown
+from .origin import Origin, folder_origin
+from .recall import Recall
+from .replay import Replay
+from .spool import Event, Refused, Spool, StoreDown, Unfit
+from .tracking_audit import ToldBefore, what_lacks
 from .tracking_client import connect, mlflow_module, one_line
 from .tracking_read import read_aliases as read_aliases
 from .tracking_read import read_runs as read_runs
-from .tracking_registry import SWEEP
 from .tracking_store import RunRow as RunRow
 from .tracking_store import Store
 from .tracking_uri import check_store as check_store
 from .tracking_uri import mask as mask
-from .tracking_uri import masked, store_uri
+from .tracking_uri import masked, sqlite_path, store_uri
 from .tracking_uri import ui_command as ui_command
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
+MARK_EVERY = 10.0
+"""Seconds between two marks in the store of how far it has come."""
+REACH_S = 60.0
+"""Seconds that a store is given to say whose the records of a name are."""
 PATIENCE = 3
 """Attempts at an event that fails for no known reason while the store is alive; then it is set aside."""
 
@@ -57,27 +67,45 @@ def spool_store(uri: str | None) -> str:
 class Recorder:
     """What the driver says about runs: kept at once in `folder`, told to the store at `uri` as it can be reached.
 
-    One Recorder per folder at a time. `warn` gets one line for each kind of trouble; nothing here raises because
-    a store is away. Times are seconds since 1970, now by default. Text is masked (`mask`) before it is written.
+    One Recorder per folder at a time. `origin` is the sweep whose records these are, by default that of the folder:
+    runs of another one under the same name are never touched (`check`). `warn` gets one line for each kind of trouble;
+    nothing else here raises because a store is away. Times are seconds since 1970, now by default. Text is masked
+    (`mask`) before it is written.
     """
 
     def __init__(
-        self, folder: Path, uri: str | None, experiment: str, warn: Callable[[str], None] | None = None
+        self,
+        folder: Path,
+        uri: str | None,
+        experiment: str,
+        warn: Callable[[str], None] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.uri = store_uri(uri)
         self.experiment = experiment
-        self._spool = Spool(folder, store=spool_store(self.uri))
-        self._told: set[tuple[str, int, str]] = set()
-        self._ended: set[str] = set()
-        self._started: set[str] = set()
-        self._registered: dict[str, tuple[str, str]] = {}
-        self._latest = 0
-        for event, _ in self._spool.read():
-            self._remember(event or {})
+        path = sqlite_path(self.uri)
+        self._new = path is not None and not path.exists()
+        self._recall = Recall()
+        self._spool = self._recall.spool = Spool(folder, spool_store(self.uri), self._recall.hear)
+        self.origin = origin or folder_origin(folder)
         self._store: Store | None = None
+        self._unfit: str | None = None
         self._failures: dict[str, int] = {}
+        self._last: Event | None = None
+        self._marked, self._told_to = 0.0, 0
         self._warn = warn or logging.getLogger(__name__).warning
-        self._replay = Replay(self._spool, self._apply, self._warn)
+        self._replay = Replay(self._spool, self._apply, self._warn, self._connected, self._mark)
+
+    def check(self, timeout_s: float = REACH_S) -> None:
+        """Wait until the store has been reached, or is known to be away. Closes, and raises InputError in one line,
+        where the records have no place in it: its experiment of this name is another sweep's, or it is a copy without
+        its files.
+        """
+        if not self._new:  # in a store that is made now nobody has anything
+            self._replay.reach(timeout_s)
+        if self._unfit is not None:
+            self.close(0.0)
+            raise InputError(self._unfit)
 
     @property
     def refused(self) -> int:
@@ -106,10 +134,12 @@ class Recorder:
 
         So an epoch that a resumed trial goes through again is not there twice.
         """
-        new = {key: float(value) for key, value in values.items() if revise or (uid, step, key) not in self._told}
+        told = set() if revise else self._recall.steps(uid)
+        new = {key: float(value) for key, value in values.items() if (step, key) not in told}
         if new:
             texts = {key: value if math.isfinite(value) else str(value) for key, value in new.items()}
-            self._say("metrics", uid, time, step=step, values=texts)
+            more = {**({"now": True} if time is None else {}), **({"revise": True} if revise else {})}
+            self._say("metrics", uid, time, step=step, values=texts, **more)
 
     def tags(self, uid: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run; a later value replaces the earlier one."""
@@ -128,7 +158,7 @@ class Recorder:
 
     def artifact(self, uid: str, path: Path, folder: str = "") -> None:
         """Copy a file, or all files of a folder, to the run's `folder`. It must stay on disk until it is replayed."""
-        self._say("artifact", uid, None, path=str(path.absolute()), folder=folder)
+        self._say("artifact", uid, None, path=self._from_here(path), folder=folder)
 
     def dataset(self, uid: str, name: str, fingerprint: str, source: str, role: str = "training") -> None:
         """Link the data set that a run used: `fingerprint` is cut to the 36 characters that MLflow keeps."""
@@ -142,11 +172,11 @@ class Recorder:
 
     def ended(self, uid: str) -> bool:
         """Whether the run's end has been said since it was last started; the spool knows even if the store is away."""
-        return uid in self._ended
+        return uid in self._recall.ended
 
     def started(self, uid: str) -> bool:
         """Whether the run has been begun from here."""
-        return uid in self._started
+        return uid in self._recall.started
 
     def register(
         self,
@@ -168,13 +198,13 @@ class Recorder:
         is an MLflow pyfunc that predicts masks; `backbone` is the user's own. `entry` is what the history keeps more.
         """
         tags = {"digest": digest([uid, folder]), **version_tags, "uid": uid}
-        file = None if checkpoint is None else str(checkpoint.absolute())
+        file = None if checkpoint is None else self._from_here(checkpoint)
         self._say("register", uid, None, model=model, folder=folder, tags=tags, alias=alias, reason=reason, who=_user(),
                   checkpoint=file, backbone=backbone, entry=dict(entry or {}))  # fmt: skip
 
     def registered(self, by: str) -> tuple[str, str] | None:
         """uid and digest of what `by` (entry["by"]) had registered last; the spool knows even if the store is away."""
-        return self._registered.get(by)
+        return self._recall.registered.get(by)
 
     def point(
         self, model: str, alias: str, version: str | None, reason: str, entry: Mapping[str, Any] | None = None
@@ -225,50 +255,63 @@ class Recorder:
 
     def runs(self) -> list[RunRow]:
         """The experiment's runs as the store has them now (`flush` first)."""
-        return read_runs(self.uri, self.experiment)
+        return read_runs(self.uri, self.experiment, self.origin.id)
+
+    def _from_here(self, path: Path) -> str:
+        """A file's path from the spool, so that it holds in a project that is moved; whole where it lies elsewhere."""
+        path, folder = path.absolute(), self._spool.folder.absolute()
+        return os.path.relpath(path, folder) if path.is_relative_to(folder.parent.parent) else str(path)
 
     def _say(self, kind: str, uid: str, time: float | None, **content: Any) -> None:
         # A clock that was put back must not let the past look younger than this: `reconcile` would leave it running.
-        stamp = max(int(1000 * clock.time()), self._latest) if time is None else int(1000 * time)
-        event = self._spool.append(masked({"kind": kind, "uid": uid, "time": stamp, **content}))
-        self._remember(event)
+        stamp = max(int(1000 * clock.time()), self._recall.latest) if time is None else int(1000 * time)
+        self._spool.append(masked({"kind": kind, "uid": uid, "time": stamp, **content}))
         self._replay.notify()
-
-    def _remember(self, event: Event) -> None:
-        self._latest = max(self._latest, int(event.get("time", 0)))
-        if event.get("kind") == "metrics":
-            self._told.update((event["uid"], event["step"], key) for key in event["values"])
-        elif event.get("kind") == "end":
-            self._ended.add(event["uid"])
-        elif event.get("kind") == "register":
-            by = event.get("entry", {}).get("by", SWEEP)
-            self._registered[by] = (event["uid"], event["tags"]["digest"])
-        elif event.get("kind") == "start":
-            self._ended.discard(event["uid"])
-            self._started.add(event["uid"])
 
     def _apply(self, event: Event) -> None:
         """Tell MLflow one event; sort its many ways to fail into Refused and StoreDown."""
         try:
-            self._connected().apply(event)
+            store = self._connected()
+            store.again = self._spool.offset < self._told_to
+            store.apply(event)
         except (Refused, StoreDown):
             raise
         except Exception as error:
             self._judge(event, error)
         self._failures.pop(event["id"], None)
+        self._last = event
+        if monotonic() - self._marked > MARK_EVERY:
+            self._mark()
+
+    def _mark(self) -> None:
+        """Keep in the store how far it has come. Where that fails the mark lags, and what follows it is told again."""
+        self._marked = monotonic()
+        if self._store is not None and self._last is not None and self._last["id"] != self._store.replayed:
+            with suppress(Exception):  # of whatever kind MLflow, its client, the database and the disk raise
+                self._store.mark(self._last)
+                self._spool.mark(self._last["id"])
 
     def _connected(self) -> Store:
-        """The store, opened on first use and after it was away."""
+        """The store, opened on first use and after it was away; what it lacks is told again."""
         if self._store is None:
+            told = ToldBefore(self._spool)
             try:
-                store = Store(mlflow_module(), connect(self.uri), self.uri, self.experiment, self._spool.folder)
+                store = Store(mlflow_module(), connect(self.uri), self.uri, self.experiment, self._spool.folder,
+                              self.origin, told, self._warn)  # fmt: skip
+                lack = what_lacks(store, told)
+            except StoreDown as error:
+                self._unfit = str(error) if isinstance(error, Unfit) else None
+                raise
             except Exception as error:
                 raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({one_line(error)})") from error
-            replayed = {event["uid"] for event, behind in self._spool.read()
-                        if event and event["kind"] == "start" and behind <= self._spool.offset}  # fmt: skip
-            self._store = store
-            if replayed and replayed.isdisjoint(store.run_ids):
-                self._spool.rewind()  # the store is another one than that of last time: tell it everything
+            self._store, self._unfit = store, None
+            for line in lack.lines:
+                self._warn(line)
+            for event in lack.anew:
+                self._spool.append(masked({**event, "time": max(int(1000 * clock.time()), self._recall.latest)}))
+            self._told_to = max(self._told_to, self._spool.offset)
+            if lack.offset is not None:
+                self._spool.rewind(lack.offset)
         return self._store
 
     def _judge(self, event: Event, error: Exception) -> None:

@@ -2,14 +2,16 @@
 
 from cpn.errors import InputError, WorkError
 
+from .origin import ORIGIN
 from .tracking_client import connect, mlflow_module, one_line
 from .tracking_registry import ModelState, read_model
 from .tracking_store import RunRow, run_row, run_rows
 from .tracking_uri import mask, sqlite_path, store_uri
 
 
-def read_runs(uri: str | None, experiment: str) -> list[RunRow]:
-    """All runs of an experiment that have a uid, oldest first; none if there is no such store or experiment.
+def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> list[RunRow]:
+    """All runs of an experiment that have a uid, oldest first; none if there is no such store or experiment. With an
+    `origin`, the id of a sweep, only of an experiment that is its own.
 
     For commands beside the driver: creates and migrates nothing. WorkError, in one line, if the store does not answer.
     """
@@ -20,7 +22,9 @@ def read_runs(uri: str | None, experiment: str) -> list[RunRow]:
     client = connect(uri)
     try:
         found = client.get_experiment_by_name(experiment)
-        return run_rows(client, found.experiment_id) if found else []
+        if found is None or found.tags.get(ORIGIN) != (origin or found.tags.get(ORIGIN)):
+            return []
+        return run_rows(client, found.experiment_id)
     except mlflow_module().MlflowException as error:
         raise WorkError(f"tracking.uri: {mask(uri)}: {one_line(error)}") from error
 

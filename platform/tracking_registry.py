@@ -7,7 +7,7 @@ one. An alias that points elsewhere than the last entry says was moved by hand: 
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,11 @@ def read_model(client: Any, name: str) -> ModelState:
     return ModelState(name, {alias: str(v) for alias, v in model.aliases.items()}, versions, entries)
 
 
-def champions(history: Sequence[Entry], alias: str) -> list[str]:
+def champions(history: Sequence[Entry], alias: str, versions: Container[str] | None = None) -> list[str]:
     """The champions that stand on each other, the present one last: what a rollback goes back along.
 
-    A promotion puts one on top, a way back takes off all above the one it goes to.
+    A promotion puts one on top, a way back takes off all above the one it goes to. Of those before the present one only
+    `versions` count, where given: others were deleted.
     """
     stack: list[str] = []
     for entry in history:
@@ -75,7 +76,12 @@ def champions(history: Sequence[Entry], alias: str) -> list[str]:
             del stack[stack.index(to) + 1 :]
         else:
             stack.append(to)
-    return stack
+    if versions is None:
+        return stack
+    left: list[str] = []
+    for version in [*(version for version in stack[:-1] if version in versions), *stack[-1:]]:
+        left += [version] if left[-1:] != [version] else []
+    return left
 
 
 def register(client: Any, event: Event, run_id: str, write_model: Callable[[Path], None] | None) -> str:
@@ -103,32 +109,48 @@ def register(client: Any, event: Event, run_id: str, write_model: Callable[[Path
 def move(client: Any, event: Event, version: str | None) -> list[Entry]:
     """Move the alias to `version`, None: to the champion before the present one; returns the history.
 
-    An alias that is there already is left, without an entry. Raises Refused where there is no earlier champion.
+    An alias that is there already is left, without an entry. So is one that has been moved since the entry was written,
+    and where a sweep says again what its last word was (its spool is lost). Raises Refused where there is no earlier
+    champion.
     """
-    name, alias, key = event["model"], event["alias"], PREFIX + event["id"]
+    name, alias = event["model"], event["alias"]
     state = read_model(client, name)
-    said = next((entry for entry in state.history if entry.get("id") == event["id"]), None)
+    entries = [entry for entry in state.history if entry["alias"] == alias]
+    said = next((entry for entry in entries if entry.get("id") == event["id"]), None)
+    before = state.aliases.get(alias)
     if said is not None:
-        version = said["to"]
-    elif version is None:
-        stack = champions(state.history, alias)
+        if said is entries[-1] and before == said["from"] and said["to"] in state.versions:
+            client.set_registered_model_alias(name, alias, said["to"])  # a kill came between entry and alias
+        return state.history
+    if version is None:
+        stack = champions(state.history, alias, state.versions)
         if len(stack) < 2:
             raise Refused(f"{name} has no champion before the present one")
         version = stack[-2]
-    assert version is not None
     client.get_model_version(name, version)  # a wrong wish is refused before the history has it
-    before = state.aliases.get(alias)
-    if said is None and before != version:
-        write_entry(client, key, {**entry_of(event, before, version), **seen_by_hand(state, alias)})
+    if event["kind"] == "register" and event.get("entry", {}).get("by") == SWEEP:
+        own = [entry for entry in entries if entry.get("by") == SWEEP]
+        if own and own[-1]["to"] == version:
+            return state.history
+    if before != version:
+        write_entry(client, PREFIX + event["id"], {**entry_of(event, before, version), **seen_by_hand(state, alias)})
     client.set_registered_model_alias(name, alias, version)
     return read_model(client, name).history
 
 
-def note(client: Any, event: Event) -> list[Entry]:
-    """Write down a move that somebody else made, once; returns the history."""
-    state = read_model(client, event["model"])
-    if not any(entry.get("id") == event["id"] for entry in state.history):
-        write_entry(client, PREFIX + event["id"], entry_of(event, event["from"], event["to"]))
+def note(client: Any, event: Event, again: bool = False) -> list[Entry]:
+    """Write down a move that somebody else made, once; returns the history. Where it is told `again`, to a store that
+    has forgotten it, the alias is moved too.
+    """
+    state, alias = read_model(client, event["model"]), event["alias"]
+    if any(entry.get("id") == event["id"] for entry in state.history):
+        return state.history
+    write_entry(client, PREFIX + event["id"], entry_of(event, event["from"], event["to"]))
+    if again and state.aliases.get(alias) == event["from"]:
+        if event["to"] in state.versions:
+            client.set_registered_model_alias(state.name, alias, event["to"])
+        elif event["to"] is None and event["from"] is not None:
+            client.delete_registered_model_alias(state.name, alias)
     return read_model(client, event["model"]).history
 
 

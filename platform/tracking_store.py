@@ -4,7 +4,8 @@ mlflow itself comes in as an argument, for only `tracking_client` imports it.
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +14,20 @@ from urllib.parse import quote
 from cpn.files import write_bytes
 
 from . import tracking_registry as registry
+from .origin import ORIGIN, Origin
 from .pyfunc_folder import write_pyfunc
 from .spool import Event, Refused
 from .tracking_links import resolved
+from .tracking_move import FILES
+from .tracking_owner import PLACE, REPLAYED, Told, own_experiment
 from .tracking_uri import sqlite_path
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as description."""
 _KIND = ("mlflow.experimentKind", "custom_model_development")
 """Without it MLflow may take the experiment for one about language models and show other pages."""
+ACTIVE = 1
+"""MLflow's ViewType.ACTIVE_ONLY, which its import would cost seconds to ask for."""
 _BATCH = 100
 """Rows per request: MLflow takes at most 100 parameters or tags at once."""
 
@@ -42,22 +48,45 @@ class RunRow(NamedTuple):
 
 
 class Store:
-    """One experiment in the store; made if it is not there. Raises Refused, and whatever MLflow and the disk raise.
+    """One sweep's experiment in the store; made if it is not there. Raises Refused, Unfit where it is another sweep's
+    (tracking_owner.py), and whatever MLflow and the disk raise.
 
-    `run_ids` maps our uid to MLflow's id. history.jsonl in `folder` is a copy of the model's promotion history.
+    `run_ids` maps our uid to MLflow's id. history.jsonl in `folder`, where the records are, is a copy of the model's
+    promotion history.
     """
 
-    def __init__(self, mlflow: Any, client: Any, uri: str, experiment: str, folder: Path) -> None:
+    def __init__(
+        self,
+        mlflow: Any,
+        client: Any,
+        uri: str,
+        experiment: str,
+        folder: Path,
+        origin: Origin,
+        told: Told,
+        say: Callable[[str], None],
+    ) -> None:
         self.mlflow = mlflow
         self.client = client
-        self.history_file = folder / registry.HISTORY
-        self.experiment_id = self._experiment(uri, experiment)
+        self.folder = folder
+        self.origin = origin
+        self.again = False
+        """Whether the event in hand was told before, to this store or to the one in whose place it is."""
+        found = own_experiment(mlflow, client, uri, experiment, origin, told, say)
+        self.experiment_id = str(found.experiment_id) if found else self._made(uri, experiment)
+        self.replayed: str | None = found.tags.get(REPLAYED) if found else None
+        """The id of the last event that the store has taken, or of one shortly before it."""
         self.run_ids: dict[str, str] = {}
-        rows = run_rows(self.client, self.experiment_id)
+        named = run_names(uri, self.experiment_id)
+        alike = named is None or len(dict(named)) < len(named)
+        rows = run_rows(self.client, self.experiment_id) if alike else []
+        self.run_ids |= {} if alike else dict(named or ())
         for row in sorted(rows, key=lambda row: -len(row.params) - len(row.metrics)):
             if row.uid in self.run_ids:  # a create call that was answered too late and sent again left an empty twin
                 self.client.delete_run(row.run_id)
             self.run_ids.setdefault(row.uid, row.run_id)
+        self.inherited: set[str] = set()
+        """uids of runs that the store had while the spool knew nothing of them: it was lost."""
 
     def apply(self, event: Event) -> None:
         """Tell MLflow one event; the same event again changes nothing."""
@@ -72,7 +101,7 @@ class Store:
         elif kind == "point":
             self._keep(registry.move(self.client, event, event["version"]))
         elif kind == "moved":
-            self._keep(registry.note(self.client, event))
+            self._keep(registry.note(self.client, event, self.again))
         else:
             run_id = self.run_ids.get(event["uid"])
             if run_id is None:
@@ -83,21 +112,42 @@ class Store:
         """Whether the store can be read at this moment."""
         try:
             self.client.get_experiment(self.experiment_id)
-        except self.mlflow.MlflowException:
+        except Exception:  # whatever MLflow, its client and the database raise
             return False
         return True
 
-    def _experiment(self, uri: str, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            path = sqlite_path(uri)
-            home = (path.parent if path else Path.cwd()) / "mlartifacts" / quote(name, safe="")
-            server = uri.startswith(("http://", "https://"))  # which keeps artifacts where it wants
-            place = None if server else home.as_uri()
-            return str(self.client.create_experiment(name, artifact_location=place, tags=dict([_KIND])))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+    def mark(self, event: Event) -> None:
+        """Keep in the store how far it has come, so that one that was put back to a backup is known by it."""
+        self.client.set_experiment_tag(self.experiment_id, REPLAYED, event["id"])
+        self.replayed = event["id"]
+
+    def restore(self, uids: Collection[str]) -> list[str]:
+        """Undo what somebody did who deleted these runs in MLflow; those that could be restored."""
+        deleted = run_rows(self.client, self.experiment_id, view=self.mlflow.entities.ViewType.DELETED_ONLY)
+        found = []
+        for row in sorted(deleted, key=lambda row: -len(row.params) - len(row.metrics)):
+            if row.uid in uids and row.uid not in self.run_ids:
+                self.client.restore_run(row.run_id)
+                self.run_ids[row.uid] = row.run_id
+                found.append(row.uid)
+        return found
+
+    def model(self, name: str) -> registry.ModelState | None:
+        """A registered model; None where there is none."""
+        try:
+            return registry.read_model(self.client, name)
+        except self.mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _made(self, uri: str, name: str) -> str:
+        path = sqlite_path(uri)
+        home = (path.parent if path else Path.cwd()) / FILES / quote(name, safe="")
+        server = uri.startswith(("http://", "https://"))  # which keeps artifacts where it wants
+        tags = dict([_KIND, (ORIGIN, self.origin.id), (PLACE, self.origin.place)])
+        place = None if server else home.as_uri()
+        return str(self.client.create_experiment(name, artifact_location=place, tags=tags))
 
     def _start(self, event: Event) -> None:
         uid, tags = event["uid"], dict(event["tags"])
@@ -120,9 +170,16 @@ class Store:
         self._batches(known, tags=changed)
 
     def _metrics(self, event: Event, run_id: str) -> None:
-        metric = self.mlflow.entities.Metric
-        rows = [metric(key, float(value), event["time"], event["step"]) for key, value in event["values"].items()]
+        metric, values = self.mlflow.entities.Metric, event["values"]
+        if event.get("now") and event["uid"] in self.inherited:
+            values = {key: value for key, value in values.items() if not self._known(event, run_id, key, float(value))}
+        rows = [metric(key, float(value), event["time"], event["step"]) for key, value in values.items()]
         self._batches(run_id, metrics=rows)
+
+    def _known(self, event: Event, run_id: str, key: str, value: float) -> bool:
+        """Whether the store has a value of that step, or this very one where it is a revision."""
+        found = [item.value for item in self.client.get_metric_history(run_id, key) if item.step == event["step"]]
+        return value in found if event.get("revise") else bool(found)
 
     def _tags(self, event: Event, run_id: str) -> None:
         tag = self.mlflow.entities.RunTag
@@ -138,11 +195,15 @@ class Store:
                 self.client.log_batch(run_id, **{name: values[start : start + _BATCH]})
 
     def _artifact(self, event: Event, run_id: str) -> None:
-        path = Path(event["path"])
+        path = self._path(event["path"])
         if not path.exists():
             raise Refused(f"{path} is gone")
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         log(run_id, str(path), event["folder"] or None)
+
+    def _path(self, told: str) -> Path:
+        """A file that the spool tells of, by its place from there or as a whole path."""
+        return Path(os.path.normpath(self.folder / told))
 
     def _dataset(self, event: Event, run_id: str) -> None:
         entities = self.mlflow.entities
@@ -162,28 +223,58 @@ class Store:
     def _register(self, event: Event, run_id: str) -> None:
         model, tags = event["model"], event["tags"]
         try:
-            self.client.create_registered_model(model)
+            self.client.create_registered_model(model, tags={ORIGIN: self.origin.id})
         except self.mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            self._own(model)
         write = None
         if event.get("checkpoint") is not None:
-            checkpoint = Path(event["checkpoint"])
+            checkpoint = self._path(event["checkpoint"])
             if not checkpoint.exists():
                 raise Refused(f"{checkpoint} is gone")
             write = partial(write_pyfunc, self.mlflow, checkpoint, event["backbone"], tags)
         version = registry.register(self.client, event, run_id, write)
         self._keep(registry.move(self.client, event, version))
 
+    def _own(self, model: str) -> None:
+        """Sign a registered model that nobody has. Raises Refused where it is another sweep's."""
+        owner = self.client.get_registered_model(model).tags.get(ORIGIN)
+        if owner not in (None, self.origin.id):
+            raise Refused(f"registered model {model} is another sweep's; take another name: --set name=NEW")
+        if owner is None:
+            self.client.set_registered_model_tag(model, ORIGIN, self.origin.id)
+
     def _keep(self, history: Sequence[registry.Entry]) -> None:
-        write_bytes(self.history_file, "".join(json.dumps(entry) + "\n" for entry in history).encode())
+        text = "".join(json.dumps(entry) + "\n" for entry in history)
+        write_bytes(self.folder / registry.HISTORY, text.encode())
 
 
-def run_rows(client: Any, experiment_id: str, only: str = "") -> list[RunRow]:
-    """An experiment's runs that carry a uid, oldest first."""
+def run_names(uri: str, experiment_id: str) -> list[tuple[str, str]] | None:
+    """uid and MLflow's id of an experiment's runs, from the database itself: MLflow lists runs with all that they hold,
+    which takes seconds a thousand. None for a server, or where that does not work.
+    """
+    if uri.startswith(("http://", "https://")):
+        return None
+    from sqlalchemy import NullPool, create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    asked = text(
+        "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid where tags.key = 'uid' "
+        "and runs.experiment_id = :experiment and runs.lifecycle_stage = 'active'"
+    )
+    try:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            return [(str(uid), str(run)) for uid, run in connection.execute(asked, {"experiment": int(experiment_id)})]
+    except (SQLAlchemyError, ValueError):
+        return None
+
+
+def run_rows(client: Any, experiment_id: str, only: str = "", view: int = ACTIVE) -> list[RunRow]:
+    """An experiment's runs that carry a uid, oldest first; `view` is one of MLflow's ViewType."""
     rows, token = [], None
     while True:
-        page = client.search_runs([experiment_id], only, max_results=500, page_token=token)
+        page = client.search_runs([experiment_id], only, view, max_results=500, page_token=token)
         rows += [run_row(run) for run in page if "uid" in run.data.tags]
         token = page.token
         if not token:

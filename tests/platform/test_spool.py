@@ -6,7 +6,8 @@ import threading
 import time
 from pathlib import Path
 from platform import spool
-from platform.spool import Event, Refused, Replay, Spool, StoreDown, waiting
+from platform.replay import Replay
+from platform.spool import Event, Refused, Spool, StoreDown, waiting
 from types import SimpleNamespace
 from typing import Any
 
@@ -254,3 +255,52 @@ def test_after_a_clock_that_was_put_back_ids_sort_in_the_order_of_writing(
             now[0] -= 86_400_000_000_000
         records.close()
     assert ids == sorted(ids) and len(set(ids)) == 4 and numbers(Spool(tmp_path, store="b")) == [0, 1, 2, 3]
+
+
+def test_a_disk_that_cannot_be_read_for_a_while_is_said_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread died of it without a word, and every later record waited for ever."""
+    records, lines, taken = filled(tmp_path, 2), list[str](), list[int]()
+    real, broken = Spool.read, threading.Event()
+    broken.set()
+
+    def read(found: Spool, offset: int = 0) -> Any:
+        if broken.is_set():
+            raise OSError(5, "Input/output error")
+        return real(found, offset)
+
+    monkeypatch.setattr(Spool, "read", read)
+    replay = Replay(records, lambda event: taken.append(event["n"]), lines.append)
+    assert replay.flush(20) == 2
+    assert len(lines) == 1 and "cannot be read (OSError: [Errno 5] Input/output error)" in lines[0]
+    broken.clear()
+    assert replay.flush(20) == 0 and taken == [0, 1]
+    replay.stop(5)
+    records.close()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"a": "x"}', "\0\0\0\0"])
+def test_a_damaged_position_means_the_start(tmp_path: Path, damage: str) -> None:
+    filled(tmp_path, 3).close()
+    (tmp_path / "position.json").write_text(damage)
+    again = Spool(tmp_path, store="a")
+    assert (again.offset, again.pending, len(waiting(tmp_path, "a"))) == (0, 3, 3)
+    again.save()
+    again.close()
+    assert json.loads((tmp_path / "position.json").read_text()) == {"a": 0}
+
+
+@pytest.mark.parametrize("size", [0, 1, spool.BLOCK - 1, spool.BLOCK, spool.BLOCK + 1, 3 * spool.BLOCK])
+def test_a_torn_line_of_any_length_goes(tmp_path: Path, size: int) -> None:
+    filled(tmp_path, 2).close()
+    with open(tmp_path / "events.jsonl", "ab") as file:
+        file.write(b"x" * size)
+    again = Spool(tmp_path, store="a")
+    assert numbers(again) == [0, 1] and again.size == (tmp_path / "events.jsonl").stat().st_size
+    again.close()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/events.jsonl").write_bytes(b"x" * size)
+    alone = Spool(tmp_path / "torn", store="a")
+    assert alone.size == 0
+    alone.close()

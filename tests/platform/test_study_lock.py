@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from platform import study_lock
 from platform.study_lock import only_driver
+from platform.study_store import limits
 
 import pytest
 
@@ -20,6 +21,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from platform.study_lock import only_driver
+from platform.study_store import limits
 
 with only_driver("small", sys.argv[1], Path("elsewhere.db"), print):
     print("held", flush=True)
@@ -142,3 +144,27 @@ def test_who_lost_the_study_meanwhile_hears_of_it(server: service.Postgres, monk
         assert heard.wait(20), "the loss was not said"
         taker.close()
     assert f"sweep 'small' is already running (process {os.getpid()} on" in said[0]
+
+
+def test_the_end_does_not_wait_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that looks after the lock hangs in a query: it ended the sweep, hours later."""
+    monkeypatch.setattr(study_lock, "WAIT_S", 0.01)
+    lock, never = study_lock._Advisory("small", "postgresql://me@127.0.0.1:9/studies", unheard), threading.Event()
+    lock._thread = threading.Thread(target=never.wait, daemon=True)
+    lock._thread.start()
+    lock.close()
+    assert lock._thread.is_alive()
+    never.set()
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("postgresql+psycopg2://me@host/studies", {"connect_timeout", "tcp_user_timeout", "keepalives_idle"}),
+        ("mysql+pymysql://me@host/studies", {"connect_timeout"}),
+    ],
+)
+def test_no_connection_waits_for_ever(url: str, names: set[str]) -> None:
+    found = limits(url)
+    assert names <= set(found) and all(value > 0 for value in found.values())
+    assert ("tcp_user_timeout" in found) == url.startswith("postgresql")

@@ -80,12 +80,13 @@ def rows(uri: str, experiment: str = "patch") -> dict[str, Any]:
         if not {version.run_id for version in versions} & set(uids):
             continue  # another experiment's
         tags = sorted(
-            (str(version.version), uids[version.run_id], sorted(version.tags.items())) for version in versions
+            (str(version.version), uids.get(version.run_id, "gone"), sorted(version.tags.items()))
+            for version in versions
         )
         result[f"model {model.name}"] = (
             tags,
             {name: str(version) for name, version in model.aliases.items()},
-            model.tags,
+            {key: value for key, value in model.tags.items() if key != "origin"},
         )
     return result
 
@@ -274,12 +275,13 @@ def test_a_value_is_kept_once_per_step_unless_revised(tmp_path: Path, new_store:
 
 def test_reconcile_ends_what_is_not_alive(tmp_path: Path, new_store: Callable[[str], str]) -> None:
     uri = new_store("store")
-    recorder = Recorder(tmp_path / "lost", uri, "patch")
+    recorder = Recorder(tmp_path / "records", uri, "patch")
     for uid in ("sweep", "gone", "done", "alive"):
         recorder.start(uid, name=uid, time=1000.0)
     recorder.end("done", "FAILED")
     recorder.start("pruned", name="pruned", time=1000.0)
     recorder.close(60)
+    (tmp_path / "records/events.jsonl").unlink()
     recorder = Recorder(tmp_path / "records", uri, "patch")  # its own spool knows nothing of those runs
     recorder.reconcile({"sweep", "alive"}, {"pruned": "FINISHED"})
     recorder.start("later", name="later")
