@@ -109,7 +109,8 @@ class Replay:
                 wait = FIRST_WAIT
                 continue
             except Unfit as error:
-                self.warn_once(str(error), f"{error}; until then records wait in {self._spool.folder}")
+                if self._failed_attempt:  # whoever asks first is told otherwise: `Recorder.check`
+                    self.warn_once(str(error), f"{error}; until then records wait in {self._spool.folder}")
             except StoreDown as error:
                 self.warn_once("down", f"{error}; records wait in {self._spool.folder} and follow by themselves")
             except Exception as error:  # of the spool's own disk, mostly, which may come back; the thread must live on

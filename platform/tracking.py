@@ -28,6 +28,7 @@ from .tracking_audit import ToldBefore, what_lacks
 from .tracking_client import connect, mlflow_module, one_line
 from .tracking_read import read_aliases as read_aliases
 from .tracking_read import read_runs as read_runs
+from .tracking_registry import SWEEP
 from .tracking_store import RunRow as RunRow
 from .tracking_store import Store
 from .tracking_uri import check_store as check_store
@@ -198,9 +199,11 @@ class Recorder:
         is an MLflow pyfunc that predicts masks; `backbone` is the user's own. `entry` is what the history keeps more.
         """
         tags = {"digest": digest([uid, folder]), **version_tags, "uid": uid}
+        by = (entry or {}).get("by", SWEEP)
+        first = {} if by in self._recall.registered else {"first": True}
         file = None if checkpoint is None else self._from_here(checkpoint)
         self._say("register", uid, None, model=model, folder=folder, tags=tags, alias=alias, reason=reason, who=_user(),
-                  checkpoint=file, backbone=backbone, entry=dict(entry or {}))  # fmt: skip
+                  checkpoint=file, backbone=backbone, entry=dict(entry or {}), **first)  # fmt: skip
 
     def registered(self, by: str) -> tuple[str, str] | None:
         """uid and digest of what `by` (entry["by"]) had registered last; the spool knows even if the store is away."""
@@ -298,6 +301,9 @@ class Recorder:
             try:
                 store = Store(mlflow_module(), connect(self.uri), self.uri, self.experiment, self._spool.folder,
                               self.origin, told, self._warn)  # fmt: skip
+                if store.moved and store.replayed and not self._spool.offset:  # known by another URI so far
+                    self._spool.rewind(self._spool.find(store.replayed) or 0)
+                    told = ToldBefore(self._spool)
                 lack = what_lacks(store, told)
             except StoreDown as error:
                 self._unfit = str(error) if isinstance(error, Unfit) else None

@@ -32,9 +32,10 @@ class Told(Protocol):
 
 def own_experiment(
     mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told, say: Callable[[str], None]
-) -> Any:
-    """The sweep's experiment, None where there is none yet: its own under any name, or one older than ids that holds
-    runs which it began. Restored if it was deleted, and made to write its files where the store lies now.
+) -> tuple[Any, bool]:
+    """The sweep's experiment, and whether the store was moved or copied since. It is its own under any name, or one
+    older than ids that holds runs which it began; None where there is none yet. It is restored if it was deleted, and
+    made to write its files where the store lies now.
 
     Raises Unfit, in one line, where the name is taken, or a copy of this sweep has the experiment.
     """
@@ -44,7 +45,7 @@ def own_experiment(
         renamed = client.search_experiments(everything, filter_string=f"tags.{ORIGIN} = '{origin.id}'")
         found = renamed[0] if renamed else found
     if found is None:
-        return None
+        return None, False
     tags, number = found.tags, found.experiment_id
     owner = tags.get(ORIGIN)
     where, cure = f"tracking.uri: {mask(uri)}: experiment {found.name!r}", "take another name: --set name=NEW"
@@ -65,7 +66,7 @@ def own_experiment(
     for key, value in ((ORIGIN, origin.id), (PLACE, origin.place)):
         if tags.get(key) != value:
             client.set_experiment_tag(number, key, value)
-    return client.get_experiment(number)
+    return client.get_experiment(number), moved
 
 
 def _began(client: Any, experiment_id: str, told: Told) -> bool:

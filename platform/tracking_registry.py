@@ -128,7 +128,7 @@ def move(client: Any, event: Event, version: str | None) -> list[Entry]:
             raise Refused(f"{name} has no champion before the present one")
         version = stack[-2]
     client.get_model_version(name, version)  # a wrong wish is refused before the history has it
-    if event["kind"] == "register" and event.get("entry", {}).get("by") == SWEEP:
+    if event.get("first") and event.get("entry", {}).get("by") == SWEEP:
         own = [entry for entry in entries if entry.get("by") == SWEEP]
         if own and own[-1]["to"] == version:
             return state.history

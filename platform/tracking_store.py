@@ -72,7 +72,7 @@ class Store:
         self.origin = origin
         self.again = False
         """Whether the event in hand was told before, to this store or to the one in whose place it is."""
-        found = own_experiment(mlflow, client, uri, experiment, origin, told, say)
+        found, self.moved = own_experiment(mlflow, client, uri, experiment, origin, told, say)
         self.experiment_id = str(found.experiment_id) if found else self._made(uri, experiment)
         self.replayed: str | None = found.tags.get(REPLAYED) if found else None
         """The id of the last event that the store has taken, or of one shortly before it."""

@@ -11,6 +11,7 @@ from platform.files import yaml_text
 from platform.paths import storage
 from platform.sections import Resources
 from platform.spec import load_spec
+from platform.tracking import Recorder, read_runs
 from typing import Any
 
 import pytest
@@ -112,6 +113,20 @@ def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytes
     assert "--set name=NEW" in said
     assert sqlite3.connect(storage("sweeps").study).execute(trials).fetchone() == before == (1,)
     assert not (place / "mlflow.db").exists()
+
+
+def test_another_sweep_of_the_same_name_in_one_store(
+    data: Path, place: Path, capsys: pytest.CaptureFixture[str], new_store: Callable[[str], str]
+) -> None:
+    """A colleague's, or one whose folder was deleted: its runs got our metrics."""
+    uri = new_store("team")
+    theirs = Recorder(place / "ann/small/records", uri, "small")
+    theirs.start("small-0000", name="reference")
+    assert theirs.close(60) == 0
+    said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
+    assert said.startswith(f"tracking.uri: {uri}: experiment 'small' holds the records of another sweep of this name (")
+    assert said.endswith("/ann/small/records/origin.json); take another name: --set name=NEW")
+    assert [(row.uid, row.status) for row in read_runs(uri, "small")] == [("small-0000", "RUNNING")]
 
 
 # The machine

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from platform.rollback import target
 from platform.tracking import Recorder
 from platform.tracking_client import connect
 from platform.tracking_read import read_model_state, read_run
@@ -10,6 +11,8 @@ from platform.tracking_registry import champions, read_model
 from typing import Any
 
 import pytest
+
+from cpn.errors import InputError
 
 MODEL, ALIAS = "cpn-patch", "champion"
 
@@ -130,3 +133,34 @@ def test_nothing_is_read_where_nothing_is(tmp_path: Path, uri: str) -> None:
     absent = f"sqlite:///{tmp_path}/absent.db"
     assert read_model_state(absent, MODEL) is None and read_run(absent, "0" * 32) is None
     assert not (tmp_path / "absent.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("moves", "left", "stack"),
+    [
+        ([("promotion", "1"), ("promotion", "2"), ("promotion", "3")], {"1", "3"}, ["1", "3"]),
+        ([("promotion", "1"), ("promotion", "2"), ("promotion", "3")], {"3"}, ["3"]),
+        ([("promotion", "1"), ("promotion", "2"), ("promotion", "3")], {"1", "2"}, ["1", "2", "3"]),
+        ([("promotion", "1"), ("promotion", "2"), ("promotion", "1")], {"1"}, ["1"]),
+        ([("promotion", "1"), ("promotion", "2"), ("rollback", "1")], {"1", "2"}, ["1"]),
+    ],
+)
+def test_a_way_back_passes_over_deleted_versions(
+    moves: list[tuple[str, str | None]], left: set[str], stack: list[str]
+) -> None:
+    assert champions([entry(kind, to) for kind, to in moves], ALIAS, left) == stack
+
+
+def test_rollback_over_a_deleted_version(tmp_path: Path, uri: str) -> None:
+    three_versions(tmp_path, uri).close(60)
+    connect(uri).delete_model_version(MODEL, "2")
+    state = read_model_state(uri, MODEL)
+    assert state is not None and target(state, None, "worse") == "1"
+    with pytest.raises(InputError, match="--to 2: was deleted in MLflow; there are 1, 3"):
+        target(state, "2", "worse")
+    recorder = Recorder(tmp_path / "records", uri, "patch")
+    recorder.point(MODEL, ALIAS, None, "worse", {"kind": "rollback"})  # as where the store was away
+    recorder.point(MODEL, ALIAS, "2", "worse", {"kind": "rollback"})
+    assert recorder.close(60) == 0 and recorder.refused == 1
+    state = read_model_state(uri, MODEL)
+    assert state is not None and state.aliases == {ALIAS: "1"}
