@@ -55,7 +55,7 @@ class Spool:
         self.hear = hear
         self._path = folder / "events.jsonl"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._lock = threading.Lock()
+        self._lock, self._aside = threading.Lock(), threading.Lock()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -162,6 +162,10 @@ class Spool:
 
     def set_aside(self, event: Event, reason: str, again: bool) -> None:
         """Keep an event that the store refused, once, with the reason. OSError if the disk is full."""
+        with self._aside:
+            self._set_aside(event, reason, again)
+
+    def _set_aside(self, event: Event, reason: str, again: bool) -> None:
         if event.get("id") in self._refused_ids:
             return
         line = json.dumps({"reason": reason, "again": again, "event": event}, allow_nan=False).encode() + b"\n"
@@ -177,10 +181,13 @@ class Spool:
         self._refused_ids.add(str(event.get("id")))
 
     def retry_refused(self) -> bool:
-        """Append refused events that are worth another attempt anew; whether there were any. Nobody may replay now."""
-        before = len(self._refused_ids)
-        self._refused_ids = self._take_up_refused()
-        return len(self._refused_ids) < before
+        """Append refused events that are worth another attempt anew; whether there were any. One that is refused again
+        meanwhile, by the thread that takes it at once, is set aside after that.
+        """
+        with self._aside:
+            before = len(self._refused_ids)
+            self._refused_ids = self._take_up_refused()
+            return len(self._refused_ids) < before
 
     def close(self) -> None:
         """Let go of the file and its lock."""

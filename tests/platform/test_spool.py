@@ -304,3 +304,26 @@ def test_a_torn_line_of_any_length_goes(tmp_path: Path, size: int) -> None:
     alone = Spool(tmp_path / "torn", store="a")
     assert alone.size == 0
     alone.close()
+
+
+def test_what_is_refused_again_at_once_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the thread took an event that was appended anew before the list of refused ones was."""
+    records = filled(tmp_path, 1)
+    (event, _) = next(records.read())
+    assert event is not None
+    records.set_aside(event, "no space", again=True)
+    real, threads = records.append, list[threading.Thread]()
+
+    def append(again: Event) -> Event:
+        found = real(again)
+        threads.append(threading.Thread(target=records.set_aside, args=(again, "no space", True)))
+        threads[0].start()
+        threads[0].join(0.2)
+        return found
+
+    monkeypatch.setattr(records, "append", append)
+    assert records.retry_refused()
+    threads[0].join()
+    assert records.refused == 1
+    records.close()
+    assert (tmp_path / "refused.jsonl").read_text().count("\n") == 1
