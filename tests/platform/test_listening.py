@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,8 @@ KINDS = {
     "worker": r"^ray::|workers/default_worker\.py",
 }
 """The names of SECURITY.md's table, and by what words of a process it is known."""
+FIXED = {("autoscaler", "127.0.0.1")}
+"""Has one port and listens nowhere when another Ray on the machine has it."""
 
 
 def kind_of(words: str) -> str:
@@ -40,21 +43,14 @@ def kind_of(words: str) -> str:
 
 def listening(driver: psutil.Process) -> set[tuple[str, str]]:
     """Kind of process and address of every socket that listens, of the driver and of what it has started."""
-    found = set()
-    try:
-        processes = [driver, *driver.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return found
-    for process in processes:
-        try:
-            kind = kind_of(" ".join(process.cmdline()))
-            sockets = process.net_connections("inet")
-        except psutil.NoSuchProcess:
-            continue
-        for each in sockets:
-            if each.status in (psutil.CONN_LISTEN, psutil.CONN_NONE) and each.laddr:  # TCP that listens, and UDP
-                found.add((kind, plain(each.laddr.ip)))
-    return found
+    kinds = {}
+    with suppress(psutil.NoSuchProcess):
+        for process in (driver, *driver.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                kinds[process.pid] = kind_of(" ".join(process.cmdline()))
+    there = [each for each in psutil.net_connections("inet") if each.pid in kinds and each.laddr]
+    waits = (psutil.CONN_LISTEN, psutil.CONN_NONE)  # TCP that listens, and UDP
+    return {(kinds[each.pid], plain(each.laddr.ip)) for each in there if each.status in waits}
 
 
 def plain(address: str) -> str:
@@ -77,28 +73,27 @@ def test_the_page_names_every_kind() -> None:
 
 @pytest.mark.ray
 @pytest.mark.long
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_a_sweep_listens_where_the_page_says(tmp_path: Path) -> None:
-    """Two workers a trial, which talk to each other, then the later stages."""
+    """Two workers a trial, which talk to each other; watched until its first trial is complete."""
     (tmp_path / "s.yaml").write_text(SPEC)
     (tmp_path / "home").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path / "home")}
     for name in ("RAY_AUTH_TOKEN", "RAY_TMPDIR", "TMPDIR"):
         environment.pop(name, None)
     found: set[tuple[str, str]] = set()
-    folders: dict[str, int] = {}
-    with (tmp_path / "said").open("w") as said:
+    log, folder = tmp_path / "said", Path(f"/tmp/cpn-{os.geteuid()}")
+    with log.open("w") as said:
         command = [sys.executable, "-m", "platform.sweep", "s.yaml"]
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said) as running:
             driver = psutil.Process(running.pid)
-            while running.poll() is None:
+            while running.poll() is None and "  complete  " not in log.read_text():
                 found |= listening(driver)
-                folders |= {str(path): path.stat().st_mode & 0o777 for path in [Path(f"/tmp/cpn-{os.geteuid()}")]
-                            if path.exists()}  # fmt: skip
-                time.sleep(1)
-    assert running.returncode == 0, (tmp_path / "said").read_text()
+                time.sleep(0.5)
+            running.terminate()
+    assert "  complete  " in log.read_text(), log.read_text()
     assert found <= listed(), found - listed()
-    assert {kind for kind, _ in found} == set(KINDS), "one that was never seen: the page may be wrong about it"
-    assert set(folders.values()) == {0o700}
+    assert listed() - found <= FIXED, "the page lists what does not listen"
+    assert folder.stat().st_mode & 0o777 == 0o700
     token = tmp_path / "home" / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o777 == 0o600 and token.parent.stat().st_mode & 0o777 == 0o700
