@@ -149,7 +149,10 @@ def test_who_lost_the_study_meanwhile_hears_of_it(server: service.Postgres, monk
 def test_the_end_does_not_wait_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that looks after the lock hangs in a query: it ended the sweep, hours later."""
     monkeypatch.setattr(study_lock, "WAIT_S", 0.01)
-    lock, never = study_lock._Advisory("small", "postgresql://me@127.0.0.1:9/studies", unheard), threading.Event()
+    lock, never = (
+        study_lock._Advisory("small", "postgresql+psycopg2://me@127.0.0.1:9/studies", unheard),
+        threading.Event(),
+    )
     lock._thread = threading.Thread(target=never.wait, daemon=True)
     lock._thread.start()
     lock.close()
