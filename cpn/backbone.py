@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from cpn.code_files import check_code
+from cpn.contents import own_modules
 from cpn.errors import InputError, run_command
 from cpn.own_code import own_code
 
@@ -92,6 +94,8 @@ def find_factory(name: str) -> Callable[[], object]:
         raise InputError(f"network.backbone: {name!r} is unknown; use {known}, or your own as 'package.module:factory'")
     if name not in BACKBONES:
         check_code(name)
+        if module_name.partition(".")[0] in sys.stdlib_module_names and not own_modules(name):
+            raise InputError(f"network.backbone: {name!r} is of Python's own and no backbone; name a module of yours")
     try:
         with own_code(name, "its module"):
             try:

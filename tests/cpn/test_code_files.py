@@ -144,6 +144,13 @@ def test_code_in_an_archive_is_not_run(place: Path, tmp_path: Path, monkeypatch:
         build_backbone("zipped_net:net")
 
 
+@pytest.mark.parametrize("name", ["os:abort", "posix:abort", "sys:exit", "faulthandler:disable"])
+def test_python_s_own_functions_are_no_backbones(name: str) -> None:
+    """A configuration could end the process by one."""
+    with pytest.raises(InputError, match="is of Python's own and no backbone"):
+        build_backbone(name)
+
+
 def test_workers_run_the_bytes_that_the_driver_has_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray unpacks what is sent to a cluster in folders of mode 777; other bytes are looked at as ever."""
     monkeypatch.setenv(LOOKED_AT, "sha256:0 " + known_code([NAME])[NAME])
