@@ -105,7 +105,8 @@ class Recorder:
         if not self._new:  # in a store that is made now nobody has anything
             self._replay.reach(timeout_s)
         if self._unfit is not None:
-            self.close(0.0)
+            self._replay.stop(timeout_s=5.0)
+            self._spool.close()
             raise InputError(self._unfit)
 
     @property
