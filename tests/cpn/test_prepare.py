@@ -182,7 +182,7 @@ def test_root_is_missing_empty_or_another_layout(tmp_path: Path, root: Path) -> 
 
 def test_missing_lists(root: Path) -> None:
     listed(root, "trainaug").unlink()
-    refuse(root, "trainaug.txt is missing: .* SBD, .*: unpack .*download.html.* or do without: --lists train val, then")
+    refuse(root, "trainaug.txt is missing: .*: copy train.txt to it .* or do without: --lists train val, then")
     refuse(
         root, "minival.txt is missing: add it, or choose with --lists among those there: train, val", lists=["minival"]
     )

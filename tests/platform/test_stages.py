@@ -137,7 +137,7 @@ def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkey
     assert {name: made["metrics"] for name, made in here.items()} == {n: m["metrics"] for n, m in there.items()}
     assert machines.said.count("counting_task") >= 1 and machines.said.count("choosing_task") == 1
     choice = there["random_walk"]["walk"]
-    assert choice["words"].startswith("random walk: ") and len(choice["grid"]) == 9 * 6
+    assert choice["words"].startswith("random walk: ") and len(choice["grid"]) == 13 * 6
     assert {"alpha", "steps", "used", "miou_cam_select"} < there["random_walk"]["metrics"].keys()
     for name, made in there.items():
         folder = store.stage(name, made["key"])
