@@ -10,6 +10,7 @@ import torch
 from cpn.affinity import AffinityNet, train_affinity
 from cpn.backbone import build_backbone
 from cpn.cam import load_maps, present_classes
+from cpn.checked import reading
 from cpn.checkpoint import load_model, save_model
 from cpn.config import Config
 from cpn.crf import crf_scores, dense_crf
@@ -65,7 +66,8 @@ class ScoredImages:
         """Scores of alpha_low and alpha_high in all C classes, background first: two float32 (C, H, W)."""
         present = present_classes(self.split.labels[index])
         rows = np.concatenate([[0], present])
-        with np.load(self.folder / f"{self.split.ids[index]}.npz", allow_pickle=False) as file:
+        path = self.folder / f"{self.split.ids[index]}.npz"
+        with reading(path), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             parts = [file["low"], file["high"]]
         full = []
         for part in parts:

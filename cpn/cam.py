@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpn.backbone import Backbone
+from cpn.checked import reading
 from cpn.errors import InputError
 from cpn.files import whole_file
 from cpn.metrics import BETAS, curve_counts
@@ -238,6 +239,6 @@ def save_maps(path: Path, maps: np.ndarray, present: np.ndarray) -> None:
 
 
 def load_maps(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read what `save_maps` wrote: float32 (P, H, W) in [0, 1], int64 (P,) in 1..F."""
-    with np.load(path, allow_pickle=False) as file:
+    """Read what `save_maps` wrote: float32 (P, H, W) in [0, 1], int64 (P,) in 1..F. DamagedFile: it is not that."""
+    with reading(path), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         return file["maps"].astype(np.float32), file["present"].astype(np.int64)

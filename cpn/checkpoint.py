@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from cpn.errors import InputError
-from cpn.files import digest, file_digest, read_json, whole_folder, write_bytes, write_json
+from cpn.errors import to_stderr as to_stderr
+from cpn.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
 from cpn.plain_file import refuse_irregular
 from cpn.ranks import differing_ranks, from_rank_0, rank_and_world, tensors_digest, tensors_from_rank_0, values_of_all
 
@@ -36,8 +36,9 @@ MAX_METADATA = 1_000_000
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 MANIFEST = "checkpoint.json"
-OWN_DIGEST = "digest"
-"""Of all else in the manifest."""
+TENSORS = "tensors"
+"""Key in what a model file says of itself for the digest of its tensors; all of it has its own, as JSON files have."""
+DAMAGED_MODEL = "put it back from a copy, or delete it and give the command again that made it"
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,11 @@ def save_checkpoint(
             "optimizer": scalars,
             "digests": digests,
         }
-        write_json(temporary / MANIFEST, {**manifest, OWN_DIGEST: digest(manifest)})
+        write_json(temporary / MANIFEST, manifest)
     kept = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
     for old in set(_candidates(folder)) - set(kept):
         shutil.rmtree(old)
     return target
-
-
-def to_stderr(line: str) -> None:
-    """Say one line where a person may see it and no output is disturbed."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def load_latest(
@@ -142,8 +138,27 @@ def _load_own(
 
 
 def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None:
-    """Write a network's weights as one safetensors file whose header carries `metadata` as JSON; whole or absent."""
-    write_bytes(path, save(_contiguous(network.state_dict()), {"cpn": json.dumps(metadata, sort_keys=True)}))
+    """Write a network's weights as one safetensors file whose header carries `metadata` as JSON, and digests of both;
+    whole or absent.
+    """
+    tensors = _contiguous(network.state_dict())
+    plain = json.loads(json.dumps({**metadata, TENSORS: tensors_digest(tensors)}))
+    # One entry of the header: safetensors writes several in any order, and equal networks would be different files.
+    write_bytes(path, save(tensors, {"cpn": json.dumps({**plain, SEAL: digest(plain)}, sort_keys=True)}))
+
+
+def check_tensors(path: Path, tensors: dict[str, Tensor], cure: str = DAMAGED_MODEL) -> None:
+    """Raise DamagedFile unless these are the tensors that were written; a file of an earlier version, or of another
+    program, has no digest to hold them against.
+    """
+    with safe_open(path, "pt") as file:
+        header = (file.metadata() or {}).get("cpn", "{}")
+    try:
+        said = json.loads(header).get(TENSORS)
+    except (ValueError, RecursionError, AttributeError):
+        raise DamagedFile(path, cure, "what it says of itself is not what was written") from None
+    if said is not None and said != tensors_digest(tensors):
+        raise DamagedFile(path, cure, "its numbers are not those that were written")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -168,6 +183,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata = None
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: what it says of itself is damaged; give a run's model.safetensors")
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != digest(metadata):
+        raise DamagedFile(path, DAMAGED_MODEL, "what it says of itself is not what was written")
+    metadata.pop(TENSORS, None)
     return metadata
 
 
@@ -228,6 +247,7 @@ def load_model(path: Path, network: nn.Module) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors ({error}); give a checkpoint a run wrote") from error
+    check_tensors(path, tensors)
     expected = network.state_dict()
     wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
     wrong += [n for n in tensors if n not in expected]
@@ -281,10 +301,8 @@ def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 def _whole_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        rest = {name: value for name, value in manifest.items() if name != OWN_DIGEST}
-        whole = manifest[OWN_DIGEST] == digest(rest)
-        whole = whole and all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, sealed=True)
+        whole = all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if whole else None

@@ -30,7 +30,7 @@ from PIL import Image
 from cpn.coco_file import GET_COCO, CocoSet, ImageJob, named, read_set
 from cpn.coco_masks import image_mask
 from cpn.errors import InputError, WorkError, run_command
-from cpn.files import file_digest, read_json, whole_file, write_bytes, write_json
+from cpn.files import DamagedFile, file_digest, read_json, whole_file, write_bytes, write_json
 from cpn.image_ids import CONVERTIBLE, format_of
 from cpn.plain_file import refuse_irregular
 from cpn.progress import Progress, shown_progress, silent
@@ -208,7 +208,9 @@ def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        found = read_json(out / MARKER)
+        found = read_json(out / MARKER, f"delete {out}, and all is converted again, or give a new folder")
+    except DamagedFile:
+        raise
     except (OSError, ValueError):
         raise InputError(f"{out} is not empty and holds no conversion of COCO: give a new folder") from None
     if found != marker:

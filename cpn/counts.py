@@ -7,12 +7,14 @@ images of 81 classes have 2.4 GB of counts, and nobody needs them in memory at o
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from cpn.checked import OF_RUN, reading
 from cpn.files import whole_file
 
 KEPT = np.dtype("<i4")
@@ -51,21 +53,28 @@ def save_counts(path: Path, ids: list[str], counts: NDArray[np.integer]) -> None
             add(one)
 
 
-def load_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """Read the whole of what was written: ids and int64 counts (N, ..., C)."""
-    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:  # np.load leaves a damaged one open
+def load_counts(path: Path, cure: str = OF_RUN) -> tuple[list[str], NDArray[np.int64]]:
+    """Read the whole of what was written: ids and int64 counts (N, ..., C). DamagedFile where that cannot be."""
+    with _opened(path, cure) as file:
         return [str(i) for i in file["ids"]], file["counts"].astype(np.int64)
 
 
 def load_ids(path: Path) -> list[str]:
-    """The images whose counts a file has."""
-    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+    """The images whose counts a file has. DamagedFile where it is missing or damaged."""
+    with _opened(path) as file:
         return [str(i) for i in file["ids"]]
 
 
+@contextmanager
+def _opened(path: Path, cure: str = OF_RUN) -> Iterator[Any]:
+    """An npz file; np.load alone would leave a damaged one open."""
+    with reading(path, cure), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        yield file
+
+
 def each_counts(path: Path) -> Iterator[NDArray[np.int64]]:
-    """The counts (..., C) of one image after the other, in the order of `load_ids`. ValueError: not written here."""
-    with ZipFile(path) as members, members.open("counts.npy") as member:
+    """The counts (..., C) of one image after the other, in the order of `load_ids`. DamagedFile: not written here."""
+    with reading(path, OF_RUN), ZipFile(path) as members, members.open("counts.npy") as member:
         npy.read_magic(member)
         shape, by_columns, kept = npy.read_array_header_1_0(member)
         if by_columns:

@@ -74,6 +74,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return not ours and any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
+def to_stderr(line: str) -> None:
+    """Say a warning of one line where a person may see it and no output is disturbed."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 PIPE_EXIT = 128 + signal.SIGPIPE
 """Exit code of a command whose reader has gone (`| head`), as a shell shows it for other programs."""
 

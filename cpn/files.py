@@ -62,15 +62,73 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+SEAL = "digest"
+"""Key of a JSON file for the digest of all else in it."""
+LIST = "list"
+"""Key under which a file holds a value that is no mapping."""
+AGAIN = "delete it, and give the same command again"
+"""The cure for a file that whoever wrote it writes anew."""
+
+
+class DamagedFile(InputError, ValueError):
+    """A file that the product itself wrote is not what it wrote: one line with the file and the cure."""
+
+    def __init__(self, path: Path | str, cure: str | None = None, why: object = "", missing: bool = False) -> None:
+        """`why` is what a reader said of it; `cure` is what mends it, as an order. Without a cure `path` is the whole
+        line: torch makes an exception of a loader's process again from its text alone.
+        """
+        self.path, self.cure, self.why, self.missing = Path(path), cure, str(why), missing
+        if cure is None:
+            super().__init__(path)
+            return
+        said = " ".join(str(why).split())[:200]
+        how = "missing" if missing else f"damaged ({said})" if said else "damaged"
+        super().__init__(f"{path}: is {how}; {cure}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self.path), self.cure, self.why, self.missing)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, whole or absent. NaN is refused (ValueError)."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    """Write `value` as indented JSON with sorted keys and a digest of itself, whole or absent.
+
+    NaN is refused (ValueError).
+    """
+    plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: no tuples, no numbers as keys
+    body = plain if isinstance(plain, dict) else {LIST: plain}
+    text = json.dumps({**body, SEAL: digest(body)}, indent=2, sort_keys=True, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file written by `write_json`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, cure: str = AGAIN, sealed: bool = False) -> Any:
+    """Read a JSON file written by `write_json`, and hold it against its own digest.
+
+    Files of earlier versions have none and are taken as they are, unless it has to be `sealed`. Raises DamagedFile,
+    which is an InputError and a ValueError, with the `cure`; FileNotFoundError where there is none.
+    """
+    return unsealed(path.read_bytes(), path, cure, sealed)
+
+
+def unsealed(data: bytes, path: Path | str, cure: str = AGAIN, sealed: bool = False) -> Any:
+    """What `read_json` gives of a file's bytes."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, cure, "it is empty" if not data else error) from None
+    if not isinstance(value, dict) or SEAL not in value:
+        if sealed or (isinstance(value, dict) and LIST in value):
+            raise DamagedFile(path, cure, "it has no digest of itself")
+        return value
+    body = {name: part for name, part in value.items() if name != SEAL}
+    if value[SEAL] != digest(body):
+        raise DamagedFile(path, cure, "it is not what was written")
+    return body[LIST] if body.keys() == {LIST} else body
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a JSON file that can be read has a digest of itself; those of earlier versions have none."""
+    value = json.loads(path.read_bytes())
+    return isinstance(value, dict) and SEAL in value
 
 
 @contextmanager

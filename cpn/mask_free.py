@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cpn.cam import CamConfig, normalise_sum, present_classes, shown_size
+from cpn.checked import OF_RUN, reading
 from cpn.files import whole_file
 from cpn.image_memory import CAM_CURE, image_of
 from cpn.network import CPN
@@ -163,7 +164,7 @@ def save_scores(path: Path, ids: Sequence[str], found: MaskFreeScores) -> None:
 
 
 def load_scores(path: Path) -> tuple[list[str], MaskFreeScores]:
-    """Read what `save_scores` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    """Read what `save_scores` wrote. DamagedFile where it is missing or damaged."""
+    with reading(path, OF_RUN), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         found = MaskFreeScores(file["scores"], file["labels"], file["agreement"])
         return [str(name) for name in file["ids"]], found

@@ -3,13 +3,12 @@
 Training reads single rows in random order, many times over; a memory map of a local copy is what makes that quick.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from cpn import remote
 from cpn.errors import InputError
-from cpn.files import digest, whole_folder
+from cpn.files import digest, whole_folder, write_json
 from cpn.progress import Progress, silent
 from cpn.voc import Pack, open_pack, packed_files
 
@@ -50,7 +49,9 @@ def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
     copy = cache / f"data-{digest([pack.fingerprint, files])}"
     with remote.one_at_a_time(cache / f".{copy.name}.lock"):
         if (copy / "packed").is_dir():
-            return copy
+            if _whole(copy):
+                return copy
+            shutil.rmtree(copy / "packed")
         needed, free = sum(size for size, _ in files.values()), shutil.disk_usage(cache).free
         if free < needed:
             raise InputError(
@@ -70,6 +71,15 @@ def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
     return copy
 
 
+def _whole(copy: Path) -> bool:
+    """Whether this machine's copy is what was fetched (`Pack.check`)."""
+    try:
+        open_pack(copy).check()
+    except InputError:
+        return False
+    return True
+
+
 def _copy(url: str, pack: Pack, target: Path, report: Progress) -> None:
     """Fetch every file and hold it against the manifest; the folder gets its name when all are there."""
     system, path = remote.filesystem(f"{url}/packed")
@@ -80,5 +90,5 @@ def _copy(url: str, pack: Pack, target: Path, report: Progress) -> None:
             remote.fetch(system, f"{path}/{name}", folder / name, sha256)
             if (folder / name).stat().st_size != size:
                 raise remote.Damaged(f"{path}/{name}: is not what was written there")
-        (folder / MANIFEST).write_text(json.dumps(pack.manifest))
+        write_json(folder / MANIFEST, pack.manifest)
         report("copying data", len(files), len(files))

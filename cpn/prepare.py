@@ -17,7 +17,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +28,8 @@ from pyarrow import ipc
 
 from cpn import remote
 from cpn.check_picture import write_check
-from cpn.errors import InputError, run_command
-from cpn.files import digest, file_digest, full_path, read_json, whole_folder, write_json
+from cpn.errors import InputError, run_command, to_stderr
+from cpn.files import DamagedFile, digest, file_digest, full_path, whole_folder, write_json
 from cpn.next_command import yaml_value
 from cpn.packed_copy import publish
 from cpn.plain_file import refuse_irregular
@@ -52,17 +52,21 @@ def prepare(
     out: Path | None = None,
     progress: Progress | None = None,
     scored: Sequence[str] = SCORED,
+    say: Callable[[str], None] = lambda line: None,
+    renew: bool = False,
 ) -> Pack:
     """Check the data set at `root` and pack `lists` into `out`/packed (default: `root`/packed); open the result.
 
     Lists packed earlier stay packed. `scored` names the lists that need masks. Several processes may prepare the same
-    folder: one packs, the others find it done. InputError: see cpn/voc_folder.py; or no room, or no right to write.
+    folder: one packs, the others find it done. What is packed already is held against its digests; a damaged pack is
+    packed anew, and `say` hears so in a line. One of an earlier version has none, and is packed anew with `renew`.
+    InputError: see cpn/voc_folder.py; or no room, or no right to write.
     """
     target, report = out or root, progress or silent
     check_layout(root)
     lists = list(dict.fromkeys([*lists, *(name for name in _packed(target) if has_list(root, name))]))
     stamp = _stamp(root, lists, scored)
-    if _up_to_date(target, stamp):
+    if _up_to_date(target, stamp, renew, say):
         return open_pack(target)
     _refuse_if_unwritable(target)
     classes = read_classes(root)
@@ -73,7 +77,7 @@ def prepare(
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
         with _locked(target / ".packed.lock"):
-            if not _up_to_date(target, stamp):
+            if not _up_to_date(target, stamp, renew):
                 _remove_leftovers(target)
                 _refuse_if_full(target, checked)
                 _write(target / "packed", checked, classes, stamp, report, notes, scored)
@@ -212,17 +216,28 @@ def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
 
 
 def _packed(target: Path) -> list[str]:
-    """Names of the lists in a packed folder; none if it is not there or not readable (then all is packed anew)."""
+    """Names of the lists in a packed folder, by its files where its manifest cannot be read; none if there is none."""
     try:
         return list(open_pack(target).lists)
     except InputError:
-        return []
+        ending = ".index.arrow"
+        return sorted(path.name.removesuffix(ending) for path in (target / "packed").glob(f"*{ending}"))
 
 
-def _up_to_date(target: Path, stamp: str) -> bool:
-    if not _packed(target):
+def _up_to_date(target: Path, stamp: str, renew: bool, say: Callable[[str], None] | None = None) -> bool:
+    """Whether what is packed is of these sources, and whole; with `say`, who hears of damage, all of it is read."""
+    try:
+        pack = open_pack(target)
+        if pack.manifest.get("sources") != stamp or (renew and not pack.checkable):
+            return False
+        pack.check(again=say is not None)
+    except DamagedFile as error:
+        if say is not None:
+            say(f"{error.path} is damaged; packing anew")
         return False
-    return bool(read_json(target / "packed" / "manifest.json")["sources"] == stamp)
+    except InputError:
+        return False
+    return True
 
 
 @contextmanager
@@ -315,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             worked = True
             progress(what, done, total)
 
-        pack = prepare(given.root, given.lists, out, report)
+        pack = prepare(given.root, given.lists, out, report, say=to_stderr, renew=True)
         if url is not None:
             publish(pack, url, progress)
     if not worked:

@@ -93,11 +93,11 @@ def differing_ranks(value: str) -> list[int]:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes, in the order of the names."""
+    """SHA-256 over names, kinds, shapes and bytes, in the order of the names; model files keep it."""
     made = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        made.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        made.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         made.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return made.hexdigest()
 

@@ -17,7 +17,7 @@ A folder without a whole `result.json` is an unfinished run, and the same call g
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ from torch import nn
 
 from cpn.backbone import BACKBONES
 from cpn.cam import CamConfig, image_counts, present_classes
+from cpn.checked import OF_RUN, damaged_among
 from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
-from cpn.config import METHOD_VERSION, Config, run_key
+from cpn.config import METHOD_VERSION, Config, config_from, run_key
 from cpn.counts import counts_file, two_sums
 from cpn.errors import InputError
 from cpn.files import file_digest, read_json, write_bytes, write_json
@@ -41,7 +42,7 @@ from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.network import CPN, build_network
 from cpn.pass_memory import check_cams, shown_smaller
 from cpn.ranks import differing_ranks, from_rank_0
-from cpn.run_pictures import panel_images, run_pictures, save_panel
+from cpn.run_pictures import load_panel, panel_images, run_pictures, save_panel
 from cpn.scale_scores import counts_by_scale, mask_of, row_names, score_rows
 from cpn.standin import load_standin
 from cpn.superpixels import maps_for
@@ -100,7 +101,7 @@ def run(
             f"workers {others} would train another run than worker 0: their data set, configuration or code differs; "
             "make data.root and the installed code the same on every machine"
         )
-    finished = from_rank_0(lambda: finished_run(folder))
+    finished = from_rank_0(lambda: whole_run(folder, pack, say))
     if finished is not None:
         if finished["key"] != key:
             raise InputError(f"{folder}: holds run {finished['key']}, not this one, {key}; give a folder of its own")
@@ -152,7 +153,7 @@ def run(
         world=world,
         wrap=wrap,
         say=say,
-        superpixels=maps_for(config, split, cache),
+        superpixels=maps_for(config, split, cache, say=say),
     )
     if rank != 0:
         return {}
@@ -191,14 +192,49 @@ def run(
     return result
 
 
-def finished_run(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished run whose files are whole, else None."""
+def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any] | None:
+    """The manifest of a finished run whose files are whole, else None; `say` hears, in a line, of a damaged one."""
+    damaged = damaged_files(folder)
+    if damaged:
+        say(f"{folder / damaged[0]}: missing or damaged; the run is made again where it is needed")
+    return read_result(folder) if damaged == [] else None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a run, None where there is none, or none that is whole."""
     try:
-        result: dict[str, Any] = read_json(folder / RESULT)
-        whole = all(file_digest(folder / name) == value for name, value in result["digests"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        result: dict[str, Any] = read_json(folder / RESULT, OF_RUN)
+    except (OSError, ValueError):
         return None
-    return result if whole else None
+    return result if isinstance(result, dict) and isinstance(result.get("digests"), dict) else None
+
+
+def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[str] | None:
+    """The files of a run (all, or `names` among them) that are missing or not what was written, pictures last; None
+    where no run has been finished. Read once a machine, then remembered while nobody touches them.
+    """
+    if not (folder / RESULT).exists():
+        return None
+    result = read_result(folder)
+    if result is None:
+        return [RESULT]
+    wanted = {name: sha256 for name, sha256 in result["digests"].items() if names is None or name in names}
+    return sorted(damaged_among(folder, wanted), key=lambda name: (name.startswith(PICTURES), name))
+
+
+def whole_run(folder: Path, pack: Pack, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """`finished_run`, after its pictures have been drawn again if they alone are damaged."""
+    damaged = damaged_files(folder)
+    if damaged and all(name.startswith(PICTURES) for name in damaged):
+        say(f"{folder / damaged[0]}: missing or damaged; the run's pictures are drawn again")
+        result = read_result(folder) or {}
+        config = config_from(result["config"], str(folder / RESULT))
+        drawn = run_pictures(pack.split(config.data.score), pack.classes, config, result, load_panel(folder / PANEL))
+        for name, png in drawn.items():
+            write_bytes(folder / PICTURES / f"{name}.png", png)
+            result["digests"][f"{PICTURES}/{name}.png"] = file_digest(folder / PICTURES / f"{name}.png")
+        write_json(folder / RESULT, result)
+    return finished_run(folder, say)
 
 
 def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> WeightsReport | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpn.cam import multi_scale_maps, present_classes
+from cpn.checked import OF_RUN, reading
 from cpn.config import Config
 from cpn.files import whole_file
 from cpn.image_memory import CAM_CURE, image_of
@@ -176,8 +177,8 @@ def save_panel(path: Path, panel: Sequence[PanelImage]) -> None:
 
 
 def load_panel(path: Path) -> list[PanelImage]:
-    """Read what `save_panel` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    """Read what `save_panel` wrote. DamagedFile where it is missing or damaged."""
+    with reading(path, OF_RUN), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         return [
             PanelImage(
                 str(name), str(why), {kind: file[f"{at}/{kind}"] for kind in ARRAYS if f"{at}/{kind}" in file.files}

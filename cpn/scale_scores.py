@@ -4,12 +4,9 @@ Every image is shown to the network once per scale (with its mirror image); the 
 and the sum of these sums the row `all`: the columns 0.5, 1.0, 1.5, 2.0 and all of the paper's Table 1.
 """
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 from cpn.cam import RELEASED_BETAS, CamConfig, normalise_sum, present_classes, scale_sums, to_halved
 from cpn.counts import load_counts, save_counts
 from cpn.errors import InputError
-from cpn.files import read_json, write_json
+from cpn.files import DamagedFile, read_json, write_json
 from cpn.image_memory import CAM_CURE, image_of
 from cpn.metrics import BETAS, best_beta, curve_counts, iou, miou
 from cpn.network import CPN
@@ -133,7 +130,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
                 raise InputError(f"--out {folder}: holds other files; give a folder of its own")
             write_json(place, settings)
             return
-        kept = read_json(place)
+        kept = read_json(place, f"delete {folder}, and all is scored again, or give another --out")
+    except DamagedFile:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"--out {folder}: cannot be used ({error}); give another folder") from error
     if kept != settings:
@@ -197,10 +196,7 @@ def _kept_counts(path: Path, ids: list[str]) -> NDArray[np.int64] | None:
     """Counts (n, R, len(BETAS), 3, C) that were kept, None if there are none. InputError if they cannot be read."""
     if not path.exists():
         return None
-    try:
-        kept_ids, counts = load_counts(path)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, TokenError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it, and its images are scored again") from error
+    kept_ids, counts = load_counts(path, "delete it, and its images are scored again")
     if kept_ids != ids:
         raise InputError(f"{path}: holds other images than the list; delete it, and its images are scored again")
     return counts

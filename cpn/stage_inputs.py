@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from cpn.backbone import build_backbone
+from cpn.checked import is_png, reading
 from cpn.config import Config
-from cpn.files import write_bytes
+from cpn.files import AGAIN, DamagedFile, write_bytes
 from cpn.run import load_weights
 from cpn.voc import Pack, Split, decode_mask, encode_mask
 from cpn.walk_rule import WalkChoice
@@ -85,5 +86,9 @@ def save_label(path: Path, label: np.ndarray) -> None:
 
 
 def load_label(path: Path) -> np.ndarray:
-    """Read what `save_label` wrote: class indices uint8 (H, W)."""
-    return decode_mask(path.read_bytes())
+    """Read what `save_label` wrote: class indices uint8 (H, W). DamagedFile where it is missing or damaged."""
+    with reading(path):
+        data = path.read_bytes()
+        if not is_png(data):
+            raise DamagedFile(path, AGAIN, "it is no whole PNG")
+        return decode_mask(data)

@@ -4,6 +4,7 @@ CAM methods start from a backbone that knows textures. For photographs that is I
 labels of part kinds (heads, torso and limb textures) on pictures of their own. It sees no class and no mask.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from cpn.backbone import build_backbone
 from cpn.checkpoint import load_model, save_model
 from cpn.config import Config, config_from
+from cpn.errors import InputError
 from cpn.files import digest
 from cpn.loop import Report
 from cpn.network import CPN
@@ -55,6 +57,17 @@ def make_standin(cache: Path, report: Report) -> Path:
     train(network, pack.split("train"), config, device=torch.device("cpu"), report=report, folder=None)
     save_model(path, network.backbone, {"kind": "standin", "recipe": RECIPE})
     return path
+
+
+def drop_damaged(cache: Path, say: Callable[[str], None]) -> None:
+    """Delete the stand-in's file where it is not what was written, and say so: it is made again."""
+    path = standin_path(cache)
+    if path.exists():
+        try:
+            load_standin(build_backbone("scene"), cache)
+        except InputError as error:
+            path.unlink()
+            say(f"{error}; it is trained again")
 
 
 def load_standin(backbone: nn.Module, cache: Path) -> None:

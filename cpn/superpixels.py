@@ -8,6 +8,7 @@ crop's edges cut: S_N counts the patches of a crop. Where S_N is drawn (`patches
 range are made, and a sample takes that of the S_N it has drawn: about ln(high / low) / ln 1.5 more of them.
 
     CACHE/superpixels/KEY/LEVEL.arrow    Arrow IPC, one picture a record batch: height, width, labels (zstd of uint16)
+    CACHE/superpixels/KEY/LEVEL.arrow.sha256   the digest of that file
     CACHE/superpixels/KEY/LEVEL.parts/   shares of a level that is being made
 
 KEY is a digest of the pictures and SLIC's settings. A share is whole or absent and has a lock of its own: a killed
@@ -30,8 +31,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
-from cpn.errors import InputError
-from cpn.files import digest, whole_file
+from cpn.checked import reading, side_digest, side_file, verified, write_side
+from cpn.errors import InputError, to_stderr
+from cpn.files import digest, file_digest, whole_file
 from cpn.patches import SLIC, PatchesConfig, grid_labels, superpixel_labels
 from cpn.progress import Progress, silent
 from cpn.voc import DataConfig, Split
@@ -100,11 +102,12 @@ def maps_for(
     cache: Path,
     progress: Progress = silent,
     spread: Callable[[Path, Split], Spread] | None = None,
+    say: Callable[[str], None] = to_stderr,
 ) -> "SuperpixelMaps | None":
     """The maps that training under `config` reads, made where they are missing by `make_maps`; None: it reads none."""
     if not reads_maps(config):
         return None
-    return make_maps(maps_folder(cache, split), split, levels_of(config.patches, config.data), progress, spread)
+    return make_maps(maps_folder(cache, split), split, levels_of(config.patches, config.data), progress, spread, say)
 
 
 def reads_maps(config: "Config") -> bool:
@@ -143,11 +146,13 @@ class SuperpixelMaps:
             path = level_file(self._folder, level)
             if not path.exists():
                 raise InputError(f"{path}: superpixels are not there (deleted meanwhile?); start the command again")
-            found = self._readers[level] = (os.getpid(), ipc.open_file(pa.memory_map(str(path))))
-        row = found[1].get_batch(index)
-        height, width = row["height"][0].as_py(), row["width"][0].as_py()
-        data = pa.decompress(row["labels"][0].as_buffer(), decompressed_size=2 * height * width, codec="zstd")
-        labels: NDArray[np.uint16] = np.frombuffer(data, np.uint16).reshape(height, width)
+            with reading(path):
+                found = self._readers[level] = (os.getpid(), ipc.open_file(pa.memory_map(str(path))))
+        with reading(level_file(self._folder, level)):
+            row = found[1].get_batch(index)
+            height, width = row["height"][0].as_py(), row["width"][0].as_py()
+            data = pa.decompress(row["labels"][0].as_buffer(), decompressed_size=2 * height * width, codec="zstd")
+            labels: NDArray[np.uint16] = np.frombuffer(data, np.uint16).reshape(height, width)
         return labels
 
     def of_sample(self, index: int, view: "View", S_N: int) -> NDArray[np.int32]:
@@ -197,12 +202,15 @@ def make_maps(
     levels: Sequence[int],
     progress: Progress = silent,
     spread: Callable[[Path, Split], Spread] | None = None,
+    say: Callable[[str], None] = to_stderr,
 ) -> SuperpixelMaps:
     """Make what is missing of these levels, and open them; `spread(folder, split)` says where (None: threads here).
 
-    `progress` hears of every share, also of those that others make meanwhile. Raises InputError where a picture gets
-    more superpixels than its file can number.
+    `progress` hears of every share, also of those that others make meanwhile, and `say`, in a line, of a level that was
+    damaged and is made again. Raises InputError where a picture gets more superpixels than its file can number.
     """
+    for level in levels:
+        drop_damaged(folder, level, say)
     made_by = (spread or in_threads)(folder, split)
     total = len(levels) * len(split)
     while missing := missing_shares(folder, len(split), levels):
@@ -217,6 +225,23 @@ def make_maps(
     for level in levels:
         join_shares(folder, len(split), level)
     return SuperpixelMaps(folder)
+
+
+def drop_damaged(folder: Path, level: int, say: Callable[[str], None]) -> None:
+    """Delete a level's file, and shares of it, that are not what was written. Those of earlier versions have no
+    digest and are taken as they are.
+    """
+    for path in (level_file(folder, level), *sorted((folder / f"{level}.parts").glob("*.arrow"))):
+        said = side_digest(path)
+        if said is None or verified(path, said) or not path.exists():
+            continue
+        with open(folder / f"{level}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            said = side_digest(path)
+            if path.exists() and said is not None and not verified(path, said):  # nobody has made it again meanwhile
+                side_file(path).unlink(missing_ok=True)
+                path.unlink()
+                say(f"{path} is damaged; these superpixels are made again")
 
 
 def missing_shares(folder: Path, pictures: int, levels: Sequence[int]) -> list[Share]:
@@ -267,6 +292,7 @@ def make_share(folder: Path, split: Split, share: Share) -> bool:
             return False
         if path.exists() or level_file(folder, share.level).exists():
             return True
+        side_file(path).unlink(missing_ok=True)
         with whole_file(path) as file, ipc.new_file(file, SCHEMA) as writer:
             for index in range(share.start, share.stop):
                 image = split.image(index)
@@ -276,21 +302,27 @@ def make_share(folder: Path, split: Split, share: Share) -> bool:
                     raise InputError(f"{split.ids[index]}: more than 65536 superpixels; lower patches.S_N")
                 packed = pa.compress(labels.astype(np.uint16).tobytes(), codec="zstd", asbytes=True)
                 writer.write_batch(pa.record_batch([[height], [width], [packed]], schema=SCHEMA))
+        write_side(path, file_digest(path))
     return True
 
 
 def join_shares(folder: Path, pictures: int, level: int) -> None:
-    """Make one file of a level's shares, once; whoever comes second finds it done."""
+    """Make one file of a level's shares, once; whoever comes second finds it done. One that an earlier version made
+    gets its digest.
+    """
     target, parts = level_file(folder, level), folder / f"{level}.parts"
-    if target.exists() and not parts.exists():
+    if target.exists() and not parts.exists() and side_file(target).exists():
         return
     with open(folder / f"{level}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
+            side_file(target).unlink(missing_ok=True)
             with whole_file(target) as file, ipc.new_file(file, SCHEMA) as writer:
                 for share in shares_of(pictures, level):
                     with pa.memory_map(str(share_file(folder, share))) as source:
                         reader = ipc.open_file(source)
                         for index in range(reader.num_record_batches):
                             writer.write_batch(reader.get_batch(index))
+        if not side_file(target).exists():
+            write_side(target, file_digest(target))
         shutil.rmtree(parts, ignore_errors=True)

@@ -38,7 +38,7 @@ from cpn.creatures import (
     torso,
 )
 from cpn.errors import InputError, run_command
-from cpn.files import read_json, whole_folder, write_json
+from cpn.files import DamagedFile, read_json, whole_folder, write_json
 from cpn.voc import ScenesConfig, encode_mask
 
 SCENES_VERSION = 2
@@ -288,9 +288,14 @@ def _already_there(root: Path, marker: dict[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = read_json(root / "scenes.json")
-    except (OSError, ValueError):
-        raise InputError(f"{root} is not empty and holds no synthetic scenes: choose a new folder") from None
+        found = read_json(root / "scenes.json", f"delete {root}, and the same scenes are made again")
+    except DamagedFile:
+        raise
+    except OSError:
+        raise InputError(
+            f"{root} is not empty and holds no synthetic scenes: choose a new folder, or, if it held scenes, delete it "
+            "for its scenes.json is missing, and the same are made again"
+        ) from None
     if found != marker:
         differing = ", ".join(key for key in marker if not isinstance(found, dict) or found.get(key) != marker[key])
         raise InputError(f"{root} holds scenes with another {differing}: choose a new folder or delete this one")

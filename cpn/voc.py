@@ -11,7 +11,6 @@ a sweep copies such a data set to each of its machines once (cpn/packed_copy.py)
 """
 
 import io
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,9 @@ from pyarrow import ipc
 from pydantic import Field, model_validator
 
 from cpn import remote
+from cpn.checked import reading, verified
 from cpn.errors import InputError
+from cpn.files import DamagedFile, unsealed
 from cpn.opencv import cv2
 from cpn.plain_file import refuse_irregular
 from cpn.section import Section
@@ -222,7 +223,8 @@ class Split:
 
     def _row(self, index: int) -> Any:
         if self._reader is None or self._reader[0] != os.getpid():
-            reader = ipc.open_file(_open(self._folder, f"{self.name}.arrow"))
+            with reading(Path(self._folder, f"{self.name}.arrow"), _again(self._folder)):
+                reader = ipc.open_file(_open(self._folder, f"{self.name}.arrow"))
             found = (reader.schema.metadata or {}).get(b"digest", b"").decode()
             if found != self._digest:
                 raise InputError(
@@ -255,8 +257,28 @@ class Pack:
         found = (self.manifest if name is None else self.manifest["lists"][name]).get("notes", [])
         return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
 
+    def check(self, lists: Sequence[str] | None = None, again: bool = False) -> None:
+        """Raise DamagedFile unless the files of these lists (all) are what was packed. Remembered by machine; `again`
+        reads them all the same. What an earlier version packed has no digests, and at a URL each copy is checked.
+        """
+        for name, (_, sha256) in () if remote.is_url(self._folder) else packed_files(self, lists).items():
+            if sha256 is not None and not verified(Path(self._folder, name), sha256, again):
+                if open_pack(self.root).manifest != self.manifest:
+                    raise InputError(
+                        f"{self._folder}/{name} was packed anew while it was in use: start the command again"
+                    )
+                raise DamagedFile(Path(self._folder, name), _again(self._folder), "it is not what was packed")
+
+    @property
+    def checkable(self) -> bool:
+        """Whether its files have digests; earlier versions kept none."""
+        return all(sha256 is not None for _, sha256 in packed_files(self).values())
+
     def split(self, name: str) -> Split:
-        """Open one list. InputError if it was not packed."""
+        """Open one list, whose files are held against their digests once a machine (`check`).
+
+        InputError if it was not packed; DamagedFile if it is not what was packed.
+        """
         entry = self.manifest["lists"].get(name)
         if entry is None:
             known = ", ".join(self.lists)
@@ -264,7 +286,9 @@ class Pack:
                 f"{self.root}: list {name} is not packed (there are {known}): "
                 f"run python -m cpn.prepare {'FOLDER --out ' * remote.is_url(self.root)}{self.root} --lists {name}"
             )
-        with _open(self._folder, f"{name}.index.arrow") as file:
+        self.check([name])
+        index = Path(self._folder, f"{name}.index.arrow")
+        with reading(index, _again(self._folder)), _open(self._folder, index.name) as file:
             table = ipc.open_file(file).read_all()
             ids: list[str] = table["id"].to_pylist()
             flat = table["label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -274,7 +298,8 @@ class Pack:
                 f"{self._folder}/{name}.index.arrow names an image {outside!r}, and files are named by it: run "
                 f"python -m cpn.prepare {self.root}"
             )
-        labels = flat.astype(np.float32).reshape(len(ids), len(self.classes))
+        with reading(index, _again(self._folder)):
+            labels = flat.astype(np.float32).reshape(len(ids), len(self.classes))
         labels.flags.writeable = False
         return Split(self._folder, name, entry["digest"], ids, labels, np.arange(len(ids)))
 
@@ -293,15 +318,17 @@ def open_pack(root: Path | str) -> Pack:
         cure = f"run python -m cpn.prepare FOLDER --out {place}"
     try:
         with _open(folder, "manifest.json") as file:
-            manifest = json.loads(file.read())
+            manifest = unsealed(file.read(), f"{folder}/manifest.json", cure)
     except FileNotFoundError:
         raise InputError(f"data.root: {place} is not prepared: {cure}") from None
+    except DamagedFile:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}/manifest.json cannot be read ({_one_line(error)}): {cure}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != PACK_FORMAT:
         raise InputError(f"{folder}/manifest.json is of another version: {cure}")
     if not _is_whole(manifest):
-        raise InputError(f"{folder}/manifest.json is damaged: {cure}")
+        raise DamagedFile(f"{folder}/manifest.json", cure)
     for name, entry in manifest["lists"].items():
         for file_name, size in ((f"{name}.arrow", entry["bytes"]), (f"{name}.index.arrow", entry["index_bytes"])):
             try:
@@ -310,14 +337,17 @@ def open_pack(root: Path | str) -> Pack:
             except OSError:
                 found = -1
             if found != size:
-                raise InputError(f"{folder}/{file_name} is missing or cut off: delete {folder} and {cure}")
+                raise DamagedFile(f"{folder}/{file_name}", cure, f"{found} of {size} bytes", missing=found < 0)
     return Pack(place, folder, manifest)
 
 
-def packed_files(pack: "Pack") -> dict[str, tuple[int, str | None]]:
-    """Name -> size in bytes and SHA-256 (None where an earlier version packed it) of a packed folder's Arrow files."""
+def packed_files(pack: "Pack", lists: Sequence[str] | None = None) -> dict[str, tuple[int, str | None]]:
+    """Name -> size in bytes and SHA-256 (None where an earlier version packed it) of a packed folder's Arrow files, of
+    all lists or of these.
+    """
     found = {}
-    for name, entry in pack.manifest["lists"].items():
+    for name in pack.manifest["lists"] if lists is None else lists:
+        entry = pack.manifest["lists"][name]
         found[f"{name}.arrow"] = (int(entry["bytes"]), entry.get("sha256"))
         found[f"{name}.index.arrow"] = (int(entry["index_bytes"]), entry.get("index_sha256"))
     return found
@@ -336,6 +366,12 @@ def _is_whole(manifest: dict[str, Any]) -> bool:
             isinstance(entry, dict) and {"digest", "bytes", "index_bytes"} <= entry.keys() for entry in lists.values()
         )
     )
+
+
+def _again(folder: str) -> str:
+    """What mends a packed folder."""
+    root = folder.removesuffix("/packed")
+    return f"run python -m cpn.prepare {'FOLDER --out ' if remote.is_url(root) else ''}{root}"
 
 
 def _one_line(error: Exception) -> str:

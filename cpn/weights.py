@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpn.checked import side_digest, side_file, verified, write_side
 from cpn.errors import InputError, run_command
-from cpn.files import check_place, write_bytes
+from cpn.files import DamagedFile, check_place, write_bytes
 from cpn.mxnet_params import MAGIC, read_params
 from cpn.plain_file import refuse_irregular
 
@@ -87,6 +88,8 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from cpn.checkpoint import check_tensors
+
     refuse_irregular(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file; {cure}")
@@ -100,10 +103,15 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _read_torch(path)
     if start[8:9] == b"{":
+        said = side_digest(path)
+        if said is not None and not verified(path, said):
+            raise DamagedFile(path, "copy or convert it again", f"it is not what {side_file(path).name} tells")
         try:
-            return load_file(path)
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: a damaged safetensors file ({error}); copy or convert it again") from error
+        check_tensors(path, tensors, "copy or convert it again")
+        return tensors
     raise InputError(f"{path}: neither MXNet .params, torch nor safetensors; {cure}")
 
 
@@ -261,10 +269,15 @@ def _some(names: tuple[str, ...], shown: int = 3) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as float32 safetensors, whole or absent."""
+    """Write tensors as float32 safetensors, whole or absent, with the file's digest beside it: in it, the same weights
+    converted by an earlier version would be other weights to a sweep.
+    """
     from safetensors.torch import save
 
-    write_bytes(path, save({name: tensor.float().contiguous() for name, tensor in tensors.items()}))
+    data = save({name: tensor.float().contiguous() for name, tensor in tensors.items()})
+    side_file(path).unlink(missing_ok=True)
+    write_bytes(path, data)
+    write_side(path, hashlib.sha256(data).hexdigest())
 
 
 def noise_features(backbone: nn.Module) -> list[tuple[float, float]]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpn.files import read_json, write_json
+from cpn.errors import to_stderr
+from cpn.files import DamagedFile, read_json, write_json
 
 from .plan import estimate
 from .sections import Budget
@@ -17,18 +18,38 @@ KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed
 CONFIRMING = "confirming"
 
 
+HOURS_LOST = "the sweep's next start counts anew, from its last end and what its complete trials took themselves"
+"""The cure for a clock's file."""
+
+
 class Clock:
     """Hours by the clock and of each trial, over all starts of a sweep, kept in a file. A start that finds nothing to
     do, which never calls `go`, adds none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, warn: Callable[[str], None] = to_stderr) -> None:
         self._path = path
-        kept: Mapping[str, Any] = read_json(path) if path.exists() else {}
+        kept: Mapping[str, Any] = {}
+        try:
+            kept = read_json(path, HOURS_LOST)
+        except FileNotFoundError:
+            pass
+        except DamagedFile as error:
+            warn(str(error))
         self._before = float(kept.get("seconds", 0.0))
         self._trials: dict[str, float] = dict(kept.get("trials", {}))
         self._running: dict[str, float] = {}
         self._began: float | None = None
+
+    def at_least(self, hours: float, rows: Sequence[TrialRow]) -> None:
+        """Count no less than what is known elsewhere: `hours` of the sweep's last end, seconds of its complete trials.
+        A clock that was lost, or put back to an older copy, goes on from there.
+        """
+        self._before = max(self._before, 3600 * hours)
+        for row in rows:
+            seconds = float(row.attrs.get("seconds") or 0.0)
+            if row.uid not in self._trials and seconds:
+                self._trials[row.uid] = seconds
 
     def go(self) -> None:
         """Work begins; said again, it goes on."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpn.checked import OF_RUN
 from cpn.checkpoint import network_metadata, read_metadata
 from cpn.config import Config, config_from, run_key, with_values
 from cpn.errors import InputError
@@ -14,7 +15,7 @@ from cpn.files import file_digest, read_json
 from cpn.run import MODEL, RESULT
 
 from . import mirror
-from .files import load_yaml
+from .files import load_kept
 from .gc import book_of
 from .origin import Origin, folder_origin, sweep_origin
 from .paths import Storage
@@ -117,7 +118,7 @@ def _alone(path: Path, sweep: str | None) -> tuple[str, Path]:
 def stored_uri(store: Storage, name: str) -> str | None:
     """The tracking URI that a sweep ran with last. Raises InputError where its password was not kept."""
     path = store.sweep(name).spec
-    uri = (load_yaml(path).get("tracking") or {}).get("uri") if path.exists() else None
+    uri = (load_kept(path).get("tracking") or {}).get("uri") if path.exists() else None
     if uri and "***" in uri:
         raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
     return uri
@@ -189,7 +190,8 @@ def of_trial(book: Book, uid: str, sets: Sequence[str]) -> Candidate:
     manifest = _manifest(folder)
     if not manifest or not (folder / MODEL).is_file():
         raise InputError(
-            f"{uid}: its folder {folder} is gone or not whole; promote another run, or put the folder back"
+            f"{uid}: its folder {folder} is gone or not whole; promote another run, put the folder back, or make it "
+            f"again: python -m platform.export {uid} > run.yaml, then python -m platform.train run.yaml"
         )
     config = changed(with_values(book.spec.base_config, row.values, f"trial {uid}"), sets, LATER)
     beta = book.spec.base_config.cam.beta if row.beta is None else row.beta
@@ -224,9 +226,9 @@ def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Conf
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished run; empty where there is none that can be read."""
+    """The manifest of a finished run; empty where there is none. Raises DamagedFile."""
     try:
-        value = read_json(folder / RESULT)
-    except (OSError, ValueError):
+        value = read_json(folder / RESULT, OF_RUN)
+    except FileNotFoundError:
         return {}
     return value if isinstance(value, dict) and "digests" in value else {}

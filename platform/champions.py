@@ -1,8 +1,7 @@
 """The history of a sweep's champion as it is known here: what the registry has, and what still waits in the spool."""
 
-import json
-
-from cpn.errors import WorkError
+from cpn.checked import unsealed_line
+from cpn.errors import WorkError, to_stderr
 
 from .candidates import stored_uri
 from .paths import Storage
@@ -19,7 +18,11 @@ MOVES = ("register", "point", "moved")
 def told_history(store: Storage, name: str) -> list[Entry]:
     """The entries that the tracking store had when it was last written to from here; oldest first."""
     copy = store.sweep(name).records / HISTORY
-    return [json.loads(line) for line in copy.read_text().splitlines()] if copy.exists() else []
+    lines = copy.read_bytes().splitlines() if copy.exists() else []
+    entries = [entry for line in lines if (entry := unsealed_line(line)) is not None and "id" in entry]
+    if len(entries) < len(lines):
+        to_stderr(f"{copy}: {len(lines) - len(entries)} damaged lines; the store has them, and gives them again")
+    return entries
 
 
 def gone(name: str) -> str:

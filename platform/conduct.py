@@ -9,8 +9,8 @@ from typing import Any
 
 from cpn.config import Config, run_key, with_values
 from cpn.errors import InputError, WorkError
-from cpn.files import read_json
-from cpn.run import MODEL, PICTURES, RESULT, finished_run
+from cpn.files import DamagedFile, read_json
+from cpn.run import MODEL, PICTURES, RESULT, whole_run
 from cpn.voc import Pack
 
 from . import budget, confirm, mirror, retention, study
@@ -33,8 +33,9 @@ from .panels import compared_panels
 from .paths import Storage, SweepPaths, check_storage, storage
 from .promotion import become_champion, carry_on, stage_uid
 from .provenance import keep_start, provenance
-from .reading import Reading
+from .reading import Reading, older_study
 from .records import Records
+from .remake import READ, lost_runs, remake
 from .report import write_report
 from .sections import Pruning
 from .spec import SweepSpec
@@ -73,13 +74,14 @@ class Sweep:
         self.config: Config = spec.base_config
         self.paths: SweepPaths = store.sweep(spec.name)
         self.claims = Claims(store)
-        self.clock = budget.Clock(self.paths.clock)
+        self.clock = budget.Clock(self.paths.clock, terminal.warn)
         self.works: Callable[[], None] = lambda: None
         """Told when there is something to do: a sweep that was finished is not any more."""
         self.contents = named_contents(spec)
         """Of weights files and own code, as the sweep began with them."""
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
+        self._said: set[str] = set()
 
     def cluster(self) -> list[Node]:
         """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
@@ -112,8 +114,14 @@ class Sweep:
 
     def finished(self, row: TrialRow) -> dict[str, Any] | None:
         """The manifest of a trial's finished run, fetched where it is kept elsewhere; None while there is none."""
-        mirror.have_run(self.store, self.folder(row), self.terminal.warn)
-        return finished_run(self.folder(row))
+        mirror.have_run(self.store, self.folder(row), self.warn_once)
+        return whole_run(self.folder(row), self.pack, self.warn_once)
+
+    def warn_once(self, line: str) -> None:
+        """Warn, unless the same was said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.terminal.warn(line)
 
     def let_go(self, row: TrialRow) -> None:
         """Delete the checkpoints of a trial that nothing resumes; what comes a moment later goes at the end."""
@@ -232,6 +240,10 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
     """Search, confirm, promote, stages, summary."""
     spec, terminal = sweep.spec, sweep.terminal
     sweep.records.sweep_started()
+    last = last_end(sweep.paths)
+    if older := older_study(trials.rows(), last, trials.url):
+        terminal.warn(older)
+    sweep.clock.at_least(float(last.get("hours") or 0.0), [*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)
     limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
@@ -257,20 +269,22 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
         )
     if sweep.interruption:
         return interrupted(sweep.terminal, sweep.interruption, command)
+    url = study.study_url(spec)
+    if (lost := lost_runs(sweep, again.rows(), READ)) and not remake(sweep, url, trials, lost):
+        return interrupted(sweep.terminal, sweep.interruption, command)
     verdict, means, bounds = judged(sweep, chosen, again)
     terminal.event("verdict", **asdict(verdict))
     winner = trials.row(verdict.winner)
     folder = sweep.folder(winner)
-    for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, sweep.paths.panels):
+    panels = sweep.paths.panels
+    for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, panels, sweep.warn_once):
         sweep.records.panel(uid, picture)
     manifests: dict[str, dict[str, Any]] = {}
     failed: StageFailed | None = None
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
-        if sweep.finished(winner) is None:
-            raise WorkError(
-                f"{folder}: the run of {winner.uid} is gone or damaged, nothing can move on; start anew: --set name=NEW"
-            )
+        if (lost := lost_runs(sweep, [winner], None)) and not remake(sweep, url, trials, lost):
+            return interrupted(sweep.terminal, sweep.interruption, command)
         best = Candidate(
             winner.uid,
             folder / MODEL,
@@ -316,6 +330,15 @@ def steps(sweep: Sweep, trials: Study, again: Study, recorder: Recorder, command
         raise failed
     terminal.say(f"next: {ui_command(spec.tracking.uri)}")
     return 0
+
+
+def last_end(paths: SweepPaths) -> dict[str, Any]:
+    """What the sweep's last end wrote; nothing before the first, or where it is damaged: this end writes it again."""
+    try:
+        found: dict[str, Any] = read_json(paths.summary)
+    except (FileNotFoundError, DamagedFile):
+        return {}
+    return found
 
 
 def search(

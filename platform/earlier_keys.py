@@ -13,7 +13,7 @@ from typing import Any
 
 from cpn.config import Config, key_by_name, run_key, with_values
 from cpn.contents import is_code, own_modules
-from cpn.files import read_json, whole_folder, write_json
+from cpn.files import DamagedFile, read_json, whole_folder, write_json
 from cpn.pipeline import stage_keys
 from cpn.run import RESULT, finished_run
 
@@ -63,7 +63,11 @@ def take_over_stage(
         if source == folder:
             return False
         if (source / MANIFEST).exists():
-            manifest = read_json(source / MANIFEST)
+            try:
+                manifest = read_json(source / MANIFEST)
+            except DamagedFile as error:
+                say(f"{error.path} is damaged; stage {made['stage']}, kept there under a key of names, is made anew")
+                continue
             began = float(manifest.get("finished", 0)) - float(manifest.get("seconds", 0))
             if not unchanged(config, began, source, say):
                 return False

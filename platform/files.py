@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from cpn.checked import SWEEP_WRITES
 from cpn.errors import InputError
-from cpn.files import write_bytes
+from cpn.files import DamagedFile, digest, write_bytes
 from cpn.plain_file import MB, read_plain
 
 _SCALARS = (
@@ -28,6 +29,8 @@ _SCALARS = (
 )
 
 
+SEAL = "# digest: "
+"""First line of a YAML file that the product wrote itself, before the digest of the lines below."""
 MAX_LEVELS = 30
 """How deep lists and mappings may lie in each other."""
 MAX_VALUES = 10_000
@@ -146,6 +149,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    first, _, rest = text.partition("\n")
+    if first.startswith(SEAL) and first != f"{SEAL}{digest(rest)}":
+        raise DamagedFile(path, f"{SWEEP_WRITES}; or delete its first line, if you changed it yourself")
     value = _parse(text, str(path))
     if value is None:
         raise InputError(f"{path}: is empty; write at least one `key: value`")
@@ -170,8 +176,23 @@ def yaml_text(value: dict[str, Any]) -> str:
 
 
 def dump_yaml(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` to `path` as YAML, whole or absent; `load_yaml` gives it back unchanged."""
-    write_bytes(path, yaml_text(value).encode())
+    """Write `value` to `path` as YAML under a line with its digest, whole or absent; `load_yaml` gives it back
+    unchanged.
+    """
+    text = yaml_text(value)
+    write_bytes(path, f"{SEAL}{digest(text)}\n{text}".encode())
+
+
+def load_kept(path: Path) -> dict[str, Any]:
+    """Read what `dump_yaml` wrote at a sweep's start. Raises DamagedFile where it is not that; an earlier version wrote
+    no digest.
+    """
+    try:
+        return load_yaml(path)
+    except DamagedFile:
+        raise
+    except InputError as error:
+        raise DamagedFile(path, SWEEP_WRITES, str(error).removeprefix(f"{path}: ").partition(";")[0]) from None
 
 
 def opening_question(path: Path) -> str | None:
@@ -183,6 +204,8 @@ def opening_question(path: Path) -> str | None:
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):
             break
+        if line.startswith(SEAL):
+            continue
         words = line.lstrip("#").strip()
         if said and (not words or re.match(r"[A-Z]\w*:", words)):
             break

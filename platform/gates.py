@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cpn.config import METHOD_VERSION
-from cpn.files import file_digest
+from cpn.files import DamagedFile, file_digest
 from cpn.run import MODEL
 from cpn.voc import Pack
 
@@ -23,6 +23,10 @@ def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> G
     registered = {tags["digest"] for tags in versions if tags.get("uid") == chosen.uid and "digest" in tags}
     if said is not None and said != found:
         words = f"{chosen.model} is not the file that its run wrote: sha256 {found[:12]}, the manifest says {said[:12]}"
+        if chosen.row is not None:
+            words += (
+                f"; python -m platform.export {chosen.uid} > run.yaml, python -m platform.train run.yaml make it again"
+            )
         return Gate("artifact", False, words)
     if registered and found not in registered:
         other = min(registered)[:12]
@@ -75,8 +79,8 @@ def confirm_gate(
         found = confirm.confirmed(
             complete, again, {run.uid: folder_of(run) for run in again}, spec.base_config.cam, spec.objective
         )
-    except OSError as error:
-        return Gate("confirm", False, f"the results of its confirm runs are gone ({error.filename})")
+    except DamagedFile as error:
+        return Gate("confirm", False, f"a confirm run cannot be read: {error}")
     mine = next((c for c in found if c.values == searched.values), None)
     theirs = next((c for c in found if reference is not None and c.uid == reference.uid), None)
     if mine is None:

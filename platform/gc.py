@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpn.checked import OF_RUN, SWEEP_WRITES
 from cpn.errors import InputError, WorkError, run_command
 from cpn.files import read_json
 
 from . import mirror
-from .lock import locked, read_driver
+from .lock import held, locked, read_driver
 from .paths import MANIFEST, Storage, storage
 from .status import study_of, sweep_names, sweep_paths
 
@@ -30,6 +31,7 @@ EXAMPLE = "python -m platform.gc quickstart"
 CHAMPION = "champion"
 MODEL, RESULT, CHECKPOINTS = "model.safetensors", "result.json", "checkpoints"
 """Names in the folder of a run, as cpn/run.py has them (which brings torch)."""
+OF_STAGE = "delete its folder; a sweep that needs the stage makes it again"
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,15 @@ def book_of(store: Storage, name: str) -> Book:
 
     Raises InputError where the study cannot be read.
     """
-    from .files import load_yaml
+    from .files import load_kept
     from .spool import waiting
     from .study import read_study, study_names
 
     paths = sweep_paths(store, name)
-    url = study_of(store, load_yaml(paths.spec))
+    url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
     there, told = study_names(url), waiting(paths.records, "nobody, who has taken none")
-    keys = {event["uid"]: event["tags"].get("run_key") for event in told if event.get("kind") == "start"}
+    begun = [event for event in told if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
+    keys = {event["uid"]: event["tags"].get("run_key") for event in begun}
 
     def rows(study: str) -> list[tuple["TrialRow", str]]:
         if study not in there:
@@ -158,13 +161,9 @@ def look(
 ) -> Found:
     """What a sweep holds and what of it can go, `superpixels` among it. Changes nothing."""
     book = book_of(store, name)
-    others = {
-        other: book_of(store, other)
-        for other in sweep_names(store)
-        if other != name and store.sweep(other).spec.exists()
-    }
+    others = {other: book_of(store, other) for other in sweep_names(store) if other != name}
     paths, found = store.sweep(name), Found(name)
-    summary = read_json(paths.summary) if paths.summary.exists() else {}
+    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
     why = reasons(book, others, top, summary.get("winner"), champions)
     confirm = {key: row for row, key in book.confirm if row.state.name == "COMPLETE"}
     made_by: dict[str, str] = {}
@@ -185,7 +184,7 @@ def look(
             found.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
     gone = {item.path for item in found.goes}
     for stage in sorted((store.root / "stages").glob("*")):
-        key = made_by.get(_read(stage / MANIFEST).get("inputs", {}).get("model"), "")
+        key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
         if key and str(store.run(key)) in gone:
             found.let_go(stage, f"made of run {key}, which goes")
         elif key:
@@ -218,6 +217,8 @@ def check_quiet(store: Storage, name: str, uri: str | None) -> None:
 
     for other in sweep_names(store):
         driver = read_driver(store.sweep(other))
+        if driver is None and held(store.sweep(other)):
+            raise WorkError(f"{other}: runs, though its driver.json is damaged, and may take up any run; stop it")
         if driver is not None and driver.alive:
             raise WorkError(f"{other}: runs (process {driver.pid} on {driver.host}) and may take up any run; stop it")
     late = [e for e in waiting(store.sweep(name).records, spool_store(uri)) if e.get("kind") == "artifact"]
@@ -261,10 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = sweep_paths(store, given.name)
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there, so nobody knows which runs are the sweep's; start it once more")
-    from .files import load_yaml
+    from .files import load_kept
     from .tracking import read_aliases
 
-    uri = given.uri or (load_yaml(paths.spec).get("tracking") or {}).get("uri")
+    uri = given.uri or (load_kept(paths.spec).get("tracking") or {}).get("uri")
     if uri and "***" in uri:
         raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
     champions = read_aliases(uri, CHAMPION).values()
@@ -287,14 +288,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _model_digest(folder: Path) -> str | None:
     """The digest of a finished run's network, as its manifest has it."""
-    value = _read(folder / RESULT).get("digests", {}).get(MODEL)
+    value = _read(folder / RESULT, OF_RUN).get("digests", {}).get(MODEL)
     return None if value is None else str(value)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, cure: str) -> dict[str, Any]:
+    """A manifest, empty where there is none. DamagedFile: what it belongs to, and so what can go, is not known."""
     try:
-        value = read_json(path)
-    except (OSError, ValueError):
+        value = read_json(path, cure)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return value if isinstance(value, dict) else {}
 

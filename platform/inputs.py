@@ -56,7 +56,9 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
 
     root = data_root(config, store)
     if is_url(root):
-        return open_pack(data_folder(root))
+        pack = open_pack(data_folder(root))
+        pack.check(again=True)
+        return pack
     if config.data.root is None:
         assert config.data.scenes is not None
         if not Path(root).exists():
@@ -64,6 +66,10 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
         write_scenes(Path(root), config.data.scenes)
     lists = list(dict.fromkeys([config.data.train, config.data.score, config.data.val]))
     worked = False
+
+    def warn(line: str) -> None:
+        say(f"warning: {line}")
+
     with shown_progress() as progress:
 
         def report(what: str, done: int, total: int) -> None:
@@ -71,7 +77,12 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
             worked = True
             progress(what, done, total)
 
-        pack = prepare(Path(root), lists, progress=report, scored=[config.data.score, config.data.val])
+        pack = prepare(Path(root), lists, progress=report, scored=[config.data.score, config.data.val], say=warn)
+    if not pack.checkable:
+        warn(
+            f"{root}/packed: was packed by an earlier version, without digests of its files, which cannot be checked; "
+            f"python -m cpn.prepare {root} packs it anew"
+        )
     if worked:
         for line in (line for name in (*lists, None) for line in pack.notes(name) if line.startswith("warning: ")):
             say(line)
@@ -157,9 +168,11 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     from cpn.backbone import build_backbone
     from cpn.irn_stages import check_irn
     from cpn.run import load_weights
-    from cpn.standin import make_standin, standin_path
+    from cpn.standin import drop_damaged, make_standin, standin_path
 
     have_standin(store, config)
+    if config.network.weights == "scenes":
+        drop_damaged(store.cache, lambda line: say(f"warning: {line}"))
     if config.network.weights == "scenes" and not standin_path(store.cache).exists():
         say("training the stand-in for ImageNet weights on pictures of scene parts, once; it is kept")
         make_standin(

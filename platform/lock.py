@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from cpn.checked import SWEEP_WRITES
 from cpn.errors import InputError
 from cpn.files import read_json, write_json
 from cpn.masking import mask
@@ -166,6 +167,23 @@ def read_driver(paths: SweepPaths) -> Driver | None:
         return Driver(**read_json(paths.driver))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def held(paths: SweepPaths) -> bool:
+    """Whether some process of any machine drives the sweep, by its lock alone: its record may be damaged."""
+    try:
+        with open(paths.lock, "a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def driver_note(paths: SweepPaths) -> str | None:
+    """What there is to say of a record that is there and cannot be read."""
+    if read_driver(paths) is None and paths.driver.exists():
+        return f"{paths.driver}: is damaged, so nobody knows how it ended; {SWEEP_WRITES}"
+    return None
 
 
 def birth(pid: int) -> tuple[str, int] | None:

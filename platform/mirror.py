@@ -6,7 +6,6 @@ work in it, and keep what they made under the same name. What is not kept is los
 since its last checkpoint, of a stage that goes image by image the share of one task.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpn import remote
 from cpn.errors import WorkError
-from cpn.files import check_place, digest, read_json, sync, write_bytes
+from cpn.files import check_place, digest, read_json, sync, unsealed, write_bytes
 
 from .lock import birth
 from .paths import MANIFEST, SHARED, Storage, SweepPaths
@@ -269,12 +268,14 @@ class Watched:
     def read(self) -> Any:
         """What it holds; None while there is none."""
         if self._url is None:
-            return read_json(self._path) if self._path.exists() else None
+            with suppress(FileNotFoundError, ValueError):  # only progress
+                self._seen = read_json(self._path)
+            return self._seen
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
             with suppress(OSError, ValueError):  # only progress: the next look may see more
                 data = remote.read_object(self._url)
-                self._seen = None if data is None else json.loads(data)
+                self._seen = None if data is None else unsealed(data, self._url)
         return self._seen
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cpn.checked import SWEEP_WRITES, whole_png
 from cpn.errors import InputError
 from cpn.files import read_json, write_bytes
 
@@ -64,7 +65,7 @@ def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:
 
 def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
     """A table's numbers, or the paper's alone where it was not run."""
-    result = read_json(paths.table) if paths.table.exists() else None
+    result = read_json(paths.table, SWEEP_WRITES) if paths.table.exists() else None
     heads, body = table_cells(result["rows"], result["columns"]) if result else empty_cells(table)
     there = {name: paths.root / f"{name}.png" for name in PICTURES}
     return {
@@ -76,7 +77,7 @@ def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
         "pictures": {
             PICTURES[name]: base64.b64encode(picture.read_bytes()).decode()
             for name, picture in there.items()
-            if result and picture.exists()
+            if result and whole_png(picture)
         },
         "report": None,
         "ran": cost_words(result) if result else "",
@@ -85,7 +86,7 @@ def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
 
 def search_entry(paths: SweepPaths, beside: Path) -> dict[str, Any]:
     """A search's verdict, and where its own report lies."""
-    summary = read_json(paths.summary) if paths.summary.exists() else None
+    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else None
     report = paths.root / "report.html"
     return {
         "title": f"Search {paths.root.name}",

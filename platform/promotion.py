@@ -20,15 +20,16 @@ from cpn.voc import Pack, open_pack
 from .candidates import Book, Candidate, Gate, of_checkpoint, of_trial, origin_of
 from .capacity import Node
 from .driver import Interruption
-from .files import dump_yaml, load_yaml
+from .files import dump_yaml, load_kept
 from .gates import artifact_gate, confirm_gate, environment_gate
 from .inputs import check_weights, data_root, prepare_data, prepare_weights, shared_data
 from .lock import locked
 from .own_code import check_code_of
-from .paths import MANIFEST, Storage
+from .paths import Storage
 from .provenance import provenance
 from .records import Records, model_name
 from .spec import SweepSpec, spec_from
+from .stage_files import look
 from .stages import STAGES, run_stages
 from .terminal import Terminal
 from .tracking import Recorder, check_store
@@ -99,7 +100,7 @@ def read_spec(store: Storage, name: str, sets: Sequence[str], uri: str | None) -
     mine = [text for text in sets if text.partition(".")[0].strip() in OF_THE_SWEEP]
     rest = [text for text in sets if text not in mine]
     path = store.sweep(name).spec
-    raw = load_yaml(path) if path.exists() else {"name": name}
+    raw = load_kept(path) if path.exists() else {"name": name}
     raw = merge(raw, {"resources": {"storage": store.place}})
     if uri is not None:
         raw = merge(raw, {"tracking": {"uri": uri}})
@@ -171,7 +172,7 @@ def stage_plan(store: Storage, chosen: Candidate, pack: Pack) -> dict[str, bool]
 
     keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta)
     folders = [store.stage(stage, keys[stage]) for stage in STAGES]
-    return {folder.name: (folder / MANIFEST).exists() for folder in folders}
+    return {folder.name: look(folder, everything=False).whole for folder in folders}
 
 
 def known_versions(uri: str | None, name: str) -> dict[str, dict[str, str]]:

@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cpn.files import read_json, write_json
+from cpn.errors import to_stderr
+from cpn.files import DamagedFile, read_json, write_json
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv-python")
 
@@ -40,9 +41,12 @@ def keep_start(path: Path, told: dict[str, str]) -> None:
 
 
 def read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts that were kept, the first one first; none where the file is not there or cannot be read."""
+    """The starts that were kept, the first one first; none where the file is not there or, which is said, damaged."""
     try:
-        kept = read_json(path)
-    except (OSError, ValueError):
+        kept = read_json(path, "the sweep's next start begins it anew; earlier starts are in MLflow's runs")
+    except DamagedFile as error:
+        to_stderr(str(error))
+        return []
+    except OSError:
         return []
     return kept if isinstance(kept, list) else []

@@ -1,22 +1,27 @@
 """One sweep as it lies on disk, for the commands that show it. Reads only: a driver that runs is not disturbed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from cpn.checked import OF_RUN, SWEEP_WRITES
 from cpn.config import Config, run_key, with_values
-from cpn.errors import InputError
-from cpn.files import read_json
+from cpn.errors import InputError, to_stderr
+from cpn.files import DamagedFile, read_json
 from cpn.remote import is_url
 
-from .lock import FINISHED, STOPPED, read_driver
+from .budget import HOURS_LOST
+from .files import load_kept
+from .lock import FINISHED, STOPPED, driver_note, read_driver
 from .mirror import as_seen
 from .paths import Storage, storage
 from .sections import CONFIRM_STUDY
 from .spec import SweepSpec, load_spec
 from .status import study_of, sweep_names, sweep_paths
 from .study import State, TrialRow, read_study
+from .study_store import shown
 
 RESULT = "result.json"
 """The manifest of a run, as cpn/run.py writes it."""
@@ -69,8 +74,13 @@ class Reading:
     def _clock(self) -> dict[str, Any]:
         """As it was kept: a budget.Clock would count on from there."""
         try:
-            kept = read_json(self.store.sweep(self.name).clock)
-        except (OSError, ValueError):
+            kept = read_json(self.store.sweep(self.name).clock, HOURS_LOST)
+        except DamagedFile as error:
+            say_once(str(error))
+            return {}
+        except FileNotFoundError:
+            if any(row.state.finished and "reused_from" not in row.attrs for row in self.rows):
+                say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
             return {}
         return kept if isinstance(kept, dict) else {}
 
@@ -95,8 +105,11 @@ class Reading:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished run; None where the folder holds none."""
     try:
-        found = read_json(folder / RESULT)
-    except (OSError, ValueError):
+        found = read_json(folder / RESULT, OF_RUN)
+    except DamagedFile as error:
+        say_once(f"{error}; what it says is left out")
+        return None
+    except OSError:
         return None
     return found if isinstance(found, dict) and "history" in found else None
 
@@ -108,6 +121,7 @@ def read_sweep(store: Storage, name: str) -> Reading:
     paths = sweep_paths(store, name)
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there; the sweep stopped before it began, start it once more")
+    load_kept(paths.spec)  # a damaged one has another cure than one that a person wrote
     spec = load_spec(paths.spec)
     if store.url is None and is_url(spec.resources.storage):  # of the runs this machine has what it fetched
         store = replace(storage(spec.resources.storage), home=store.root)
@@ -122,15 +136,35 @@ def read_sweep(store: Storage, name: str) -> Reading:
     else:
         again = runs.rows()
         runs.close()
-    try:
-        summary = read_json(paths.summary) if paths.summary.exists() else {}
-    except ValueError:
-        raise InputError(f"{paths.summary}: is damaged; delete it, and the same sweep writes it again") from None
+    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
+    if older := older_study(rows, summary, url):
+        say_once(older)
+    if note := driver_note(paths):
+        say_once(note)
+    if not summary and (last := read_driver(paths)) is not None and last.stands == FINISHED and spec.table is None:
+        say_once(f"{paths.summary}: is missing, though the sweep has finished; {SWEEP_WRITES}")
     fingerprint = str(identity.get("data", ""))
     driver = read_driver(paths)
     state = driver.stands if driver else FINISHED if summary else STOPPED
     command = driver.command if driver else None
     return Reading(name, store, spec, rows, again, fingerprint, state, command, summary, off)
+
+
+def older_study(rows: list[TrialRow], summary: Mapping[str, Any], url: str) -> str | None:
+    """What there is to say of a study that holds fewer ended trials than the sweep's last end counted; else None."""
+    ended, counted = sum(row.state.finished for row in rows), sum((summary.get("trials") or {}).values())
+    if ended >= counted:
+        return None
+    return (
+        f"{shown(url)}: holds {ended} ended trials where the sweep's last end counted {counted} (an older copy?); "
+        "give the sweep's command again, which draws them anew and takes over their finished runs"
+    )
+
+
+@cache
+def say_once(line: str) -> None:
+    """Warn on standard error, once in a process."""
+    to_stderr(line)
 
 
 def check_store(store: Storage) -> None:

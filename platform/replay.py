@@ -140,7 +140,8 @@ class Replay:
             if self._stopped:
                 break
             if event is None:
-                self._set_aside({"kind": "unreadable", "offset": behind}, Refused("the line is no event"))
+                reason = f"a line of {self._spool.folder}/events.jsonl, up to byte {behind}, is damaged"
+                self._set_aside({"kind": "unreadable", "offset": behind}, Refused(reason))
             else:
                 try:
                     self._apply(event)

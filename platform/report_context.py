@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cpn.checked import whole_png
 from cpn.config import METHOD_VERSION, to_dotted
 from cpn.contents import by_content
 from cpn.pipeline import stage_keys
@@ -17,7 +18,7 @@ from .domains import CurveDomain, domain_words, encode
 from .export import config_yaml
 from .provenance import read_starts
 from .ranking import cells, configuration, heads, ranking, short
-from .reading import Reading, best_trial
+from .reading import Reading, best_trial, say_once
 from .stages import STAGES
 from .study import REFERENCE, State, TrialRow
 from .summary import ladder, ladder_head, shortened
@@ -281,13 +282,22 @@ def pictures(sweep: Reading, best: TrialRow | None) -> list[dict[str, Any]]:
 def drawn_by(sweep: Reading, row: TrialRow) -> list[Path]:
     """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
     compared = sweep.store.sweep(sweep.name).panels / row.uid
-    there = {path.name: path for path in compared.glob("*.png")}
+    there = {path.name: path for path in compared.glob("*.png") if whole(path)}
     return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
 
 
 def drawn_in(folder: Path) -> list[Path]:
     """The pictures of a run or stage; the panel first."""
-    return sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
+    found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
+    return [path for path in found if whole(path)]
+
+
+def whole(path: Path) -> bool:
+    """Whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
+    if whole_png(path):
+        return True
+    say_once(f"{path}: is damaged and left out; the sweep's next start draws it again")
+    return False
 
 
 def stage_folders(sweep: Reading, best: TrialRow) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from cpn.errors import InputError, WorkError
 
 from . import mirror
 from .gc import CHAMPION, CHECKPOINTS, MODEL, Book, book_of, megabytes, reasons
-from .lock import read_driver
+from .lock import held, read_driver
 from .paths import Storage
 from .status import sweep_names
 
@@ -49,9 +49,11 @@ def retain(
     own = Book(list(rows), list(confirm))
     for other in sweep_names(store):
         driver = read_driver(store.sweep(other)) if other != name else None
+        if driver is None and other != name and held(store.sweep(other)):
+            raise WorkError(f"{other} runs, though its driver.json is damaged, and may take up any run")
         if driver is not None and driver.alive:
             raise WorkError(f"{other} runs (process {driver.pid} on {driver.host}) and may take up any run")
-    names = [other for other in sweep_names(store) if other != name and store.sweep(other).spec.exists()]
+    names = [other for other in sweep_names(store) if other != name]
     others = {other: book_of(store, other) for other in names}
     limit = len(own.rows) if top is None else top
     stay = reasons(own, others, limit, None, champions)

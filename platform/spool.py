@@ -5,15 +5,16 @@ last line. What brings the events to the store is in replay.py.
 """
 
 import fcntl
-import json
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cpn.checked import sealed_line, unsealed_line
 from cpn.errors import WorkError
 from cpn.files import read_json, write_bytes, write_json
 
@@ -61,13 +62,16 @@ class Spool:
         except OSError as error:
             os.close(self._file)
             raise WorkError(f"{folder}: another process writes these records; wait for it or stop it") from error
+        self.troubles: list[str] = []
+        """What was found damaged, a line each, with what is done about it."""
         self.size = self._drop_torn_line()
         self.offset = self._read_position()
         self._stamp = self.pending = start = 0
         for event, behind in self.read():
             if event:
                 self._stamp = max(self._stamp, _stamp(event))
-                hear(event, start)
+                with suppress(KeyError, TypeError, ValueError):  # an earlier version's line, without a checksum
+                    hear(event, start)
             self.pending += behind > self.offset
             start = behind
         self._refused_ids = self._take_up_refused()
@@ -91,7 +95,7 @@ class Spool:
             if "id" not in event:
                 self._stamp = max(time.time_ns(), self._stamp + 1)
                 event = {"id": f"{self._stamp:016x}{secrets.token_hex(2)}", **event}
-            line = json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+            line = sealed_line(event)
             try:
                 written = os.write(self._file, line)
                 if written != len(line):
@@ -168,7 +172,7 @@ class Spool:
     def _set_aside(self, event: Event, reason: str, again: bool) -> None:
         if event.get("id") in self._refused_ids:
             return
-        line = json.dumps({"reason": reason, "again": again, "event": event}, allow_nan=False).encode() + b"\n"
+        line = sealed_line({"reason": reason, "again": again, "event": event})
         with open(self.folder / "refused.jsonl", "ab", buffering=0) as file:
             before = os.fstat(file.fileno()).st_size
             try:
@@ -212,22 +216,33 @@ class Spool:
     def _read_position(self) -> int:
         """The byte offset behind the last replayed event; 0 if it does not fit the file."""
         offset = self._positions().get(self.store, 0)
-        if not 0 < offset <= self.size:
-            return 0
-        return offset if os.pread(self._file, 1, offset - 1) == b"\n" else 0
+        if 0 < offset <= self.size and os.pread(self._file, 1, offset - 1) == b"\n":
+            return offset
+        if offset:
+            self.troubles.append(
+                f"{self._path}: is damaged or an older copy ({offset} bytes had been told, it has {self.size}); it is "
+                "told again, and so is every trial that has ended"
+            )
+        return 0
 
     def _take_up_refused(self) -> set[str]:
         """Append refused events that are worth another attempt anew, and return the ids of the rest."""
         path = self.folder / "refused.jsonl"
         if not path.exists():
             return set()
-        entries = [entry for line in path.read_bytes().splitlines() if (entry := _parse(line)) is not None]
+        lines = path.read_bytes().splitlines()
+        entries = [entry for line in lines if (entry := _entry(line)) is not None]
+        if len(entries) < len(lines):
+            self.troubles.append(
+                f"{path}: {len(lines) - len(entries)} of {len(lines)} lines are damaged, the refused records in them "
+                "are lost; the others are kept"
+            )
         kept = [entry for entry in entries if not entry["again"]]
         for entry in entries:
             if entry["again"]:
                 self.append(entry["event"])
-        if len(kept) < len(entries):
-            write_bytes(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+        if len(kept) < len(lines):
+            write_bytes(path, b"".join(sealed_line(entry) for entry in kept))
         return {str(entry["event"].get("id")) for entry in kept}
 
 
@@ -240,7 +255,7 @@ def waiting(folder: Path, store: str) -> list[Event]:
     offset = _read_map(position, int).get(store, 0)
     behind = data[offset:] if 0 < offset <= len(data) and data[offset - 1 : offset] == b"\n" else data
     found = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
-    entries = [_parse(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []
+    entries = [_entry(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []
     return found + [entry["event"] for entry in entries if entry and entry["again"]]
 
 
@@ -263,8 +278,10 @@ def _stamp(event: Event) -> int:
 
 def _parse(line: bytes) -> Event | None:
     """One line as an event, None if it is none."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    return unsealed_line(line)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """One line of refused.jsonl, None if it is none."""
+    entry = unsealed_line(line)
+    return entry if entry is not None and "again" in entry and isinstance(entry.get("event"), dict) else None

@@ -26,6 +26,7 @@ from .earlier_keys import take_over_stage
 from .own_code import check_contents, contents_of
 from .paths import MANIFEST, Storage, storage
 from .sections import Resources
+from .stage_files import COUNTS, MODEL, PICTURES, READS, about_to_be_read, checked, write_files
 from .terminal import Terminal
 from .walk_stage import walk_of
 
@@ -34,10 +35,6 @@ ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
 EPOCHS = "epochs.json"
 IMAGES_PER_TASK = 64
 POLL_S = 0.3
-MODEL, COUNTS, PICTURES = "model.safetensors", "counts.npz", "pictures"
-"""Names in a stage's folder."""
-READS = {"crf": ("cam",), "affinity": ("crf",), "random_walk": ("cam", "affinity"), "deeplab": ("random_walk",)}
-"""The earlier stages whose files a stage reads."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ def run_stages(
     """Carry the CAM network `model` on to DeepLab; returns every stage's manifest by name.
 
     `cluster` starts or joins Ray when there is something to do; what another sweep of this storage is making is waited
-    for. `started(stage, key, settings)` and `ended(stage, key,
-    manifest, folder)` hear of every stage, done before or now.
+    for. What is damaged of a stage is said in a line and made again. `started(stage, key, settings)` and
+    `ended(stage, key, manifest, folder)` hear of every stage, done before or now.
     """
     from cpn.pipeline import stage_keys, stage_settings
     from cpn.walk_rule import far_words
@@ -99,8 +96,16 @@ def run_stages(
     keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta)
     dump = config.model_dump(mode="json")
     folders: dict[str, str] = {}
+    unknown: list[str] = []
     manifests: dict[str, dict[str, Any]] = {}
     far = far_words(config.random_walk, config.crf, beta)
+    whole = store.url is None  # in a bucket what is fetched is checked
+
+    def plan_in(work: Path) -> Plan:
+        inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
+        return Plan(store.place, *inside, beta, contents_of(config))
+
+    needed = about_to_be_read({stage: store.stage(stage, keys[stage]) for stage in STAGES}, STAGES) if whole else set()
     for stage in STAGES:
         folder, key = store.stage(stage, keys[stage]), keys[stage]
         section, settings = stage_settings(stage, config)
@@ -109,7 +114,9 @@ def run_stages(
             mirror.have_stage(store, folder)
             inputs = {name: keys[name] for name in folders} | {"model": str(file_digest(model))}
             told = {"stage": stage, "key": key, "inputs": inputs}
-            there = (folder / MANIFEST).exists()
+            found = checked(folder, stage, stage in needed, terminal.warn)
+            unknown += [] if found.known or not whole else [folder.name]
+            there = found.manifest is not None
             if not (there or take_over_stage(store, config, pack.fingerprint, beta, folder, told, terminal.say)):
                 have = cluster()
                 if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
@@ -118,8 +125,7 @@ def run_stages(
                 say_what_is_limited(stage, config, pack, terminal)
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
-                inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
-                plan = Plan(store.place, *inside, beta, contents_of(config))
+                plan = plan_in(work)
                 began = time.monotonic()
                 choice: dict[str, Any] = {}
                 try:
@@ -141,11 +147,16 @@ def run_stages(
                     "seconds": time.monotonic() - began,
                     "finished": time.time(),
                 }
+                made |= {"files": write_files(work)} if whole else {}
                 write_json(work / MANIFEST, made)
                 mirror.finish_stage(store, work, folder)
+            elif found.damaged:
+                draw_again(stage, plan_in(folder), folder, resources, cluster)
         folders[stage] = store.inside(folder)
         manifests[stage] = read_json(folder / MANIFEST)
         ended(stage, key, manifests[stage], folder)
+    if unknown:
+        terminal.say(f"{', '.join(unknown)}: of an earlier version, without digests of their files; taken as they are")
     return manifests
 
 
@@ -157,6 +168,17 @@ def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Termin
     if stage in ("cam", "deeplab") and section.max_pixels is not None and name in pack.lists:
         if (words := shown_smaller(section, pack.split(name))) is not None:
             terminal.say(words)
+
+
+def draw_again(
+    stage: str, plan: Plan, folder: Path, resources: Resources, cluster: Callable[[], Sequence[Node]]
+) -> None:
+    """Draw the pictures of a done stage anew, and keep their digests."""
+    import ray
+
+    cluster()
+    ray.get(ray.remote(**needs(stage, resources), max_retries=3)(finishing_task).remote(stage, plan))
+    write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), "files": write_files(folder)})
 
 
 def run_stage(

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cpn.checked import SWEEP_WRITES
 from cpn.errors import InputError, run_command
 from cpn.files import read_json
 
-from .lock import FINISHED, RUNNING, STOPPED, read_driver
+from .lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
 from .mirror import as_seen
 from .paths import SHARED, Storage, SweepPaths, storage
 
@@ -92,9 +93,10 @@ def study_of(store: Storage, spec: dict[str, Any]) -> str:
 def status(store: Storage, name: str) -> Status:
     """How one sweep stands, from its record, its study and its summary."""
     paths = sweep_paths(store, name)
-    driver, summary = read_driver(paths), _read(paths.summary)
+    notes = [note for note in [driver_note(paths)] if note]
+    driver, summary = read_driver(paths), _read(paths.summary, notes)
     stands = driver.stands if driver else FINISHED if summary else STOPPED
-    found: dict[str, Any] = {"sweep": name, "state": stands, "notes": []}
+    found: dict[str, Any] = {"sweep": name, "state": stands, "notes": notes}
     if driver is not None:
         found |= {"host": driver.host, "pid": driver.pid, "command": driver.command or None}
         if driver.reason:
@@ -104,9 +106,9 @@ def status(store: Storage, name: str) -> Status:
         if driver.alive and not driver.here:
             found["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
     try:
-        from .files import load_yaml
+        from .files import load_kept
 
-        spec = load_yaml(paths.spec) if paths.spec.exists() else {}
+        spec = load_kept(paths.spec) if paths.spec.exists() else {}
         found |= _counts(study_of(store, spec), name)
         found["budget"] = (spec.get("budget") or {}).get("trials")
         promoted = (spec.get("promote") or {}).get("when", "always") == "always" or summary.get("better")
@@ -147,11 +149,14 @@ def _counts(url: str, name: str) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is none."""
+def _read(path: Path, notes: list[str]) -> dict[str, Any]:
+    """A JSON object, empty where there is none; `notes` takes up that it is damaged."""
     try:
-        value = read_json(path)
-    except (OSError, ValueError):
+        value = read_json(path, SWEEP_WRITES)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        notes.append(str(error))
         return {}
     return value if isinstance(value, dict) else {}
 

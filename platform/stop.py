@@ -12,7 +12,7 @@ from typing import Any
 
 from cpn.errors import InputError, WorkError, run_command
 
-from .lock import RUNNING, Driver, birth, read_driver
+from .lock import RUNNING, Driver, birth, driver_note, held, read_driver
 from .mirror import as_seen
 from .paths import SweepPaths, storage
 from .status import sweep_paths
@@ -65,6 +65,8 @@ def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Cal
     Raises WorkError when it runs on another machine or belongs to another user: nothing is sent then.
     """
     driver = read_driver(paths)
+    if driver is None and (note := driver_note(paths)) is not None:
+        raise InputError(f"{note}; {'it runs: send SIGTERM to its process' if held(paths) else 'it does not run'}")
     if driver is None:
         say(f"{name} does not run: nothing in {paths.root} says who drove it")
         return Seen(name, "stopped", "", 0, 0, 0.0, "")

@@ -17,13 +17,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cpn.errors import InputError
-from cpn.files import digest
+from cpn.files import DamagedFile, digest
 
 from . import domains, samplers, space
 from .identity import difference, identity_of, known_by_content
 from .spec import SweepSpec
 from .study_store import check_study as check_study
-from .study_store import connect, reachable
+from .study_store import connect, cure_of, reachable, shown
 from .study_store import study_url as study_url
 from .tracking_uri import mask
 from .trial_row import REFERENCE as REFERENCE
@@ -32,6 +32,8 @@ from .trial_row import State as State
 from .trial_row import TrialRow as TrialRow
 from .warm_start import Earlier, thinned, usable
 
+SEAL = "seal"
+"""Name among a finished trial's results of the digest of all that the study says of it."""
 FROM = "warm_start_from"
 """Attribute of the first trial after the reference where it is the best of earlier sweeps: its uid there."""
 
@@ -144,10 +146,21 @@ class Study:
             last = reports[max(reports)] if state is State.PRUNED and reports else None
             told = value if state is State.COMPLETE else last
             values = None if told is None else [float(told)]
+            self._seal(trial, TrialState[state.name], values)
             self._storage.set_trial_state_values(trial._trial_id, TrialState[state.name], values)
             trial.values, trial.state = values, TrialState[state.name]
             self._finished[trial.number] = self._row(self._open.pop(trial.number))
             return state
+
+    def _seal(self, trial: FrozenTrial, state: TrialState, values: list[float] | None) -> None:
+        """Keep a digest of all that the study will say of a trial that is about to end."""
+        ended = copy.copy(trial)
+        ended.state, ended.values = state, values
+        result = {**trial.user_attrs.get("result", {})}
+        result.pop(SEAL, None)
+        result[SEAL] = _said(self._row(ended, checked=False), trial)
+        self._storage.set_trial_user_attr(trial._trial_id, "result", result)
+        trial.user_attrs["result"] = result
 
     def row(self, uid: str) -> TrialRow:
         """One trial."""
@@ -238,12 +251,14 @@ class Study:
         self._open[live.number] = copy.deepcopy(live._cached_frozen_trial)
         return self._row(self._open[live.number])
 
-    def _row(self, trial: FrozenTrial) -> TrialRow:
+    def _row(self, trial: FrozenTrial, checked: bool = True) -> TrialRow:
+        """A trial as the study has it. Raises DamagedFile where one that has ended is not what it ended as."""
         own = dict(trial.user_attrs)
         result = {**own.pop("result", {})}
+        seal = result.pop(SEAL, None)
         values = own.pop("values", None)
         state = State(trial.state.name)
-        return TrialRow(
+        row = TrialRow(
             number=trial.number,
             uid=self.uid(trial.number),
             state=state,
@@ -256,6 +271,15 @@ class Study:
             reason=result.pop("reason", None),
             attrs={**own, **result},
         )
+        if checked and seal is not None and state.finished and seal != _said(row, trial):
+            raise DamagedFile(shown(self.url), cure_of(self.url), f"{row.uid} is not what it ended as")
+        return row
+
+
+def _said(row: TrialRow, trial: FrozenTrial) -> str:
+    """Digest of what the study says of a trial; the seed of a drawn one is the sweep's, and not the study's to say."""
+    said = {**asdict(row), "state": row.state.name, "seed": trial.user_attrs.get("seed")}
+    return digest(_plain(said))
 
 
 def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:

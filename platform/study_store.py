@@ -1,6 +1,7 @@
 """The database of studies: where it is, connecting to it, and what its troubles are called."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from cpn.errors import InputError
-from cpn.files import check_place
+from cpn.files import DamagedFile, check_place
 
 from . import paths
 from .network_disk import check_host
@@ -21,6 +22,28 @@ if TYPE_CHECKING:
     from .spec import SweepSpec  # which brings torch: `status` has no use for it
 
 URL_VARIABLE = "CPN_STUDY_URL"
+DAMAGED = (
+    "file is not a database", "disk image is malformed", "malformed database", "no such table", "no such column",
+    "unable to open database file: is damaged", "Can't locate revision", "integrity",
+)  # fmt: skip
+"""What is said of an sqlite file that is not what was written."""
+
+
+def shown(url: str) -> str:
+    """A study's database for people: its file, or its URL without a password."""
+    return url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else mask(url)
+
+
+def cure_of(url: str) -> str:
+    """What mends a damaged database of studies."""
+    if not url.startswith("sqlite:///"):
+        return "put the database back from a backup, or start anew: --set name=NEW takes over all finished runs"
+    path = shlex.quote(shown(url))
+    return (
+        f"put it back from a copy, or move it away (mv {path} {path}.damaged; rm -f {path}-wal {path}-shm) and give "
+        "the sweep's command again: it draws its trials anew and takes over every finished run"
+    )
+
 
 CONNECT_S = 5
 """Seconds to wait for a connection."""
@@ -55,12 +78,25 @@ def check_study(url: str) -> None:
     if path is not None and not path.parent.exists():
         check_place(path.parent, "tracking.study")
     elif path is not None:
-        check_sqlite(path, mask(url), "tracking.study")
+        check_sqlite(path, mask(url), "tracking.study", cure_of(url))
+        check_whole(path, url)
     else:
         with reachable(url), _with_driver(url):
             engine = sqlalchemy.create_engine(url, connect_args=limits(url))
             engine.connect().close()
             engine.dispose()
+
+
+def check_whole(path: Path, url: str) -> None:
+    """Raise DamagedFile unless sqlite finds the file whole (its own quick check)."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with reachable(url):
+        engine = sqlalchemy.create_engine(url, connect_args={"timeout": 60}, poolclass=sqlalchemy.pool.NullPool)
+        with engine.connect() as connection:
+            found = [str(row[0]) for row in connection.execute(sqlalchemy.text("PRAGMA quick_check"))]
+    if found != ["ok"]:
+        raise DamagedFile(shown(url), cure_of(url), found[0])
 
 
 def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
@@ -79,6 +115,8 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     try:
         with _with_driver(url):
             storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
+    except AssertionError as error:  # a table of Optuna's without its row
+        raise DamagedFile(shown(url), cure_of(url), error or "its tables are not whole") from None
     except RuntimeError as error:  # tables of another Optuna
         raise InputError(f"tracking.study: {mask(url)}: {' '.join(str(error).split())}") from None
     if sqlite:
@@ -123,5 +161,7 @@ def reachable(url: str) -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         said = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        if any(words in said for words in DAMAGED):
+            raise DamagedFile(shown(url), cure_of(url), said) from None
         cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
         raise InputError(f"tracking.study: {mask(url)}: the study database cannot be used ({said}); {cure}") from None

@@ -16,7 +16,7 @@ REPORT_S = 2.0
 def make_for_trial(config: Config, pack: Pack, cache: Path, report: Callable[[dict[str, Any]], None]) -> None:
     """Make what is missing before the trial's workers start, which then hold no GPU while they wait for it.
 
-    `report` hears {"epoch": 0, "superpixels": [done, total]} now and then.
+    `report` hears {"epoch": 0, "superpixels": [done, total]} now and then, and a `warning` of maps that were damaged.
     """
     told = time.monotonic()
 
@@ -26,7 +26,10 @@ def make_for_trial(config: Config, pack: Pack, cache: Path, report: Callable[[di
             told = time.monotonic()
             report({"epoch": 0, what: [done, total]})
 
-    maps_for(config, pack.split(config.data.train), cache, progress, on_ray)
+    def say(line: str) -> None:
+        report({"epoch": 0, "warning": line})
+
+    maps_for(config, pack.split(config.data.train), cache, progress, on_ray, say)
 
 
 def on_ray(folder: Path, split: Split) -> Spread:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpn.config import Config, in_keys, to_dotted
-from cpn.files import digest, file_digest, read_json, write_bytes, write_json
+from cpn.files import DamagedFile, digest, file_digest, read_json, write_bytes, write_json
 from cpn.patches import PatchesConfig
 from cpn.run import MODEL
 from cpn.voc import Pack
@@ -46,13 +46,19 @@ def read_pair(sweep: "Sweep", model: Path, pair: PatchesConfig, seed: int) -> di
     patches = {name.removeprefix("patches."): value for name, value in in_keys(to_dotted(pair, "patches.")).items()}
     key = digest([PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, patches, seed, config.data.score])
     folder = sweep.store.stage(PAIR, key)
-    if not (folder / MANIFEST).exists():
+    found: dict[str, float] | None = None
+    try:
+        found = read_json(folder / MANIFEST)["metrics"]
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:
+        sweep.terminal.warn(f"{error.path} is damaged; it is made again")
+    if found is None:
         sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")
-        metrics = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
+        found = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MANIFEST, {"stage": PAIR, "key": key, "metrics": metrics})
-    found: dict[str, float] = read_json(folder / MANIFEST)["metrics"]
-    return found
+        write_json(folder / MANIFEST, {"stage": PAIR, "key": key, "metrics": found})
+    return dict(found or {})
 
 
 def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:

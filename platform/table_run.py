@@ -20,7 +20,8 @@ from .notify import Ending
 from .promotion import carry_on
 from .sections import Pruning
 from .spec import SweepSpec
-from .stages import PICTURES, StageFailed
+from .stage_files import PICTURES
+from .stages import StageFailed
 from .study import State, Study, TrialRow
 from .summary import shortened
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair

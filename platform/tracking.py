@@ -95,6 +95,8 @@ class Recorder:
         self._last: Event | None = None
         self._marked, self._told_to = 0.0, 0
         self._warn = warn or logging.getLogger(__name__).warning
+        for trouble in self._spool.troubles:
+            self._warn(trouble)
         self._replay = Replay(self._spool, self._apply, self._warn, self._connected, self._mark)
 
     def check(self, timeout_s: float = REACH_S) -> None:
@@ -250,7 +252,10 @@ class Recorder:
         self._replay.stop(timeout_s=5.0)
         self._spool.close()
         if self._spool.refused:
-            self._warn(f"{self._spool.refused} records were refused: {self._spool.folder}/refused.jsonl")
+            self._warn(
+                f"{self._spool.refused} records were refused: {self._spool.folder}/refused.jsonl has them with the "
+                "reasons; delete it to hear no more of them"
+            )
         return pending
 
     def run_id(self, uid: str) -> str | None:

@@ -129,16 +129,24 @@ def check_schema(path: Path, shown: str, key: str) -> None:
     )
 
 
-def check_sqlite(path: Path, shown: str, key: str) -> None:
-    """InputError unless `path` is, or can become, an sqlite file that we can write."""
+MOVE_IT = "move it away: records/events.jsonl in each sweep's folder has all, and a sweep's next start tells it again"
+
+
+def check_sqlite(path: Path, shown: str, key: str, mend: str | None = None) -> None:
+    """InputError unless `path` is, or can become, an sqlite file that we can write; `mend` is the cure where it is our
+    own and damaged.
+    """
     cure = f"give another file, e.g. sqlite:////home/me/{path.name or 'records.db'}"
     if path.is_dir():
         raise InputError(f"{key}: {shown} is a folder; {cure}")
     try:
         if path.exists():
             with open(path, "r+b") as file:
-                if file.read(16) not in (b"", b"SQLite format 3\0"):
-                    raise InputError(f"{key}: {shown} is no sqlite file; {cure}")
+                start = file.read(16)
+                if start not in (b"", b"SQLite format 3\0"):
+                    raise InputError(
+                        f"{key}: {shown} is no sqlite file, or a damaged one; {cure}, or {mend or MOVE_IT}"
+                    )
         tempfile.TemporaryFile(dir=path.parent).close()  # sqlite's journal lies beside the file
     except OSError as error:
         raise InputError(f"{key}: {shown} cannot be written ({error.strerror}); {cure}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpn.files import read_json, write_json
+from cpn.files import DamagedFile, read_json, write_json
 
 from . import mirror
 from .capacity import Node, total
@@ -36,8 +36,11 @@ def walk_of(
 
     mirror.have_work(store, work, lambda name: name == CHOICE)
     if (work / CHOICE).exists():
-        found: dict[str, Any] = read_json(work / CHOICE)
-        return found
+        try:
+            found: dict[str, Any] = read_json(work / CHOICE)
+            return found
+        except DamagedFile as error:
+            terminal.warn(f"{error.path} is damaged; the choice is made again")
     split = pack.split(scored)
     refs: list[Any] = []
     if split.masked:

@@ -1,11 +1,11 @@
 """One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cpn.checked import sealed_line, unsealed_line
 from cpn.errors import InputError, WorkError
 
 from . import mirror
@@ -131,8 +131,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
         torch.cuda.set_device(given)  # NCCL sends from it
 
     def failed_before() -> Any:
-        known = mirror.noted(store, reason)
-        return None if known is None else json.loads(known)
+        known = unsealed_line(mirror.noted(store, reason) or b"") or {}
+        return known.get("failed")  # a damaged one says nothing: the run is tried again
 
     failed = from_rank_0(failed_before)
     if failed is not None:
@@ -179,7 +179,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
                 final = {**metrics, "seconds": result["seconds"]}
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:
-            mirror.note(store, reason, json.dumps(why_failed(error)).encode())
+            mirror.note(store, reason, sealed_line({"failed": why_failed(error)}))
             raise
         ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": key})
         return

@@ -44,7 +44,7 @@ NOWHERE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 LEAVES = {"voc", "patches", "losses", "metrics", "correlation", "resnet38d", "random_walk", "crf"}
 BELOW_LEAVES = {"cpn.voc", "cpn.section", "cpn.present", "cpn.errors", "cpn.files", "cpn.opencv", "cpn.remote"}
-BELOW_LEAVES |= {"cpn.plain_file"}
+BELOW_LEAVES |= {"cpn.plain_file", "cpn.checked"}
 
 
 def imported(source: str, file: Path) -> set[str]:

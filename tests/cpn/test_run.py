@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,21 @@ from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
 from cpn.counts import load_counts
 from cpn.errors import InputError
-from cpn.files import file_digest, write_bytes
+from cpn.files import file_digest, read_json, write_bytes, write_json
 from cpn.metrics import BETAS, best_beta, iou, miou
 from cpn.prepare import prepare
-from cpn.run import epoch_sample, finished_run, load_run, run, score, score_by_scale, select_and_confirm, summarise
+from cpn.run import (
+    damaged_files,
+    epoch_sample,
+    finished_run,
+    load_run,
+    run,
+    score,
+    score_by_scale,
+    select_and_confirm,
+    summarise,
+    whole_run,
+)
 from cpn.scale_scores import row_names, score_list
 from cpn.standin import standin_path
 from cpn.synthetic import write_scenes
@@ -66,7 +76,7 @@ def finished(config: Config, pack: Pack, tmp_path_factory: pytest.TempPathFactor
 
 def test_the_manifest_is_complete(finished: Finished, config: Config, pack: Pack) -> None:
     result = finished.result
-    assert result == json.loads((finished.folder / "result.json").read_text()) == finished_run(finished.folder)
+    assert result == read_json(finished.folder / "result.json", sealed=True) == finished_run(finished.folder)
     assert result["key"] == run_key(config, pack.fingerprint)
     assert config_from(result["config"], "x") == config
     assert result["classes"] == list(pack.classes) and result["fingerprint"] == pack.fingerprint
@@ -198,6 +208,33 @@ def test_a_run_with_a_broken_file_is_not_finished(finished: Finished, tmp_path: 
     else:
         (folder / "pictures" / "cam_panel.png").unlink()
     assert finished_run(folder) is None and finished_run(tmp_path / "nowhere") is None
+
+
+def test_a_number_that_was_changed_in_a_manifest_is_noticed(finished: Finished, tmp_path: Path) -> None:
+    """miou + 40 in one file had made another sweep take over the run and confirm the wrong trial."""
+    folder, lines = tmp_path / "run", []
+    shutil.copytree(finished.folder, folder)
+    text = (folder / "result.json").read_text()
+    better = f'"miou": {finished.result["metrics"]["miou"] + 40}'
+    (folder / "result.json").write_text(text.replace(f'"miou": {finished.result["metrics"]["miou"]}', better))
+    assert finished_run(folder, lines.append) is None and damaged_files(folder) == ["result.json"]
+    assert len(lines) == 1 and str(folder / "result.json") in lines[0]
+    unsealed = {name: value for name, value in read_json(finished.folder / "result.json").items()}
+    write_json(folder / "result.json", unsealed)
+    assert finished_run(folder) is not None
+
+
+def test_pictures_that_alone_are_damaged_are_drawn_again(finished: Finished, pack: Pack, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "run", []
+    shutil.copytree(finished.folder, folder)
+    (folder / "pictures" / "loss_terms.png").write_bytes(b"")
+    assert damaged_files(folder) == ["pictures/loss_terms.png"]
+    result = whole_run(folder, pack, lines.append)
+    assert result is not None and damaged_files(folder) == [] and len(lines) == 1
+    assert {**result, "digests": None} == {**finished.result, "digests": None}
+    (folder / "counts.npz").write_bytes(b"")
+    assert damaged_files(folder, ("panel.npz",)) == [] and damaged_files(folder, ("counts.npz",)) == ["counts.npz"]
+    assert whole_run(folder, pack, lines.append) is None and "counts.npz" in lines[-1]
 
 
 def test_another_seed_is_another_run(

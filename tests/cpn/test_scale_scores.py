@@ -165,7 +165,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         claim(tmp_path / "run" / "counts.npz", SETTINGS)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "settings.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be used"):
+    with pytest.raises(InputError, match="is damaged .*delete .*broken, and all is scored again"):
         claim(tmp_path / "broken", SETTINGS)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["counts.npz"]
 

@@ -245,7 +245,8 @@ def test_what_is_there_is_not_made_again_and_other_levels_are(
     heard: list[tuple[str, int, int]] = []
     make_maps(tmp_path, split, [3, 4], lambda *said: heard.append(said))
     assert heard[-1] == ("superpixels", 10, 10) and len(heard) == 6
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["3.arrow", "3.lock", "4.arrow", "4.lock"]
+    there = [f"{level}.{end}" for level in (3, 4) for end in ("arrow", "arrow.sha256", "lock")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
     asked = []
     monkeypatch.setattr(module, "superpixel_labels", lambda image, n: asked.append(n) or superpixel_labels(image, n))
     make_maps(tmp_path, split, [3, 4])

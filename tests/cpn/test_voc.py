@@ -184,16 +184,24 @@ def test_a_damaged_pack_is_named(tmp_path: Path) -> None:
     rows = tmp_path / "s/packed/val.arrow"
     whole = rows.read_bytes()
     rows.write_bytes(whole[:-100])
-    with pytest.raises(InputError, match="packed/val.arrow is missing or cut off: delete .*/packed and run python -m"):
+    with pytest.raises(
+        InputError, match="packed/val.arrow: is damaged .2630 of 2730 bytes.; run python -m cpn.prepare"
+    ):
         open_pack(tmp_path / "s")
     rows.write_bytes(whole)
     open_pack(tmp_path / "s")
     manifest = tmp_path / "s/packed/manifest.json"
     text = manifest.read_text()
     manifest.write_text(text[:50])
-    with pytest.raises(InputError, match="manifest.json cannot be read"):
+    with pytest.raises(InputError, match="manifest.json: is damaged .*; run python -m cpn.prepare"):
         open_pack(tmp_path / "s")
-    manifest.write_text(json.dumps({**json.loads(text), "format": 99}))
+    manifest.write_text(text.replace(str(len(whole)), str(len(whole) - 1)))
+    with pytest.raises(InputError, match="manifest.json: is damaged .it is not what was written.; run python"):
+        open_pack(tmp_path / "s")
+    unsealed = {name: value for name, value in json.loads(text).items() if name != "digest"}
+    manifest.write_text(json.dumps(unsealed))  # as earlier versions wrote it
+    open_pack(tmp_path / "s")
+    manifest.write_text(json.dumps({**unsealed, "format": 99}))
     with pytest.raises(InputError, match="is of another version"):
         open_pack(tmp_path / "s")
 

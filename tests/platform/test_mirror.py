@@ -1,6 +1,5 @@
 """What a machine fetches and keeps when the storage is no folder. A bucket on a disk: see tests/cpn/test_remote.py."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from cpn import remote
 from cpn.config import Config, config_from, run_key
 from cpn.errors import WorkError
-from cpn.files import file_digest, write_json
+from cpn.files import file_digest, read_json, write_json
 from cpn.packed_copy import publish
 from cpn.prepare import prepare
 from cpn.run import MODEL, RESULT, finished_run, run
@@ -171,9 +170,9 @@ def test_how_a_sweep_stands_is_seen_elsewhere(store: Storage, monkeypatch: pytes
         other = elsewhere(store, monkeypatch)
         (tmp_path / "cwd").mkdir()
         monkeypatch.chdir(tmp_path / "cwd")
-        assert json.loads(mirror.as_seen(other).sweep("patch").driver.read_text()) == {"state": "running"}
+        assert read_json(mirror.as_seen(other).sweep("patch").driver) == {"state": "running"}
         write_json(paths.driver, {"state": "finished"})
-    assert json.loads(mirror.as_seen(other).sweep("patch").driver.read_text()) == {"state": "finished"}
+    assert read_json(mirror.as_seen(other).sweep("patch").driver) == {"state": "finished"}
 
 
 def test_letting_go_of_a_network_and_of_checkpoints(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def finish(folder: Path, pack: Pack, level: int, objective: str = "cpn") -> None
     arrays = {"CAM": flat, "mask": np.zeros((32, 32), np.uint8)}
     save_panel(folder / "panel.npz", [PanelImage(pack.split("train").ids[0], "large object", arrays)])
     config = {"data": {"score": "train"}, "train": {"objective": objective}}
-    write_json(folder / "result.json", {"config": config, "metrics": {"beta": 0.5}})
+    write_json(folder / "result.json", {"config": config, "metrics": {"beta": 0.5}, "digests": {}})
 
 
 def test_every_finished_trial_gets_its_panel_once(pack: Pack, tmp_path: Path) -> None:
@@ -48,6 +48,18 @@ def test_every_finished_trial_gets_its_panel_once(pack: Pack, tmp_path: Path) ->
     made = dict(compared_panels(rows, again, folder_of, pack, out))
     assert set(made) == {"search-0", "search-2"}
     assert made["search-0"] == out / "search-0" / "cam_panel.png"
-    made["search-0"].write_bytes(b"kept")
+    drawn = {uid: (path.stat().st_mtime_ns, path.read_bytes()) for uid, path in made.items()}
+    made["search-2"].write_bytes(drawn["search-2"][1][:-9])  # damaged: it is drawn again
     assert dict(compared_panels(rows, again, folder_of, pack, out)) == made
-    assert made["search-0"].read_bytes() == b"kept" and made["search-2"].read_bytes()[:4] == b"\x89PNG"
+    assert made["search-0"].stat().st_mtime_ns == drawn["search-0"][0], "a whole one is not"
+    assert made["search-2"].read_bytes() == drawn["search-2"][1]
+
+
+def test_of_a_damaged_run_no_panel_is_drawn_and_that_is_said(pack: Pack, tmp_path: Path) -> None:
+    for uid in ("search-0", "cam_baseline-1"):
+        finish(tmp_path / uid, pack, 100, "cpn")
+    (tmp_path / "search-0/result.json").write_text("{")
+    lines: list[str] = []
+    rows, again = [row(0)], [row(1, role="cam_baseline")]
+    assert dict(compared_panels(rows, again, lambda r: tmp_path / r.uid, pack, tmp_path / "out", lines.append)) == {}
+    assert len(lines) == 1 and "search-0/result.json: missing or damaged" in lines[0]

@@ -144,6 +144,7 @@ def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkey
         assert made["history"] == [] or len(made["history"]) == len(here[name]["history"])
         mine = {path.relative_to(storage("folder").stage(name, here[name]["key"])).as_posix()
                 for path in storage("folder").stage(name, here[name]["key"]).rglob("*") if path.is_file()}  # fmt: skip
+        mine.remove("files.json")  # in a bucket each part has its list
         assert set(remote.listing(store.there(folder)) or {}) == mine, "the same files, no checkpoints among them"
         assert not any(file.suffix in (".npz", ".png") for file in folder.glob("*")), "maps and labels stay there"
     assert (store.stage("deeplab", there["deeplab"]["key"]) / "pictures/deeplab.png").is_file()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cpn.errors import InputError, WorkError
-from cpn.files import digest
+from cpn.files import digest, read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
 
@@ -150,7 +150,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_rows(
         (other / "events.jsonl").write_bytes(b"".join(spool[:lines]) + spool[lines][:20])
         recorder = Recorder(other, broken, "patch")
         assert recorder.close(60) == 0
-        positions = json.loads((other / "position.json").read_text()) if lines else {}
+        positions = read_json(other / "position.json") if lines else {}
         if lines > 2:
             early = len(b"".join(spool[: lines - 2]))
             (other / "position.json").write_text(json.dumps({key: early for key in positions}))
@@ -193,7 +193,7 @@ def test_a_store_that_forgot_all_runs_gets_everything(tmp_path: Path, new_store:
     tell_a_sweep(recorder, tmp_path)
     recorder.close(60)
     position = tmp_path / "records/position.json"
-    (everything,) = json.loads(position.read_text()).values()
+    (everything,) = read_json(position).values()
     position.write_text(json.dumps({digest(emptied): everything}))
     recorder = Recorder(tmp_path / "records", emptied, "patch")
     assert recorder.flush(60) == 0
