@@ -32,6 +32,7 @@ COMPARISONS = {
 
 TOPICS = {
     "chaos": "faults under real sweeps on two Ray nodes: what is lost, doubled, orphaned or corrupt afterwards",
+    "damage": "every kind of file of a finished sweep damaged in six ways: what each command makes of it",
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
     "fast_forms": "what cached superpixels, OpenCV and bf16 cost in mIoU on scenes, against the exact forms",
     "walk_rule": "the random walk's rule against the best alpha and steps, on a CAM run and its data",

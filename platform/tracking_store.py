@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from cpn.checked import sealed_line
 from cpn.files import write_bytes
 
 from . import tracking_registry as registry
@@ -247,8 +246,8 @@ class Store:
             self.client.set_registered_model_tag(model, ORIGIN, self.origin.id)
 
     def _keep(self, history: Sequence[registry.Entry]) -> None:
-        text = b"".join(sealed_line(entry) for entry in history)
-        write_bytes(self.folder / registry.HISTORY, text)
+        text = "".join(json.dumps(entry) + "\n" for entry in history)
+        write_bytes(self.folder / registry.HISTORY, text.encode())
 
 
 def run_names(uri: str, experiment_id: str) -> list[tuple[str, str]] | None:

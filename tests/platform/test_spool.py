@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpn.errors import WorkError
-from cpn.files import write_json
+from cpn.files import read_json, write_json
 
 
 def numbers(found: Spool, offset: int = 0) -> list[Any]:
@@ -291,7 +291,7 @@ def test_a_damaged_position_means_the_start(tmp_path: Path, damage: str) -> None
     assert (again.offset, again.pending, len(waiting(tmp_path, "a"))) == (0, 3, 3)
     again.save()
     again.close()
-    assert json.loads((tmp_path / "position.json").read_text()) == {"a": 0}
+    assert read_json(tmp_path / "position.json") == {"a": 0}
 
 
 @pytest.mark.parametrize("size", [0, 1, spool.BLOCK - 1, spool.BLOCK, spool.BLOCK + 1, 3 * spool.BLOCK])
