@@ -47,7 +47,7 @@ LOAD = {
     "stages": 20.0,
 }
 """About how long a piece takes, next to the others: for the time that is left."""
-QUICK = {"train": {"epochs": 1}, "affinity": {"epochs": 1}, "deeplab": {"iterations": 2}}
+QUICK = {"train": {"epochs": 1, "epoch_images": None}, "affinity": {"epochs": 1}, "deeplab": {"iterations": 2}}
 
 
 def plan(parts: Sequence[str], seeds: int, inits: int, cpn: str) -> list[list[Piece]]:

@@ -189,7 +189,7 @@ def train_rows(
     import torch
     from torch.nn import functional
 
-    from cpn.loader import TrainingSamples, epoch_keys, load_batches
+    from cpn.loader import TrainingSamples, epoch_keys_of_passes, load_batches
     from cpn.losses import Branch, cpn_losses
     from cpn.network import build_network
     from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
@@ -197,10 +197,12 @@ def train_rows(
     from cpn.run import load_weights
     from cpn.superpixels import maps_for
     from cpn.train import freeze_unused, size_of
+    from cpn.train_config import passes_of
     from cpn.transforms import normalise
 
     settings = base.train
-    per_epoch = len(split) // settings.batch_size
+    passes = passes_of(settings, len(split))
+    per_epoch = passes * (len(split) // settings.batch_size)
     if per_epoch == 0:
         raise InputError(f"--images: {len(split)} are fewer than a batch of {settings.batch_size}; give more")
     total = per_epoch * settings.epochs
@@ -231,9 +233,8 @@ def train_rows(
     for epoch in range(settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.loop.fit`: dropout draws from it
         trunk.train()
-        for batch in load_batches(
-            samples, epoch_keys(len(split), settings.batch_size, settings.seed, epoch), 0, device
-        ):
+        keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes)
+        for batch in load_batches(samples, keys, 0, device):
             images = normalise(batch.images, batch.valid)
             filling = None if batch.filling is None else normalise(batch.filling, batch.valid)
             together = torch.cat([images, *complementary_pair(images, batch.hidden, filling)])

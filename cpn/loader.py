@@ -119,6 +119,14 @@ def epoch_keys(
     ]
 
 
+def epoch_keys_of_passes(
+    count: int, batch_size: int, seed: int, epoch: int, passes: int, rank: int = 0, world: int = 1
+) -> list[list[tuple[int, int]]]:
+    """The batches of an epoch that passes the samples `passes` times, each in an order of its own (`epoch_keys`)."""
+    numbers = range(epoch * passes, (epoch + 1) * passes)
+    return [batch for number in numbers for batch in epoch_keys(count, batch_size, seed, number, rank, world)]
+
+
 def load_batches(
     samples: TrainingSamples, keys: list[list[tuple[int, int]]], workers: int, device: torch.device
 ) -> Iterator[Batch]:

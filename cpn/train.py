@@ -11,7 +11,7 @@ from cpn.backbone import BACKBONES
 from cpn.checkpoint import to_stderr
 from cpn.config import Config
 from cpn.errors import InputError
-from cpn.loader import Batch, TrainingSamples, epoch_keys, load_batches
+from cpn.loader import Batch, TrainingSamples, epoch_keys, epoch_keys_of_passes, load_batches
 from cpn.loop import Report, fit, placed
 from cpn.losses import Branch, LossConfig, classification_loss, cpn_losses, seam_losses
 from cpn.network import CPN
@@ -76,11 +76,7 @@ def train(
     samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
 
     def batches(epoch: int) -> object:
-        keys = [
-            batch
-            for number in range(epoch * passes, (epoch + 1) * passes)
-            for batch in epoch_keys(len(split), settings.batch_size, settings.seed, number, rank, world)
-        ]
+        keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes, rank, world)
         return load_batches(samples, keys, config.data.workers, device)
 
     return fit(

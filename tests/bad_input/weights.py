@@ -1,6 +1,5 @@
 """Files of weights and checkpoints: from elsewhere, from yesterday, cut off, or made by somebody who means harm."""
 
-import json
 import os
 import pickle
 import struct
@@ -15,6 +14,7 @@ from torch import Tensor
 from cpn.backbone import build_backbone
 from cpn.checkpoint import save_model
 from cpn.config import config_from
+from cpn.files import file_digest, read_json, write_json
 from cpn.network import build_network
 from cpn.prepare import prepare
 from cpn.voc import VOC_CLASSES
@@ -275,9 +275,9 @@ def ids_changed(new: str) -> Make:
         ids = [new, *table["id"].to_pylist()[1:]]
         with ipc.new_file(str(path), table.schema) as writer:
             writer.write_table(table.set_column(0, "id", pa.array(ids)))
-        manifest = json.loads((packed / "manifest.json").read_text())
-        manifest["lists"]["train"]["index_bytes"] = path.stat().st_size
-        (packed / "manifest.json").write_text(json.dumps(manifest))
+        manifest = read_json(packed / "manifest.json")
+        manifest["lists"]["train"] |= {"index_bytes": path.stat().st_size, "index_sha256": file_digest(path)}
+        write_json(packed / "manifest.json", manifest)
 
     return make
 
@@ -288,7 +288,7 @@ def manifest_changed(**changes: Any) -> Make:
     def make(place: Path) -> None:
         model()(place)
         path = place / "data" / "packed" / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        write_json(path, read_json(path) | changes)
 
     return make
 
@@ -304,7 +304,7 @@ PACKS = [
           "manifest.json", "damaged", "cpn.prepare"),
     wrong("a pack of no classes", SCORE, manifest_changed(classes="dog"), "manifest.json", "damaged", "cpn.prepare"),
     wrong("a pack whose file is cut off", SCORE,
-          both(model(), lambda place: os.truncate(place / "data/packed/train.arrow", 100)), "train.arrow is missing or",
+          both(model(), lambda place: os.truncate(place / "data/packed/train.arrow", 100)), "train.arrow: is damaged",
           "cpn.prepare"),
 ]  # fmt: skip
 

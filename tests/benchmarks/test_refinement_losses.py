@@ -16,7 +16,7 @@ from cpn.voc import ScenesConfig
 TINY = {
     "data": {"crop": 49, "long_side": [49, 49]},
     "patches": {"S_N": 8},
-    "train": {"batch_size": 4},
+    "train": {"batch_size": 4, "epoch_images": 16},
     "cam": {"long_side": 49, "scales": [1.0], "flip": False},
 }
 

@@ -19,7 +19,6 @@ from cpn.checkpoint import save_model
 from cpn.code_files import LOOKED_AT, check_code, is_private, known_code, on_the_way
 from cpn.config import config_from
 from cpn.errors import InputError, run_command
-from cpn.files import write_json
 from cpn.scene_backbone import SceneBackbone
 
 NAME = "own_kinds.net:Net"
@@ -217,7 +216,7 @@ def test_no_command_runs_it(
     for kind in ("cam", "deeplab"):
         checkpoint(work / f"{kind}.safetensors", kind)
     Image.new("RGB", (8, 8)).save(work / "picture.png")
-    write_json(work / "s.yaml", {"name": "s", "budget": {"trials": 2}, "resources": {"gpus_per_worker": 0}})
+    (work / "s.yaml").write_text("{name: s, budget: {trials: 2}, resources: {gpus_per_worker: 0}}")
     (place / "own_sizes.py").chmod(0o666)
     module, *arguments = command.split()
     with pytest.raises(SystemExit) as left:

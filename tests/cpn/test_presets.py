@@ -111,6 +111,7 @@ METHOD: dict[str, Any] = {
     "deeplab.schedule": "released",
     "deeplab.classifier_std": None,
     "deeplab.sizes": "released",
+    "deeplab.max_pixels": None,
     "deeplab.width": 512,
     "deeplab.dilation": 12,
     "deeplab.dropout": 0.5,

@@ -7,9 +7,11 @@ from platform.paper_report import header, write_paper_report
 from platform.paths import storage
 from platform.report import main
 
+import numpy as np
 import pytest
 
 from cpn.errors import InputError
+from cpn.voc import encode_mask
 from tests.conftest import CHECKOUT
 
 SPACES = CHECKOUT / "search_spaces"
@@ -50,7 +52,8 @@ def test_searches_and_pictures_have_their_place(tmp_path: Path) -> None:
     store = storage(str(tmp_path / "sweeps"))
     store.sweep("fig8").table.parent.mkdir(parents=True)
     store.sweep("fig8").table.write_text(json.dumps(RESULT))
-    (store.sweep("fig8").root / "deeplab.png").write_bytes(b"png of DeepLab")
+    drawn = encode_mask(np.zeros((4, 4), np.uint8))
+    (store.sweep("fig8").root / "deeplab.png").write_bytes(drawn)
     joint = store.sweep("beyond_joint")
     joint.root.mkdir()
     joint.summary.write_text(
@@ -60,7 +63,7 @@ def test_searches_and_pictures_have_their_place(tmp_path: Path) -> None:
     page, run = write_paper_report(store, SPACES, tmp_path / "there" / "page.html")
     text = page.read_text()
     assert run["beyond_joint"] and run["fig8"] and not run["patch"]
-    assert base64.b64encode(b"png of DeepLab").decode() in text and "Fig. 8, segmentations of DeepLab: the seg" in text
+    assert base64.b64encode(drawn).decode() in text and "Fig. 8, segmentations of DeepLab: the seg" in text
     assert "Verdict: no &lt;improvement&gt; shown." in text and "18 complete trials in 0.50 hours." in text
     assert 'href="../sweeps/beyond_joint/report.html"' in text
     places = [text.index(part) for part in ('id="table5"', "<h1>Beyond the paper", 'id="beyond_joint"', "<h1>Searches")]

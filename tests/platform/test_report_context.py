@@ -9,8 +9,11 @@ from platform.report_context import LISTED, context, efficiency_words, picture_o
 from platform.study import State
 from platform.throughput import Throughput
 
+import numpy as np
+
 from cpn.files import write_bytes
 from cpn.pipeline import stage_keys
+from cpn.voc import encode_mask
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
 """The head of a picture of 640 x 480 pixels."""
@@ -57,13 +60,14 @@ def test_the_panel_beside_cam_baseline_takes_the_place_of_the_runs_own(
     sweep: Reading, made: Storage, tmp_path: Path
 ) -> None:
     row, elsewhere = sweep.rows[0], replace(sweep, store=storage(str(tmp_path)))
+    own, beside = (encode_mask(np.full((4, 4), value, np.uint8)) for value in (1, 2))
     for data, folder in (
-        (PNG, elsewhere.folder(row) / "pictures"),
-        (PNG + b"2", elsewhere.store.sweep("made").panels / row.uid),
+        (own, elsewhere.folder(row) / "pictures"),
+        (beside, elsewhere.store.sweep("made").panels / row.uid),
     ):
         write_bytes(folder / "cam_panel.png", data)
     drawn = pictures(elsewhere, row)[0]["pictures"]
-    assert [base64.b64decode(picture["data"]) for picture in drawn] == [PNG + b"2"]
+    assert [base64.b64decode(picture["data"]) for picture in drawn] == [beside]
 
 
 def test_a_pictures_size_is_read_from_its_head() -> None:

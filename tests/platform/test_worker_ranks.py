@@ -1,6 +1,5 @@
 """Workers whose machines see other files: two real processes over gloo, with Ray Train's part taken out."""
 
-import json
 import shutil
 from pathlib import Path
 from platform.paths import storage
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch import distributed
 
+from cpn.checked import sealed_line
 from cpn.config import config_from, run_key
 from cpn.prepare import prepare
 from cpn.synthetic import write_scenes
@@ -60,7 +60,7 @@ def work(rank: int, world: int, place: str) -> dict[str, list[dict[str, Any]]]:
         if rank == at:
             reason = storage(str(mine(name))).train("s") / "s-0000.failed.json"
             reason.parent.mkdir(parents=True)
-            reason.write_text(json.dumps("out of memory"))
+            reason.write_bytes(sealed_line({"failed": "out of memory"}))
 
     failed_before("failed before, seen by rank 0", 0)
     failed_before("failed before, seen by rank 1", 1)
