@@ -53,8 +53,8 @@ def compiled(file: Path) -> list[Path]:
 
 
 def on_the_way(path: Path) -> Iterator[Path]:
-    """A path and all folders above it, links in it followed one by one: whoever can change one of these can put
-    another file there.
+    """A path and all folders above it, and what its links lead to. Write access to any of them is enough to replace the
+    file.
     """
     place, waiting, links = Path("/"), list(path.absolute().parts[1:]), 0
     yield place

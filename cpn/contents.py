@@ -87,7 +87,7 @@ def own_modules(target: str) -> tuple[OwnModule, ...]:
 
 
 def reached_modules(target: str) -> tuple[OwnModule, ...]:
-    """The same, and where there is no such module the packages around it, which are run before it is missed."""
+    """`own_modules`, but where there is no such module the packages around it: Python runs them before it fails."""
     asked = (target.partition(":")[0], tuple(sys.path))
     kept = _walked.get(asked, ())
     if not kept or any(not module.file.exists() or _stamp(module.file) != stamp for module, stamp in kept):

@@ -67,7 +67,7 @@ SEAL = "digest"
 LIST = "list"
 """Key under which a file holds a value that is no mapping."""
 AGAIN = "delete it, and give the same command again"
-"""The cure for a file that whoever wrote it writes anew."""
+"""The cure for a file that its command writes again."""
 
 
 class DamagedFile(InputError, ValueError):

@@ -3,7 +3,7 @@
 Every machine sees its own copy of a file: late on a network disk, torn, older, or not there. So what decides how a
 training goes on is read by rank 0 alone and sent over the process group, as JSON and as plain tensors; nothing is
 pickled. Every function here is called by all ranks at the same place, for each waits for the others. Outside of a
-process group there is nobody to agree with, and all of them do their own.
+process group there is one process, and each function does its work there alone.
 """
 
 import hashlib
