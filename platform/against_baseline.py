@@ -35,7 +35,7 @@ def against_baseline(
     difference = f"{heading}: {winner.mean - baseline.mean:+.1f}"
     fewest = min(len(winner.mious), len(baseline.mious))
     if fewest < LEAST_SEEDS:
-        return f"{difference}, not tested: {fewest} fresh seeds, {LEAST_SEEDS} are needed"
+        return f"{difference}, not tested: {fewest} fresh seed{'s' * (fewest > 1)}, {LEAST_SEEDS} are needed"
     if len(winner.counts[0]) < LEAST_IMAGES:
         return f"{difference}, not tested: a single confirm image"
     low, high = interval(baseline, winner, [*everything, baseline], 1, seed)

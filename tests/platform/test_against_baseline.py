@@ -27,6 +27,11 @@ BASELINE = configuration("cam_baseline", [40.0, 41.0, 39.0])
             "CPN against cam_baseline: +10.5, not tested: 2 fresh seeds, 3 are needed",
         ),
         (
+            configuration("w", [50.0]),
+            BASELINE,
+            "CPN against cam_baseline: +10.0, not tested: 1 fresh seed, 3 are needed",
+        ),
+        (
             configuration("w", [50.0] * 3, 1),
             configuration("cam_baseline", [40.0] * 3, 1),
             "CPN against cam_baseline: +10.0, not tested: a single confirm image",
