@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.comparison import NotMeasuredError, conditions, write_page
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 COMPARISONS = {
     "superpixel_vs_grid": "training samples with superpixels against grid cells",

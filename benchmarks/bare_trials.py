@@ -10,8 +10,8 @@ and Tune are as they come, with the dashboard, without which a second trial find
     score     whether miou is measured: one pass after every epoch, all scales and flips at the end
     folder    where superpixels, Ray's files and each trial's <number>.safetensors go
 
-Lines on standard output are those of `platform.sweep --json` (platform/json_lines.py): trial_started, trial_reported,
-trial_ended with `value`, the miou; `uid` is the trial's number. What else is printed is for people.
+Lines on standard output are those of `platform.sweep --json` (platform/base/json_lines.py): trial_started,
+trial_reported, trial_ended with `value`, the miou; `uid` is the trial's number. What else is printed is for people.
 """
 
 import json
@@ -32,15 +32,15 @@ from torch import Tensor
 from torch.distributed import GradBucket
 from torch.futures import Future
 
-from cpn.cam import CamConfig
-from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, with_values
-from cpn.metrics import best_beta
-from cpn.network import CPN, build_network
+from cpn.config.cam import CamConfig
+from cpn.data.superpixels import maps_for
+from cpn.data.voc import open_pack
+from cpn.models.checkpoint import save_model
+from cpn.models.network import CPN, build_network
 from cpn.run import load_weights, score, select_and_confirm
-from cpn.superpixels import maps_for
-from cpn.train import train
-from cpn.voc import open_pack
+from cpn.scoring.metrics import best_beta
+from cpn.training.cam_training import train
 
 
 def method(base: dict[str, Any], values: dict[str, Any]) -> Config:

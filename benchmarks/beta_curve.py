@@ -36,7 +36,7 @@ def one_pass_each(maps: Any, truth: Any) -> Any:
     """int64 (61, 3, C), threshold by threshold and class by class."""
     import numpy as np
 
-    from cpn.metrics import BETAS
+    from cpn.scoring.metrics import BETAS
 
     counts = np.zeros((len(BETAS), 3, CLASSES), np.int64)
     valid = truth != 255
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Compare on a few pictures."""
     import numpy as np
 
-    from cpn.metrics import curve_counts
+    from cpn.scoring.metrics import curve_counts
 
     present = np.array(PRESENT)
     pictures = [picture(seed) for seed in range(2 if options.quick else 6)]

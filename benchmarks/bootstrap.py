@@ -19,7 +19,7 @@ def looped(counts: Any, resamples: int, seed: int) -> Any:
     """mIoU in percent of each resample, one after the other."""
     import numpy as np
 
-    from cpn.metrics import miou
+    from cpn.scoring.metrics import miou
 
     drawn = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
     return np.array([100 * miou(counts[images].sum(axis=0)) for images in drawn])
@@ -27,7 +27,7 @@ def looped(counts: Any, resamples: int, seed: int) -> Any:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Compare."""
-    from platform import confirm
+    from platform.search import confirm
 
     import numpy as np
 

@@ -30,8 +30,8 @@ def one_by_one(network: Any, image: Any, present: Any, scales: Any) -> Any:
     import numpy as np
     import torch
 
-    from cpn.cam import normalise_sum, size_at_scale, sum_passes
-    from cpn.transforms import normalise, resize
+    from cpn.data.transforms import normalise, resize
+    from cpn.scoring.cam import normalise_sum, size_at_scale, sum_passes
 
     passes = []
     device = next(network.parameters()).device
@@ -82,7 +82,7 @@ class CamMaker:
         """The stage cam over a part of the list."""
         import torch
 
-        from cpn.pipeline import make_cams
+        from cpn.stages.pipeline import make_cams
 
         torch.set_num_threads(1)
         make_cams(inputs, indices, out)
@@ -94,9 +94,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from benchmarks.pcm import most_held
-    from cpn.cam import CamConfig, multi_scale_maps
     from cpn.config import config_from
-    from cpn.network import build_network
+    from cpn.config.cam import CamConfig
+    from cpn.models.network import build_network
+    from cpn.scoring.cam import multi_scale_maps
 
     torch.set_num_threads(1)
     cores = len(os.sched_getaffinity(0))

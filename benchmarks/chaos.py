@@ -38,7 +38,7 @@ from benchmarks.chaos_books import Books
 from benchmarks.chaos_campaign import Campaign, conducted
 from benchmarks.chaos_plan import KINDS, plan
 from benchmarks.services.postgres import missing
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.services.processes import CHECKOUT, Mark, marked
-from cpn.errors import WorkError
+from cpn.core.errors import WorkError
 
 LOOK_S = 0.25
 NOT_OURS = ("RAY_ADDRESS", "CPN_STUDY_URL", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")

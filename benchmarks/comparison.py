@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import InputError
-from cpn.files import write_bytes
+from cpn.core.errors import InputError
+from cpn.core.files import write_bytes
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 HEAD = "| topic | ours | the usual way | unit | ratio | target | equal | more | measured |\n" + "|---" * 9 + "|"
@@ -73,7 +73,7 @@ def take_turns(
 @functools.cache  # a row that is written changes the tree
 def conditions(quick: bool) -> str:
     """How and where something was measured: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
-    from platform.provenance import provenance
+    from platform.base.provenance import provenance
 
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     found = re.search(r"model name\s*: (.*)", told)

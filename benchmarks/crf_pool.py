@@ -27,7 +27,7 @@ def scores(seed: int) -> tuple[Any, Any]:
     import numpy as np
 
     from benchmarks.beta_curve import PRESENT, picture
-    from cpn.crf import with_background
+    from cpn.propagation.crf import with_background
 
     maps, truth = picture(seed, HEIGHT, WIDTH)
     rng = np.random.default_rng(seed)
@@ -43,7 +43,8 @@ def labels_present(seed: int) -> Any:
     import numpy as np
 
     from benchmarks.beta_curve import PRESENT
-    from cpn.crf import CrfConfig, dense_crf
+    from cpn.config.crf import CrfConfig
+    from cpn.propagation.crf import dense_crf
 
     return np.array([0, *PRESENT])[dense_crf(*scores(seed), CrfConfig()).argmax(axis=0)]
 
@@ -53,7 +54,8 @@ def all_labels(seed: int) -> Any:
     import numpy as np
 
     from benchmarks.beta_curve import PRESENT
-    from cpn.crf import CrfConfig, dense_crf
+    from cpn.config.crf import CrfConfig
+    from cpn.propagation.crf import dense_crf
 
     image, given = scores(seed)
     full = np.zeros((CLASSES, *given.shape[1:]), np.float32)

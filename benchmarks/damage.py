@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.damage_files import DAMAGES, KINDS, SWEEP, file_of
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 SPEC = """name: small
 base:
@@ -159,7 +159,6 @@ def checked(words: str, work: Path) -> None:
 
 def preload() -> None:
     """Import what the commands need, before they are forked."""
-    import platform.conduct
     import platform.gc
     import platform.leaderboard
     import platform.promote
@@ -286,8 +285,8 @@ def restore(place: Path) -> None:
 
 def keys_of(folder: Path) -> dict[str, str]:
     """The run keys of the winner and of a confirm run of its configuration."""
-    from platform.paths import storage
-    from platform.reading import read_sweep
+    from platform.base.paths import storage
+    from platform.reports.snapshot import read_sweep
 
     sweep = read_sweep(storage(str(folder / "sweeps")), SWEEP)
     winner = sweep.by_uid[str(sweep.summary["winner"])]

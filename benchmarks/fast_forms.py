@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 BASE = {"preset": ["official", "scenes", "table2_row4"]}
 RUNS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def pil_pictures() -> Iterator[None]:
     from PIL import Image
 
     from benchmarks.loader_vs_pil import pil_jitter
-    from cpn import transforms
+    from cpn.data import transforms
 
     def jitter(image: Any, strengths: Sequence[float], rng: Any) -> Any:
         return np.array(pil_jitter(Image.fromarray(image), strengths, rng))
@@ -58,7 +58,7 @@ def one_run(run: tuple[str, int], scenes: int, epochs: int | None, cache: Path, 
     """Train and score a member of RUNS with a seed, or read it when it is finished."""
     from benchmarks.ladder import measured, scenes_root
     from cpn.config import config_from, merge, run_key
-    from cpn.prepare import prepare
+    from cpn.sources.packing import prepare
 
     name, seed = run
     pack = prepare(scenes_root(cache, scenes, DATA_SEED))

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
-    from platform.trial_row import TrialRow
+    from platform.search.trial_row import TrialRow
 
 EPOCHS = 8
 TERMS = ("total", "cls", "cls_amp", "tcp", "tcp_refined", "cpcr")
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[dict[str, tuple[int, int]], float]:
     """Tell `trials` trials; what the databases held before them, and the CPU seconds until the store had all of it."""
-    from platform.study import open_study
+    from platform.search.study import open_study
 
     from benchmarks import surrogate
     from benchmarks.simulate import SimulatedRecords, simulate, simulated_spec
@@ -105,8 +105,8 @@ def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[d
 
 def manifest(row: "TrialRow") -> dict[str, Any]:
     """What `cpn.run` leaves of a run on VOC, as far as records take it."""
-    from cpn.metrics import BETAS
-    from cpn.voc import VOC_CLASSES
+    from cpn.data.voc import VOC_CLASSES
+    from cpn.scoring.metrics import BETAS
 
     epoch: Mapping[str, float] = {f"loss_{term}": 1.0 for term in TERMS} | {
         "lr": 0.01, "miou_epoch": 50.0, "images_per_s": 20.0, "data_wait_share": 0.1, "peak_memory_mib": 9000.0,
@@ -139,7 +139,7 @@ def counted(url: str) -> tuple[int, int]:
 def network_bytes() -> int:
     """Bytes of the network that a trial with the preset official keeps."""
     from cpn.config import config_from
-    from cpn.operations import stored_bytes
-    from cpn.voc import VOC_CLASSES
+    from cpn.cost.operations import stored_bytes
+    from cpn.data.voc import VOC_CLASSES
 
     return stored_bytes(config_from({"preset": "official"}, "footprint").network, len(VOC_CLASSES) + 1)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cpn.voc import Split
+    from cpn.data.voc import Split
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket")
 LONG_SIDE = 500
@@ -13,8 +13,8 @@ LONG_SIDE = 500
 
 def photographs(root: Path, copies: int = 1) -> "Split":
     """The photographs, `copies` times each, packed: JPEG of quality 92, the long side at 500 pixels, class cat."""
-    from cpn.files import write_bytes
-    from cpn.prepare import prepare
+    from cpn.core.files import write_bytes
+    from cpn.sources.packing import prepare
 
     ids = []
     for name in NAMES:
@@ -33,7 +33,7 @@ def photograph(name: str) -> Any:
     import numpy as np
     from skimage import data
 
-    from cpn.transforms import resize, scaled_size
+    from cpn.data.transforms import resize, scaled_size
 
     image = np.ascontiguousarray(getattr(data, name)()[..., :3], dtype=np.uint8)
     return resize(image, scaled_size(*image.shape[:2], LONG_SIDE))

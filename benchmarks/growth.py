@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.comparison import Comparison
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
-    from cpn.stage_inputs import Inputs
-    from cpn.voc import Pack
+    from cpn.data.voc import Pack
+    from cpn.stages.inputs import Inputs
 
 TARGET = 1.1
 FLAT_MIB = 2
@@ -77,9 +77,9 @@ def peak_mib() -> float:
 
 def scenes(folder: Path, count: int) -> "Pack":
     """`count` scenes in folder/images<count>, packed; the same call again opens them."""
-    from cpn.prepare import prepare
-    from cpn.synthetic import write_scenes
-    from cpn.voc import ScenesConfig
+    from cpn.config.data import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
 
     write_scenes(folder / f"images{count}", ScenesConfig(train=count, val=1))
     return prepare(folder / f"images{count}", ["train"], scored=["train"])
@@ -90,7 +90,7 @@ def inputs(folder: Path, count: int) -> "Inputs":
     import torch
 
     from cpn.config import config_from
-    from cpn.stage_inputs import Inputs
+    from cpn.stages.inputs import Inputs
 
     given = {"preset": ["official", "scenes"], "network": {"weights": None}, "data": {"train": "train"}}
     folders = {"cam": folder / f"maps{count}", "affinity": folder / "affinity"}
@@ -105,13 +105,13 @@ def lay_out(folder: Path, sizes: Sequence[int]) -> None:
     import numpy as np
     import torch
 
-    from cpn.affinity import AffinityNet
-    from cpn.backbone import build_backbone
-    from cpn.cam import present_classes, save_maps
-    from cpn.checkpoint import save_model
-    from cpn.network import build_network
-    from cpn.stage_inputs import stage_metadata
-    from cpn.superpixels import maps_for
+    from cpn.data.superpixels import maps_for
+    from cpn.models.backbone import build_backbone
+    from cpn.models.checkpoint import save_model
+    from cpn.models.network import build_network
+    from cpn.propagation.affinity import AffinityNet
+    from cpn.scoring.cam import present_classes, save_maps
+    from cpn.stages.inputs import stage_metadata
 
     rng = np.random.default_rng(0)
     for size in sizes:
@@ -130,17 +130,18 @@ def lay_out(folder: Path, sizes: Sequence[int]) -> None:
 
 def make_sweep(folder: Path, trials: int) -> None:
     """A sweep `made` with so many ended trials in folder/sweeps<trials>: a study and a clock, as a real one leaves."""
-    from platform import domains, space
-    from platform.files import dump_yaml
-    from platform.paths import storage
-    from platform.spec import SweepSpec
-    from platform.study import State, open_study, study_url
-    from platform.unit import from_unit
+    from platform.base.paths import storage
+    from platform.base.yaml_files import dump_yaml
+    from platform.config.space import domains
+    from platform.config.space.unit_cube import from_unit
+    from platform.config.sweep_spec import SweepSpec
+    from platform.search import distributions
+    from platform.search.study import State, open_study, study_url
 
     import numpy as np
     import optuna
 
-    from cpn.files import write_json
+    from cpn.core.files import write_json
 
     store = storage(str(folder / f"sweeps{trials}"))
     base = {"preset": ["official", "scenes"], "patches": {"draw": "bernoulli"}, "train": {"epochs": 4}}
@@ -164,7 +165,7 @@ def make_sweep(folder: Path, trials: int) -> None:
         for name in domains.ordered(search):
             if domains.active(name, search, values):
                 values[name] = from_unit(search[name], float(rng.random()))
-        told, miou = space.told_params(search, values), 40 + float(rng.normal(0, 4))
+        told, miou = distributions.told_params(search, values), 40 + float(rng.normal(0, 4))
         pruned = number % 3 == 0  # after two of four epochs
         drawn.append(
             optuna.trial.create_trial(
@@ -207,15 +208,15 @@ def multiply(database: Path, trials: int) -> None:
 
 def do_prepare(folder: Path, count: int, out: Path) -> int:
     """Check and pack."""
-    from cpn.prepare import prepare
+    from cpn.sources.packing import prepare
 
     return len(prepare(folder / f"images{count}", ["train"], out, scored=["train"]).split("train"))
 
 
 def do_loader(folder: Path, count: int, out: Path) -> int:
     """An epoch's batches, in this process."""
-    from cpn.loader import TrainingSamples, epoch_keys, load_batches
-    from cpn.superpixels import maps_for
+    from cpn.data.loader import TrainingSamples, epoch_keys, load_batches
+    from cpn.data.superpixels import maps_for
 
     given = inputs(folder, count)
     maps = maps_for(given.config, given.split, given.cache)
@@ -225,7 +226,7 @@ def do_loader(folder: Path, count: int, out: Path) -> int:
 
 def do_cam(folder: Path, count: int, out: Path) -> int:
     """The stage cam."""
-    from cpn.pipeline import make_cams
+    from cpn.stages.pipeline import make_cams
 
     make_cams(inputs(folder, count), range(count), out)
     return len(list(out.glob("*.npz")))
@@ -233,8 +234,8 @@ def do_cam(folder: Path, count: int, out: Path) -> int:
 
 def do_curve(folder: Path, count: int, out: Path) -> int:
     """What the end of a trial measures: the counts of each image at every beta, kept one by one; of one pass."""
-    from cpn.counts import load_ids
     from cpn.run import load_run, score_by_scale
+    from cpn.scoring.counts import load_ids
 
     given = inputs(folder, count)
     network, config, _ = load_run(given.model)
@@ -245,7 +246,7 @@ def do_curve(folder: Path, count: int, out: Path) -> int:
 
 def do_walk(folder: Path, count: int, out: Path) -> int:
     """The stage random_walk."""
-    from cpn.pipeline import make_pseudo_labels
+    from cpn.stages.pipeline import make_pseudo_labels
 
     make_pseudo_labels(inputs(folder, count), range(count), out)
     return len(list(out.glob("*.png")))
@@ -253,9 +254,9 @@ def do_walk(folder: Path, count: int, out: Path) -> int:
 
 def do_report(folder: Path, count: int, out: Path) -> int:
     """Read the sweep, write its page and its tables."""
-    from platform.paths import storage
-    from platform.reading import read_sweep
-    from platform.report import write_report
+    from platform.base.paths import storage
+    from platform.reports.page import write_report
+    from platform.reports.snapshot import read_sweep
 
     write_report(read_sweep(storage(str(folder / f"sweeps{count}")), "made"), out)
     return sum(line.startswith("| ") for line in (out / "leaderboard.md").read_text().splitlines()) - 1  # the head

@@ -21,11 +21,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
     from cpn.config import Config
-    from cpn.voc import Pack
+    from cpn.data.voc import Pack
 
 RELEASED = {"normalise_refined": True, "amp_weight": 1.0}
 """What the preset scenes changes in the losses on refined maps, put back."""
@@ -99,7 +99,7 @@ def values_of(group: str, member: str, over: Mapping[str, Any]) -> dict[str, Any
 def one_run(run: Run, over: Mapping[str, Any], scenes: int, cache: Path, out: Path) -> dict[str, Any]:
     """Train and score one run, or read it when it is finished: mIoU in percent, beta, and CPU seconds."""
     from cpn.config import config_from, merge, run_key
-    from cpn.prepare import prepare
+    from cpn.sources.packing import prepare
 
     group, member, data_seed, seed = run
     pack = prepare(scenes_root(cache, scenes, data_seed))
@@ -118,11 +118,12 @@ def measured(config: "Config", pack: "Pack", cache: Path, kept: Path) -> dict[st
     """`miou` and `plain` in percent, `beta` and `cpu_seconds` of a run, trained if the file `kept` is not there yet."""
     import torch
 
-    from cpn.cam import CamConfig
-    from cpn.files import read_json, write_json
-    from cpn.metrics import best_beta
-    from cpn.run import MODEL, load_run, score
+    from cpn.config.cam import CamConfig
+    from cpn.core.files import read_json, write_json
+    from cpn.core.run_files import MODEL
+    from cpn.run import load_run, score
     from cpn.run import run as train_and_score
+    from cpn.scoring.metrics import best_beta
 
     if kept.exists():
         found: dict[str, Any] = read_json(kept)
@@ -153,10 +154,10 @@ def scenes_root(cache: Path, scenes: int, data_seed: int) -> Path:
 
 def make_inputs(cache: Path, scenes: int, data_seeds: Sequence[int]) -> None:
     """Write and pack the data sets and train the stand-in, unless they are there."""
-    from cpn.prepare import prepare
-    from cpn.standin import make_standin
-    from cpn.synthetic import write_scenes
-    from cpn.voc import ScenesConfig
+    from cpn.config.data import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
+    from cpn.training.pretrained_proxy import make_standin
 
     make_standin(cache, lambda entry: None)
     for data_seed in data_seeds:
@@ -241,7 +242,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from cpn.files import whole_file
+    from cpn.core.files import whole_file
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     axes = figure.subplots(1, len(CURVES), sharey=True)
@@ -271,7 +272,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def insert(page: Path, text: str) -> None:
     """Replace what stands between the two markers of `page`; InputError without them."""
-    from cpn.files import write_bytes
+    from cpn.core.files import write_bytes
 
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     if BEGIN not in old or END not in old:

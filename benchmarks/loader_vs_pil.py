@@ -25,14 +25,14 @@ from benchmarks.comparison import Comparison, take_turns
 if TYPE_CHECKING:
     from PIL import Image
 
-    from cpn.voc import Split
+    from cpn.data.voc import Split
 
 CROP, CELLS, P_H = 448, (56, 112), 0.5
 JITTER = (0.3, 0.3, 0.3, 0.1)
 
 
 def pil_jitter(picture: "Image.Image", strengths: Sequence[float], rng: Any) -> "Image.Image":
-    """`cpn.transforms.colour_jitter` with PIL's enhancers and its HSV, from the same numbers."""
+    """`cpn.data.transforms.colour_jitter` with PIL's enhancers and its HSV, from the same numbers."""
     import numpy as np
     from PIL import Image, ImageEnhance
 
@@ -55,7 +55,7 @@ def pil_sample(data: bytes, rng: Any) -> tuple[Any, Any]:
     import numpy as np
     from PIL import Image
 
-    from cpn.transforms import MEAN, STD
+    from cpn.data.transforms import MEAN, STD
 
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     scale = int(rng.integers(448, 769)) / max(picture.size)
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     from benchmarks.free_photographs import encoded, photograph, photographs
     from benchmarks.superpixel_vs_grid import samples_of
-    from cpn.loader import collate
-    from cpn.transforms import STD, normalise
+    from cpn.data.loader import collate
+    from cpn.data.transforms import STD, normalise
 
     torch.set_num_threads(1)
     rounds, epochs = (2, 1) if options.quick else (5, 3)

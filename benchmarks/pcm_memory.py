@@ -23,7 +23,7 @@ TRAINED, SCALE_2 = (4, 56, 56), (1, 125, 94)
 def side(name: str) -> Any:
     """`ours` or `naive`."""
     from benchmarks.pcm import naive
-    from cpn.correlation import pcm
+    from cpn.models.correlation import pcm
 
     return {"ours": pcm, "naive": naive}[name]
 

@@ -1,8 +1,8 @@
 """The goals of the topic `photographs` beside what was reached: paired differences with two intervals, and a verdict.
 
 A difference is taken between runs of one seed on the same images, and two things vary it. Other seeds: Student's t
-over the differences of the seeds. Other images: the bootstrap of `platform.confirm`, both sides on the same draws, the
-mean over seeds in each draw. Each interval holds 95 %; neither holds what the other varies.
+over the differences of the seeds. Other images: the bootstrap of `platform.search.confirm`, both sides on the same
+draws, the mean over seeds in each draw. Each interval holds 95 %; neither holds what the other varies.
 """
 
 import math
@@ -117,14 +117,14 @@ def difference(of: Scored, reference: Scored) -> Difference | None:
 
 def mean_miou(inits: "Sequence[NDArray[np.int64]]") -> float:
     """MIoU in percent of counts (N, 3, C), the mean over inits."""
-    from cpn.metrics import miou
+    from cpn.scoring.metrics import miou
 
     return sum(100 * float(miou(counts.sum(axis=0))) for counts in inits) / len(inits)
 
 
 def drawn(inits: "Sequence[NDArray[np.int64]]") -> "NDArray[np.float64]":
     """The same in each draw of the bootstrap: (RESAMPLES,)."""
-    from platform.confirm import Confirmed, bootstrap
+    from platform.search.confirm import Confirmed, bootstrap
 
     found: NDArray[np.float64] = bootstrap(Confirmed("", {}, [], list(inits)), BOOTSTRAP_SEED).mean(axis=0)
     return found

@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
+from cpn.core.run_files import COUNTS, MODEL, RESULT
 
 if TYPE_CHECKING:
     from cpn.config import Config
-    from cpn.network import CPN
-    from cpn.stage_inputs import Inputs
-    from cpn.voc import Pack
-    from cpn.walk_rule import WalkChoice
+    from cpn.data.voc import Pack
+    from cpn.models.network import CPN
+    from cpn.propagation.walk_rule import WalkChoice
+    from cpn.stages.inputs import Inputs
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "cam_baseline": {"preset": "cam_baseline"},
@@ -30,7 +31,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 }
 """Name -> the values laid over the presets official and photos. Between the two last, PRCM alone differs."""
 
-CPU, RESULT, COUNTS, MODEL, CHOICE = "cpu.json", "result.json", "counts.npz", "model.safetensors", "walk.json"
+CPU, CHOICE = "cpu.json", "walk.json"
 CHUNK = 16
 """Images of a stage between two lines of progress."""
 INIT_STEP = 1000
@@ -75,9 +76,9 @@ def packed_folder(data: Path, keep: Path) -> tuple[str, str]:
     """The packed data set's folder and its training list. Nothing is written into `data`: what is not packed there is
     packed in `keep`/data. InputError when the lists train and val with masks are not there.
     """
-    from cpn.prepare import prepare
-    from cpn.voc import open_pack
-    from cpn.voc_lists import has_list
+    from cpn.data.voc import open_pack
+    from cpn.sources.packing import prepare
+    from cpn.sources.voc_lists import has_list
 
     if keep.resolve().is_relative_to(data.resolve()):
         raise InputError(f"--keep {keep}: lies inside --data, which is not written to; give another folder")
@@ -121,7 +122,7 @@ class Clock:
     """CPU seconds of a piece over all its attempts, kept in `folder`/cpu.json."""
 
     def __init__(self, folder: Path) -> None:
-        from cpn.files import read_json
+        from cpn.core.files import read_json
 
         self.path = folder / CPU
         self.before: float = read_json(self.path)["seconds"] if self.path.exists() else 0.0
@@ -129,14 +130,14 @@ class Clock:
 
     def save(self) -> None:
         """Keep what has been used up to now."""
-        from cpn.files import write_json
+        from cpn.core.files import write_json
 
         write_json(self.path, {"seconds": self.before + cpu_seconds() - self.began})
 
 
 def minutes_of(folder: Path) -> float | None:
     """CPU minutes that were kept of a piece, None if none were."""
-    from cpn.files import read_json
+    from cpn.core.files import read_json
 
     return read_json(folder / CPU)["seconds"] / 60 if (folder / CPU).exists() else None
 
@@ -187,7 +188,7 @@ def carry_out(piece: Piece, place: Place) -> None:
     """Do one piece, as far as it is not done."""
     import torch
 
-    from cpn.voc import open_pack
+    from cpn.data.voc import open_pack
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
@@ -199,7 +200,7 @@ def carry_out(piece: Piece, place: Place) -> None:
 
 def make_superpixels(piece: Piece, place: Place, pack: "Pack") -> None:
     """The superpixels that all runs share; on their own, so that their CPU time is known."""
-    from cpn.superpixels import maps_for
+    from cpn.data.superpixels import maps_for
 
     config = config_of(place, "cpn", piece.seed)
     clock = Clock(place.cache)
@@ -235,9 +236,9 @@ def untrained_control(place: Place, seed: int, init: int, pack: "Pack") -> "CPN"
     """
     import torch
 
-    from cpn.network import build_network
+    from cpn.models.network import build_network
     from cpn.run import load_run, load_weights
-    from cpn.train import measure_x
+    from cpn.training.cam_training import measure_x
 
     config = config_of(place, "control_pcm", seed)
     torch.manual_seed(seed + INIT_STEP * init)
@@ -253,9 +254,9 @@ def untrained_control(place: Place, seed: int, init: int, pack: "Pack") -> "CPN"
 
 def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
     """Score one init of control_pcm as a run is scored."""
-    from cpn.counts import two_sums
-    from cpn.files import write_json
+    from cpn.core.files import write_json
     from cpn.run import score_by_scale, select_and_confirm, summarise
+    from cpn.scoring.counts import two_sums
 
     folder = init_folder(place, piece.seed, piece.init, pack)
     config, clock = config_of(place, "control_pcm", piece.seed), Clock(folder)
@@ -270,7 +271,7 @@ def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
 
 def result_of(folder: Path) -> dict[str, Any]:
     """What a piece kept when it ended: `metrics`, or of a stage why it `failed`; empty while it has not ended."""
-    from cpn.files import read_json
+    from cpn.core.files import read_json
 
     found: dict[str, Any] = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
     return found
@@ -278,8 +279,8 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 def stage_folders(place: Place, system: str, seed: int, pack: "Pack", beta: float) -> dict[str, Path]:
     """Each stage's folder after a finished CAM run."""
-    from cpn.files import file_digest
-    from cpn.pipeline import stage_keys
+    from cpn.core.files import file_digest
+    from cpn.stages.pipeline import stage_keys
 
     model = run_folder(place, system, seed, pack) / MODEL
     keys = stage_keys(file_digest(model), config_of(place, system, seed), pack.fingerprint, beta=beta)
@@ -288,10 +289,10 @@ def stage_folders(place: Place, system: str, seed: int, pack: "Pack", beta: floa
 
 def make_stages(piece: Piece, place: Place, pack: "Pack") -> None:
     """Carry a finished CAM run on to DeepLab. A training that fails leaves its reason and is tried again next time."""
-    from cpn.errors import WorkError
-    from cpn.files import write_json
-    from cpn.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels
-    from cpn.stage_inputs import Inputs
+    from cpn.core.errors import WorkError
+    from cpn.core.files import write_json
+    from cpn.stages.inputs import Inputs
+    from cpn.stages.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels
 
     run = run_folder(place, piece.system, piece.seed, pack)
     config = config_of(place, piece.system, piece.seed)
@@ -320,7 +321,7 @@ def make_stages(piece: Piece, place: Place, pack: "Pack") -> None:
 
 def each_image(piece: Piece, stage: str, inputs: "Inputs", folder: Path, clock: Clock) -> None:
     """A stage that goes image by image."""
-    from cpn.pipeline import PER_IMAGE
+    from cpn.stages.pipeline import PER_IMAGE
 
     if stage == "random_walk":
         inputs = replace(inputs, walk=walk_choice(piece, inputs, folder))
@@ -337,9 +338,9 @@ def each_image(piece: Piece, stage: str, inputs: "Inputs", folder: Path, clock: 
 
 def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | None":
     """What is chosen for the random walk on select images, counted once; None where its settings are numbers."""
-    from cpn.files import read_json, write_json
-    from cpn.walk_choice import chosen, count_settings, follows_run, grid_of
-    from cpn.walk_rule import WalkChoice
+    from cpn.core.files import read_json, write_json
+    from cpn.propagation.walk_rule import WalkChoice
+    from cpn.stages.walk_choice import chosen, count_settings, follows_run, grid_of
 
     if not follows_run(inputs.config.random_walk):
         return None

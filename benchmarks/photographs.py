@@ -31,10 +31,10 @@ from benchmarks import photograph_goals as goals_of
 from benchmarks import photograph_runs as runs
 from benchmarks.photograph_goals import Goal, Scored, goal
 from benchmarks.photograph_runs import Piece, Place
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
-    from cpn.voc import Pack
+    from cpn.data.voc import Pack
 
 PARTS = ("cam", "controls", "stages")
 LOAD = {
@@ -90,7 +90,7 @@ def stages_of(piece: Piece, place: Place, pack: "Pack") -> dict[str, Path]:
 
 def carry_out(steps: Sequence[Sequence[Piece]], place: Place, jobs: int) -> None:
     """Do what is not done, `jobs` pieces at a time; says how far it is and about how long the rest takes."""
-    from cpn.voc import open_pack
+    from cpn.data.voc import open_pack
 
     pack = open_pack(place.data)
     missing = [[piece for piece in step if not is_done(piece, place, pack)] for step in steps]
@@ -128,10 +128,10 @@ def gathered(place: Place, seeds: int, inits: int, cpn: str) -> tuple[dict[str, 
 
     Readings are the systems on hold-out images, `walk` and `walk's cam` of the CPN that goes on, and `deeplab SYSTEM`.
     """
-    from platform.confirm import confirm_counts
+    from platform.search.confirm import confirm_counts
 
-    from cpn.files import read_json
-    from cpn.voc import open_pack
+    from cpn.core.files import read_json
+    from cpn.data.voc import open_pack
 
     pack = open_pack(place.data)
     counts: dict[str, dict[int, list[Any]]] = {}
@@ -163,7 +163,7 @@ def later(
     piece: Piece, place: Place, pack: "Pack", counts: dict[str, dict[int, list[Any]]], cam_counts: Any
 ) -> dict[str, Any]:
     """Metrics of the stages that are done, and their counts put to `counts`."""
-    from cpn.counts import load_counts
+    from cpn.scoring.counts import load_counts
 
     row: dict[str, Any] = {}
     minutes = []
@@ -189,9 +189,9 @@ def label_counts(folder: Path, place: Place, pack: "Pack") -> Any:
     """Counts (N, 3, C) of the pseudo labels of the hold-out images."""
     import numpy as np
 
-    from cpn.metrics import hard_counts
     from cpn.run import select_and_confirm
-    from cpn.stage_inputs import load_label
+    from cpn.scoring.metrics import hard_counts
+    from cpn.stages.inputs import load_label
 
     config = runs.config_of(place, "cpn", 0)
     scored = pack.split(config.data.score)

@@ -88,8 +88,8 @@ def side(began: float, lines: Sequence[Line], images: int) -> Side:
 
 def run_ours(folder: Path, base: Mapping[str, Any], trials: int, images: int) -> tuple[Side, list[dict[str, Any]]]:
     """A sweep in an empty folder, until its last trial has ended; and what each trial's values were."""
-    from platform.paths import storage
-    from platform.reading import read_sweep
+    from platform.base.paths import storage
+    from platform.reports.snapshot import read_sweep
 
     spec = {
         "name": "overhead", "base": base, "search": SEARCH, "search_options": {"sampler": "random"},
@@ -149,9 +149,9 @@ def quickest(arguments: Sequence[str], folder: Path, times: int = 3) -> float:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Both in turns."""
-    from cpn.prepare import prepare
-    from cpn.synthetic import write_scenes
-    from cpn.voc import ScenesConfig
+    from cpn.config.data import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
 
     sizes = QUICK if options.quick else SIZES
     ours: list[Side] = []

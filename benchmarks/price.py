@@ -4,17 +4,18 @@
     python -m benchmarks price --tflops 45            what your card sustains, by `python -m benchmarks single_gpu`
 
 A row for each search space with a table (search_spaces/), one seed of each of its rows. Hours are the counted
-operations of whole runs on VOC 2012 (cpn/operations.py; trainaug, 8 epochs, then all scales and flips) by what the card
-sustains; reading and augmenting images is not in it. Memory is the least that a training step holds (cpn/memory.py): a
-run needs more, and where this does not fit nothing does. A run that several tables need is trained once, and counted
-once in the sum. Table 5, Fig. 8 and the pseudo labels behind them need the later stages, which are not priced.
+operations of whole runs on VOC 2012 (cpn/cost/operations.py; trainaug, 8 epochs, then all scales and flips) by what the
+card sustains; reading and augmenting images is not in it. Memory is the least that a training step holds
+(cpn/cost/training_memory.py): a run needs more, and where this does not fit nothing does. A run that several tables
+need is trained once, and counted once in the sum. Table 5, Fig. 8 and the pseudo labels behind them need the later
+stages, which are not priced.
 """
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
     from cpn.config import Config
@@ -83,8 +84,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def tables(spaces: Path) -> dict[str, tuple[list["Config"], int]]:
     """Title -> the distinct configurations of a search space's table, and its number of seeds."""
-    from platform.spec import load_spec
-    from platform.table_spec import row_config, shown_rows
+    from platform.config.spec import load_spec
+    from platform.config.table_spec import row_config, shown_rows
 
     found = {}
     for path in sorted(spaces.glob("*.yaml")):
@@ -98,15 +99,15 @@ def tables(spaces: Path) -> dict[str, tuple[list["Config"], int]]:
 
 def run_hours(config: "Config", rate: float) -> float:
     """Of one run."""
-    from platform.plan import operations
+    from platform.plan.estimate import operations
 
     return operations(config) / rate / 3600
 
 
 def price(name: str, configs: list["Config"], rate: float) -> dict[str, Any]:
     """One row, at `rate` operations a second."""
-    from cpn.memory import GIB, step_bytes
-    from cpn.voc import VOC_CLASSES
+    from cpn.cost.training_memory import GIB, step_bytes
+    from cpn.data.voc import VOC_CLASSES
 
     hours = [run_hours(config, rate) for config in configs]
 

@@ -21,7 +21,7 @@ def affinities(height: int, width: int) -> Any:
     """float32 (P, N) in [0, 1]: high within vertical stripes of ten cells, low across their edges."""
     import numpy as np
 
-    from cpn.random_walk import pair_indices
+    from cpn.propagation.random_walk import pair_indices
 
     sources, targets = pair_indices(height, width, RADIUS)
     rng = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from cpn.random_walk import pair_indices, transition, walk
+    from cpn.propagation.random_walk import pair_indices, transition, walk
 
     torch.set_num_threads(1)
     height, width = 47, 63

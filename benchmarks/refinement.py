@@ -31,7 +31,7 @@ def read_network(network: Any, images: "Tensor", present: "Tensor") -> dict[str,
     import torch
     from torch.nn import functional
 
-    from cpn.correlation import background_and_peak, pcm
+    from cpn.models.correlation import background_and_peak, pcm
 
     stage3, stage4, top = network.backbone(images)
     low = network.fc8(top)
@@ -51,10 +51,10 @@ def score_readings(network: Any, pack: Any, scales: Sequence[float]) -> dict[str
     import numpy as np
     import torch
 
-    from cpn.cam import normalise_sum, present_classes, size_at_scale, sum_passes
-    from cpn.metrics import best_beta, curve_counts
-    from cpn.present import upsample
-    from cpn.transforms import normalise, resize
+    from cpn.data.transforms import normalise, resize
+    from cpn.models.present import upsample
+    from cpn.scoring.cam import normalise_sum, present_classes, size_at_scale, sum_passes
+    from cpn.scoring.metrics import best_beta, curve_counts
 
     split, classes = pack.split("train"), len(pack.classes) + 1
     counts: dict[str, Any] = {name: 0 for name in READINGS}
@@ -86,13 +86,13 @@ def one_run(trace: float, system: str, data_seed: int, seed: int, scenes: int, c
     import torch
 
     from cpn.config import config_from, merge
-    from cpn.network import build_network
-    from cpn.prepare import prepare
+    from cpn.config.data import ScenesConfig
+    from cpn.data.superpixels import maps_for
+    from cpn.models.network import build_network
     from cpn.run import load_weights
-    from cpn.superpixels import maps_for
-    from cpn.synthetic import write_scenes
-    from cpn.train import train
-    from cpn.voc import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
+    from cpn.training.cam_training import train
 
     torch.set_num_threads(1)
     root = cache / f"refinement-{scenes}-{data_seed}-{trace}"
@@ -138,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Train and read every system; prints the table."""
-    from cpn.standin import make_standin
+    from cpn.training.pretrained_proxy import make_standin
 
     if options.quick:
         options.seeds = options.data_seeds = 1

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from benchmarks.photograph_runs import packed_folder
 from benchmarks.photographs import alone, over_of
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from cpn.backbone import Backbone
     from cpn.config import Config
-    from cpn.loader import Batch
-    from cpn.network import CPN
-    from cpn.voc import Split
+    from cpn.data.loader import Batch
+    from cpn.data.voc import Split
+    from cpn.models.backbone import Backbone
+    from cpn.models.network import CPN
 
 UNTRAINED = "untrained"
 
@@ -108,8 +108,8 @@ class Refinement:
     """One row at work: a network over the shared backbone and classifier, and the optimizer of its own layers."""
 
     def __init__(self, row: Row, base: "Config", trunk: "CPN", steps: int) -> None:
-        from cpn.network import CPN
-        from cpn.optimizer import PolySchedule, build_optimizer, weights_and_biases
+        from cpn.models.network import CPN
+        from cpn.training.optimizer import PolySchedule, build_optimizer, weights_and_biases
 
         self.row, self.config = row, config_of(row, base)
         self.network = CPN(trunk.backbone, trunk.fc8.out_channels, self.config.network)
@@ -135,8 +135,8 @@ class Refinement:
         self, images: Tensor, low: Tensor, stages: tuple[Tensor, Tensor], batch: "Batch", at: int, of: int
     ) -> None:
         """One step of the row's own layers on the three branches' maps, which are constants here."""
-        from cpn.losses import Branch, cpn_losses
-        from cpn.train import size_of
+        from cpn.models.losses import Branch, cpn_losses
+        from cpn.training.cam_training import size_of
 
         if self.optimizer is None:
             return
@@ -161,7 +161,7 @@ def base_config(data: str, train: str, epochs: int, seed: int, over: Mapping[str
 def config_of(row: Row, base: "Config") -> "Config":
     """A row's configuration."""
     from cpn.config import config_from, merge
-    from cpn.losses import LossConfig
+    from cpn.config.loss import LossConfig
 
     values = base.model_dump()
     if row.official:
@@ -189,16 +189,16 @@ def train_rows(
     import torch
     from torch.nn import functional
 
-    from cpn.loader import TrainingSamples, epoch_keys_of_passes, load_batches
-    from cpn.losses import Branch, cpn_losses
-    from cpn.network import build_network
-    from cpn.optimizer import PolySchedule, build_optimizer, parameter_groups
-    from cpn.patches import complementary_pair
+    from cpn.config.train import passes_of
+    from cpn.data.loader import TrainingSamples, epoch_keys_of_passes, load_batches
+    from cpn.data.patches import complementary_pair
+    from cpn.data.superpixels import maps_for
+    from cpn.data.transforms import normalise
+    from cpn.models.losses import Branch, cpn_losses
+    from cpn.models.network import build_network
     from cpn.run import load_weights
-    from cpn.superpixels import maps_for
-    from cpn.train import freeze_unused, size_of
-    from cpn.train_config import passes_of
-    from cpn.transforms import normalise
+    from cpn.training.cam_training import freeze_unused, size_of
+    from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
 
     settings = base.train
     passes = passes_of(settings, len(split))
@@ -231,7 +231,7 @@ def train_rows(
     found: list[dict[str, Any]] = [{"row": row.name, "miou": [], "beta": []} for row in rows]
     began, step = time.monotonic(), 0
     for epoch in range(settings.epochs):
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.loop.fit`: dropout draws from it
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.training.loop.fit`: dropout draws from it
         trunk.train()
         keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes)
         for batch in load_batches(samples, keys, 0, device):
@@ -265,7 +265,7 @@ def train_rows(
 
 def measure_all(refinements: Sequence[Refinement], split: "Split", base: "Config", device: "torch.device") -> None:
     """Measure the scale of X as a run does, once: all rows start from the same weights."""
-    from cpn.train import measure_x
+    from cpn.training.cam_training import measure_x
 
     unit = [r.network for r in refinements if r.config.network.x_scale == "unit"]
     for network in unit[:1]:
@@ -280,8 +280,8 @@ def score_all(
     """Percent mIoU over `scored` at scale 1, and its beta, of each refinement; the backbone sees each image once."""
     import numpy as np
 
-    from cpn.cam import image_counts
-    from cpn.metrics import BETAS, best_beta
+    from cpn.scoring.cam import image_counts
+    from cpn.scoring.metrics import BETAS, best_beta
 
     for refinement in refinements:
         refinement.network.eval()
@@ -322,8 +322,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    from cpn.data.voc import open_pack
     from cpn.run import select_and_confirm
-    from cpn.voc import open_pack
 
     if options.quick:
         options.epochs, options.images = 1, min(options.images or 16, 16)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.command_tree import Line, ended, watched
 from benchmarks.comparison import Comparison, NotMeasuredError
-from cpn.errors import InputError, WorkError
+from cpn.core.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from cpn.config import Config
@@ -60,8 +60,8 @@ def messages(config: "Config", classes: int) -> dict[str, int]:
     """
     import torch
 
-    from cpn.network import build_network
-    from cpn.train import freeze_unused
+    from cpn.models.network import build_network
+    from cpn.training.cam_training import freeze_unused
 
     with torch.device("meta"):
         network = build_network(config.network, classes)
@@ -92,8 +92,8 @@ def efficiency(step_s: float, ring_s: float, count: int, overlap: float) -> floa
 def estimate(tflops: float, overlap: float) -> dict[str, Any]:
     """Weak scaling of the preset official on VOC, printed as a table; its constants and rows."""
     from cpn.config import config_from
-    from cpn.operations import step_operations
-    from cpn.voc import VOC_CLASSES
+    from cpn.cost.operations import step_operations
+    from cpn.data.voc import VOC_CLASSES
 
     config = config_from({"preset": "official"}, "the benchmark")
     classes = len(VOC_CLASSES) + 1
@@ -172,9 +172,9 @@ def measure(root: Path, sizes: Mapping[str, int], more: dict[str, Any]) -> dict[
     from safetensors.torch import load_file
 
     from benchmarks.bare_trials import first_network, method
-    from cpn.prepare import prepare
-    from cpn.synthetic import write_scenes
-    from cpn.voc import ScenesConfig
+    from cpn.config.data import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
 
     write_scenes(root / "scenes", ScenesConfig(train=sizes["images"], val=4))
     classes = len(prepare(root / "scenes", ["train", "val"]).classes) + 1

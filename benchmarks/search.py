@@ -20,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from platform import domains, space
-from platform.samplers import build_sampler
-from platform.sections import SearchOptions
-from platform.study import State
-from platform.unit import from_unit
+from platform.config.sections import SearchOptions
+from platform.config.space import domains
+from platform.config.space.unit_cube import from_unit
+from platform.search import distributions
+from platform.search.samplers import build_sampler
+from platform.search.study import State
 from typing import Any
 
 import numpy as np
@@ -142,14 +143,14 @@ def stock(seed: int) -> int:
     search = domains.parse_search(surrogate.SEARCH)
 
     def define(trial: optuna.Trial) -> dict[str, Any]:
-        space.draw(trial, search)
+        distributions.draw(trial, search)
         return {}
 
     searcher = OptunaSearch(define, metric="miou", mode="max", seed=seed)
     scored = objective(seed)
     for number in range(CAP):
         drawn = searcher.suggest(str(number))
-        values = space.decode_params(drawn, search)
+        values = distributions.decode_params(drawn, search)
         if good(values):
             return number + 1
         searcher.on_trial_complete(str(number), {"miou": scored(values, number)[1], "training_iteration": EPOCHS})
@@ -242,7 +243,7 @@ def tpe_ask_ms(database: Path, most: int | None, draws: int = 5) -> float:
     for _ in range(draws):
         began = time.process_time()
         trial = study.ask()
-        space.draw(trial, search)
+        distributions.draw(trial, search)
         taken.append(time.process_time() - began)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return 1000 * float(np.median(taken))

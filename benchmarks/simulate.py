@@ -9,12 +9,12 @@ tests/benchmarks/test_simulate.py holds a run through real Tune against it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from platform.driver import ends_now
-from platform.records import Records
-from platform.search import StudyPruner, StudySearcher
-from platform.spec import SweepSpec
-from platform.study import Study, open_study, study_url
-from platform.tracking import Recorder
+from platform.cluster.ray_driver import ends_now
+from platform.cluster.tune_searcher import StudyPruner, StudySearcher
+from platform.config.sweep_spec import SweepSpec
+from platform.search.study import Study, open_study, study_url
+from platform.tracking.recorder import Recorder
+from platform.tracking.records import Records
 from types import SimpleNamespace
 from typing import Any
 

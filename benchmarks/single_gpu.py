@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
 WARM_UP = 3
@@ -91,8 +91,8 @@ def train_steps(name: str, precision: str, device: Any, small: bool, steps: int)
     import torch
 
     from cpn.config import config_from
-    from cpn.step_time import time_steps
-    from cpn.voc_lists import VOC_COUNTS
+    from cpn.cost.step_time import time_steps
+    from cpn.sources.voc_lists import VOC_COUNTS
 
     torch.manual_seed(0)
     config = config_from({"preset": ["official", "scenes"] if small else "official"}, "single_gpu")
@@ -111,24 +111,24 @@ def train_steps(name: str, precision: str, device: Any, small: bool, steps: int)
 
 
 def cpn_job(config: Any, device: Any) -> tuple[Any, int]:
-    """Three branches, Eq. 17: what a trial trains. A `cpn.step_time.Job`, and the images of a whole training."""
-    from cpn.step_time import cam_job
-    from cpn.voc import VOC_CLASSES
-    from cpn.voc_lists import VOC_COUNTS
+    """Three branches, Eq. 17: what a trial trains. A `cpn.cost.step_time.Job`, and the images of a whole training."""
+    from cpn.cost.step_time import cam_job
+    from cpn.data.voc import VOC_CLASSES
+    from cpn.sources.voc_lists import VOC_COUNTS
 
     return cam_job(config, len(VOC_CLASSES) + 1, device), VOC_COUNTS["trainaug"] * config.train.epochs
 
 
 def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
-    """AffinityNet, as `cpn.affinity.train_affinity` trains it."""
+    """AffinityNet, as `cpn.propagation.affinity.train_affinity` trains it."""
     import torch
 
-    from cpn.affinity import AffinityBatch, AffinityNet, affinity_loss, pair_affinities, pair_labels
-    from cpn.backbone import build_backbone
-    from cpn.step_time import Job, optimizer_of, random_images
-    from cpn.transforms import normalise
-    from cpn.voc import VOC_CLASSES
-    from cpn.voc_lists import VOC_COUNTS
+    from cpn.cost.step_time import Job, optimizer_of, random_images
+    from cpn.data.transforms import normalise
+    from cpn.data.voc import VOC_CLASSES
+    from cpn.models.backbone import build_backbone
+    from cpn.propagation.affinity import AffinityBatch, AffinityNet, affinity_loss, pair_affinities, pair_labels
+    from cpn.sources.voc_lists import VOC_COUNTS
 
     settings, side = config.affinity, config.affinity.crop or config.data.crop
     network = AffinityNet(build_backbone(config.network.backbone), settings.widths).to(device)
@@ -146,14 +146,15 @@ def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
 
 
 def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
-    """DeepLab, as `cpn.deeplab.train_deeplab` trains it."""
+    """DeepLab, as `cpn.segmentation.deeplab.train_deeplab` trains it."""
     import torch
 
-    from cpn.backbone import build_backbone
-    from cpn.deeplab import DeepLab, SegmentationBatch, segmentation_loss
-    from cpn.step_time import Job, optimizer_of, random_images
-    from cpn.transforms import normalise
-    from cpn.voc import VOC_CLASSES
+    from cpn.cost.step_time import Job, optimizer_of, random_images
+    from cpn.data.segmentation_samples import SegmentationBatch
+    from cpn.data.transforms import normalise
+    from cpn.data.voc import VOC_CLASSES
+    from cpn.models.backbone import build_backbone
+    from cpn.segmentation.deeplab import DeepLab, segmentation_loss
 
     settings, side, classes = config.deeplab, config.deeplab.crop or config.data.crop, len(VOC_CLASSES) + 1
     network = DeepLab(build_backbone(config.network.backbone), classes, settings).to(device)
@@ -203,7 +204,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def write_page(path: Path, result: Mapping[str, Any], small: bool) -> None:
     """The table as a page, whole or absent."""
-    from cpn.files import write_bytes
+    from cpn.core.files import write_bytes
 
     words = [
         "# One GPU",

@@ -49,8 +49,8 @@ def sides(classes: int, backbone: str, crop: int, batch: int) -> tuple[Any, Any]
     import torch
 
     from cpn.config import config_from
-    from cpn.step_time import cam_job
-    from cpn.transforms import normalise
+    from cpn.cost.step_time import cam_job
+    from cpn.data.transforms import normalise
 
     values = {
         "preset": "official",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.comparison import Comparison, take_turns
 
 if TYPE_CHECKING:
-    from cpn.voc import Split
+    from cpn.data.voc import Split
 
 TIMED, COUNTED = (200, 1000), (50, 200, 1000)
 MOST_OFF = 0.15
@@ -39,8 +39,8 @@ Pairs = tuple[list[int], list[int]]
 def samples_of(split: "Split", cache: Path, **patches: Any) -> Any:
     """The product's training samples under these settings of `patches`, their maps made."""
     from cpn.config import config_from
-    from cpn.loader import TrainingSamples
-    from cpn.superpixels import maps_for
+    from cpn.data.loader import TrainingSamples
+    from cpn.data.superpixels import maps_for
 
     config = config_from({"data": {"train": "train", "workers": 0}, "patches": patches}, "the benchmark")
     return TrainingSamples(split, config.data, config.patches, 0, maps_for(config, split, cache))
@@ -57,8 +57,8 @@ def counts(samples: Any, S_N: int, long_side: int, epochs: int) -> Pairs:
     """Patches in each crop of pictures scaled to `long_side`: from the maps, and by SLIC on the crop."""
     import numpy as np
 
-    from cpn.patches import superpixel_labels
-    from cpn.transforms import augment_and_tell
+    from cpn.data.patches import superpixel_labels
+    from cpn.data.transforms import augment_and_tell
 
     data = samples.data.model_copy(update={"long_side": (long_side, long_side)})
     ours, slic = [], []
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.free_photographs import photographs
-    from cpn.superpixels import levels_of, make_share, maps_folder, shares_of
+    from cpn.data.superpixels import levels_of, make_share, maps_folder, shares_of
 
     rounds, epochs, counted = (2, 1, 1) if options.quick else (5, 3, 3)
     more: dict[str, Any] = {}

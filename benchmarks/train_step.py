@@ -32,9 +32,9 @@ def has_bf16() -> bool:
 
 def three_passes(network: Any, batch: Any, config: Any) -> Any:
     """The losses of a batch with one forward pass for each branch."""
-    from cpn.losses import cpn_losses
-    from cpn.patches import complementary_pair
-    from cpn.transforms import normalise
+    from cpn.data.patches import complementary_pair
+    from cpn.data.transforms import normalise
+    from cpn.models.losses import cpn_losses
 
     images = normalise(batch.images, batch.valid)
     branches = [network(each) for each in (images, *complementary_pair(images, batch.hidden))]
@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from cpn.config import config_from
-    from cpn.step_time import cam_job
-    from cpn.train import objective
+    from cpn.cost.step_time import cam_job
+    from cpn.training.cam_training import objective
 
     torch.set_num_threads(1)
     device = torch.device(getattr(options, "device", "cpu"))

@@ -10,7 +10,7 @@ import io
 import tempfile
 import time
 from pathlib import Path
-from platform.tracking import Recorder
+from platform.tracking.recorder import Recorder
 from typing import Any
 
 import numpy as np

@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Make what the walk reads, walk, and compare."""
     import numpy as np
 
-    from cpn.walk_choice import chosen, count_settings, grid_of
-    from cpn.walk_rule import WalkGrid
+    from cpn.propagation.walk_rule import WalkGrid
+    from cpn.stages.walk_choice import chosen, count_settings, grid_of
 
     inputs, given = stages_of(options)
     rule = grid_of(inputs)
@@ -86,13 +86,13 @@ def stages_of(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Inputs of the random walk with everything before it made, and the alphas of AffinityNet's labels."""
     import torch
 
-    from cpn import pipeline
-    from cpn.checkpoint import network_metadata, read_metadata
     from cpn.config import with_values
-    from cpn.files import file_digest
-    from cpn.stage_inputs import Inputs
-    from cpn.voc import open_pack
-    from cpn.walk_rule import crf_alphas
+    from cpn.core.files import file_digest
+    from cpn.data.voc import open_pack
+    from cpn.models.checkpoint import network_metadata, read_metadata
+    from cpn.propagation.walk_rule import crf_alphas
+    from cpn.stages import pipeline
+    from cpn.stages.inputs import Inputs
 
     config, _ = network_metadata(options.model, "cam", "CAM network", options.backbone)
     config = with_values(config, {**values(options.sets), **({} if options.official else AUTO)}, "--set")
@@ -117,7 +117,7 @@ def values(sets: list[str]) -> dict[str, Any]:
     """NAME=VALUE by name, the value as JSON or as it stands. Raises InputError without an equals sign."""
     import json
 
-    from cpn.errors import InputError
+    from cpn.core.errors import InputError
 
     found: dict[str, Any] = {}
     for text in sets:
@@ -133,7 +133,7 @@ def values(sets: list[str]) -> dict[str, Any]:
 
 def table(grid: list[dict[str, Any]]) -> str:
     """mIoU on select / confirm images: a row for each alpha with its threshold, a column for each number of steps."""
-    from cpn.walk_rule import beta_of
+    from cpn.propagation.walk_rule import beta_of
 
     logts = sorted({row["logt"] for row in grid})
     cells = {(row["alpha"], row["logt"]): f"{row['miou_select']:.1f} / {row['miou_confirm']:.1f}" for row in grid}

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 KINDS = ("affinity", "irn")
 
@@ -22,14 +22,14 @@ def one_data_set(data_seed: int, seed: int, scenes: int, system: str, cache: Pat
     """mIoU in percent of the CAMs (at their own best beta on the same images) and of both walks, with CPU seconds."""
     import torch
 
-    from cpn import pipeline
     from cpn.config import config_from, with_values
-    from cpn.prepare import prepare
+    from cpn.config.data import ScenesConfig
     from cpn.run import run
-    from cpn.stage_inputs import Inputs
-    from cpn.standin import make_standin
-    from cpn.synthetic import write_scenes
-    from cpn.voc import ScenesConfig
+    from cpn.sources.packing import prepare
+    from cpn.sources.scenes import write_scenes
+    from cpn.stages import pipeline
+    from cpn.stages.inputs import Inputs
+    from cpn.training.pretrained_proxy import make_standin
 
     torch.set_num_threads(1)
     make_standin(cache, lambda entry: None)

@@ -24,17 +24,17 @@ difference of two equal configurations. Every sweep draws new images. beta is ta
 import argparse
 from dataclasses import dataclass
 from functools import partial
-from platform import confirm
-from platform.sections import Confirm
-from platform.spec import SweepSpec
-from platform.study import REFERENCE, SEARCH, State, TrialRow
+from platform.config.sections import Confirm
+from platform.config.sweep_spec import SweepSpec
+from platform.search import confirm
+from platform.search.study import REFERENCE, SEARCH, State, TrialRow
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpn.errors import InputError
-from cpn.metrics import miou
+from cpn.core.errors import InputError
+from cpn.scoring.metrics import miou
 
 TRIALS, TOP_K, SEEDS, REFERENCE_SEEDS = 30, 5, 5, 10
 BETTER = 17

@@ -27,15 +27,15 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from cpn.coco_file import GET_COCO, CocoSet, ImageJob, named, read_set
-from cpn.coco_masks import image_mask
-from cpn.errors import InputError, WorkError, run_command
-from cpn.files import DamagedFile, file_digest, read_json, whole_file, write_bytes, write_json
-from cpn.image_ids import CONVERTIBLE, format_of
-from cpn.plain_file import refuse_irregular
-from cpn.progress import Progress, shown_progress, silent
-from cpn.voc import IGNORE, encode_mask
-from cpn.voc_folder import is_turned
+from cpn.core.errors import InputError, WorkError, run_command
+from cpn.core.files import DamagedFile, file_digest, read_json, whole_file, write_bytes, write_json
+from cpn.core.plain_file import refuse_irregular
+from cpn.core.progress import Progress, shown_progress, silent
+from cpn.data.voc import IGNORE, encode_mask
+from cpn.sources.coco_file import GET_COCO, CocoSet, ImageJob, named, read_set
+from cpn.sources.coco_masks import image_mask
+from cpn.sources.image_ids import CONVERTIBLE, format_of
+from cpn.sources.voc_folder import is_turned
 
 SETS = ("train2014", "val2014")
 LISTS = {"train": ("train", "trainaug"), "val": ("val",)}

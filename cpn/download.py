@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpn.download_sources import SOURCES, Archive, Source
-from cpn.errors import InputError, run_command
-from cpn.fetch import PAUSE_S, check_digest, fetch
-from cpn.files import check_place
-from cpn.progress import Progress, shown_progress
-from cpn.unpack import unpack
+from cpn.core.errors import InputError, run_command
+from cpn.core.files import check_place
+from cpn.core.progress import Progress, shown_progress
+from cpn.sources.download_sources import SOURCES, Archive, Source
+from cpn.sources.fetch import PAUSE_S, check_digest, fetch
+from cpn.sources.unpack import unpack
 
 MB = 1_000_000
 UNPACKED = 1.2

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
     import numpy as np
     from numpy.typing import NDArray
 
-    from cpn.predictor import Predictor
+    from cpn.stages.predictor import Predictor
 
 EXAMPLE = "python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors photos/ --out predictions"
 MADE_OF = "made_of"
@@ -94,7 +94,7 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
 
     Raises InputError for what is not there, a folder without pictures, or two pictures of one name.
     """
-    from cpn.image_ids import PICTURES
+    from cpn.sources.image_ids import PICTURES
 
     found: dict[str, Path] = {}
     for path in given:
@@ -141,7 +141,7 @@ def check_options(given: argparse.Namespace) -> None:
 
 def open_model(given: argparse.Namespace) -> Predictor:
     """The network that the command line asks for. Raises InputError."""
-    from cpn.predictor import THRESHOLD, load
+    from cpn.stages.predictor import THRESHOLD, load
 
     model = load(
         given.checkpoint,
@@ -161,7 +161,7 @@ def open_model(given: argparse.Namespace) -> Predictor:
 
 def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
     """What a mask depends on beside its picture."""
-    from cpn.files import file_digest
+    from cpn.core.files import file_digest
 
     own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
     return {
@@ -179,10 +179,10 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
     """Write mask and overlay of one picture, unless they are there; returns its line of predictions.json."""
     import numpy as np
 
-    from cpn.files import digest, file_digest, write_bytes
-    from cpn.pictures import overlay, picture_png
-    from cpn.predictor import as_image
-    from cpn.voc import decode_mask, encode_mask
+    from cpn.core.files import digest, file_digest, write_bytes
+    from cpn.data.voc import decode_mask, encode_mask
+    from cpn.plots.curves import overlay, picture_png
+    from cpn.stages.predictor import as_image
 
     image = as_image(item.picture)
     source = digest([file_digest(item.picture), settings])
@@ -208,10 +208,10 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
 
 def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
     """The first pictures with masks, overlays and a legend, as PNG."""
-    from cpn.panel import PanelRow, cam_panel
-    from cpn.pictures import overlay
-    from cpn.predictor import as_image
-    from cpn.voc import decode_mask
+    from cpn.data.voc import decode_mask
+    from cpn.plots.curves import overlay
+    from cpn.plots.panel import PanelRow, cam_panel
+    from cpn.stages.predictor import as_image
 
     rows = []
     for item in items[:OVERVIEW_ROWS]:
@@ -226,8 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_options(given)
     labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
 
-    from cpn.files import check_place, write_bytes, write_json
-    from cpn.progress import shown_progress
+    from cpn.core.files import check_place, write_bytes, write_json
+    from cpn.core.progress import shown_progress
 
     check_place(given.out, "--out")
     items = find_pictures(given.pictures, given.out)

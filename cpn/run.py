@@ -6,7 +6,7 @@ The folder of a finished run holds
     model.safetensors   the network; its header carries configuration, classes, fingerprint and the best beta of all
                         (a sweep that allows only some keeps its choice in its study, for sweeps share runs)
     counts.npz          per image and beta: true positives, predicted and true pixels of each class; not without masks
-    mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/mask_free.py)
+    mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/scoring/mask_free.py)
     panel.npz           the maps and masks of the panel's images, for panels that show several runs
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
     checkpoints/        the newest two epochs, until the run is finished
@@ -26,40 +26,34 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cpn.backbone import BACKBONES
-from cpn.cam import CamConfig, image_counts, present_classes
-from cpn.checked import OF_RUN, damaged_among
-from cpn.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
 from cpn.config import METHOD_VERSION, Config, config_from, run_key
-from cpn.counts import counts_file, two_sums
-from cpn.errors import InputError
-from cpn.files import file_digest, read_json, write_bytes, write_json
-from cpn.image_memory import CAM_CURE, image_of
-from cpn.imagenet import IMAGENET, published_file
-from cpn.loop import Report
-from cpn.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
-from cpn.metrics import BETAS, best_beta, iou, miou
-from cpn.network import CPN, build_network
-from cpn.pass_memory import check_cams, shown_smaller
-from cpn.ranks import differing_ranks, from_rank_0
-from cpn.run_pictures import load_panel, panel_images, run_pictures, save_panel
-from cpn.scale_scores import counts_by_scale, mask_of, row_names, score_rows
-from cpn.standin import load_standin
-from cpn.superpixels import maps_for
-from cpn.train import train
-from cpn.voc import Pack, Split
-from cpn.weights import WeightsReport, load_backbone_weights
-
-RESULT = "result.json"
-MODEL = "model.safetensors"
-COUNTS = "counts.npz"
-SCORES = "mask_free.npz"
-PANEL = "panel.npz"
-PICTURES = "pictures"
-CHECKPOINTS = "checkpoints"
+from cpn.config.cam import CamConfig
+from cpn.core.checked import OF_RUN, damaged_among
+from cpn.core.errors import InputError
+from cpn.core.files import file_digest, read_json, write_bytes, write_json
+from cpn.core.run_files import CHECKPOINTS, COUNTS, MODEL, PANEL, PICTURES, RESULT, SCORES
+from cpn.cost.inference_memory import check_cams, shown_smaller
+from cpn.data.image_memory import CAM_CURE, image_of
+from cpn.data.superpixels import maps_for
+from cpn.data.voc import Pack, Split
+from cpn.models.backbone import BACKBONES
+from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
+from cpn.models.imagenet import IMAGENET, published_file
+from cpn.models.network import CPN, build_network
+from cpn.models.ranks import differing_ranks, from_rank_0
+from cpn.models.weights import WeightsReport, load_backbone_weights
+from cpn.plots.run_pictures import load_panel, panel_images, run_pictures, save_panel
+from cpn.scoring.cam import image_counts, present_classes
+from cpn.scoring.counts import counts_file, two_sums
+from cpn.scoring.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
+from cpn.scoring.metrics import BETAS, best_beta, iou, miou
+from cpn.scoring.scale_scores import counts_by_scale, mask_of, row_names, score_rows
+from cpn.training.cam_training import train
+from cpn.training.loop import Report
+from cpn.training.pretrained_proxy import load_standin
 
 Objective = Literal["miou", "mask_free"]
-"""What trials are ranked by: of the masks, or of image-level labels alone (cpn/mask_free.py)."""
+"""What trials are ranked by: of the masks, or of image-level labels alone (cpn/scoring/mask_free.py)."""
 
 
 def run(
@@ -89,7 +83,8 @@ def run(
 
     Several workers call it alike, each with its rank: what is finished and what is gone on from is what rank 0 sees.
 
-    Raises WorkError, before the training, when the largest scored image does not fit in memory (cpn/pass_memory.py).
+    Raises WorkError, before the training, when the largest scored image does not fit in memory
+    (cpn/cost/inference_memory.py).
 
     Raises InputError when `folder` holds the finished run of another configuration or other data, when the workers'
     configurations or data differ, when the scored images are too few to split, when only some of them have masks, or

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
+from cpn.core.run_files import COUNTS
 
 if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so that --help answers at once
     import numpy as np
     from numpy.typing import NDArray
     from rich.table import Table
 
-    from cpn.cam import CamConfig
     from cpn.config import Config
-    from cpn.progress import Progress
-    from cpn.voc import Pack, Split
+    from cpn.config.cam import CamConfig
+    from cpn.core.progress import Progress
+    from cpn.data.voc import Pack, Split
 
 EXAMPLE = "python -m cpn.score model.safetensors --root /data/VOC2012"
 
@@ -124,7 +125,7 @@ def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
 
 def check_data(model: Path, classes: Sequence[str], pack: Pack, split: Split, report: Progress) -> None:
     """Before anything expensive: the classes are the checkpoint's, and every image has a mask. Raises InputError."""
-    from cpn.scale_scores import mask_of
+    from cpn.scoring.scale_scores import mask_of
 
     for place, (own, other) in enumerate(itertools.zip_longest(classes, pack.classes, fillvalue="missing"), 1):
         if own != other:
@@ -145,15 +146,15 @@ def keep(
     """Write curves.png, counts.npz (the sums, (R, betas, 3, C)) and, last, score.json; each whole or absent."""
     import numpy as np
 
-    from cpn.files import whole_file, write_bytes, write_json
-    from cpn.metrics import BETAS
-    from cpn.pictures import scale_curves
-    from cpn.scale_scores import curves
+    from cpn.core.files import whole_file, write_bytes, write_json
+    from cpn.plots.curves import scale_curves
+    from cpn.scoring.metrics import BETAS
+    from cpn.scoring.scale_scores import curves
 
     lines = curves(counts, cam)
     image_set = f"{settings['list']}, {cam.map} map"
     write_bytes(folder / "curves.png", scale_curves(np.array(BETAS), lines, image_set))
-    with whole_file(folder / "counts.npz") as file:
+    with whole_file(folder / COUNTS) as file:
         np.savez_compressed(file, rows=np.array(list(lines)), betas=np.array(BETAS), counts=counts)
     percent = {name: [100 * float(value) for value in line] for name, line in lines.items()}
     write_json(folder / "score.json", {**settings, "rows": rows, "curve": {"beta": list(BETAS), "miou": percent}})
@@ -219,7 +220,7 @@ def published_table() -> Table:
 
 def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
     """What to type next: the plain map of the same network where the refined one was scored, else a sweep of it."""
-    from cpn.next_command import search_command
+    from cpn.config.next_command import search_command
 
     if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
         return search_command(config, {"data.root": given.root})
@@ -242,13 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from cpn.config import METHOD_VERSION
-    from cpn.crf_score import crf_row, score_crf
-    from cpn.files import check_place, file_digest
-    from cpn.pass_memory import check_cams, shown_smaller
-    from cpn.progress import shown_progress
+    from cpn.core.files import check_place, file_digest
+    from cpn.core.progress import shown_progress
+    from cpn.cost.inference_memory import check_cams, shown_smaller
+    from cpn.data.voc import open_pack
     from cpn.run import load_run
-    from cpn.scale_scores import claim, score_list, score_rows
-    from cpn.voc import open_pack
+    from cpn.scoring.scale_scores import claim, score_list, score_rows
+    from cpn.stages.crf_score import crf_row, score_crf
 
     if given.out is not None:
         check_place(given.out, "--out")

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from cpn.errors import InputError, run_command
-from cpn.files import file_digest, read_json, whole_file, write_json
-from cpn.progress import Progress, shown_progress, silent
-from cpn.voc import VOC_CLASSES, Split, open_pack, palette
+from cpn.core.errors import InputError, run_command
+from cpn.core.files import file_digest, read_json, whole_file, write_json
+from cpn.core.progress import Progress, shown_progress, silent
+from cpn.data.voc import VOC_CLASSES, Split, open_pack, palette
 
 if TYPE_CHECKING:
-    from cpn.deeplab import DeepLab
-    from cpn.deeplab_config import DeepLabConfig
+    from cpn.config.deeplab import DeepLabConfig
+    from cpn.segmentation.deeplab import DeepLab
 
 Competition = Literal["comp5", "comp6"]
 """comp5: trained on VOC's own data alone. comp6: on any other data as well."""
@@ -55,9 +55,9 @@ def predict_list(
     Each pixel gets the class of the highest probability, or with `crf` what the CRF of `config` makes of it. The
     network must be in eval mode.
     """
-    from cpn.deeplab import predict_label
-    from cpn.image_memory import DEEPLAB_CURE, image_of
-    from cpn.stage_inputs import save_label
+    from cpn.data.image_memory import DEEPLAB_CURE, image_of
+    from cpn.segmentation.deeplab import predict_label
+    from cpn.stages.inputs import save_label
 
     for index, image_id in enumerate(split.ids):
         target = folder / f"{image_id}.png"
@@ -197,8 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _refuse_out(given.out)
     import torch
 
-    from cpn.pass_memory import check_deeplab, shown_smaller
-    from cpn.pipeline import load_deeplab
+    from cpn.cost.inference_memory import check_deeplab, shown_smaller
+    from cpn.stages.pipeline import load_deeplab
 
     network, config, names = load_deeplab(given.model, given.backbone)
     if names != VOC_CLASSES:

@@ -36,8 +36,8 @@ PICTURES = {
 
 def wanted(seeds: int | None = None) -> "list[Config]":
     """The runs of all tables on scenes, each once, first seeds first; `seeds` instead of the tables' own."""
-    from platform.spec import load_spec
-    from platform.table_run import table_entries
+    from platform.config.spec import load_spec
+    from platform.sweeps.table_sweep import table_entries
 
     from cpn.config import with_values
 
@@ -54,13 +54,13 @@ def wanted(seeds: int | None = None) -> "list[Config]":
 
 def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str) -> dict[str, float]:
     """Train and score the network of a run key in this process, as a trial does."""
-    from platform.claims import Claims
-    from platform.paths import storage
+    from platform.base.claims import Claims
+    from platform.base.paths import storage
 
     import torch
 
     from cpn import run as trial
-    from cpn.voc import open_pack
+    from cpn.data.voc import open_pack
 
     torch.set_num_threads(1)
     (key,) = run
@@ -73,8 +73,8 @@ def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str
 
 def train(jobs: int, place: str, seeds: int | None) -> None:
     """Train what is not there yet."""
-    from platform.inputs import data_root, prepare_data, prepare_weights
-    from platform.paths import storage
+    from platform.base.paths import storage
+    from platform.cluster.inputs import data_root, prepare_data, prepare_weights
 
     from benchmarks.ladder import each_run
     from cpn.config import run_key
@@ -91,7 +91,7 @@ def train(jobs: int, place: str, seeds: int | None) -> None:
 
 def block(storage: Path, name: str) -> str:
     """What a sweep has to show, as Markdown."""
-    from platform.table_result import cost_words
+    from platform.reports.table_result import cost_words
 
     table = storage / name / "table.md"
     if table.exists():

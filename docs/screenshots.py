@@ -31,7 +31,7 @@ from benchmarks.chromium import (  # noqa: E402
     tick,
     without_guides,
 )
-from cpn.files import read_json, write_bytes  # noqa: E402
+from cpn.core.files import read_json, write_bytes  # noqa: E402
 
 PHONE, DESK = (390, 844), (1280, 900)
 TALLEST = 1500

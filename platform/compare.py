@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import run_command
+from cpn.core.errors import run_command
 
-from .paths import storage
+from .base.paths import storage
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
-    from .reading import Reading
-    from .study import TrialRow
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .reports.snapshot import SweepSnapshot
+    from .search.study import TrialRow
 
 EXAMPLE = "python -m platform.compare quickstart-0000 quickstart-0003"
 METRICS = (
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def comparison(one: tuple["Reading", "TrialRow"], two: tuple["Reading", "TrialRow"]) -> dict[str, Any]:
+def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapshot", "TrialRow"]) -> dict[str, Any]:
     """How two trials differ, as plain values; each pair is [A, B], and None stands for what one of them lacks."""
     sides = [described(*one), described(*two)]
     return {
@@ -57,7 +57,7 @@ def comparison(one: tuple["Reading", "TrialRow"], two: tuple["Reading", "TrialRo
     }
 
 
-def described(sweep: "Reading", row: "TrialRow") -> dict[str, Any]:
+def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
     """One trial: what the study knows, and what its run's manifest adds if it was finished and is still there."""
     from cpn.config import to_dotted
 
@@ -99,7 +99,7 @@ def paired(names: Sequence[str], sides: Sequence[Mapping[str, Any]], key: str) -
 
 def show(found: Mapping[str, Any], terminal: "Terminal", where: str) -> None:
     """The tables."""
-    from .ranking import short
+    from .reports.ranking import short
 
     a, b = found["a"]["uid"], found["b"]["uid"]
     if found["same_run"]:
@@ -141,8 +141,8 @@ def table(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a trial that there is not."""
     given = parser().parse_args(arguments)
-    from .reading import find_trial
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .reports.snapshot import find_trial
 
     store = storage(given.storage)
     found = comparison(find_trial(store, given.first), find_trial(store, given.second))

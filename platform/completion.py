@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpn.errors import run_command
+from cpn.core.errors import run_command
 
 EXAMPLE = "python -m platform.completion bash"
 
@@ -122,7 +122,8 @@ def settable() -> list[str]:
     """The names that --set takes."""
     from cpn.config import Config, to_dotted
 
-    from .spec import SweepSpec, sweep_names
+    from .config.spec import sweep_names
+    from .config.sweep_spec import SweepSpec
 
     whole = [name for name in sweep_names() if name not in SweepSpec.model_fields or name in ("name", "objective")]
     return ["preset", *whole, *to_dotted(Config())]

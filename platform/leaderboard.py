@@ -5,9 +5,9 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
-from .paths import storage
+from .base.paths import storage
 
 EXAMPLE = "python -m platform.leaderboard quickstart"
 SHOWN = 20
@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.top < 1:
         raise InputError(f"--top {given.top}: no number of trials; give 1 or more, or --all")
-    from .ranking import cells, configuration, heads, ranking
-    from .reading import read_sweep
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .reports.ranking import cells, configuration, heads, ranking
+    from .reports.snapshot import read_sweep
 
     sweep = read_sweep(storage(given.storage), given.name)
     entries = ranking(sweep)

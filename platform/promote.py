@@ -9,17 +9,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, WorkError, run_command
+from cpn.core.errors import InputError, WorkError, run_command
+from cpn.core.run_files import MODEL
+
+from .promotion.champion_history import LONGEST_REASON
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
-    from .candidates import Gate
-    from .driver import Interruption
-    from .paths import Storage
-    from .terminal import Terminal
+    from .base.paths import Storage
+    from .base.terminal import Terminal
+    from .cluster.ray_driver import Interruption
+    from .promotion.candidates import Gate
 
 EXAMPLE = "python -m platform.promote quickstart-0003"
-LONGEST_REASON = 1000
-"""Characters: an entry of the history has 5000 in all."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     check_given(given)
 
-    from .paths import check_storage, storage
+    from .base.paths import check_storage, storage
 
     store = storage(given.storage)
     if not store.root.is_dir() and not (given.run or "").endswith(".safetensors"):
@@ -96,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_storage(store, "--storage")
     command = shlex.join(["python", "-m", "platform.promote", *words])
 
-    from .conduct import interrupted
-    from .driver import Interruption
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .cluster.ray_driver import Interruption
+    from .run.trial_loop import report_interruption
 
     with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
         terminal, interruption = Terminal(), Interruption()
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found = promoted(given, store, terminal, interruption, command) if given.run else \
                     watched(given, store, terminal, interruption, command)  # fmt: skip
             except KeyboardInterrupt:
-                return interrupted(terminal, interruption, command)
+                return report_interruption(terminal, interruption, command)
     if given.json:
         print(json.dumps(found, indent=2))
     return 0
@@ -117,25 +118,25 @@ def promoted(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> dict[str, Any]:
     """Promote the run that the command line names; what came of it."""
-    from .candidates import locate, open_book
-    from .promotion import (
+    from .promotion.candidates import locate, open_studies
+    from .promotion.promotion import (
         become_champion,
         candidate,
-        carry_on,
         data_of,
         gates_of,
         in_storage,
         known_versions,
         read_spec,
+        run_later_stages,
         stage_plan,
         sweep_of,
     )
-    from .stages import StageFailed
-    from .tracking_registry import PERSON
+    from .run.run_stages import StageFailed
+    from .tracking.registry import PERSON
 
     name, which = locate(store, given.run, given.sweep, given.uri)
     spec, rest = read_spec(store, name, given.sets, given.uri)
-    book = open_book(store, spec)
+    book = open_studies(store, spec)
     chosen = candidate(book, which, rest, given.backbone)
     if book.trials is None:
         spec = spec.model_copy(update={"base": chosen.config.model_dump(mode="json")})
@@ -169,7 +170,7 @@ def promoted(
             sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.manifest)
         become_champion(sweep, chosen, why, words["confirm"], PERSON, gates=words, overridden=failed)
         try:
-            manifests = carry_on(sweep, chosen, pack, root)
+            manifests = run_later_stages(sweep, chosen, pack, root)
         except StageFailed as error:
             terminal.say(f"{chosen.uid} is promoted, and that stands; the stages before {error.stage} are done")
             terminal.say(error.next_line(command))
@@ -183,7 +184,7 @@ def watched(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> list[dict[str, Any]]:
     """Carry out what somebody asked for by moving the alias; once, or with --watch until a signal comes."""
-    from .status import sweep_names, sweep_paths
+    from .reports.sweep_status import sweep_names, sweep_paths
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)
@@ -222,26 +223,26 @@ def look_at(
     command: str,
 ) -> dict[str, Any] | None:
     """Carry out the wish in one sweep's model, if there is one."""
-    from .candidates import open_book
-    from .champions import told_history
-    from .inputs import data_root
-    from .promotion import read_spec, sweep_of
-    from .records import CHAMPION, model_name
-    from .tracking_read import read_model_state
-    from .wishes import pick_up
+    from .cluster.inputs import data_root
+    from .promotion.alias_requests import handle_alias_request
+    from .promotion.candidates import open_studies
+    from .promotion.champion_history import recorded_history
+    from .promotion.promotion import read_spec, sweep_of
+    from .tracking.read import read_model_state
+    from .tracking.records import CHAMPION, model_name
 
     spec, _ = read_spec(store, name, [], given.uri)
     state = read_model_state(spec.tracking.uri, model_name(name))
-    if state is None and not told_history(store, name):
+    if state is None and not recorded_history(store, name):
         return None
     if state is not None and not state.by_hand(CHAMPION):
         return None
-    book = open_book(store, spec)
+    book = open_studies(store, spec)
     root = data_root(spec.base_config, store)
-    from cpn.voc import open_pack
+    from cpn.data.voc import open_pack
 
     with sweep_of(book, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
-        result = pick_up(sweep, recorder, book)
+        result = handle_alias_request(sweep, recorder, book)
     if result is None or "stages" not in result:
         return result
     show_result(terminal, store, result["uid"], result["stages"], 0, spec.base_config.network.backbone)
@@ -284,7 +285,7 @@ def show_result(
     backbone: str,
 ) -> None:
     """What the stages scored, where their pictures lie, and what to type next: for an own `backbone` with its name."""
-    from .summary import shortened, walk_words
+    from .reports.summary import shortened, walk_words
 
     rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m["metrics"].items()
             if "miou" in name]  # fmt: skip
@@ -295,7 +296,7 @@ def show_result(
     folders = [store.stage(stage, manifest["key"]) for stage, manifest in manifests.items()]
     for picture in [path for folder in folders for path in sorted((folder / "pictures").glob("*.png"))]:
         terminal.say(f"  {shortened(picture)}")
-    model = shortened(store.stage("deeplab", manifests["deeplab"]["key"]) / "model.safetensors")
+    model = shortened(store.stage("deeplab", manifests["deeplab"]["key"]) / MODEL)
     becomes = "becomes champion as soon as the tracking store is back" if waiting else "is champion"
     terminal.say(f"{uid} {becomes}; python -m platform.promote --history says since when and why")
     own = f" --backbone {shlex.quote(backbone)}" if ":" in backbone else ""
@@ -304,9 +305,9 @@ def show_result(
 
 def show_history(given: argparse.Namespace, store: "Storage") -> int:
     """Print the history of one sweep's champion, or of all."""
-    from .champions import history
-    from .status import sweep_names, sweep_paths
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .promotion.champion_history import history
+    from .reports.sweep_status import sweep_names, sweep_paths
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)

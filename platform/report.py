@@ -6,20 +6,15 @@ Made by itself at the end of a sweep; by hand at any time, while it runs or afte
 import argparse
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, run_command
-from cpn.files import write_bytes
+from cpn.core.errors import InputError, run_command
 
-from .paths import Storage, storage
-
-if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
-    from .reading import Reading
+from .base.paths import storage
+from .reports.page import single_run, write_report
 
 EXAMPLE = "python -m platform.report quickstart"
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,63 +41,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def write_report(
-    sweep: "Reading", folder: Path, single_gpu: Mapping[str, Any] | None = None, command: str | None = None
-) -> list[Path]:
-    """Write report.html, leaderboard.md and leaderboard.tex into `folder`, returned in this order. `command` makes them
-    again.
-    """
-    from . import appendix
-    from .ranking import ranking
-    from .report_context import context
-
-    entries = ranking(sweep)
-    page = html(context(sweep, single_gpu, command or f"python -m platform.report {sweep.name}"))
-    made = {
-        sweep.store.sweep(sweep.name).report.name: page,
-        "leaderboard.md": appendix.markdown(sweep, entries),
-        "leaderboard.tex": appendix.latex(sweep, entries),
-    }
-    for name, text in made.items():
-        write_bytes(folder / name, text.encode())
-    return [folder / name for name in made]
-
-
-def html(told: Mapping[str, Any]) -> str:
-    """The page; whatever the template quotes is escaped, but for plotly's own charts."""
-    import jinja2
-    from markupsafe import Markup
-
-    from .report_figures import script
-
-    def trusted(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: Markup(item) if key == "html" else trusted(item) for key, item in value.items()}
-        return [trusted(item) for item in value] if isinstance(value, list) else value
-
-    surroundings = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return made.render(trusted(dict(told)), plotly=Markup(script()))  # noqa: S704
-
-
-def single_run(store: Storage, run: str) -> Mapping[str, Any]:
-    """The manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
-    from .reading import read_result
-
-    places = [Path(run), store.run(run)]
-    for place in places:
-        result = read_result(place)
-        if result is not None:
-            return result
-    raise InputError(f"--single-gpu {run}: no finished run there; name a folder sweeps/runs/KEY or its KEY")
-
-
 def paper(given: argparse.Namespace) -> int:
     """The page over the paper's tables; exit code 0."""
-    from .paper_report import write_paper_report
-    from .summary import shortened
+    from .reports.paper_report import write_paper_report
+    from .reports.summary import shortened
 
     page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
     if given.json:
@@ -120,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("platform.report: give a sweep's name, or --paper and no name")
     if given.paper:
         return paper(given)
-    from .reading import read_sweep
-    from .terminal import Terminal
+    from .base.terminal import Terminal
+    from .reports.snapshot import read_sweep
 
     store = storage(given.storage)
     sweep = read_sweep(store, given.name)
@@ -135,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"sweep": sweep.name, "so_far": sweep.so_far, "files": [str(file) for file in files]}))
         return 0
     terminal = Terminal()
-    from .summary import shortened
+    from .reports.summary import shortened
 
     for file in files:
         terminal.say(str(shortened(file)))

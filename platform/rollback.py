@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpn.errors import InputError, WorkError, run_command
+from cpn.core.errors import InputError, WorkError, run_command
 
-from .paths import Storage, storage
-from .promote import LONGEST_REASON
+from .base.paths import Storage, storage
+from .promotion.champion_history import LONGEST_REASON
 
 if TYPE_CHECKING:
-    from .tracking_registry import ModelState
+    from .tracking.registry import ModelState
 
 EXAMPLE = 'python -m platform.rollback quickstart --because "its masks lose the heads"'
 FLUSH_S = 20.0
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sweep_name(store: Storage, given: str | None) -> str:
     """The sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded for it."""
-    from .status import sweep_names, sweep_paths
+    from .reports.sweep_status import sweep_names, sweep_paths
 
     there = [name for name in sweep_names(store) if store.sweep(name).spec.exists()]
     if given is None and len(there) != 1:
@@ -73,19 +73,19 @@ def sweep_name(store: Storage, given: str | None) -> str:
 
 def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Move the alias, unless it is there already; what was done."""
-    from .candidates import stored_uri
-    from .champions import gone, told_history
-    from .lock import locked
-    from .records import CHAMPION, model_name
-    from .tracking import Recorder, check_store
-    from .tracking_read import read_model_state
-    from .tracking_registry import PERSON, ROLLED_BACK
+    from .base.lock import locked
+    from .promotion.candidates import stored_uri
+    from .promotion.champion_history import missing_model_message, recorded_history
+    from .tracking.read import read_model_state
+    from .tracking.recorder import Recorder, check_store
+    from .tracking.records import CHAMPION, model_name
+    from .tracking.registry import PERSON, ROLLED_BACK
 
     uri = given.uri if given.uri is not None else stored_uri(store, name)
     model, paths = model_name(name), store.sweep(name)
     away = check_store(uri)
     state = read_model_state(uri, model) if away is None else None
-    if away is None and state is None and not told_history(store, name):
+    if away is None and state is None and not recorded_history(store, name):
         raise InputError(f"{name}: nothing was promoted, there is no model {model} in its tracking store")
     if away is None and (state is None or deleted(state)) and not given.dry_run:
         with locked(paths, name):
@@ -94,7 +94,7 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str,
             recorder.close(FLUSH_S)  # the store is told again what it has lost
         state = read_model_state(uri, model)
     if away is None and state is None:
-        raise InputError(f"{name}: {gone(name)}")
+        raise InputError(f"{name}: {missing_model_message(name)}")
     present = state.aliases.get(CHAMPION) if state else None
     to = target(state, given.to, given.because) if state else given.to
     found = {"sweep": name, "model": model, "from": present, "to": to, "because": given.because}
@@ -117,7 +117,7 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str,
 
 def deleted(state: "ModelState") -> bool:
     """Whether somebody deleted the version that is champion."""
-    from .records import CHAMPION
+    from .tracking.records import CHAMPION
 
     last = state.last(CHAMPION)
     return last is not None and last not in state.versions and CHAMPION not in state.aliases
@@ -130,8 +130,8 @@ def to_stderr(line: str) -> None:
 
 def target(state: "ModelState", to: str | None, because: str) -> str:
     """The version to go to. Raises InputError where there is none."""
-    from .records import CHAMPION
-    from .tracking_registry import ROLLED_BACK, champions
+    from .tracking.records import CHAMPION
+    from .tracking.registry import ROLLED_BACK, champions
 
     if to is not None:
         if to not in state.versions:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpn.errors import InputError, WorkError, run_command
+from cpn.core.errors import InputError, WorkError, run_command
 
-from .lock import RUNNING, Driver, birth, driver_note, held, read_driver
-from .mirror import as_seen
-from .paths import SweepPaths, storage
-from .status import sweep_paths
+from .base.bucket_sync import with_published_state
+from .base.lock import RUNNING, Driver, birth, driver_note, is_driven, read_driver
+from .base.paths import SweepPaths, storage
+from .reports.sweep_status import sweep_paths
 
 EXAMPLE = "python -m platform.stop quickstart"
 BETWEEN_S = 1.0
@@ -25,7 +25,7 @@ STILL_S = 15.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class StopResult:
     """What a stop saw."""
 
     sweep: str
@@ -59,17 +59,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Callable[[str], None]) -> Seen:
+def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Callable[[str], None]) -> StopResult:
     """Ask the driver of a sweep to stop, with `now` twice, and wait until it ends or `wait_s` seconds are over.
 
     Raises WorkError when it runs on another machine or belongs to another user: nothing is sent then.
     """
     driver = read_driver(paths)
     if driver is None and (note := driver_note(paths)) is not None:
-        raise InputError(f"{note}; {'it runs: send SIGTERM to its process' if held(paths) else 'it does not run'}")
+        raise InputError(f"{note}; {'it runs: send SIGTERM to its process' if is_driven(paths) else 'it does not run'}")
     if driver is None:
         say(f"{name} does not run: nothing in {paths.root} says who drove it")
-        return Seen(name, "stopped", "", 0, 0, 0.0, "")
+        return StopResult(name, "stopped", "", 0, 0, 0.0, "")
     if not driver.alive:
         gone = " and its process is gone" if driver.state == RUNNING else ""
         say(f"{name} does not run: it {'was running' if gone else 'is ' + driver.stands}{gone}")
@@ -117,8 +117,8 @@ def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Cal
     return _seen(name, last, state, sent, seconds)
 
 
-def _seen(name: str, driver: Driver, state: str, signals: int, seconds: float) -> Seen:
-    return Seen(name, state, driver.host, driver.pid, signals, round(seconds, 1), driver.command)
+def _seen(name: str, driver: Driver, state: str, signals: int, seconds: float) -> StopResult:
+    return StopResult(name, state, driver.host, driver.pid, signals, round(seconds, 1), driver.command)
 
 
 def _gone(handle: int, seconds: float) -> bool:
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.wait is not None and not 0 <= given.wait < float("inf"):
         raise InputError(f"--wait {given.wait}: no number of seconds; give 0 or more")
-    paths = sweep_paths(as_seen(storage(given.storage)), given.name)
+    paths = sweep_paths(with_published_state(storage(given.storage)), given.name)
     lines: list[str] = []
     seen = stop(paths, given.name, given.now, given.wait, lines.append if given.json else _print)
     if given.json:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
 
@@ -48,9 +48,9 @@ def parser() -> argparse.ArgumentParser:
 
 def shown_command(spec: Path, sets: Sequence[str]) -> str:
     """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
-    from .tracking_uri import mask
+    from cpn.core.redact import redact
 
-    told = ["notify.command=***" if text.startswith("notify.command=") else mask(text) for text in sets]
+    told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
     words = [word for text in told for word in ("--set", text)]
     return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
 
@@ -66,22 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if given.json and given.dry_run:
         raise InputError("--json: goes with a sweep that runs; leave out --dry-run, which prints a plan for people")
-    from .spec import load_spec
+    from .config.spec import load_spec
 
     spec = load_spec(given.spec, given.sets)
     command = shown_command(given.spec, given.sets)
     if given.dry_run:
-        from .dry_run import print_plan
+        from .plan.dry_run import print_plan
 
         print_plan(spec, command, given.measure, given.run_code)
         return 0
-    from .conduct import conduct
+    from .sweeps.run_sweep import run_sweep
 
     if not given.json:
-        return conduct(spec, command)
-    from .json_lines import JsonLines, own_stdout
+        return run_sweep(spec, command)
+    from .base.json_lines import JsonLines, own_stdout
 
-    return conduct(spec, command, JsonLines(own_stdout()))
+    return run_sweep(spec, command, JsonLines(own_stdout()))
 
 
 if __name__ == "__main__":

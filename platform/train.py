@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from cpn.config import Config
@@ -47,17 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from cpn.config import config_from, run_key
-    from cpn.progress import shown_progress
-    from cpn.run import MODEL, PICTURES, finished_run, run
-    from cpn.superpixels import maps_for
+    from cpn.core.progress import shown_progress
+    from cpn.core.run_files import MODEL, PICTURES
+    from cpn.data.superpixels import maps_for
+    from cpn.run import finished_run, run
 
-    from .claims import Claims
-    from .earlier_keys import take_over_run
-    from .files import load_yaml
-    from .inputs import check_weights, prepare_data, prepare_weights
-    from .paths import check_storage, storage
-    from .spec import apply_sets
-    from .terminal import Terminal
+    from .base.claims import Claims
+    from .base.paths import check_storage, storage
+    from .base.terminal import Terminal
+    from .base.yaml_files import load_yaml
+    from .cluster.inputs import check_weights, prepare_data, prepare_weights
+    from .config.spec import apply_sets
+    from .run.earlier_keys import take_over_run
 
     terminal = Terminal()
     source = str(given.config) if given.config else "--set"
@@ -112,7 +113,7 @@ def next_command(config: "Config", model: Path, masked: bool, place: str = "swee
     """What to type after a run: its score by scale where `masked` says that there are masks; else a search, which
     keeps the user's data and network and the storage `place`.
     """
-    from cpn.next_command import search_command
+    from cpn.config.next_command import search_command
 
     root = config.data.root
     kept = {"resources.storage": place} if place != "sweeps" else {}

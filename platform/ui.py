@@ -16,10 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from cpn.errors import InputError, run_command
-from cpn.files import write_bytes
+from cpn.core.errors import InputError, run_command
+from cpn.core.files import write_bytes
+from cpn.core.redact import redact
 
-from .tracking_uri import check_store, mask, sqlite_path, store_uri
+from .base.tracking_uri import check_store, sqlite_path, store_uri
 
 EXAMPLE = "python -m platform.ui"
 HOST = "127.0.0.1"
@@ -30,7 +31,7 @@ SHORTEST = 12
 """Characters that MLflow asks of a password."""
 CHECKOUT = Path(__file__).resolve().parents[1]
 """Where MLflow's server finds `USERS`."""
-USERS = "platform.ui_users:authenticate"
+USERS = "platform.tracking.in_mlflow.ui_users:authenticate"
 AUTH = "mlflow_auth"
 """Folder beside the store, for nobody else to read: who may see what."""
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     uri = store_uri(given.uri)
     if uri.startswith(("http://", "https://")):
-        print(f"the MLflow UI is at {mask(uri)}")
+        print(f"the MLflow UI is at {redact(uri)}")
         return 0
     path = sqlite_path(uri)
     if path is not None and not path.exists():

@@ -7,8 +7,9 @@ import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.files import load_yaml, yaml_text
-from platform.spec import SweepSpec, load_spec
+from platform.base.yaml_files import load_yaml, yaml_text
+from platform.config.spec import load_spec
+from platform.config.sweep_spec import SweepSpec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,11 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cpn.config import known_names
-from cpn.errors import InputError
-from cpn.mxnet_params import read_params
-from cpn.voc import IGNORE, VOC_CLASSES, encode_mask
-from cpn.voc_folder import Checked, Entry, check_entry, read_annotation, read_classes
-from cpn.voc_lists import listed_ids
+from cpn.core.errors import InputError
+from cpn.data.voc import IGNORE, VOC_CLASSES, encode_mask
+from cpn.models.mxnet_params import read_params
+from cpn.sources.voc_folder import Checked, Entry, check_entry, read_annotation, read_classes
+from cpn.sources.voc_lists import listed_ids
 from tests.bad_input.case import SPEC
 
 T = TypeVar("T")

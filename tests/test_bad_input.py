@@ -14,13 +14,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from platform import conduct
+from platform.run import sweep_context
 from typing import Any
 
 import pytest
 
 from cpn import run
-from cpn.errors import run_command
+from cpn.core.errors import run_command
 from tests.bad_input import archives, backbones, data, environment, promotion, weights, yaml
 from tests.bad_input.case import Case, listing
 
@@ -45,7 +45,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bad_input_")).resolve()
     folder.chmod(0o755)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(conduct, "ray_cluster", too_far)
+    monkeypatch.setattr(sweep_context, "ray_cluster", too_far)
     monkeypatch.setattr(run, "run", too_far)
     monkeypatch.delenv("CPN_STUDY_URL", raising=False)
     yield folder

@@ -1,40 +1,38 @@
 """Who may import whom, read from every file of `cpn/` and `platform/` without running it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-FILES = [path.relative_to(CHECKOUT) for name in ("cpn", "platform") for path in sorted((CHECKOUT / name).rglob("*.py"))]
+from tests.package_graph import CHECKOUT, COMMANDS, LEVELS, imported, imported_files, module_files, package_of
+
+FILES = module_files()
 
 ONLY_IN = {
-    "optuna": {
-        "platform/what_mattered.py",  # importances, on a study in memory
-        "platform/search.py",
-        "platform/space.py",
-        "platform/study.py",
-        "platform/study_store.py",
-        "platform/samplers.py",
-        "platform/history.py",
-        "platform/pruning.py",
+    "optuna": {"platform/search", "platform/reports/importances.py"},
+    "cmaes": {"platform/search/cma.py"},
+    "plotly": {"platform/reports/figures.py"},
+    "jinja2": {"platform/reports/page.py", "platform/reports/paper_report.py"},
+    "pandas": {
+        "platform/reports/appendix.py",
+        "platform/tracking/in_mlflow",
     },
-    "cmaes": {"platform/cma.py"},
-    "plotly": {"platform/report_figures.py"},
-    "jinja2": {"platform/report.py", "platform/paper_report.py"},
-    "pandas": {"platform/appendix.py", "platform/pyfunc.py", "platform/pyfunc_folder.py"},
     "shtab": {"platform/completion.py"},
-    "ray.tune": {"platform/driver.py", "platform/search.py"},
-    "ray.tune.integration": {"platform/worker.py"},  # the callback of Train that reports to Tune
-    "ray.train": {"platform/worker.py", "platform/cleaner.py"},
-    # The second is a model's own code: MLflow copies it into the model and runs it there, nothing of ours imports it.
-    # Nor the third, which MLflow's server imports.
-    "mlflow": {"platform/tracking_client.py", "platform/pyfunc.py", "platform/ui_users.py"},
-    "yaml": {"platform/files.py"},
-    "pydensecrf": {"cpn/crf.py"},
-    "cv2": {"cpn/opencv.py"},
+    "ray": {"platform/cluster", "platform/run", "platform/sweeps/table_readings.py"},
+    "ray.tune": {"platform/cluster/ray_driver.py", "platform/cluster/tune_searcher.py"},
+    "ray.tune.integration": {"platform/cluster/worker.py"},  # the callback of Train that reports to Tune
+    "ray.train": {"platform/cluster/worker.py", "platform/cluster/placement_group_cleaner.py"},
+    # The second folder holds files that MLflow loads in processes of its own; nothing of ours imports them.
+    "mlflow": {"platform/tracking/client.py", "platform/tracking/in_mlflow"},
+    "yaml": {"platform/base/yaml_files.py"},
+    "pydensecrf": {"cpn/propagation/crf.py"},
+    "cv2": {"cpn/core/opencv.py"},
+    "requests": {"cpn/sources/fetch.py"},
 }
-"""Package -> the only files that may import it; the longest name that fits decides."""
+"""Package -> the only files, or folders, that may import it; the longest name that fits decides."""
 
 NOT_IN_CPN = {"platform", "ray", "mlflow", "optuna", "yaml"}
 """`cpn` runs alone, from a plain script."""
@@ -42,29 +40,11 @@ NOT_IN_CPN = {"platform", "ray", "mlflow", "optuna", "yaml"}
 NOWHERE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 """Nothing that is read back may run code."""
 
-LEAVES = {"voc", "patches", "losses", "metrics", "correlation", "resnet38d", "random_walk", "crf"}
-BELOW_LEAVES = {"cpn.voc", "cpn.section", "cpn.present", "cpn.errors", "cpn.files", "cpn.opencv", "cpn.remote"}
-BELOW_LEAVES |= {"cpn.plain_file", "cpn.checked"}
+LARGE = ("torch", "cv2", "scipy", "pydensecrf", "ray", "mlflow", "optuna")
+WITHOUT = {"cpn.core": LARGE, "cpn.config": (*LARGE, "pyarrow")}
+"""Packages, and what importing them does not load."""
 
-
-def imported(source: str, file: Path) -> set[str]:
-    """The full dotted names that `source` imports anywhere in it, relative ones resolved against `file`.
-
-    `from a import b` counts as a.b, for b may be a module; import_module("a") and __import__("a") count too.
-    """
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            package = ".".join(file.parts[: len(file.parts) - node.level]) if node.level else ""
-            base = ".".join(filter(None, [package, node.module]))
-            names |= {f"{base}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__"):
-                names.add(str(node.args[0].value))
-    return names
+MOST_FILES = 16
 
 
 def absolute(source: str) -> set[str]:
@@ -83,6 +63,16 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
+def rule_of(name: str) -> str | None:
+    """The entry of ONLY_IN that decides about an imported name; None where there is none."""
+    return max((package for package in ONLY_IN if within(name, package)), key=len, default=None)
+
+
+def lies_in(file: Path, places: set[str]) -> bool:
+    """Whether a file is one of the places, or lies in one."""
+    return any(file.as_posix() == place or file.as_posix().startswith(place + "/") for place in places)
+
+
 def complaints(source: str, file: Path) -> list[str]:
     """What `file`, relative to the checkout, imports against the rules."""
     names = imported(source, file)
@@ -90,14 +80,18 @@ def complaints(source: str, file: Path) -> list[str]:
     forbidden = NOWHERE | NOT_IN_CPN if file.parts[0] == "cpn" else NOWHERE
     found = [f"{place} imports {name}" for name in names for package in forbidden if within(name, package)]
     for name in names:
-        rules = [package for package in ONLY_IN if within(name, package)]
-        if rules and place not in ONLY_IN[max(rules, key=len)]:
+        rule = rule_of(name)
+        if rule is not None and not lies_in(file, ONLY_IN[rule]):
             found.append(f"{place} imports {name}")
-    if file.parts[0] == "cpn" and file.stem in LEAVES:
-        own = {name for name in names if within(name, "cpn")}
-        found += [f"{place} imports {name}" for name in own if not any(within(name, low) for low in BELOW_LEAVES)]
     if file.parts[0] == "platform":
         found += [f"{place} imports {name} absolutely" for name in absolute(source) if within(name, "platform")]
+    here = package_of(file)
+    for target in imported_files(source, file):
+        there = package_of(target)
+        higher = target.parts[0] == file.parts[0] and LEVELS.index(there) > LEVELS.index(here)
+        command = there.endswith(COMMANDS) and target.name != "__init__.py" and place != "platform/completion.py"
+        if higher or (command and target != file):
+            found.append(f"{place} imports {target.as_posix()}")
     return found
 
 
@@ -106,26 +100,57 @@ def test_the_directions_of_imports_hold(file: Path) -> None:
     assert complaints((CHECKOUT / file).read_text(encoding="utf-8"), file) == []
 
 
+def test_no_entry_of_the_table_is_left_over() -> None:
+    used: set[tuple[str, str]] = set()
+    for file in FILES:
+        for name in imported((CHECKOUT / file).read_text(encoding="utf-8"), file):
+            rule = rule_of(name)
+            if rule is not None:
+                used |= {(rule, place) for place in ONLY_IN[rule] if lies_in(file, {place})}
+    assert {(package, place) for package, places in ONLY_IN.items() for place in places} == used
+
+
+def test_no_folder_holds_more_files_than_one_can_guess_in() -> None:
+    folders = {file.parent for file in FILES}
+    counts = {str(folder): len([file for file in FILES if file.parent == folder]) for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("package", WITHOUT)
+def test_nothing_large_is_loaded(package: str) -> None:
+    folder = CHECKOUT / package.replace(".", "/")
+    names = [f"{package}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+    names = [package, *(name for name in names if name != "cpn.core.opencv")]  # which wraps cv2
+    code = f"import sys, {', '.join(names)}\nprint([name for name in {WITHOUT[package]!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("cpn/cam.py", "import optuna"),
-        ("cpn/cam.py", "from platform import spec"),
-        ("cpn/cam.py", "import ray"),
-        ("cpn/cam.py", "def f():\n    import yaml"),
-        ("cpn/cam.py", "from pydensecrf import densecrf"),
-        ("cpn/cam.py", "import cv2"),
-        ("cpn/losses.py", "from .network import CPN"),
-        ("cpn/losses.py", "from cpn import network"),
-        ("cpn/files.py", "import pickle"),
+        ("cpn/scoring/cam.py", "import optuna"),
+        ("cpn/scoring/cam.py", "from platform.config import spec"),
+        ("cpn/scoring/cam.py", "import ray"),
+        ("cpn/scoring/cam.py", "def f():\n    import yaml"),
+        ("cpn/scoring/cam.py", "from pydensecrf import densecrf"),
+        ("cpn/scoring/cam.py", "import cv2"),
+        ("cpn/models/losses.py", "from cpn.training import loop"),
+        ("cpn/models/losses.py", "from cpn.scoring.cam import load_maps"),
+        ("cpn/models/losses.py", "if TYPE_CHECKING:\n    from cpn.run import train_and_score"),
+        ("cpn/stages/inputs.py", "from cpn.prepare import main"),
+        ("cpn/core/files.py", "import pickle"),
         ("platform/sweep.py", "import optuna.samplers"),
         ("platform/sweep.py", "from ray import tune"),
-        ("platform/worker.py", "from ray.tune import Tuner"),
-        ("platform/driver.py", "from ray.train.torch import TorchTrainer"),
+        ("platform/cluster/worker.py", "from ray.tune import Tuner"),
+        ("platform/cluster/ray_driver.py", "from ray.train.torch import TorchTrainer"),
         ("platform/sweep.py", "import importlib\nimportlib.import_module('mlflow.tracking')"),
-        ("platform/sweep.py", "import platform.spec"),
-        ("platform/sweep.py", "from platform import spec"),
+        ("platform/sweep.py", "import platform.config.spec"),
+        ("platform/sweep.py", "from platform.config import spec"),
         ("platform/sweep.py", "import platform"),
+        ("platform/sweep.py", "from .gc import main"),
+        ("platform/base/paths.py", "from ..search.study import Study"),
+        ("platform/base/paths.py", "def f():\n    from ..search import study"),
     ],
 )
 def test_a_breach_is_seen(file: str, source: str) -> None:
@@ -135,14 +160,11 @@ def test_a_breach_is_seen(file: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        (
-            "cpn/losses.py",
-            "from cpn.voc import IGNORE\nfrom .section import Section\nfrom cpn import errors\nimport torch",
-        ),
-        ("platform/search.py", "import optuna\nfrom ray import tune\nfrom .spec import SweepSpec\nfrom . import space"),
-        ("platform/sweep.py", "import ray\nfrom cpn.config import Config"),
-        ("platform/worker.py", "from ray.tune.integration.ray_train import TuneReportCallback"),
-        ("cpn/opencv.py", "import cv2"),
+        ("cpn/models/losses.py", "from cpn.data.voc import IGNORE\nfrom cpn.core import errors\nimport torch"),
+        ("platform/search/study.py", "import optuna\nfrom ..config.spec import SweepSpec\nfrom . import samplers"),
+        ("platform/sweep.py", "import argparse\nfrom cpn.config import Config"),
+        ("platform/cluster/worker.py", "from ray.tune.integration.ray_train import TuneReportCallback"),
+        ("cpn/core/opencv.py", "import cv2"),
     ],
 )
 def test_what_is_allowed_passes(file: str, source: str) -> None:

@@ -99,7 +99,7 @@ def test_in_a_spawned_child(stdlib: dict) -> None:
 
 @pytest.mark.ray
 def test_in_a_worker_of_ray(stdlib: dict) -> None:
-    from platform.local_ray import start_ray
+    from platform.cluster.local_ray import start_ray
 
     import ray
 

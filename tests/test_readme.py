@@ -43,7 +43,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_presets_and_spaces_named_in_the_readme_exist() -> None:
-    from cpn.presets import PRESETS
+    from cpn.config.presets import PRESETS
 
     text = (CHECKOUT / "README.md").read_text()
     for space in set(re.findall(r"search_spaces/([a-z0-9_]+\.yaml)", text)):

@@ -1,11 +1,11 @@
 """Every search space loads, says its question, command and cost, and draws configurations that the method accepts."""
 
 import shlex
-from platform.dry_run import print_plan
-from platform.paper_report import header as heads
-from platform.space import draw
-from platform.spec import load_spec
-from platform.table_spec import row_config, shown_rows
+from platform.config.spec import load_spec
+from platform.config.table_spec import row_config, shown_rows
+from platform.plan.dry_run import print_plan
+from platform.reports.paper_report import header as heads
+from platform.search.distributions import draw
 
 import optuna
 import pytest
@@ -19,7 +19,7 @@ SPACES = sorted((CHECKOUT / "search_spaces").glob("*.yaml"))
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_it_loads_and_every_draw_is_a_configuration(path) -> None:  # type: ignore[no-untyped-def]
     spec = load_spec(path)
-    from platform.domains import drawn
+    from platform.config.space.domains import drawn
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):

@@ -7,15 +7,17 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from platform import conduct, notify, sweep, ui
-from platform.files import yaml_text
-from platform.study import State, Study
-from platform.tracking_client import SETTINGS
+from platform import sweep, ui
+from platform.base import notify
+from platform.base.yaml_files import yaml_text
+from platform.run import sweep_context, trial_loop
+from platform.search.study import State, Study
+from platform.tracking.client import SETTINGS
 from typing import Any
 
 import pytest
 
-from cpn.errors import run_command
+from cpn.core.errors import run_command
 from tests.bad_input.case import SPEC
 from tests.cpn.small_voc import write_small_voc
 from tests.test_imports import NOWHERE, imported, within
@@ -42,7 +44,10 @@ EVERYWHERE = ("0.0.0.0", "::")
 """Addresses that listen to strangers."""
 EXCEPTIONS = {
     ("platform/__init__.py", "calls exec"),  # the standard library's own module of that name
-    ("cpn/backbone.py", "calls importlib.import_module"),  # a user's own backbone, by the name that the user gives
+    (
+        "cpn/models/backbone.py",
+        "calls importlib.import_module",
+    ),  # a user's own backbone, by the name that the user gives
     ("benchmarks/__main__.py", "calls importlib.import_module"),  # a topic out of its table
     ("benchmarks/damage.py", "calls importlib.import_module"),  # a command out of its table
 }
@@ -134,7 +139,7 @@ def test_every_exception_is_needed() -> None:
     ],
 )
 def test_a_danger_is_seen(source: str) -> None:
-    assert dangers(source, Path("cpn/cam.py")) != set()
+    assert dangers(source, Path("cpn/scoring/cam.py")) != set()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_a_danger_is_seen(source: str) -> None:
     ],
 )
 def test_what_is_safe_passes(source: str) -> None:
-    assert dangers(source, Path("cpn/cam.py")) == set()
+    assert dangers(source, Path("cpn/scoring/cam.py")) == set()
 
 
 def test_mlflow_loads_no_pickle_and_its_ui_listens_to_this_machine_only(
@@ -186,7 +191,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.delenv("CPN_STUDY_URL", raising=False)
-    monkeypatch.setattr(conduct, "ray_cluster", cluster)
+    monkeypatch.setattr(sweep_context, "ray_cluster", cluster)
     return tmp_path
 
 
@@ -233,7 +238,7 @@ def test_a_sweep_writes_no_secret_anywhere(
     def broken(*_: Any, **__: Any) -> None:
         raise end("the work")
 
-    monkeypatch.setattr(conduct, "run_trials", broken)
+    monkeypatch.setattr(trial_loop, "run_trials", broken)
     code, said = start(capsys, f"tracking.uri={STORE}", f"notify.command={HOOK}")
     assert (code == 130) if end is KeyboardInterrupt else ("RuntimeError: the work" in said)
     written = {path.name for path in place.rglob("*") if path.is_file()}
@@ -297,7 +302,7 @@ def test_a_value_that_carries_a_secret_is_shown_masked_wherever_it_stands(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"the work on {value}")
 
-    monkeypatch.setattr(conduct, "run_trials", broken)
+    monkeypatch.setattr(trial_loop, "run_trials", broken)
     elsewhere = [] if key == "tracking.uri" else ["tracking.uri=http://127.0.0.1:9"]  # making a store takes seconds
     _, said = start(capsys, f"{key}={value}", *elsewhere, dry=dry)
     assert said and leaks(place, said) == []
@@ -316,7 +321,7 @@ def test_the_reason_of_a_failed_trial_is_masked_in_the_study_and_on_the_terminal
         listener.ended(row.uid)
         listener.reported(row.uid, {"note": f"token={SECRET}"})
 
-    monkeypatch.setattr(conduct, "run_trials", failing)
+    monkeypatch.setattr(trial_loop, "run_trials", failing)
     code, said = start(capsys, "tracking.uri=http://127.0.0.1:9")
     assert code == 1 and "cannot open s3://AKIA:***@bucket/x?X-Amz-Signature=***" in said and "token=***" in said
     assert leaks(place, said) == []

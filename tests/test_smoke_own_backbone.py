@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cpn.checkpoint import save_model
-from cpn.scene_backbone import SceneBackbone
+from cpn.models.checkpoint import save_model
+from cpn.models.scene_backbone import SceneBackbone
 from tests.conftest import CHECKOUT
 from tests.small_base import BASE
 
@@ -43,7 +43,7 @@ def test_workers_find_weights_and_code_and_a_move_changes_nothing(tmp_path: Path
     there.mkdir()
     (here / "own.yaml").write_text(SPEC)
     (here / "my_kinds" / "net.py").write_text(
-        "from cpn.scene_backbone import SceneBackbone\nfrom my_sizes import STRIDE\n\n\n"
+        "from cpn.models.scene_backbone import SceneBackbone\nfrom my_sizes import STRIDE\n\n\n"
         "class Net(SceneBackbone):\n    stride = STRIDE\n"
     )
     (here / "my_sizes.py").write_text("STRIDE = 4\n")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cpn.config.data import ScenesConfig
 from cpn.prepare import main as prepare_main
-from cpn.synthetic import write_scenes
-from cpn.voc import ScenesConfig
-
-from .test_smoke import SPEC, start
+from cpn.sources.scenes import write_scenes
+from tests.test_smoke import SPEC, start
 
 
 def sweep(folder: Path, *more: str) -> tuple[int, str]:

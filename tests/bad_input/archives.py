@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from cpn.prepare import prepare
+from cpn.sources.packing import prepare
 from tests.bad_input.case import Case, Make, both, text_file, voc
 
 COCO = "cpn.coco coco out --sets train2014 --processes 0"

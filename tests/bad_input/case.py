@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from platform.files import yaml_text
+from platform.base.yaml_files import yaml_text
 from typing import Any
 
 from tests.cpn.small_voc import write_small_voc

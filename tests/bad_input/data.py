@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cpn.voc import VOC_CLASSES, encode_mask, open_pack
+from cpn.data.voc import VOC_CLASSES, encode_mask, open_pack
 from tests.bad_input.case import Case, Make, both, spec, text_file, voc
 
 PREPARE = "cpn.prepare data"

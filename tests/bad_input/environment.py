@@ -5,12 +5,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from platform.lock import Driver, birth
+from platform.base.lock import Driver, birth
 
 import torch
 
-from cpn.backbone import build_backbone
-from cpn.files import write_json
+from cpn.core.files import write_json
+from cpn.models.backbone import build_backbone
 from tests.bad_input.case import Case, Make, both, nothing, spec, text_file, voc
 
 DATA = "--set data.root=data"

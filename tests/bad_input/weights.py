@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from cpn.backbone import build_backbone
-from cpn.checkpoint import save_model
 from cpn.config import config_from
-from cpn.files import file_digest, read_json, write_json
-from cpn.network import build_network
-from cpn.prepare import prepare
-from cpn.voc import VOC_CLASSES
+from cpn.core.files import file_digest, read_json, write_json
+from cpn.data.voc import VOC_CLASSES
+from cpn.models.backbone import build_backbone
+from cpn.models.checkpoint import save_model
+from cpn.models.network import build_network
+from cpn.sources.packing import prepare
 from tests.bad_input.case import DRY, Case, Make, both, nothing, spec, text_file, voc
 
 CONVERT = "cpn.weights w.pth"

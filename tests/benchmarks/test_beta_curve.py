@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.beta_curve import CLASSES, PRESENT, mebibytes, one_pass_each, picture
-from cpn.metrics import BETAS, curve_counts
+from cpn.scoring.metrics import BETAS, curve_counts
 
 
 def test_four_pixels_by_hand() -> None:

@@ -1,6 +1,6 @@
 """The loop over resamples: by hand, and against the product's."""
 
-from platform import confirm
+from platform.search import confirm
 
 import numpy as np
 import pytest

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 
 from benchmarks.cam_inference import TOLERANCE, one_by_one
-from cpn.cam import CamConfig, multi_scale_maps
 from cpn.config import config_from
-from cpn.network import build_network
+from cpn.config.cam import CamConfig
+from cpn.models.network import build_network
+from cpn.scoring.cam import multi_scale_maps
 
 
 def test_the_maps_are_the_same() -> None:

@@ -17,7 +17,7 @@ from benchmarks.chaos_plan import KINDS, PER_SWEEP, plan
 from benchmarks.chaos_sweep import Sweep
 from benchmarks.services.postgres import missing
 from benchmarks.services.processes import MARK
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 
 def test_the_plan_follows_from_the_seed() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.command_tree import CpuSeconds, parsed, watched
 from benchmarks.services.processes import MARK, with_mark
-from cpn.errors import WorkError
+from cpn.core.errors import WorkError
 
 CHILD = "import time; time.sleep(1); [None for _ in iter(lambda: time.process_time() < 0.6, False)]; time.sleep(2)"
 COMMAND = f"""

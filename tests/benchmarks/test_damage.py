@@ -4,13 +4,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from platform import leaderboard, report, status
-from platform.reading import say_once
+from platform.reports.snapshot import say_once
 
 import pytest
 
 from benchmarks.damage import BAD, Ended, follow, named, outcome
 from benchmarks.damage_files import DAMAGES, KINDS, file_of
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 from tests.platform.made_sweep import make_sweep
 
 FILES = {

@@ -10,13 +10,13 @@ import torch
 
 from benchmarks import fast_forms
 from benchmarks.__main__ import main
-from cpn import transforms
-from cpn.backbone import build_backbone
-from cpn.checkpoint import save_model
 from cpn.config import config_from, merge
-from cpn.errors import InputError
-from cpn.standin import standin_path
-from cpn.voc import DataConfig
+from cpn.config.data import DataConfig
+from cpn.core.errors import InputError
+from cpn.data import transforms
+from cpn.models.backbone import build_backbone
+from cpn.models.checkpoint import save_model
+from cpn.training.pretrained_proxy import standin_path
 
 
 def test_the_interval_is_that_of_the_paired_differences() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import footprint
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 
 def test_rows_of_all_tables_and_bytes_are_counted(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ import math
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from platform.paths import storage
-from platform.reading import read_sweep
-from platform.study import State
+from platform.base.paths import storage
+from platform.reports.snapshot import read_sweep
+from platform.search.study import State
 
 import pytest
 
 from benchmarks import growth
 from benchmarks.__main__ import main
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 IMAGES = 3
 

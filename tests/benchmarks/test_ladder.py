@@ -7,11 +7,11 @@ import torch
 
 from benchmarks import ladder, refinement
 from benchmarks.__main__ import main
-from cpn.backbone import build_backbone
-from cpn.checkpoint import save_model
 from cpn.config import config_from
-from cpn.errors import InputError
-from cpn.standin import standin_path
+from cpn.core.errors import InputError
+from cpn.models.backbone import build_backbone
+from cpn.models.checkpoint import save_model
+from cpn.training.pretrained_proxy import standin_path
 
 
 @pytest.fixture

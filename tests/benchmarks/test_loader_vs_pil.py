@@ -8,7 +8,7 @@ import torch
 from benchmarks.free_photographs import NAMES, encoded, photograph, photographs
 from benchmarks.loader_vs_pil import pil_jitter, pil_sample
 from benchmarks.superpixel_vs_grid import samples_of
-from cpn.transforms import STD, normalise
+from cpn.data.transforms import STD, normalise
 
 
 def test_one_sample_is_the_same_but_for_grey_levels(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.comparison import BEGIN, END, Comparison, NotMeasuredError, conditions, take_turns
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 
 @pytest.fixture

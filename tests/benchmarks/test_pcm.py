@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.pcm import gradient, inputs, most_held, naive
 from benchmarks.pcm_memory import map_difference
-from cpn.correlation import pcm
+from cpn.models.correlation import pcm
 
 
 def test_two_pixels_by_hand() -> None:

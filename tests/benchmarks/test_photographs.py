@@ -15,12 +15,13 @@ from benchmarks.__main__ import main
 from benchmarks.photograph_goals import Goal
 from benchmarks.photograph_runs import Piece, Place
 from cpn.config import config_from
-from cpn.counts import load_counts
-from cpn.errors import InputError
-from cpn.metrics import BETAS
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError
+from cpn.data.voc import open_pack
 from cpn.run import run
-from cpn.synthetic import write_scenes
-from cpn.voc import ScenesConfig, open_pack
+from cpn.scoring.counts import load_counts
+from cpn.scoring.metrics import BETAS
+from cpn.sources.scenes import write_scenes
 
 TINY: dict[str, Any] = {
     "data": {"crop": 49, "long_side": [49, 49]},

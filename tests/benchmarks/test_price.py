@@ -2,12 +2,12 @@
 
 import argparse
 from pathlib import Path
-from platform.files import dump_yaml
+from platform.base.yaml_files import dump_yaml
 
 import pytest
 
 from benchmarks import price
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 ROWS = {"short": {}, "again": {}, "long": {"values": {"train": {"epochs": 12}}}}
 

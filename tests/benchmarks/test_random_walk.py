@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.random_walk import BETA, LOGT, RADIUS, affinities, dense_walk, looped_pairs
-from cpn.random_walk import pair_indices, transition, walk
+from cpn.propagation.random_walk import pair_indices, transition, walk
 
 HEIGHT, WIDTH = 12, 15
 

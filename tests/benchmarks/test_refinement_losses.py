@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.refinement_losses import QUICK_ROWS, ROWS, base_config, config_of, rows_for
-from cpn.prepare import prepare
+from cpn.config.data import ScenesConfig
 from cpn.run import run
-from cpn.synthetic import write_scenes
-from cpn.voc import ScenesConfig
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
 
 TINY = {
     "data": {"crop": 49, "long_side": [49, 49]},

@@ -10,7 +10,7 @@ import torch
 from benchmarks import scaling
 from benchmarks.command_tree import Line
 from cpn.config import config_from
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 SCENES = {"preset": ["official", "scenes"], "network": {"weights": None}}
 
@@ -43,7 +43,7 @@ def test_frozen_layers_are_in_no_message() -> None:
         whole[k] for k in ("gradient_bytes", "frozen_bytes")
     )
     # f8_3 and f8_4 (16 and 32 channels) and f9 (3 + 16 + 32 channels to 48) have no biases, float32.
-    from cpn.network import build_network
+    from cpn.models.network import build_network
 
     network = build_network(config_from(SCENES, "-").network, 7)
     layers = (network.f8_3, network.f8_4, network.f9)
@@ -74,9 +74,9 @@ def test_networks_are_as_far_apart_as_training_moved_them() -> None:
 
 def test_two_halves_have_the_gradient_of_the_whole_batch() -> None:
     """What makes two workers' training that of one, and `difference` small."""
-    from cpn.loader import Batch
-    from cpn.network import build_network
-    from cpn.train import objective
+    from cpn.data.loader import Batch
+    from cpn.models.network import build_network
+    from cpn.training.cam_training import objective
 
     config = config_from({**SCENES, "network": {"weights": None, "dropout": 0.0}}, "-")
     torch.manual_seed(0)

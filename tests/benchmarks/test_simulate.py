@@ -4,11 +4,11 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from platform import domains
-from platform.budget import Clock, Limits, reached
-from platform.search import StudyPruner, StudySearcher
-from platform.study import State, TrialRow
-from platform.tracking import read_runs
+from platform.cluster.tune_searcher import StudyPruner, StudySearcher
+from platform.config.space import domains
+from platform.plan.budget import Clock, Limits, reached
+from platform.search.study import State, TrialRow
+from platform.tracking.recorder import read_runs
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def test_trials_at_a_time_and_a_kill_lose_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_no_limit_is_overshot_by_more_than_one_report(tmp_path: Path, limit: dict[str, Any], words: str | None) -> None:
-    """Four trials at a time, begun one after the other. Limits of hours: tests/platform/test_budget.py."""
+    """Four trials at a time, begun one after the other. Limits of hours: tests/platform/plan/test_budget.py."""
     spec = spec_in(tmp_path, 40, search_options={"sampler": "random"}, pruning={"kind": "none"}, budget=limit)
     study, said = simulated_study(spec), list[str]()
     limits = Limits(spec.budget, study.rows, Clock(tmp_path / "clock.json"), 0, said.append)

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import single_gpu
-from cpn import step_time
-from cpn.errors import InputError
+from cpn.core.errors import InputError
+from cpn.cost import step_time
 
 ROWS = [(name, precision) for name in ("CPN", "AffinityNet", "DeepLab") for precision in ("fp32", "bf16")]
 

@@ -5,8 +5,8 @@ import torch
 
 from benchmarks.train_step import gradients_apart, three_passes
 from cpn.config import config_from
-from cpn.step_time import cam_job
-from cpn.train import objective
+from cpn.cost.step_time import cam_job
+from cpn.training.cam_training import objective
 
 
 def test_gradients_are_compared_by_their_norm() -> None:

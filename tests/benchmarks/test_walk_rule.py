@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from benchmarks import walk_rule
-from cpn.checkpoint import save_model
 from cpn.config import config_from
-from cpn.errors import InputError
-from cpn.network import build_network
-from cpn.prepare import prepare
-from cpn.synthetic import write_scenes
-from cpn.voc import ScenesConfig
-from tests.cpn.test_pipeline import CONFIG
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError
+from cpn.models.checkpoint import save_model
+from cpn.models.network import build_network
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
+from tests.cpn.stages.test_pipeline import CONFIG
 
 
 def test_the_scan_holds_the_rule_the_choice_and_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from benchmarks import walks
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 
 
 def test_the_table_has_all_images_and_the_confirm_images() -> None:

@@ -1,9 +1,9 @@
 """The simulation of verdicts: what it draws has the sizes it claims, and the verdict keeps its promises there."""
 
 import json
-from platform import confirm
-from platform.sections import Confirm
-from platform.spec import SweepSpec
+from platform.config.sections import Confirm
+from platform.config.sweep_spec import SweepSpec
+from platform.search import confirm
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import winner
-from cpn.errors import InputError
-from cpn.metrics import miou
+from cpn.core.errors import InputError
+from cpn.scoring.metrics import miou
 
 IMAGES, CLASSES = 60, 5
 

@@ -6,8 +6,7 @@ import pytest
 from selenium import webdriver
 
 from benchmarks.chromium import browser, mlflow_ui, without_guides
-
-from .made_records import make_records
+from tests.browser.made_records import make_records
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,20 @@
 
 import time
 from pathlib import Path
-from platform.files import dump_yaml
-from platform.records import Records
-from platform.spec import SweepSpec, load_spec
-from platform.study import State, TrialRow
-from platform.tracking import Recorder
+from platform.base.yaml_files import dump_yaml
+from platform.config.spec import load_spec
+from platform.config.sweep_spec import SweepSpec
+from platform.search.study import State, TrialRow
+from platform.tracking.recorder import Recorder
+from platform.tracking.records import Records
 from typing import Any
 
 import numpy as np
 
 from cpn.config import run_key, with_values
-from cpn.files import write_bytes
-from cpn.metrics import BETAS
-from cpn.panel import PanelRow, cam_panel
+from cpn.core.files import write_bytes
+from cpn.plots.panel import PanelRow, cam_panel
+from cpn.scoring.metrics import BETAS
 
 NAME, TRIALS, WINNER = "made", 5, "made-0002"
 QUESTION = "Are many small patches better than few large ones?"

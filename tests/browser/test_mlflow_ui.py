@@ -8,8 +8,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from benchmarks.chromium import ML, await_all, await_true, click, followed, tick
-
-from .made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
+from tests.browser.made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 

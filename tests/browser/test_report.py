@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from platform.reading import read_sweep
-from platform.report import write_report
+from platform.reports.page import write_report
+from platform.reports.snapshot import read_sweep
 from typing import Any
 
 import pytest

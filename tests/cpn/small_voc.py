@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cpn.voc import IGNORE, VOC_CLASSES, encode_mask
+from cpn.data.voc import IGNORE, VOC_CLASSES, encode_mask
 
 LISTS = {
     "train": ["2007_000032", "2007_000039"],

@@ -15,13 +15,13 @@ from PIL import Image
 from cpn import coco
 from cpn.coco import convert, main
 from cpn.config import config_from
-from cpn.errors import InputError, WorkError
-from cpn.network import build_network
-from cpn.prepare import prepare
-from cpn.superpixels import maps_for
-from cpn.train import train
-from cpn.voc import IGNORE
-from cpn.voc_lists import listed_ids
+from cpn.core.errors import InputError, WorkError
+from cpn.data.superpixels import maps_for
+from cpn.data.voc import IGNORE
+from cpn.models.network import build_network
+from cpn.sources.packing import prepare
+from cpn.sources.voc_lists import listed_ids
+from cpn.training.cam_training import train
 
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 10, "name": "traffic  light"}]
 WIDTH, HEIGHT = 40, 30

@@ -14,9 +14,9 @@ from platform import sweep
 import pytest
 
 from cpn import download, prepare
-from cpn.download_sources import SOURCES, Archive, Source
-from cpn.errors import InputError, WorkError
-from cpn.fetch import TRIES
+from cpn.core.errors import InputError, WorkError
+from cpn.sources.download_sources import SOURCES, Archive, Source
+from cpn.sources.fetch import TRIES
 from tests.conftest import CHECKOUT
 from tests.cpn.small_voc import EXTRA, write_small_voc
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cpn.predictor as predictor
-from cpn.errors import InputError
-from cpn.pictures import overlay
+import cpn.stages.predictor as predictor
+from cpn.core.errors import InputError
+from cpn.data.voc import decode_image, palette
+from cpn.plots.curves import overlay
 from cpn.predict import main
-from cpn.predictor import load
-from cpn.voc import decode_image, palette
-from tests.cpn.test_predictor import encoded, save_cam, save_deeplab, scene
+from cpn.stages.predictor import load
+from tests.cpn.stages.test_predictor import encoded, save_cam, save_deeplab, scene
 
 
 @pytest.fixture

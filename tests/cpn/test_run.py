@@ -7,14 +7,13 @@ import pytest
 import torch
 
 import cpn.run as module
-from cpn.cam import CamConfig, image_counts
-from cpn.checkpoint import save_model
 from cpn.config import Config, config_from, run_key, with_values
-from cpn.counts import load_counts
-from cpn.errors import InputError
-from cpn.files import file_digest, read_json, write_bytes, write_json
-from cpn.metrics import BETAS, best_beta, iou, miou
-from cpn.prepare import prepare
+from cpn.config.cam import CamConfig
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError
+from cpn.core.files import file_digest, read_json, write_bytes, write_json
+from cpn.data.voc import Pack
+from cpn.models.checkpoint import save_model
 from cpn.run import (
     damaged_files,
     epoch_sample,
@@ -27,10 +26,13 @@ from cpn.run import (
     summarise,
     whole_run,
 )
-from cpn.scale_scores import row_names, score_list
-from cpn.standin import standin_path
-from cpn.synthetic import write_scenes
-from cpn.voc import Pack, ScenesConfig
+from cpn.scoring.cam import image_counts
+from cpn.scoring.counts import load_counts
+from cpn.scoring.metrics import BETAS, best_beta, iou, miou
+from cpn.scoring.scale_scores import row_names, score_list
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
+from cpn.training.pretrained_proxy import standin_path
 
 CPU = torch.device("cpu")
 BASE: dict[str, Any] = {

@@ -10,19 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
-from cpn.cam import multi_scale_maps, present_classes
-from cpn.checkpoint import save_model
 from cpn.config import Config, config_from
-from cpn.crf import dense_crf, with_background
-from cpn.errors import InputError
-from cpn.metrics import BETAS, best_beta, hard_counts, miou
-from cpn.network import build_network
-from cpn.prepare import prepare
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError
+from cpn.data.voc import Pack
+from cpn.models.checkpoint import save_model
+from cpn.models.network import build_network
+from cpn.propagation.crf import dense_crf, with_background
+from cpn.propagation.walk_rule import alpha_of
 from cpn.run import load_run, score
 from cpn.score import PUBLISHED, PUBLISHED_SPLIT, TABLE1, main, parser
-from cpn.synthetic import write_scenes
-from cpn.voc import Pack, ScenesConfig
-from cpn.walk_rule import alpha_of
+from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.scoring.metrics import BETAS, best_beta, hard_counts, miou
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
 
 BASE: dict[str, Any] = {
     "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
@@ -133,7 +134,7 @@ def test_the_folder_is_whole_and_a_second_call_scores_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("cpn.scale_scores.counts_by_scale", refuse)
+    monkeypatch.setattr("cpn.scoring.scale_scores.counts_by_scale", refuse)
     main(arguments)
     assert rows_of(capsys.readouterr().out) == first
     with pytest.raises(InputError, match="holds a score with another map"):
@@ -189,7 +190,7 @@ def test_wrong_input_is_one_line_before_anything_is_scored(
     def refuse(*_: object) -> None:
         raise AssertionError("scored")
 
-    monkeypatch.setattr("cpn.scale_scores.score_list", refuse)
+    monkeypatch.setattr("cpn.scoring.scale_scores.score_list", refuse)
     with pytest.raises(InputError) as refused:
         main([str(model), "--root", pack.root, *more])
     assert words in str(refused.value) and "\n" not in str(refused.value)
@@ -246,7 +247,7 @@ def test_crf_adds_a_row_at_the_best_beta_of_all_scales(
     def refuse(*_: object) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("cpn.crf_score.crf_scores", refuse)
+    monkeypatch.setattr("cpn.stages.crf_score.crf_scores", refuse)
     main([*arguments, "--crf"])
     assert rows_of(capsys.readouterr().out) == rows
     main([*arguments[:3], "--list", "train", "--out", str(folder), "--crf"])

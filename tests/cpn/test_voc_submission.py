@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from cpn import voc_submission
-from cpn.checkpoint import save_model
 from cpn.config import config_from
-from cpn.deeplab import DeepLab, predict
-from cpn.errors import InputError
-from cpn.network import build_network
-from cpn.pipeline import load_deeplab
-from cpn.prepare import prepare
-from cpn.voc import VOC_CLASSES, encode_mask, open_pack, palette
+from cpn.core.errors import InputError
+from cpn.data.voc import VOC_CLASSES, encode_mask, open_pack, palette
+from cpn.models.checkpoint import save_model
+from cpn.models.network import build_network
+from cpn.segmentation.deeplab import DeepLab, predict
+from cpn.sources.packing import prepare
+from cpn.stages.pipeline import load_deeplab
 from cpn.voc_submission import archive_folder, check_archive, main, write_archive
 from tests.cpn.small_voc import LISTS, write_small_voc
 
@@ -100,7 +100,7 @@ def test_it_goes_on_where_it_was_stopped(
 ) -> None:
     whole = run("--no-crf", out="whole.tgz").read_bytes()
     made: list[Path] = []
-    import cpn.stage_inputs as stage_inputs
+    import cpn.stages.inputs as stage_inputs
 
     original = stage_inputs.save_label
 

@@ -77,6 +77,7 @@ def test_its_install_steps_work_in_a_virtual_environment(tmp_path: Path) -> None
         )
         assert done.returncode == 0 and "python -m" in done.stdout, done.stderr
     wanted = (
-        "import cpn.run, cpn.crf, boto3, mlflow, optuna, psycopg2, ray.train.torch, platform; print(platform.node())"
+        "import cpn.run, cpn.propagation.crf, boto3, mlflow, optuna, psycopg2, ray.train.torch, platform\n"
+        "print(platform.node())"
     )
     subprocess.run([python, "-c", wanted], cwd="/", env=environment, check=True)

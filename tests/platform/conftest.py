@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from platform.paths import Storage
-from platform.reading import Reading, read_sweep
-from platform.tracking_client import connect
+from platform.base.paths import Storage
+from platform.reports.snapshot import SweepSnapshot, read_sweep
+from platform.tracking.client import connect
 
 import pytest
 
@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 
 @pytest.fixture(scope="session")
-def sweep(made: Storage) -> Reading:
+def sweep(made: Storage) -> SweepSnapshot:
     """The same as commands read it."""
     return read_sweep(made, "made")
 

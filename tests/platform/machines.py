@@ -3,16 +3,16 @@
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from platform.search import StudySearcher
-from platform.study import Study
-from platform.worker import TrialSetup, train_on_worker
+from platform.cluster.tune_searcher import StudySearcher
+from platform.cluster.worker import TrialSetup, train_on_worker
+from platform.search.study import Study
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from cpn import remote
+from cpn.core import object_storage
 
 
 class Machines:
@@ -37,7 +37,7 @@ class Machines:
     def run(self, task: Callable[..., Any], *args: Any) -> list[Any]:
         """Run a task; its result in a list, which stands for a reference."""
         with self._patch.context() as patch:
-            patch.setenv(remote.SCRATCH, str(self._place / f"machine{next(self._count)}"))
+            patch.setenv(object_storage.SCRATCH, str(self._place / f"machine{next(self._count)}"))
             self.said.append(task.__name__)
             return [task(*args)]
 

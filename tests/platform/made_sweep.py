@@ -2,13 +2,14 @@
 
 import io
 from pathlib import Path
-from platform.confirm import CAM_BASELINE, Verdict, candidates, entries
-from platform.files import dump_yaml
-from platform.lock import driving
-from platform.paths import Storage, storage
-from platform.spec import SweepSpec, load_spec
-from platform.study import State, TrialRow, open_list, open_study, study_url
-from platform.summary import summarise, write_summary
+from platform.base.lock import driving
+from platform.base.paths import Storage, storage
+from platform.base.yaml_files import dump_yaml
+from platform.config.spec import load_spec
+from platform.config.sweep_spec import SweepSpec
+from platform.reports.summary import summarise, write_summary
+from platform.search.confirm import CAM_BASELINE, Verdict, candidates, entries
+from platform.search.study import State, TrialRow, open_list, open_study, study_url
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from benchmarks.growth import SEARCH
 from cpn.config import run_key, with_values
-from cpn.files import write_bytes, write_json
+from cpn.core.files import write_bytes, write_json
 
 LINE = "CPN against cam_baseline: +5.5 [3.1, 7.9]"
 COMMAND = "python -m platform.sweep search_spaces/quickstart.yaml"

@@ -6,29 +6,29 @@ again, 0004 pruned, 0005 failed, 0006 still running. The stages of a run can be 
 
 import zlib
 from pathlib import Path
-from platform import confirm, study
-from platform.files import dump_yaml
-from platform.paths import MANIFEST, Storage
-from platform.records import Records
-from platform.spec import SweepSpec
-from platform.stages import STAGES
-from platform.study import State, TrialRow
-from platform.tracking import Recorder
+from platform.base.paths import MANIFEST, Storage
+from platform.base.yaml_files import dump_yaml
+from platform.config.sweep_spec import SweepSpec
+from platform.run.run_stages import STAGES
+from platform.search import confirm, study
+from platform.search.study import State, TrialRow
+from platform.tracking.recorder import Recorder
+from platform.tracking.records import Records
 from typing import Any
 
 import numpy as np
 import torch
 
-from cpn.checkpoint import save_model
 from cpn.config import METHOD_VERSION, run_key, with_values
-from cpn.counts import save_counts
-from cpn.files import file_digest, write_bytes, write_json
-from cpn.metrics import BETAS
-from cpn.network import build_network
-from cpn.pipeline import stage_keys
-from cpn.prepare import prepare
-from cpn.run import COUNTS, MODEL, RESULT
-from cpn.voc import Pack
+from cpn.core.files import file_digest, write_bytes, write_json
+from cpn.core.run_files import COUNTS, MODEL, RESULT
+from cpn.data.voc import Pack
+from cpn.models.checkpoint import save_model
+from cpn.models.network import build_network
+from cpn.scoring.counts import save_counts
+from cpn.scoring.metrics import BETAS
+from cpn.sources.packing import prepare
+from cpn.stages.pipeline import stage_keys
 from tests.cpn.small_voc import write_small_voc
 
 QUALITY = {"small-0000": 0.60, "small-0001": 0.61, "small-0002": 0.40, "small-0003": 0.39}

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
+from platform.base.paths import Storage
 from platform.compare import comparison, differing, main
-from platform.paths import Storage
-from platform.reading import find_trial
+from platform.reports.snapshot import find_trial
 
 import pytest
 

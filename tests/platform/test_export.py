@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from platform.base.paths import Storage
+from platform.base.yaml_files import load_yaml
 from platform.export import main
-from platform.files import load_yaml
-from platform.paths import Storage
-from platform.reading import find_trial
-from platform.study import State, open_study, study_url
+from platform.reports.snapshot import find_trial
+from platform.search.study import State, open_study, study_url
 from typing import Any
 
 import pytest
@@ -64,8 +64,8 @@ SMALL: dict[str, Any] = {
 @pytest.mark.timeout(600)
 def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
     """On one thread, as a trial: with more of them sums differ in their last digits, and a pixel may flip."""
-    from platform.inputs import prepare_data
-    from platform.spec import load_spec
+    from platform.cluster.inputs import prepare_data
+    from platform.config.spec import load_spec
 
     store = make_sweep(tmp_path, "small", 1, base=SMALL)
     spec = load_spec(store.sweep("small").spec)

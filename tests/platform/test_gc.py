@@ -4,21 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from platform import gc, tracking
-from platform.files import dump_yaml
+from platform import gc
+from platform.base.lock import driving, read_driver
+from platform.base.paths import Storage, storage
+from platform.base.yaml_files import dump_yaml
 from platform.gc import main
-from platform.lock import driving, read_driver
-from platform.paths import Storage, storage
-from platform.spool import Spool
-from platform.study_store import connect
+from platform.search.study_store import connect
+from platform.tracking import recorder
+from platform.tracking.spool import Spool
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from cpn.errors import InputError, WorkError
-from cpn.files import digest, write_json
+from cpn.core.errors import InputError, WorkError
+from cpn.core.files import digest, write_json
 
 Gc = Callable[..., dict[str, Any]]
 
@@ -83,7 +84,7 @@ def make_sweep(store: Storage, name: str, letter: str, states: list[tuple[str, f
 def champions(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
     """What the registry says, to be filled."""
     found: dict[str, dict[str, str]] = {}
-    monkeypatch.setattr(tracking, "read_aliases", lambda uri, alias: found)
+    monkeypatch.setattr(recorder, "read_aliases", lambda uri, alias: found)
     return found
 
 

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
+from platform.base.paths import Storage
 from platform.leaderboard import main
-from platform.paths import Storage
 
 import pytest
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 from tests.platform.made_sweep import make_sweep
 
 

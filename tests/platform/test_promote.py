@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform import promote, rollback
-from platform.records import CHAMPION
-from platform.stages import StageFailed
-from platform.tracking_client import connect
-from platform.tracking_read import read_model_state
-from platform.tracking_registry import ModelState
+from platform.run.run_stages import StageFailed
+from platform.tracking.client import connect
+from platform.tracking.read import read_model_state
+from platform.tracking.records import CHAMPION
+from platform.tracking.registry import ModelState
 from typing import Any
 
 import pytest
 
-from cpn.errors import InputError, WorkError
-from cpn.run import MODEL
+from cpn.core.errors import InputError, WorkError
+from cpn.core.run_files import MODEL
 from tests.platform.small_sweep import SmallSweep
 
 NAME = "cpn-small"
@@ -31,11 +31,11 @@ def sweep(tmp_path: Path, new_store: Callable[[str], str], monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     made = SmallSweep(tmp_path, new_store("store"))
     # A version is made of the run's artifact alone: writing its pyfunc has a test of its own.
-    monkeypatch.setattr("platform.tracking_store.write_pyfunc", lambda *given: given[-1].mkdir(parents=True))
+    monkeypatch.setattr("platform.tracking.store.write_pyfunc", lambda *given: given[-1].mkdir(parents=True))
     made.record()
     for row in [*made.rows[:4], *made.again]:
         made.lay_out_stages(row.uid)
-    monkeypatch.setattr("platform.conduct.ray_cluster", lambda *_: pytest.fail("Ray was to be started"))
+    monkeypatch.setattr("platform.run.sweep_context.ray_cluster", lambda *_: pytest.fail("Ray was to be started"))
     yield made
 
 
@@ -205,7 +205,7 @@ def test_a_stop_before_the_stages_are_done_leaves_the_wish(
         raise WorkError("the stage failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("platform.wishes.carry_on", stopped)
+        patch.setattr("platform.promotion.alias_requests.carry_on", stopped)
         with pytest.raises(WorkError):
             promote.main([])
     assert moves(sweep) == [("promotion", None, "1")]
@@ -219,7 +219,7 @@ def test_a_failed_stage_leaves_the_promotion_and_names_the_cure(
     def failing(*_: object) -> None:
         raise StageFailed("deeplab", "k", WorkError("one mask", "deeplab.schedule=by_images"), {})
 
-    monkeypatch.setattr("platform.promotion.carry_on", failing)
+    monkeypatch.setattr("platform.promotion.promotion.run_later_stages", failing)
     monkeypatch.setattr("sys.argv", ["promote", "small-0000"])
     with pytest.raises(WorkError, match="^stage deeplab: one mask$"):
         promote.main()
@@ -294,7 +294,7 @@ def test_a_checkpoint_of_no_sweep_goes_on_under_a_new_name(
 
 
 def promotion_runs(uri: str) -> list[Any]:
-    from platform.tracking import read_runs
+    from platform.tracking.recorder import read_runs
 
     return read_runs(uri, "released")
 

@@ -5,14 +5,15 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from platform.paths import Storage
-from platform.reading import Reading, read_sweep
-from platform.report import html, main, single_run, write_report
+from platform.base.paths import Storage
+from platform.report import main
+from platform.reports.page import html, single_run, write_report
+from platform.reports.snapshot import SweepSnapshot, read_sweep
 from typing import Any
 
 import pytest
 
-from cpn.errors import InputError
+from cpn.core.errors import InputError
 from tests.platform.made_sweep import make_sweep
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -43,7 +44,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def text(sweep: Reading, tmp_path_factory: pytest.TempPathFactory) -> str:
+def text(sweep: SweepSnapshot, tmp_path_factory: pytest.TempPathFactory) -> str:
     [page, *_] = write_report(sweep, tmp_path_factory.mktemp("report"))
     return page.read_text()
 
@@ -113,7 +114,7 @@ def test_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Importances are left out: they need 8 full trials, there are 2." in words
 
 
-def test_a_sweep_without_any_result(sweep: Reading, tmp_path: Path) -> None:
+def test_a_sweep_without_any_result(sweep: SweepSnapshot, tmp_path: Path) -> None:
     nothing = replace(sweep, rows=[], again=[], summary={}, state="running")
     [page, *_] = write_report(nothing, tmp_path / "out")
     words = Page(page.read_text()).words
@@ -128,7 +129,9 @@ def test_where_it_goes_and_json(made: Storage, tmp_path: Path, capsys: pytest.Ca
     assert not made.sweep("made").report.exists()
 
 
-def test_the_users_own_run_is_what_throughput_is_relative_to(sweep: Reading, made: Storage, tmp_path: Path) -> None:
+def test_the_users_own_run_is_what_throughput_is_relative_to(
+    sweep: SweepSnapshot, made: Storage, tmp_path: Path
+) -> None:
     key = next(made.root.glob("runs/*/result.json")).parent.name
     assert single_run(made, key)["key"] == key == single_run(made, str(made.run(key)))["key"]
     with pytest.raises(InputError, match="^--single-gpu nowhere: no finished run there"):

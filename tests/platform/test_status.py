@@ -7,19 +7,20 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from platform import status as command
-from platform.files import dump_yaml
-from platform.lock import driving, read_driver
-from platform.paths import Storage, storage
-from platform.status import main, status
-from platform.study_store import connect
+from platform.base.lock import driving, read_driver
+from platform.base.paths import Storage, storage
+from platform.base.yaml_files import dump_yaml
+from platform.reports.sweep_status import status
+from platform.search.study_store import connect
+from platform.status import main
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from cpn.errors import InputError, WorkError
-from cpn.files import write_json
+from cpn.core.errors import InputError, WorkError
+from cpn.core.files import write_json
 from tests.conftest import CHECKOUT
 
 COMMAND = "python -m platform.sweep s.yaml"
@@ -165,8 +166,10 @@ def test_it_reads_only(store: Storage) -> None:
 
 
 def test_it_starts_without_the_heavy_packages() -> None:
-    code = f"import sys, {command.__name__}, platform.study_store, platform.terminal, platform.files; " + (
-        "print([name for name in ('torch', 'ray', 'mlflow', 'scipy') if name in sys.modules])"
+    code = (
+        f"import sys, {command.__name__}, platform.search.study_store; "
+        "import platform.base.terminal, platform.base.yaml_files; "
+        + ("print([name for name in ('torch', 'ray', 'mlflow', 'scipy') if name in sys.modules])")
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

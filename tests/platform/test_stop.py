@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from platform import stop as stop_module
-from platform.lock import Driver, driving, read_driver
-from platform.paths import SweepPaths
+from platform.base.lock import Driver, driving, read_driver
+from platform.base.paths import SweepPaths
 from platform.stop import main, stop
 
 import psutil
 import pytest
 
-from cpn.errors import InputError, WorkError
-from cpn.files import write_json
+from cpn.core.errors import InputError, WorkError
+from cpn.core.files import write_json
 from tests.conftest import CHECKOUT
 from tests.test_smoke import SPEC, read_until, start
 
 DRIVER = """
 import signal, sys, time
 from pathlib import Path
-from platform.lock import driving
-from platform.paths import SweepPaths
+from platform.base.lock import driving
+from platform.base.paths import SweepPaths
 
 # The first signal asks, the second raises; `reports` says whether a report ever ends.
 seen, reports = [], sys.argv[2] == "reports"

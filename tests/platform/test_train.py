@@ -3,16 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
-from platform import claims
+from platform.base import claims
 from platform.train import main, next_command
 from types import SimpleNamespace
 
 import pytest
 
 from cpn.config import Config, config_from, run_key
-from cpn.files import read_json
-from cpn.run import MODEL, finished_run
-from cpn.voc import open_pack
+from cpn.core.files import read_json
+from cpn.core.run_files import MODEL
+from cpn.data.voc import open_pack
+from cpn.run import finished_run
 
 VALUES = ["preset=scenes", "data.scenes.train=12", "data.scenes.val=3", "network.weights=null", "train.epochs=1"]
 
@@ -66,7 +67,7 @@ def test_it_waits_while_a_sweep_makes_the_same_run(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder,) = (trained / "runs").glob("[!.]*")
-    code = "import sys; from platform.claims import Claims; from platform.paths import storage; " + (
+    code = "import sys; from platform.base.claims import Claims; from platform.base.paths import storage; " + (
         "claims = Claims(storage(sys.argv[1])); print(claims.take('x', sys.argv[2]), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(trained), folder.name]

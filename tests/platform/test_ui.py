@@ -13,8 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from platform.tracking_client import connect
-from platform.tracking_uri import store_uri, ui_command
+from platform.base.tracking_uri import store_uri, ui_command
+from platform.tracking.client import connect
 from platform.ui import PASSWORD, check_port, hosts, in_address, main, names_of
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cpn.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command
 
 
 @pytest.fixture

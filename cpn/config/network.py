@@ -1,0 +1,41 @@
+"""The section `network`: backbone, pretrained weights, PCM and PRCM."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cpn.config.section import Section
+
+
+class NetworkConfig(Section):
+    """The CAM network (paper section 3.3, method.md (c) and (d))."""
+
+    backbone: str = "resnet38"
+    """`resnet38`, `resnet50`, `efficientnet_lite0` (stride 16), `efficientnet_lite0_stride8`, `scene`, or a user's own
+    as 'package.module:factory'."""
+    weights: str | None = None
+    """Pretrained backbone weights: a file, `imagenet` for the published file that a package installs
+    (efficientnet_lite0), `scenes` for the stand-in trained on scene parts, or None for none."""
+    stage3_channels: int = Field(64, ge=1)
+    """Channels that stage 3 is reduced to inside X."""
+    stage4_channels: int = Field(128, ge=1)
+    """Channels that stage 4 is reduced to inside X."""
+    correlation_channels: int = Field(192, ge=1)
+    """C2: channels of the embeddings g and phi."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of the top's channels dropped before the classifier."""
+    pcm: bool = True
+    """Refine by the pixel correlation module, Eq. 9-10."""
+    prcm: bool = True
+    """Refine by the pixel-region correlation module, Eq. 11-12."""
+    prcm_transposed: bool = False
+    """True: phi(Z) is transposed as Eq. 11 asks. False: the released code's view of the same memory."""
+    x_scale: Literal["released", "unit"] = "released"
+    """`released`: X as its three parts come. `unit`: each part divided by its RMS on the first training images, so that
+    it does not matter how large a backbone's maps are (PRCM's logits go with the square of X's scale)."""
+    x_image: float = Field(1.0, ge=0)
+    """With `x_scale` unit: RMS of the image inside X; the two stages have RMS 1."""
+    prcm_scale: float = Field(1.0, gt=0)
+    """With `x_scale` unit: factor of X in PRCM, whose attention is flat where it is small and one pixel where large."""
+    average_refined: bool = False
+    """Divide the sum of PCM and PRCM by their number, which keeps the refined CAM in [0, 1]. Not in the paper."""

@@ -1,0 +1,32 @@
+"""The section `random_walk`: how pseudo labels are propagated from CAMs and affinities."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
+
+
+class RandomWalkConfig(Section):
+    """How pseudo labels are walked from CAMs and affinities (method.md (h))."""
+
+    kind: Literal["affinity", "irn"] = "affinity"
+    """Where affinities come from: `affinity` = AffinityNet, which the paper names; `irn` = IRN, which its authors
+    recommend. With `irn` the other values of this section are not read: section irn has its own.
+    """
+    alpha: PositiveOrAuto = 6.0
+    """Exponent of the background score (1 - max)^alpha. `auto`: from the run's beta, then the best of those around it
+    on the select images, where there are masks (cpn/propagation/walk_rule.py); the released 6 fits a beta of .22.
+    """
+    beta: float = Field(8.0, gt=0)
+    """Exponent of the affinities; a larger one walks less across weak edges. Not the CAM's beta."""
+    logt: Annotated[int | Literal["auto"], whole_or_auto(0, 16)] = 6
+    """The walk takes 2^logt steps. `auto`: from the size of the maps, then as alpha."""
+    radius: Annotated[int | Literal["auto"], whole_or_auto(2)] = 5
+    """Pairs reach strictly less than this many stride cells. `auto`: 5, or less on small maps."""
+    keep_if: Literal["always", "better"] = "always"
+    """When walked maps become the pseudo labels. `better`: unless they score below the CAM's masks at the run's beta on
+    the select images; then these are the pseudo labels, which is said. Without masks there is nothing to tell.
+    """
+    crf: bool = False
+    """Refine the walked scores by one CRF iteration; off in the released code."""

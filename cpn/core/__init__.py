@@ -1,0 +1,1 @@
+"""What everything stands on: errors, redaction, whole files and their checks, object storage, progress."""

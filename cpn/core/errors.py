@@ -1,0 +1,164 @@
+"""The two ways a command can fail, and how its exit code tells them apart."""
+
+import errno
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+from cpn.core.environment import drop_empty
+from cpn.core.redact import redact
+
+PLACES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "give this user the right to it, or choose another folder",
+    errno.EPERM: "give this user the right to it, or choose another folder",
+    errno.ENOTDIR: "a file is in the way, choose another folder",
+    errno.EISDIR: "a folder is in the way, choose another name",
+    errno.EEXIST: "something else is there, choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What a disk may answer in the middle of the work, and the cure: no defect of ours."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write may end with although the file could be opened; such an error names no file."""
+
+
+def printable(text: str, besides: str = "") -> str:
+    """`text` with line breaks, a terminal's codes and the like spelled out, but for the characters `besides`."""
+    return "".join(c if c.isprintable() or c in besides else ascii(c)[1:-1] for c in text)
+
+
+class _OneLine(Exception):
+    """A message that stays one printable line whatever it quotes (a key with a line break or a terminal's codes), and
+    shows no password.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(redact(str(message))))
+
+
+class InputError(_OneLine):
+    """The input is wrong: one line that names the file, the key and the cure. Exit code 2."""
+
+
+class WorkError(_OneLine):
+    """The input was right and the work failed all the same: one line. Exit code 1."""
+
+    def __init__(self, message: object = "", cure: str | None = None) -> None:
+        """`cure` is the NAME=VALUE with which the same command, given it by --set, is expected to succeed."""
+        super().__init__(message)
+        self.cure = cure
+
+
+MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "insufficient memory", "bad_alloc", "alloc_failed",
+    "could not create a memory",
+)  # fmt: skip
+"""How torch's allocators, cuDNN, oneDNN, OpenCV and C++ say it, each in an error of its own kind."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that memory does not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    ours = isinstance(error, InputError | WorkError)
+    return not ours and any(words in str(error).lower() for words in MEMORY_WORDS)
+
+
+def to_stderr(line: str) -> None:
+    """Say a warning of one line where a person may see it and no output is disturbed."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+PIPE_EXIT = 128 + signal.SIGPIPE
+"""Exit code of a command whose reader has gone (`| head`), as a shell shows it for other programs."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and leave the process with the exit code of README's table.
+
+    0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
+    resumable, 141 the reader of its output has gone. The traceback of what nobody foresaw, exit code 1 as well, shows
+    no password either.
+    """
+    drop_empty()
+    code = _code(main)
+    if code > 128:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one while the process ends would spoil its exit code
+            with suppress(ValueError):  # not the main thread
+                signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _code(main: Callable[[], int | None]) -> int:
+    """The exit code of `main`; what went wrong has been said in a line."""
+    try:
+        try:
+            return main() or 0
+        finally:  # also for argparse's --help; at the interpreter's own flush an error would be a traceback
+            sys.stdout.flush()
+    except InputError as error:
+        _say(f"error: {error}")
+        return 2
+    except WorkError as error:
+        _say(f"failed: {error}")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            quiet(sys.stdout, sys.stderr)
+            return PIPE_EXIT
+        if error.errno in PLACES and (error.filename or error.errno in FULL):
+            place = error.filename or "a file that was being written"
+            _say(f"failed: {WorkError(f'{place}: {error.strerror}; {PLACES[error.errno]}')}")
+        else:
+            _say(redact(traceback.format_exc()), end="")
+    except KeyboardInterrupt:
+        _say("stopped; the same command continues")
+        return 130
+    except Exception as error:
+        if is_out_of_memory(error):
+            _say(f"failed: {WorkError(f'out of memory ({brief_words(error)}); leave more memory free')}")
+        else:
+            _say(redact(traceback.format_exc()), end="")
+    return 1
+
+
+def brief_words(error: BaseException) -> str:
+    """What an error says, in one line that fills no screen."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """A line on standard error; where nobody reads it any more the exit code has to do."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        quiet(sys.stderr)
+
+
+def reader_gone() -> bool:
+    """Whether standard output or standard error is a pipe without a reader, or a terminal that was closed."""
+    looked = select.poll()
+    for number in (1, 2):
+        looked.register(number, 0)
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0))
+
+
+def quiet(*streams: IO[str]) -> None:
+    """From now on what is written to those of these streams that nobody reads goes nowhere."""
+    for stream in streams:
+        with suppress(OSError, ValueError, AttributeError):  # one that is no file, as under a test
+            looked = select.poll()
+            looked.register(stream.fileno(), 0)
+            if any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0)):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

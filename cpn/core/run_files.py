@@ -1,0 +1,12 @@
+"""The names of the files in the folder of a run; those of later stages are the same where they hold the same."""
+
+RESULT = "result.json"
+"""The manifest, written last: with it the run is finished."""
+MODEL = "model.safetensors"
+COUNTS = "counts.npz"
+"""Confusion counts of every scored image at every beta."""
+SCORES = "mask_free.npz"
+PANEL = "panel.npz"
+"""What the CAM panel shows, so that it can be drawn again."""
+PICTURES = "pictures"
+CHECKPOINTS = "checkpoints"

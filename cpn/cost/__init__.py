@@ -1,0 +1,1 @@
+"""What a configuration costs: operations, memory of training and inference, time of a step."""

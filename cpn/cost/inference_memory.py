@@ -1,0 +1,316 @@
+"""The least memory that reading an image takes, and whether it is there: CAMs, DeepLab's masks, the walks' networks.
+
+One pass goes through the network on the meta device, which knows shapes and computes no numbers, and what is alive at
+its peak is counted. It is a lower bound: the workspace of convolutions and what an allocator wastes are not in it. So a
+list whose largest image does not fit is refused before anything is read of it; what runs out of memory all the same
+names its image (cpn/data/image_memory.py).
+"""
+
+import math
+import resource
+import weakref
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cpn.config import Config
+from cpn.config.cam import CamConfig
+from cpn.config.data import DataConfig
+from cpn.config.deeplab import DeepLabConfig
+from cpn.config.network import NetworkConfig
+from cpn.core.errors import InputError, WorkError
+from cpn.data.image_memory import CAM_CURE, DEEPLAB_CURE, SCALE_DOWN
+from cpn.data.voc import Pack, Split
+from cpn.models.backbone import Backbone, build_backbone
+from cpn.models.network import build_network
+from cpn.propagation.affinity import AffinityNet
+from cpn.propagation.irn_network import IrnNet, pyramid_backbone
+from cpn.scoring.cam import limited_size, size_at_scale, sizes_at_scales
+from cpn.segmentation.deeplab import DeepLab
+
+GIB = 2**30
+SPARE = 0.7
+"""Of the free memory, what a limit that is proposed as a cure fills."""
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may hold."""
+
+
+class Largest(NamedTuple):
+    """The image of a list that takes most memory."""
+
+    id: str
+    height: int
+    width: int
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor.untyped_storage())
+        return out
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, key, storage.nbytes())
+
+    def _free(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def peak_bytes(network: nn.Module, views: int, height: int, width: int) -> float:
+    """Bytes of the weights and of what a pass over `views` images (3, height, width) without gradients holds at most.
+
+    The network is in evaluation mode, on the meta device or on any other.
+    """
+    weights = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
+    device = next(network.parameters()).device
+    with torch.no_grad(), _Live() as live:
+        network(torch.zeros(views, 3, height, width, device=device))
+    return float(weights + live.peak)
+
+
+def cam_bytes(network: NetworkConfig, cam: CamConfig, classes: int, height: int, width: int) -> float | None:
+    """Bytes held at least while the CAM of an image of height x width is computed: the pass of the largest scale.
+
+    `classes` is C. None where a user's backbone does not run without numbers.
+    """
+
+    def passes(stride: int) -> tuple[int, int, int]:
+        sizes = sizes_at_scales(height, width, cam.scales, cam, stride)
+        return (2 if cam.flip else 1, *max(sizes, key=math.prod))
+
+    return _counted(("cam", network, classes), passes)
+
+
+def deeplab_bytes(backbone: str, settings: DeepLabConfig, classes: int, height: int, width: int) -> float | None:
+    """The same while DeepLab makes the mask of an image. None too where `deeplab.schedule` has yet to decide scales."""
+    if settings.scales is None or settings.dilation is None or settings.batch_norm_train is None:
+        return None
+    scales = settings.scales
+
+    def passes(stride: int) -> tuple[int, int, int]:
+        aligned = stride if settings.sizes == "aligned" else None
+        sizes = [limited_size(height, width, scale, aligned, settings.max_pixels) for scale in scales]
+        return (2 if settings.test_flip else 1, *max(sizes, key=math.prod))
+
+    return _counted(("deeplab", backbone, settings.width, settings.dilation, classes), passes)
+
+
+def walk_bytes(config: Config, height: int, width: int) -> float | None:
+    """The same while the walk's network, AffinityNet or IRN's, sees an image."""
+    if config.random_walk.kind == "irn":
+        kind = ("irn", config.irn.backbone or config.network.backbone, config.irn.displacement)
+        return _counted(kind, lambda stride: (2, height, width))
+    sides = (height, width)
+    return _counted(
+        ("affinity", config.network.backbone, config.affinity.widths),
+        lambda stride: (1, *(math.ceil(side / stride) * stride for side in sides)),  # type: ignore[arg-type,return-value]
+    )
+
+
+def _counted(kind: tuple[Any, ...], passes: Callable[[int], tuple[int, int, int]]) -> float | None:
+    network = _meta_network(kind)
+    return None if network is None else _peak(kind, *passes(cast(Backbone, network.backbone).stride))
+
+
+@lru_cache(maxsize=256)
+def _peak(kind: tuple[Any, ...], views: int, height: int, width: int) -> float | None:
+    network = _meta_network(kind)
+    assert network is not None
+    try:
+        return peak_bytes(network, views, height, width)
+    except (RuntimeError, InputError):
+        return None
+
+
+@lru_cache(maxsize=16)
+def _meta_network(kind: tuple[Any, ...]) -> nn.Module | None:
+    """A network without numbers; None where a user's backbone cannot be made so."""
+    try:
+        with torch.device("meta"):
+            return _made(*kind).eval()
+    except (RuntimeError, InputError):
+        return None
+
+
+def _made(kind: str, of: Any, *more: Any) -> nn.Module:
+    if kind == "cam":
+        return build_network(of, *more)
+    if kind == "irn":
+        return IrnNet(pyramid_backbone(of), *more)
+    if kind == "affinity":
+        return AffinityNet(build_backbone(of), *more)
+    width, dilation, classes = more
+    return DeepLab(build_backbone(of), classes, DeepLabConfig(width=width, dilation=dilation))
+
+
+def largest(split: Split, long_side: int | None = None) -> Largest:
+    """The image that takes most memory: of the most pixels, or with `long_side` the nearest to a square."""
+
+    def pixels(index: int) -> tuple[float, int]:
+        height, width = split.size(index)
+        return height * width / (1 if long_side is None else max(height, width) ** 2), -index
+
+    index = max(range(len(split)), key=pixels)
+    return Largest(split.ids[index], *split.size(index))
+
+
+def free_bytes(device: torch.device) -> tuple[float, str]:
+    """Bytes that this process can still take on `device`, and what the device is called."""
+    if device.type == "cuda":
+        free, whole = torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device) * whole - torch.cuda.memory_reserved(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return min(free, share) + unused, torch.cuda.get_device_name(device)
+    import psutil
+
+    own = psutil.Process().memory_info()
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = math.inf if limit == resource.RLIM_INFINITY else limit - own.vms
+    return min(psutil.virtual_memory().available, allowed, _left_in_group(CONTAINER)), "this machine"
+
+
+def _left_in_group(group: Path) -> float:
+    """Bytes that Linux leaves to this process's control group, a container's; infinite without a limit."""
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit == "max":
+            return math.inf
+        used = int((group / "memory.current").read_text())
+        rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - used + int(rows.get("inactive_file", 0))  # cached files give way
+    except (OSError, ValueError):
+        return math.inf
+
+
+def check_cams(network: NetworkConfig, cam: CamConfig, classes: int, split: Split, device: torch.device) -> None:
+    """Raise WorkError, before any image is read, where the CAM of the list's largest image does not fit in memory."""
+    found = largest(split, cam.long_side)
+    needed = cam_bytes(network, cam, classes, found.height, found.width)
+    pixels = max(map(math.prod, sizes_at_scales(found.height, found.width, cam.scales, cam, 1)))
+    _check(
+        split, found, "its CAM", needed, device, lambda part: f"{CAM_CURE}: cam.max_pixels={fits(pixels, part)} fits"
+    )
+
+
+def check_deeplab(backbone: str, settings: DeepLabConfig, classes: int, split: Split, device: torch.device) -> None:
+    """The same for DeepLab's masks."""
+    found = largest(split)
+    needed = deeplab_bytes(backbone, settings, classes, found.height, found.width)
+    pixels = found.height * found.width * max(settings.scales or (1.0,)) ** 2
+    pixels = min(pixels, settings.max_pixels or pixels)
+    cure = DEEPLAB_CURE
+    _check(
+        split, found, "DeepLab's mask of it", needed, device,
+        lambda part: f"{cure}: deeplab.max_pixels={fits(pixels, part)} fits",
+    )  # fmt: skip
+
+
+def check_walk(config: Config, split: Split, device: torch.device) -> None:
+    """The same for the network of the random walk."""
+    found = largest(split)
+    needed = walk_bytes(config, found.height, found.width)
+    _check(split, found, "the random walk on it", needed, device, lambda part: SCALE_DOWN)
+
+
+def _check(
+    split: Split,
+    found: Largest,
+    what: str,
+    needed: float | None,
+    device: torch.device,
+    cure: Callable[[float], str],
+) -> None:
+    if needed is None:
+        return
+    have, name = free_bytes(device)
+    if needed > have:
+        raise WorkError(
+            f"memory: {found.id}, the largest image of list {split.name} ({found.width}x{found.height} pixels): "
+            f"{what} takes at least {needed / GIB:.1f} GiB, and {name} has {max(have, 0) / GIB:.1f} GiB free; "
+            f"{cure(SPARE * max(have, 0) / needed)}"
+        )
+
+
+def fits(pixels: float, part: float) -> int:
+    """The pixels of a view that take `part` of the memory that `pixels` take: memory goes with the area."""
+    return max(1024, int(pixels * part / 1000) * 1000)
+
+
+def shown_smaller(config: CamConfig | DeepLabConfig, split: Split) -> str | None:
+    """One line about the images of a list that `max_pixels` shows smaller than their scales ask; None without any."""
+    if config.max_pixels is None:
+        return None
+    section = "cam" if isinstance(config, CamConfig) else "deeplab"
+    base = config.long_side if isinstance(config, CamConfig) else None
+    scale = max(config.scales or (1.0,))
+    count = 0
+    for index in range(len(split)):
+        height, width = split.size(index)
+        own = scale if base is None else scale * base / max(height, width)
+        count += math.prod(size_at_scale(height, width, own)) > config.max_pixels
+    if not count:
+        return None
+    return (
+        f"{section}.max_pixels: {count} of {len(split)} images of list {split.name} are shown smaller than scale "
+        f"{scale:g} asks, with {config.max_pixels} pixels at most"
+    )
+
+
+def list_needs(
+    config: Config, classes: int, name: str, most: Largest, shown: Largest, walk: bool = True
+) -> dict[str, float | None]:
+    """Bytes at least by what `config` does with list `name`; None where it is not counted.
+
+    `most` is its image of most pixels, `shown` the one that `cam.long_side` makes largest. Without `walk` the random
+    walk's network, which may be code of the user's own, is not made.
+    """
+    needs: dict[str, float | None] = {}
+    if name in (config.data.train, config.data.score):
+        needs["CAM"] = cam_bytes(config.network, config.cam, classes, shown.height, shown.width)
+    if name == config.data.train:
+        needs["random walk"] = walk_bytes(config, most.height, most.width) if walk else None
+    if name == config.data.val:
+        backbone, settings = config.network.backbone, config.deeplab
+        needs["DeepLab"] = deeplab_bytes(backbone, settings, classes, most.height, most.width)
+    return needs
+
+
+def list_words(name: str, most: Largest, needs: Mapping[str, float | None]) -> str:
+    """A list's largest image and what it needs, in words."""
+    said = ", ".join(f"{what} {'not counted' if n is None else f'{n / GIB:.2g} GiB'}" for what, n in needs.items())
+    return f"{name}: the largest image, {most.id} ({most.width}x{most.height}), takes in memory at least: {said}"
+
+
+def default_lines(pack: Pack, training: str) -> list[str]:
+    """What the largest images of the lists that a sweep reads take with the default settings, ResNet-38's."""
+    config = Config(data=DataConfig(train=training))
+    lines = []
+    for name in (name for name in pack.lists if name in (training, config.data.score, config.data.val)):
+        split = pack.split(name)
+        if len(split):
+            most = largest(split)
+            needs = list_needs(config, len(pack.classes) + 1, name, most, most)
+            lines.append(f"{list_words(name, most, needs)} (resnet38, default settings)")
+    return lines

@@ -1,0 +1,1 @@
+"""Packed data sets, augmentation, complementary patches and the loader."""

@@ -1,0 +1,1 @@
+"""The CAM network and its backbones, the losses, pretrained weights and checkpoints."""

@@ -1,0 +1,335 @@
+"""Checkpoints that are whole or absent: safetensors for the tensors, JSON for the rest, a digest over each.
+
+A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`,
+synced, and renamed into place when whole. No pickle is written or read.
+
+It stands for the end of an epoch, and that is all there is to resume: the schedule follows from `step`, dropout is
+seeded per epoch (cpn/training/loop.py), and every sample is drawn from (seed, epoch, index) alone (cpn/data/loader.py).
+An epoch that was broken off is done again from its first step, with the same numbers.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
+
+from cpn.config import Config
+from cpn.core.errors import InputError
+from cpn.core.errors import to_stderr as to_stderr
+from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
+from cpn.core.plain_file import refuse_irregular
+from cpn.core.run_files import MODEL
+from cpn.models.ranks import (
+    differing_ranks,
+    from_rank_0,
+    rank_and_world,
+    tensors_digest,
+    tensors_from_rank_0,
+    values_of_all,
+)
+
+MAX_METADATA = 1_000_000
+"""The most letters that a file may say of itself; ours have some thousand."""
+OPTIMIZER = "optimizer.safetensors"
+MANIFEST = "checkpoint.json"
+TENSORS = "tensors"
+"""Key in what a model file says of itself for the digest of its tensors; all of it has its own, as JSON files have."""
+DAMAGED_MODEL = "put it back from a copy, or delete it and give the command again that made it"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training came: `epoch` epochs and `step` optimizer steps are done, `history` is what each reported."""
+
+    epoch: int
+    step: int
+    history: list[dict[str, float]]
+
+
+def save_checkpoint(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int = 2
+) -> Path:
+    """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`.
+
+    Those of later epochs go too: they were passed over as damaged, or training would not be here.
+    """
+    target = folder / f"epoch_{progress.epoch:04d}"
+    with whole_folder(target) as temporary:
+        _save_file(_contiguous(network.state_dict()), temporary / MODEL)
+        tensors, scalars = _flatten_optimizer(optimizer)
+        _save_file(tensors, temporary / OPTIMIZER)
+        digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMIZER)}
+        manifest = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "history": progress.history,
+            "optimizer": scalars,
+            "digests": digests,
+        }
+        write_json(temporary / MANIFEST, manifest)
+    kept = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
+    for old in set(_candidates(folder)) - set(kept):
+        shutil.rmtree(old)
+    return target
+
+
+def load_latest(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None] = to_stderr
+) -> Progress | None:
+    """Load the newest checkpoint whose digests hold into `network` and `optimizer`; None when there is none.
+
+    A broken checkpoint (torn file, other digest) is passed over for the one before it, and `say` hears so in one line.
+    Raises InputError when it is whole but of another network.
+
+    Of several processes (a torch.distributed group, all of which call this) rank 0 reads its copy, the others read none
+    and get from it what was loaded. All come to the same digest, or all raise. `say` of rank 0 hears of a rank that
+    sees a later epoch than the one that is gone on from.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return _load_own(folder, network, optimizer, say)
+    seen = values_of_all(_newest_epoch(folder))
+
+    def read() -> dict[str, Any] | None:
+        progress = _load_own(folder, network, optimizer, say)
+        if max(seen) > (reached := progress.epoch if progress else 0):
+            later = seen.index(max(seen))
+            going = f"going on from epoch {reached}" if progress else "beginning anew"
+            say(f"{folder}: rank {later} sees epoch {max(seen)} there, rank 0, whose copy counts, does not; {going}")
+        if progress is None:
+            return None
+        return {**asdict(progress), "scalars": _flatten_optimizer(optimizer)[1]}
+
+    found = from_rank_0(read)
+    if found is None:
+        return None
+    sent = tensors_from_rank_0(_state(network, optimizer) if rank == 0 else {})
+    if rank != 0:
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
+        for key, tensor in sent.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = tensor
+        network.load_state_dict(parts["network"])
+        _restore_optimizer(optimizer, parts["optimizer"], found["scalars"])
+    if others := differing_ranks(tensors_digest(_state(network, optimizer))):
+        raise RuntimeError(f"{folder}: ranks {others} did not come to the weights of rank 0")
+    return Progress(found["epoch"], found["step"], found["history"])
+
+
+def _load_own(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+) -> Progress | None:
+    """`load_latest` of this process alone."""
+    candidates = _candidates(folder)
+    for position, candidate in enumerate(candidates):
+        manifest = _whole_manifest(candidate)
+        if manifest is None:
+            before = candidates[position + 1].name if position + 1 < len(candidates) else "the beginning"
+            say(f"{candidate}: this checkpoint is damaged; going on from {before}")
+            continue
+        load_model(candidate / MODEL, network)
+        _restore_optimizer(optimizer, load_file(candidate / OPTIMIZER), manifest["optimizer"])
+        return Progress(manifest["epoch"], manifest["step"], manifest["history"])
+    return None
+
+
+def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None:
+    """Write a network's weights as one safetensors file whose header carries `metadata` as JSON, and digests of both;
+    whole or absent.
+    """
+    tensors = _contiguous(network.state_dict())
+    plain = json.loads(json.dumps({**metadata, TENSORS: tensors_digest(tensors)}))
+    # One entry of the header: safetensors writes several in any order, and equal networks would be different files.
+    write_bytes(path, save(tensors, {"cpn": json.dumps({**plain, SEAL: digest(plain)}, sort_keys=True)}))
+
+
+def check_tensors(path: Path, tensors: dict[str, Tensor], cure: str = DAMAGED_MODEL) -> None:
+    """Raise DamagedFile unless these are the tensors that were written; a file of an earlier version, or of another
+    program, has no digest to hold them against.
+    """
+    with safe_open(path, "pt") as file:
+        header = (file.metadata() or {}).get("cpn", "{}")
+    try:
+        said = json.loads(header).get(TENSORS)
+    except (ValueError, RecursionError, AttributeError):
+        raise DamagedFile(path, cure, "what it says of itself is not what was written") from None
+    if said is not None and said != tensors_digest(tensors):
+        raise DamagedFile(path, cure, "its numbers are not those that were written")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
+    refuse_irregular(path)
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: not a readable safetensors checkpoint ({error}); give one that a run wrote"
+        ) from error
+    if "cpn" not in header:
+        raise InputError(f"{path}: a safetensors file, but not one of this product; give a run's model.safetensors")
+    if len(header["cpn"]) > MAX_METADATA:
+        raise InputError(
+            f"{path}: what it says of itself is longer than {MAX_METADATA} letters; give a run's model.safetensors"
+        )
+    try:
+        metadata = json.loads(header["cpn"])
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: what it says of itself is damaged; give a run's model.safetensors")
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != digest(metadata):
+        raise DamagedFile(path, DAMAGED_MODEL, "what it says of itself is not what was written")
+    metadata.pop(TENSORS, None)
+    return metadata
+
+
+def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None) -> "tuple[Config, tuple[str, ...]]":
+    """Configuration and foreground classes of a file of `kind`, which is called `what` in the error.
+
+    A file can name code as its backbone, and files come from anywhere: other code than `own_backbone` is refused.
+    Raises InputError for that, for a file of another kind, and for one whose metadata is not whole.
+    """
+    from cpn.config import config_from
+    from cpn.data.voc import IGNORE
+    from cpn.models.backbone import BACKBONES
+    from cpn.sources.voc_folder import CLASS_NAME
+
+    metadata = read_metadata(path)
+    if metadata.get("kind") != kind:
+        raise InputError(f"{path}: a checkpoint of kind {str(metadata.get('kind'))[:40]!r}, not of a {what}")
+    values, classes = metadata.get("config"), metadata.get("classes")
+    if not isinstance(values, dict) or not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
+        raise InputError(f"{path}: what it says of itself lacks config or classes; give a run's model.safetensors")
+    if (
+        not 1 <= len(classes) < IGNORE
+        or len(set(classes)) < len(classes)
+        or not all(map(CLASS_NAME.fullmatch, classes))
+    ):
+        raise InputError(
+            f"{path}: names {len(classes)} classes: 1 to {IGNORE - 1} of different names are expected; give a run's "
+            "model.safetensors"
+        )
+    config = config_from(values, str(path))
+    name = config.network.backbone
+    if name not in BACKBONES and name != own_backbone:
+        raise InputError(
+            f"{path}: names code as its network.backbone, {name!r}, which is not run unasked; if you know it, "
+            f"give --backbone {name}"
+        )
+    return config, tuple(classes)
+
+
+def refuse_larger(path: Path, build: "Callable[[], nn.Module]") -> None:
+    """Raise InputError when the network that `build` makes has more numbers than the file bytes, before it is made.
+
+    The file says itself how wide its network is, and files come from anywhere.
+    """
+    with torch.device("meta"):
+        state = build().state_dict()
+    needed, there = sum(tensor.numel() for tensor in state.values()), path.stat().st_size
+    if needed > there:
+        raise InputError(
+            f"{path}: has {there} bytes and describes a network of {needed} numbers: a checkpoint of another network; "
+            "give a run's model.safetensors"
+        )
+
+
+def load_model(path: Path, network: nn.Module) -> None:
+    """Load weights into `network`. Raises InputError naming the first tensors that do not fit."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error}); give a checkpoint a run wrote") from error
+    check_tensors(path, tensors)
+    expected = network.state_dict()
+    wrong = [n for n in expected if n not in tensors or tensors[n].shape != expected[n].shape]
+    wrong += [n for n in tensors if n not in expected]
+    if wrong:
+        raise InputError(
+            f"{path}: a checkpoint of another network: {len(wrong)} tensors do not fit, first {wrong[0]!r}; "
+            "give one of this network.backbone and these classes"
+        )
+    broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is not None:
+        raise InputError(f"{path}: {broken!r} holds NaN or infinity; give a checkpoint of a training that went well")
+    network.load_state_dict(tensors)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors. What a disk answers is an OSError that names the file; safetensors has an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, newest first."""
+    found = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
+    return sorted(found, key=_epoch, reverse=True)
+
+
+def _epoch(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("epoch_"))
+
+
+def _newest_epoch(folder: Path) -> int:
+    """The newest epoch of which this process sees a whole checkpoint, 0 without one."""
+    return next((_epoch(candidate) for candidate in _candidates(folder) if _whole_manifest(candidate)), 0)
+
+
+def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All tensors of a training, by name."""
+    moments, _ = _flatten_optimizer(optimizer)
+    network_part = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    return network_part | {f"optimizer.{name}": tensor for name, tensor in moments.items()}
+
+
+def _whole_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, sealed=True)
+        whole = all(file_digest(folder / name) == value for name, value in manifest["digests"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if whole else None
+
+
+def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's state as named tensors ('<parameter index>.<name>') and plain scalars under the same names."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value.detach().cpu().contiguous().clone()
+            else:
+                scalars[f"{index}.{name}"] = value
+    return tensors, scalars
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """Put back what `_flatten_optimizer` took; the groups' settings stay those of the given optimizer."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *scalars.items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

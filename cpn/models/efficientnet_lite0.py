@@ -1,0 +1,187 @@
+"""EfficientNet-Lite0 (Tan and Le 2019, the variant without squeeze and excitation) as a backbone of stride 16 or 8.
+
+Names are those of the published PyTorch file, e.g. `_blocks.5._depthwise_conv.weight`, so that its ImageNet weights
+load by name. Convolutions are padded as TensorFlow's "same", which depends on the image size, for the weights were
+trained so: the output of stride s has ceil(n / s) cells. Sizes of k * stride + 1 are padded evenly on both sides.
+
+The last stages keep their resolution in place of a stride; the depthwise convolutions behind such a place are dilated.
+"""
+
+from typing import NamedTuple, Self
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+BN_EPSILON = 1e-3
+
+
+class StageLayout(NamedTuple):
+    """One row of the table below: inverted residual blocks, of which the first may have a stride."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    inputs: int
+    outputs: int
+
+
+STAGES = (
+    #          blocks kernel stride expansion in out
+    StageLayout(1, 3, 1, 1, 32, 16),
+    StageLayout(2, 3, 2, 6, 16, 24),
+    StageLayout(2, 5, 2, 6, 24, 40),
+    StageLayout(3, 3, 2, 6, 40, 80),
+    StageLayout(3, 5, 1, 6, 80, 112),
+    StageLayout(4, 5, 2, 6, 112, 192),
+    StageLayout(1, 3, 1, 6, 192, 320),
+)
+
+STEM, TOP = 32, 1280
+"""Channels of the first convolution and of the last."""
+
+STAGE3, STAGE4 = 7, 10
+"""Blocks whose outputs are "stage 3 and 4": the last before the fourth and before the fifth change of channels."""
+
+FROZEN_BLOCKS = 3
+"""Blocks that stay as pretrained together with the stem: those up to stride 4."""
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Return the cells that TensorFlow's "same" adds before and after a side of `size` cells."""
+    outputs = -(-size // stride)
+    total = max((outputs - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution without bias, padded as TensorFlow's "same".
+
+    A depthwise convolution of dilation 2 is computed on the four images of every second row and column, each with
+    dilation 1: the same sums, several times faster on a CPU, whose kernels for dilated depthwise convolutions are slow.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1):
+        super().__init__(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
+        height, width = x.shape[-2:]
+        if dilation > 1 and self.groups > 1 and x.device.type == "cpu":
+            return self._by_phases(x, dilation)
+        (top, bottom), (left, right) = (same_padding(n, kernel, stride, dilation) for n in (height, width))
+        if top == bottom and left == right:
+            return functional.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+        padded = functional.pad(x, (left, right, top, bottom))
+        return functional.conv2d(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
+
+    def _by_phases(self, x: Tensor, dilation: int) -> Tensor:
+        """Compute a dilated convolution of stride 1 on dilation^2 undilated images, each padded by (kernel - 1) / 2."""
+        batch, channels, height, width = x.shape
+        rows, columns = -(-height // dilation), -(-width // dilation)
+        even = functional.pad(x, (0, columns * dilation - width, 0, rows * dilation - height))
+        phases = even.reshape(batch, channels, rows, dilation, columns, dilation).permute(0, 3, 5, 1, 2, 4)
+        stacked = phases.reshape(batch * dilation * dilation, channels, rows, columns)
+        half = (self.kernel_size[0] - 1) // 2
+        out = functional.conv2d(stacked, self.weight, None, 1, half, 1, self.groups)
+        out = out.reshape(batch, dilation, dilation, channels, rows, columns).permute(0, 3, 4, 1, 5, 2)
+        return out.reshape(batch, channels, rows * dilation, columns * dilation)[..., :height, :width]
+
+
+def normalisation(channels: int) -> nn.BatchNorm2d:
+    """Make the batch norm of a convolution's outputs, with TensorFlow's epsilon."""
+    return nn.BatchNorm2d(channels, eps=BN_EPSILON)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, 1x1 projection without activation; the input is added where it fits."""
+
+    def __init__(self, layout: StageLayout, inputs: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        inner = inputs * layout.expansion
+        self.expands = layout.expansion > 1
+        if self.expands:
+            self._expand_conv = SameConv2d(inputs, inner, 1)
+            self._bn0 = normalisation(inner)
+        self._depthwise_conv = SameConv2d(inner, inner, layout.kernel, stride, dilation, groups=inner)
+        self._bn1 = normalisation(inner)
+        self._project_conv = SameConv2d(inner, layout.outputs, 1)
+        self._bn2 = normalisation(layout.outputs)
+        # The published network adds nothing in a stage's first block, whose stride may have been taken away here.
+        self.adds = inputs == layout.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        inner = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        out: Tensor = self._bn2(self._project_conv(inner))
+        return out + x if self.adds else out
+
+
+def make_blocks(stride: int) -> nn.ModuleList:
+    """Make the 16 blocks for a network of output stride `stride` (32 is the published network's)."""
+    blocks = nn.ModuleList()
+    reached, dilation = 2, 1
+    for layout in STAGES:
+        taken = layout.stride if reached * layout.stride <= stride else 1
+        reached *= taken
+        blocks.append(InvertedResidual(layout, layout.inputs, taken, dilation))
+        dilation *= layout.stride // taken  # the block that lost its stride still reads neighbours at the old distance
+        for _ in range(layout.blocks - 1):
+            blocks.append(InvertedResidual(layout, layout.outputs, 1, dilation))
+    return blocks
+
+
+class EfficientNetLite0(nn.Module):
+    """The backbone without the classifier `_fc`; see `cpn.models.backbone.Backbone`. 3,371,008 parameters.
+
+    "Stage 3 and 4" are the outputs of blocks 7 and 10 (linear bottlenecks: values of both signs), the top is the ReLU6
+    of the last convolution. Not in the paper, whose backbone is ResNet38. Batch norm keeps its pretrained statistics
+    unless `freeze_batch_norm` is set to False.
+    """
+
+    channels = (80, 112, TOP)
+
+    def __init__(self, stride: int = 16) -> None:
+        """`stride` is 16 or 8."""
+        super().__init__()
+        self.stride = stride
+        self.freeze_batch_norm = True
+        self._conv_stem = SameConv2d(3, STEM, 3, 2)
+        self._bn0 = normalisation(STEM)
+        self._blocks = make_blocks(stride)
+        self._conv_head = SameConv2d(STAGES[-1].outputs, TOP, 1)
+        self._bn1 = normalisation(TOP)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`, but batch norm keeps its running statistics while `freeze_batch_norm` is set."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) normalised images -> maps of 80, 112 and 1280 channels at (ceil(H/stride), ceil(W/stride))."""
+        x = functional.relu6(self._bn0(self._conv_stem(images)))
+        outputs = []
+        for block in self._blocks:
+            x = block(x)
+            outputs.append(x)
+        top = functional.relu6(self._bn1(self._conv_head(x)))
+        return outputs[STAGE3], outputs[STAGE4], top
+
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """List stem, blocks up to stride 4 and all scales and shifts of batch norm, as CPN freezes of ResNet38."""
+        normalisations = {m for m in self.modules() if isinstance(m, nn.BatchNorm2d)}
+        stem = {self._conv_stem, *(m for block in self._blocks[:FROZEN_BLOCKS] for m in block.modules())}
+        frozen = [m for m in self.modules() if m in normalisations or m in stem]
+        return [parameter for module in frozen for parameter in module.parameters(recurse=False)]
+
+
+def stride_8() -> EfficientNetLite0:
+    """Make the backbone with output stride 8."""
+    return EfficientNetLite0(stride=8)

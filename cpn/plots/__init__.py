@@ -1,0 +1,1 @@
+"""Images of a run: curves, panels, maps drawn over images."""

@@ -1,0 +1,207 @@
+"""CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cpn.config.cam import CamConfig
+from cpn.core.checked import reading
+from cpn.core.errors import InputError
+from cpn.core.files import whole_file
+from cpn.data.transforms import normalise, resize
+from cpn.data.voc import Split
+from cpn.models.backbone import Backbone
+from cpn.models.network import CPN
+from cpn.scoring.metrics import BETAS, curve_counts
+
+EPSILON = 1e-5
+
+RELEASED_BETAS = BETAS[20:60]
+"""beta of the released code's search, t = 0.20, 0.21, ..., 0.59 on halved maps: 0.40, 0.42, ..., 1.18 on ours."""
+
+
+def size_at_scale(height: int, width: int, scale: float, stride: int | None = None) -> tuple[int, int]:
+    """Size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at least 1.
+
+    Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10. With a
+    `stride` each side is the nearest k * stride + 1, at least stride + 1.
+    """
+    if stride is None:
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    return aligned_side(height * scale, stride), aligned_side(width * scale, stride)
+
+
+def aligned_side(side: float, stride: int) -> int:
+    """The nearest k * stride + 1 pixels to `side`, with k from 1 on; half way the even k.
+
+    A map of ceil(n / stride) cells has one cell at every stride-th pixel, the first and the last pixel included, only
+    at these n; at any other, enlarging it with align_corners True shifts it by up to stride - 1 pixels.
+    """
+    return max(1, round((side - 1) / stride)) * stride + 1
+
+
+def limited_size(
+    height: int, width: int, scale: float, stride: int | None = None, max_pixels: int | None = None
+) -> tuple[int, int]:
+    """`size_at_scale`, at a smaller scale where it has more than `max_pixels`: the largest in steps of a hundredth."""
+    size = size_at_scale(height, width, scale, stride)
+    if max_pixels is None or math.prod(size) <= max_pixels:
+        return size
+    scale = math.sqrt(max_pixels / (height * width))
+    while math.prod(size := size_at_scale(height, width, scale, stride)) > max_pixels and max(size) > (stride or 1) + 1:
+        scale *= 0.99
+    return size
+
+
+def sizes_at_scales(
+    height: int, width: int, scales: Sequence[float], config: CamConfig, stride: int
+) -> list[tuple[int, int]]:
+    """Sizes (h, w) at which a network of that `stride` is shown an image of height x width at each of `scales`.
+
+    `config.long_side` says what scale 1 is, `config.max_pixels` how large a view may be.
+    """
+    base = 1.0 if config.long_side is None else config.long_side / max(height, width)
+    aligned = stride if config.sizes == "aligned" else None
+    return [limited_size(height, width, base * scale, aligned, config.max_pixels) for scale in scales]
+
+
+def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:
+    """Size (h, w) at which `network` is shown an image (H, W, 3) at `scale`: `config.long_side` and `config.sizes`."""
+    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else 1
+    return sizes_at_scales(image.shape[0], image.shape[1], [scale], config, stride)[0]
+
+
+@torch.no_grad()
+def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], config: CamConfig) -> Tensor:
+    """The passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h, w).
+
+    V is 2 with `config.flip`, 1 without it; the second pass saw the mirrored image, and its maps are still mirrored.
+    Raw means as the network gives them: the refined CAM, or the ReLU of the CAM for `config.map` "plain", background
+    first, nothing normalised. The image is resized with PIL's bicubic kernel. The network must be in eval mode.
+    """
+    device = next(network.parameters()).device
+    inputs = normalise(torch.from_numpy(np.ascontiguousarray(resize(image, size))[None]).to(device), None)
+    branch = network(torch.cat([inputs, inputs.flip(3)]) if config.flip else inputs)
+    maps = branch.refined_cam if config.map == "refined" else functional.relu(branch.cam)
+    return maps.float()
+
+
+def sum_passes(passes: Sequence[Tensor], mirrored: Sequence[bool], size: tuple[int, int]) -> Tensor:
+    """Raw maps of several passes, each (K, h, w) of its own h and w, -> their sum (K, H, W) at `size` = (H, W).
+
+    Each pass is resized (bilinear, align_corners False), then turned back if it is `mirrored`, then added, in the given
+    order. No channel looks at another, so it is the same whether absent classes are masked out before or after.
+    """
+    total = torch.zeros(passes[0].shape[0], *size, device=passes[0].device, dtype=passes[0].dtype)
+    for maps, flipped in zip(passes, mirrored, strict=True):
+        upright = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        total = total + (upright.flip(2) if flipped else upright)
+    return total
+
+
+def normalise_as_released(summed: Tensor) -> Tensor:
+    """(P, H, W) summed raw maps -> the released code's maps before it halves them, to the letter (method.md (g)).
+
+    x = ReLU(sum); x below min + e -> 0; then (x - min - e) / (max - min + e), min and max over (H, W). The values that
+    were set to 0 end at (0 - min - e) / (max - min + e): below 0, and far below it where min is large.
+    """
+    positive = functional.relu(summed)
+    low = positive.amin(dim=(1, 2), keepdim=True)
+    high = positive.amax(dim=(1, 2), keepdim=True)
+    kept = torch.where(positive < low + EPSILON, torch.zeros_like(positive), positive)
+    return (kept - low - EPSILON) / (high - low + EPSILON)
+
+
+def normalise_sum(summed: Tensor) -> Tensor:
+    """(P, H, W) summed raw maps -> un-halved maps in [0, 1]: `normalise_as_released`, cut off at 0.
+
+    CRF and random walk need scores in [0, 1]. No mask changes by it: a score below 0 loses to every background score
+    from 0 on, and so does a score of 0, since a tie goes to the background.
+    """
+    return functional.relu(normalise_as_released(summed))
+
+
+def halved(maps: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Maps as the released CPN code keeps them: (P, H, W) in [0, 1] -> [0, 0.5], exactly (method.md (g)).
+
+    SEAM's maps are not halved. Nothing here is kept halved; a background score t on these is beta = 2 t on ours.
+    """
+    half: NDArray[np.floating] = maps / maps.dtype.type(2)
+    return half
+
+
+def to_halved(beta: float) -> float:
+    """The released code's threshold t on halved maps for a beta on ours: t = beta / 2 (method.md (k) 19)."""
+    return beta / 2
+
+
+def scale_sums(
+    network: CPN, image: NDArray[np.uint8], present: NDArray[np.integer], config: CamConfig
+) -> Iterator[Tensor]:
+    """For each scale in turn the sum of its passes at the image's size: present classes (P,) in 1..F -> (P, H, W).
+
+    One scale is in memory at a time. Without a present class the network is not asked.
+    """
+    height, width = image.shape[:2]
+    index = torch.as_tensor(present, dtype=torch.long)
+    for scale in config.scales:
+        if len(present) == 0:
+            yield torch.zeros(0, height, width)
+            continue
+        raw = scale_maps(network, image, shown_size(network, image, scale, config), config)
+        chosen = raw[:, index.to(raw.device)]
+        yield sum_passes(list(chosen), [False, True][: len(chosen)], (height, width))
+
+
+def multi_scale_maps(
+    network: CPN, image: NDArray[np.uint8], present: NDArray[np.integer], config: CamConfig
+) -> NDArray[np.float32]:
+    """Un-halved maps of the present classes: uint8 (H, W, 3), indices (P,) in 1..F -> float32 (P, H, W) in [0, 1].
+
+    Method.md (g): every scale plain and mirrored, resized to the image, turned back, summed, normalised once. Absent
+    classes are in no output. The network must be in eval mode.
+    """
+    if len(present) == 0:
+        return np.zeros((0, *image.shape[:2]), np.float32)
+    total = None
+    for summed in scale_sums(network, image, present, config):
+        total = summed if total is None else total + summed
+    assert total is not None  # CamConfig has at least one scale
+    maps: NDArray[np.float32] = normalise_sum(total).cpu().numpy()
+    return maps
+
+
+def present_classes(labels: np.ndarray) -> np.ndarray:
+    """Multi-hot labels (F,) -> class indices (P,) in 1..F."""
+    return np.flatnonzero(labels > 0) + 1
+
+
+def image_counts(network: CPN, split: Split, index: int, config: CamConfig, classes: int) -> np.ndarray:
+    """TP, predicted and true pixels of one image at every beta: int64 (len(BETAS), 3, C). InputError without a mask."""
+    truth = split.mask(index)
+    if truth is None:
+        raise InputError(
+            f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.score"
+        )
+    present = present_classes(split.labels[index])
+    maps = multi_scale_maps(network, split.image(index), present, config)
+    return curve_counts(maps, present, truth, classes, BETAS)
+
+
+def save_maps(path: Path, maps: np.ndarray, present: np.ndarray) -> None:
+    """Write un-halved maps float (P, H, W) and their class indices (P,) compactly: float16, present classes only."""
+    with whole_file(path) as file:
+        np.savez_compressed(file, maps=maps.astype(np.float16), present=present.astype(np.uint8))
+
+
+def load_maps(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read what `save_maps` wrote: float32 (P, H, W) in [0, 1], int64 (P,) in 1..F. DamagedFile: it is not that."""
+    with reading(path), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return file["maps"].astype(np.float32), file["present"].astype(np.int64)

@@ -1,0 +1,1 @@
+"""DeepLab, trained on pseudo labels."""

@@ -1,0 +1,260 @@
+"""DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from cpn.config.crf import CrfConfig
+from cpn.config.data import DataConfig
+from cpn.config.deeplab import DeepLabConfig, decided
+from cpn.core.errors import InputError
+from cpn.core.opencv import cv2
+from cpn.data.batches import batches_on
+from cpn.data.image_memory import DEEPLAB_CURE, image_of
+from cpn.data.loader import epoch_keys
+from cpn.data.segmentation_samples import Sample, SegmentationBatch, SegmentationSource, collate, scale_flip_crop
+from cpn.data.transforms import normalise, resize
+from cpn.data.voc import IGNORE, Split
+from cpn.models.backbone import Backbone, maps_of
+from cpn.propagation.crf import dense_crf
+from cpn.scoring.cam import limited_size
+from cpn.scoring.metrics import hard_counts
+from cpn.training.loop import Report, fit, placed
+from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+
+
+class DeepLab(nn.Module):
+    """3x3 dilated, BN, ReLU, 1x1, BN, ReLU, dropout, 1x1 classifier on the backbone's top; official layer names."""
+
+    def __init__(self, backbone: nn.Module, classes: int, config: DeepLabConfig) -> None:
+        """`classes` is C, with background. Takes over `backbone`: what it trains is set anew from `config`."""
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.batch_norm_train = decided(config.batch_norm_train)
+        top = cast(Backbone, backbone).channels[2]
+        dilation, width = decided(config.dilation), config.width
+        self.conv_fov = nn.Conv2d(top, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn_fov = nn.BatchNorm2d(width)
+        self.conv_fov2 = nn.Conv2d(width, width, 1, bias=False)
+        self.bn_fov2 = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls_conv = nn.Conv2d(width, classes, 1)
+        for layer in (self.conv_fov, self.conv_fov2, self.cls_conv):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if config.classifier_std is not None:
+            nn.init.normal_(self.cls_conv.weight, std=config.classifier_std)
+            nn.init.zeros_(cast(nn.Parameter, self.cls_conv.bias))
+        self._freeze(config)
+
+    def _freeze(self, config: DeepLabConfig) -> None:
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        if config.freeze_stem:
+            for parameter in cast(Backbone, self.backbone).frozen_parameters():
+                parameter.requires_grad_(False)
+        for norm in self._batch_norms():
+            norm.momentum = decided(config.bn_momentum)
+            for parameter in norm.parameters():
+                parameter.requires_grad_(config.affine_train)
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`; the backbone's batch norm uses batch statistics only if `batch_norm_train` says so.
+
+        The new layers' batch norm always does: it has no pretrained statistics.
+        """
+        super().train(mode)
+        for norm in self._batch_norms():
+            norm.train(mode and (self.batch_norm_train or norm in (self.bn_fov, self.bn_fov2)))
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> logits (B, C, H, W), upsampled bilinear with align_corners True."""
+        top = maps_of(self.backbone, images)[2]
+        field = torch.relu(self.bn_fov(self.conv_fov(top)))
+        field = torch.relu(self.bn_fov2(self.conv_fov2(field)))
+        logits = self.cls_conv(self.dropout(field))
+        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=True)
+
+    def new_layers(self) -> list[nn.Module]:
+        """The layers that start from random weights."""
+        return [self.conv_fov, self.bn_fov, self.conv_fov2, self.bn_fov2, self.cls_conv]
+
+
+def jitter_hsv(image: NDArray[np.uint8], strength: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shift hue (round the circle of 180), saturation and value (cut at 0 and 255) by integers within +- strength."""
+    if strength == 0:
+        return image.copy()
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.int16) + rng.integers(-strength, strength + 1, 3)
+    hsv[..., 0] %= 180
+    return np.asarray(cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def augment_pair(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    crop: int,
+    config: DeepLabConfig,
+    rng: np.random.Generator,
+) -> Sample:
+    """Colours of the image, then scale, flip and crop of both: (H, W, 3), (H, W) -> image, valid, label of the crop.
+
+    The label is scaled to the nearest pixel; outside the image it is IGNORE, and `valid` is False.
+    """
+    jittered = jitter_hsv(image, config.hsv_jitter, rng)
+    return scale_flip_crop(jittered, label, crop, decided(config.scale), config.flip, rng)
+
+
+class SegmentationSamples(Dataset[Sample]):
+    """Samples by (epoch, index); everything random depends on (seed, epoch, index) and nothing else."""
+
+    def __init__(self, source: SegmentationSource, crop: int, config: DeepLabConfig, seed: int) -> None:
+        self.source, self.crop, self.config, self.seed = source, crop, config, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return augment_pair(self.source.image(index), self.source.label(index), self.crop, self.config, rng)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy, mean over the pixels that are not IGNORE: (B, C, H, W), uint8 (B, H, W) -> scalar; 0 if none."""
+    known = (labels != IGNORE).sum().clamp(min=1)
+    return functional.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum") / known
+
+
+def train_deeplab(
+    network: DeepLab,
+    source: SegmentationSource,
+    config: DeepLabConfig,
+    data: DataConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Report,
+    folder: Path | None = None,
+    bf16: bool = False,
+) -> list[dict[str, float]]:
+    """Train `network` in place for `config.iterations` steps, resuming from `folder`; returns what `report` received.
+
+    `config` is what `schedule_for` decided. Of `data` the crop (unless `config.crop` is set) and the workers are read.
+    Raises InputError when there are fewer images than a batch holds.
+    """
+    count = len(source)
+    if count < config.batch_size:
+        raise InputError(f"deeplab.batch_size: {config.batch_size} is more than the {count} images; lower it")
+    placed(network, device, bf16)
+    iterations = decided(config.iterations)
+    optimizer = build_optimizer(
+        decided(config.optimizer),
+        parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
+        sgd_momentum=config.sgd_momentum,
+        weight_decay=config.weight_decay,
+    )
+    steps = count // config.batch_size
+    samples = SegmentationSamples(source, config.crop or data.crop, config, seed)
+
+    def batches(epoch: int) -> Iterator[SegmentationBatch]:
+        keys = epoch_keys(count, config.batch_size, seed, epoch)[: iterations - epoch * steps]
+        return batches_on(device, samples, keys, data.workers, collate)
+
+    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
+        return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
+
+    return fit(
+        network=network,
+        optimizer=optimizer,
+        schedule=PolySchedule(optimizer, iterations + 1, config.poly_power),
+        epochs=-(-iterations // steps),
+        steps_per_epoch=steps,
+        batches=batches,
+        losses=losses,
+        report=report,
+        seed=seed,
+        folder=folder,
+        images_per_step=config.batch_size,
+        bf16=bf16,
+    )
+
+
+@torch.no_grad()
+def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> Tensor:
+    """Mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in eval mode.
+
+    The image is scaled as `config.sizes` and `config.max_pixels` say; each result is scaled back bilinear with
+    align_corners True.
+    """
+    height, width = image.shape[:2]
+    device = network.cls_conv.weight.device
+    stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
+    total = torch.zeros(network.classes, height, width, device=device)
+    scales = decided(config.scales)
+    for scale in scales:
+        scaled = resize(image, limited_size(height, width, scale, stride, config.max_pixels))
+        inputs = normalise(torch.from_numpy(scaled[None]).to(device))
+        if config.test_flip:
+            inputs = torch.cat([inputs, inputs.flip(3)])
+        logits = functional.interpolate(network(inputs).float(), (height, width), mode="bilinear", align_corners=True)
+        total += (logits[0] + logits[1].flip(2)) / 2 if config.test_flip else logits[0]
+    return total / len(scales)
+
+
+def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:
+    """Class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
+
+    Classes that nowhere reach half the chance level 1/C take no part: the CRF costs as much as it has labels.
+    """
+    present = np.flatnonzero(probabilities.max(axis=(1, 2)) >= 0.5 / len(probabilities))
+    refined = dense_crf(image, probabilities[present], config)
+    label: NDArray[np.uint8] = present.astype(np.uint8)[refined.argmax(axis=0)]
+    return label
+
+
+def predict(
+    network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
+    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
+    plain = probabilities.argmax(axis=0).astype(np.uint8)
+    return plain, refine_label(image, probabilities, config.crf)
+
+
+def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig, crf: bool) -> NDArray[np.uint8]:
+    """Class of each pixel: the most probable one, or with `crf` what the CRF makes of it. Needs eval mode.
+
+    uint8 (H, W, 3) -> uint8 (H, W).
+    """
+    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
+    return refine_label(image, probabilities, config.crf) if crf else probabilities.argmax(axis=0).astype(np.uint8)
+
+
+def image_counts(
+    network: DeepLab, split: Split, index: int, config: DeepLabConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of one image, without and with CRF: two int64 (3, C). Raises InputError without a mask."""
+    truth = split.mask(index)
+    if truth is None:
+        raise InputError(f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.val")
+    plain, refined = predict(network, split.image(index), config)
+    return hard_counts(plain, truth, network.classes), hard_counts(refined, truth, network.classes)
+
+
+def evaluate(network: DeepLab, split: Split, config: DeepLabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is scored."""
+    network.eval()
+    counts = []
+    for index in range(len(split)):
+        with image_of(split, index, DEEPLAB_CURE):
+            counts.append(image_counts(network, split, index, config))
+    plain, refined = zip(*counts, strict=True)
+    return np.stack(plain), np.stack(refined)

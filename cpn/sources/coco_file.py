@@ -1,0 +1,299 @@
+"""Reads one of MS COCO's annotation files and checks it against itself and the pictures that lie there.
+
+Nothing is lost on the way: what stands twice, or has no place in VOC's layout, is named by its own name and refused.
+"""
+
+import json
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cpn.core.errors import InputError
+from cpn.core.plain_file import refuse_irregular
+from cpn.data.voc import IGNORE
+from cpn.sources.coco_masks import Annotation, read_annotation, whole_number
+from cpn.sources.image_ids import PICTURES, is_image_id, loose_name, pictures_by_name
+from cpn.sources.voc_folder import CLASS_NAME, is_no_class
+
+GET_COCO = "get it from https://cocodataset.org/#download and unpack it there"
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image and what is annotated in it."""
+
+    source: Path
+    height: int
+    width: int
+    annotations: list[Annotation]
+    kinds: list[int]
+    """Mask value of each annotation; IGNORE for one that says what is to be ignored."""
+    file: str = ""
+    """Its name in the annotation file, a path below the set's folder."""
+    name: str = ""
+    """Its id in the VOC layout."""
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """One set, its annotations read and checked."""
+
+    name: str
+    classes: tuple[str, ...]
+    """Names in the order of their category ids."""
+    images: int
+    """How many images it has."""
+    jobs: list[ImageJob]
+    """Those with annotations of classes, by name."""
+    notes: tuple[str, ...] = ()
+    """What was found that is odd without being wrong, one line each."""
+
+
+def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet:
+    """Read one annotation file and check it against itself and the names in the image folder.
+
+    With `masks` some object has to have a shape: where all have boxes alone nothing is known of any pixel. The file is
+    parsed whole, with polygons packed into arrays on the way: memory of about three times its size.
+    InputError, one line, for what is missing, cut off or contradictory.
+    """
+    content = _parse(path)
+    categories: dict[int, str] = {}
+    for item in _items(path, content, "categories"):
+        number = _number(path, "a category", item, "id")
+        if number in categories:
+            raise InputError(f"{path}: category id {number} stands twice: give each category its own")
+        categories[number] = " ".join(str(item.get("name", "")).split())
+    without = {number for number, text in categories.items() if is_no_class(text)}
+    values = {number: at for at, number in enumerate(sorted(categories.keys() - without), start=1)}
+    _check_classes(path, [categories[number] for number in values])
+    # Pixels of a category called void are to be ignored; those of one called background need no mark.
+    ignored = {number for number in without if loose_name(categories[number]).strip("_") not in ("background", "bg")}
+    images = _images(path, content)
+    by_image: dict[int, list[Annotation]] = defaultdict(list)
+    unused, boxes, total = set(values), 0, 0
+    for at, annotation in enumerate(_items(path, content, "annotations"), start=1):
+        if not isinstance(annotation, Annotation):
+            raise InputError(
+                f"{path}: annotation {at} of the list has no image_id, category_id and segmentation: it is no file of "
+                f"instances: {GET_COCO}"
+            )
+        if annotation.image not in images:
+            raise InputError(
+                f"{path}: annotation {annotation.number} is of image {annotation.image}, which is not there: add the "
+                "image or delete the annotation"
+            )
+        if annotation.category not in categories:
+            raise InputError(
+                f"{path}: annotation {annotation.number} is of unknown category {annotation.category}: add it to "
+                "`categories`"
+            )
+        if annotation.category in values or annotation.category in ignored:
+            by_image[annotation.image].append(annotation)
+            unused.discard(annotation.category)
+            boxes, total = boxes + annotation.shapeless, total + 1
+    jobs = []
+    folders = _Folders(folder)
+    for image, found in by_image.items():
+        file, height, width = images[image]
+        if any(a.category in values for a in found):
+            kinds = [values.get(a.category, IGNORE) for a in found]
+            source = folders.find(path, image, file)
+            jobs.append(ImageJob(source, height, width, found, kinds, file))
+    if folders.missing:
+        raise InputError(folders.sentence())
+    if not jobs:
+        raise InputError(f"{path} has no annotations of a class: {GET_COCO}")
+    if masks and boxes == total:
+        raise InputError(
+            f"{path}: none of the {total} objects has a polygon or run lengths, only boxes, and a box says nothing of "
+            "its pixels: export polygons, or give --no-masks for labels alone (objective=mask_free)"
+        )
+    names = tuple(categories[number] for number in values)
+    never = [categories[number] for number in sorted(unused)]
+    notes = _notes(name, boxes if masks else 0, total, [categories[n] for n in sorted(without)], never)
+    return CocoSet(name, names, len(images), sorted(jobs, key=lambda job: job.file), notes)
+
+
+def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
+    """The sets with an id for every image, and a note about those that are not named like their file.
+
+    The id is the file's name without its ending, a sub-folder's name before it. Where an image would take one that is
+    taken, by the sets in the order of their names, its set's name stands before it, then its ending behind it. Raises
+    InputError, naming both files, where that does not help.
+    """
+    taken: dict[str, str] = {}
+    ids: dict[tuple[str, str], str] = {}
+    for name, file in (
+        (found.name, j.file) for found in sorted(sets, key=lambda found: found.name) for j in found.jobs
+    ):
+        free = (text for text in (_id_of(name, file, level) for level in range(3)) if text not in taken)
+        ids[name, file] = next(free, "")
+        if not ids[name, file]:
+            other = taken[_id_of(name, file, 2)]
+            raise InputError(f"{file!r} of {name} would have the name of {other!r}: rename one of them")
+        taken[ids[name, file]] = file
+    result = []
+    for found in sets:
+        jobs = sorted((replace(j, name=ids[found.name, j.file]) for j in found.jobs), key=lambda job: job.name)
+        changed = [job for job in jobs if job.name != PurePosixPath(job.file).stem]
+        shown = ", ".join(f"{job.file} is {job.name}" for job in changed[:3])
+        line = f"note: {found.name}: {len(changed)} images are named otherwise than their files ({shown})"
+        result.append(replace(found, jobs=jobs, notes=(*found.notes, *([line] if changed else []))))
+    return result
+
+
+def _id_of(name: str, file: str, level: int) -> str:
+    """The id of an image at a level of `named`."""
+    path = PurePosixPath(file)
+    text = str(path.with_suffix("")).replace("/", "_").strip()
+    if level:
+        text = f"{name}_{text}"
+    if level == 2:
+        text += "_" + path.suffix.removeprefix(".")
+    if not is_image_id(text):  # what is left: it ends like a picture's file
+        text = "_".join(text.rsplit(".", 1))
+    return text
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """The file's JSON, annotations packed. In UTF-8, UTF-16 or UTF-32, with a byte order mark or without."""
+
+    def compact(pairs: list[tuple[str, Any]]) -> Any:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise InputError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        annotated = "segmentation" in values or {"image_id", "category_id"} <= values.keys()
+        return read_annotation(values) if annotated else values
+
+    refuse_irregular(path)
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=compact)
+    except InputError as error:
+        raise InputError(f"{path}: {error}: get the file again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({' '.join(str(error).split())}): get it again") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} is no file of instances: it is no object with `images`, `annotations`, `categories`: {GET_COCO}"
+        )
+    return content
+
+
+def _items(path: Path, content: dict[str, Any], key: str) -> list[Any]:
+    """One of the three lists."""
+    found = content.get(key)
+    if not isinstance(found, list):
+        raise InputError(f"{path} is no file of instances: it has no list `{key}`: {GET_COCO}")
+    if key != "annotations" and (odd := next((item for item in found if not isinstance(item, dict)), None)) is not None:
+        raise InputError(f"{path}: `{key}` holds {str(odd)[:40]!r}, which is no object with an id: {GET_COCO}")
+    return found
+
+
+def _number(path: Path, what: str, item: dict[str, Any], key: str) -> int:
+    number = whole_number(item.get(key))
+    if number is None:
+        raise InputError(f"{path}: {what} has the {key} {str(item.get(key))[:40]}: a whole number is expected")
+    return number
+
+
+def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, int, int]]:
+    """File name, height and width of each image by its id. An entry that stands twice, word for word, counts once."""
+    found: dict[int, tuple[str, int, int]] = {}
+    by_file: dict[str, int] = {}
+    for item in _items(path, content, "images"):
+        image = _number(path, "an image", item, "id")
+        file = item.get("file_name")
+        if not isinstance(file, str) or not file:
+            raise InputError(f"{path}: image {image} has no file_name: write it")
+        what = f"image {image} ({file[:100]!r})"
+        height, width = (_number(path, what, item, key) for key in ("height", "width"))
+        given = file.replace("\\", "/"), height, width
+        if height < 1 or width < 1:
+            raise InputError(f"{path}: {what} is {given[2]}x{given[1]} pixels: write its width and height")
+        other = found.setdefault(image, given)
+        if other != given:
+            raise InputError(
+                f"{path}: image id {image} stands twice, for {other[0]!r} and {file!r}: its annotations could be of "
+                "either: give each image its own id"
+            )
+        if by_file.setdefault(given[0], image) != image:
+            raise InputError(
+                f"{path}: images {by_file[given[0]]} and {image} are both {file!r}: give it one id and all its "
+                "annotations that id"
+            )
+    return found
+
+
+class _Folders:
+    """The names in the folders of a set, each folder listed once, and the pictures that are not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.missing: list[Path] = []
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def find(self, source: Path, image: int, file: str) -> Path:
+        """Where a picture lies; one that is missing is remembered. InputError for a name that cannot be."""
+        path = PurePosixPath(file)
+        plain = file.isprintable() and not path.is_absolute() and all(p not in ("..", ".") for p in file.split("/"))
+        if not plain or not path.stem.strip():
+            raise InputError(
+                f"{source}: image {image} has the file name {file!r}: a plain NAME.jpg is expected, or one below a "
+                "sub-folder"
+            )
+        if path.suffix.lower() not in PICTURES:
+            raise InputError(
+                f"{source}: image {image} has the file name {file!r}: pictures are JPEG or PNG, and end so: convert it"
+            )
+        folder = self.root / path.parent
+        if folder not in self._names:
+            there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+            self._names[folder] = {unicodedata.normalize("NFC", name): name for name in there}
+            self._names[folder] |= {name: name for name in there}
+        name = self._names[folder].get(path.name) or self._names[folder].get(unicodedata.normalize("NFC", path.name))
+        if name is None:
+            self.missing.append(folder / path.name)
+        return folder / (name or path.name)
+
+    def sentence(self) -> str:
+        """What is said of the missing pictures, with a file that may have been meant."""
+        first = self.missing[0]
+        more = f" ({len(self.missing)} images of this set are missing)" if len(self.missing) > 1 else ""
+        other = next(iter(pictures_by_name(first.parent).get(loose_name(first.stem), ())), None)
+        if other is None:
+            return f"{first} is missing{more}: {GET_COCO}"
+        convert = Path(other).suffix.lower() not in PICTURES
+        cure = "convert it to JPEG or PNG under that name" if convert else "write one of both names like the other"
+        return f"{first} is missing{more}, but {other} is there: {cure}"
+
+
+def _check_classes(path: Path, names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"{path} has {len(names)} categories, and {twice!r} stands twice: 1 to {IGNORE - 1} of different names are "
+            "expected"
+        )
+    if not names or len(names) >= IGNORE or not all(names):
+        raise InputError(f"{path} has {len(names)} categories: 1 to {IGNORE - 1} of different names are expected")
+    odd = next((name for name in names if not CLASS_NAME.fullmatch(name)), None)
+    if odd is not None:
+        raise InputError(f"{path} has the category {odd!r}: a name has letters, digits and spaces: correct it")
+
+
+def _notes(name: str, boxes: int, total: int, without: Sequence[str], never: Sequence[str]) -> tuple[str, ...]:
+    lines = []
+    if without:
+        lines.append(f"note: {name}: {', '.join(without)} is no class, and all others count from 1")
+    if boxes:
+        lines.append(
+            f"note: {name}: {boxes} of {total} objects have a box and no shape: it is ignored in the masks, and a label"
+        )
+    if never:
+        more = f" and {len(never) - 3} more" if len(never) > 3 else ""
+        lines.append(f"note: {name}: no object of {', '.join(never[:3])}{more}")
+    return tuple(lines)

@@ -1,0 +1,185 @@
+"""Masks of MS COCO's annotations: polygons, run lengths plain and compressed, and all objects of an image in one mask.
+
+A polygon covers the pixels whose centre lies in it, by scikit-image: of the drawing functions at hand (cv2 and PIL
+colour every pixel that the outline touches) it is the one without a bias against COCO's own masks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpn.core.errors import InputError
+from cpn.data.voc import IGNORE
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotated object, or a crowd of them."""
+
+    number: int
+    """Its id, for messages."""
+    image: int
+    """Id of its image."""
+    category: int
+    """Id of its category, which is not a mask value: ids have gaps."""
+    crowd: bool
+    polygons: tuple[NDArray[np.float64], ...] | None
+    """Each (n, 2), x and y in pixels from the left and upper edge of the image; None where there are runs."""
+    runs: list[int] | str | None
+    """Lengths of runs of 0 and 1 by turns, column by column, or the same compressed; None where there are polygons."""
+    size: tuple[int, int] | None
+    """Height and width that the runs fill."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, width and height in pixels; None where there is none."""
+
+    @property
+    def shapeless(self) -> bool:
+        """Whether neither polygons nor runs say which pixels belong to it: that is unknown, and not nowhere."""
+        return self.polygons == () and self.runs is None
+
+
+def read_annotation(values: dict[str, object]) -> Annotation:
+    """One entry of `annotations`. InputError (without the file's name) names the entry and what is wrong with it."""
+    where = f"annotation {values.get('id')} of image {values.get('image_id')}"
+    number, image, category = (whole_number(values.get(key)) for key in ("id", "image_id", "category_id"))
+    if number is None or image is None or category is None:
+        raise InputError(f"{where}: id, image_id and category_id have to be whole numbers")
+    crowd, found = bool(values.get("iscrowd", 0)), values.get("segmentation")
+    if found is None:
+        found = []
+    if isinstance(found, list):
+        polygons = tuple(_polygon(p, where) for p in found if p != [])
+        return Annotation(number, image, category, crowd, polygons, None, None, _box(values.get("bbox")))
+    runs, size = (found.get("counts"), found.get("size")) if isinstance(found, dict) else (None, None)
+    if not isinstance(runs, (list, str)) or not _is_size(size):
+        raise InputError(f"{where}: segmentation is neither polygons nor run lengths with their size")
+    return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]))
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number, which some tools write as `3.0` or `"3"`; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _box(value: object) -> tuple[float, float, float, float] | None:
+    """A box of four finite numbers and some area; None for anything else."""
+    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, (int, float)) for v in value):
+        return None
+    left, top, width, height = (float(v) for v in value)
+    sane = all(abs(v) < 1e9 for v in (left, top, width, height)) and width > 0 and height > 0
+    return (left, top, width, height) if sane else None
+
+
+def _is_size(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+
+
+def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels of one annotation, bool (height, width). InputError when its runs do not fill the image.
+
+    Without a shape: the pixels where it may be, those that its box touches, or all where it has no box.
+    """
+    if annotation.shapeless:
+        return _box_mask(annotation.box, height, width)
+    if annotation.polygons is not None:
+        mask = np.zeros((height, width), np.bool_)
+        for polygon in annotation.polygons:
+            mask |= polygon_mask(polygon, height, width)
+        return mask
+    where = f"annotation {annotation.number} of image {annotation.image}"
+    if annotation.size != (height, width):
+        raise InputError(f"{where}: its mask is of size {annotation.size}, the image (height, width) {height, width}")
+    assert annotation.runs is not None
+    runs = unpack_runs(annotation.runs, where) if isinstance(annotation.runs, str) else annotation.runs
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+        raise InputError(f"{where}: its runs do not add up to the {height * width} pixels of the image")
+    return runs_mask(runs, height, width)
+
+
+def _box_mask(box: tuple[float, float, float, float] | None, height: int, width: int) -> NDArray[np.bool_]:
+    if box is None:
+        return np.ones((height, width), np.bool_)
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    mask = np.zeros((height, width), np.bool_)
+    mask[top : max(0, math.ceil(box[1] + box[3])), left : max(0, math.ceil(box[0] + box[2]))] = True
+    return mask
+
+
+def polygon_mask(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels whose centre lies in a polygon (n, 2) of x and y; fewer than three points hold none."""
+    # Imported here so that --help does not wait for it.
+    from skimage.draw import polygon as inside
+
+    mask = np.zeros((height, width), np.bool_)
+    if len(polygon) >= 3:
+        # Pixel 0 reaches from 0 to 1 in COCO's coordinates, its centre is the origin of scikit-image's.
+        mask[inside(polygon[:, 1] - 0.5, polygon[:, 0] - 0.5, (height, width))] = True  # type: ignore[no-untyped-call]
+    return mask
+
+
+def runs_mask(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """Run lengths, the first of pixels outside, column by column -> bool (height, width)."""
+    values = np.arange(len(runs)) % 2 == 1
+    mask: NDArray[np.bool_] = np.repeat(values, runs).reshape(width, height).T
+    return mask
+
+
+def unpack_runs(text: str, where: str = "a mask") -> list[int]:
+    """Run lengths from their compressed form. InputError when it is cut off or holds other characters.
+
+    Each is written in digits of 5 bits, the lowest first, in characters from "0" on; bit 6 says that a digit follows,
+    bit 5 of the last one is the sign. From the fourth on it is the difference to the run two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            raise InputError(f"{where}: {character!r} does not belong into compressed run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise InputError(f"{where}: its compressed run lengths are cut off")
+    return runs
+
+
+def image_mask(annotations: Sequence[Annotation], kinds: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
+    """All annotations of an image in one mask, uint8 (height, width).
+
+    `kinds` are their mask values. Where objects overlap the one of smaller area is on top. A crowd, what has no shape
+    and what is of kind IGNORE is IGNORE, below all objects.
+    """
+    ignored = [a.crowd or a.shapeless or kind == IGNORE for a, kind in zip(annotations, kinds, strict=True)]
+    masks = [annotation_mask(annotation, height, width) for annotation in annotations]
+    areas = [int(mask.sum()) for mask in masks]
+    order = sorted(range(len(masks)), key=lambda at: (not ignored[at], -areas[at]))
+    combined = np.zeros((height, width), np.uint8)
+    for at in order:
+        combined[masks[at]] = IGNORE if ignored[at] else kinds[at]
+    return combined
+
+
+def _polygon(values: object, where: str) -> NDArray[np.float64]:
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise InputError(f"{where}: a polygon is a list of numbers")
+    if len(numbers) % 2:
+        raise InputError(f"{where}: a polygon of {len(numbers)} numbers is cut off, x and y come in pairs")
+    return numbers.reshape(-1, 2)

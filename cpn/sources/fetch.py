@@ -1,0 +1,120 @@
+"""Download one file over HTTP: it goes on where it stopped, tries again, and is whole or absent.
+
+Requests brings redirects, proxies (HTTPS_PROXY) and certificates; what it lacks is going on with a part.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from cpn.core.errors import InputError, WorkError
+from cpn.core.files import read_json, write_json
+
+TRIES = 6
+"""Connections without a new byte before it gives up."""
+PAUSE_S = 2.0
+"""Seconds before the second try; twice as long each time."""
+TIMEOUT_S = 60.0
+"""Seconds without an answer or a byte."""
+CHUNK = 1 << 20
+PAGE_STARTS = (b"<!doctype html", b"<html")
+
+Report = Callable[[int, int | None], None]
+"""Called with the bytes that are there and those of the whole file, None where the server does not say."""
+
+
+def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> None:
+    """Download `address` to `to`. What came of it is kept in `to`.part, and beside it what the server said of the file.
+
+    Raises InputError where there is no such file or a web page comes in its place, WorkError when the connection fails
+    `TRIES` times in a row without a new byte: the same command then goes on.
+    """
+    part, said = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
+    tries = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            total = _receive(address, part, said, report)
+            break
+        except (requests.RequestException, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+                raise  # the disk's, not the network's
+            now = part.stat().st_size if part.exists() else 0
+            tries = 1 if now > before else tries + 1
+            if tries >= TRIES:
+                kept = f"{now:,} bytes are kept in {part}, and the same command goes on" if now else "try again later"
+                raise WorkError(
+                    f"{address} cannot be downloaded ({_reason(error)}; {TRIES} tries): {kept}, or name another server "
+                    "by --mirror"
+                ) from error
+            time.sleep(pause_s * 2 ** (tries - 1))
+    size = part.stat().st_size
+    if total is not None and size != total:
+        part.unlink()
+        said.unlink(missing_ok=True)
+        raise WorkError(
+            f"{address}: {size:,} bytes came where the server promised {total:,}; nothing was kept: try again, or "
+            "name another server by --mirror"
+        )
+    part.replace(to)
+    said.unlink(missing_ok=True)
+
+
+def _receive(address: str, part: Path, said: Path, report: Report) -> int | None:
+    """Receive the rest of `address` into `part`; gives the whole file's size, None where the server does not say."""
+    had = part.stat().st_size if part.exists() else 0
+    known = read_json(said) if said.exists() and had else {}
+    headers = {"Accept-Encoding": "identity"}
+    if had and known.get("validator"):
+        headers |= {"Range": f"bytes={had}-", "If-Range": known["validator"]}
+    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        if answer.status_code == 416:  # there is no rest: the part is whole, or not of this file
+            part.unlink()
+            raise requests.ConnectionError("the server has less than was received")
+        if answer.status_code in (429, 500, 502, 503, 504):
+            raise requests.ConnectionError(f"status {answer.status_code}")
+        if not answer.ok:
+            raise InputError(
+                f"{address} is not there (status {answer.status_code}): name another server by --mirror, or get the "
+                "file by hand and put it there under the same name"
+            )
+        goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {had}-")
+        had = had if goes_on else 0
+        length = answer.headers.get("Content-Length")
+        total = had + int(length) if length is not None and length.isdigit() else None
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        write_json(said, {"validator": None if (validator or "").startswith("W/") else validator})
+        with open(part, "r+b" if goes_on else "wb") as file:
+            file.seek(had)
+            file.truncate()
+            for data in answer.iter_content(CHUNK):
+                if not had and data[:64].lstrip().lower().startswith(PAGE_STARTS):
+                    raise InputError(
+                        f"{address}: the server sent a web page in place of the file (a login or a proxy?): open the "
+                        "address in a browser, put the file there under its name, and run the same command"
+                    )
+                file.write(data)
+                had += len(data)
+                report(had, total)
+    return total
+
+
+def check_digest(path: Path, md5: str | None, sha256_start: str | None) -> str | None:
+    """Say what is wrong with a file whose digest is known; None where it is right or nothing is known."""
+    for name, expected in (("md5", md5), ("sha256", sha256_start)):
+        if expected is None:
+            continue
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, name).hexdigest()
+        if not found.startswith(expected):
+            return f"its {name.upper()} is {found}, published is {expected}{'...' * (len(expected) < len(found))}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, in a line: requests wraps those of urllib3."""
+    inner = next((arg.reason for arg in error.args if getattr(arg, "reason", None) is not None), error)
+    return " ".join(str(inner).split()).rpartition("): ")[2][:160] or type(error).__name__

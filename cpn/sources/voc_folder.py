@@ -1,0 +1,407 @@
+"""Reads and checks a folder in VOC 2012 layout. Everything that is wrong with it is one InputError; nothing is written.
+
+JPEGImages/ID.jpg                  pictures (JPEG or PNG)
+Annotations/ID.xml                 objects; a data set without this folder takes its labels from the masks
+SegmentationClass/ID.png           masks as class indices, 255 = ignore
+ImageSets/Segmentation/LIST.txt    one id per line, or the two paths /JPEGImages/ID.jpg /SegmentationClass/ID.png
+classes.txt                        1 to 254 foreground classes, one per line; without it the 20 of VOC
+
+With background a mask can tell 255 classes, 0 to 254: 255 means ignore. SBD's masks (SegmentationClassAug) are never
+read, only their names (cpn/sources/voc_lists.py). List `test` of VOC has pictures alone: neither labels nor masks are
+read for it, and it serves prediction only; so does the `test` of another data set when none of its pictures has either.
+"""
+
+import hashlib
+import io
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cpn.core.errors import InputError
+from cpn.core.opencv import cv2
+from cpn.core.plain_file import MB, read_plain, refuse_irregular
+from cpn.data.voc import IGNORE, VOC_CLASSES, decode_image, palette
+from cpn.sources.image_ids import CONVERTIBLE, PICTURES, format_of, is_image_id, loose_name, pictures_by_name
+from cpn.sources.voc_annotation import read_annotation
+from cpn.sources.voc_lists import list_path, listed_ids, numbered_lines
+
+GET_VOC = (
+    "get VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, unpack it and give its "
+    "VOCdevkit/VOC2012"
+)
+UNLABELLED = "test"
+"""The list that may come without labels and masks; VOC keeps them back."""
+EVALUATION_LISTS = ("val", UNLABELLED)
+"""Lists that nothing is trained on: here a picture may be without any class."""
+
+CLASS_NAME = re.compile(r"\w[\w .,()'&+-]*")
+"""A class names metrics and pictures, so it has nothing that could be a path."""
+NO_CLASSES = ("background", "bg", "void", "ignore", "unlabeled", "unlabelled")
+"""Names of the values 0 and 255 in other tools' lists of classes, without their underscores and capitals."""
+
+MAX_BYTES = 256 * MB
+"""The most bytes that a picture or a mask may have."""
+MAX_PIXELS = 89_478_485
+"""The most pixels that a picture may have: PIL's own limit, above which it suspects an attack."""
+ORIENTATION = 0x0112
+"""EXIF's tag for how a picture is to be turned when it is shown."""
+
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # a finding, not a line among the output
+
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What PIL raises for broken files."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list, its files found."""
+
+    name: str
+    """The id."""
+    where: str
+    """List file and line, or the file that put it into the list: for messages."""
+    image: Path
+    mask: Path | None
+    """None where the list needs no mask and there is none."""
+    annotation: Path | None
+    """None where the data set has no Annotations."""
+    labelled: bool
+    """False where neither label nor mask is known; then both paths above are None."""
+    may_be_empty: bool
+    """Whether a picture without any class is accepted."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a checked entry holds."""
+
+    entry: Entry
+    classes: tuple[int, ...] | None
+    """Classes present, 0..F-1, ascending; None where the label is not known."""
+    image_digest: str
+    """SHA-256 of the image file."""
+    mask_digest: str | None
+    """SHA-256 of the mask file."""
+    size: int
+    """Bytes of both files."""
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    turned: bool
+    """Whether EXIF says that the picture is to be turned."""
+    mask_classes: tuple[int, ...] | None
+    """Classes in the mask, 0..F-1, ascending; None where there is none."""
+    ignored: float
+    """Share of the mask's pixels that are IGNORE; 0 without a mask."""
+    palette: str | None
+    """A colour of the mask's palette that is neither VOC's nor grey, in words."""
+
+
+def check_layout(root: Path) -> None:
+    """InputError unless `root` looks like VOC 2012."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder: give the folder of the data set, or {GET_VOC}")
+    for folder in (root, *(root / part for part in ("JPEGImages", "Annotations", "SegmentationClass"))):
+        try:
+            empty = folder.is_dir() and not any(folder.iterdir())
+        except OSError as error:
+            raise InputError(f"{folder} cannot be read ({error.strerror}): make it readable for this user") from error
+        if empty and folder == root:
+            raise InputError(f"{root} is empty: {GET_VOC}")
+    missing = [part for part in ("JPEGImages", "ImageSets/Segmentation") if not (root / part).is_dir()]
+    if missing:
+        for inner in ("VOCdevkit/VOC2012", "VOC2012"):
+            if (root / inner / "JPEGImages").is_dir():
+                raise InputError(f"{root} is the folder above the data set: give {root / inner}")
+        raise InputError(f"{root} is not in VOC 2012 layout (no folder {' and no '.join(missing)}): {GET_VOC}")
+
+
+def read_classes(root: Path) -> tuple[str, ...]:
+    """The foreground class names, from classes.txt or VOC's."""
+    path = root / "classes.txt"
+    if not path.exists():
+        return VOC_CLASSES
+    names = [line for _, line in numbered_lines(path)]
+    if not names:
+        raise InputError(f"{path} is empty: write one foreground class per line, or delete it for the classes of VOC")
+    if len(names) >= IGNORE:
+        raise InputError(
+            f"{path} has {len(names)} classes: a mask can tell at most {IGNORE - 1} beside background, "
+            f"for {IGNORE} means ignore"
+        )
+    for at, name in enumerate(names):
+        if not CLASS_NAME.fullmatch(name):
+            raise InputError(
+                f"{path}: class {name}: a name has letters, digits and spaces, for it names metrics and pictures: "
+                "write it so"
+            )
+        if name in names[:at]:
+            raise InputError(f"{path}: class {name} is there twice: delete one")
+        if is_no_class(name):
+            raise InputError(
+                f"{path}: {name} is no class of its own, background is mask value 0 and what is ignored {IGNORE}: "
+                "delete that line; the first class that is left is value 1"
+            )
+    return tuple(names)
+
+
+def is_no_class(name: str) -> bool:
+    """Whether a name stands for background or for what is ignored, as `_background_` and `void` do."""
+    return re.sub(r"[\W_]", "", name).lower() in NO_CLASSES
+
+
+def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
+    """The entries of list `name`. A scored list must have all its masks, or none of them beside Annotations; another
+    list takes those that are there.
+    """
+    lines = listed_ids(root, name)
+    images = _by_stem(root / "JPEGImages")
+    with_xml = has_annotations(root)
+    labelled = name != UNLABELLED or _is_labelled(root, lines)
+    if scored and not labelled:
+        raise InputError(
+            f"{list_path(root, name)}: this list is to be scored and has no masks: score val, and for this one "
+            "write predictions with python -m cpn.voc_submission"
+        )
+    if scored and with_xml and not any((root / "SegmentationClass" / f"{name}.png").is_file() for name in lines):
+        scored = False  # a data set without masks (cpn/scoring/mask_free.py); what needs masks says so when asked
+    beside = pictures_by_name(root / "SegmentationClass") if labelled else {}
+    entries = []
+    for image_id, where in lines.items():
+        if image_id not in images:
+            missing = sum(other not in images for other in lines)
+            more = f" ({missing} images of this list are missing)" if missing > 1 else ""
+            raise InputError(_without_picture(root, image_id, where, more))
+        if not is_image_id(image_id):
+            raise InputError(f"{where}: {image_id} is no name for an image: rename {images[image_id]}")
+        mask = root / "SegmentationClass" / f"{image_id}.png" if labelled else None
+        if mask is not None and not mask.is_file():
+            refuse_irregular(mask)
+            for other in beside.get(loose_name(image_id), ()):
+                if not other.lower().endswith((".jpg", ".jpeg")):  # such may be made to be looked at
+                    raise InputError(f"{where}: there is no {mask}, but {other} beside it: {_as_png(other)}")
+            mask = None
+        if mask is None and labelled and (scored or not with_xml):
+            why = (
+                "this list is scored and needs masks" if scored else "without Annotations the label comes from the mask"
+            )
+            raise InputError(
+                f"{where}: there is no SegmentationClass/{image_id}.png, and {why}: add it or delete the {_what(where)}"
+            )
+        annotation = root / "Annotations" / f"{image_id}.xml" if with_xml and labelled else None
+        if annotation is not None and not annotation.is_file():
+            refuse_irregular(annotation)
+            raise InputError(f"{where}: there is no Annotations/{image_id}.xml: add it or delete the {_what(where)}")
+        may_be_empty = name in EVALUATION_LISTS
+        entries.append(Entry(image_id, where, images[image_id], mask, annotation, labelled, may_be_empty))
+    return entries
+
+
+def has_annotations(root: Path) -> bool:
+    """Whether labels come from XML files rather than from masks."""
+    return any((root / "Annotations").glob("*.xml"))
+
+
+def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
+    """Decode the entry's files whole and read its label. InputError names the file that is wrong and the cure."""
+    image_bytes = _read(entry.image)
+    cure = f"get the file again or delete {entry.where}"
+    shape, turned = _check_picture(entry.image, image_bytes, cure)
+    mask_bytes = _read(entry.mask) if entry.mask is not None else None
+    present: Collection[int] | None = () if entry.labelled else None
+    in_mask, ignored, odd_colour = None, 0.0, None
+    if mask_bytes is not None:
+        counts, odd_colour = _check_mask(entry, mask_bytes, shape, turned, classes)
+        in_mask = tuple(int(v) - 1 for v in np.flatnonzero(counts) if v not in (0, IGNORE))
+        present, ignored = in_mask, float(counts[IGNORE] / counts.sum())
+    source, why = entry.mask, f" (0 and {IGNORE} alone, and {IGNORE} means ignore)" if ignored else ""
+    if entry.annotation is not None:
+        present, source, why = read_annotation(entry.annotation, classes), entry.annotation, ""
+    if present is not None and not present and not entry.may_be_empty:
+        raise InputError(f"{source} holds no object{why}, and a training picture needs a class: delete {entry.where}")
+    return Checked(
+        entry,
+        None if present is None else tuple(sorted(present)),
+        hashlib.sha256(image_bytes).hexdigest(),
+        None if mask_bytes is None else hashlib.sha256(mask_bytes).hexdigest(),
+        len(image_bytes) + len(mask_bytes or b""),
+        shape,
+        turned,
+        in_mask,
+        ignored,
+        odd_colour,
+    )
+
+
+def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8]:
+    """A JPEG or PNG picture that decodes to its last row: RGB, uint8 (H, W, 3), as `cpn.data.voc.decode_image` has it.
+
+    InputError, naming `source` and `cure`, for anything else.
+    """
+    _check_picture(source, data, cure)
+    return decode_image(data)
+
+
+def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[tuple[int, int], bool]:
+    """Height and width of a picture that decodes whole, and whether EXIF turns it. InputError for anything else."""
+    if not data:
+        raise InputError(f"{source} has no bytes: {cure}")
+    try:
+        # PIL first: it refuses a picture that is cut off and says so, where OpenCV 4 fills the rest with grey.
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width * picture.height} pixels, at most {MAX_PIXELS} are read")
+            picture.load()
+            turned = is_turned(picture)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is None:
+            raise ValueError("not a JPEG or PNG image")
+    except _UNREADABLE as error:
+        kind = format_of(data)
+        if kind not in (None, "JPEG", "PNG"):
+            raise InputError(
+                f"{source} is no whole JPEG or PNG picture ({kind} by its content): {_convert(kind, cure)}"
+            ) from error
+        raise InputError(f"{source} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
+    return (image.shape[0], image.shape[1]), turned
+
+
+def _convert(kind: str | None, cure: str) -> str:
+    """The cure for a file of a known kind: a picture of another format is converted."""
+    return "convert it to JPEG or PNG" if kind in CONVERTIBLE else cure
+
+
+def is_turned(picture: Image.Image) -> bool:
+    """Whether EXIF asks for a turned or mirrored picture; damaged EXIF asks for nothing."""
+    try:
+        return picture.getexif().get(ORIENTATION, 1) not in (0, 1)
+    except _UNREADABLE:
+        return False
+
+
+def _check_mask(
+    entry: Entry, data: bytes, shape: tuple[int, int], turned: bool, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], str | None]:
+    """Pixels of each of the 256 values in a mask, and a colour of its palette that is neither VOC's nor grey."""
+    cure = f"correct it or delete {entry.where}"
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if (picture.height, picture.width) != shape:
+                raise InputError(_other_size(entry, picture.size, shape, turned, cure))
+            picture.load()
+            mode, values = picture.mode, np.array(picture)
+            colours = picture.getpalette() if mode == "P" else None
+    except _UNREADABLE as error:
+        raise InputError(f"{entry.mask} is no whole PNG ({_brief(error)}): {cure}") from error
+    if mode not in ("P", "L"):
+        raise InputError(f"{entry.mask} is of mode {mode}: {_mask_cure(mode, classes)}")
+    counts = np.bincount(values.ravel(), minlength=256)
+    wrong = np.flatnonzero(counts[len(classes) + 1 : IGNORE]) + len(classes) + 1
+    if wrong.size:
+        row, column = np.argwhere(np.isin(values, wrong))[0]
+        found = int(values[row, column])
+        raise InputError(
+            f"{entry.mask} holds {found} at row {row}, column {column}: a mask holds 0 (background), "
+            f"1 to {len(classes)} (classes) and {IGNORE} (ignore): {cure}"
+        )
+    return counts, None if colours is None else _odd_colour(colours, np.flatnonzero(counts))
+
+
+def _other_size(entry: Entry, size: tuple[int, int], shape: tuple[int, int], turned: bool, cure: str) -> str:
+    """What is said of a mask that does not fit its picture."""
+    if turned and size == shape:
+        cure = "the picture's EXIF turns it, and masks belong to the pixels as they are stored: save the picture turned"
+    return f"{entry.mask} is {size[0]}x{size[1]}, its picture {shape[1]}x{shape[0]} pixels: {cure}"
+
+
+def _mask_cure(mode: str, classes: Sequence[str]) -> str:
+    """How a mask in another mode becomes one of indices. Saving colours as a palette PNG would number them anew."""
+    values = f"0 background, 1 {classes[0]}, {f'2 {classes[1]}, ' if len(classes) > 1 else ''}... {IGNORE} ignore"
+    if mode in ("RGB", "RGBA"):
+        return (
+            f"a mask holds class indices and no colours: write each colour's index ({values}) and save it as grey PNG "
+            "(L); a conversion to a palette numbers colours by how often they occur (docs/own_data.md has the lines)"
+        )
+    return f"a mask holds class indices of 8 bits ({values}): save it as grey PNG (L)"
+
+
+def _odd_colour(colours: Sequence[int], used: NDArray[np.intp]) -> str | None:
+    """The first used index whose colour is neither VOC's nor its grey level, in words."""
+    found = np.array(colours, np.int64).reshape(-1, 3)
+    for kind in (palette().astype(np.int64), np.arange(256)[:, None].repeat(3, 1)):
+        odd = [at for at in used if 0 < at < min(len(found), IGNORE) and (found[at] != kind[at]).any()]
+        if not odd:
+            return None
+    red, green, blue = found[odd[0]].tolist()
+    return f"{int(odd[0])} is ({red}, {green}, {blue})"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_plain(path, MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
+
+
+def _is_labelled(root: Path, ids: Collection[str]) -> bool:
+    """Whether any image has a label or a mask. VOC's test images never count: what XML they have is for other tasks."""
+    parts = ("Annotations/{}.xml", "SegmentationClass/{}.png")
+    own_classes = (root / "classes.txt").exists()
+    return own_classes and any((root / part.format(image_id)).is_file() for image_id in ids for part in parts)
+
+
+def _without_picture(root: Path, image_id: str, where: str, more: str) -> str:
+    """What is said of a listed image that is not there, with the file that may have been meant."""
+    others = pictures_by_name(root / "JPEGImages").get(loose_name(image_id))
+    if others:
+        convert = Path(others[0]).suffix.lower() not in PICTURES
+        how = "convert it to JPEG or PNG" if convert else "write the name as it is there"
+        return f"{where}: there is no JPEGImages/{image_id}.jpg{more}, but {others[0]}: {how}"
+    if re.fullmatch(r"\S+\s+(-1|0|1)", image_id):
+        return (
+            f"{where}: {image_id} is neither an image id nor the two paths of image and mask (a list for "
+            "classification?): write the id alone"
+        )
+    return f"{where}: there is no JPEGImages/{image_id}.jpg{more}: add it or delete the {_what(where)}"
+
+
+def _as_png(name: str) -> str:
+    """The cure for a mask under another name."""
+    return "rename it" if Path(name).suffix.lower() == ".png" else "save its class indices as PNG"
+
+
+def _what(where: str) -> str:
+    """Whether an image is in its list by a line or, by rule, by a file."""
+    return "line" if " line " in where else "file"
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES:
+            if path.stem in found:
+                raise InputError(
+                    f"{folder} holds {found[path.stem].name} and {path.name}: one id, so delete one of them"
+                )
+            found[path.stem] = path
+    return found
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split()).replace("<_io.BytesIO object at ", "<bytes at ")

@@ -1,0 +1,1 @@
+"""The stages after a CAM run, each from files to files."""

@@ -1,0 +1,94 @@
+"""What the stages after the CAM run read and share: their inputs, the backbone they start from, label files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cpn.config import Config
+from cpn.core.checked import is_png, reading
+from cpn.core.files import AGAIN, DamagedFile, write_bytes
+from cpn.data.voc import Pack, Split, decode_mask, encode_mask
+from cpn.models.backbone import build_backbone
+from cpn.propagation.walk_rule import WalkChoice
+from cpn.run import load_weights
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage may read."""
+
+    model: Path
+    """model.safetensors of the CAM run."""
+    config: Config
+    """The run's configuration with the later stages' sections."""
+    pack: Pack
+    cache: Path
+    device: torch.device
+    folders: dict[str, Path]
+    """Output folders of the stages before this one, by name."""
+    beta: float | None = None
+    """The run's beta; needed where a stage's setting is `auto`, or the walk may give way to its CAM."""
+    walk: WalkChoice | None = None
+    """What was chosen for the random walk; None: its settings are numbers, or the rule gives them."""
+
+    @property
+    def split(self) -> Split:
+        """The training list, for which pseudo labels are made."""
+        return self.pack.split(self.config.data.train)
+
+    @property
+    def classes(self) -> int:
+        """C, with background."""
+        return len(self.pack.classes) + 1
+
+
+def pretrained_backbone(inputs: Inputs) -> nn.Module:
+    """A fresh backbone with the pretrained weights that the CAM network started from."""
+    backbone = build_backbone(inputs.config.network.backbone)
+    load_weights(backbone, inputs.config.network.weights, inputs.cache)
+    return backbone
+
+
+def stage_metadata(inputs: Inputs) -> dict[str, Any]:
+    """What the header of a stage's checkpoint says."""
+    return {
+        "config": inputs.config.model_dump(mode="json"),
+        "classes": list(inputs.pack.classes),
+        "fingerprint": inputs.pack.fingerprint,
+    }
+
+
+class LabelledImages:
+    """Images of the training list with the labels that an earlier stage wrote, as a network learns from them."""
+
+    def __init__(self, split: Split, folder: Path) -> None:
+        self.split, self.folder = split, folder
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def image(self, index: int, /) -> np.ndarray:
+        """RGB, uint8 (H, W, 3)."""
+        return self.split.image(index)
+
+    def label(self, index: int, /) -> np.ndarray:
+        """Class indices or IGNORE, uint8 (H, W)."""
+        return load_label(self.folder / f"{self.split.ids[index]}.png")
+
+
+def save_label(path: Path, label: np.ndarray) -> None:
+    """Write class indices uint8 (H, W) as a palette PNG in VOC colours, whole or absent."""
+    write_bytes(path, encode_mask(label))
+
+
+def load_label(path: Path) -> np.ndarray:
+    """Read what `save_label` wrote: class indices uint8 (H, W). DamagedFile where it is missing or damaged."""
+    with reading(path):
+        data = path.read_bytes()
+        if not is_png(data):
+            raise DamagedFile(path, AGAIN, "it is no whole PNG")
+        return decode_mask(data)

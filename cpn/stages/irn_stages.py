@@ -1,0 +1,125 @@
+"""IRN's stages between CAMs and pseudo labels: confident labels, the network that sees edges, the walk up to them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpn.config import Config
+from cpn.config.irn import IrnConfig
+from cpn.core.run_files import CHECKPOINTS, MODEL
+from cpn.cost.inference_memory import check_walk
+from cpn.data.image_memory import SCALE_DOWN, image_of
+from cpn.models.checkpoint import load_model, save_model
+from cpn.models.weights import WeightsReport
+from cpn.propagation.irn import confident_label, train_irn
+from cpn.propagation.irn_network import IrnNet, pyramid_backbone
+from cpn.propagation.irn_walk import irn_pseudo_label
+from cpn.run import load_weights
+from cpn.scoring.cam import load_maps
+from cpn.stages.inputs import Inputs, LabelledImages, save_label, stage_metadata
+from cpn.training.loop import Report
+
+STAGE_FIELDS = {
+    "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
+    "random_walk": ("walk_radius", "walk_beta", "walk_logt", "walk_threshold"),
+}
+"""The fields of section irn that two stages read; stage affinity reads all the others."""
+
+
+def irn_settings(stage: str, config: Config) -> dict[str, Any]:
+    """What a stage reads of section irn, as plain JSON values."""
+    chosen = STAGE_FIELDS.get(stage)
+    others = [name for fields in STAGE_FIELDS.values() for name in fields]
+    dump = config.irn.model_dump(mode="json")
+    return {name: value for name, value in dump.items() if (name in chosen if chosen else name not in others)}
+
+
+def irn_network(config: Config) -> IrnNet:
+    """IRN's network over the backbone that the configuration names. InputError for one without a pyramid."""
+    return IrnNet(pyramid_backbone(config.irn.backbone or config.network.backbone), config.irn.displacement)
+
+
+def irn_weights(config: Config) -> str | None:
+    """Which pretrained weights lie under IRN's heads: those of its own backbone, or of the CAM network's."""
+    return config.network.weights if config.irn.backbone is None else config.irn.weights
+
+
+def check_irn(config: Config, cache: Path) -> WeightsReport | None:
+    """What the weights file of IRN's own backbone had for it, if IRN is asked for and has one.
+
+    Raises InputError if its backbone has no pyramid, or its weights don't fit.
+    """
+    if config.random_walk.kind != "irn":
+        return None
+    report = load_weights(irn_network(config).backbone, irn_weights(config), cache)
+    return None if config.irn.backbone is None else report
+
+
+def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Write the confident labels of the images at `indices` to `out`/<id>.png: class indices and IGNORE."""
+    for index in indices:
+        name = inputs.split.ids[index]
+        target = out / f"{name}.png"
+        if not target.exists():
+            with image_of(inputs.split, index, SCALE_DOWN):
+                maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+                save_label(target, confident_label(inputs.split.image(index), maps, present, inputs.config.irn))
+
+
+def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
+    """Train IRN's heads on the pretrained backbone and write `out`/model.safetensors."""
+    config = inputs.config
+    torch.manual_seed(config.train.seed)
+    network = irn_network(config)
+    load_weights(network.backbone, irn_weights(config), inputs.cache)
+    history = train_irn(
+        network,
+        LabelledImages(inputs.split, inputs.folders["crf"]),
+        config.irn,
+        config.data,
+        seed=config.train.seed,
+        device=inputs.device,
+        report=report,
+        folder=out / CHECKPOINTS,
+        bf16=config.train.precision == "bf16",
+    )
+    save_model(out / MODEL, network, {"kind": "irn", **stage_metadata(inputs)})
+    return {"loss_total": history[-1]["loss_total"]}
+
+
+def edge_network(inputs: Inputs) -> IrnNet:
+    """The trained network, ready to walk."""
+    network = irn_network(inputs.config)
+    load_model(inputs.folders["affinity"] / MODEL, network)
+    return network.to(inputs.device).eval()
+
+
+def irn_label(
+    image: NDArray[np.uint8],
+    maps: NDArray[np.float32],
+    present: NDArray[np.integer],
+    network: IrnNet,
+    config: IrnConfig,
+) -> NDArray[np.uint8]:
+    """Pseudo label of one image by its edges: uint8 (H, W, 3), un-halved maps (P, H, W) -> uint8 (H, W)."""
+    numbers = (config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold)
+    return irn_pseudo_label(maps, present, network.image_edge(image), *numbers)
+
+
+def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
+    """Walk the maps of the images at `indices` up to the edges and write the pseudo labels to `out`/<id>.png."""
+    split = inputs.split
+    left = [index for index in indices if not (out / f"{split.ids[index]}.png").exists()]
+    if not left:
+        return
+    check_walk(inputs.config, split.subset([split.ids[index] for index in left]), inputs.device)
+    network = edge_network(inputs)
+    for index in left:
+        name = split.ids[index]
+        with image_of(split, index, SCALE_DOWN):
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            save_label(out / f"{name}.png", irn_label(split.image(index), maps, present, network, inputs.config.irn))

@@ -1,0 +1,1 @@
+"""Paths of the storage, locks, YAML, URIs, the terminal, synchronisation with buckets."""

@@ -1,0 +1,52 @@
+"""Where a sweep's results come from: command, commit and versions, kept for every start that changed one of them."""
+
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cpn.core.errors import to_stderr
+from cpn.core.files import DamagedFile, read_json, write_json
+
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv-python")
+
+
+def provenance(command: str) -> dict[str, str]:
+    """The command, the commit, the versions of what computes."""
+    checkout = Path(__file__).resolve().parents[2]
+    try:
+        if not (checkout / ".git").exists():  # installed from a wheel: what is found above is another repository's
+            raise FileNotFoundError(checkout)
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    versions = " ".join(f"{name}={metadata.version(name)}" for name in PACKAGES)
+    return {"command": command, "commit": commit, "versions": versions, "python": sys.version.split()[0]}
+
+
+def keep_start(path: Path, told: dict[str, str]) -> None:
+    """Add a start to the file; one that is like the last adds nothing."""
+    kept = read_starts(path)
+    if not kept or {**kept[-1], **told} != kept[-1]:
+        write_json(path, [*kept, {**told, "started": time.time()}])
+
+
+def read_starts(path: Path) -> list[dict[str, Any]]:
+    """The starts that were kept, the first one first; none where the file is not there or, which is said, damaged."""
+    try:
+        kept = read_json(path, "the sweep's next start begins it anew; earlier starts are in MLflow's runs")
+    except DamagedFile as error:
+        to_stderr(str(error))
+        return []
+    except OSError:
+        return []
+    return kept if isinstance(kept, list) else []

@@ -1,0 +1,220 @@
+"""What a person sees while a sweep runs: one live table, or plain lines where there is no terminal. Made with rich."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cpn.core.errors import printable, quiet
+from cpn.core.redact import redact
+
+MOST_ROWS = 12
+OPEN = ("running", "resumable")
+"""States of trials that are not done."""
+
+
+class Lasting(Console):
+    """A console whose reader may leave (`| head`): the work goes on and what is printed from then on goes nowhere. Left
+    to itself rich would end the process. What is shown comes from files: no brackets or colons in it are rich's.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, **settings)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        quiet(self.file)
+
+
+class Terminal:
+    """Everything a sweep prints."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        # Where nobody's window sets a width, lines are for files and logs: wide enough for the tables.
+        self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
+
+    def say(self, line: str) -> None:
+        """One plain line without secrets, never broken: commands and paths are copied from it."""
+        self.console.print(Text(printable(redact(line), "\n")), soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        """One line that says what went wrong without stopping anything."""
+        self.say(f"warning: {line}")
+
+    def event(self, name: str, **values: Any) -> None:
+        """What a program that reads along wants to know; people have the tables. See platform/base/json_lines.py."""
+
+    def table(
+        self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", left: int = 2
+    ) -> None:
+        """A table; numbers are shown with one decimal, the first `left` columns begin at the left."""
+        made = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
+        for index, head in enumerate(heads):
+            made.add_column(head, justify="left" if index < left else "right", overflow="fold")
+        for row in rows:
+            made.add_row(*(Text(shown(cell)) for cell in row))
+        self.console.print(made)
+
+    @contextmanager
+    def trials(self, heading: str, total: int | None, epochs: int, objective: str = "miou") -> Iterator["TrialTable"]:
+        """The live table of running and finished trials; `objective` is the key of what they are ranked by."""
+        view = TrialTable(self, heading, total, epochs, objective)
+        if not self.console.is_terminal:
+            self.say(heading)
+            yield view
+            return
+        with Live(view, console=self.console, refresh_per_second=2, redirect_stdout=False, redirect_stderr=False):
+            yield view
+
+    @contextmanager
+    def stage(self, name: str, unit: str, total: int) -> Iterator["StageBar"]:
+        """A progress bar for one stage."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        if not self.console.is_terminal:
+            yield StageBar(self, name, unit, total, None)
+            return
+        with Progress(*columns, console=self.console) as progress:
+            yield StageBar(self, name, unit, total, progress)
+
+
+class StageBar:
+    """How far a stage is; without a terminal a line now and then."""
+
+    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Progress | None) -> None:
+        self._terminal, self._name, self._unit, self._total, self._progress = terminal, name, unit, total, progress
+        self._task = progress.add_task(name, total=total) if progress else None
+        self._began, self._said = time.monotonic(), time.monotonic()
+
+    def at(self, done: int) -> None:
+        """`done` of the total are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+        elif time.monotonic() - self._said > 15:
+            self._said = time.monotonic()
+            left = (self._said - self._began) / done * (self._total - done) if done else None
+            self._terminal.say(f"  {self._name}: {done} of {self._total} {self._unit}{remaining(left)}")
+
+
+class TrialTable:
+    """Rows of the trials seen in this run of the command; the last `MOST_ROWS` are shown."""
+
+    def __init__(
+        self, terminal: Terminal, heading: str, total: int | None, epochs: int, objective: str = "miou"
+    ) -> None:
+        self._objective = objective
+        self._terminal, self._heading, self._total, self._epochs = terminal, heading, total, epochs
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._began = self._said = time.monotonic()
+        self._done_before = 0
+        self._best: tuple[float, str] | None = None
+
+    def already(self, done: int, best: tuple[float, str] | None) -> None:
+        """Trials that were finished before this start, and the best of them (miou, uid)."""
+        self._done_before, self._best = done, best
+
+    def started(self, uid: str, what: str) -> None:
+        """A trial began."""
+        if uid not in self._rows:
+            self._rows[uid] = {"what": what, "epoch": 0, "state": "running"}
+            if not self._terminal.console.is_terminal:
+                self._terminal.say(f"  {uid}  started  {what}")
+
+    def preparing(self, uid: str, what: str, done: int, total: int) -> None:
+        """How far the making of something is that a trial waits for."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
+        row["doing"] = f"{what} {100 * done // total} %"
+        if not self._terminal.console.is_terminal and time.monotonic() - self._said > 15:
+            self._said = time.monotonic()
+            self._terminal.say(f"  {uid}  {what} {done} of {total}")
+
+    def reported(self, uid: str, result: Mapping[str, Any]) -> None:
+        """An epoch's report."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
+        row.pop("doing", None)
+        row["epoch"] = int(result.get("epoch", row["epoch"]))
+        for key, name in ((f"{self._objective}_epoch", "value_epoch"), (self._objective, "value")):
+            if key in result:
+                row[name] = float(result[key])
+
+    def ended(self, uid: str, state: str, miou: float | None, reason: str | None, counted: bool = True) -> None:
+        """A trial ended, or was left to be resumed. The best so far is one of those that are `counted`."""
+        row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
+        row["state"] = state.lower()
+        row.pop("doing", None)
+        if miou is not None:
+            row["value"] = miou
+            if counted:
+                self._best = max(self._best or (miou, uid), (miou, uid))
+        if not self._terminal.console.is_terminal:
+            number = f"  {self._objective} {miou:.1f}" if miou is not None else ""
+            best = f"  best {self._best[0]:.1f}" if self._best else ""
+            why = f"  {reason}" if reason else ""
+            left = remaining(self.seconds_left())
+            self._terminal.say(f"  {uid}  {state.lower()}{number}{why}{best}  {self._count()}{left}")
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the trials finished since this start; None before the first."""
+        finished = sum(row["state"] not in OPEN for row in self._rows.values())
+        if not finished or self._total is None:
+            return None
+        rate = finished / (time.monotonic() - self._began)
+        return max(0, self._total - self._done_before - finished) / rate
+
+    def _done(self) -> int:
+        return self._done_before + sum(row["state"] not in OPEN for row in self._rows.values())
+
+    def _count(self) -> str:
+        return f"{self._done()} of {self._total if self._total is not None else '?'} trials"
+
+    def __rich__(self) -> Group:
+        table = Table(title=self._heading, title_justify="left")
+        for head, side in (
+            ("trial", "left"),
+            ("configuration", "left"),
+            ("state", "left"),
+            ("epoch", "right"),
+            (f"{self._objective}_epoch (select)", "right"),
+            (f"{self._objective} (select)", "right"),
+        ):
+            table.add_column(head, justify=side)  # type: ignore[arg-type]
+        for uid, row in list(self._rows.items())[-MOST_ROWS:]:
+            table.add_row(
+                uid,
+                printable(row["what"]),
+                row.get("doing", row["state"]),
+                f"{row['epoch']}/{self._epochs}",
+                shown(row.get("value_epoch")),
+                shown(row.get("value")),
+            )
+        best = f"best so far {self._best[0]:.1f} ({self._best[1]})" if self._best else "no result yet"
+        elapsed = clock(time.monotonic() - self._began)
+        return Group(table, Text(f"{self._count()}, {best}, {elapsed} so far{remaining(self.seconds_left())}"))
+
+
+def shown(cell: Any) -> str:
+    """A table cell: one decimal for floats, a dash for nothing."""
+    if cell is None:
+        return "-"
+    return f"{cell:.1f}" if isinstance(cell, float) else printable(str(cell), "\n")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def remaining(seconds: float | None) -> str:
+    """`, about 2:03 left`, or nothing when it isn't known."""
+    return f", about {clock(seconds)} left" if seconds is not None else ""

@@ -1,0 +1,152 @@
+"""Where records go: the store's URI, what is wrong with it, what of it may be shown, and the command to look at it."""
+
+import importlib.util
+import os
+import re
+import shlex
+import socket
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cpn.core.errors import InputError
+from cpn.core.redact import redact as mask
+
+_DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mssql": ("pyodbc", 1433)}
+"""Scheme -> the Python package that SQLAlchemy uses by default, and the default port."""
+
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+"""What MLflow itself reads."""
+
+
+def store_uri(uri: str | None) -> str:
+    """The store's URI; None is the environment's MLFLOW_TRACKING_URI, or mlflow.db in the working directory. A relative
+    sqlite path becomes absolute.
+    """
+    uri = with_driver(uri or os.environ.get(URI_VARIABLE) or "sqlite:///mlflow.db")
+    path = sqlite_path(uri)
+    return f"sqlite:///{path.absolute()}" if path is not None else uri
+
+
+def with_driver(url: str) -> str:
+    """A database's URL with the Python package that we ask for: left to itself, SQLAlchemy 2.1 takes another one."""
+    scheme = url.partition("://")[0]
+    return url.replace(scheme, "postgresql+psycopg2", 1) if scheme in ("postgresql", "postgres") else url
+
+
+def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
+    """Look at the store before any work. Returns a one-line warning if a server is away (records wait in the spool).
+
+    Raises InputError for an unknown scheme, a missing database driver, and an sqlite file that cannot be written.
+    """
+    uri = store_uri(uri)
+    shown, scheme = mask(uri), uri.split(":", 1)[0].split("+")[0].lower()
+    path = sqlite_path(uri)
+    if path is not None:
+        check_sqlite(path, shown, key)
+        check_schema(path, shown, key)
+        return None
+    if scheme in _DATABASES:
+        module = uri.split(":", 1)[0].partition("+")[2] or _DATABASES[scheme][0]
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"{key}: {shown} needs the Python package {module}; pip install {module}")
+    elif scheme not in ("http", "https"):
+        raise InputError(f"{key}: {shown} is no store; write sqlite:///FILE, http(s)://HOST:PORT or postgresql://")
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # it quotes what stands where the port should be: part of a password that holds a slash
+        raise InputError(f"{key}: {shown}: no port stands behind the host; write {scheme}://HOST:PORT") from None
+    if not host:
+        raise InputError(f"{key}: {shown} names no host; write {scheme}://HOST:PORT")
+    port = port or {"http": 80, "https": 443}.get(scheme) or _DATABASES[scheme][1]
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError as error:
+        return f"{key}: {shown} does not answer ({error}); records are kept and follow later"
+    return None
+
+
+def ui_command(uri: str | None) -> str:
+    """The command that shows the store in a browser, on 127.0.0.1 only. A password stays in the environment."""
+    uri = store_uri(uri)
+    if uri.startswith(("http://", "https://")):
+        return f"# the MLflow UI is at {mask(uri)}"
+    python = Path(sys.executable)
+    shown = shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
+    if uri == store_uri(None):
+        return f"{shown} -m platform.ui"
+    store = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
+    return f"{shown} -m platform.ui --uri {store}"
+
+
+def redacted(value: Any) -> Any:
+    """`value` with `mask` applied to every string in it, dictionary keys aside."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an sqlite URI, None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def check_schema(path: Path, shown: str, key: str) -> None:
+    """InputError where another version of MLflow made the tables of an sqlite file: the installed one would refuse each
+    record. What is no database of MLflow's, or a damaged one, is not judged here.
+    """
+    found = importlib.util.find_spec("mlflow")
+    if found is None or found.origin is None or not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            rows = database.execute("select version_num from alembic_version").fetchall()
+    except sqlite3.Error:
+        return
+    files = (Path(found.origin).parent / "store/db_migrations/versions").glob("*.py")
+    texts = [file.read_text("utf-8") for file in files]
+    known, older = (
+        {name for text in texts for name in re.findall(rf"^{field} = [\"'](\w+)[\"']", text, re.MULTILINE)}
+        for field in ("revision", "down_revision")
+    )
+    if not rows or rows[0][0] in known - older:
+        return
+    if rows[0][0] in known:
+        cure = f"copy it, then: {shlex.quote(sys.executable)} -m mlflow db upgrade {shlex.quote(shown)}"
+        raise InputError(f"{key}: {shown} was made by an earlier MLflow than the one that is installed; {cure}")
+    raise InputError(
+        f"{key}: {shown} was made by a later MLflow than the installed {metadata.version('mlflow')}; install that one, "
+        "or give another file"
+    )
+
+
+MOVE_IT = "move it away: records/events.jsonl in each sweep's folder has all, and a sweep's next start tells it again"
+
+
+def check_sqlite(path: Path, shown: str, key: str, mend: str | None = None) -> None:
+    """InputError unless `path` is, or can become, an sqlite file that we can write; `mend` is the cure where it is our
+    own and damaged.
+    """
+    cure = f"give another file, e.g. sqlite:////home/me/{path.name or 'records.db'}"
+    if path.is_dir():
+        raise InputError(f"{key}: {shown} is a folder; {cure}")
+    try:
+        if path.exists():
+            with open(path, "r+b") as file:
+                start = file.read(16)
+                if start not in (b"", b"SQLite format 3\0"):
+                    raise InputError(
+                        f"{key}: {shown} is no sqlite file, or a damaged one; {cure}, or {mend or MOVE_IT}"
+                    )
+        tempfile.TemporaryFile(dir=path.parent).close()  # sqlite's journal lies beside the file
+    except OSError as error:
+        raise InputError(f"{key}: {shown} cannot be written ({error.strerror}); {cure}") from error

@@ -1,0 +1,1 @@
+"""A sweep's specification: its sections, its checks, the table section."""

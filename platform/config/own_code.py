@@ -1,0 +1,107 @@
+"""What a sweep's configurations name outside themselves: a user's own backbones and weights files, on every machine."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, to_dotted
+from cpn.core.code_files import LOOKED_AT, check_code, known_code
+from cpn.core.contents import NAMED_WEIGHTS, contents, is_code, own_modules
+from cpn.core.errors import InputError
+
+from .space.domains import ChoiceDomain
+from .sweep_spec import SweepSpec
+from .table_spec import row_values, shown_rows
+
+NAMES = ("network.backbone", "network.weights", "irn.backbone", "irn.weights")
+"""Dotted names whose values may name a file or code."""
+
+
+def named_values(spec: SweepSpec) -> list[dict[str, str]]:
+    """Everything that NAMES may come to in a sweep: of the base, of each choice of the search, of each table row."""
+    found: list[dict[str, Any]] = [dict(_named(spec.base_config))]
+    for name, domain in spec.search.items():
+        if name in NAMES and isinstance(domain, ChoiceDomain):
+            found += [{name: str(value)} for value in domain.choice]
+    if spec.table is not None:
+        rows = shown_rows(spec.table, spec.base_config)
+        found += [row_values(spec.base, name, row, spec.name) for name, row in rows.items()]
+    return [{name: values[name] for name in NAMES if isinstance(values.get(name), str)} for values in found]
+
+
+def named_contents(spec: SweepSpec) -> dict[str, str]:
+    """Digests of the files and the code that the sweep names: path or `module:factory` -> digest."""
+    return {value: content for values in named_values(spec) for value, content in contents(values).items()}
+
+
+def contents_of(config: Config) -> dict[str, str]:
+    """The same of one configuration."""
+    return contents(_named(config))
+
+
+def own_backbones(spec: SweepSpec) -> list[str]:
+    """The `module:factory` names of the user's own backbones."""
+    named = (value for values in named_values(spec) for name, value in values.items() if name.endswith("backbone"))
+    return list(dict.fromkeys(filter(is_code, named)))
+
+
+def trains_own_code(spec: SweepSpec) -> bool:
+    """Whether a run's network is the user's code, or may be: what it costs is known by running it."""
+    return any(is_code(values.get("network.backbone")) for values in named_values(spec))
+
+
+def import_folders(backbones: Iterable[str]) -> list[str]:
+    """Where processes on other machines, or in other working folders, find these backbones and what they import."""
+    modules = (module for backbone in backbones for module in own_modules(backbone))
+    return list(dict.fromkeys(str(module.root) for module in modules))
+
+
+def looked_at(backbones: Sequence[str]) -> dict[str, str]:
+    """Environment of workers: they run the code that this process has looked at wherever it has been unpacked."""
+    return {LOOKED_AT: " ".join(known_code(backbones).values())} if backbones else {}
+
+
+def lay_out(backbones: Iterable[str], folder: Path) -> None:
+    """Copy the sources of own backbones, and of the user's own modules that they import, under `folder`."""
+    for module in (module for backbone in backbones for module in own_modules(backbone)):
+        target = folder / module.file.relative_to(module.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module.file, target)
+
+
+def check_named(spec: SweepSpec) -> None:
+    """Raise InputError where a weights file or a module that a trial may ask for is not there, or somebody else could
+    have written the module (cpn/core/code_files.py).
+    """
+    for values in named_values(spec):
+        for name, value in values.items():
+            if name.endswith("weights") and value not in NAMED_WEIGHTS and not Path(value).is_file():
+                raise InputError(f"{name}: {value}: no such weights file; check the path")
+            if name.endswith("backbone") and is_code(value) and not own_modules(value):
+                raise InputError(f"{name}: {value!r} cannot be imported; run the command in the module's folder")
+            if name.endswith("backbone") and is_code(value):
+                check_code(value, name)
+
+
+def check_code_of(config: Config) -> None:
+    """Raise InputError where somebody else could have written code that a configuration names."""
+    for name, value in _named(config).items():
+        if name.endswith("backbone") and is_code(value):
+            check_code(value, name)
+
+
+def check_contents(config: Config, known: Mapping[str, str]) -> None:
+    """Raise InputError where this machine has another file or module than the sweep started with; `known` is what
+    `named_contents` said then.
+    """
+    here = contents_of(config)
+    for name, value in _named(config).items():
+        if value in known and here.get(value) != known[value]:
+            is_there = "is another one on this machine than" if value in here else "is not on this machine, and was"
+            cure = "start anew after a change, --set name=NEW; or put the same on every machine"
+            raise InputError(f"{name}: {value} {is_there} when the sweep was started; {cure}")
+
+
+def _named(config: Config) -> dict[str, str]:
+    return {name: value for name, value in to_dotted(config).items() if name in NAMES and isinstance(value, str)}

@@ -1,0 +1,1 @@
+"""Search spaces: domains, conditions, and the coordinates that samplers see."""

@@ -1,0 +1,157 @@
+"""The `table` section: named configurations that are run with several seeds and put side by side, as a paper does.
+
+    table:
+      title: Table 4, the hidden probability p_h
+      seeds: 3
+      columns: [miou_train]
+      rows:
+        p_h .1: {values: {patches: {p_h: 0.1}}, published: {miou_train: 55.52}}
+        p_h .5: {values: {patches: {p_h: 0.5}}, published: {miou_train: 57.43}}
+
+Every row is the base with its values, and a preset, laid over it. A run that several tables need is trained once.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cpn.config import Config, config_from, merge, preset_names, to_dotted
+from cpn.config.patches import PatchesConfig
+from cpn.config.presets import PRESETS
+from cpn.config.section import Section
+from cpn.core.errors import InputError
+from cpn.core.redact import redact
+from cpn.scoring.pair_scores import MAPS
+
+BY_SCALE = "by_scale"
+"""Stands for one column for each scale of `cam.scales`, and one for all of them together."""
+RUN_COLUMNS = ("miou_train", "iou_background", "iou_foreground", "miou_confirm", "mask_free", BY_SCALE)
+STAGE_COLUMNS = ("random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
+GAIN_COLUMNS = ("miou_gain", "recall_gain")
+"""What a pair's maps together have more than the image's own map: a difference in itself."""
+PAIR_COLUMNS = (*(f"{kind}_{name}" for kind in ("miou", "recall") for name in MAPS), *GAIN_COLUMNS)
+"""Of each of the maps, and the gains."""
+COST_COLUMNS = ("patch_ms", "hours")
+COLUMNS = (*RUN_COLUMNS, *STAGE_COLUMNS, *PAIR_COLUMNS, *COST_COLUMNS)
+"""What a column can be; docs/paper.md says what each is."""
+
+ROW_ABOVE = "row above"
+"""As `table.against`: every row is compared with the one before it."""
+
+
+class Row(Section):
+    """One line of a table."""
+
+    values: dict[str, Any] = {}
+    """Nested values, and `preset`, laid over the base."""
+    scenes: dict[str, Any] | None = {}
+    """Laid over these where the data are synthetic scenes of the preset's size; null leaves the row out there."""
+    scenes_name: str | None = None
+    """What the row is called there, where its name holds a number that `scenes` changes; null: as here."""
+    pair: PatchesConfig | None = None
+    """Patches by which the trained network is shown a complementary pair, for the columns miou_o to recall_pair."""
+    pair_scenes: PatchesConfig | None = None
+    """The same where the data are scenes; null: as `pair`."""
+    published: dict[str, float] = {}
+    """Column -> the paper's number, in percent (patch_ms in milliseconds)."""
+    group: str | None = None
+    """Rows of one group are averaged in a line of their own."""
+
+
+class Table(Section):
+    """Configurations side by side. Nothing is searched, confirmed or promoted."""
+
+    title: str = Field(min_length=1)
+    """What the table is, and where it stands in the paper."""
+    rows: dict[str, Row] = Field(min_length=1)
+    """Name -> row, in the order in which they are shown."""
+    columns: tuple[Literal[COLUMNS], ...] = Field(default=("miou_train",), min_length=1)  # type: ignore[valid-type]
+    """What is shown of each row."""
+    seeds: int = Field(default=3, ge=1)
+    """Runs of each row, with the seeds train.seed, train.seed + 1, ..."""
+    against: str | None = None
+    """A row that the others are compared with, seed by seed; `row above`: each with the one before; null: none."""
+    panel: bool = False
+    """Draw the CAMs of all rows for the same images side by side."""
+    published: dict[str, float] = {}
+    """What the paper says of the table as a whole, such as a difference of two averages."""
+    note: str = ""
+    """Where the protocol differs from the paper's, or its numbers are read off a figure."""
+
+    @property
+    def reads_stages(self) -> bool:
+        """Whether runs have to be carried on to DeepLab."""
+        return any(column in STAGE_COLUMNS for column in self.columns)
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether trained networks are shown complementary pairs."""
+        return any(column in PAIR_COLUMNS for column in self.columns)
+
+
+def at_scene_size(config: Config) -> bool:
+    """Whether the data are synthetic scenes in crops as small as the preset's: large ones take a row's own values."""
+    return config.data.root is None and config.data.crop <= int(PRESETS["scenes"]["data"]["crop"])
+
+
+def shown_rows(table: Table, base: Config) -> dict[str, Row]:
+    """The rows that exist for these data, in order."""
+    scenes = at_scene_size(base)
+    return {name: row for name, row in table.rows.items() if not scenes or row.scenes is not None}
+
+
+def shown_name(name: str, row: Row, scenes: bool) -> str:
+    """What a row is called."""
+    return row.scenes_name or name if scenes else name
+
+
+def row_pair(row: Row, base: Config) -> PatchesConfig | None:
+    """The patches of a row's pair for these data."""
+    return row.pair_scenes or row.pair if at_scene_size(base) else row.pair
+
+
+def row_config(base: Mapping[str, Any], name: str, row: Row, source: str) -> Config:
+    """The whole configuration of a row: its presets and values lie over all of the base, whatever set that.
+
+    Raises InputError naming `source` and the row.
+    """
+    where = f"{source}: table.rows.{name}"
+    below = config_from(base, source)
+    over = merge(row.values, row.scenes or {}) if at_scene_size(below) else row.values
+    merged: dict[str, Any] = below.model_dump()
+    for preset in preset_names(over.get("preset"), where):
+        merged = merge(merged, PRESETS[preset])
+    return config_from(merge(merged, {key: value for key, value in over.items() if key != "preset"}), where)
+
+
+def row_values(base: Mapping[str, Any], name: str, row: Row, source: str) -> dict[str, Any]:
+    """The dotted values in which a row differs from the base."""
+    before = to_dotted(config_from(base, source))
+    return {k: v for k, v in to_dotted(row_config(base, name, row, source)).items() if v != before[k]}
+
+
+def check_table(table: Table, base: Mapping[str, Any], source: str) -> None:
+    """Raise InputError, with the key, for what cannot be run or shown."""
+    for name, row in table.rows.items():
+        row_config(base, name, row, source)
+        where = f"{source}: table.rows.{name}"
+        if "seed" in row.values.get("train", {}):
+            raise InputError(f"{where}: seeds are given to all rows alike; drop train.seed, and see table.seeds")
+        if table.reads_pairs and row.pair is None:
+            raise InputError(
+                f"{where}.pair: {table.columns[0]} needs the patches of the pair; e.g. {{kind: grid, K: [56]}}"
+            )
+        unknown = [
+            column for column in row.published if column not in table.columns and not column.startswith("scale ")
+        ]
+        if unknown:
+            raise InputError(
+                f"{where}.published: {redact(unknown[0])} is no column of the table; "
+                f"there are {', '.join(table.columns)}"
+            )
+    if not shown_rows(table, config_from(base, source)):
+        raise InputError(f"{source}: table.rows: none of them exists for scenes; give one of them `scenes:` values")
+    if table.against is not None and table.against not in (*table.rows, ROW_ABOVE):
+        there = ", ".join((*table.rows, ROW_ABOVE))
+        raise InputError(f"{source}: table.against: {table.against!r} is no row; take one of {there}")

@@ -1,0 +1,1 @@
+"""The price of a sweep before it starts, and its budget while it runs."""

@@ -1,0 +1,160 @@
+"""When a search ends: the first limit of its budget that is reached, in words; then what its hours went to."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cpn.core.errors import to_stderr
+from cpn.core.files import DamagedFile, read_json, write_json
+
+from ..config.sections import Budget
+from ..config.sweep_spec import SweepSpec
+from ..search.study import State, TrialRow
+from .estimate import estimate
+
+KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed"}
+"""What the hours of a search trial were, by how it ended; `unfinished` are the others'."""
+CONFIRMING = "confirming"
+
+
+HOURS_LOST = "the sweep's next start counts anew, from its last end and what its complete trials took themselves"
+"""The cure for a clock's file."""
+
+
+class Clock:
+    """Hours by the clock and of each trial, over all starts of a sweep, kept in a file. A start that finds nothing to
+    do, which never calls `go`, adds none.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None] = to_stderr) -> None:
+        self._path = path
+        kept: Mapping[str, Any] = {}
+        try:
+            kept = read_json(path, HOURS_LOST)
+        except FileNotFoundError:
+            pass
+        except DamagedFile as error:
+            warn(str(error))
+        self._before = float(kept.get("seconds", 0.0))
+        self._trials: dict[str, float] = dict(kept.get("trials", {}))
+        self._running: dict[str, float] = {}
+        self._began: float | None = None
+
+    def at_least(self, hours: float, rows: Sequence[TrialRow]) -> None:
+        """Count no less than what is known elsewhere: `hours` of the sweep's last end, seconds of its complete trials.
+        A clock that was lost, or put back to an older copy, goes on from there.
+        """
+        self._before = max(self._before, 3600 * hours)
+        for row in rows:
+            seconds = float(row.attrs.get("seconds") or 0.0)
+            if row.uid not in self._trials and seconds:
+                self._trials[row.uid] = seconds
+
+    def go(self) -> None:
+        """Work begins; said again, it goes on."""
+        if self._began is None:
+            self._began = time.monotonic()
+
+    @property
+    def hours(self) -> float:
+        """Hours so far, earlier starts included."""
+        return (self._before + (0.0 if self._began is None else time.monotonic() - self._began)) / 3600
+
+    @property
+    def trial_hours(self) -> dict[str, float]:
+        """Hours that each trial has held its workers so far, by uid: running, pruned and failed ones too."""
+        now = time.monotonic()
+        return {
+            uid: (self._trials.get(uid, 0.0) + (now - self._running.get(uid, now))) / 3600
+            for uid in {**self._trials, **self._running}
+        }
+
+    def began(self, uid: str) -> None:
+        """A trial holds its workers from now on; said again, it goes on."""
+        self._running.setdefault(uid, time.monotonic())
+
+    def ended(self, uid: str) -> None:
+        """A trial has let its workers go."""
+        began = self._running.pop(uid, None)
+        if began is not None:
+            self._trials[uid] = self._trials.get(uid, 0.0) + time.monotonic() - began
+
+    def save(self) -> None:
+        """Keep what has passed; called at every report, so that a kill loses little."""
+        trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
+        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials})
+
+
+class Limits:
+    """Asks the budget: before each new trial, and at every report of those that run. Says the reason once."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        rows: Callable[[], Sequence[TrialRow]],
+        clock: Clock,
+        gpus_per_trial: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._budget, self._rows, self._clock, self._gpus, self._say = budget, rows, clock, gpus_per_trial, say
+        self._said = False
+
+    def over(self) -> bool:
+        """Whether the search ends: no trial starts any more, and running ones end at their next report.
+
+        What they have done is kept, and they go on if the budget is raised. `budget.trials` is the searcher's own
+        matter: it ends nothing that runs.
+        """
+        gpu_hours = self._gpus * sum(self._clock.trial_hours.values())
+        reason = out_of_hours(self._budget, self._clock.hours, gpu_hours) or reached(self._budget, self._rows())
+        if reason and not self._said:
+            self._said = True
+            self._say(f"the search ends here, trials under way stay resumable: {reason}")
+        return reason is not None
+
+
+def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
+    """The limit of hours that is reached, or None."""
+    if budget.wall_hours is not None and hours >= budget.wall_hours:
+        return f"budget.wall_hours: {hours:.2f} hours have passed"
+    if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
+        return f"budget.gpu_hours: {gpu_hours:.2f} GPU-hours are used"
+    return None
+
+
+def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
+    """The limit that the finished trials have reached, or None."""
+    done = [row for row in rows if row.state.finished]
+    failures = sum(row.state is State.FAIL for row in done)
+    if failures >= budget.failures:
+        return f"budget.failures: {failures} trials failed"
+    results = [row.miou for row in sorted(done, key=lambda r: r.number) if row.miou is not None]
+    if budget.target_miou is not None and results and max(results) >= budget.target_miou:
+        return f"budget.target_miou: {max(results):.1f} is reached"
+    if budget.plateau_trials is not None and results:
+        since = len(results) - 1 - results.index(max(results))
+        if since >= budget.plateau_trials:
+            return f"budget.plateau_trials: {since} trials without a new best"
+    return None
+
+
+def account(
+    spec: SweepSpec, trial_hours: Mapping[str, float], rows: Sequence[TrialRow], again: Sequence[TrialRow]
+) -> dict[str, Any]:
+    """What the hours of a sweep's trials went to beside what was estimated, as plain values and in words.
+
+    `trial_hours` is by uid (`Clock.trial_hours`), `rows` are the search's trials, `again` the confirm runs. On GPUs the
+    unit is the GPU-hour, on the CPU the hour of a trial, for which there is no estimate. A reused run costs nothing.
+    """
+    gpus = spec.resources.workers * spec.resources.gpus_per_worker
+    spent = dict.fromkeys([*KIND_OF.values(), "unfinished", CONFIRMING], 0.0)
+    for uid, kind in [(r.uid, KIND_OF.get(r.state, "unfinished")) for r in rows] + [(r.uid, CONFIRMING) for r in again]:
+        spent[kind] += trial_hours.get(uid, 0.0) * (gpus or 1)
+    total, price = sum(spent.values()), spec.budget.price_per_gpu_hour
+    unit, estimated = ("GPU-hours", estimate(spec).hours) if gpus else ("hours of trials on the CPU", None)
+    words = f"{unit}: " + ", ".join(f"{kind} {hours:.2f}" for kind, hours in spent.items()) + f"; {total:.2f} in all"
+    words += "" if estimated is None else f", {estimated:.2f} estimated without pruning"
+    money = price * total if gpus and price is not None else None
+    words += "" if money is None else f"; price {money:.2f}"
+    return {"unit": unit, "spent": spent, "total": total, "estimated": estimated, "money": money, "words": words}

@@ -1,0 +1,91 @@
+"""An alias that somebody moved in the MLflow UI is a wish: it passes the gates and goes on to RW and DeepLab, or is put
+back, and the history says why. Whoever runs a command of the sweep next carries it out; the sweep's lock is held.
+"""
+
+from typing import Any
+
+from cpn.core.errors import InputError, WorkError
+
+from ..cluster.inputs import Say
+from ..run.sweep_context import SweepContext
+from ..tracking.read import read_model_state, read_run
+from ..tracking.recorder import Recorder
+from ..tracking.records import CHAMPION, model_name
+from ..tracking.registry import BY_HAND, PERSON, PUT_BACK, SWEEP, ModelState
+from .candidates import UID, Candidate, SweepStudies, of_trial
+from .promotion import data_of, gates_of, run_later_stages
+
+FLUSH_S = 20.0
+"""Seconds that the store is given to take what it has not got: only then a moved alias is somebody's wish."""
+
+
+def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStudies) -> dict[str, Any] | None:
+    """Carry out the wish, if there is one; what came of it, None where there is none or the store is away.
+
+    The alias is written into the history once the stages are done, so that a stop in between leaves the wish.
+    """
+    model = model_name(sweep.spec.name)
+    if recorder.flush(FLUSH_S):
+        return None
+    state = read_model_state(recorder.uri, model)
+    if state is None or not state.by_hand(CHAMPION):
+        return None
+    before, wished = state.last(CHAMPION), state.aliases.get(CHAMPION)
+    if wished is None:
+        why = "the alias was taken away by hand"
+        recorder.moved(model, CHAMPION, before, None, why, {"kind": BY_HAND, "by": PERSON})
+        sweep.terminal.say(f"{model}: {why}; there is no champion, the history says so")
+        return {"from": before, "to": None, "kind": BY_HAND, "why": why}
+    sweep.terminal.say(f"{model}: {CHAMPION} was moved by hand from version {before} to {wished}")
+    try:
+        chosen = requested_run(book, recorder, state, wished)
+        pack, root = data_of(chosen, sweep.store, sweep.terminal, make=True)
+        gates = gates_of(book, chosen, pack, state.versions)
+    except InputError as error:
+        return put_back(recorder, state, str(error), sweep.terminal.say)
+    # A reason that was kept when this version was promoted stands, and so does a sweep's own verdict.
+    excused = {
+        name
+        for entry in state.history
+        if entry["to"] == wished
+        for name in (*entry.get("overridden", ()), *(("confirm",) if entry.get("by", SWEEP) == SWEEP else ()))
+    }
+    failed = [gate for gate in gates if not gate.holds and gate.name not in excused]
+    if failed:
+        words = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
+        return put_back(recorder, state, words, sweep.terminal.say)
+    manifests = run_later_stages(sweep, chosen, pack, root)
+    why = f"moved by hand to version {wished}"
+    found = {gate.name: gate.words for gate in gates}
+    entry = {"kind": BY_HAND, "by": PERSON, "uid": chosen.uid, "gates": found, "overridden": sorted(excused)}
+    recorder.tags(chosen.uid, {"promoted": "true"})
+    recorder.moved(model, CHAMPION, before, wished, why, entry)
+    return {"from": before, "to": wished, "kind": BY_HAND, "why": why, "uid": chosen.uid, "stages": manifests}
+
+
+def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, version: str) -> Candidate:
+    """The run that a version was made of. Raises InputError where it is none of this sweep's."""
+    tags = state.versions[version]
+    uid = tags.get("uid")
+    if uid is None:
+        row = read_run(recorder.uri, tags["run_id"]) if tags["run_id"] else None
+        uid = row.uid if row else None
+    match = UID.fullmatch(uid or "")
+    if uid is None or match is None or match["sweep"] != book.spec.name:
+        what = f"{uid}" if uid else "a run that is not in the store"
+        raise InputError(
+            f"version {version} was made of {what}, which is no trial of sweep {book.spec.name}; "
+            f"python -m platform.rollback {book.spec.name} --to {version} moves the alias without the stages"
+        )
+    return of_trial(book, uid, ())
+
+
+def put_back(recorder: Recorder, state: ModelState, why: str, say: Say) -> dict[str, Any]:
+    """Move the alias back to where the history has it, with the reason."""
+    wished, before = state.aliases.get(CHAMPION), state.last(CHAMPION)
+    reason = f"moved by hand to version {wished}, but {why}"
+    if before is None:
+        raise WorkError(f"{state.name}: {reason}; there is no champion to put back, delete the alias")
+    recorder.point(state.name, CHAMPION, before, reason, {"kind": PUT_BACK})
+    say(f"{state.name}: put back to version {before}: {why}")
+    return {"from": wished, "to": before, "kind": PUT_BACK, "why": reason}

@@ -1,0 +1,234 @@
+"""What a sweep holds on disk, and what of it can go: `python -m platform.gc quickstart`; `--delete` lets it go.
+
+Kept: the promoted run and whatever MLflow's alias `champion` points at, the reference, the best `--keep-top`, trials
+that can still be resumed, runs that another sweep of the folder needs, and of confirm runs all but the network. The
+study, the records and MLflow's own copies are never touched. A deleted run is trained again if a sweep asks for it.
+Superpixel maps belong to all sweeps on the same pictures, and take long to make: they go only with `--superpixels`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpn.core.checked import OF_RUN, SWEEP_WRITES
+from cpn.core.errors import WorkError
+from cpn.core.files import read_json
+from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
+
+from ..base import bucket_sync
+from ..base.lock import is_driven, read_driver
+from ..base.paths import MANIFEST, Storage
+from ..reports.sweep_status import study_of, sweep_names, sweep_paths
+
+if TYPE_CHECKING:
+    from ..search.study import TrialRow
+CHAMPION = "champion"
+OF_STAGE = "delete its folder; a sweep that needs the stage makes it again"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing on disk."""
+
+    path: str
+    bytes: int
+    why: str
+    """Why it is kept, or why it can go."""
+
+
+@dataclass
+class DiskUse:
+    """What a sweep holds."""
+
+    sweep: str
+    keeps: list[Item] = field(default_factory=list)
+    goes: list[Item] = field(default_factory=list)
+
+    def keep(self, path: Path, why: str) -> None:
+        """Note what stays."""
+        self.keeps.append(Item(str(path), size(path), why))
+
+    def part(self, folder: Path, why: str, without: Mapping[str, str]) -> None:
+        """Note a folder that stays but for some of what is in it: name -> why that can go."""
+        parts = [Item(str(folder / name), size(folder / name), said) for name, said in without.items()]
+        there = [item for item in parts if Path(item.path).exists()]
+        self.goes += there
+        self.keeps.append(Item(str(folder), size(folder) - sum(item.bytes for item in there), why))
+
+    def let_go(self, path: Path, why: str) -> None:
+        """Note what can go."""
+        self.goes.append(Item(str(path), size(path), why))
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; 0 for what is not there."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+    return sum(p.stat().st_size for p in files)
+
+
+@dataclass(frozen=True)
+class RunIndex:
+    """A sweep's trials and confirm runs that were ever started, with their run keys."""
+
+    rows: list[tuple["TrialRow", str]]
+    confirm: list[tuple["TrialRow", str]]
+
+
+def index_runs(store: Storage, name: str) -> RunIndex:
+    """Read a sweep's studies; which run a trial made is in its records from its start on, in the study from its end on.
+
+    Raises InputError where the study cannot be read.
+    """
+    from ..base.yaml_files import load_kept
+    from ..search.study import read_study, study_names
+    from ..tracking.spool import waiting
+
+    paths = sweep_paths(store, name)
+    url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
+    there, told = study_names(url), waiting(paths.records, "nobody, who has taken none")
+    begun = [event for event in told if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
+    keys = {event["uid"]: event["tags"].get("run_key") for event in begun}
+
+    def rows(study: str) -> list[tuple["TrialRow", str]]:
+        if study not in there:
+            return []
+        read = read_study(study, url)
+        found = [(row, row.attrs.get("run_key") or keys.get(row.uid)) for row in read.rows()]
+        read.close()
+        return [(row, str(key)) for row, key in found if key]
+
+    return RunIndex(rows(name), rows(f"{name}.confirm"))
+
+
+def reasons(
+    book: RunIndex,
+    others: Mapping[str, RunIndex],
+    top: int,
+    promoted: str | None,
+    champions: Iterable[Mapping[str, str]],
+) -> dict[str, str]:
+    """Run key -> why the whole run is kept."""
+    from ..search.study import REFERENCE, State
+
+    why: dict[str, str] = {}
+    for row, key in [*book.rows, *book.confirm]:
+        if not row.state.finished:
+            why.setdefault(key, f"{row.uid} can be resumed")
+    done = [(row, key) for row, key in book.rows if row.state is State.COMPLETE and row.miou is not None]
+    for place, (row, key) in enumerate(sorted(done, key=lambda pair: (-(pair[0].miou or 0.0), pair[0].number))[:top]):
+        why[key] = f"{row.uid}, number {place + 1} of the leaderboard"
+    for row, key in book.rows:
+        if row.role == REFERENCE:
+            why[key] = f"{row.uid}, the reference"
+    for name, other in others.items():
+        for row, key in [*other.rows, *other.confirm]:
+            if row.state is State.COMPLETE or not row.state.finished:
+                why.setdefault(key, f"{row.uid} of sweep {name} needs it")
+    for row, key in book.rows:
+        if row.uid == promoted:
+            why[key] = f"{row.uid}, promoted"
+    uids = {row.uid: key for row, key in [*book.rows, *book.confirm]}
+    for tags in champions:
+        is_driven = tags.get("run_key") or uids.get(tags.get("uid", ""))
+        if is_driven:
+            why[is_driven] = f"{tags.get('uid', is_driven)}, MLflow's champion"
+    return why
+
+
+def find_deletable(
+    store: Storage, name: str, top: int, champions: Iterable[Mapping[str, str]], superpixels: bool = False
+) -> DiskUse:
+    """What a sweep holds and what of it can go, `superpixels` among it. Changes nothing."""
+    book = index_runs(store, name)
+    others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
+    paths, found = store.sweep(name), DiskUse(name)
+    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
+    why = reasons(book, others, top, summary.get("winner"), champions)
+    confirm = {key: row for row, key in book.confirm if row.state.name == "COMPLETE"}
+    made_by: dict[str, str] = {}
+    for row, key in [*book.rows, *book.confirm]:
+        folder = store.run(key)
+        if key in made_by.values() or not folder.exists():
+            continue
+        made_by[_model_digest(folder) or f"unfinished {key}"] = key
+        if key in why:
+            found.keep(folder, why[key])
+        elif key in confirm:
+            found.part(
+                folder,
+                f"{row.uid}, a confirm run's results",
+                {MODEL: f"{row.uid}, a confirm run's network", CHECKPOINTS: f"{row.uid}, which is finished"},
+            )
+        else:
+            found.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
+    gone = {item.path for item in found.goes}
+    for stage in sorted((store.root / "stages").glob("*")):
+        key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
+        if key and str(store.run(key)) in gone:
+            found.let_go(stage, f"made of run {key}, which goes")
+        elif key:
+            found.part(stage, f"made of run {key}", {CHECKPOINTS: "of a stage that is finished"})
+    if paths.tune.exists():
+        found.let_go(paths.tune, "what Ray wrote for itself")
+    for maps in sorted((store.cache / "superpixels").glob("*")):
+        if superpixels:
+            found.let_go(maps, "superpixel maps, made again where a run needs them")
+        else:
+            found.keep(maps, "superpixel maps, for all sweeps on these pictures; --superpixels lets them go")
+    if paths.records.exists():
+        found.keep(paths.records, "records for MLflow")
+    return found
+
+
+def delete(found: DiskUse, store: Storage) -> None:
+    """Delete what can go: each under another name first, so that nothing half deleted looks whole."""
+    for item in found.goes:
+        if not Path(item.path).resolve().is_relative_to(store.root):  # a link that somebody laid
+            raise WorkError(f"{item.path}: leads out of {store.root}; nothing was deleted, mend the link")
+    for item in found.goes:
+        bucket_sync.delete(Path(item.path))
+
+
+def check_quiet(store: Storage, name: str, uri: str | None) -> None:
+    """Raise WorkError while something still needs the files: another driver, or records on their way."""
+    from ..tracking.recorder import spool_store
+    from ..tracking.spool import waiting
+
+    for other in sweep_names(store):
+        driver = read_driver(store.sweep(other))
+        if driver is None and is_driven(store.sweep(other)):
+            raise WorkError(f"{other}: runs, though its driver.json is damaged, and may take up any run; stop it")
+        if driver is not None and driver.alive:
+            raise WorkError(f"{other}: runs (process {driver.pid} on {driver.host}) and may take up any run; stop it")
+    late = [e for e in waiting(store.sweep(name).records, spool_store(uri)) if e.get("kind") == "artifact"]
+    if late:
+        raise WorkError(
+            f"{name}: {len(late)} files have not reached the tracking store; start the sweep again when it answers"
+        )
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _model_digest(folder: Path) -> str | None:
+    """The digest of a finished run's network, as its manifest has it."""
+    value = _read(folder / RESULT, OF_RUN).get("digests", {}).get(MODEL)
+    return None if value is None else str(value)
+
+
+def _read(path: Path, cure: str) -> dict[str, Any]:
+    """A manifest, empty where there is none. DamagedFile: what it belongs to, and so what can go, is not known."""
+    try:
+        value = read_json(path, cure)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _short(path: str) -> str:
+    from ..reports.summary import shortened
+
+    return str(shortened(Path(path)))

@@ -1,0 +1,223 @@
+"""The one way of a checkpoint to RW and DeepLab: of a sweep's winner, a run named by hand, an alias moved by hand.
+
+It becomes a registered version, alias `champion` moves to it with an entry in the history, and the stages run, each
+once: their keys follow from what the network is. Killed at any moment, the same call goes on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cpn.config import merge
+from cpn.core.contents import is_code
+from cpn.core.errors import InputError
+from cpn.core.files import file_digest, write_bytes
+from cpn.core.run_files import MODEL
+from cpn.data.voc import Pack, open_pack
+
+from ..base.lock import locked
+from ..base.paths import Storage
+from ..base.provenance import provenance
+from ..base.terminal import Terminal
+from ..base.tracking_uri import redacted
+from ..base.yaml_files import dump_yaml, load_kept
+from ..cluster.capacity import Node
+from ..cluster.inputs import check_weights, data_root, prepare_data, prepare_weights, shared_data
+from ..cluster.ray_driver import Interruption
+from ..config.own_code import check_code_of
+from ..config.spec import spec_from
+from ..config.sweep_spec import SweepSpec
+from ..run.run_stages import STAGES, run_stages
+from ..run.stage_files import look
+from ..run.sweep_context import SweepContext
+from ..tracking.read import read_model_state
+from ..tracking.recorder import Recorder, check_store
+from ..tracking.records import Records, model_name
+from ..tracking.registry import PROMOTED
+from .candidates import Candidate, Gate, SweepStudies, of_checkpoint, of_trial, origin_of
+from .gates import artifact_gate, confirm_gate, environment_gate
+
+OF_THE_SWEEP = ("resources", "tracking")
+"""Sections of a sweep that `--set` may change when a run of it is promoted."""
+
+
+def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: str, by: str, **entry: Any) -> bool:
+    """Say that the alias moves to a version of this checkpoint; `by` and `entry` are what the history keeps too.
+
+    False where a sweep has said so before (`Records.promoted`).
+    """
+    backbone = chosen.config.network.backbone
+    return sweep.records.promoted(
+        chosen.uid,
+        file_digest(chosen.model),
+        verdict,
+        chosen.key,
+        checkpoint=chosen.model,
+        backbone=backbone if ":" in backbone else None,
+        why=why,
+        entry={"kind": PROMOTED, "by": by, "uid": chosen.uid, **entry},
+    )
+
+
+def run_later_stages(sweep: SweepContext, chosen: Candidate, pack: Pack, root: str) -> dict[str, dict[str, Any]]:
+    """Run the stages from CAM to DeepLab that are not done; returns their manifests by name."""
+    records, name = sweep.records, sweep.spec.name
+
+    def cluster() -> list[Node]:
+        if chosen.row is None:  # a checkpoint of no sweep starts from weights of its own
+            prepare_weights(chosen.config, sweep.store, sweep.terminal.say)
+        return sweep.cluster()
+
+    return run_stages(
+        store=sweep.store,
+        model=chosen.model,
+        beta=chosen.beta,
+        config=chosen.config,
+        pack=pack,
+        data_root=root,
+        resources=sweep.spec.resources,
+        cluster=cluster,
+        claims=sweep.claims,
+        terminal=sweep.terminal,
+        started=lambda stage, key, settings: records.stage_started(stage_uid(name, stage, key), stage, settings),
+        ended=lambda stage, key, manifest, out: records.stage_ended(stage_uid(name, stage, key), stage, manifest, out),
+    )
+
+
+def stage_uid(name: str, stage: str, key: str) -> str:
+    """The uid of a stage's run in sweep `name`."""
+    return f"{name}.{stage}-{key}"
+
+
+def read_spec(store: Storage, name: str, sets: Sequence[str], uri: str | None) -> tuple[SweepSpec, list[str]]:
+    """The sweep as it ran last, or one of that name for a checkpoint of no sweep; and the `--set` values that are left.
+
+    Raises InputError where a password was not kept.
+    """
+    mine = [text for text in sets if text.partition(".")[0].strip() in OF_THE_SWEEP]
+    rest = [text for text in sets if text not in mine]
+    path = store.sweep(name).spec
+    raw = load_kept(path) if path.exists() else {"name": name}
+    raw = merge(raw, {"resources": {"storage": store.place}})
+    if uri is not None:
+        raw = merge(raw, {"tracking": {"uri": uri}})
+    spec = spec_from(raw, mine, path)
+    if "***" in (spec.tracking.uri or ""):
+        raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
+    return spec, rest
+
+
+def candidate(book: SweepStudies, which: str | Path, sets: Sequence[str], backbone: str | None) -> Candidate:
+    """The run that `locate` found. Raises InputError for one that cannot go on."""
+    if isinstance(which, Path):
+        return of_checkpoint(which, book.spec.name, sets, backbone)
+    return of_trial(book, which, sets)
+
+
+def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -> tuple[Pack, str]:
+    """The packed data that the stages read, made or packed if `make`, and where they lie. Without `make`, for a dry
+    run, the user's own code is not imported.
+
+    Raises InputError when they are not there, have other classes than the network, or its code is refused.
+    """
+    root = data_root(chosen.config, store)
+    check_code_of(chosen.config)
+    if make or not is_code(chosen.config.network.backbone):
+        check_weights(chosen.config, store, terminal.say)
+    else:
+        terminal.say(
+            f"runs code: {chosen.config.network.backbone}, which is not imported here, nor its weights checked"
+        )
+    if make:
+        pack = prepare_data(chosen.config, store, terminal.say)
+        root = shared_data(chosen.config, store, pack)
+    else:
+        pack = open_pack(root)
+    classes = chosen.manifest.get("classes")
+    if classes is not None and tuple(classes) != pack.classes:
+        raise InputError(f"data.root: {root} has other classes than {chosen.model}; give the data it was trained on")
+    return pack, root
+
+
+def gates_of(
+    book: SweepStudies, chosen: Candidate, pack: Pack, versions: Mapping[str, Mapping[str, str]]
+) -> list[Gate]:
+    """All gates; `versions` are the registered ones with their tags, as far as they are known."""
+    return [
+        artifact_gate(chosen, versions.values()),
+        environment_gate(chosen, pack),
+        confirm_gate(book.spec, book.rows, book.confirm, book.folder, chosen.row),
+    ]
+
+
+def in_storage(chosen: Candidate, store: Storage) -> Candidate:
+    """The same with its file inside the storage, copied there if it is not: every node reads it by its place in it.
+
+    Raises InputError where the storage is a bucket.
+    """
+    if chosen.model.is_relative_to(store.root):
+        return chosen
+    if store.url is not None:
+        raise InputError(f"{chosen.model}: a checkpoint of no sweep needs storage in a folder, {store.url} is none")
+    kept = store.run(file_digest(chosen.model)[:16]) / MODEL
+    if not kept.exists():
+        write_bytes(kept, chosen.model.read_bytes())
+    return replace(chosen, model=kept)
+
+
+def stage_plan(store: Storage, chosen: Candidate, pack: Pack) -> dict[str, bool]:
+    """Each stage's folder name, and whether it is done."""
+    from cpn.stages.pipeline import stage_keys
+
+    keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta)
+    folders = [store.stage(stage, keys[stage]) for stage in STAGES]
+    return {folder.name: look(folder, everything=False).whole for folder in folders}
+
+
+def known_versions(uri: str | None, name: str) -> dict[str, dict[str, str]]:
+    """The registered versions of a sweep's model; none where the store is away or has no such model."""
+    if check_store(uri) is not None:
+        return {}
+    state = read_model_state(uri, model_name(name))
+    return state.versions if state else {}
+
+
+@contextmanager
+def sweep_of(
+    book: SweepStudies,
+    spec: SweepSpec,
+    pack: Pack,
+    root: str,
+    terminal: Terminal,
+    interruption: Interruption,
+    command: str,
+) -> Iterator[tuple[SweepContext, Recorder]]:
+    """What the steps of a sweep share, for a command beside its driver; keeps the driver away. Ends what it began."""
+    from ..run.sweep_context import SweepContext
+    from ..run.trial_loop import RECORDS_S
+
+    store = book.store
+    paths = store.sweep(spec.name)
+    with locked(paths, spec.name):
+        if not paths.spec.exists():
+            dump_yaml(paths.spec, redacted(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, terminal.warn, origin_of(book))
+        recorder.check()
+        records = Records(recorder, spec, pack.fingerprint, provenance(command), root)
+        sweep = SweepContext(spec, pack, root, store, terminal, records, interruption)
+        try:
+            yield sweep, recorder
+        except KeyboardInterrupt:
+            interruption.explain()
+            raise
+        finally:
+            with interruption.closing():
+                sweep.close()
+                waiting = recorder.close(RECORDS_S)
+            if waiting:
+                terminal.say(
+                    f"{waiting} records wait for the tracking store, the alias among them; next, once it answers: "
+                    f"{command}"
+                )

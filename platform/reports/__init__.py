@@ -1,0 +1,1 @@
+"""What a sweep found: rankings, summaries, plots, the HTML report."""

@@ -1,0 +1,368 @@
+"""What a sweep's report says, as plain values for its template, passwords masked. Nothing here knows HTML."""
+
+import base64
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cpn.config import METHOD_VERSION, to_dotted
+from cpn.core.checked import whole_png
+from cpn.core.contents import by_content
+from cpn.core.run_files import MODEL, PICTURES
+from cpn.stages.pipeline import stage_keys
+
+from ..base.provenance import read_starts
+from ..base.tracking_uri import redacted
+from ..config.space.domains import CurveDomain, domain_words, encode
+from ..plan import budget
+from ..run.run_stages import STAGES
+from ..search import pruning_audit
+from ..search.confirm import failed_words
+from ..search.study import REFERENCE, State, TrialRow
+from . import figures, plots, throughput
+from .importances import LEAST_TRIALS, contours, importances
+from .ranking import cells, configuration, heads, ranking, short
+from .snapshot import SweepSnapshot, best_trial, say_once
+from .summary import ladder, ladder_head, shortened
+from .trial_config import config_yaml
+
+LISTED = 100
+"""Trials in the page's leaderboard."""
+ALT = {
+    "cam_panel": "CAM panel: image, truth, CAM, pseudo mask and errors of the same images in every run",
+    "beta_curve": "mIoU over beta",
+    "class_iou": "IoU by class",
+    "loss_terms": "loss terms by epoch",
+    "random_walk": "pseudo labels before and after the random walk",
+    "deeplab": "predictions of the segmentation network, without and with CRF",
+    "contours": "the value over pairs of names, interpolated between trials",
+}
+"""What a picture shows, by its file's name; another one is called by it."""
+
+
+def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command: str) -> dict[str, Any]:
+    """Everything the template shows. `single_gpu` is the manifest of the run that throughput is relative to."""
+    entries, best = ranking(sweep), best_trial(sweep)
+    summary, shares = sweep.summary, importances(sweep.spec.search, sweep.rows)
+    contour = contours(sweep.spec, plots.fewer(sweep.rows), shares)
+    pruned = pruning_section(sweep)
+    found: dict[str, Any] = {
+        "name": sweep.name,
+        "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
+        "counts": counts(sweep),
+        "verdict": summary.get("verdict") or "no verdict yet",
+        "against_baseline": summary.get("against_baseline"),
+        "tone": "better" if summary.get("better") else "" if summary.get("tested") else "open",
+        "so_far": sweep.so_far,
+        "confirm_failed": failed_words(sweep.again),
+        "best": best_words(sweep, best),
+        "selection": selection(sweep),
+        "tiles": tiles(sweep, best),
+        "leaderboard": leaderboard(sweep, entries),
+        "ladder": {"heads": ["step", "images", ladder_head(summary)], "rows": steps(summary),
+                   "failed": summary.get("stage_failed"), "words": summary.get("walk")} if summary else None,
+        "pictures": [],
+        "space": space(sweep, best),
+        "search_charts": search_charts(sweep, shares),
+        "contours": picture_of(contour, ALT["contours"]) if contour else None,
+        "slices": [chart(f"slice-{i}", name, figure, f"{name} against {sweep.spec.objective}")
+                   for i, (name, figure) in enumerate(figures.slices(sweep.spec, sweep.rows).items())],
+        "missing": missing(sweep),
+        "pruning": pruned,
+        "cost": cost(sweep, single_gpu),
+        "yaml": config_yaml(sweep, best) if best else None,
+        "export": f"python -m platform.export {best.uid} > config.yaml" if best else None,
+        "provenance": provenance(sweep),
+        "starts": starts(sweep),
+        "commands": commands(sweep, best),
+        "command": command,
+        "made": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }  # fmt: skip
+    titles = {
+        "leaderboard": "Leaderboard", "pictures": "Pictures", "search": "What mattered", "pruning": "Pruning",
+        "cost": "Cost", "configuration": "Configuration", "provenance": "Provenance",
+    }  # fmt: skip
+    found["pictures"] = pictures(sweep, best)
+    there = {"pictures": bool(found["pictures"]), "pruning": bool(pruned), "configuration": bool(best)}
+    found["sections"] = [(key, title) for key, title in titles.items() if there.get(key, True)]
+    return {name: value if name in ("pictures", "contours") else redacted(value) for name, value in found.items()}
+
+
+def chart(name: str, title: str, figure: Any, label: str, caption: str = "", wide: bool = False) -> dict[str, Any]:
+    """A chart for the template; its HTML is plotly's own, which escapes what it quotes."""
+    return {"html": figures.part(figure, name), "title": title, "label": label, "caption": caption,
+            "wide": wide}  # fmt: skip
+
+
+def counts(sweep: SweepSnapshot) -> str:
+    """How many trials stand in which state."""
+    states = [row.state for row in sweep.rows]
+    names = {State.COMPLETE: "complete", State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "unfinished",
+             State.WAITING: "waiting"}  # fmt: skip
+    said = [f"{states.count(state):,} {name}" for state, name in names.items() if state in states]
+    reused = sum("reused_from" in row.attrs for row in sweep.rows)
+    said += [f"{reused} reused"] if reused else []
+    done = sum(row.state is State.COMPLETE for row in sweep.again)
+    failed = sum(row.state is State.FAIL for row in sweep.again)
+    lost = f", {failed} more failed" if failed else ""
+    return f"{len(sweep.rows):,} trials ({', '.join(said) or 'none yet'}), {done} confirm runs{lost}"
+
+
+def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, str] | None:
+    """The trial that moves on."""
+    if best is None:
+        return None
+    what = "Moves on:" if sweep.summary.get("winner") == best.uid else "Best on the select images:"
+    reference = "the reference, " if best.role == REFERENCE else ""
+    values = configuration({name: encode(value) for name, value in best.values.items()})
+    return {"what": what, "uid": best.uid, "configuration": reference + values,
+            "beta": "" if best.beta is None else f"{best.beta:.2f}"}  # fmt: skip
+
+
+def selection(sweep: SweepSnapshot) -> str:
+    """What the numbers were chosen by."""
+    masks = "pixel masks" if sweep.spec.objective == "miou" else "the image-level labels, no masks,"
+    return (
+        f"Trials are ranked by {masks} of the select images; confirmed numbers are means over fresh seeds on the "
+        "confirm images, which no selection saw. Validation masks are read once, by the last stage."
+    )
+
+
+def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
+    """The few numbers that people ask for first."""
+    metrics, key = sweep.summary.get("metrics", {}), sweep.spec.objective
+    wanted = {
+        f"cam_baseline, {key} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
+        f"best CAM, {key} % (confirm)": metrics.get(f"{key}_confirm"),
+        ("random walk" if sweep.summary.get("walk_used", True) else "CAM in place of the walk")
+        + ", mIoU % (confirm)": metrics.get("random_walk/miou_confirm"),
+        "DeepLab with CRF, mIoU % (val)": metrics.get("deeplab/miou_val_crf"),
+    }
+    if not metrics and best is not None:
+        wanted[f"best trial, {key} % (select)"] = best.miou
+    made = [{"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None]
+    return [*made, {"what": "hours by the clock", "value": f"{sweep.hours:.2f}"}]
+
+
+def steps(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The table from CAM to segmentation as text."""
+    return [
+        [step, images, "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)]
+        for step, images, value in ladder(summary)
+    ]
+
+
+def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The table, what its columns mean, and the confirmed means as a chart."""
+    metrics, key = sweep.summary.get("metrics", {}), sweep.spec.objective
+    words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
+    words += "verdict's level. Two means are compared by the difference, whose images are the same. "
+    words += "Audited: pruning would have stopped it, and it ran on."
+    if len(entries) > LISTED:
+        words += f" The first {LISTED} of {len(entries):,} trials; all of them: leaderboard.md."
+    figure = figures.forest(entries, metrics.get(f"{key}_confirm_cam_baseline"), key)
+    charts = []
+    if figure is not None:
+        label = "confirmed means with their 95 % intervals"
+        charts.append(chart("forest", "Confirmed with fresh seeds", figure, label,
+                            "Means over fresh seeds on the confirm images, with 95 % intervals; the dashed line is "
+                            "cam_baseline, the classification loss alone."))  # fmt: skip
+    rows = [
+        {"cells": cells(entry), "state": entry["state"], "marks": entry["marks"], "reason": entry["reason"],
+         "configuration": configuration(entry["values"])}
+        for entry in entries[:LISTED]
+    ]  # fmt: skip
+    return {"words": words, "heads": heads(sweep), "rows": rows, "charts": charts}
+
+
+def space(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, Any]:
+    """Every searched name with its domain, the reference's value and the best one's."""
+    base = to_dotted(sweep.spec.base_config)
+    rows = []
+    for name, domain in sweep.spec.search.items():
+        curve = isinstance(domain, CurveDomain)
+        given = (best.beta if curve else best.values.get(name)) if best else None
+        rows.append(
+            [name, "read off the curve of every trial" if curve else domain_words(domain), short(encode(base[name])),
+             "-" if given is None else short(encode(given))]
+        )  # fmt: skip
+    return {"heads": ["name", "domain", "reference", best.uid if best else "best"], "rows": rows}
+
+
+def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[dict[str, Any]]:
+    """History, epochs, importances and parallel coordinates."""
+    spec, rows = sweep.spec, sweep.rows
+    done = [row for row in rows if row.state is State.COMPLETE]
+    many, reported = plots.how_many(done, "full trials"), [row for row in rows if row.reports]
+    curves = plots.how_many(reported, "trials", figures.MOST_CURVES)
+    wanted = [
+        ("importances", "Importances", figures.importance_bars(shares), "importance of each name",
+         f"PED-ANOVA: how far the best quarter of {len(done):,} full trials differs from all.", False),
+        ("parallel", "Parallel coordinates", figures.parallel(spec, rows), "parallel coordinates",
+         f"Drag along an axis to keep the trials that pass there, its name to move it. Darker is better. {many}.",
+         True),
+        ("history", "History", figures.history(rows, spec.objective), "value of each trial by number",
+         f"{many}.", False),
+        ("epochs", "Epochs", figures.epochs(spec, rows), "what each trial reported by epoch", f"{curves}.",
+         False),
+    ]  # fmt: skip
+    return [chart(name, title, figure, label, words, wide) for name, title, figure, label, words, wide in wanted
+            if figure is not None]  # fmt: skip
+
+
+def missing(sweep: SweepSnapshot) -> str:
+    """Which charts are left out, and why."""
+    done = sum(row.state is State.COMPLETE for row in sweep.rows)
+    if done < LEAST_TRIALS and sweep.spec.search:
+        return f"Importances are left out: they need {LEAST_TRIALS} full trials, there are {done}."
+    return ""
+
+
+def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
+    """The scatter of each rung against the end, and what the audited trials showed."""
+    spec = sweep.spec
+    gpus = spec.resources.workers * spec.resources.gpus_per_worker
+    found = pruning_audit.account(sweep.rows, spec.pruning, spec.base_config.train.epochs, gpus, sweep.remembered)
+    charts = [
+        chart(f"rung-{i}", f"Does {share:.0%} of the schedule foretell the end?", figure, "value at the rung and end",
+              words + ".")
+        for i, (share, (figure, words)) in enumerate(figures.rungs(spec, sweep.rows).items())
+    ]  # fmt: skip
+    words = found["words"] or ["Nothing was pruned, and nothing would have been."]
+    return {"words": words, "charts": charts} if charts or found["words"] else None
+
+
+def cost(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Hours by what they went to, and how fast the runs trained."""
+    spec = sweep.spec
+    told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
+    figure = figures.hours(told["spent"], told["unit"])
+    charts = [chart("hours", "", figure, "what the hours went to")] if figure is not None else []
+    measured = throughput.measure(sweep)
+    workers, cards = spec.resources.workers, spec.resources.gpus_per_worker
+    facts = [("by the clock", f"{sweep.hours:.2f} hours over all starts of the sweep")]
+    facts.append(("a trial runs on", f"{workers} worker(s) with {cards:g} GPU(s) and "
+                  f"{spec.resources.cpus_per_worker:g} CPU core(s) each"))  # fmt: skip
+    if measured is None:
+        facts.append(("throughput", "not measured: no finished run of this sweep is on this disk"))
+    else:
+        facts.append(("throughput", f"{measured.images_per_s:.1f} images/s a trial (median of {measured.runs} runs, "
+                      f"{measured.low:.1f} to {measured.high:.1f})"))  # fmt: skip
+        if measured.peak_memory_mib:
+            facts.append(("peak memory", f"{measured.peak_memory_mib:,.0f} MiB"))
+    facts.append(("scaling efficiency", efficiency_words(measured, workers, single_gpu)))
+    return {"words": told["words"] + ".", "charts": charts, "facts": facts}
+
+
+def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: Mapping[str, Any] | None) -> str:
+    """A trial's throughput against the user's own run on one card; or that nobody measured it, and how to."""
+    alone = throughput.rate(single_gpu["history"]) if single_gpu else None
+    if measured is None or alone is None:
+        return (
+            "not measured: train one run alone, python -m platform.train CONFIG.yaml --storage single, and name it: "
+            "python -m platform.report NAME --single-gpu single/runs/KEY"
+        )
+    share = throughput.efficiency(measured.images_per_s, workers, alone)
+    return f"{share:.0%}: {measured.images_per_s:.1f} images/s on {workers} worker(s), {alone:.1f} by the run alone"
+
+
+def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, Any]]:
+    """What the best run, its stages and the reference drew, as base64."""
+    reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
+    groups: list[tuple[str, list[Path]]] = []
+    if best is not None:
+        groups.append((f"{best.uid}, which is the best", drawn_by(sweep, best)))
+        groups += [(f"stage {name}", drawn_in(folder)) for name, folder in stage_folders(sweep, best).items()]
+    if reference is not None and reference is not best:
+        groups.append((f"{reference.uid}, the reference", drawn_by(sweep, reference)))
+    made = [{"title": title, "pictures": [picture(path, title) for path in found]} for title, found in groups if found]
+    return made
+
+
+def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
+    """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
+    compared = sweep.store.sweep(sweep.name).panels / row.uid
+    there = {path.name: path for path in compared.glob("*.png") if whole(path)}
+    return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
+
+
+def drawn_in(folder: Path) -> list[Path]:
+    """The pictures of a run or stage; the panel first."""
+    found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
+    return [path for path in found if whole(path)]
+
+
+def whole(path: Path) -> bool:
+    """Whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
+    if whole_png(path):
+        return True
+    say_once(f"{path}: is damaged and left out; the sweep's next start draws it again")
+    return False
+
+
+def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
+    """Where the stages of a run lie, by name, as far as its network leads."""
+    result = sweep.result(best)
+    digest = (result or {}).get("digests", {}).get(MODEL)
+    if digest is None:
+        return {}
+    keys, earlier = (
+        stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
+        for known in (by_content, dict)
+    )
+    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in STAGES}
+    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
+
+
+def picture(path: Path, of: str) -> dict[str, Any]:
+    """A picture of a file."""
+    what = ALT.get(path.stem, path.stem.replace("_", " "))
+    return picture_of(path.read_bytes(), f"{what} ({of})")
+
+
+def picture_of(data: bytes, alt: str) -> dict[str, Any]:
+    """A PNG for the template: its size stands in bytes 16 to 24, so that the page doesn't jump while it loads."""
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    return {"data": base64.b64encode(data).decode(), "width": width, "height": height, "alt": alt}
+
+
+def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:
+    """Where the numbers come from."""
+    config, options = sweep.spec.base_config, sweep.spec.search_options
+    seeds = sorted({row.seed for row in sweep.again})
+    shown = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else "none yet"
+    data = config.data.root or ("synthetic scenes" if config.data.scenes else "not named")
+    return [
+        ("data", f"{data}; trained on {config.data.train}, scored on {config.data.score}, tested on {config.data.val}"),
+        ("data fingerprint", sweep.fingerprint),
+        ("method version", str(METHOD_VERSION)),
+        ("seeds", f"training {config.train.seed}, search {options.seed}, confirm runs {shown}"),
+        ("sampler", options.sampler),
+        ("split of scored images", f"seed {config.cam.confirm_seed}, confirm share {config.cam.confirm_share:g}"),
+        ("folder", str(shortened(sweep.store.sweep(sweep.name).root))),
+    ]
+
+
+def starts(sweep: SweepSnapshot) -> list[list[str]]:
+    """Each start that changed something: when, and with what."""
+    kept = read_starts(sweep.store.sweep(sweep.name).starts)
+    return [
+        [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["started"])),
+         *(entry[name] for name in ("commit", "python", "versions", "command"))]
+        for entry in kept
+    ]  # fmt: skip
+
+
+def commands(sweep: SweepSnapshot, best: TrialRow | None) -> list[str]:
+    """What makes the sweep, and its best run, again."""
+    made = [sweep.command] if sweep.command else []
+    made.append(shlex.join(["python", "-m", "platform.leaderboard", sweep.name]))
+    threads = "" if sweep.spec.resources.gpus_per_worker else " --threads 1"
+    if best is not None:
+        made += [
+            f"python -m platform.export {best.uid} > config.yaml",
+            f"python -m platform.train config.yaml{threads}",
+        ]
+    return made

@@ -1,0 +1,272 @@
+"""The interactive charts of a sweep's report, made with plotly from the trials' rows: each a part of the page.
+
+Of very many trials `plots.fewer` picks some: a report of ten thousand opens as one of a hundred does. Colours are
+those of platform/reports/plots.py; a chart that the trials are too few for is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from ..config.space.domains import ChoiceDomain, drawn, encode
+from ..config.sweep_spec import SweepSpec
+from ..search import pruning, pruning_audit
+from ..search.study import REFERENCE, State, TrialRow
+from . import plots
+from .importances import rungs_of_trial
+from .plots import BLUE, GREEN, GREY, MOST, ORANGE, fewer, how_many
+
+BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
+"""Of plotly's own; others share the chart with a server."""
+MOST_CURVES = 60
+"""Trials in the chart of epochs."""
+INK = "#1a1a1a"
+SHADES = [[0.0, "#c3d3e2"], [0.5, "#5b9bc8"], [1.0, "#08306b"]]
+"""Light to dark: what counts more stands out on white."""
+
+
+def script() -> str:
+    """plotly's own code, once for all charts."""
+    code: str = get_plotlyjs()
+    return code
+
+
+def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
+    """Each trial's value by number, the best so far, and where trials were pruned or failed."""
+    done = plots.finished(rows)
+    if not done:
+        return None
+    figure = go.Figure()
+    some = fewer(done)
+    for reference, colour, name, symbol, size in (
+        (False, BLUE, "trial", "circle", 8),
+        (True, ORANGE, "reference", "star", 14),
+    ):
+        part = [row for row in some if (row.role == REFERENCE) == reference]
+        if part:
+            marker = {"color": colour, "symbol": symbol, "size": size}
+            figure.add_trace(points([r.number for r in part], part, name, marker))
+    best = [done[0]]
+    for row in done[1:]:
+        best += [row] if plots.value(row) > plots.value(best[-1]) else []
+    figure.add_trace(
+        go.Scatter(
+            x=[*(row.number for row in best), rows[-1].number],
+            y=[*(plots.value(row) for row in best), plots.value(best[-1])],
+            mode="lines", line={"shape": "hv", "color": GREEN}, name="best so far", hoverinfo="skip",
+        )
+    )  # fmt: skip
+    low = min(plots.value(row) for row in some)
+    for state, symbol, colour in ((State.PRUNED, "line-ns-open", GREY), (State.FAIL, "x-thin-open", ORANGE)):
+        part = fewer([row for row in rows if row.state is state])
+        if part:
+            figure.add_trace(
+                go.Scatter(x=[row.number for row in part], y=[low] * len(part), mode="markers", hoverinfo="text",
+                           hovertext=[f"{row.uid}: {row.reason or state.name.lower()}"[:200] for row in part],
+                           marker={"symbol": symbol, "color": colour, "size": 9},
+                           name="failed" if state is State.FAIL else "pruned")
+            )  # fmt: skip
+    return styled(figure, "trial", f"{objective} (select), %")
+
+
+def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mapping[str, Any], y: Any = None) -> Any:
+    """Trials as marks that say on hover which they are and what they were."""
+    said = [
+        "<br>".join([f"<b>{row.uid}</b>", *(f"{key} = {plots.said(given)}" for key, given in row.values.items())])
+        for row in rows
+    ]
+    return go.Scatter(
+        x=list(x), y=[plots.value(row) for row in rows] if y is None else y, mode="markers", name=name,
+        marker=dict(marker), hovertext=said, hovertemplate="%{hovertext}<br>%{y:.1f} %<extra></extra>",
+    )  # fmt: skip
+
+
+def forest(entries: Sequence[Mapping[str, Any]], cam_baseline: float | None, objective: str) -> go.Figure | None:
+    """Confirmed means with their intervals, of the entries of `ranking` that have one."""
+    have = sorted((e for e in entries if e["confirmed"] is not None), key=lambda e: e["confirmed"])
+    if not have:
+        return None
+    figure = go.Figure()
+    for reference, colour, name in ((False, BLUE, "trial"), (True, ORANGE, "reference")):
+        part = [entry for entry in have if ("reference" in entry["marks"]) == reference]
+        if part:
+            half = [(e["interval"][1] - e["interval"][0]) / 2 if e["interval"] else 0.0 for e in part]
+            figure.add_trace(
+                go.Scatter(x=[e["confirmed"] for e in part], y=[e["uid"] for e in part], mode="markers", name=name,
+                           error_x={"type": "data", "array": half, "thickness": 2, "width": 5},
+                           marker={"color": colour, "size": 11}, hovertemplate="%{y}: %{x:.1f} %<extra></extra>")
+            )  # fmt: skip
+    if cam_baseline is not None:
+        figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"})
+        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="top", xanchor="left", showarrow=False,
+                              text="cam_baseline", font={"color": "#555555"})  # fmt: skip
+    figure.update_yaxes(categoryorder="array", categoryarray=[entry["uid"] for entry in have], automargin=True)
+    return styled(figure, f"{objective} (confirm), %", "", 150 + 42 * len(have))
+
+
+def importance_bars(shares: Mapping[str, float]) -> go.Figure | None:
+    """The share of each name in what separates the best quarter from the rest."""
+    if not shares:
+        return None
+    names = list(shares)[::-1]
+    bars = go.Bar(x=[100 * shares[name] for name in names], y=names, orientation="h", marker_color=BLUE,
+                  texttemplate="%{x:.0f}", textposition="outside", cliponaxis=False,
+                  hovertemplate="%{y}: %{x:.1f} %<extra></extra>")  # fmt: skip
+    figure = go.Figure(bars)
+    figure.update_yaxes(automargin=True)
+    return styled(figure, "importance, %", "", 120 + 30 * len(names))
+
+
+def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
+    """Name -> the value over it, of the trials that have it; later trials are darker."""
+    some, made = fewer(plots.finished(rows)), {}
+    last = max((row.number for row in some), default=0)
+    for name, domain in drawn(spec.search).items():
+        have = [row for row in some if name in row.values]
+        if not have:
+            continue
+        marker = {"color": [r.number for r in have], "colorscale": SHADES, "cmin": 0, "cmax": max(1, last),
+                  "size": 7}  # fmt: skip
+        choice = isinstance(domain, ChoiceDomain)
+        x = [str(encode(row.values[name])) if choice else row.values[name] for row in have]
+        figure = styled(go.Figure(points(x, have, name, marker)), name, f"{spec.objective}, %", 300)
+        if isinstance(domain, ChoiceDomain):
+            known = [str(encode(option)) for option in domain.choice]
+            figure.update_xaxes(type="category", categoryorder="array", categoryarray=known)
+        elif domain.log:
+            figure.update_xaxes(type="log", dtick="D2")
+        made[name] = figure.update_layout(showlegend=False)
+    return made
+
+
+def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
+    """One line per trial over all names, brushed by dragging along an axis; a name that a trial has not is below."""
+    some, names = fewer(plots.finished(rows)), list(drawn(spec.search))
+    if not some or not names:
+        return None
+    dimensions = []
+    for name in names:
+        domain, low = drawn(spec.search)[name], plots.ABSENT
+        at = [plots.unit(spec.search, name, row.values[name]) if name in row.values else low for row in some]
+        if isinstance(domain, ChoiceDomain):
+            known = [encode(option) for option in domain.choice]
+            ticks = {i / max(1, len(known) - 1): str(option) for i, option in enumerate(known)}
+        else:
+            ticks = dict(zip((0.0, 0.5, 1.0), map(plots.said, thirds(domain)), strict=True))
+        if low in at:
+            ticks = {low: "absent", **ticks}
+        label = name.split(".")[-1] + (" (log)" if getattr(domain, "log", False) else "")
+        dimensions.append(
+            {"label": label, "values": at, "range": [min(low if low in at else 0.0, 0.0), 1.0],
+             "tickvals": list(ticks), "ticktext": list(ticks.values())}
+        )  # fmt: skip
+    end = [plots.value(row) for row in some]
+    dimensions.append({"label": f"{spec.objective} %", "values": [round(value, 1) for value in end]})
+    lines = go.Parcoords(
+        dimensions=dimensions,
+        line={"color": end, "colorscale": SHADES},
+        labelfont={"size": 13}, tickfont={"size": 11},
+    )  # fmt: skip
+    return styled(go.Figure(lines), "", "", 430).update_layout(margin={"l": 90, "r": 60, "t": 60, "b": 30})
+
+
+def thirds(domain: Any) -> list[float]:
+    """Both ends of a domain of numbers and its middle, of logarithms where it has them."""
+    low, high = (float(end) for end in domain.ends)
+    return [low, (low * high) ** 0.5 if domain.log else (low + high) / 2, high]
+
+
+def epochs(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
+    """What each trial reported while it trained, by how it ended."""
+    figure, some = go.Figure(), fewer([row for row in rows if row.reports], MOST_CURVES)
+    kinds = {
+        "pruned": ([r for r in some if r.state is State.PRUNED], GREY),
+        "failed or unfinished": ([r for r in some if r.state not in (State.PRUNED, State.COMPLETE)], "#c9a200"),
+        "trial": ([r for r in some if r.state is State.COMPLETE and r.role != REFERENCE], BLUE),
+        "reference": ([r for r in some if r.role == REFERENCE], ORANGE),
+    }
+    for name, (part, colour) in kinds.items():
+        if part:
+            x: list[Any] = []
+            y: list[Any] = []
+            said: list[str] = []
+            for row in part:  # one trace with gaps: hundreds of traces are slow to draw
+                x += [*row.reports, None]
+                y += [*row.reports.values(), None]
+                said += [row.uid] * (len(row.reports) + 1)
+            width = 3 if name == "reference" else 1.3
+            figure.add_trace(
+                go.Scatter(x=x, y=y, mode="lines+markers", name=name, hovertext=said, connectgaps=False,
+                           line={"color": colour, "width": width}, marker={"size": 4},
+                           hovertemplate="%{hovertext}, epoch %{x}: %{y:.1f} %<extra></extra>")
+            )  # fmt: skip
+    if not figure.data:
+        return None
+    last = max(row.epochs for row in some)
+    return styled(figure, "epoch", f"{spec.objective}_epoch (select), %").update_xaxes(dtick=max(1, -(-last // 12)))
+
+
+def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Figure, str]]:
+    """Share of the schedule -> the value there against the value at the end, and the words for it."""
+    if spec.pruning.kind == "none":
+        return {}
+    rungs_of, made = partial(rungs_of_trial, spec), {}
+    for share in pruning.rungs(spec.base_config.train.epochs, spec.pruning.grace, spec.pruning.reduction):
+        both, pruned = plots.rung_values(rows, share, rungs_of)
+        if not both:
+            continue
+        early = {row.number: value for row, value in both}
+        some, figure = fewer([row for row, _ in both]), go.Figure()
+        for audited, colour, label in ((False, BLUE, "ran on"), (True, ORANGE, "audit: would have been pruned")):
+            part = [row for row in some if ("would_prune_at" in row.attrs) == audited]
+            if part:
+                figure.add_trace(points([early[r.number] for r in part], part, label, {"color": colour, "size": 9}))
+        if pruned:
+            low = min(plots.value(row) for row in some)
+            thin = pruned[:: max(1, len(pruned) // MOST)]
+            marker = {"symbol": "line-ns-open", "color": GREY, "size": 9}
+            figure.add_trace(go.Scatter(x=thin, y=[low] * len(thin), mode="markers", marker=marker, name="pruned",
+                                        hovertemplate="pruned at %{x:.1f} %<extra></extra>"))  # fmt: skip
+        found = pruning_audit.agreement(rows, share, rungs_of)
+        words = f"{how_many([row for row, _ in both], 'trials with both values')}; rank correlation {found}"
+        at = f"{spec.objective}_epoch at {share:.0%} of the schedule, %"
+        made[share] = (styled(figure, at, f"{spec.objective} (select), %"), words)
+    return made
+
+
+def hours(spent: Mapping[str, float], unit: str) -> go.Figure | None:
+    """What the hours went to, as one bar."""
+    if not sum(spent.values()):
+        return None
+    colours = {"useful": BLUE, "confirming": GREEN, "pruned": GREY, "failed": ORANGE, "unfinished": "#c9a200"}
+    figure = go.Figure()
+    for kind, value in spent.items():
+        if value:
+            figure.add_trace(go.Bar(x=[value], y=[""], orientation="h", name=kind, marker_color=colours.get(kind),
+                                    hovertemplate=f"{kind}: %{{x:.2f}}<extra></extra>"))  # fmt: skip
+    return styled(figure, unit, "", 190).update_layout(barmode="stack", legend_traceorder="normal")
+
+
+def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
+    """One look for all charts."""
+    axis = {"gridcolor": "#e2e2e2", "zeroline": False, "linecolor": "#8c8c8c", "ticks": "outside", "automargin": True}
+    figure.update_xaxes(title_text=x, **axis)
+    figure.update_yaxes(title_text=y, **axis)
+    return figure.update_layout(
+        template="none", height=height, autosize=True,
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        paper_bgcolor="white", plot_bgcolor="white", margin={"l": 60, "r": 20, "t": 64, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, hoverlabel={"align": "left"},
+    )  # fmt: skip
+
+
+def part(figure: go.Figure, name: str) -> str:
+    """A chart as HTML that `script` brings to life; the same figure gives the same text."""
+    made: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"chart-{name}",
+        config={"responsive": True, "displaylogo": False, "modeBarButtons": BUTTONS},
+    )  # fmt: skip
+    return made

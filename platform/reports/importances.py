@@ -1,0 +1,101 @@
+"""What mattered in a search: importances, and its plots as pictures for the parent run.
+
+Importances are PED-ANOVA's (Watanabe et al. 2023), in Optuna's form for conditional names: how far the values of the
+best quarter differ from all values, a name that only some trials have counted where it exists.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from cpn.core.files import write_bytes
+
+from ..config.space.domains import Search, drawn
+from ..config.sweep_spec import SweepSpec
+from ..search import pruning, pruning_audit
+from ..search.distributions import told_params
+from ..search.study import State, TrialRow
+from . import plots
+
+LEAST_TRIALS = 8
+"""Fewer full trials say nothing about importance."""
+BEST = 0.25
+"""The share of the trials that counts as good."""
+PLOTS = "plots"
+"""Folder of a sweep, and of its parent run, that holds the plots."""
+
+
+def importances(search: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
+    """Name -> its share, the largest first; empty where too few trials finished or all have the same value."""
+    done = plots.finished(rows)
+    if len(done) < LEAST_TRIALS or not drawn(search) or len({row.miou for row in done}) == 1:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that few trials have is said in the slices, with its number of trials
+        found = get_param_importances(
+            as_optuna(search, done, ""), evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST)
+        )
+    return {name: float(share) for name, share in found.items()}
+
+
+def as_optuna(search: Search, rows: Sequence[TrialRow], name: str) -> optuna.Study:
+    """The trials as a study in memory, under their own numbers when `rows` are all of them."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name=name or None, direction="maximize")
+    for row in rows:
+        kept = row.state in (State.COMPLETE, State.PRUNED)
+        told = told_params(drawn(search), row.values) if kept else {}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[row.state.name if kept else "FAIL"],
+                value=row.miou,
+                params={key: stored for key, (stored, _) in told.items()},
+                distributions={key: distribution for key, (_, distribution) in told.items()},
+                intermediate_values=dict(row.reports) if kept else {},
+            )
+        )
+    return study
+
+
+def static_plots(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
+    """PNG bytes by name; those that the trials are too few for are left out."""
+    shares, objective = importances(spec.search, rows), spec.objective
+
+    rungs_of = partial(rungs_of_trial, spec)
+    made = {
+        "history": plots.history(rows, objective),
+        "importances": plots.importance_bars(shares, len(plots.finished(rows))),
+        "slices": plots.slices(spec.search, rows, objective),
+        "contours": contours(spec, plots.fewer(rows), shares),
+        "parallel": plots.parallel(spec.search, plots.fewer(rows), objective),
+    }
+    shared = pruning.rungs(spec.base_config.train.epochs, spec.pruning.grace, spec.pruning.reduction)
+    for share in shared:
+        found = pruning_audit.agreement(rows, share, rungs_of).correlation
+        made[f"rung_{share:g}"] = plots.rung_scatter(rows, objective, share, rungs_of, found)
+    return {name: data for name, data in made.items() if data is not None}
+
+
+def contours(spec: SweepSpec, rows: Sequence[TrialRow], shares: Mapping[str, float]) -> bytes | None:
+    """PNG of the value over pairs of names, the most important first; `shares` are the importances."""
+    names = [*shares, *(name for name in drawn(spec.search) if name not in shares)]
+    return plots.contour(spec.search, rows, spec.objective, names)
+
+
+def rungs_of_trial(spec: SweepSpec, row: TrialRow) -> dict[float, int]:
+    """The rungs of a trial's own schedule."""
+    epochs = int(row.values.get("train.epochs", spec.base_config.train.epochs))
+    return pruning.rungs(epochs, spec.pruning.grace, spec.pruning.reduction)
+
+
+def write_plots(spec: SweepSpec, rows: Sequence[TrialRow], folder: Path) -> list[Path]:
+    """Write every plot that the trials allow to `folder`; returns the files."""
+    written = []
+    for name, data in static_plots(spec, rows).items():
+        write_bytes(folder / f"{name}.png", data)
+        written.append(folder / f"{name}.png")
+    return written

@@ -1,0 +1,141 @@
+"""The trials of a sweep in the order of a leaderboard, as plain values: what command, report and tables show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config.space.domains import encode
+from ..search.study import REFERENCE, State, TrialRow
+from .snapshot import SweepSnapshot
+
+LAST = (State.PRUNED, State.RUNNING, State.WAITING, State.FAIL)
+"""Behind the full-budget trials, in this order."""
+
+
+def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
+    """Every trial: the full-budget ones by the objective on the select images, then those that have none.
+
+    `confirmed`, its `interval` and `difference` to the reference are of the sweep's last end, percent, on the confirm
+    images; `hours` are by the clock. What a trial does not have is None.
+    """
+    told = {entry["uid"]: entry for entry in sweep.summary.get("leaderboard", [])}
+    means = {} if told else confirmed_so_far(sweep)
+    winner, gpus = sweep.summary.get("winner"), sweep.spec.resources.workers * sweep.spec.resources.gpus_per_worker
+    made = []
+    for place, row in enumerate(in_order(sweep.rows), 1):
+        known, runs = told.get(row.uid, {}), means.get(row.uid, [])
+        full = row.state is State.COMPLETE and row.miou is not None
+        hours = sweep.trial_hours.get(row.uid)
+        made.append(
+            {
+                "place": place if full else None,
+                "uid": row.uid,
+                "state": row.state.name.lower(),
+                "marks": marks(row, row.uid == winner),
+                "objective": row.miou,
+                "beta": row.beta if full else None,
+                "confirmed": known.get("miou_confirm_mean") if told else mean(runs),
+                "interval": known.get("interval"),
+                "difference": known.get("difference"),
+                "seeds": known.get("seeds", 0) if told else len(runs),
+                "epochs": row.epochs,
+                "last_report": row.reports.get(row.epochs),
+                "hours": hours,
+                "gpu_hours": None if hours is None or not gpus else hours * gpus,
+                "reason": row.reason,
+                "run_key": row.attrs.get("run_key"),
+                "values": {name: encode(value) for name, value in row.values.items()},
+            }
+        )
+    return made
+
+
+def in_order(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Full-budget trials first, the best at the top and of equals the earlier; then the others, as `LAST` has them."""
+
+    def key(row: TrialRow) -> tuple[int, float, int]:
+        full = row.state is State.COMPLETE and row.miou is not None
+        return (0, -(row.miou or 0.0), row.number) if full else (1 + _late(row.state), 0.0, row.number)
+
+    return sorted(rows, key=key)
+
+
+def _late(state: State) -> int:
+    return LAST.index(state) if state in LAST else len(LAST)
+
+
+def marks(row: TrialRow, winner: bool) -> list[str]:
+    """What a trial is besides its state; an audited one would have been pruned and ran on."""
+    at = row.attrs.get("would_prune_at")
+    said = {
+        "reference": row.role == REFERENCE,
+        "winner": winner,
+        "reused": "reused_from" in row.attrs,
+        f"audited at {at:.0%}" if isinstance(at, float) else "audited": at is not None,
+    }
+    return [name for name, holds in said.items() if holds]
+
+
+def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
+    """The confirm runs that have ended, by the trial they confirm: the objective on the confirm images, percent."""
+    found: dict[str, list[float]] = {}
+    for run in sweep.again:
+        value = run.attrs.get(f"{sweep.spec.objective}_confirm")
+        if run.state is State.COMPLETE and value is not None:
+            found.setdefault(str(run.attrs.get("of")), []).append(float(value))
+    return found
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean, None of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def span(ends: Sequence[float] | None) -> str:
+    """An interval in brackets, nothing where there is none."""
+    return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+
+
+def heads(sweep: SweepSnapshot) -> list[str]:
+    """The columns of `cells`; metrics name their images."""
+    score, key = sweep.spec.base_config.data.score, sweep.spec.objective
+    unit = "GPU-hours" if sweep.spec.resources.gpus_per_worker else "hours"
+    return ["#", "trial", "state", f"{key} % ({score}, select)", "beta", f"confirmed % ({score}, confirm)",
+            "against the reference", "seeds", unit]  # fmt: skip
+
+
+def cells(entry: Mapping[str, Any]) -> list[str]:
+    """One trial as text, without its configuration."""
+    beta, hours, confirmed = entry["beta"], entry["gpu_hours"], entry["confirmed"]
+    hours = entry["hours"] if hours is None else hours
+    return [
+        str(entry["place"] or "-"),
+        entry["uid"],
+        ", ".join([entry["state"], *entry["marks"]]),
+        number(entry["objective"], ".1f"),
+        number(beta, ".2f"),
+        "-" if confirmed is None else f"{confirmed:.1f}{span(entry['interval'])}",
+        difference(entry),
+        str(entry["seeds"] or "-"),
+        number(hours, ".2f"),
+    ]
+
+
+def difference(entry: Mapping[str, Any]) -> str:
+    """A trial's difference to the reference with its interval."""
+    ends = entry["difference"]
+    return "-" if not ends else f"{(ends[0] + ends[1]) / 2:+.1f}{span(ends)}"
+
+
+def number(value: float | None, form: str) -> str:
+    """A number, or a dash."""
+    return "-" if value is None else format(value, form)
+
+
+def configuration(values: Mapping[str, Any]) -> str:
+    """Searched values by their short names, few digits."""
+    return " ".join(f"{name.split('.')[-1]}={short(value)}" for name, value in values.items())
+
+
+def short(value: Any) -> str:
+    """A value in few digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,200 @@
+"""One sweep as it lies on disk, for the commands that show it. Reads only: a driver that runs is not disturbed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_key, with_values
+from cpn.core.checked import OF_RUN, SWEEP_WRITES
+from cpn.core.errors import InputError, to_stderr
+from cpn.core.files import DamagedFile, read_json
+from cpn.core.object_storage import is_url
+from cpn.core.run_files import RESULT
+
+from ..base.bucket_sync import with_published_state
+from ..base.lock import FINISHED, STOPPED, driver_note, read_driver
+from ..base.paths import Storage, storage
+from ..base.yaml_files import load_kept
+from ..config.sections import CONFIRM_STUDY
+from ..config.spec import load_spec
+from ..config.sweep_spec import SweepSpec
+from ..plan.budget import HOURS_LOST
+from ..search.study import State, TrialRow, read_study
+from ..search.study_store import shown
+from .sweep_status import study_of, sweep_names, sweep_paths
+
+
+@dataclass(frozen=True)
+class SweepSnapshot:
+    """What a sweep has come to so far."""
+
+    name: str
+    store: Storage
+    spec: SweepSpec
+    rows: list[TrialRow]
+    """Trials of the search by number."""
+    again: list[TrialRow]
+    """Confirm runs by number."""
+    fingerprint: str
+    """Of the data set."""
+    state: str
+    """running, stopped, finished or failed."""
+    command: str | None = None
+    """What started it last, and continues it."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """What the sweep's last end wrote; empty before the first."""
+    remembered: dict[str, Any] = field(default_factory=dict)
+    """Rungs at which pruning switched itself off: share -> words."""
+
+    @property
+    def so_far(self) -> str | None:
+        """Why this is not the end, in words; None where it is."""
+        done = sum(row.state.finished for row in self.rows)
+        counted = sum((self.summary.get("trials") or {}).values())
+        if not self.summary:
+            return f"{self.state}, {done} trials have ended and there is no verdict yet"
+        if self.state != FINISHED or done != counted:
+            return f"{self.state}; the verdict is the one of its last end, over {counted} of {done} ended trials"
+        return None
+
+    @cached_property
+    def trial_hours(self) -> dict[str, float]:
+        """Hours that each trial held its workers, by uid."""
+        return {uid: seconds / 3600 for uid, seconds in self._clock.get("trials", {}).items()}
+
+    @cached_property
+    def hours(self) -> float:
+        """Hours by the clock over all starts."""
+        return float(self._clock.get("seconds", 0.0)) / 3600
+
+    @cached_property
+    def _clock(self) -> dict[str, Any]:
+        """As it was kept: a budget.Clock would count on from there."""
+        try:
+            kept = read_json(self.store.sweep(self.name).clock, HOURS_LOST)
+        except DamagedFile as error:
+            say_once(str(error))
+            return {}
+        except FileNotFoundError:
+            if any(row.state.finished and "reused_from" not in row.attrs for row in self.rows):
+                say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    @cached_property
+    def by_uid(self) -> dict[str, TrialRow]:
+        """Trials and confirm runs by uid."""
+        return {row.uid: row for row in (*self.rows, *self.again)}
+
+    def config(self, row: TrialRow) -> Config:
+        """The whole configuration of a trial."""
+        return with_values(self.spec.base_config, row.values, f"trial {row.uid}")
+
+    def folder(self, row: TrialRow) -> Path:
+        """Where a trial's run lies, whether it is there or not."""
+        return self.store.run(row.attrs.get("run_key") or run_key(self.config(row), self.fingerprint))
+
+    def result(self, row: TrialRow) -> dict[str, Any] | None:
+        """The manifest of a trial's finished run; None where there is none."""
+        return read_result(self.folder(row))
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished run; None where the folder holds none."""
+    try:
+        found = read_json(folder / RESULT, OF_RUN)
+    except DamagedFile as error:
+        say_once(f"{error}; what it says is left out")
+        return None
+    except OSError:
+        return None
+    return found if isinstance(found, dict) and "history" in found else None
+
+
+def read_sweep(store: Storage, name: str) -> SweepSnapshot:
+    """Read a sweep. Raises InputError in one line when there is none of that name, or its study cannot be read."""
+    check_store(store)
+    store = with_published_state(store)
+    paths = sweep_paths(store, name)
+    if not paths.spec.exists():
+        raise InputError(f"{paths.spec}: is not there; the sweep stopped before it began, start it once more")
+    load_kept(paths.spec)  # a damaged one has another cure than one that a person wrote
+    spec = load_spec(paths.spec)
+    if store.url is None and is_url(spec.resources.storage):  # of the runs this machine has what it fetched
+        store = replace(storage(spec.resources.storage), home=store.root)
+    url = study_of(store, {"tracking": {"study": spec.tracking.study}})
+    trials = read_study(name, url)
+    rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
+    trials.close()
+    try:
+        runs = read_study(name + CONFIRM_STUDY, url)
+    except InputError:  # the database has just answered: there is none yet
+        again = []
+    else:
+        again = runs.rows()
+        runs.close()
+    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
+    if older := older_study(rows, summary, url):
+        say_once(older)
+    if note := driver_note(paths):
+        say_once(note)
+    if not summary and (last := read_driver(paths)) is not None and last.stands == FINISHED and spec.table is None:
+        say_once(f"{paths.summary}: is missing, though the sweep has finished; {SWEEP_WRITES}")
+    fingerprint = str(identity.get("data", ""))
+    driver = read_driver(paths)
+    state = driver.stands if driver else FINISHED if summary else STOPPED
+    command = driver.command if driver else None
+    return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off)
+
+
+def older_study(rows: list[TrialRow], summary: Mapping[str, Any], url: str) -> str | None:
+    """What there is to say of a study that holds fewer ended trials than the sweep's last end counted; else None."""
+    ended, counted = sum(row.state.finished for row in rows), sum((summary.get("trials") or {}).values())
+    if ended >= counted:
+        return None
+    return (
+        f"{shown(url)}: holds {ended} ended trials where the sweep's last end counted {counted} (an older copy?); "
+        "give the sweep's command again, which draws them anew and takes over their finished runs"
+    )
+
+
+@cache
+def say_once(line: str) -> None:
+    """Warn on standard error, once in a process."""
+    to_stderr(line)
+
+
+def check_store(store: Storage) -> None:
+    """Raise InputError unless the storage folder is there."""
+    if store.url is None and not store.root.is_dir():
+        raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
+
+
+def find_trial(store: Storage, uid: str) -> tuple[SweepSnapshot, TrialRow]:
+    """A trial, or confirm run, of any sweep in the storage folder. Raises InputError in one line when there is none."""
+    check_store(store)
+    store = with_published_state(store)
+    study, dash, number = uid.rpartition("-")
+    name = study.removesuffix(CONFIRM_STUDY)
+    if not dash or not number.isdigit() or name not in sweep_names(store):
+        there = ", ".join(sweep_names(store)) or "none"
+        raise InputError(
+            f"{uid}: no trial of a sweep in {store.place} (sweeps: {there}); a trial is NAME-0003, see "
+            "python -m platform.leaderboard NAME"
+        )
+    sweep = read_sweep(store, name)
+    row = sweep.by_uid.get(uid)
+    if row is None:
+        rows = sweep.again if study.endswith(CONFIRM_STUDY) else sweep.rows
+        last = f"the last one is {rows[-1].uid}" if rows else "it has none yet"
+        raise InputError(f"{uid}: no such trial; {last}")
+    return sweep, row
+
+
+def best_trial(sweep: SweepSnapshot) -> TrialRow | None:
+    """The trial that moves on; before the first end the best one on the select images; None where none has finished."""
+    winner = sweep.by_uid.get(str(sweep.summary.get("winner")))
+    done = [row for row in sweep.rows if row.state is State.COMPLETE and row.miou is not None]
+    return winner or max(done, key=lambda row: (row.miou or 0.0, -row.number), default=None)

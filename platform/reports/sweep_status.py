@@ -1,0 +1,140 @@
+"""The state of each sweep in a storage folder, read from its study and records."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cpn.core.checked import SWEEP_WRITES
+from cpn.core.errors import InputError
+from cpn.core.files import read_json
+
+from ..base.lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
+from ..base.paths import SHARED, Storage, SweepPaths
+
+
+@dataclass(frozen=True)
+class Status:
+    """How one sweep stands. Numbers are None where its study cannot be read."""
+
+    sweep: str
+    state: str
+    """running, stopped (the same command continues), finished or failed."""
+    complete: int | None = None
+    pruned: int | None = None
+    failed: int | None = None
+    unfinished: int | None = None
+    """Started or waiting, and resumable."""
+    budget: int | None = None
+    """Trials that it may come to hold; None: other limits end it."""
+    confirm_runs: int | None = None
+    """Runs with fresh seeds that are complete."""
+    objective: str = "miou"
+    best: float | None = None
+    """The best objective of a full-budget trial, percent, on the select images."""
+    best_uid: str | None = None
+    champion: str | None = None
+    """The trial whose checkpoint the last end of the sweep promoted."""
+    verdict: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    command: str | None = None
+    """What started it last, and continues it."""
+    notes: list[str] = field(default_factory=list)
+    """What else there is to say: why it failed, or what could not be read."""
+
+
+def sweep_names(store: Storage) -> list[str]:
+    """The sweeps that have been started in a storage folder."""
+    place = store.sweeps
+    there = sorted(place.iterdir()) if place.is_dir() else []
+    return [p.name for p in there if p.name not in SHARED and (p / store.sweep(p.name).lock.name).is_file()]
+
+
+def sweep_paths(store: Storage, name: str) -> SweepPaths:
+    """The folder of a sweep that has been started. Raises InputError when there is none of that name."""
+    there = sweep_names(store)
+    if name not in there:
+        names = ", ".join(there) or "none"
+        raise InputError(f"{name}: no such sweep in {store.place} (there are: {names}); --storage names the folder")
+    return store.sweep(name)
+
+
+def study_of(store: Storage, spec: dict[str, Any]) -> str:
+    """The URL of a sweep's study. Raises InputError where its password was not kept and the environment has none."""
+    said = (spec.get("tracking") or {}).get("study")
+    url = said if said and "***" not in said else os.environ.get("CPN_STUDY_URL")
+    if said and url is None:
+        raise InputError(f"tracking.study: passwords are not kept; set CPN_STUDY_URL to the whole of {said}")
+    return url or f"sqlite:///{store.study}"
+
+
+def status(store: Storage, name: str) -> Status:
+    """How one sweep stands, from its record, its study and its summary."""
+    paths = sweep_paths(store, name)
+    notes = [note for note in [driver_note(paths)] if note]
+    driver, summary = read_driver(paths), _read(paths.summary, notes)
+    stands = driver.stands if driver else FINISHED if summary else STOPPED
+    found: dict[str, Any] = {"sweep": name, "state": stands, "notes": notes}
+    if driver is not None:
+        found |= {"host": driver.host, "pid": driver.pid, "command": driver.command or None}
+        if driver.reason:
+            found["notes"].append(driver.reason)
+        if driver.state == RUNNING and not driver.alive:
+            found["notes"].append(f"process {driver.pid} on {driver.host} was killed")
+        if driver.alive and not driver.here:
+            found["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
+    try:
+        from ..base.yaml_files import load_kept
+
+        spec = load_kept(paths.spec) if paths.spec.exists() else {}
+        found |= _counts(study_of(store, spec), name)
+        found["budget"] = (spec.get("budget") or {}).get("trials")
+        promoted = (spec.get("promote") or {}).get("when", "always") == "always" or summary.get("better")
+    except InputError as error:
+        found["notes"].append(str(error))
+        promoted = False
+    if summary:
+        found |= {"verdict": summary.get("verdict"), "champion": summary.get("winner") if promoted else None}
+    return Status(**found)
+
+
+def _counts(url: str, name: str) -> dict[str, Any]:
+    """What the study of a sweep, and that of its confirm runs, hold."""
+    from ..search.study_store import connect, reachable
+
+    with reachable(url):
+        database = connect(url, create=False)
+        ids = {study.study_name: study._study_id for study in database.get_all_studies()}
+        if name not in ids:
+            return {"complete": 0, "pruned": 0, "failed": 0, "unfinished": 0, "confirm_runs": 0}
+        trials = database.get_all_trials(ids[name], deepcopy=False)
+        identity = database.get_study_user_attrs(ids[name]).get("identity") or {}
+        confirm = ids.get(f"{name}.confirm")
+        again = [] if confirm is None else database.get_all_trials(confirm, deepcopy=False)
+        database.remove_session()
+    states = [trial.state.name for trial in trials]
+    done = [(trial.value, -trial.number) for trial in trials if trial.state.name == "COMPLETE" and trial.values]
+    best = max(done, default=None)
+    return {
+        "complete": states.count("COMPLETE"),
+        "pruned": states.count("PRUNED"),
+        "failed": states.count("FAIL"),
+        "unfinished": states.count("RUNNING") + states.count("WAITING"),
+        "confirm_runs": sum(trial.state.name == "COMPLETE" for trial in again),
+        "objective": identity.get("metric", "miou"),
+        "best": best[0] if best else None,
+        "best_uid": f"{name}-{-best[1]:04d}" if best else None,
+    }
+
+
+def _read(path: Path, notes: list[str]) -> dict[str, Any]:
+    """A JSON object, empty where there is none; `notes` takes up that it is damaged."""
+    try:
+        value = read_json(path, SWEEP_WRITES)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        notes.append(str(error))
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,234 @@
+"""A table's numbers: mean and spread of each row, differences seed by seed, the paper's numbers beside them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..config.table_spec import BY_SCALE, COST_COLUMNS, GAIN_COLUMNS, ROW_ABOVE, Row, Table, shown_name
+
+GAIN_AGAINST = "the image alone"
+LEVEL = 0.05
+"""The differences of one column to `table.against` all hold their intervals in 95 % of tables (Bonferroni)."""
+
+Readings = Mapping[int, Mapping[str, float]]
+"""Seed -> column -> value."""
+
+
+def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
+    """The columns that a finished run (the manifest of cpn/run.py) answers itself; `hours` is its own time."""
+    found = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
+             if name in result["metrics"]}  # fmt: skip
+    found["hours"] = float(result["seconds"]) / 3600
+    for row in result.get("scales", ()):
+        found[scale_column(row["scale"])] = float(row["miou"])
+    if result.get("scales"):
+        found["iou_background"] = float(result["scales"][-1]["iou_background"])
+        found["iou_foreground"] = float(result["scales"][-1]["iou_foreground"])
+    return found
+
+
+def scale_column(scale: str) -> str:
+    """The column of one scale, or of `all`."""
+    return f"scale {scale}"
+
+
+def shown_columns(table: Table, scales: Sequence[str]) -> list[str]:
+    """The table's columns, `by_scale` spread out over the rows of `scale_scores.row_names`."""
+    found: list[str] = []
+    for column in table.columns:
+        found += [scale_column(scale) for scale in scales] if column == BY_SCALE else [column]
+    return found
+
+
+def table_rows(
+    table: Table,
+    rows: Mapping[str, Row],
+    columns: Sequence[str],
+    readings: Mapping[str, Readings],
+    scenes: bool = False,
+) -> list[dict[str, Any]]:
+    """Every row as plain values: its values by column in the order of the seeds, mean, standard deviation, the paper's
+    number, and where it is compared (`against` names the row) the difference with its interval. Groups follow as rows
+    of their own.
+    """
+    above = dict(zip(list(rows)[1:], rows, strict=False))
+    others = {
+        name: above.get(name) if table.against == ROW_ABOVE else table.against
+        for name in rows
+        if table.against is not None and name != table.against
+    }
+    others = {name: other for name, other in others.items() if other in rows}
+    found = []
+    for name, row in rows.items():
+        own, other = readings.get(name, {}), others.get(name)
+        entry: dict[str, Any] = {"name": shown_name(name, row, scenes), "group": row.group}
+        entry |= {"published": dict(row.published), "seeds": list(own)}
+        entry["columns"] = {column: column_values(own, column) for column in columns}
+        if other is not None:
+            entry["against"] = shown_name(other, rows[other], scenes)
+            entry["differences"] = {
+                column: paired(own, readings.get(other, {}), column, len(others))
+                for column in columns
+                if column not in COST_COLUMNS
+            }
+        for column in GAIN_COLUMNS:
+            if column in columns:
+                gains = [values[column] for values in own.values() if column in values]
+                entry.setdefault("differences", {})[column] = interval(gains, len(rows))
+        found.append(entry)
+    return found + group_rows(rows, columns, readings)
+
+
+def group_rows(
+    rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
+) -> list[dict[str, Any]]:
+    """One row for each group: the mean over its rows, seed by seed, of the seeds that all of them have. Where there are
+    two groups, the first is compared with the second.
+    """
+    averages: dict[str, Readings] = {}
+    for group in dict.fromkeys(row.group for row in rows.values() if row.group is not None):
+        members = [readings.get(name, {}) for name, row in rows.items() if row.group == group]
+        common = [seed for seed in members[0] if all(seed in member for member in members)]
+        averages[group] = {
+            seed: {
+                column: float(np.mean([member[seed][column] for member in members]))
+                for column in columns
+                if all(column in member[seed] for member in members)
+            }
+            for seed in common
+        }
+    found = [
+        {
+            "name": f"average of {group}",
+            "group": group,
+            "average": True,
+            "published": {},
+            "seeds": list(averaged),
+            "columns": {column: column_values(averaged, column) for column in columns},
+        }
+        for group, averaged in averages.items()
+    ]
+    if len(found) == 2:
+        one, other = averages.values()
+        found[0]["against"] = found[1]["name"]
+        scores = [column for column in columns if column not in (*COST_COLUMNS, *GAIN_COLUMNS)]
+        found[0]["differences"] = {column: paired(one, other, column, 1) for column in scores}
+    return found
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
+    """For each column whose rows are compared, a sentence: which are above, which below, and where none is shown."""
+    found = []
+    for column in columns:
+        told = {"above": list[str](), "below": list[str](), "undecided": list[str](), "with one seed": list[str]()}
+        compared = [row for row in rows if row.get("differences", {}).get(column, {}).get("difference") is not None]
+        others = [GAIN_AGAINST if column in GAIN_COLUMNS else row["against"] for row in compared]
+        same = len(set(others)) == 1
+        for row, other in zip(compared, others, strict=True):
+            name = row["name"] if same else f"{row['name']} (against {other})"
+            told[verdict(row["differences"][column])].append(name)
+        if compared:
+            words = [f"{kind}: {', '.join(names)}" for kind, names in told.items() if names]
+            against = f" against {others[0]}" if same else ""
+            found.append(f"{column}{against}: {'; '.join(words)}.")
+    return found
+
+
+def verdict(difference: Mapping[str, float | None]) -> str:
+    """Where the interval of a difference lies; one that holds 0 shows neither a difference nor that there is none."""
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return "with one seed"
+    return "above" if low > 0 else "below" if high < 0 else "undecided"
+
+
+def column_values(readings: Readings, column: str) -> dict[str, Any]:
+    """The values of a column by seed, their mean and standard deviation (None where there are none, or just one)."""
+    values = [own[column] for own in readings.values() if column in own]
+    return {
+        "values": values,
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    }
+
+
+def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[str, float | None]:
+    """`interval` of the differences over the seeds that both have."""
+    differences = [
+        values[column] - other[seed][column]
+        for seed, values in own.items()
+        if seed in other and column in values and column in other[seed]
+    ]
+    return interval(differences, compared)
+
+
+def interval(differences: Sequence[float], compared: int) -> dict[str, float | None]:
+    """Mean of differences by seed, and its t interval at .05 / `compared`; no interval below 2."""
+    if not differences:
+        return {"difference": None, "low": None, "high": None}
+    mean, count = float(np.mean(differences)), len(differences)
+    if count < 2:
+        return {"difference": mean, "low": None, "high": None}
+    half = float(stats.t.ppf(1 - LEVEL / compared / 2, count - 1) * np.std(differences, ddof=1) / count**0.5)
+    return {"difference": mean, "low": mean - half, "high": mean + half}
+
+
+def cell(value: Mapping[str, Any]) -> str:
+    """`57.4 ± 0.3`; below 1 with two digits, `0.75 ± 1.20`; no spread where all seeds are the same; or a dash."""
+    mean, spread = value["mean"], value["sd"]
+    if mean is None:
+        return "-"
+    places = 1 if abs(mean) >= 1 else 2 if mean == 0 else 1 - math.floor(math.log10(abs(mean)))
+    text = f"{mean:.{places}f}"
+    same = spread is None or max(value["values"]) == min(value["values"])
+    return text if same else f"{text} ± {spread:.{places}f}"
+
+
+def difference_cell(value: Mapping[str, float | None]) -> str:
+    """`+1.9 [0.7, 3.0]`, or a dash."""
+    if value["difference"] is None:
+        return "-"
+    interval = f" [{value['low']:.1f}, {value['high']:.1f}]" if value["low"] is not None else ""
+    return f"{value['difference']:+.1f}{interval}"
+
+
+def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells as text: for each column ours, the paper's where a row has one, the difference where asked."""
+    columns = list(columns)
+    with_paper = [column for column in columns if any(column in row["published"] for row in rows)]
+    compared = {column for row in rows for column in row.get("differences", ())} - set(GAIN_COLUMNS)
+    heads = ["row"]
+    for column in columns:
+        heads += [column] + (["paper"] if column in with_paper else []) + (["difference"] if column in compared else [])
+    body = []
+    for row in rows:
+        line = [str(row["name"])]
+        for column in columns:
+            gain = row.get("differences", {}).get(column) if column in GAIN_COLUMNS else None
+            line.append(cell(row["columns"][column]) if gain is None else difference_cell(gain))
+            if column in with_paper:
+                line.append(f"{row['published'][column]:.2f}" if column in row["published"] else "-")
+            if column in compared:
+                line.append(difference_cell(row["differences"][column]) if "differences" in row else "-")
+        body.append([*line])
+    return heads, body
+
+
+def table_markdown(result: Mapping[str, Any]) -> str:
+    """The table as Markdown, with its title, its note and what it was run on."""
+    heads, body = table_cells(result["rows"], result["columns"])
+    escaped = [[text.replace("|", "\\|") for text in line] for line in [heads, *body]]
+    lines = [f"**{result['title']}**", ""]
+    lines += [f"| {' | '.join(escaped[0])} |", "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(line)} |" for line in escaped[1:]]
+    lines += ["", result["words"]]
+    return "\n".join(lines)
+
+
+def cost_words(result: Mapping[str, Any]) -> str:
+    """How many networks a table trained, each counted once however many rows read it, and the hours of that."""
+    count = len({run["key"] for run in result["runs"].values()})
+    return f"{count} run{'s' if count != 1 else ''}, {result['run_hours']:.2f} hours of training."

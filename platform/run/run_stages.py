@@ -1,0 +1,381 @@
+"""Runs the stages after the CAM run on Ray, each once: a stage whose key has a manifest is done and is not run again.
+
+A stage works in `<stage>-<key>.work`, where every file is whole or absent, and gets its own name when all are there: a
+killed stage leaves nothing half-written, and the same command goes on with the files that are missing. Where the
+storage is a bucket (bucket_sync.py) every task fetches what it reads and keeps what it made as a part of the stage; the
+part that holds the manifest comes last.
+"""
+
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config
+from cpn.core.errors import InputError, WorkError
+from cpn.core.files import file_digest, read_json, write_json
+from cpn.core.run_files import COUNTS, MODEL, PICTURES
+from cpn.data.voc import Pack
+
+from ..base import bucket_sync
+from ..base.claims import Claims
+from ..base.paths import MANIFEST, Storage, storage
+from ..base.terminal import Terminal
+from ..cluster.capacity import Node, total
+from ..config.own_code import check_contents, contents_of
+from ..config.sections import Resources
+from .earlier_keys import take_over_stage
+from .stage_files import READS, about_to_be_read, checked, write_files
+from .walk_stage import walk_of
+
+STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
+ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
+EPOCHS = "epochs.json"
+IMAGES_PER_TASK = 64
+POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage's task needs to know; plain values that travel to any node."""
+
+    storage: str
+    """The folder, or the URL; the paths below are inside it."""
+    model: str
+    config: dict[str, Any]
+    data_root: str
+    work: str
+    folders: dict[str, str]
+    beta: float
+    """The run's."""
+    contents: dict[str, str]
+    """Digests of the weights files and the user's own code, which a training starts from (own_code.py)."""
+    walk: dict[str, Any] | None = None
+    """Of the random walk: what was chosen (WalkChoice's fields), where something was."""
+
+
+class StageFailed(WorkError):
+    """A stage failed; those before it are done and stay, and the same command goes on from here."""
+
+    def __init__(self, stage: str, key: str, why: Exception, manifests: Mapping[str, dict[str, Any]]) -> None:
+        """`manifests` are those of the stages that are done, by name."""
+        super().__init__(f"stage {stage}: {why}", getattr(why, "cure", None))
+        self.stage, self.key, self.manifests = stage, key, dict(manifests)
+
+    def next_line(self, command: str) -> str:
+        """What to type next: `command` with the cure, where there is one."""
+        return f"next: {command} --set {self.cure}" if self.cure else f"next, once that is mended: {command}"
+
+
+def run_stages(
+    *,
+    store: Storage,
+    model: Path,
+    beta: float,
+    config: Config,
+    pack: Pack,
+    data_root: str,
+    resources: Resources,
+    cluster: Callable[[], Sequence[Node]],
+    claims: Claims,
+    terminal: Terminal,
+    started: Callable[[str, str, Mapping[str, Any]], None],
+    ended: Callable[[str, str, Mapping[str, Any], Path], None],
+) -> dict[str, dict[str, Any]]:
+    """Carry the CAM network `model` on to DeepLab; returns every stage's manifest by name.
+
+    `cluster` starts or joins Ray when there is something to do; what another sweep of this storage is making is waited
+    for. What is damaged of a stage is said in a line and made again. `started(stage, key, settings)` and
+    `ended(stage, key, manifest, folder)` hear of every stage, done before or now.
+    """
+    from cpn.propagation.walk_rule import far_words
+    from cpn.stages.pipeline import stage_keys, stage_settings
+
+    keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta)
+    dump = config.model_dump(mode="json")
+    folders: dict[str, str] = {}
+    unknown: list[str] = []
+    manifests: dict[str, dict[str, Any]] = {}
+    far = far_words(config.random_walk, config.crf, beta)
+    whole = store.url is None  # in a bucket what is fetched is checked
+
+    def plan_in(work: Path) -> Plan:
+        inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
+        return Plan(store.place, *inside, beta, contents_of(config))
+
+    needed = about_to_be_read({stage: store.stage(stage, keys[stage]) for stage in STAGES}, STAGES) if whole else set()
+    for stage in STAGES:
+        folder, key = store.stage(stage, keys[stage]), keys[stage]
+        section, settings = stage_settings(stage, config)
+        started(stage, key, {f"{section}.{name}": value for name, value in settings.items()})
+        with claims.alone(folder.name, terminal.say):
+            bucket_sync.download_stage(store, folder)
+            inputs = {name: keys[name] for name in folders} | {"model": str(file_digest(model))}
+            told = {"stage": stage, "key": key, "inputs": inputs}
+            found = checked(folder, stage, stage in needed, terminal.warn)
+            unknown += [] if found.known or not whole else [folder.name]
+            there = found.manifest is not None
+            if not (there or take_over_stage(store, config, pack.fingerprint, beta, folder, told, terminal.say)):
+                have = cluster()
+                if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
+                    terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
+                    far = None
+                say_what_is_limited(stage, config, pack, terminal)
+                work = folder.with_name(folder.name + ".work")
+                work.mkdir(parents=True, exist_ok=True)
+                plan = plan_in(work)
+                began = time.monotonic()
+                choice: dict[str, Any] = {}
+                try:
+                    if stage == "random_walk":
+                        choice = choose_walk(plan, store, work, pack, resources, have, terminal)
+                        plan = replace(plan, walk=choice.get("choice"))
+                    metrics = run_stage(stage, plan, store, work, pack, resources, have, terminal)
+                except InputError as error:
+                    raise plain(error) from None
+                except WorkError as error:
+                    raise StageFailed(stage, key, plain(error), manifests) from None
+                bucket_sync.download_work(store, work, lambda name: name == EPOCHS)
+                made = {
+                    **told,
+                    "config": settings,
+                    "metrics": {**choice.get("metrics", {}), **metrics},
+                    **({"walk": choice} if choice else {}),
+                    "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
+                    "seconds": time.monotonic() - began,
+                    "finished": time.time(),
+                }
+                made |= {"files": write_files(work)} if whole else {}
+                write_json(work / MANIFEST, made)
+                bucket_sync.finish_stage(store, work, folder)
+            elif found.damaged:
+                draw_again(stage, plan_in(folder), folder, resources, cluster)
+        folders[stage] = store.inside(folder)
+        manifests[stage] = read_json(folder / MANIFEST)
+        ended(stage, key, manifests[stage], folder)
+    if unknown:
+        terminal.say(f"{', '.join(unknown)}: of an earlier version, without digests of their files; taken as they are")
+    return manifests
+
+
+def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Terminal) -> None:
+    """Say how many images `max_pixels` shows smaller in a stage that is about to read them."""
+    from cpn.cost.inference_memory import shown_smaller
+
+    section, name = (config.cam, config.data.train) if stage == "cam" else (config.deeplab, config.data.val)
+    if stage in ("cam", "deeplab") and section.max_pixels is not None and name in pack.lists:
+        if (words := shown_smaller(section, pack.split(name))) is not None:
+            terminal.say(words)
+
+
+def draw_again(
+    stage: str, plan: Plan, folder: Path, resources: Resources, cluster: Callable[[], Sequence[Node]]
+) -> None:
+    """Draw the pictures of a done stage anew, and keep their digests."""
+    import ray
+
+    cluster()
+    ray.get(ray.remote(**needs(stage, resources), max_retries=3)(finishing_task).remote(stage, plan))
+    write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), "files": write_files(folder)})
+
+
+def run_stage(
+    stage: str,
+    plan: Plan,
+    store: Storage,
+    work: Path,
+    pack: Pack,
+    resources: Resources,
+    have: Sequence[Node],
+    terminal: Terminal,
+) -> dict[str, float]:
+    """Run one stage into `work`, spread over Ray tasks where it goes image by image; returns its metrics."""
+    import ray
+
+    from cpn.stages.pipeline import PER_IMAGE, stage_settings
+
+    as_task = ray.remote(**needs(stage, resources), max_retries=3)
+    if stage in PER_IMAGE:
+        ids = pack.split(plan.config["data"]["train"]).ids
+        tasks_at_once = max(1, int(total(have, "CPU")))
+        size = max(1, min(IMAGES_PER_TASK, -(-len(ids) // tasks_at_once)))
+        done = bucket_sync.stems(store, work)
+        left = [index for index, name in enumerate(ids) if name not in done]
+        task = as_task(image_task)
+        refs = [task.remote(stage, plan, left[at : at + size]) for at in range(0, len(left), size)]
+        with terminal.stage(stage, "images", len(ids)) as bar:
+            if store.url is None:
+                wait(refs, lambda _: bar.at(sum(name.endswith((".npz", ".png")) for name in os.listdir(work))))
+            else:
+                wait(refs, lambda ended: bar.at(len(ids) - len(left) + min(size * ended, len(left))))
+    else:
+        _, settings = stage_settings(stage, Config.model_validate(plan.config))
+        epochs = settings.get("epochs") or epochs_of(settings, len(pack.split(plan.config["data"]["train"])))
+        ref = as_task(training_task).remote(stage, plan)
+        with terminal.stage(stage, "epochs", epochs) as bar:
+            watched = bucket_sync.Watched(store, work, EPOCHS)
+            wait([ref], lambda _: bar.at(len(watched.read() or [])))
+    finish = as_task(finishing_task)
+    metrics: dict[str, float] = ray.get(finish.remote(stage, plan))
+    if stage not in PER_IMAGE:
+        trained: dict[str, float] = ray.get(ref)
+        metrics = {**trained, **metrics}
+    return metrics
+
+
+def epochs_of(settings: Mapping[str, Any], images: int) -> int:
+    """Epochs that DeepLab's iterations are on so many images; null iterations are those of its rule."""
+    from cpn.segmentation.schedule import iterations_for
+
+    batch_size: int = settings["batch_size"]
+    iterations: int = settings["iterations"] or iterations_for(images, batch_size)
+    return -(-iterations // max(1, images // batch_size))
+
+
+def plain(error: InputError | WorkError) -> InputError | WorkError:
+    """The line that a task of Ray's failed with; Ray raises it with the task's traceback for a text."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, (InputError, WorkError)) else error
+
+
+def choose_walk(
+    plan: Plan,
+    store: Storage,
+    work: Path,
+    pack: Pack,
+    resources: Resources,
+    have: Sequence[Node],
+    terminal: Terminal,
+) -> dict[str, Any]:
+    """What is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; empty where its numbers stand."""
+    import ray
+
+    from cpn.stages.walk_choice import follows_run
+
+    config = Config.model_validate(plan.config)
+    if not follows_run(config.random_walk):
+        return {}
+    as_task = ray.remote(**needs("random_walk", resources), max_retries=3)
+    known = partial(inputs_of, plan)
+    found = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
+    terminal.say(found["words"])
+    return found
+
+
+def needs(stage: str, resources: Resources) -> dict[str, Any]:
+    """What a task of the stage asks Ray for. Without a GPU it goes to machines that have none, as long as these have
+    room: that is how Ray places such tasks.
+    """
+    if stage not in ON_GPU or not resources.gpus_per_worker:
+        return {"num_cpus": 1, "num_gpus": 0}
+    return {"num_cpus": 1, "num_gpus": resources.gpus_per_worker, "accelerator_type": resources.accelerator}
+
+
+def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:
+    """Wait for Ray tasks, showing progress (how many have ended); a task's exception is raised here."""
+    import ray
+
+    left = list(refs)
+    while left:
+        done, left = ray.wait(left, num_returns=len(left), timeout=POLL_S)
+        for ref in done:
+            ray.get(ref)
+        show(len(refs) - len(left))
+
+
+def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bool = False) -> Any:
+    """The plan as the stages' inputs, on the device that Ray gave this process, with what it is about to read:
+    of earlier stages the files of these images (None: all files), and the CAM run's network.
+    """
+    import torch
+
+    from cpn.data.voc import open_pack
+    from cpn.propagation.walk_rule import WalkChoice
+    from cpn.stages.inputs import Inputs
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    store = storage(plan.storage)
+    folders = {name: store.root / path for name, path in plan.folders.items()}
+    config = Config.model_validate(plan.config)
+    bucket_sync.download_proxy(store, config)
+    if model:
+        bucket_sync.download(store, (store.root / plan.model).parent, lambda name: name == MODEL)
+    for name, images in reads.items():
+        bucket_sync.download(store, folders[name], partial(is_read, images))
+    pack = open_pack(bucket_sync.data_folder(plan.data_root))
+    walk = None if plan.walk is None else WalkChoice(**plan.walk)
+    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, walk)
+
+
+def is_read(images: Collection[str] | None, file: str) -> bool:
+    """Whether a task reads a file of an earlier stage: the network, and maps and labels of its images (None: all)."""
+    return images is None or file == MODEL or file.rpartition(".")[0] in images
+
+
+def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
+    """The share of one task in a stage that goes image by image."""
+    from cpn.data.voc import open_pack
+    from cpn.stages.pipeline import PER_IMAGE
+
+    split = open_pack(bucket_sync.data_folder(plan.data_root)).split(plan.config["data"]["train"])
+    names = {split.ids[index] for index in indices}
+    store = storage(plan.storage)
+    work = store.root / plan.work
+    PER_IMAGE[stage](inputs_of(plan, dict.fromkeys(READS.get(stage, ()), names), stage == "cam"), indices, work)
+    bucket_sync.upload_work(store, work, [f.name for f in work.iterdir() if f.stem in names], f"images-{min(indices)}")
+
+
+def training_task(stage: str, plan: Plan) -> dict[str, float]:
+    """A stage that is one training; each epoch's report is kept beside it for whoever watches."""
+    import torch
+
+    from cpn.stages.pipeline import TRAINED
+
+    check_contents(Config.model_validate(plan.config), plan.contents)
+    torch.set_num_threads(threads_here())  # the stage has the machine to itself
+    history: list[dict[str, float]] = []
+    store = storage(plan.storage)
+    work = store.root / plan.work
+    kept = bucket_sync.training(store, work)
+    kept.fetch()
+
+    def report(entry: dict[str, float]) -> None:
+        history.append(entry)
+        write_json(work / EPOCHS, history)
+        bucket_sync.upload_work(store, work, [EPOCHS], "epochs")
+        kept.saved()
+
+    metrics: dict[str, float] = TRAINED[stage](inputs_of(plan, dict.fromkeys(READS[stage])), work, report)
+    bucket_sync.upload_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
+    return metrics
+
+
+def threads_here() -> int:
+    """The CPUs that this process may use on the machine where it runs, which is not always the driver's."""
+    return len(os.sched_getaffinity(0))
+
+
+def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
+    """Scores and pictures of a stage whose files are all there."""
+    from cpn.stages.pictures import draw_deeplab, draw_random_walk
+    from cpn.stages.pipeline import score_pseudo_labels
+
+    if stage not in ("random_walk", "deeplab"):
+        return {}
+    store = storage(plan.storage)
+    out = store.root / plan.work
+    bucket_sync.download_work(store, out)
+    metrics: dict[str, float] = {}
+    if stage == "random_walk":
+        inputs = inputs_of(plan, {"cam": None, "crf": None})
+        metrics = score_pseudo_labels(inputs, out)
+        draw_random_walk(inputs, out, plan.beta)
+    else:
+        draw_deeplab(inputs_of(plan, {}), out)
+    bucket_sync.upload_work(
+        store, out, [f"{PICTURES}/{path.name}" for path in (out / PICTURES).glob("*.png")], "pictures"
+    )
+    return metrics

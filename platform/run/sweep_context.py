@@ -1,0 +1,120 @@
+"""What all phases of one sweep share: specification, data, storage, records, cluster."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_key, with_values
+from cpn.core.run_files import CHECKPOINTS
+from cpn.data.voc import Pack
+from cpn.run import whole_run
+
+from ..base import bucket_sync
+from ..base.claims import Claims
+from ..base.paths import Storage, SweepPaths
+from ..base.terminal import Terminal
+from ..cluster.capacity import Node
+from ..cluster.inputs import prepare_weights
+from ..cluster.ray_driver import Interruption, ray_cluster
+from ..cluster.worker import TrialSetup
+from ..config.own_code import named_contents, own_backbones
+from ..config.space.beta_range import searched_range
+from ..config.sweep_spec import SweepSpec
+from ..plan import budget
+from ..search.study import TrialRow
+from ..tracking.records import Records
+
+
+class SweepContext:
+    """What the steps of one sweep share."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        pack: Pack,
+        root: str,
+        store: Storage,
+        terminal: Terminal,
+        records: Records,
+        interruption: Interruption,
+    ) -> None:
+        self.spec, self.pack, self.root, self.store = spec, pack, root, store
+        self.terminal, self.records, self.interruption = terminal, records, interruption
+        self.config: Config = spec.base_config
+        self.paths: SweepPaths = store.sweep(spec.name)
+        self.claims = Claims(store)
+        self.clock = budget.Clock(self.paths.clock, terminal.warn)
+        self.works: Callable[[], None] = lambda: None
+        """Told when there is something to do: a sweep that was finished is not any more."""
+        self.contents = named_contents(spec)
+        """Of weights files and own code, as the sweep began with them."""
+        self._resources = ExitStack()
+        self._cluster: list[Node] | None = None
+        self._said: set[str] = set()
+
+    def cluster(self) -> list[Node]:
+        """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
+        if self._cluster is None:
+            self.works()
+            self.clock.go()
+            prepare_weights(self.config, self.store, self.terminal.say)
+            self.terminal.say("starting Ray")
+            self._cluster = self._resources.enter_context(
+                ray_cluster(self.spec.resources, self.interruption.lose, own_backbones(self.spec))
+            )
+        return self._cluster
+
+    def close(self) -> None:
+        """Leave the cluster, or stop the one that was started here."""
+        self._resources.close()
+        self.claims.close()
+
+    def method(self, row: TrialRow) -> Config:
+        """The whole configuration of a trial."""
+        return with_values(self.config, row.values, f"trial {row.uid}")
+
+    def key(self, row: TrialRow) -> str:
+        """The run key of a trial; of one that has ended the key that it ended with."""
+        return str(row.attrs.get("run_key") or run_key(self.method(row), self.pack.fingerprint))
+
+    def folder(self, row: TrialRow) -> Path:
+        """Where a trial's run lies."""
+        return self.store.run(self.key(row))
+
+    def finished(self, row: TrialRow) -> dict[str, Any] | None:
+        """The manifest of a trial's finished run, fetched where it is kept elsewhere; None while there is none."""
+        bucket_sync.download_run(self.store, self.folder(row), self.warn_once)
+        return whole_run(self.folder(row), self.pack, self.warn_once)
+
+    def warn_once(self, line: str) -> None:
+        """Warn, unless the same was said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.terminal.warn(line)
+
+    def let_go(self, row: TrialRow) -> None:
+        """Delete the checkpoints of a trial that nothing resumes; what comes a moment later goes at the end."""
+        try:
+            bucket_sync.drop(self.store, self.folder(row), CHECKPOINTS)
+        except OSError as error:
+            self.terminal.warn(f"{row.uid}: its checkpoints could not be deleted ({error})")
+
+    def setup(self, threads: int) -> TrialSetup:
+        """What the workers need."""
+        resources = self.spec.resources
+        return TrialSetup(
+            base=self.config.model_dump(mode="json"),
+            data_root=self.root,
+            storage=self.store.place,
+            sweep=self.spec.name,
+            workers=resources.workers,
+            min_workers=resources.min_workers,
+            accelerator=resources.accelerator,
+            gpus_per_worker=resources.gpus_per_worker,
+            cpus_per_worker=resources.cpus_per_worker,
+            threads=threads,
+            objective=self.spec.objective,
+            betas=searched_range(self.spec.search),
+            contents=self.contents,
+        )

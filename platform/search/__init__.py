@@ -1,0 +1,1 @@
+"""The Optuna study and everything that decides which trial runs next, stops early or wins."""

@@ -1,0 +1,307 @@
+"""The honest end of a search: the best trials and the reference run again with fresh seeds, and a verdict in words.
+
+Trials were ranked on the select images. What counts here are the confirm images, seen by no trial's ranking, and seeds
+that no trial used. Every difference is in mIoU points (percent).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from cpn.config import config_from, merge, to_dotted
+from cpn.config.cam import CamConfig
+from cpn.config.presets import PRESETS
+from cpn.core.run_files import COUNTS, SCORES
+from cpn.run import select_and_confirm
+from cpn.scoring.counts import each_counts, load_ids
+from cpn.scoring.mask_free import MaskFreeScores, load_scores, mask_free
+from cpn.scoring.metrics import BETAS, miou
+
+from ..config.sweep_spec import SweepSpec
+from .study import REFERENCE, State, TrialRow
+
+CAM_BASELINE = "cam_baseline"
+FIRST_FRESH_SEED = 1000
+"""Added to the base seed; searches never come near it."""
+RESAMPLES = 1000
+LEAST_SEEDS = 3
+"""Fewer seeds of a configuration say nothing about its spread."""
+LEAST_IMAGES = 2
+"""Of one image nobody knows how much another would have changed the verdict."""
+LEVEL = 0.05
+"""At most this share of sweeps in which nothing is better calls something better."""
+
+Images = NDArray[np.int64] | MaskFreeScores
+"""What a run made of the confirm images, one by one: counts (N, 3, C), or scores that need no masks."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One configuration run again: its trial in the search, and per fresh seed the confirm images' counts."""
+
+    uid: str
+    values: dict[str, Any]
+    mious: list[float]
+    """miou_confirm of each seed, percent."""
+    counts: list[Images]
+    """Per seed the counts (N, 3, C) of the confirm images at the beta chosen on select; or their mask-free scores."""
+
+    @property
+    def mean(self) -> float:
+        """Mean miou_confirm over the seeds."""
+        return float(np.mean(self.mious))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the confirmation shows. `low` and `high` bound the difference to the reference; None when not tested."""
+
+    winner: str
+    """uid of the configuration with the best confirmed mean, the reference among them."""
+    sentence: str
+    tested: bool
+    better: bool
+    """Shown to beat the reference."""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    baseline: str | None = None
+    """How it stands against cam_baseline, in words (platform/search/against_baseline.py)."""
+
+
+def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
+    """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
+
+    Each configuration stands there once, under the first trial that drew it: runs that are the same would count twice
+    in the variance over seeds. With `top_k` 0 the best one all the same: nothing runs again, it moves on untested.
+    """
+    done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
+    reference = [row for row in done if row.role == REFERENCE]
+    others: list[TrialRow] = []
+    for row in sorted((r for r in done if r.role != REFERENCE), key=lambda r: (-(r.miou or 0.0), r.number)):
+        if all(row.values != other.values for other in (*reference, *others)):
+            others.append(row)
+    return reference + others[: max(1, top_k)]
+
+
+def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]:
+    """The runs to make: every chosen configuration and cam_baseline, each with its number of fresh seeds."""
+    base, confirm = spec.base_config.train.seed + FIRST_FRESH_SEED, spec.confirm
+    wanted = [(CAM_BASELINE, cam_baseline_values(spec), confirm.seeds if confirm.top_k else 1)]
+    if confirm.top_k:
+        wanted = [
+            *((r.uid, r.values, confirm.seeds_of_reference if r.role == REFERENCE else confirm.seeds) for r in chosen),
+            *wanted,
+        ]
+    return [
+        {
+            "values": {**values, "train.seed": base + i},
+            "seed": base + i,
+            "role": CAM_BASELINE if of == CAM_BASELINE else "confirm",
+            "of": of,
+        }
+        for i in range(max(seeds for _, _, seeds in wanted))
+        for of, values, seeds in wanted
+        if i < seeds
+    ]
+
+
+def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
+    """The dotted values that turn the reference into cam_baseline: classification only, plain CAM."""
+    base = to_dotted(spec.base_config)
+    changed = to_dotted(config_from(merge(spec.base_config.model_dump(), PRESETS[CAM_BASELINE]), CAM_BASELINE))
+    return {name: value for name, value in changed.items() if value != base[name]}
+
+
+def failed_words(runs: Sequence[TrialRow]) -> str | None:
+    """Which confirm runs failed, and why, in one line; None where none did."""
+    failed = [run for run in runs if run.state is State.FAIL]
+    if not failed:
+        return None
+    named = "; ".join(f"{run.uid} ({run.attrs.get('of')}, seed {run.seed}): {run.reason}" for run in failed[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    baseline = [run.state for run in runs if run.role == CAM_BASELINE]
+    alone = "" if State.COMPLETE in baseline or State.FAIL not in baseline else "; no cam_baseline to compare with"
+    return f"{len(failed)} of {len(runs)} confirm runs failed: {named}{more}{alone}"
+
+
+def confirmed(
+    chosen: Sequence[TrialRow],
+    runs: Sequence[TrialRow],
+    folder_of: Mapping[str, Path],
+    cam: CamConfig,
+    objective: str = "miou",
+) -> list[Confirmed]:
+    """Gather the finished confirm runs by configuration; `folder_of` gives each run's folder by uid."""
+    found = []
+    for row in chosen:
+        own = [run for run in runs if run.attrs.get("of") == row.uid and run.state is State.COMPLETE]
+        if own:
+            folders = [(folder_of[run.uid], run.beta or 0.0) for run in own]
+            if objective == "miou":
+                found.append(scored(row, [confirm_counts(folder, beta, cam) for folder, beta in folders]))
+            else:
+                found.append(scored(row, [confirm_scores(folder, cam) for folder, _ in folders]))
+    return found
+
+
+def scored(row: TrialRow, counts: Sequence[Images]) -> Confirmed:
+    """What the confirm images of each fresh seed say about the configuration of `row`."""
+    return Confirmed(row.uid, row.values, [float(values(c, np.ones((1, len(c))))[0]) for c in counts], list(counts))
+
+
+def values(images: Images, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The objective in percent over N images that count `weights` (R, N) times: (R,)."""
+    if isinstance(images, MaskFreeScores):
+        return mask_free(images, weights)
+    # In float64 the sums of counts are exact, and many times faster than in int64.
+    summed: Any = (weights @ images.reshape(len(images), -1)).reshape(len(weights), *images.shape[1:])
+    return 100 * miou(summed)
+
+
+def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
+    """A run's mask-free scores of the confirm images."""
+    ids, found = load_scores(folder / SCORES)
+    _, held_back = select_and_confirm(ids, cam)
+    return found.subset(held_back)
+
+
+def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:
+    """Counts (N, 3, C) of a run's confirm images at `beta`."""
+    _, held_back = select_and_confirm(load_ids(folder / COUNTS), cam)
+    wanted, at = frozenset(held_back), BETAS.index(beta)
+    every = enumerate(each_counts(folder / COUNTS))
+    return np.stack([counts[at].copy() for i, counts in every if i in wanted])  # a view would keep every beta's
+
+
+def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -> Verdict:
+    """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`)."""
+    everything = [*([reference] if reference else []), *others]
+    best = max(everything, key=lambda c: c.mean)
+    if reference is None or not others:
+        return Verdict(best.uid, "not tested: there is nothing to compare", False, False)
+    if best is reference:
+        rival = max(others, key=lambda c: c.mean)
+        return Verdict(
+            best.uid,
+            "no improvement shown: the reference's confirmed mean is the best, "
+            f"{rival.mean - best.mean:+.1f} for the next",
+            True,
+            False,
+            rival.mean - best.mean,
+        )
+    difference = best.mean - reference.mean
+    if min(len(c.mious) for c in (reference, best)) < LEAST_SEEDS:
+        return Verdict(
+            best.uid,
+            f"not tested: {difference:+.1f} over the reference with {len(best.mious)} seeds, {LEAST_SEEDS} are needed",
+            False,
+            False,
+            difference,
+        )
+    if len(best.counts[0]) < LEAST_IMAGES:
+        sentence = f"not tested: {difference:+.1f} over the reference on a single confirm image"
+        return Verdict(best.uid, sentence, False, False, difference)
+    low, high = interval(reference, best, everything, len(others), seed)
+    if low > 0:
+        sentence = f"beats the reference by {difference:.1f} [{low:.1f}, {high:.1f}]"
+    else:
+        sentence = f"no improvement shown: {difference:+.1f} [{low:.1f}, {high:.1f}] over the reference"
+    return Verdict(best.uid, sentence, True, low > 0, difference, low, high)
+
+
+def interval(
+    reference: Confirmed, best: Confirmed, everything: Sequence[Confirmed], compared: int, seed: int
+) -> tuple[float, float]:
+    """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
+
+        D +- c sqrt(S + I),   c = `critical(compared, f, r)`
+
+        S = s^2 (1/n_best + 1/n_ref): n fresh seeds each; s^2 is the variance over seeds, on the same images, pooled
+            over `everything` that ran again, with f_S = sum of (n - 1) degrees of freedom
+        I = `image_variance`: of the images that both were scored on, with f_I = N - 1 degrees of freedom
+        f = (S + I)^2 / (S^2 / f_S + I^2 / f_I)   (Welch-Satterthwaite)
+        r = s^2 / n_ref / (s^2 (1/n_least + 1/n_ref) + I): what two of the comparisons share at least, the seeds of the
+            reference; n_least is the fewest seeds of any configuration
+
+    The verdict asks one question, whether the lower bound is above 0, once for each of k = `compared` configurations:
+    by chance one of them passes in at most 5 % of sweeps in which none is better.
+    """
+    squares = sum(float(np.sum((np.array(c.mious) - c.mean) ** 2)) for c in everything)
+    seed_freedom = sum(len(c.mious) - 1 for c in everything)
+    of_reference = squares / seed_freedom / len(reference.mious)
+    of_seeds = squares / seed_freedom / len(best.mious) + of_reference
+    of_images = image_variance(reference, best, seed)
+    image_freedom = max(1, len(best.counts[0]) - 1)
+    freedom = float(seed_freedom)
+    if of_images > 0:
+        freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / image_freedom)
+    least = min(len(c.mious) for c in everything if c is not reference)
+    most = squares / seed_freedom / least + of_reference + of_images
+    shared = of_reference / most if most > 0 else 0.0
+    half = critical(compared, freedom, shared) * np.sqrt(of_seeds + of_images)
+    difference = best.mean - reference.mean
+    return difference - float(half), difference + float(half)
+
+
+def critical(compared: int, freedom: float, shared: float) -> float:
+    """What the largest of `compared` t statistics exceeds by chance with probability LEVEL: the one-sided critical
+    value of Dunnett (1955).
+
+    The statistics have `freedom` degrees of freedom in common and every two of them a correlation of `shared`, for all
+    compare with one reference: T_i = (sqrt(r) Z + sqrt(1 - r) Z_i) / W, with Z normal and W^2 = chi^2_f / f. So
+
+        P(max T < c) = E over Z and W of Phi((c W - sqrt(r) Z) / sqrt(1 - r))^k
+
+    For one configuration it is Student's t, and for more it is below Bonferroni's t(1 - LEVEL / k), which knows nothing
+    of what they share. Both expectations are Gaussian sums, good to four digits.
+    """
+    normal, weights = np.polynomial.hermite_e.hermegauss(20)
+    nodes, chances = np.polynomial.legendre.leggauss(100)
+    scale = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom)[:, None]
+
+    def excess(c: float) -> float:
+        below = special.ndtr((c * scale - np.sqrt(shared) * normal) / np.sqrt(1 - shared)) ** compared
+        return float(chances @ below @ weights / chances.sum() / weights.sum() - (1 - LEVEL))
+
+    bonferroni = float(stats.t.ppf(1 - LEVEL / compared, freedom))
+    return float(optimize.brentq(excess, 0, 1.01 * bonferroni))
+
+
+def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
+    """How much of the difference is owed to which images were scored: a variance in percent squared, seeds taken out.
+
+    Let m_s be the mIoU of seed s in a draw of the paired bootstrap over images. The variance over draws of
+    mean_s(m_s of best) - mean_s(m_s of reference) holds what the images favour in one configuration or the other, and
+    on top what each seed does on each image, divided by n seeds. The latter is part of the variance over seeds already
+    and is subtracted: sum_s Var(m_s - mean_s m_s) / (n - 1) / n for each of the two. Never below 0. A bootstrap of N
+    images spreads like the N - 1 that are free, hence N / (N - 1).
+    """
+    draws, images = [bootstrap(c, seed) for c in (reference, best)], len(best.counts[0])
+    together = float(np.var(draws[1].mean(axis=0) - draws[0].mean(axis=0)))
+    return max(0.0, together - sum(own_seeds_share(drawn) for drawn in draws)) * images / max(1, images - 1)
+
+
+def own_seeds_share(drawn: NDArray[np.float64]) -> float:
+    """The part of the bootstrap variance of a mean over n seeds that the seeds put there: draws (n, RESAMPLES)."""
+    seeds = len(drawn)
+    if seeds < 2:
+        return 0.0
+    return float(np.var(drawn - drawn.mean(axis=0), axis=1).sum()) / (seeds - 1) / seeds
+
+
+def bootstrap(runs: Confirmed, seed: int) -> NDArray[np.float64]:
+    """mIoU of each seed in percent when the N confirm images are redrawn: (n, RESAMPLES).
+
+    Equal for equal `seed` and N: two configurations are scored on the same draws.
+    """
+    images = len(runs.counts[0])
+    drawn = np.random.default_rng(seed).integers(images, size=(RESAMPLES, images))
+    numbered = drawn + images * np.arange(RESAMPLES)[:, None]  # one count over all draws; a multinomial is slow
+    weights = np.bincount(numbered.ravel(), minlength=RESAMPLES * images).reshape(RESAMPLES, images).astype(float)
+    return np.stack([values(c, weights) for c in runs.counts])

@@ -1,0 +1,247 @@
+"""What pruning costs and saves, measured on the trials that it would have stopped and that ran on.
+
+Everything here is computed from the study's rows alone, so that a restart finds the same.
+
+    agreement   is the order of trials at a rung the order at the end? Spearman's correlation, with an interval
+    regret      how much worse the best result would be if the audited trials had been stopped as well
+    saving      the hours that pruned trials did not take
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..config.sections import Pruning
+from . import pruning
+from .study import SEARCH, State, TrialRow
+
+LEAST_PAIRS = 8
+"""Fewer trials with a value at the rung and at the end say nothing about a correlation."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the order at a rung foretells the order at the end."""
+
+    trials: int
+    """Trials with a value at the rung and at the end."""
+    audited: int
+    """Those among them that would have been pruned, at this rung or at another."""
+    correlation: float | None
+    """Spearman's, weighted; None when it is undefined: fewer than 3 trials, or all of them equal."""
+    low: float | None
+    high: float | None
+    """Bounds at 95 %; None when the trials are too few for any."""
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.correlation is None:
+            return f"not measured, {self.trials} trials have both"
+        bounds = f" [{self.low:.2f}, {self.high:.2f}]" if self.low is not None and self.high is not None else ""
+        return f"{self.correlation:.2f}{bounds} over {self.trials} trials, {self.audited} of them audited"
+
+
+def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialRow], Mapping[float, int]]) -> Agreement:
+    """Spearman's correlation of the value at the rung `share` with the miou at the end, over all trials that have both.
+
+    Those trials are no fair sample: the pruned ones are missing, and without the lower half any correlation looks
+    weak. So the audited ones stand for all that would have been pruned at their rung, each with the weight
+    (pruned + audited) / audited, and every other trial has weight 1. The interval is Bonett and Wright's (2000), with
+    Kish's effective number of trials, (sum of weights)^2 / sum of squares.
+    """
+    stopped = [row.attrs.get("pruned_at") for row in rows if row.state is State.PRUNED]
+    finals = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
+    marked = [row.attrs.get("would_prune_at") for row in finals]
+    unseen, seen = Counter(stopped), Counter(marked)  # counted once: looking each time is slow with many trials
+    early, late, weights, audited = [], [], [], 0
+    for row, mark in zip(finals, marked, strict=True):
+        rung = rungs_of(row).get(share)
+        value = None if rung is None else pruning.value_at(rung, row.reports)
+        if value is None or row.miou is None:
+            continue
+        early.append(value)
+        late.append(row.miou)
+        weights.append(1.0 if mark is None else (unseen[mark] + seen[mark]) / seen[mark])
+        audited += mark is not None
+    found = spearman(np.array(early), np.array(late), np.array(weights))
+    low, high = (None, None) if found is None else bounds(found, np.array(weights))
+    return Agreement(len(early), audited, found, low, high)
+
+
+def spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float | None:
+    """Spearman's rank correlation of two samples (n,) whose members count `weights` times; None when undefined.
+
+    With whole weights it is that of the sample with each member repeated; with equal ones it is the usual.
+    """
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    ranks = [weighted_ranks(values, weights) for values in (first, second)]
+    covariance = np.cov(ranks, aweights=weights)
+    return float(np.clip(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1]), -1, 1))
+
+
+def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weight below each value and half of the weight at it: (n,), equal values with equal ranks."""
+    _, group = np.unique(values, return_inverse=True)
+    mass = np.bincount(group, weights=weights)
+    ranks: np.ndarray = (np.cumsum(mass) - mass / 2)[group]
+    return ranks
+
+
+def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of a Spearman correlation over trials of these weights; (None, None) for 3 or fewer."""
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if effective <= 3:
+        return None, None
+    centre = math.atanh(min(max(correlation, -0.9999), 0.9999))
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + correlation**2 / 2) / (effective - 3))
+    return math.tanh(centre - half), math.tanh(centre + half)
+
+
+def is_too_low(found: Agreement, options: Pruning) -> bool:
+    """Whether pruning shall be switched off: enough was audited, and the correlation is below the threshold.
+
+    The correlation itself is asked, not a bound: a wrong no costs some hours, a wrong yes the best trial.
+    """
+    if options.min_rank_correlation is None or found.correlation is None or found.trials < LEAST_PAIRS:
+        return False
+    return found.audited >= max(1, options.min_audited) and found.correlation < options.min_rank_correlation
+
+
+@dataclass(frozen=True)
+class Regret:
+    """The price of pruning in miou points, as far as the audited trials show it."""
+
+    audited: int
+    """Would-be-pruned trials that ran to their end."""
+    unseen: int
+    """Trials that were pruned."""
+    best_audited: float | None
+    best_other: float | None
+    """Best miou of the trials that pruning would have let through."""
+    points: float | None
+    """best_audited - best_other: above 0, pruning would have lost the best trial by so much."""
+    better: int
+    """Audited trials above best_other."""
+    better_unseen_at_most: int | None
+    """Of the unseen at most so many lie above best_other, at 95 %, if they are like the audited ones."""
+    expected_loss: float | None
+    """What the unseen are expected to have lost against best_other, drawn as if from the audited ones' results."""
+
+
+def regret(rows: Sequence[TrialRow]) -> Regret:
+    """What stopping every would-be-pruned trial would have cost; the numbers are None where nothing was audited."""
+    done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
+    audited = sorted(float(row.miou or 0) for row in done if "would_prune_at" in row.attrs)
+    others = [float(row.miou or 0) for row in done if "would_prune_at" not in row.attrs]
+    unseen = sum(row.state is State.PRUNED for row in rows)
+    best_audited, best_other = max(audited, default=None), max(others, default=None)
+    if best_audited is None or best_other is None:
+        return Regret(len(audited), unseen, best_audited, best_other, None, 0, None, None)
+    n, better = len(audited), sum(value > best_other for value in audited)
+    # Clopper and Pearson's upper bound of the share.
+    share = 1.0 if better == n else float(stats.beta.ppf(CONFIDENCE, better + 1, n - better))
+    # The largest of `unseen` draws is at most the i-th smallest result with probability (i / n) ** unseen.
+    below = (np.arange(n + 1) / n) ** unseen
+    loss = float(np.diff(below) @ np.maximum(0, np.array(audited) - best_other)) if unseen else 0.0
+    at_most = math.floor(share * unseen)
+    return Regret(n, unseen, best_audited, best_other, best_audited - best_other, better, at_most, loss)
+
+
+def hours_saved(rows: Sequence[TrialRow], epochs_of: Callable[[TrialRow], int]) -> float | None:
+    """Hours that the pruned trials would still have taken: their missing share of the schedule times the mean length
+    of a full trial. None when no trial ran in full (reused runs took no time and do not count).
+    """
+    pruned = [row for row in rows if row.state is State.PRUNED]
+    if not pruned:
+        return 0.0
+    full = [float(row.attrs["seconds"]) for row in rows if row.state is State.COMPLETE and row.attrs.get("seconds")]
+    if not full:
+        return None
+    missing = sum(max(0.0, 1 - row.epochs / epochs_of(row)) for row in pruned)
+    return missing * float(np.mean(full)) / 3600
+
+
+def account(
+    rows: Sequence[TrialRow],
+    options: Pruning,
+    epochs: int,
+    gpus_per_trial: float,
+    off: Mapping[str, str],
+) -> dict[str, Any]:
+    """Everything about a sweep's pruning as plain values, for summary and report.
+
+    `epochs` is the base's schedule, `off` what the study remembers of rungs that were switched off: share -> words.
+    """
+
+    def epochs_of(row: TrialRow) -> int:
+        return int(row.values.get("train.epochs", epochs))
+
+    def rungs_of(row: TrialRow) -> dict[float, int]:
+        return pruning.rungs(epochs_of(row), options.grace, options.reduction)
+
+    shares = pruning.rungs(epochs, options.grace, options.reduction) if options.kind != "none" else {}
+    hours = hours_saved(rows, epochs_of)
+    found = {
+        "kind": options.kind,
+        "rungs": [
+            {"share": share, "epoch": epoch, **asdict(agreement(rows, share, rungs_of)), "off": off.get(f"{share:g}")}
+            for share, epoch in shares.items()
+        ],
+        **asdict(regret(rows)),
+        "trials": sum(row.role == SEARCH for row in rows),
+        "hours_saved": hours,
+        "gpu_hours_saved": None if hours is None else hours * gpus_per_trial,
+    }
+    return {**found, "words": words(found)}
+
+
+def words(found: Mapping[str, Any]) -> list[str]:
+    """The account in sentences, one a line; none when nothing was or would have been pruned."""
+    lines: list[str] = []
+    if found["unseen"]:
+        hours, gpu_hours = found["hours_saved"], found["gpu_hours_saved"]
+        saved = "how much that saved is not known: no trial ran in full"
+        if hours is not None:
+            saved = f"{gpu_hours:.2f} GPU-hours saved" if gpu_hours else f"{hours:.2f} hours of trials saved"
+        lines.append(f"pruning stopped {found['unseen']} of {found['trials']} trials; {saved}")
+    if found["audited"]:
+        lines.append(audit_words(found))
+    for rung in found["rungs"]:
+        if rung["trials"] >= LEAST_PAIRS or rung["off"]:
+            measured = Agreement(**{name: rung[name] for name in Agreement.__dataclass_fields__})
+            lines.append(f"rank correlation of {rung['share']:.0%} of the schedule with its end: {measured}")
+        if rung["off"]:
+            lines.append(rung["off"])
+    return lines
+
+
+def audit_words(found: Mapping[str, Any]) -> str:
+    """What the audited trials showed."""
+    text = f"{found['audited']} would-be-pruned trials ran on: "
+    if found["points"] is None:
+        return text + "there is nothing to compare them with"
+    if found["points"] > 0:
+        text += f"pruning them would have cost {found['points']:.1f} miou ({found['best_audited']:.1f} became "
+        text += f"{found['best_other']:.1f})"
+    else:
+        text += f"pruning them would have cost nothing (best {found['best_audited']:.1f}, others "
+        text += f"{found['best_other']:.1f})"
+    if found["unseen"]:
+        text += f"; of the {found['unseen']} unseen at most {found['better_unseen_at_most']} are better (95 %), "
+        text += f"expected loss {found['expected_loss']:.1f}"
+    return text
+
+
+def switched_off(found: Agreement, share: float, options: Pruning) -> str:
+    """The line that is said, tagged and remembered when pruning switches itself off."""
+    return (
+        f"pruning is switched off at {share:.0%} of the schedule: the order there foretells the end too little, "
+        f"Spearman {found}, {options.min_rank_correlation:g} is asked for"
+    )

@@ -1,0 +1,168 @@
+"""The database of studies: where it is, connecting to it, and what its troubles are called."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from cpn.core.errors import InputError
+from cpn.core.files import DamagedFile, check_place
+from cpn.core.redact import redact
+
+from ..base import paths
+from ..base.network_disk import check_host
+from ..base.tracking_uri import check_sqlite, sqlite_path, with_driver
+
+if TYPE_CHECKING:
+    from ..config.sweep_spec import SweepSpec  # which brings torch: `status` has no use for it
+
+URL_VARIABLE = "CPN_STUDY_URL"
+DAMAGED = (
+    "file is not a database", "disk image is malformed", "malformed database", "no such table", "no such column",
+    "unable to open database file: is damaged", "Can't locate revision", "integrity",
+)  # fmt: skip
+"""What is said of an sqlite file that is not what was written."""
+
+
+def shown(url: str) -> str:
+    """A study's database for people: its file, or its URL without a password."""
+    return url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else redact(url)
+
+
+def cure_of(url: str) -> str:
+    """What mends a damaged database of studies."""
+    if not url.startswith("sqlite:///"):
+        return "put the database back from a backup, or start anew: --set name=NEW takes over all finished runs"
+    path = shlex.quote(shown(url))
+    return (
+        f"put it back from a copy, or move it away (mv {path} {path}.damaged; rm -f {path}-wal {path}-shm) and give "
+        "the sweep's command again: it draws its trials anew and takes over every finished run"
+    )
+
+
+CONNECT_S = 5
+"""Seconds to wait for a connection."""
+SILENT_S = 30
+"""Seconds after which a PostgreSQL server that says nothing, a machine that vanished, counts as gone: without a limit a
+query waits for as long as the system does, which is hours.
+"""
+
+
+def study_url(spec: "SweepSpec") -> str:
+    """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
+    `resources.storage`.
+    """
+    url = spec.tracking.study or os.environ.get(URL_VARIABLE)
+    if url is None and "://" in spec.resources.storage:
+        raise InputError(
+            f"tracking.study: {spec.resources.storage} cannot hold a database file; set {URL_VARIABLE}, for example to "
+            "postgresql://USER@HOST/DATABASE"
+        )
+    if url is None:
+        return f"sqlite:///{paths.storage(spec.resources.storage).study}"
+    if "://" not in url:
+        raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    return with_driver(url)
+
+
+def check_study(url: str) -> None:
+    """Raise InputError unless the database answers, or its sqlite file can be written or made. Makes nothing."""
+    path = sqlite_path(url)
+    if path is not None:
+        check_host(path)
+    if path is not None and not path.parent.exists():
+        check_place(path.parent, "tracking.study")
+    elif path is not None:
+        check_sqlite(path, redact(url), "tracking.study", cure_of(url))
+        check_whole(path, url)
+    else:
+        with reachable(url), _with_driver(url):
+            engine = sqlalchemy.create_engine(url, connect_args=limits(url))
+            engine.connect().close()
+            engine.dispose()
+
+
+def check_whole(path: Path, url: str) -> None:
+    """Raise DamagedFile unless sqlite finds the file whole (its own quick check)."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with reachable(url):
+        engine = sqlalchemy.create_engine(url, connect_args={"timeout": 60}, poolclass=sqlalchemy.pool.NullPool)
+        with engine.connect() as connection:
+            found = [str(row[0]) for row in connection.execute(sqlalchemy.text("PRAGMA quick_check"))]
+    if found != ["ok"]:
+        raise DamagedFile(shown(url), cure_of(url), found[0])
+
+
+def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
+    """Connect; a database that does not answer within seconds is an error, a busy sqlite file is waited for."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = url.startswith("sqlite:///")
+    if sqlite:
+        path = url.removeprefix("sqlite:///")
+        if create:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        elif not os.path.exists(path):
+            raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
+        check_host(Path(path))
+    options = {"timeout": 60} if sqlite else limits(url)
+    kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
+    try:
+        with _with_driver(url):
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
+    except AssertionError as error:  # a table of Optuna's without its row
+        raise DamagedFile(shown(url), cure_of(url), error or "its tables are not whole") from None
+    except RuntimeError as error:  # tables of another Optuna
+        raise InputError(f"tracking.study: {redact(url)}: {' '.join(str(error).split())}") from None
+    if sqlite:
+        # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
+        # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.
+        sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
+        storage.engine.dispose()
+    return storage
+
+
+def limits(url: str) -> dict[str, int]:
+    """Options of a connection to a database server: nothing waits for ever."""
+    if not url.startswith("postgresql"):
+        return {"connect_timeout": CONNECT_S}
+    probes = {"keepalives_idle": SILENT_S // 3, "keepalives_interval": SILENT_S // 6, "keepalives_count": 4}
+    return {"connect_timeout": CONNECT_S, "tcp_user_timeout": 1000 * SILENT_S, **probes}
+
+
+@contextmanager
+def _with_driver(url: str) -> Iterator[None]:
+    """Say which package a database needs."""
+    try:
+        yield
+    except ImportError:
+        raise InputError(
+            f"tracking.study: {redact(url)}: its Python driver is missing; pip install psycopg2-binary"
+        ) from None
+
+
+def _pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn what a database can raise into one line with the masked URL."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        said = redact(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        if any(words in said for words in DAMAGED):
+            raise DamagedFile(shown(url), cure_of(url), said) from None
+        cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
+        raise InputError(f"tracking.study: {redact(url)}: the study database cannot be used ({said}); {cure}") from None

@@ -1,0 +1,1 @@
+"""The kinds of sweep, search and table, from first trial to report."""

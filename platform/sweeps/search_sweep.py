@@ -1,0 +1,165 @@
+"""The phases of a search sweep: search, confirm, promote, later stages, summary."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cpn.core.errors import WorkError
+from cpn.core.files import DamagedFile, read_json
+from cpn.core.run_files import MODEL, PICTURES, RESULT
+
+from ..base.lock import FAILED, FINISHED
+from ..base.notify import Ending
+from ..base.paths import SweepPaths
+from ..config.sections import Pruning
+from ..plan import budget
+from ..promotion import retention
+from ..promotion.alias_requests import handle_alias_request
+from ..promotion.candidates import Candidate, SweepStudies
+from ..promotion.promotion import become_champion, run_later_stages, stage_uid
+from ..reports.importances import PLOTS, write_plots
+from ..reports.page import write_report
+from ..reports.snapshot import SweepSnapshot, older_study
+from ..reports.summary import print_summary, shortened, summarise, write_summary
+from ..run.remake import READ, lost_runs, remake
+from ..run.run_stages import StageFailed
+from ..run.sweep_context import SweepContext
+from ..run.trial_loop import RECORDS_S, has_open_trials, reconcile, report_interruption, run_open_trials
+from ..search import confirm, study
+from ..search.study import Study
+from ..tracking.recorder import Recorder, ui_command
+from ..tracking.registry import SWEEP
+from .panels import compared_panels
+from .verdict import reach_verdict
+
+
+def run_search_sweep(
+    sweep: SweepContext, trials: Study, again: Study, recorder: Recorder, command: str, ending: Ending
+) -> int:
+    """Search, confirm, promote, stages, summary."""
+    spec, terminal = sweep.spec, sweep.terminal
+    sweep.records.sweep_started()
+    last = read_last_summary(sweep.paths)
+    if older := older_study(trials.rows(), last, trials.url):
+        terminal.warn(older)
+    sweep.clock.at_least(float(last.get("hours") or 0.0), [*trials.rows(), *again.rows()])
+    reconcile(sweep, recorder, trials, again)
+    limits = budget.Limits(
+        spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
+    )
+    if has_open_trials(trials, spec.trial_limit) and not limits.over():
+        run_open_trials(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
+    if sweep.interruption:
+        return report_interruption(sweep.terminal, sweep.interruption, command)
+    chosen = confirm.candidates(trials.rows(), spec.confirm.top_k)
+    if not chosen:
+        reasons = "; ".join(f"{row.uid}: {row.reason}" for row in trials.rows() if row.reason)
+        cure = "raise the budget" if trials.unfinished() else "mend the cause, then --set name=NEW"
+        raise WorkError(f"{spec.name}: no trial finished ({reasons or 'none was run to its end'}); {cure}")
+    again.enqueue(confirm.entries(chosen, spec))
+    if has_open_trials(again, None):
+        run_open_trials(
+            sweep,
+            again,
+            f"{spec.name}: confirming with fresh seeds",
+            len(again.rows()),
+            Pruning(kind="none"),
+            None,
+        )
+    if sweep.interruption:
+        return report_interruption(sweep.terminal, sweep.interruption, command)
+    url = study.study_url(spec)
+    if (lost := lost_runs(sweep, again.rows(), READ)) and not remake(sweep, url, trials, lost):
+        return report_interruption(sweep.terminal, sweep.interruption, command)
+    verdict, means, bounds = reach_verdict(sweep, chosen, again)
+    terminal.event("verdict", **asdict(verdict))
+    winner = trials.row(verdict.winner)
+    folder = sweep.folder(winner)
+    panels = sweep.paths.panels
+    for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, panels, sweep.warn_once):
+        sweep.records.panel(uid, picture)
+    manifests: dict[str, dict[str, Any]] = {}
+    failed: StageFailed | None = None
+    promoted = spec.promote.when == "always" or verdict.better
+    if promoted:
+        if (lost := lost_runs(sweep, [winner], None)) and not remake(sweep, url, trials, lost):
+            return report_interruption(sweep.terminal, sweep.interruption, command)
+        best = Candidate(
+            winner.uid,
+            folder / MODEL,
+            folder.name,
+            sweep.method(winner),
+            winner.beta or 0.0,
+            read_json(folder / RESULT),
+            winner,
+        )
+        first = become_champion(sweep, best, verdict.sentence, verdict.sentence, SWEEP)
+        try:
+            manifests = run_later_stages(sweep, best, sweep.pack, sweep.root)
+            if not first:
+                handle_alias_request(sweep, recorder, SweepStudies(spec, sweep.store, trials, again))
+        except StageFailed as error:  # the promotion stands, and all else is told
+            failed, manifests = error, manifests or error.manifests
+    off = trials.remembered("pruning").get("off", {})
+    rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
+    summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
+    cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
+    summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
+    drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
+    files = [*write_summary(sweep.paths, summary), *drawn]
+    sweep.clock.save()
+    state = FINISHED if failed is None else FAILED
+    found = SweepSnapshot(
+        spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off
+    )
+    report = write_report(found, sweep.paths.root)
+    files += report
+    sweep.records.sweep_ended(summary, files)
+    recorder.reconcile(alive=set(), ended={stage_uid(spec.name, failed.stage, failed.key): "FAILED"} if failed else {})
+    stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
+    print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
+    terminal.say(cost["words"])
+    delete_unneeded(sweep, trials, again, [verdict.winner, *(row.uid for row in chosen)], recorder.flush(RECORDS_S))
+    terminal.say(f"report: {shortened(report[0])}")
+    ending.note = summary["note"]
+    terminal.event("summary", **summary)
+    if summary["confirm_failed"]:
+        cure = "mend the cause; a sweep of another name, --set name=NEW, takes over all that is finished"
+        terminal.say(f"failed: {summary['confirm_failed']}; {cure}")
+    if failed is not None:
+        terminal.say(failed.next_line(command))
+        raise failed
+    terminal.say(f"next: {ui_command(spec.tracking.uri)}")
+    return 0
+
+
+def read_last_summary(paths: SweepPaths) -> dict[str, Any]:
+    """What the sweep's last end wrote; nothing before the first, or where it is damaged: this end writes it again."""
+    try:
+        found: dict[str, Any] = read_json(paths.summary)
+    except (FileNotFoundError, DamagedFile):
+        return {}
+    return found
+
+
+def pictures_in(folders: list[Path]) -> list[Path]:
+    """Every picture of a run and its stages, relative to the working folder where they lie below it."""
+    found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
+    return [shortened(path) for path in found]
+
+
+def delete_unneeded(sweep: SweepContext, trials: Study, again: Study, needed: list[str], waiting: int) -> None:
+    """Delete what nothing needs any more, and say so; `waiting` records have not reached MLflow yet."""
+    rows, confirm_runs = ([(row, sweep.key(row)) for row in study.rows()] for study in (trials, again))
+    spec = sweep.spec
+    retention.delete_at_the_end(
+        sweep.store,
+        spec.name,
+        rows,
+        confirm_runs,
+        spec.resources.keep_top,
+        needed,
+        spec.tracking.uri,
+        waiting,
+        sweep.terminal.say,
+    )

@@ -1,0 +1,164 @@
+"""What a table reads off trained networks besides their own scores: pairs, the time patches take, a panel."""
+
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpn.config import Config, in_keys, to_dotted
+from cpn.config.patches import PatchesConfig
+from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_bytes, write_json
+from cpn.core.run_files import MODEL
+from cpn.data.voc import Pack
+
+from ..base.paths import MANIFEST
+from ..run.run_stages import needs
+from ..run.sweep_context import SweepContext
+from ..search.study import TrialRow
+
+if TYPE_CHECKING:
+    from cpn.data.loader import TrainingSamples
+
+
+PAIR = "pair"
+PAIR_VERSION = 1
+"""Raised when the scores of pairs change for the same network."""
+TIMED_IMAGES, ATTEMPTS = 20, 5
+
+
+def on_ray(sweep: SweepContext, work: Callable[..., Any], *given: Any) -> Any:
+    """What `work` returns, computed by a Ray task; here where storage is a bucket, for only here lie the networks."""
+    if sweep.store.url is not None:
+        return work(*given)
+    import ray
+
+    sweep.cluster()
+    return ray.get(ray.remote(**needs("cam", sweep.spec.resources), max_retries=3)(work).remote(*given))
+
+
+def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) -> dict[str, float]:
+    """miou_o to recall_pair of a network on the scored list (pair_scores.py): computed once, by a Ray task."""
+    config = sweep.config
+    patches = {name.removeprefix("patches."): value for name, value in in_keys(to_dotted(pair, "patches.")).items()}
+    key = digest([PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, patches, seed, config.data.score])
+    folder = sweep.store.stage(PAIR, key)
+    found: dict[str, float] | None = None
+    try:
+        found = read_json(folder / MANIFEST)["metrics"]
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:
+        sweep.terminal.warn(f"{error.path} is damaged; it is made again")
+    if found is None:
+        sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")
+        found = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MANIFEST, {"stage": PAIR, "key": key, "metrics": found})
+    return dict(found or {})
+
+
+def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:
+    """The scores of one network's pairs, on whatever device Ray gave this process."""
+    import torch
+
+    from cpn.core.progress import silent
+    from cpn.data.voc import open_pack
+    from cpn.run import load_run
+    from cpn.scoring.pair_scores import pair_counts, pair_row
+
+    network, config, classes = load_run(Path(model))
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    split = open_pack(data_root).split(scored)
+    return pair_row(pair_counts(network, split, pair, seed, len(classes) + 1, silent))
+
+
+def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
+    """Milliseconds of a core that the patches of a training sample take: the whole sample, less the same sample with
+    nothing hidden; CPU time of this thread alone, which does all of the work meanwhile, so that neither what else runs
+    on the machine nor the driver's own threads are counted; nor is making superpixel maps, which is done once (`cache`
+    holds them).
+    """
+    from cpn.data.loader import TrainingSamples
+    from cpn.data.superpixels import maps_for
+
+    if config.train.objective not in ("cpn", "pair_classification"):
+        return 0.0  # nothing is hidden
+
+    split = pack.split(config.data.train)
+    maps = maps_for(config, split, cache)
+    with_patches = TrainingSamples(split, config.data, config.patches, config.train.seed, maps)
+    without = TrainingSamples(split, config.data, None, config.train.seed)
+    keys = [(0, index) for index in range(min(TIMED_IMAGES, len(split)))]
+    with one_thread():
+        spent = [least(with_patches, key) - least(without, key) for key in keys]
+    return 1000 * float(np.median(spent))
+
+
+def least(samples: "TrainingSamples", key: tuple[int, int]) -> float:
+    """Seconds of this thread's CPU that a sample takes, the least of several attempts: the others were held up."""
+    return min(timeit.repeat(lambda: samples[key], timer=time.thread_time, number=1, repeat=ATTEMPTS))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV and torch compute in the calling thread; afterwards in as many as before."""
+    import torch
+
+    from cpn.core.opencv import cv2
+
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def draw_table_panel(sweep: SweepContext, runs: dict[str, TrialRow]) -> Path:
+    """The CAMs of every row's network for the same images side by side (Fig. 5), in the sweep's folder."""
+    models = {
+        name: (str(sweep.folder(row) / MODEL), sweep.method(row).model_dump(mode="json")) for name, row in runs.items()
+    }
+    names = [name for name in (sweep.spec.table.rows if sweep.spec.table else {}) if name in models]
+    png: bytes = on_ray(sweep, panel_task, {name: models[name] for name in names}, sweep.root)
+    target = sweep.paths.root / "panel.png"
+    write_bytes(target, png)
+    return target
+
+
+def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) -> bytes:
+    """PNG of image, truth and each network's strongest map of a present class."""
+    import torch
+
+    from cpn.data.image_memory import CAM_CURE, image_of
+    from cpn.data.voc import open_pack
+    from cpn.plots.panel import PanelRow, cam_panel
+    from cpn.plots.panel_choice import panel_choice
+    from cpn.plots.run_pictures import heat, strongest
+    from cpn.run import load_run
+    from cpn.scoring.cam import multi_scale_maps, present_classes
+
+    pack = open_pack(data_root)
+    first = Config.model_validate(next(iter(models.values()))[1])
+    split = pack.split(first.data.score)
+    chosen = panel_choice(split)
+    heats: list[dict[str, Any]] = [{} for _ in chosen]
+    for name, (model, dump) in models.items():
+        network, _, _ = load_run(Path(model))
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        config = Config.model_validate(dump)
+        for columns, index in zip(heats, chosen, strict=True):
+            with image_of(split, index, CAM_CURE):
+                present = present_classes(split.labels[index])
+                columns[name] = heat(strongest(multi_scale_maps(network, split.image(index), present, config.cam)))
+    rows = [
+        PanelRow(split.ids[index], split.image(index), split.mask(index), columns, why)
+        for columns, (index, why) in zip(heats, chosen.items(), strict=True)
+    ]
+    return cam_panel(rows, ["background", *pack.classes], f"{first.data.score}: CAM by system")

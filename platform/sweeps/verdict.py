@@ -1,0 +1,43 @@
+"""What the confirm runs of a sweep come to: the verdict, means and intervals, told to the records."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..run.sweep_context import SweepContext
+from ..search import confirm
+from ..search.against_baseline import against_baseline
+from ..search.confirm import CAM_BASELINE, Verdict
+from ..search.confirm_bounds import bounds as bounds_of
+from ..search.study import REFERENCE, State, Study, TrialRow
+
+
+def reach_verdict(
+    sweep: SweepContext, chosen: list[TrialRow], again: Study
+) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
+    runs = again.rows()
+    for run in runs:
+        sweep.finished(run)
+    folders = {run.uid: sweep.folder(run) for run in runs}
+    cam, objective = sweep.config.cam, sweep.spec.objective
+    found = confirm.confirmed(chosen, runs, folders, cam, objective)
+    means = {c.uid: c.mious for c in found}
+    for uid, values in means.items():
+        sweep.records.confirmed(uid, values)
+    cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
+    means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
+    system = sweep.method(chosen[0]).train.objective
+    plain = [replace(cam_baseline[0], uid=CAM_BASELINE)] if cam_baseline else []
+    baseline = next(iter(confirm.confirmed(plain, runs, folders, cam, objective)), None)
+    if not found:
+        best = max(chosen, key=lambda row: row.miou or 0.0)
+        words = against_baseline(None, baseline, [], system, 0)
+        return Verdict(best.uid, "not tested: nothing was confirmed", False, False, baseline=words), means, {}
+    reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
+    others = [c for c in found if c is not reference]
+    seed = sweep.spec.search_options.seed
+    verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
+    unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
+    winner = next(c for c in found if c.uid == verdict.winner)
+    words = against_baseline(winner, baseline, found, system, seed)
+    return replace(verdict, sentence=verdict.sentence + unit, baseline=words + unit), means, bounds

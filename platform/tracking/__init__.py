@@ -1,0 +1,1 @@
+"""What MLflow gets: the recorder, its spool, the store, the model registry."""

@@ -1,0 +1,85 @@
+"""Whose an experiment in the store is: one sweep writes to it, known by its id (origin.py) and not by its name.
+
+The id is a tag of the experiment, so that one that was given another name in the MLflow UI is still found. Beside it
+stands the place of the sweep, and the last record that it has told: a copied folder has the same id, but not both.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cpn.core.redact import redact
+
+from .moved_store import follow
+from .origin import ORIGIN, Origin, lives
+from .spool import Unfit
+
+PLACE, REPLAYED = "origin_place", "replayed"
+"""Tags of the experiment: the origin's place, and the id of the last record that the store has taken."""
+
+
+class Told(Protocol):
+    """What is known of the records that the store has been told before."""
+
+    @property
+    def begun(self) -> set[tuple[str, int]]:
+        """uid and time, in ms, of each start of a run."""
+
+    def has(self, event_id: str) -> bool:
+        """Whether it has the record."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+
+
+def own_experiment(
+    mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told, say: Callable[[str], None]
+) -> tuple[Any, bool]:
+    """The sweep's experiment, and whether the store was moved or copied since. It is its own under any name, or one
+    older than ids that holds runs which it began; None where there is none yet. It is restored if it was deleted, and
+    made to write its files where the store lies now.
+
+    Raises Unfit, in one line, where the name is taken, or a copy of this sweep has the experiment.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None or found.tags.get(ORIGIN) != origin.id:
+        everything = mlflow.entities.ViewType.ALL
+        renamed = client.search_experiments(everything, filter_string=f"tags.{ORIGIN} = '{origin.id}'")
+        found = renamed[0] if renamed else found
+    if found is None:
+        return None, False
+    tags, number = found.tags, found.experiment_id
+    owner = tags.get(ORIGIN)
+    where, cure = f"tracking.uri: {redact(uri)}: experiment {found.name!r}", "take another name: --set name=NEW"
+    if owner not in (None, origin.id):
+        raise Unfit(f"{where} holds the records of another sweep of this name ({tags.get(PLACE)}); {cure}")
+    if owner is None and not (origin.adopts or _began(client, number, told)):
+        raise Unfit(f"{where} holds the records of another sweep of this name, which ran elsewhere; {cure}")
+    moved = follow(uri, found.artifact_location, say)
+    place = tags.get(PLACE, origin.place)
+    if not moved and place != origin.place:
+        if lives(place, origin):
+            raise Unfit(f"{where} is written to by the sweep in {place}, of which this is a copy; {cure}")
+        if not origin.shared and told and REPLAYED in tags and not told.has(tags[REPLAYED]):
+            raise Unfit(f"{where} has been written to from {place} since this folder was copied; {cure}")
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(number)
+        say(f"{where} had been deleted in MLflow; it is restored")
+    for key, value in ((ORIGIN, origin.id), (PLACE, origin.place)):
+        if tags.get(key) != value:
+            client.set_experiment_tag(number, key, value)
+    return client.get_experiment(number), moved
+
+
+def _began(client: Any, experiment_id: str, told: Told) -> bool:
+    """Whether an experiment that nobody signed holds nothing, or a run that was begun from here."""
+    token, empty = None, True
+    while True:
+        page = client.search_runs([experiment_id], max_results=500, page_token=token)
+        for run in page:
+            if "uid" in run.data.tags:
+                empty = False
+                if (run.data.tags["uid"], run.info.start_time) in told.begun:
+                    return True
+        token = page.token
+        if not token:
+            return empty

@@ -1,0 +1,328 @@
+"""What is said about sweeps, trials and stages in MLflow: names, tags, parameters, metrics and artifacts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cpn.config import Config, run_values, to_dotted
+from cpn.config.patches import PatchesConfig
+from cpn.core.run_files import MODEL, PICTURES, RESULT
+
+from ..base.paths import MANIFEST
+from ..config.space.domains import encode
+from ..config.sweep_spec import SweepSpec
+from ..search.study import State, TrialRow
+from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
+from .recorder import Recorder
+from .registry import SWEEP
+
+EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
+"""Besides the loss terms and `system/`; few enough to read the run's page."""
+EPOCH_PREFIXES = ("loss_", "system/")
+FINAL_KEYS = (
+    "miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta",
+    "mask_free", "mask_free_confirm", "classification_map", "cp_agreement",
+)  # fmt: skip
+"""Those of miou are absent where there are no masks."""
+STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "FINISHED", State.FAIL: "FAILED"}
+LATER = ("pruned", "reused", "confirmed", "promoted")
+"""Tags that begin as false; a confirm run is never confirmed or promoted itself and has the first two."""
+MODEL_FOLDER = "model"
+CHAMPION = "champion"
+LONGEST_KEY = 200
+"""Characters of a class name in a metric's key; MLflow takes 250 in all."""
+
+
+class Records:
+    """One sweep's records. Every call may come again after a restart: MLflow ends with the same rows.
+
+    `data_root` is the folder or URL of the data; every run is linked to them by its name and `fingerprint`.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        spec: SweepSpec,
+        fingerprint: str,
+        provenance: Mapping[str, str],
+        data_root: str | None = None,
+    ) -> None:
+        self._recorder, self._spec, self._fingerprint = recorder, spec, fingerprint
+        self._provenance, self._data_root = dict(provenance), data_root
+        self._promoted = False
+        self.parent = f"{spec.name}.sweep"
+
+    def sweep_started(self) -> None:
+        """The parent run."""
+        spec = self._spec
+        domains = {
+            f"search.{name}": str(domain.model_dump(by_alias=True, exclude_none=True))
+            for name, domain in spec.search.items()
+        }
+        base = {f"base.{name}": value for name, value in run_values(spec.base_config).items()}
+        sections = {
+            f"{section}.{name}": value
+            for section in ("search_options", "budget", "resources", "pruning", "confirm", "promote")
+            for name, value in to_dotted(getattr(spec, section)).items()
+        }
+        self._recorder.start(
+            self.parent,
+            name=f"sweep {spec.name}",
+            params={**domains, **sections, **base},
+            tags={"kind": "sweep", "data_fingerprint": self._fingerprint, **self._provenance},
+        )
+        self._linked(self.parent)
+        self._recorder.note(self.parent, sweep_begun(spec, self._command))
+
+    @property
+    def _command(self) -> str:
+        return self._provenance.get("command", "")
+
+    def _linked(self, uid: str) -> None:
+        """The data set that a run used."""
+        if self._data_root is not None:
+            name = self._data_root.rstrip("/").rpartition("/")[2] or self._data_root
+            self._recorder.dataset(uid, name, self._fingerprint, self._data_root)
+
+    def trial_started(self, row: TrialRow, config: Config, run_key: str) -> None:
+        """A child run for a trial, with its whole configuration as parameters.
+
+        Tags to filter by, each true or false on every trial: reference, pruned, reused, confirmed, promoted. The last
+        four are false until more is known.
+        """
+        trial = "of" not in row.attrs
+        self._recorder.start(
+            row.uid,
+            name=run_name(row, config),
+            parent=self.parent,
+            params=run_values(config),
+            tags={
+                "kind": "trial" if trial else "confirm",
+                "role": row.role,
+                "reference": str(row.role == "reference").lower(),
+                **dict.fromkeys(LATER if trial else LATER[:2], "false"),
+                "run_key": run_key,
+                "data_fingerprint": self._fingerprint,
+                **({} if trial else {"confirms": str(row.attrs["of"])}),
+                **({"row": str(row.attrs["row"])} if "row" in row.attrs else {}),
+                **self._provenance,
+            },
+        )
+        self._linked(row.uid)
+
+    def trial_reported(self, uid: str, entry: Mapping[str, Any]) -> None:
+        """An epoch's means."""
+        values = {k: float(v) for k, v in entry.items() if k in EPOCH_KEYS or k.startswith(EPOCH_PREFIXES)}
+        if values:
+            self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
+
+    def trial_ended(self, row: TrialRow, result: Mapping[str, Any] | None, folder: Path) -> None:
+        """The end of a trial; `result` is the run's manifest if the run was finished."""
+        tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
+        if row.reason:
+            tags["reason"] = row.reason
+        if "reused_from" in row.attrs:
+            tags |= {"reused": "true", "reused_from": str(row.attrs["reused_from"])}
+        if "would_prune_at" in row.attrs:
+            tags["would_prune_at"] = str(row.attrs["would_prune_at"])
+        self._recorder.tags(row.uid, tags)
+        stamp = None
+        if result is not None and row.state is State.COMPLETE:
+            for entry in result["history"]:
+                self.trial_reported(row.uid, entry)
+            stamp = result["history"][-1]["time"]
+            last = int(result["history"][-1]["epoch"])
+            final = self._final({**result["metrics"], **self._told(row)})
+            self._recorder.metrics(row.uid, last, final, stamp)
+            if "curve" in result:
+                self._curves(row.uid, last, result, stamp)
+            self._recorder.artifact(row.uid, folder / PICTURES, PICTURES)
+            self._recorder.artifact(row.uid, folder / RESULT)
+            self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
+            self._recorder.note(row.uid, trial_done(row.uid, pictures_in(folder), final, row.attrs.get("of")))
+        self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
+
+    def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics that there are, the objective among them."""
+        return {k: metrics[k] for k in FINAL_KEYS if k in metrics or k == self._spec.objective}
+
+    def _told(self, row: TrialRow) -> dict[str, float]:
+        """What the study holds: where beta is searched within a range, other values than the run's own."""
+        told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
+        return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
+
+    def _curves(self, uid: str, last: int, result: Mapping[str, Any], stamp: float) -> None:
+        """IoU by class, and mIoU by beta."""
+        keys = iou_keys(["background", *result["classes"]])
+        self._recorder.metrics(uid, last, dict(zip(keys, result["iou"], strict=True)), stamp)
+        for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
+            # The step is beta in hundredths: MLflow draws the curve over it.
+            self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
+
+    def confirmed(self, uid: str, values: Sequence[float]) -> None:
+        """A trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed by seed."""
+        self._recorder.tags(uid, {"confirmed": "true", "confirmed_seeds": str(len(values))})
+        mean = sum(values) / len(values)
+        # The step is the number of seeds: said again, it is the same row.
+        self._recorder.metrics(uid, len(values), {f"{self._spec.objective}_confirm_mean": mean})
+
+    def panel(self, uid: str, picture: Path) -> None:
+        """A trial's CAM panel beside cam_baseline, in place of the one without."""
+        self._recorder.artifact(uid, picture, PICTURES)
+
+    def promoted(
+        self,
+        uid: str,
+        digest: str,
+        verdict: str,
+        key: str | None,
+        *,
+        checkpoint: Path,
+        backbone: str | None,
+        why: str,
+        entry: Mapping[str, Any],
+    ) -> bool:
+        """A run's checkpoint as a registered version with alias `champion`, and tags that say so.
+
+        A sweep says so once: False, and nothing is done, where this is what it promoted last. Whatever somebody has
+        decided since then stands.
+        """
+        self._promoted = True
+        if entry.get("by") == SWEEP and self._recorder.registered(SWEEP) == (uid, digest):
+            return False
+        self._recorder.tags(uid, {"promoted": "true", "verdict": verdict})
+        self._recorder.register(
+            model_name(self._spec.name),
+            uid,
+            MODEL_FOLDER,
+            {"digest": digest, **({"run_key": key} if key else {}), "verdict": verdict},
+            CHAMPION,
+            why,
+            checkpoint=checkpoint,
+            backbone=backbone,
+            entry=entry,
+        )
+        return True
+
+    def checkpoint_started(self, uid: str, model: Path, config: Config, manifest: Mapping[str, Any]) -> None:
+        """A run for a checkpoint that no trial stands for, under the parent."""
+        if self._recorder.ended(uid):
+            return
+        if not self._recorder.started(self.parent):
+            self._recorder.start(self.parent, name=f"checkpoints {self._spec.name}", tags={"kind": "sweep"})
+            self._recorder.end(self.parent, "FINISHED")
+        said = {"data_fingerprint": str(manifest.get("fingerprint")), "method_version": str(manifest.get("version"))}
+        tags = {"kind": "checkpoint", **said, **self._provenance}
+        name = f"checkpoint {model.parent.name}/{model.name}"
+        self._recorder.start(uid, name=name, parent=self.parent, params=run_values(config), tags=tags)
+        self._recorder.artifact(uid, model, MODEL_FOLDER)
+        self._recorder.end(uid, "FINISHED")
+
+    def pruning_off(self, line: str) -> None:
+        """Pruning has switched itself off: a tag of the parent run says so."""
+        self._recorder.tags(self.parent, {"pruning_off": line})
+
+    def stage_started(self, uid: str, stage: str, params: Mapping[str, Any]) -> None:
+        """A run for one stage under the parent."""
+        self._recorder.start(
+            uid,
+            name=f"stage {stage}",
+            parent=self.parent,
+            params=params,
+            tags={"kind": "stage", "stage": stage, **self._provenance},
+        )
+        self._linked(uid)
+
+    def stage_ended(self, uid: str, stage: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        """A stage's metrics and pictures."""
+        for entry in manifest["history"]:
+            self.trial_reported(uid, entry)
+        stamp = manifest["finished"]
+        metrics = {f"{stage}/{name}": float(value) for name, value in manifest["metrics"].items()}
+        if metrics:
+            self._recorder.metrics(uid, 0, metrics, stamp)
+            self._recorder.metrics(self.parent, 0, metrics, stamp)
+        self._recorder.artifact(uid, folder / MANIFEST)
+        for extra in (PICTURES, MODEL):
+            if (folder / extra).exists():
+                self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
+        said = manifest.get("walk", {}).get("words")
+        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"], said))
+        self._recorder.end(uid, "FINISHED", stamp)
+
+    def sweep_ended(self, summary: Mapping[str, Any], files: list[Path]) -> None:
+        """The parent's metrics, files and description, and the experiment's description."""
+        numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
+        self._recorder.metrics(self.parent, 0, numbers, revise=True)
+        tags = {"verdict": summary["verdict"], "winner": summary["winner"], "objective": self._spec.objective}
+        if summary.get("against_baseline"):
+            tags["against_baseline"] = summary["against_baseline"]
+        if summary.get("without_masks"):
+            tags["mask_free_agrees"] = summary["without_masks"]
+        self._recorder.tags(self.parent, tags)
+        self._recorder.note(self.parent, sweep_done(self._spec, summary, self._promoted, files, self._command))
+        self._recorder.describe(experiment_done(self._spec, summary, self._promoted, files))
+        for file in files:
+            self._recorder.artifact(self.parent, file, "plots" if file.parent.name == "plots" else "")
+        self._recorder.end(self.parent, "FINISHED")
+
+    def table_ended(self, result: Mapping[str, Any], files: list[Path], note: str) -> None:
+        """A table's parent run: each row's means as metrics, the table as description and artifacts."""
+        for place, row in enumerate(result["rows"]):
+            means = {name: column["mean"] for name, column in row["columns"].items() if column["mean"] is not None}
+            # MLflow's metric names know no punctuation: the row is the step, and the table says which it is.
+            metrics = {f"table/{name.replace(' ', '_')}": float(mean) for name, mean in means.items()}
+            if metrics:
+                self._recorder.metrics(self.parent, place, metrics, revise=True)
+        self._recorder.tags(self.parent, {"table": str(result["title"])})
+        self._recorder.note(self.parent, note)
+        for file in files:
+            self._recorder.artifact(self.parent, file, "")
+        self._recorder.end(self.parent, "FINISHED")
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """The names of a run's or stage's pictures."""
+    return sorted(path.name for path in (folder / PICTURES).glob("*.png"))
+
+
+def model_name(sweep: str) -> str:
+    """The registered model of a sweep."""
+    return f"cpn-{sweep}"
+
+
+def run_name(row: TrialRow, config: Config) -> str:
+    """A name one understands: `cpn superpixel S_N=212 p_h=0.47`."""
+    what = {"cpn": "cpn", "seam": "seam", "classification": "cam_baseline", "pair_classification": "control_pair"}
+    parts = [what[config.train.objective]]
+    if config.train.objective == "cpn":
+        parts.append(config.patches.kind)
+        parts += [patch_size(config.patches), f"p_h={config.patches.p_h:.2g}"]
+    if row.role == "reference":
+        parts.insert(0, "reference:")
+    if "row" in row.attrs:
+        parts.insert(0, f"{row.attrs['row']}:")
+    if {"of", "row"} & set(row.attrs):
+        parts += [f"seed={config.train.seed}"]
+    return " ".join(parts)
+
+
+def patch_size(patches: PatchesConfig) -> str:
+    """`S_N=200`, `S_N=50-800` where it is drawn, or `K=56,112`."""
+    if patches.kind == "grid":
+        return f"K={encode(patches.K)}"
+    return f"S_N={patches.S_N}" if patches.S_N_range is None else "S_N={}-{}".format(*patches.S_N_range)
+
+
+def iou_keys(names: Sequence[str]) -> list[str]:
+    """MLflow's keys for the classes' IoU, all different. MLflow takes letters, digits and `_-. :` and refuses the whole
+    batch for a key with anything else, as in `cup (small)`: that becomes `_`, and a number follows where two are alike.
+    """
+    keys: list[str] = []
+    for name in names:
+        key = re.sub(r"[^\w.\- :]", "_", name)[:LONGEST_KEY].strip() or "_"
+        key = "_" if set(key) == {"."} else key
+        alike = [key, *(f"{key} no. {number}" for number in range(2, len(names) + 1))]
+        keys.append(next(free for free in alike if free not in keys))
+    return [f"iou/{key}" for key in keys]

@@ -1,0 +1,124 @@
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cpn.core.errors import InputError, WorkError, run_command
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """The handlers of before, again after each test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def raises(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "line"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 0, 0, ""),
+        (lambda: 143, 143, ""),
+        (raises(WorkError("the loss is nan; lower train.lr")), 1, "failed: the loss is nan; lower train.lr\n"),
+        (raises(InputError("a.yaml: x: unknown key")), 2, "error: a.yaml: x: unknown key\n"),
+        (raises(InputError("a\nb: \x1b[2J é")), 2, "error: a\\nb: \\x1b[2J é\n"),
+        (
+            raises(OSError(errno.ENOSPC, "No space left on device", "runs/x")),
+            1,
+            "failed: runs/x: No space left on device; make room there\n",
+        ),
+        (
+            raises(OSError(errno.EFBIG, "File too large")),
+            1,
+            "failed: a file that was being written: File too large; raise the limit on the size of files (ulimit -f)\n",
+        ),
+        (raises(KeyboardInterrupt()), 130, "stopped; the same command continues\n"),
+    ],
+)
+def test_exit_codes(main: Callable[[], int | None], code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main)
+    assert stopped.value.code == code
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        ZeroDivisionError("by nothing"),
+        FileNotFoundError(errno.ENOENT, "No such file", "x"),
+        OSError(errno.EACCES, "Permission denied"),
+    ],
+)
+def test_a_defect_keeps_its_traceback(defect: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(raises(defect))
+    out, said = capsys.readouterr()
+    assert left.value.code == 1 and out == "" and said.startswith("Traceback (most recent call last):")
+    assert said.splitlines()[-1] == f"{type(defect).__name__}: {defect}"
+
+
+@contextmanager
+def outputs(tmp_path: Path, gone: str) -> Iterator[Path]:
+    """Standard output, standard error or both as a pipe without a reader; gives the file of what is not."""
+    kept, file = [os.dup(1), os.dup(2)], os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT)
+    reads, writes = os.pipe()
+    os.close(reads)
+    streams = sys.stdout, sys.stderr
+    try:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(writes if name in gone else file, number)
+        with open(1, "w", closefd=False) as sys.stdout, open(2, "w", closefd=False) as sys.stderr:
+            yield tmp_path / "said"
+    finally:
+        sys.stdout, sys.stderr = streams
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+        for number in (*kept, file, writes):
+            os.close(number)
+
+
+def many_lines() -> None:
+    for number in range(100_000):
+        print(number)
+
+
+@pytest.mark.parametrize(
+    ("gone", "main", "code"),
+    [
+        ("out", many_lines, 141),
+        ("out", lambda: print("one line, kept until the end"), 141),
+        ("out err", many_lines, 141),
+        ("err", raises(InputError("wrong")), 2),
+        ("err", raises(WorkError("failed")), 1),
+        ("err", raises(ZeroDivisionError("a defect")), 1),
+        ("err", raises(KeyboardInterrupt()), 130),
+        ("out", raises(SystemExit(0)), 0),
+    ],
+)
+def test_a_reader_that_has_gone_is_no_traceback(
+    gone: str, main: Callable[[], int | None], code: int, tmp_path: Path
+) -> None:
+    with outputs(tmp_path, gone) as said, pytest.raises(SystemExit) as left:
+        run_command(main)
+    assert left.value.code == code and said.read_text() == ""
+
+
+def test_a_pipe_of_something_else_that_broke_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(raises(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert left.value.code == 1 and "BrokenPipeError" in capsys.readouterr().err

@@ -1,0 +1,22 @@
+"""Lines of progress where there is no terminal."""
+
+import pytest
+
+from cpn.core.progress import shown_progress
+
+
+def test_nothing_done_yet_and_nothing_to_do_are_no_division_by_zero(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter(range(0, 1000, 20))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(times)))
+    with shown_progress() as progress:
+        for done in (0, 0, 5, 10):
+            progress("packing", done, 10)
+        progress("checking", 0, 0)
+    assert capsys.readouterr().out.splitlines() == [
+        "packing 0 of 10",
+        "packing 5 of 10, 40 s left",
+        "packing 10 of 10, 0 s left",
+        "checking 0 of 0",
+    ]

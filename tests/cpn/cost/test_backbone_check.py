@@ -1,0 +1,306 @@
+"""Each check of `python -m cpn.backbone --check` sees its fault and names a cure; the page's example passes all."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpn.backbone import main
+from cpn.core.errors import InputError
+from cpn.cost.backbone_check import (
+    Check,
+    Subject,
+    batch_norm,
+    cost,
+    frozen,
+    gradients,
+    layers,
+    meta,
+    pyramid,
+    repeatable,
+    run_checks,
+    shapes,
+    tap_scale,
+    weights,
+)
+from cpn.models.backbone import make_backbone
+from tests.bad_input.backbones import Plain
+from tests.conftest import CHECKOUT
+
+PAGE = (CHECKOUT / "docs" / "own_backbone.md").read_text(encoding="utf-8")
+
+
+class InPlace(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images.mul_(2))
+
+
+class Restless(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(nn.functional.dropout(images, 0.5))
+
+
+class Mixing(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images - images.mean(dim=0, keepdim=True))
+
+
+class NotANumber(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images.log())
+
+
+class Copies(Plain):
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        return [nn.Parameter(self.stage3.weight.detach().clone())]
+
+
+class AllFrozen(Plain):
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
+
+class Quietly(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage4.weight.requires_grad_(False)
+
+
+class Detached(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3, stage4, top.detach()
+
+
+class MiddleDetached(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3, stage4.detach(), top
+
+
+class Beside(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Conv2d(1, 1, 1)
+
+
+class Tied(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.also = self.stage4
+
+
+class Lazy(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage4 = nn.LazyConv2d(5, 1)  # type: ignore[assignment]
+
+
+class Growing(Plain):
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Growing.made += 1
+        self.more = nn.Linear(Growing.made, 1)
+
+
+class Loud(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3 * 1e4, stage4, top
+
+
+class Silent(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3, stage4 * 0, top
+
+
+class Looks(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images if float(images.sum()) > 1e9 else images)
+
+
+class Normed(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage4 = nn.Sequential(nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))  # type: ignore[assignment]
+
+
+class HalfAPyramid(Plain):
+    pyramid_channels = (4, 4, 4, 5, 6)
+    pyramid_strides = (4, 4, 4, 4, 4)
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.forward(images)
+
+
+class TrainsOnly(Plain):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.training:
+            raise ValueError("no labels were given")
+        return super().forward(images)
+
+
+def checks(kind: type[nn.Module], weights: str | None = None) -> dict[str, Check]:
+    return {each.check: each for each in run_checks(f"{kind.__module__}:{kind.__qualname__}", weights, 3)}
+
+
+def test_a_sound_backbone_passes_every_check() -> None:
+    done = checks(Plain)
+    assert [each.check for each in done.values() if each.result == "failed"] == []
+    assert list(done) == [
+        "interface", "layers", "shapes", "weights", "maps", "batch norm", "frozen", "gradients", "scale",
+        "meta device", "cost at 448", "pyramid",
+    ]  # fmt: skip
+    assert done["frozen"].found == "1 of 6 parameters"
+    assert done["gradients"].found == "of 5 trained parameters: stage 3 1, stage 4 3, top 5"
+    assert "crop 449 fits the stride" in done["cost at 448"].found
+    assert all(each.cure for each in done.values() if each.result == "note")
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "result", "words"),
+    [
+        (InPlace, repeatable, "failed", "writes into the images"),
+        (Restless, repeatable, "failed", "other maps the second time"),
+        (Mixing, repeatable, "failed", "depend on the other images of its batch"),
+        (NotANumber, repeatable, "failed", "NaN or infinity"),
+        (Copies, frozen, "failed", "1 of 1 are no parameters of the module"),
+        (AllFrozen, frozen, "note", "6 of 6 parameters"),
+        (Quietly, frozen, "note", "1 more have requires_grad False, e.g. stage4.weight"),
+        (Detached, gradients, "failed", "top 0"),
+        (MiddleDetached, gradients, "note", "stage 4 0, top 5"),
+        (Beside, gradients, "failed", "not from the top, which alone trains it: unused.weight"),
+        (AllFrozen, gradients, "note", "nothing is trained"),
+        (Tied, layers, "failed", "cannot be saved"),
+        (Lazy, layers, "failed", "lazy layers have no shape yet"),
+        (Growing, layers, "failed", "a second backbone has other layers: more.weight"),
+        (Loud, tap_scale, "note", "stage 3 "),
+        (Silent, tap_scale, "failed", "stage 4 0,"),
+        (Looks, meta, "note", "its forward raised RuntimeError: "),
+        (Looks, cost, "passed", "memory unknown"),
+        (Normed, batch_norm, "note", "1 of 1 would train"),
+        (HalfAPyramid, pyramid, "failed", "turns (1, 3, 33, 50) into"),
+    ],
+)
+def test_each_fault_is_seen_by_its_check(
+    kind: type[nn.Module], step: Callable[[Subject], Check], result: str, words: str
+) -> None:
+    name = f"{__name__}:{kind.__qualname__}"
+    found = step(Subject(name, make_backbone(name), None, 3))
+    assert (found.result, words in found.found) == (result, True), found
+    assert (found.cure != "") == (result != "passed")
+
+
+def test_what_is_raised_is_a_failed_check_and_the_others_go_on() -> None:
+    done = checks(TrainsOnly)
+    assert [each.check for each in done.values() if each.result == "failed"] == ["gradients"]
+    assert "its forward raised ValueError: no labels were given" in done["gradients"].found
+
+
+def test_after_wrong_shapes_nothing_else_is_asked() -> None:
+    from tests.bad_input.backbones import WrongSize
+
+    done = checks(WrongSize)
+    assert list(done) == ["interface", "layers", "shapes"] and "stride (is 8)" in done["shapes"].cure
+
+
+def test_weights_are_loaded_and_what_was_left_out_is_a_note(tmp_path: Path) -> None:
+    network, path, name = Plain(), tmp_path / "plain.pth", f"{Plain.__module__}:Plain"
+    subject = Subject(name, make_backbone(name), str(path), 3)
+    torch.save(network.state_dict(), path)
+    found = weights(subject)
+    assert found.result == "passed" and "6 tensors fit" in found.found
+    assert torch.equal(subject.module.state_dict()["top.weight"], network.top.weight), "the later checks see them"
+    torch.save(network.state_dict() | {"top.1.weight": torch.ones(1)}, path)
+    found = weights(subject)
+    assert found.result == "note" and "left out: top.1.weight" in found.found
+    torch.save({"stage3.weight": network.stage3.weight}, path)
+    assert weights(subject).result == "failed"
+
+
+@pytest.mark.parametrize("name", ["scene", "resnet50", "efficientnet_lite0_stride8"])
+def test_ours_keep_the_contract(name: str) -> None:
+    subject = Subject(name, make_backbone(name), None, 20)
+    for step in (layers, shapes, repeatable, batch_norm, frozen, gradients):
+        found = step(subject)
+        assert found.result == "passed", found
+
+
+def test_published_weights_have_a_scale() -> None:
+    subject = Subject("efficientnet_lite0", make_backbone("efficientnet_lite0"), "imagenet", 20)
+    assert weights(subject).result == "passed"
+    assert re.search(r"image 1\.1, stage 3 [\d.]+, stage 4 [\d.]+, top [\d.]+$", tap_scale(subject).found)
+
+
+def test_the_table_ends_with_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"{Plain.__module__}:Plain"
+    assert main(["--check", name]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"│ gradients +│ passed │", text) and re.search(r"\n\d+ passed, \d notes?, 0 failed\n", text)
+    following = f"search_spaces/patch.yaml --dry-run --run-code --set network.backbone={name}"
+    assert text.endswith(f"next: python -m platform.sweep {following}\n")
+    with pytest.raises(InputError) as refused:
+        main(["--check", f"{__name__}:Detached"])
+    text = capsys.readouterr().out
+    assert re.search(r"│ gradients +│ FAILED │", text)
+    assert text.endswith(f"next: python -m cpn.backbone --check {__name__}:Detached\n")
+    assert str(refused.value).startswith(f"network.backbone: '{__name__}:Detached': gradients: of 5 trained")
+    assert str(refused.value).endswith("return the top without detach(), no_grad() or .data")
+
+
+def test_json_has_one_line_per_check_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check", f"{Plain.__module__}:Plain", "--json"]) == 0
+    streams = capsys.readouterr()
+    rows = [json.loads(line) for line in streams.out.splitlines()]
+    assert len(rows) == 12 and all(set(row) == {"check", "result", "found", "cure"} for row in rows)
+    assert streams.err.startswith("next: ") and streams.err.count("\n") == 1
+    with pytest.raises(InputError):
+        main(["--check", f"{__name__}:Detached", "--json"])
+    streams = capsys.readouterr()
+    results = [json.loads(line)["result"] for line in streams.out.splitlines()]
+    assert "failed" in results and streams.err == "", "the error is the one line there"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """The page's example, as its reader has it: a file in the working folder."""
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_networks.py").write_text(block)
+    return tmp_path
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "cpn.backbone", "--check", "my_networks:Small", *arguments]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_the_pages_example_passes_and_the_page_names_every_check(written: Path) -> None:
+    ended = command(written, "--json")
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert {row["check"] for row in rows if row["result"] == "failed"} == set()
+    assert ", ".join(row["check"] for row in rows) in " ".join(PAGE.split())
+
+
+def test_the_pages_error_is_what_a_mistake_in_its_example_gives(written: Path) -> None:
+    source = written / "my_networks.py"
+    source.write_text(source.read_text().replace("block(32, 64, 2)", "block(33, 64, 2)"))
+    ended = command(written)
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 2 and "Traceback" not in ended.stdout
+    printed = PAGE[PAGE.index("    error: network.backbone: 'my_networks:Small'") :].splitlines()[0].strip()
+    start, middle, _ = printed.split(" ...")
+    place = middle.strip(" (")
+    assert (
+        line.startswith(start) and place in line and line.endswith("python -m cpn.backbone --check my_networks:Small")
+    )
+    assert "self.stage3(" in source.read_text().splitlines()[int(re.findall(r"line (\d+)", place)[0]) - 1]

@@ -1,0 +1,340 @@
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cpn.config import Config, config_from, with_values
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError, WorkError
+from cpn.data.voc import palette
+from cpn.models.checkpoint import read_metadata, save_model
+from cpn.models.network import build_network
+from cpn.propagation.crf import crf_scores
+from cpn.run import load_run, select_and_confirm
+from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes
+from cpn.scoring.counts import load_counts
+from cpn.scoring.metrics import hard_counts, miou
+from cpn.segmentation.schedule import schedule_for
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
+from cpn.stages import pipeline
+from cpn.stages.affinity_stages import ScoredImages, quantised
+from cpn.stages.inputs import Inputs, load_label, save_label
+from cpn.stages.pipeline import load_deeplab
+
+CONFIG: dict[str, Any] = {
+    "data": {"train": "trainaug", "crop": 32, "long_side": [28, 40], "workers": 0},
+    "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
+    "cam": {"scales": [1.0]},
+    "crf": {"iterations": 2},
+    "affinity": {"radius": 3, "widths": [4, 5, 6], "epochs": 1, "batch_size": 4},
+    "random_walk": {"radius": 3, "logt": 2, "crf": True},
+    "deeplab": {"width": 8, "dilation": 2, "iterations": 3, "batch_size": 4, "scales": [1.0], "bn_momentum": 0.1},
+}
+STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
+
+
+def silent(_: dict[str, float]) -> None: ...
+
+
+def make(stage: str, inputs: Inputs, out: Path, indices: list[int]) -> dict[str, float]:
+    if stage in pipeline.PER_IMAGE:
+        pipeline.PER_IMAGE[stage](inputs, indices, out)
+        return {}
+    return pipeline.TRAINED[stage](inputs, out, silent)
+
+
+class Made:
+    """All stages of ten tiny scenes behind a CAM network that was never trained."""
+
+    def __init__(self, inputs: Inputs, results: dict[str, dict[str, float]]) -> None:
+        self.inputs, self.results, self.folders = inputs, results, inputs.folders
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    base = tmp_path_factory.mktemp("pipeline")
+    write_scenes(base / "scenes", ScenesConfig(train=8, extra=2, val=2, size=32))
+    pack = prepare(base / "scenes")
+    config = config_from(CONFIG, "test")
+    torch.manual_seed(0)
+    network = build_network(config.network, len(pack.classes) + 1)
+    metadata = {"kind": "cam", "config": config.model_dump(mode="json"), "classes": list(pack.classes)}
+    save_model(base / "model.safetensors", network, metadata)
+    folders = {stage: base / stage for stage in STAGES}
+    inputs = Inputs(base / "model.safetensors", config, pack, base / "cache", torch.device("cpu"), folders)
+    return Made(inputs, {stage: make(stage, inputs, folders[stage], list(range(10))) for stage in STAGES})
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in folder.rglob("*")
+        if p.is_file() and "checkpoints" not in p.parts
+    }
+
+
+def test_each_stage_writes_one_whole_file_per_image_or_one_model(made: Made) -> None:
+    ids = made.inputs.split.ids
+    assert len(ids) == 10
+    expected = {
+        "cam": {f"{name}.npz" for name in ids},
+        "crf": {f"{name}.npz" for name in ids},
+        "random_walk": {f"{name}.png" for name in ids},
+        "affinity": {"model.safetensors"},
+        "deeplab": {"model.safetensors", "counts.npz"},
+    }
+    for stage in STAGES:
+        assert set(files(made.folders[stage])) == expected[stage]
+
+
+def test_maps_are_those_of_the_run(made: Made) -> None:
+    network, config, _ = load_run(made.inputs.model)
+    split = made.inputs.split
+    for index in (0, 9):
+        maps, present = load_maps(made.folders["cam"] / f"{split.ids[index]}.npz")
+        assert present.tolist() == present_classes(split.labels[index]).tolist()
+        expected = multi_scale_maps(network, split.image(index), present, config.cam)
+        np.testing.assert_array_equal(maps, expected.astype(np.float16).astype(np.float32))
+        assert maps.max() > 0.9
+
+
+def test_scores_are_the_crf_of_both_exponents_in_all_classes(made: Made) -> None:
+    split, config = made.inputs.split, made.inputs.config.crf
+    images = ScoredImages(split, made.folders["crf"])
+    assert len(images) == 10 and np.array_equal(images.image(3), split.image(3))
+    for index in (0, 9):
+        maps, present = load_maps(made.folders["cam"] / f"{split.ids[index]}.npz")
+        both = images.scores(index)
+        assert not np.array_equal(*both)
+        for scores, alpha in zip(both, (config.alpha_low, config.alpha_high), strict=True):
+            assert scores.shape == (7, 32, 32) and scores.dtype == np.float32
+            rows = [0, *present]
+            expected = crf_scores(split.image(index), maps, alpha, config)
+            np.testing.assert_allclose(scores[rows], expected, atol=0.5 / 255 + 1e-6)
+            absent = sorted(set(range(7)) - set(rows))
+            assert not scores[absent].any()
+
+
+def test_scores_are_kept_in_255_steps() -> None:
+    scores = np.array([-0.1, 0.0, 0.5 / 255 - 1e-4, 0.5, 254.6 / 255, 1.0, 1.1], np.float32)
+    assert quantised(scores).tolist() == [0, 0, 0, 128, 255, 255, 255] and quantised(scores).dtype == np.uint8
+
+
+def test_pseudo_labels_name_present_classes_in_voc_colours(made: Made) -> None:
+    split = made.inputs.split
+    for index, name in enumerate(split.ids):
+        path = made.folders["random_walk"] / f"{name}.png"
+        label = load_label(path)
+        assert label.shape == (32, 32) and set(np.unique(label)) <= {0, *present_classes(split.labels[index])}
+        with Image.open(path) as picture:
+            assert picture.mode == "P"
+            assert picture.getpalette()[: 3 * 21] == palette()[:21].reshape(-1).tolist()  # type: ignore[index]
+            assert np.array_equal(np.array(picture.convert("RGB")), palette()[label])
+    assert len({load_label(p).tobytes() for p in made.folders["random_walk"].glob("*.png")}) > 1
+
+
+def test_a_label_comes_back(tmp_path: Path) -> None:
+    label = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    save_label(tmp_path / "a.png", label)
+    np.testing.assert_array_equal(load_label(tmp_path / "a.png"), label)
+
+
+def test_pseudo_labels_are_scored_on_confirm_images_and_on_all(made: Made) -> None:
+    scored = made.inputs.pack.split("train")
+    _, confirm = select_and_confirm(scored.ids, made.inputs.config.cam)
+    assert 0 < len(confirm) < len(scored)
+    counts = np.stack(
+        [
+            hard_counts(load_label(made.folders["random_walk"] / f"{name}.png"), scored.mask(i), 7)  # type: ignore[arg-type]
+            for i, name in enumerate(scored.ids)
+        ]
+    )
+    assert pipeline.score_pseudo_labels(made.inputs, made.folders["random_walk"]) == {
+        "miou_confirm": pytest.approx(100 * float(miou(counts[confirm].sum(0)))),
+        "miou_train": pytest.approx(100 * float(miou(counts.sum(0)))),
+    }
+
+
+def test_a_scored_image_without_pseudo_label_is_named(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        pipeline.score_pseudo_labels(made.inputs, tmp_path)
+    message = str(refused.value)
+    assert message.startswith(made.inputs.pack.split("train").ids[0]) and "data.train" in message
+    assert "no pseudo label" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("stage", ["cam", "crf", "random_walk"])
+def test_what_is_there_is_not_made_again_and_any_share_gives_the_same(made: Made, tmp_path: Path, stage: str) -> None:
+    whole = files(made.folders[stage])
+    first, *_ = sorted(whole)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / first).write_bytes(b"made before")
+    for share in ([7, 2], list(range(5, 10)), list(range(5))):
+        make(stage, made.inputs, out, share)
+    assert (out / first).read_bytes() == b"made before"
+    assert {n: d for n, d in files(out).items() if n != first} == {n: d for n, d in whole.items() if n != first}
+
+
+@pytest.mark.parametrize("stage", ["cam", "crf", "random_walk"])
+def test_a_stage_makes_the_images_it_is_told_alone(made: Made, tmp_path: Path, stage: str) -> None:
+    make(stage, made.inputs, tmp_path, [4])
+    (only,) = files(tmp_path)
+    assert Path(only).stem == made.inputs.split.ids[4]
+
+
+def test_affinity_reports_its_loss_and_says_what_it_is(made: Made) -> None:
+    assert made.results["affinity"].keys() == {"loss_total"} and made.results["affinity"]["loss_total"] > 0
+    metadata = read_metadata(made.folders["affinity"] / "model.safetensors")
+    assert metadata["kind"] == "affinity" and metadata["fingerprint"] == made.inputs.pack.fingerprint
+    assert config_from(metadata["config"], "x") == made.inputs.config
+
+
+def test_deeplab_comes_back_and_scores_what_was_reported(made: Made) -> None:
+    model = made.folders["deeplab"] / "model.safetensors"
+    network, config, classes = load_deeplab(model)
+    assert config == made.inputs.config and classes == made.inputs.pack.classes and not network.training
+    plain, refined = pipeline.evaluate(network, made.inputs.pack.split("val"), config.deeplab)
+    assert made.results["deeplab"] == {
+        "miou_val": pytest.approx(100 * float(miou(plain.sum(0)))),
+        "miou_val_crf": pytest.approx(100 * float(miou(refined.sum(0)))),
+    }
+    ids, kept = load_counts(model.parent / "counts.npz")
+    assert ids == made.inputs.pack.split("val").ids
+    np.testing.assert_array_equal(kept, np.stack([plain, refined], axis=1))
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 7, 32, 32)
+
+
+def test_the_header_of_a_deeplab_holds_what_the_rule_decided(made: Made, tmp_path: Path) -> None:
+    names = {"deeplab.schedule": "by_images", "deeplab.iterations": 3, "deeplab.dropout": 0.0}
+    config = with_values(made.inputs.config, names, "test")
+    assert config.deeplab.lr is None and config.deeplab.width == 8
+    facts = pipeline.facts_of(replace(made.inputs, config=config), 4)
+    assert (facts.images, facts.side, facts.crop, facts.stride) == (10, 32, 32, 4)
+    stride = build_network(config.network, 7).backbone.stride
+    pipeline.make_deeplab(replace(made.inputs, config=config), tmp_path, silent)
+    network, kept, _ = load_deeplab(tmp_path / "model.safetensors")
+    assert kept.deeplab == schedule_for(config.deeplab, replace(facts, stride=stride)) and kept.deeplab.iterations == 3
+    assert (kept.deeplab.optimizer, network.conv_fov.dilation) == ("adamw", (kept.deeplab.dilation,) * 2)
+
+
+def test_a_collapsed_deeplab_leaves_no_model_and_another_setting_goes_on(made: Made, tmp_path: Path) -> None:
+    """A rate of almost 0 keeps the classifier at the class that its bias starts with: one mask for all images."""
+    still = {"deeplab.iterations": 20, "deeplab.lr": 1e-12, "deeplab.batch_size": 2, "deeplab.bn_momentum": 1e-9}
+    inputs = replace(made.inputs, config=with_values(made.inputs.config, still, "test"))
+    for _ in range(2):  # the second time from its checkpoints
+        with pytest.raises(WorkError, match="one mask for all images|learned nothing") as raised:
+            pipeline.make_deeplab(inputs, tmp_path, silent)
+        assert raised.value.cure == "deeplab.schedule=by_images"
+        assert (tmp_path / "checkpoints").is_dir() and not (tmp_path / "model.safetensors").exists()
+
+
+def test_another_checkpoint_is_not_taken(made: Made) -> None:
+    with pytest.raises(InputError, match="of kind 'cam', not of a segmentation network") as refused:
+        load_deeplab(made.inputs.model)
+    assert str(made.inputs.model) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("stage", ["affinity", "deeplab"])
+def test_a_killed_training_stage_leaves_no_model_and_ends_as_if_it_had_not_been(
+    made: Made, tmp_path: Path, stage: str
+) -> None:
+    epochs = {"affinity.epochs": 2, "deeplab.iterations": 4}
+    inputs = replace(made.inputs, config=with_values(made.inputs.config, epochs, "test"))
+
+    def kill(_: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    train: Callable[..., dict[str, float]] = pipeline.TRAINED[stage]
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed", kill)
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    resumed = train(inputs, tmp_path / "killed", silent)
+    assert resumed == train(inputs, tmp_path / "whole", silent)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
+    return pipeline.stage_keys(model, config, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "first"),
+    [
+        ("cam.scales", [0.5], "cam"),
+        ("cam.sizes", "aligned", "cam"),
+        ("crf.iterations", 9, "crf"),
+        ("affinity.epochs", 9, "affinity"),
+        ("train.seed", 9, "affinity"),
+        ("network.weights", "scenes", "affinity"),
+        ("data.crop", 48, "affinity"),
+        ("random_walk.beta", 9.0, "random_walk"),
+        ("data.score", "trainaug", "random_walk"),
+        ("deeplab.lr", 0.5, "deeplab"),
+        ("deeplab.crf.iterations", 9, "deeplab"),
+        ("deeplab.schedule", "by_images", "deeplab"),
+        ("deeplab.sizes", "aligned", "deeplab"),
+        ("deeplab.max_pixels", 300_000, "deeplab"),
+        ("deeplab.classifier_std", 0.01, "deeplab"),
+        ("data.val", "train", "deeplab"),
+        ("data.root", "/elsewhere", None),
+        ("data.workers", 9, None),
+        ("train.lr", 0.5, None),  # acts through the model's digest
+    ],
+)
+def test_a_changed_value_makes_anew_what_depends_on_it_and_nothing_before(
+    made: Made, name: str, value: object, first: str | None
+) -> None:
+    before, after = keys(made.inputs.config), keys(with_values(made.inputs.config, {name: value}, "test"))
+    assert tuple(before) == STAGES and len(set(before.values())) == 5
+    changed = [stage for stage in STAGES if before[stage] != after[stage]]
+    assert changed == (list(STAGES[STAGES.index(first) :]) if first else [])
+
+
+def test_another_model_or_other_data_make_everything_anew(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = made.inputs.config
+    before = keys(config)
+    for other in (keys(config, model="n"), keys(config, data="g")):
+        assert not set(before.values()) & set(other.values())
+    monkeypatch.setitem(pipeline.VERSIONS, "random_walk", 99)
+    assert [stage for stage in STAGES if keys(config)[stage] != before[stage]] == ["random_walk", "deeplab"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "first"),
+    [
+        ("crf.alpha_low", "auto", "crf"),
+        ("crf.alpha_high", "auto", "crf"),
+        ("random_walk.alpha", "auto", "random_walk"),
+        ("random_walk.keep_if", "better", "random_walk"),
+        ("random_walk.logt", "auto", None),  # from the images, which the fingerprint stands for
+        ("random_walk.radius", "auto", None),
+        ("random_walk.alpha", 6.0, None),
+    ],
+)
+def test_beta_is_in_the_keys_of_what_follows_it_alone(name: str, value: object, first: str | None) -> None:
+    config = with_values(config_from(CONFIG, "test"), {name: value}, "test")
+    one, two = (pipeline.stage_keys("m", config, "f", beta=beta) for beta in (0.3, 0.32))
+    changed = [stage for stage in STAGES if one[stage] != two[stage]]
+    assert changed == (list(STAGES[STAGES.index(first) :]) if first else [])
+    if first:
+        with pytest.raises(ValueError, match="beta"):
+            keys(config)
+    else:
+        assert keys(config) == one
+
+
+def test_a_walk_of_irn_that_may_give_way_follows_beta() -> None:
+    irn = with_values(config_from(CONFIG, "test"), {"random_walk.kind": "irn", "random_walk.alpha": "auto"}, "test")
+    assert keys(irn) == pipeline.stage_keys("m", irn, "f", beta=0.3), "it reads no alpha"
+    better = with_values(irn, {"random_walk.keep_if": "better"}, "test")
+    one, two = (pipeline.stage_keys("m", better, "f", beta=beta) for beta in (0.3, 0.32))
+    assert len({keys(irn)["random_walk"], one["random_walk"], two["random_walk"]}) == 3
+    assert one["affinity"] == keys(irn)["affinity"]

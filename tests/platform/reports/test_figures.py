@@ -1,0 +1,96 @@
+"""The report's charts: what they hold, how many trials they draw, and what they are too few for."""
+
+from dataclasses import replace
+from platform.reports import figures, plots
+from platform.reports.ranking import ranking
+from platform.reports.snapshot import SweepSnapshot
+from platform.search.study import REFERENCE, State, TrialRow
+
+
+def row(number: int, miou: float | None, role: str = "search") -> TrialRow:
+    state = State.COMPLETE if miou is not None else State.PRUNED
+    return TrialRow(number, f"s-{number:04d}", state, {"loss.w_tcp": 1.0 + number}, 0, role, miou, 0.4)
+
+
+def test_of_many_the_best_half_and_an_even_choice_of_the_rest() -> None:
+    rows = [row(i, float((i * 37) % 1000), REFERENCE if i == 400 else "search") for i in range(1000)]
+    some = plots.fewer(rows, 100)
+    assert len(some) == len({r.number for r in some}) == 100 and some == sorted(some, key=lambda r: r.number)
+    assert 400 in [r.number for r in some]
+    values = sorted((r.miou or 0 for r in some), reverse=True)
+    assert values[:49] == [999.0 - i for i in range(49)]
+    rest = [r.number for r in some if (r.miou or 0) < 950]
+    assert max(b - a for a, b in zip(rest, rest[1:], strict=False)) < 60
+    assert plots.fewer(rows[:100], 100) == rows[:100]
+    assert plots.how_many(rows) == "500 of 1,000 trials are drawn: the best 250 and an even choice of the others"
+    assert plots.how_many(rows[:7]) == "7 trials"
+
+
+def test_history_has_the_best_so_far(sweep: SweepSnapshot) -> None:
+    figure = figures.history(sweep.rows, "miou")
+    assert figure is not None
+    by_name = {trace.name: trace for trace in figure.data}
+    assert set(by_name) == {"trial", "reference", "best so far", "pruned", "failed"}
+    assert list(by_name["pruned"].x) == [6, 13, 20] and list(by_name["failed"].x) == [5]
+    assert by_name["best so far"].y[-1] == max(r.miou or 0 for r in sweep.rows)
+    assert figures.history([row(0, None)], "miou") is None
+
+
+def test_the_forest_shows_intervals_and_the_cam_baseline(sweep: SweepSnapshot) -> None:
+    entries = ranking(sweep)
+    figure = figures.forest(entries, 36.0, "miou")
+    assert figure is not None
+    trials, reference = figure.data
+    assert set(trials.error_x.array) == {2.0} and list(reference.y) == ["made-0000"]
+    assert figure.layout.shapes[0].x0 == 36.0
+    assert figures.forest([{**entry, "confirmed": None} for entry in entries], None, "miou") is None
+
+
+def test_slices_and_parallel_hold_every_name(sweep: SweepSnapshot) -> None:
+    slices = figures.slices(sweep.spec, sweep.rows)
+    names = ["patches.kind", "patches.S_N", "patches.K", "patches.p_h", "loss.w_tcp"]
+    assert list(slices) == names
+    assert slices["loss.w_tcp"].layout.xaxis.type == "log" and slices["patches.kind"].layout.xaxis.type == "category"
+    superpixel = [r for r in sweep.rows if r.miou is not None and "patches.S_N" in r.values]
+    assert len(slices["patches.S_N"].data[0].x) == len(superpixel)
+    lines = figures.parallel(sweep.spec, sweep.rows)
+    assert lines is not None
+    dimensions = lines.data[0].dimensions
+    assert [d.label for d in dimensions] == ["kind", "S_N (log)", "K", "p_h", "w_tcp (log)", "miou %"]
+    assert len(dimensions[0]["values"]) == 20 and "absent" in dimensions[1].ticktext
+    assert figures.parallel(sweep.spec, []) is None and figures.slices(sweep.spec, []) == {}
+
+
+def test_epochs_are_one_trace_with_gaps_for_each_kind(sweep: SweepSnapshot) -> None:
+    figure = figures.epochs(sweep.spec, sweep.rows)
+    assert figure is not None
+    by_name = {trace.name: trace for trace in figure.data}
+    assert set(by_name) == {"pruned", "failed or unfinished", "trial", "reference"}
+    assert list(by_name["pruned"].x) == [1, 2, None] * 3
+    assert figures.epochs(sweep.spec, [replace(sweep.rows[0], reports={})]) is None
+
+
+def test_the_rung_shows_the_audit_apart(sweep: SweepSnapshot) -> None:
+    [(figure, words)] = figures.rungs(sweep.spec, sweep.rows).values()
+    by_name = {trace.name: trace for trace in figure.data}
+    assert len(by_name["audit: would have been pruned"].x) == 1 and len(by_name["pruned"].x) == 3
+    assert len(by_name["ran on"].x) == 19 and words.startswith("20 trials with both values; rank correlation 1.00")
+    none = sweep.spec.model_copy(update={"pruning": sweep.spec.pruning.model_copy(update={"kind": "none"})})
+    assert figures.rungs(none, sweep.rows) == {}
+
+
+def test_hours_leave_out_what_took_none() -> None:
+    figure = figures.hours({"useful": 1.0, "failed": 0.0, "confirming": 0.5}, "GPU-hours")
+    assert figure is not None and [bar.name for bar in figure.data] == ["useful", "confirming"]
+    assert figures.hours({"useful": 0.0}, "GPU-hours") is None
+
+
+def test_a_part_is_the_same_each_time_and_brings_no_script_of_its_own(sweep: SweepSnapshot) -> None:
+    def made_part() -> str:
+        figure = figures.history(sweep.rows, "miou")
+        return figures.part(figure, "history")
+
+    assert made_part() == made_part() and 'id="chart-history"' in made_part()
+    assert len(made_part()) < 50_000 and "</script><script" not in made_part()
+    evil = figures.history([replace(row(0, 1.0), uid="</script><b>")], "miou")
+    assert "</script><b>" not in figures.part(evil, "x")

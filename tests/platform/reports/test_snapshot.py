@@ -1,0 +1,91 @@
+"""A sweep as commands read it: whole, so far, or not there; and nothing changes by reading."""
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from platform.base.paths import Storage, storage
+from platform.reports.snapshot import SweepSnapshot, best_trial, find_trial, read_sweep
+from platform.search.study import State
+from typing import Any
+
+import pytest
+
+from cpn.core.errors import InputError
+from tests.platform.made_sweep import FINGERPRINT, make_sweep
+
+
+def test_everything_is_read(sweep: SweepSnapshot) -> None:
+    assert [row.number for row in sweep.rows] == list(range(24)) and len(sweep.again) == 15
+    assert (sweep.fingerprint, sweep.so_far, sweep.state) == (FINGERPRINT, None, "finished")
+    assert sweep.hours == 0.5 and sweep.trial_hours["made-0003"] == pytest.approx(33 / 3600)
+    assert sweep.folder(sweep.rows[0]).is_dir() and sweep.result(sweep.rows[0]) is not None
+    assert sweep.result(sweep.rows[5]) is None  # it failed
+    best = best_trial(sweep)
+    assert best is not None and best.uid == sweep.summary["winner"]
+
+
+def test_a_run_is_found_without_its_key_being_recorded(sweep: SweepSnapshot) -> None:
+    row = sweep.rows[1]
+    assert sweep.folder(replace(row, attrs={})) == sweep.folder(row)
+
+
+def test_reading_changes_nothing(made: Storage) -> None:
+    def files() -> dict[Path, Any]:
+        return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in made.root.rglob("*") if "study.db-" not in p.name}
+
+    read_sweep(made, "made")  # whoever opens it first after the writer, SQLite moves its journal into the file
+    gc.collect()  # a connection that is closed only now would move SQLite's journal into the file
+    before = files()
+    read_sweep(made, "made")
+    assert files() == before
+
+
+def test_so_far_is_said_where_it_is_not_the_end(sweep: SweepSnapshot, tmp_path: Path) -> None:
+    early = read_sweep(make_sweep(tmp_path, "early", 3, ended=False), "early")
+    assert early.so_far == "stopped, 3 trials have ended and there is no verdict yet"
+    best = best_trial(early)
+    assert best is not None and best.miou == max(row.miou or 0 for row in early.rows)
+    running = replace(sweep, state="running")
+    assert running.so_far == "running; the verdict is the one of its last end, over 24 of 24 ended trials"
+    more = replace(sweep, rows=[*sweep.rows, replace(sweep.rows[0], number=24, uid="made-0024")])
+    assert more.so_far == "finished; the verdict is the one of its last end, over 24 of 25 ended trials"
+
+
+def test_a_trial_is_found_by_its_name(made: Storage) -> None:
+    sweep, row = find_trial(made, "made-0003")
+    assert (sweep.name, row.number, row.state) == ("made", 3, State.COMPLETE)
+    assert find_trial(made, "made.confirm-0001")[1].attrs["of"]
+
+
+@pytest.mark.parametrize(
+    ("uid", "words"),
+    [
+        ("made-0099", "^made-0099: no such trial; the last one is made-0023"),
+        ("made.confirm-0099", "the last one is made.confirm-0014"),
+        ("other-0001", r"^other-0001: no trial of a sweep in .* \(sweeps: made\); a trial is NAME-0003"),
+        ("made", "no trial of a sweep"),
+        ("made-x", "no trial of a sweep"),
+    ],
+)
+def test_a_trial_that_is_not_there(made: Storage, uid: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        find_trial(made, uid)
+
+
+def test_a_sweep_that_is_not_there(made: Storage, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^other: no such sweep in .* \(there are: made\)"):
+        read_sweep(made, "other")
+    with pytest.raises(InputError, match="^--storage: .*nowhere is no folder"):
+        read_sweep(storage(str(tmp_path / "nowhere")), "made")
+
+
+def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
+    store = make_sweep(tmp_path, "hurt", 1)
+    store.sweep("hurt").summary.write_text("{")
+    with pytest.raises(
+        InputError, match="summary.json: is damaged .*; give the sweep's command again, which writes it"
+    ):
+        read_sweep(store, "hurt")
+    store.sweep("hurt").spec.unlink()
+    with pytest.raises(InputError, match="spec.yaml: is not there"):
+        read_sweep(store, "hurt")

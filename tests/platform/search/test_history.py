@@ -1,0 +1,70 @@
+"""What a learning sampler sees: capped, completed, and nothing but that."""
+
+from platform.config.space import domains
+from platform.search.history import StudyView, capped, completed
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+SEARCH = domains.parse_search(
+    {
+        "kind": {"choice": ["superpixel", "grid"]},
+        "S_N": {"int": [1, 99], "when": {"kind": "superpixel"}},
+        "K": {"choice": [[4, 7], [56, 112]], "when": {"kind": "grid"}},
+    }
+)
+
+
+def trial(value: float | None, state: TrialState = TrialState.COMPLETE, **params: Any) -> FrozenTrial:
+    from platform.search.distributions import distribution
+
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=params,
+        distributions={n: distribution(SEARCH[n]) for n in params},  # type: ignore[arg-type]
+    )
+
+
+def test_the_best_tenth_and_the_newest_are_kept_in_order() -> None:
+    trials = [trial(float(value)) for value in [9, 1, 8, *range(-30, 0), 7]]
+    kept = [t.value for t in capped(trials, 20)]
+    assert kept == [9, 8, *range(-17, 0), 7]
+    assert capped(trials, None) == capped(trials, 34) == trials
+
+
+def test_running_and_failed_trials_are_no_history_and_pruned_ones_are_never_the_best() -> None:
+    trials = [
+        trial(5.0, TrialState.PRUNED),
+        trial(1.0),
+        trial(None, TrialState.RUNNING),
+        trial(None, TrialState.FAIL),
+        *[trial(0.5, TrialState.PRUNED) for _ in range(12)],
+    ]
+    assert [t.value for t in capped(trials, 10)] == [1.0] + [0.5] * 9
+
+
+def test_a_name_that_does_not_exist_stands_at_its_middle() -> None:
+    given = trial(1.0, kind="superpixel", S_N=7)
+    whole = completed([given, trial(2.0, kind="grid", K="4,7")], SEARCH)
+    assert [t.params for t in whole] == [
+        {"kind": "superpixel", "S_N": 7, "K": "56,112"},
+        {"kind": "grid", "K": "4,7", "S_N": 50},
+    ]
+    assert given.params == {"kind": "superpixel", "S_N": 7} and whole[0].value == 1.0
+    assert set(whole[0].distributions) == {"kind", "S_N", "K"}
+
+
+def test_a_trial_that_lacks_a_name_which_exists_is_left_out() -> None:
+    assert completed([trial(1.0, S_N=7), trial(1.0, kind="superpixel")], SEARCH) == []
+
+
+def test_the_view_holds_the_given_trials_and_is_the_study_otherwise() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(trial(3.0))
+    own = [trial(1.0), trial(0.5, TrialState.PRUNED)]
+    seen = StudyView(study, own)
+    assert seen.get_trials(deepcopy=False) == own != seen.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    assert seen._get_trials(deepcopy=True, states=(TrialState.PRUNED,), use_cache=True)[0].value == 0.5
+    assert seen.direction == study.direction and seen._study_id == study._study_id

@@ -1,0 +1,153 @@
+"""Other drivers, other sweeps and other machines than a sweep needs. All other wrong input: tests/test_bad_input.py."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from platform import sweep
+from platform.base import lock
+from platform.base.paths import storage
+from platform.base.yaml_files import yaml_text
+from platform.cluster.capacity import check_resources
+from platform.config.sections import Resources
+from platform.config.spec import load_spec
+from platform.run import sweep_context
+from platform.search import study
+from platform.tracking.recorder import Recorder, read_runs
+from typing import Any
+
+import pytest
+
+from cpn.config.data import ScenesConfig
+from cpn.core.errors import InputError, run_command
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
+
+SPEC: dict[str, Any] = {
+    "name": "small",
+    "base": {"preset": ["official", "scenes"], "network": {"weights": None}, "train": {"epochs": 1}},
+    "search": {"patches.p_h": {"float": [0.1, 0.5]}},
+    "budget": {"trials": 2},
+    "resources": {"gpus_per_worker": 0, "storage": "sweeps"},
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set in VOC layout, not packed."""
+    root = tmp_path_factory.mktemp("scenes") / "data"
+    write_scenes(root, ScenesConfig(train=6, val=3, size=64))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; a command that gets as far as Ray has not seen what is wrong."""
+
+    def too_far(*_: Any) -> Any:
+        raise AssertionError("Ray was to be started")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep_context, "ray_cluster", too_far)
+    monkeypatch.delenv("CPN_STUDY_URL", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def data(scenes: Path, tmp_path: Path) -> Path:
+    """A copy of the data set, to be damaged."""
+    return Path(shutil.copytree(scenes, tmp_path / "data"))
+
+
+def refused(main: Callable[[Sequence[str]], int], arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must end with exit code 2; its one line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: main(arguments))
+    said = capsys.readouterr().err
+    assert left.value.code == 2, said
+    lines = [line for line in said.splitlines() if not line.startswith(("checking ", "packing "))]
+    assert len(lines) == 1 and lines[0].startswith("error: "), said
+    return lines[0].removeprefix("error: ")
+
+
+def sets(*texts: str) -> list[str]:
+    return [word for text in texts for word in ("--set", text)]
+
+
+def write_spec(content: dict[str, Any], name: str = "s.yaml") -> str:
+    Path(name).write_text(yaml_text(content))
+    return name
+
+
+def found_in(place: Path) -> set[str]:
+    """Every file and folder, without pytest's own."""
+    return {str(path.relative_to(place)) for path in place.rglob("*")}
+
+
+# Others who are there already
+
+
+def test_another_driver_of_the_same_sweep(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = storage("sweeps").sweep("small")
+    with lock.driving(paths, "small", "the first"):
+        said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}")], capsys)
+        first = lock.read_driver(paths)
+    assert first is not None and first.command == "the first"
+    assert said == (
+        f"{paths.lock}: sweep 'small' is already running (process {os.getpid()} on {first.host}); wait for it, or stop "
+        "it: python -m platform.stop small"
+    )
+    assert not storage("sweeps").study.exists()
+
+
+def test_another_base_under_the_same_name(data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = load_spec(Path(write_spec(SPEC)), [f"data.root={data}"])
+    pack = prepare(data, ["trainaug", "train", "val"], scored=["train", "val"])
+    study.open_study(spec, study.study_url(spec), pack.fingerprint).close()
+    trials = "select count(*) from trials"
+    before = sqlite3.connect(storage("sweeps").study).execute(trials).fetchone()
+    given = sets(f"data.root={data}", "loss.w_tcp=2", "search.patches.p_h={float: [0.1, 0.4]}")
+    said = refused(sweep.main, ["s.yaml", *given], capsys)
+    assert (
+        "base.loss.w_tcp was 1.0, is 2.0" in said and "search.patches.p_h.float was [0.1, 0.5], is [0.1, 0.4]" in said
+    )
+    assert "--set name=NEW" in said
+    assert sqlite3.connect(storage("sweeps").study).execute(trials).fetchone() == before == (1,)
+    assert not (place / "mlflow.db").exists()
+
+
+def test_another_sweep_of_the_same_name_in_one_store(
+    data: Path, place: Path, capsys: pytest.CaptureFixture[str], new_store: Callable[[str], str]
+) -> None:
+    """A colleague's, or one whose folder was deleted: its runs got our metrics."""
+    uri = new_store("team")
+    theirs = Recorder(place / "ann/small/records", uri, "small")
+    theirs.start("small-0000", name="reference")
+    assert theirs.close(60) == 0
+    said = refused(sweep.main, [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
+    assert said.startswith(f"tracking.uri: {uri}: experiment 'small' holds the records of another sweep of this name (")
+    assert said.endswith("/ann/small/records/origin.json); take another name: --set name=NEW")
+    assert [(row.uid, row.status) for row in read_runs(uri, "small")] == [("small-0000", "RUNNING")]
+
+
+# The machine
+
+
+def test_a_gpu_where_there_is_none() -> None:
+    with pytest.raises(InputError) as refusal:
+        check_resources(Resources(workers=2, gpus_per_worker=1), [{"CPU": 4.0}])
+    assert str(refusal.value) == (
+        "resources.gpus_per_worker: a trial needs 2 GPUs (2 workers), the cluster has 0; "
+        "--set resources.gpus_per_worker=0 trains on the CPU, or resources.autoscaled=true if more come on demand"
+    )
+
+
+def test_more_cores_than_there_are() -> None:
+    with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 8 CPUs .* has 4; lower it"):
+        check_resources(Resources(workers=2, gpus_per_worker=0, cpus_per_worker=4), [{"CPU": 4.0}])
+
+
+def test_exactly_what_there_is_suffices() -> None:
+    check_resources(Resources(workers=2, gpus_per_worker=1, cpus_per_worker=2), [{"CPU": 4.0, "GPU": 2.0}])
