@@ -1,4 +1,4 @@
-"""The MLflow UI and Debian's chromium without a window: for benchmarks, browser tests and docs/screenshots.py."""
+"""The MLflow UI and Debian's chromium without a window: for benchmarks, browser tests and screenshots."""
 
 import os
 import signal

@@ -13,7 +13,8 @@ from tests.conftest import CHECKOUT
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results_scenes", CHECKOUT / "docs" / "results_scenes.py")
+    path = CHECKOUT / "docs" / "development" / "results_scenes.py"
+    spec = importlib.util.spec_from_file_location("results_scenes", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

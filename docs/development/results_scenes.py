@@ -1,12 +1,12 @@
-"""The runs and the page of docs/results-scenes.md.
+"""Train the runs of docs/results-scenes.md, and write their tables into that page.
 
-    python docs/results_scenes.py --train 2 --seeds 5   trains what the tables need, two at a time, into sweeps/runs
-    python docs/results_scenes.py --write               puts the tables of the finished sweeps into the page
+    python docs/development/results_scenes.py --train 2 --seeds 5    train what the tables need, two at a time
+    python docs/development/results_scenes.py --write                put the tables of the finished sweeps into the page
 
-`--train` only saves time: each run is what a trial of the sweep does (`python -m platform.train`), under the same key,
-without Ray's start for each. A sweep takes it over, or trains it itself if it is not there. Between the marks
-`<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page comes sweeps/NAME/table.md, or of a search the verdict and
-the best of the leaderboard; pictures come beside the page.
+`--train` only saves time: it makes the runs of the tables in sweeps/runs, each as `python -m platform.train` would and
+under the key of the sweep's trial, without starting Ray for each. The sweep then reuses them, and trains what is
+missing. `--write` replaces what stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` on the page by
+sweeps/NAME/table.md, or for a search by the verdict and the best of the leaderboard; pictures go beside the page.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cpn.config import Config
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for benchmarks, which is not installed
-PAGE = Path(__file__).with_name("results-scenes.md")
-SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for benchmarks, which is not installed
+PAGE = Path(__file__).resolve().parents[1] / "results-scenes.md"
+SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 SHOWN = 20
 """Rows of a search's leaderboard."""
 PICTURES = {

@@ -1,4 +1,6 @@
-"""The pictures in docs/: `python docs/screenshots.py --sweep quickstart`, in the folder where the sweep ran.
+"""Take the pictures of docs/ from a finished sweep, in the folder where it ran.
+
+    python docs/development/screenshots.py --sweep quickstart
 
 Needs Debian's chromium and chromium-driver (`apt-get install chromium chromium-driver`). Starts the MLflow UI on a free
 port, takes pictures of the sweep, of its winner, of two runs compared and of the report (also at a phone's width), and
@@ -16,8 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in docs/ only
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in its own folder only
 
 from benchmarks.chromium import (  # noqa: E402
     ML,
@@ -114,7 +116,9 @@ def copies(store: Path, sweep: str, winner: str, out: Path) -> None:
 
 def main() -> None:
     """Take the pictures."""
-    parser = argparse.ArgumentParser(usage="python docs/screenshots.py --sweep quickstart [--uri URI] [--out FOLDER]")
+    parser = argparse.ArgumentParser(
+        usage="python docs/development/screenshots.py --sweep quickstart [--uri URI] [--out FOLDER]"
+    )
     parser.add_argument("--sweep", default="quickstart")
     parser.add_argument("--storage", type=Path, default=Path("sweeps"), help="resources.storage of the sweep")
     parser.add_argument("--uri", default="sqlite:///mlflow.db", help="tracking.uri of the sweep")
