@@ -1,4 +1,4 @@
-# Each target is a thin door: README shows the same commands bare.
+# Each target is a thin door: docs/install.md shows the same commands bare.
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 GPUS = 8
 HEAD = [
-    "| table | runs | GPU-hours | dearest run, h | least GiB, fp32 | least GiB, bf16 |",
+    "| table | runs | GPU-hours | most expensive run, h | least GiB, fp32 | least GiB, bf16 |",
     "|---|---|---|---|---|---|",
 ]
 

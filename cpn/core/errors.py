@@ -84,7 +84,7 @@ PIPE_EXIT = 128 + signal.SIGPIPE
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and leave the process with the exit code of README's table.
+    """Run a command's `main` and leave the process with the exit code of the table in docs/usage.md.
 
     0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
     resumable, 141 the reader of its output has gone. The traceback of what nobody foresaw, exit code 1 as well, shows

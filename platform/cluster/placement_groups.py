@@ -1,7 +1,7 @@
 """Frees placement groups that a Ray cluster keeps of sweeps whose driver has ended.
 
-Ray frees a placement group with the job that made it. One of 50 faults (docs/development/chaos.md) left one behind all the same,
-and with it the CPUs that it holds for as long as the cluster runs (Ray 2.60).
+Ray frees a placement group with the job that made it. One of 50 faults (docs/development/chaos.md) left one behind all
+the same, and with it the CPUs that it holds for as long as the cluster runs (Ray 2.60).
 """
 
 import threading
