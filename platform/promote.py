@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.run_files import MODEL
 
-from .promotion.champion_history import LONGEST_REASON
+from .tracking.registry import LONGEST_REASON
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.paths import Storage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpn.core.errors import InputError, WorkError, run_command
 
 from .base.paths import Storage, storage
-from .promotion.champion_history import LONGEST_REASON
+from .tracking.registry import LONGEST_REASON
 
 if TYPE_CHECKING:
     from .tracking.registry import ModelState

@@ -55,7 +55,3 @@ def history(store: Storage, name: str, uri: str | None) -> tuple[list[Entry], st
         if event.get("kind") in MOVES and event["id"] not in known:
             entries.append({**entry_of(event, event.get("from"), event.get("version")), "waiting": True})
     return entries, warning
-
-
-LONGEST_REASON = 1000
-"""Characters: an entry of the history has 5000 in all."""

@@ -23,6 +23,9 @@ the alias, and carried that version on; or moved it back because a gate did not 
 SWEEP, PERSON = "sweep", "person"
 """Who decided: the end of a sweep, or somebody."""
 
+LONGEST_REASON = 1000
+"""Characters of a reason: an entry of the history has 5000 in all."""
+
 Entry = dict[str, Any]
 """who, when (seconds since 1970), model, alias, from, to (versions or None), why; kind, by, uid, gates, overridden."""
 

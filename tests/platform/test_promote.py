@@ -205,7 +205,7 @@ def test_a_stop_before_the_stages_are_done_leaves_the_wish(
         raise WorkError("the stage failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("platform.promotion.alias_requests.carry_on", stopped)
+        patch.setattr("platform.promotion.alias_requests.run_later_stages", stopped)
         with pytest.raises(WorkError):
             promote.main([])
     assert moves(sweep) == [("promotion", None, "1")]
