@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, run_command
+from cpn.core.files import check_place, digest, file_digest, write_bytes, write_json
+from cpn.core.progress import shown_progress
+from cpn.sources.image_ids import PICTURES
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
     import numpy as np
@@ -94,7 +97,6 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
 
     Raises InputError for what is not there, a folder without pictures, or two pictures of one name.
     """
-    from cpn.sources.image_ids import PICTURES
 
     found: dict[str, Path] = {}
     for path in given:
@@ -161,7 +163,6 @@ def open_model(given: argparse.Namespace) -> Predictor:
 
 def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
     """What a mask depends on beside its picture."""
-    from cpn.core.files import file_digest
 
     own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
     return {
@@ -179,7 +180,6 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
     """Write mask and overlay of one picture, unless they are there; returns its line of predictions.json."""
     import numpy as np
 
-    from cpn.core.files import digest, file_digest, write_bytes
     from cpn.data.voc import decode_mask, encode_mask
     from cpn.plots.curves import overlay, picture_png
     from cpn.stages.predictor import as_image
@@ -225,9 +225,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     check_options(given)
     labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
-
-    from cpn.core.files import check_place, write_bytes, write_json
-    from cpn.core.progress import shown_progress
 
     check_place(given.out, "--out")
     items = find_pictures(given.pictures, given.out)

@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpn.config import METHOD_VERSION, nearest, with_values
+from cpn.config.next_command import search_command
 from cpn.core.errors import InputError, run_command
+from cpn.core.files import check_place, file_digest, whole_file, write_bytes, write_json
+from cpn.core.progress import shown_progress
 from cpn.core.run_files import COUNTS
 
 if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so that --help answers at once
@@ -95,7 +99,6 @@ def parser() -> argparse.ArgumentParser:
 
 def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
     """The checkpoint's cam section with what the command line changes. Raises InputError naming the option."""
-    from cpn.config import nearest, with_values
 
     values: dict[str, Any] = {}
     for text in given.sets:
@@ -146,7 +149,6 @@ def keep(
     """Write curves.png, counts.npz (the sums, (R, betas, 3, C)) and, last, score.json; each whole or absent."""
     import numpy as np
 
-    from cpn.core.files import whole_file, write_bytes, write_json
     from cpn.plots.curves import scale_curves
     from cpn.scoring.metrics import BETAS
     from cpn.scoring.scale_scores import curves
@@ -220,7 +222,6 @@ def published_table() -> Table:
 
 def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
     """What to type next: the plain map of the same network where the refined one was scored, else a sweep of it."""
-    from cpn.config.next_command import search_command
 
     if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
         return search_command(config, {"data.root": given.root})
@@ -242,9 +243,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
-    from cpn.config import METHOD_VERSION
-    from cpn.core.files import check_place, file_digest
-    from cpn.core.progress import shown_progress
     from cpn.cost.inference_memory import check_cams, shown_smaller
     from cpn.data.voc import open_pack
     from cpn.run import load_run

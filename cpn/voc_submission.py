@@ -25,6 +25,7 @@ from PIL import Image
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import file_digest, read_json, whole_file, write_json
 from cpn.core.progress import Progress, shown_progress, silent
+from cpn.data.image_memory import DEEPLAB_CURE, image_of
 from cpn.data.voc import VOC_CLASSES, Split, open_pack, palette
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def predict_list(
     Each pixel gets the class of the highest probability, or with `crf` what the CRF of `config` makes of it. The
     network must be in eval mode.
     """
-    from cpn.data.image_memory import DEEPLAB_CURE, image_of
     from cpn.segmentation.deeplab import predict_label
     from cpn.stages.inputs import save_label
 

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpn.config.next_command import yaml_value
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import check_place
+from cpn.models.backbone import build_backbone
+from cpn.models.released import convert_released, is_released
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor
@@ -34,9 +37,6 @@ from cpn.models.weights import (
 def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check: bool, out: Path | None) -> None:
     """Say how the file's tensors fit the backbone `name`, and write it to `out`. Raises InputError unless all fit."""
     import torch
-
-    from cpn.config.next_command import yaml_value
-    from cpn.models.backbone import build_backbone
 
     with torch.device("meta"):
         expected = build_backbone(name).state_dict()
@@ -83,8 +83,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """The command: see --help."""
     options = parser().parse_args(arguments)
-
-    from cpn.models.released import convert_released, is_released
 
     if options.out is not None and options.out.suffix != ".safetensors":
         raise InputError(f"{options.out}: --out writes safetensors only; end the name in .safetensors")

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from cpn.config import to_dotted
 from cpn.core.errors import run_command
 
 from .base.paths import storage
+from .base.terminal import Terminal
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.terminal import Terminal
@@ -59,7 +61,6 @@ def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapsho
 
 def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
     """One trial: what the study knows, and what its run's manifest adds if it was finished and is still there."""
-    from cpn.config import to_dotted
 
     result = sweep.result(row) or {}
     told = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
@@ -141,7 +142,6 @@ def table(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a trial that there is not."""
     given = parser().parse_args(arguments)
-    from .base.terminal import Terminal
     from .reports.snapshot import find_trial
 
     store = storage(given.storage)

@@ -11,6 +11,8 @@ from cpn.core.errors import InputError, run_command
 
 from .base.lock import locked
 from .base.paths import storage
+from .base.terminal import Terminal
+from .base.yaml_files import load_kept
 from .promotion.garbage import CHAMPION, DiskUse, _short, check_quiet, delete, find_deletable, megabytes
 from .reports.sweep_status import sweep_paths
 
@@ -36,7 +38,6 @@ def parser() -> argparse.ArgumentParser:
 
 def show(found: DiskUse, deleted: bool, command: str) -> None:
     """The tables and what to type next."""
-    from .base.terminal import Terminal
 
     terminal = Terminal()
     for title, items in (("kept", found.keeps), ("deleted" if deleted else "can go", found.goes)):
@@ -63,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = sweep_paths(store, given.name)
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there, so nobody knows which runs are the sweep's; start it once more")
-    from .base.yaml_files import load_kept
     from .tracking.recorder import read_aliases
 
     uri = given.uri or (load_kept(paths.spec).get("tracking") or {}).get("uri")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cpn.core.errors import InputError, run_command
 
 from .base.paths import storage
+from .base.terminal import Terminal
 
 EXAMPLE = "python -m platform.leaderboard quickstart"
 SHOWN = 20
@@ -36,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.top < 1:
         raise InputError(f"--top {given.top}: no number of trials; give 1 or more, or --all")
-    from .base.terminal import Terminal
     from .reports.ranking import cells, configuration, heads, ranking
     from .reports.snapshot import read_sweep
 

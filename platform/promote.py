@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.run_files import MODEL
+from cpn.data.voc import open_pack
 
-from .tracking.registry import LONGEST_REASON
+from .base.paths import check_storage, storage
+from .base.terminal import Terminal
+from .cluster.inputs import data_root
+from .reports.sweep_status import sweep_names, sweep_paths
+from .tracking.registry import LONGEST_REASON, PERSON
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.paths import Storage
@@ -87,8 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     check_given(given)
 
-    from .base.paths import check_storage, storage
-
     store = storage(given.storage)
     if not store.root.is_dir() and not (given.run or "").endswith(".safetensors"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
@@ -97,7 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_storage(store, "--storage")
     command = shlex.join(["python", "-m", "platform.promote", *words])
 
-    from .base.terminal import Terminal
     from .cluster.ray_driver import Interruption
     from .run.trial_loop import report_interruption
 
@@ -132,7 +134,6 @@ def promoted(
         sweep_of,
     )
     from .run.run_stages import StageFailed
-    from .tracking.registry import PERSON
 
     name, which = locate(store, given.run, given.sweep, given.uri)
     spec, rest = read_spec(store, name, given.sets, given.uri)
@@ -184,7 +185,6 @@ def watched(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> list[dict[str, Any]]:
     """Carry out what somebody asked for by moving the alias; once, or with --watch until a signal comes."""
-    from .reports.sweep_status import sweep_names, sweep_paths
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)
@@ -223,7 +223,6 @@ def look_at(
     command: str,
 ) -> dict[str, Any] | None:
     """Carry out the wish in one sweep's model, if there is one."""
-    from .cluster.inputs import data_root
     from .promotion.alias_requests import handle_alias_request
     from .promotion.candidates import open_studies
     from .promotion.champion_history import recorded_history
@@ -239,7 +238,6 @@ def look_at(
         return None
     book = open_studies(store, spec)
     root = data_root(spec.base_config, store)
-    from cpn.data.voc import open_pack
 
     with sweep_of(book, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
         result = handle_alias_request(sweep, recorder, book)
@@ -305,9 +303,7 @@ def show_result(
 
 def show_history(given: argparse.Namespace, store: "Storage") -> int:
     """Print the history of one sweep's champion, or of all."""
-    from .base.terminal import Terminal
     from .promotion.champion_history import history
-    from .reports.sweep_status import sweep_names, sweep_paths
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)

@@ -12,6 +12,7 @@ from pathlib import Path
 from cpn.core.errors import InputError, run_command
 
 from .base.paths import storage
+from .base.terminal import Terminal
 from .reports.page import single_run, write_report
 
 EXAMPLE = "python -m platform.report quickstart"
@@ -62,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("platform.report: give a sweep's name, or --paper and no name")
     if given.paper:
         return paper(given)
-    from .base.terminal import Terminal
     from .reports.snapshot import read_sweep
 
     store = storage(given.storage)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError, run_command
 
+from .base.lock import locked
 from .base.paths import Storage, storage
-from .tracking.registry import LONGEST_REASON
+from .reports.sweep_status import sweep_names, sweep_paths
+from .tracking.registry import LONGEST_REASON, PERSON, ROLLED_BACK, champions
 
 if TYPE_CHECKING:
     from .tracking.registry import ModelState
@@ -61,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sweep_name(store: Storage, given: str | None) -> str:
     """The sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded for it."""
-    from .reports.sweep_status import sweep_names, sweep_paths
 
     there = [name for name in sweep_names(store) if store.sweep(name).spec.exists()]
     if given is None and len(there) != 1:
@@ -73,13 +74,11 @@ def sweep_name(store: Storage, given: str | None) -> str:
 
 def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Move the alias, unless it is there already; what was done."""
-    from .base.lock import locked
     from .promotion.candidates import stored_uri
     from .promotion.champion_history import missing_model_message, recorded_history
     from .tracking.read import read_model_state
     from .tracking.recorder import Recorder, check_store
     from .tracking.records import CHAMPION, model_name
-    from .tracking.registry import PERSON, ROLLED_BACK
 
     uri = given.uri if given.uri is not None else stored_uri(store, name)
     model, paths = model_name(name), store.sweep(name)
@@ -131,7 +130,6 @@ def to_stderr(line: str) -> None:
 def target(state: "ModelState", to: str | None, because: str) -> str:
     """The version to go to. Raises InputError where there is none."""
     from .tracking.records import CHAMPION
-    from .tracking.registry import ROLLED_BACK, champions
 
     if to is not None:
         if to not in state.versions:

@@ -11,6 +11,7 @@ from cpn.core.errors import InputError, run_command
 from .base.bucket_sync import with_published_state
 from .base.lock import FINISHED, RUNNING
 from .base.paths import Storage, storage
+from .base.terminal import Terminal
 from .reports.sweep_status import Status, status, sweep_names
 
 EXAMPLE = "python -m platform.status"
@@ -32,7 +33,6 @@ def parser() -> argparse.ArgumentParser:
 
 def show(found: Sequence[Status], store: Storage) -> None:
     """The table, notes and the next command."""
-    from .base.terminal import Terminal
 
     terminal = Terminal()
     rows = []

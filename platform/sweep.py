@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.core.errors import InputError, run_command
+from cpn.core.redact import redact
+
+from .base.json_lines import JsonLines, own_stdout
 
 EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
 
@@ -48,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
 
 def shown_command(spec: Path, sets: Sequence[str]) -> str:
     """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
-    from cpn.core.redact import redact
 
     told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
     words = [word for text in told for word in ("--set", text)]
@@ -79,7 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if not given.json:
         return run_sweep(spec, command)
-    from .base.json_lines import JsonLines, own_stdout
 
     return run_sweep(spec, command, JsonLines(own_stdout()))
 

@@ -7,7 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpn.config import config_from, run_key
+from cpn.config.next_command import search_command
 from cpn.core.errors import InputError, run_command
+from cpn.core.progress import shown_progress
+from cpn.core.run_files import MODEL, PICTURES
+
+from .base.terminal import Terminal
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from cpn.config import Config
@@ -46,15 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
     import torch
 
-    from cpn.config import config_from, run_key
-    from cpn.core.progress import shown_progress
-    from cpn.core.run_files import MODEL, PICTURES
     from cpn.data.superpixels import maps_for
     from cpn.run import finished_run, run
 
     from .base.claims import Claims
     from .base.paths import check_storage, storage
-    from .base.terminal import Terminal
     from .base.yaml_files import load_yaml
     from .cluster.inputs import check_weights, prepare_data, prepare_weights
     from .config.spec import apply_sets
@@ -113,7 +115,6 @@ def next_command(config: "Config", model: Path, masked: bool, place: str = "swee
     """What to type after a run: its score by scale where `masked` says that there are masks; else a search, which
     keeps the user's data and network and the storage `place`.
     """
-    from cpn.config.next_command import search_command
 
     root = config.data.root
     kept = {"resources.storage": place} if place != "sweeps" else {}

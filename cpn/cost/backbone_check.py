@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cpn.config import config_from
 from cpn.core.contents import is_code
 from cpn.core.errors import InputError
 from cpn.core.own_code import own_code
+from cpn.cost.operations import forward_operations
+from cpn.cost.training_memory import GIB, step_bytes
 from cpn.data.transforms import normalise, resize
 from cpn.models.backbone import (
     Backbone,
@@ -270,9 +273,6 @@ def meta(subject: Subject) -> Check:
 
 def cost(subject: Subject) -> Check:
     """Counted operations and least memory of the CAM network over it at `SIDE` x `SIDE`."""
-    from cpn.config import config_from
-    from cpn.cost.operations import forward_operations
-    from cpn.cost.training_memory import GIB, step_bytes
 
     values = {"network": {"backbone": subject.name}, "data": {"crop": SIDE}, "train": {"batch_size": 1}}
     config = config_from(values, "--check")

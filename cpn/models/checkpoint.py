@@ -22,12 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from cpn.config import Config
+from cpn.config import Config, config_from
 from cpn.core.errors import InputError
 from cpn.core.errors import to_stderr as to_stderr
 from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
 from cpn.core.plain_file import refuse_irregular
 from cpn.core.run_files import MODEL
+from cpn.models.backbone import BACKBONES
 from cpn.models.ranks import (
     differing_ranks,
     from_rank_0,
@@ -201,9 +202,7 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
     A file can name code as its backbone, and files come from anywhere: other code than `own_backbone` is refused.
     Raises InputError for that, for a file of another kind, and for one whose metadata is not whole.
     """
-    from cpn.config import config_from
     from cpn.data.voc import IGNORE
-    from cpn.models.backbone import BACKBONES
     from cpn.sources.voc_folder import CLASS_NAME
 
     metadata = read_metadata(path)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpn.config import Config
+from cpn.config import METHOD_VERSION, Config, config_from
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest
+from cpn.data.voc import VOC_CLASSES
 from cpn.models.weights import WeightsReport, check_features, compare, refuse_unless_whole
+from cpn.sources.voc_folder import read_classes
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor
@@ -83,7 +85,6 @@ def released_network(path: Path, tensors: Mapping[str, Tensor], classes: tuple[s
     """
     import torch
 
-    from cpn.config import config_from
     from cpn.models.network import build_network
 
     method = CPN_RELEASED if "f10.weight" in tensors else SEAM_RELEASED
@@ -117,7 +118,6 @@ def convert_released(
     `classes_file` is the classes.txt of the data set it was trained on; None: the classes of VOC. The file written has
     no `beta` and no `fingerprint`: which data it saw and which beta is best for them are not known here.
     """
-    from cpn.config import METHOD_VERSION
     from cpn.models.checkpoint import save_model
 
     classes = _classes(classes_file)
@@ -145,9 +145,6 @@ def convert_released(
 
 
 def _classes(path: Path | None) -> tuple[str, ...]:
-    from cpn.data.voc import VOC_CLASSES
-    from cpn.sources.voc_folder import read_classes
-
     if path is None:
         return VOC_CLASSES
     if path.name != "classes.txt" or not path.is_file():

@@ -20,6 +20,7 @@ from cpn.core.checked import side_digest, side_file, verified, write_side
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, write_bytes
 from cpn.core.plain_file import refuse_irregular
+from cpn.models.backbone import BACKBONES, build_backbone
 from cpn.models.mxnet_params import MAGIC, read_params
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
@@ -302,8 +303,6 @@ def check_features(backbone: nn.Module, path: Path, cure: str) -> None:
 def guess_backbone(tensors: Mapping[str, Tensor], path: Path) -> str:
     """The name of our backbone that shares most layers with the file `path`. Raises InputError when none shares any."""
     import torch
-
-    from cpn.models.backbone import BACKBONES, build_backbone
 
     with torch.device("meta"):
         shared = {name: len(build_backbone(name).state_dict().keys() & tensors.keys()) for name in BACKBONES}

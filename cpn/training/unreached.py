@@ -6,6 +6,8 @@ its top is not made of, are frozen; a configuration whose losses reach nothing a
 
 from typing import TYPE_CHECKING
 
+from cpn.models.backbone import maps_of
+
 if TYPE_CHECKING:
     from cpn.models.network import CPN
 
@@ -16,8 +18,6 @@ def unreached(network: "CPN", side: int) -> list[str]:
     An image (1, 3, side, side) goes through it in evaluation mode and back; afterwards no parameter has a gradient.
     """
     import torch
-
-    from cpn.models.backbone import maps_of
 
     backbone, training = network.backbone, network.training
     trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}

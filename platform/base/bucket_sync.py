@@ -20,7 +20,9 @@ from cpn.config import Config
 from cpn.core import object_storage
 from cpn.core.errors import WorkError
 from cpn.core.files import check_place, digest, read_json, sync, unsealed, write_bytes
+from cpn.core.progress import shown_progress
 from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
+from cpn.data.packed_copy import local_copy
 
 from .lock import birth
 from .paths import MANIFEST, SHARED, Storage, SweepPaths
@@ -71,8 +73,6 @@ def download_run(store: Storage, folder: Path, say: Say) -> None:
 
 def data_folder(root: str) -> str:
     """Where this machine reads a packed data set: its folder, or its own copy of what lies at a URL."""
-    from cpn.core.progress import shown_progress
-    from cpn.data.packed_copy import local_copy
 
     if not object_storage.is_url(root):
         return root

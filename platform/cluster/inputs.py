@@ -8,7 +8,12 @@ from cpn.config import Config
 from cpn.core.errors import InputError
 from cpn.core.files import digest
 from cpn.core.object_storage import is_url
-from cpn.data.voc import Pack
+from cpn.core.progress import shown_progress
+from cpn.data.packed_copy import publish
+from cpn.data.voc import Pack, open_pack
+from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone
+from cpn.sources.packing import prepare
+from cpn.sources.scenes import write_scenes
 
 from ..base.bucket_sync import data_folder, download_proxy, upload_proxy
 from ..base.paths import Storage
@@ -35,7 +40,6 @@ def data_root(config: Config, store: Storage) -> str:
 
 def shared_data(config: Config, store: Storage, pack: Pack) -> str:
     """Where every node reads the data from: scenes that were made here are put into the bucket, if there is one."""
-    from cpn.data.packed_copy import publish
 
     root = data_root(config, store)
     if store.url is None or config.data.root is not None:
@@ -49,10 +53,6 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
 
     Raises InputError in one line for whatever is wrong with the folder.
     """
-    from cpn.core.progress import shown_progress
-    from cpn.data.voc import open_pack
-    from cpn.sources.packing import prepare
-    from cpn.sources.scenes import write_scenes
 
     root = data_root(config, store)
     if is_url(root):
@@ -113,7 +113,6 @@ def look_at_data(config: Config, objective: str, say: Say) -> None:
 
     Raises InputError when packed data leave out the objective.
     """
-    from cpn.data.voc import open_pack
 
     root = config.data.root
     if root is None:
@@ -134,7 +133,6 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     Raises InputError when there is no such backbone, a user's own fails, or the file is missing, damaged or of another
     network.
     """
-    from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone
     from cpn.run import load_weights
 
     # A user's own backbone may load its weights itself.
@@ -165,7 +163,6 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     Raises InputError when a weights file is missing or of another network, or IRN's walk is asked for on a backbone
     that it cannot use.
     """
-    from cpn.models.backbone import build_backbone
     from cpn.run import load_weights
     from cpn.stages.irn_stages import check_irn
     from cpn.training.pretrained_proxy import drop_damaged, make_standin, standin_path

@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cpn.config import config_from, run_key, with_values
 from cpn.core.checked import sealed_line, unsealed_line
 from cpn.core.errors import InputError, WorkError
+from cpn.data.voc import open_pack
 
 from ..base import bucket_sync
 from ..base.paths import storage
+from .capacity import check_memory, usable
+from .superpixel_tasks import make_for_trial
+from .system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
     from cpn.run import Objective
@@ -55,11 +60,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     from ray.train.torch import TorchConfig
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from cpn.config import config_from, with_values
-    from cpn.data.voc import open_pack
-
     from .placement_group_cleaner import Trainer
-    from .superpixel_tasks import make_for_trial
 
     method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
     store = storage(setup.storage)
@@ -107,15 +108,11 @@ def train_on_worker(config: dict[str, Any]) -> None:
     from ray import train as ray_train
     from ray.train.torch import get_device, prepare_model
 
-    from cpn.config import config_from, run_key, with_values
-    from cpn.data.voc import open_pack
     from cpn.models.ranks import from_rank_0
     from cpn.run import run
 
     from ..config.own_code import check_contents
     from ..config.space.beta_range import narrowed
-    from .capacity import check_memory, usable
-    from .system_metrics import SystemMetrics
 
     setup: TrialSetup = config["setup"]
     context = ray_train.get_context()

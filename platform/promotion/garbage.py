@@ -19,7 +19,9 @@ from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
 from ..base import bucket_sync
 from ..base.lock import is_driven, read_driver
 from ..base.paths import MANIFEST, Storage
+from ..base.yaml_files import load_kept
 from ..reports.sweep_status import study_of, sweep_names, sweep_paths
+from ..tracking.spool import waiting
 
 if TYPE_CHECKING:
     from ..search.study import TrialRow
@@ -80,9 +82,7 @@ def index_runs(store: Storage, name: str) -> RunIndex:
 
     Raises InputError where the study cannot be read.
     """
-    from ..base.yaml_files import load_kept
     from ..search.study import read_study, study_names
-    from ..tracking.spool import waiting
 
     paths = sweep_paths(store, name)
     url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
@@ -193,7 +193,6 @@ def delete(found: DiskUse, store: Storage) -> None:
 def check_quiet(store: Storage, name: str, uri: str | None) -> None:
     """Raise WorkError while something still needs the files: another driver, or records on their way."""
     from ..tracking.recorder import spool_store
-    from ..tracking.spool import waiting
 
     for other in sweep_names(store):
         driver = read_driver(store.sweep(other))

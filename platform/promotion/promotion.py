@@ -16,6 +16,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import file_digest, write_bytes
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack, open_pack
+from cpn.stages.pipeline import stage_keys
 
 from ..base.lock import locked
 from ..base.paths import Storage
@@ -32,6 +33,7 @@ from ..config.sweep_spec import SweepSpec
 from ..run.run_stages import STAGES, run_stages
 from ..run.stage_files import look
 from ..run.sweep_context import SweepContext
+from ..run.trial_loop import RECORDS_S
 from ..tracking.read import read_model_state
 from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records, model_name
@@ -169,7 +171,6 @@ def in_storage(chosen: Candidate, store: Storage) -> Candidate:
 
 def stage_plan(store: Storage, chosen: Candidate, pack: Pack) -> dict[str, bool]:
     """Each stage's folder name, and whether it is done."""
-    from cpn.stages.pipeline import stage_keys
 
     keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta)
     folders = [store.stage(stage, keys[stage]) for stage in STAGES]
@@ -195,8 +196,6 @@ def sweep_of(
     command: str,
 ) -> Iterator[tuple[SweepContext, Recorder]]:
     """What the steps of a sweep share, for a command beside its driver; keeps the driver away. Ends what it began."""
-    from ..run.sweep_context import SweepContext
-    from ..run.trial_loop import RECORDS_S
 
     store = book.store
     paths = store.sweep(spec.name)

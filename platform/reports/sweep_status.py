@@ -11,6 +11,7 @@ from cpn.core.files import read_json
 
 from ..base.lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
 from ..base.paths import SHARED, Storage, SweepPaths
+from ..base.yaml_files import load_kept
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,6 @@ def status(store: Storage, name: str) -> Status:
         if driver.alive and not driver.here:
             found["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
     try:
-        from ..base.yaml_files import load_kept
-
         spec = load_kept(paths.spec) if paths.spec.exists() else {}
         found |= _counts(study_of(store, spec), name)
         found["budget"] = (spec.get("budget") or {}).get("trials")

@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from cpn.config import METHOD_VERSION
+
+from ..base.tracking_uri import redacted
+
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from ..search.study import TrialRow
     from .snapshot import SweepSnapshot
@@ -9,9 +13,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
 def config_yaml(sweep: "SweepSnapshot", row: "TrialRow") -> str:
     """The configuration as YAML under comments that say whose it is and what it reached."""
-    from cpn.config import METHOD_VERSION
 
-    from ..base.tracking_uri import redacted
     from ..base.yaml_files import yaml_text
     from ..config.space.beta_range import searched_range
 
@@ -34,7 +36,6 @@ def config_yaml(sweep: "SweepSnapshot", row: "TrialRow") -> str:
 
 def exported(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
     """The same as plain values."""
-    from ..base.tracking_uri import redacted
 
     return {
         "uid": row.uid,

@@ -14,6 +14,7 @@ from ..base import bucket_sync
 from ..config.sections import Pruning
 from ..search.study import State, Study, TrialRow, open_list
 from .sweep_context import SweepContext
+from .trial_loop import has_open_trials, run_open_trials
 
 AGAIN = ".again"
 READ = (COUNTS, SCORES, PANEL)
@@ -41,7 +42,6 @@ def lost_runs(sweep: SweepContext, rows: Sequence[TrialRow], names: Collection[s
 
 def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow]) -> bool:
     """Make the runs of `rows` again; False where a signal came first. Raises WorkError for one that cannot be had."""
-    from .trial_loop import has_open_trials, run_open_trials
 
     name = sweep.spec.name
     again = open_list(name + AGAIN, url, trials.identity())

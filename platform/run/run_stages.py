@@ -18,7 +18,14 @@ from cpn.config import Config
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import file_digest, read_json, write_json
 from cpn.core.run_files import COUNTS, MODEL, PICTURES
-from cpn.data.voc import Pack
+from cpn.cost.inference_memory import shown_smaller
+from cpn.data.voc import Pack, open_pack
+from cpn.propagation.walk_rule import WalkChoice, far_words
+from cpn.segmentation.schedule import iterations_for
+from cpn.stages.inputs import Inputs
+from cpn.stages.pictures import draw_deeplab, draw_random_walk
+from cpn.stages.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels, stage_keys, stage_settings
+from cpn.stages.walk_choice import follows_run
 
 from ..base import bucket_sync
 from ..base.claims import Claims
@@ -91,8 +98,6 @@ def run_stages(
     for. What is damaged of a stage is said in a line and made again. `started(stage, key, settings)` and
     `ended(stage, key, manifest, folder)` hear of every stage, done before or now.
     """
-    from cpn.propagation.walk_rule import far_words
-    from cpn.stages.pipeline import stage_keys, stage_settings
 
     keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta)
     dump = config.model_dump(mode="json")
@@ -163,7 +168,6 @@ def run_stages(
 
 def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Terminal) -> None:
     """Say how many images `max_pixels` shows smaller in a stage that is about to read them."""
-    from cpn.cost.inference_memory import shown_smaller
 
     section, name = (config.cam, config.data.train) if stage == "cam" else (config.deeplab, config.data.val)
     if stage in ("cam", "deeplab") and section.max_pixels is not None and name in pack.lists:
@@ -194,8 +198,6 @@ def run_stage(
 ) -> dict[str, float]:
     """Run one stage into `work`, spread over Ray tasks where it goes image by image; returns its metrics."""
     import ray
-
-    from cpn.stages.pipeline import PER_IMAGE, stage_settings
 
     as_task = ray.remote(**needs(stage, resources), max_retries=3)
     if stage in PER_IMAGE:
@@ -228,7 +230,6 @@ def run_stage(
 
 def epochs_of(settings: Mapping[str, Any], images: int) -> int:
     """Epochs that DeepLab's iterations are on so many images; null iterations are those of its rule."""
-    from cpn.segmentation.schedule import iterations_for
 
     batch_size: int = settings["batch_size"]
     iterations: int = settings["iterations"] or iterations_for(images, batch_size)
@@ -252,8 +253,6 @@ def choose_walk(
 ) -> dict[str, Any]:
     """What is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; empty where its numbers stand."""
     import ray
-
-    from cpn.stages.walk_choice import follows_run
 
     config = Config.model_validate(plan.config)
     if not follows_run(config.random_walk):
@@ -292,10 +291,6 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
     """
     import torch
 
-    from cpn.data.voc import open_pack
-    from cpn.propagation.walk_rule import WalkChoice
-    from cpn.stages.inputs import Inputs
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     store = storage(plan.storage)
     folders = {name: store.root / path for name, path in plan.folders.items()}
@@ -317,8 +312,6 @@ def is_read(images: Collection[str] | None, file: str) -> bool:
 
 def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
     """The share of one task in a stage that goes image by image."""
-    from cpn.data.voc import open_pack
-    from cpn.stages.pipeline import PER_IMAGE
 
     split = open_pack(bucket_sync.data_folder(plan.data_root)).split(plan.config["data"]["train"])
     names = {split.ids[index] for index in indices}
@@ -331,8 +324,6 @@ def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
 def training_task(stage: str, plan: Plan) -> dict[str, float]:
     """A stage that is one training; each epoch's report is kept beside it for whoever watches."""
     import torch
-
-    from cpn.stages.pipeline import TRAINED
 
     check_contents(Config.model_validate(plan.config), plan.contents)
     torch.set_num_threads(threads_here())  # the stage has the machine to itself
@@ -360,8 +351,6 @@ def threads_here() -> int:
 
 def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
     """Scores and pictures of a stage whose files are all there."""
-    from cpn.stages.pictures import draw_deeplab, draw_random_walk
-    from cpn.stages.pipeline import score_pseudo_labels
 
     if stage not in ("random_walk", "deeplab"):
         return {}

@@ -27,6 +27,7 @@ from ..tracking.origin import sweep_origin
 from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records
 from .search_sweep import run_search_sweep
+from .table_sweep import run_table_sweep
 
 
 def run_sweep(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> int:
@@ -63,7 +64,6 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     pack = prepare_data(spec.base_config, store, terminal.say)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
     paths = store.sweep(spec.name)
-    from .table_sweep import run_table_sweep  # which imports this file
 
     with (
         only_driver(spec.name, url, store.study, partial(overtaken, terminal.say)),

@@ -12,8 +12,19 @@ import numpy as np
 from cpn.config import Config, in_keys, to_dotted
 from cpn.config.patches import PatchesConfig
 from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_bytes, write_json
+from cpn.core.opencv import cv2
+from cpn.core.progress import silent
 from cpn.core.run_files import MODEL
-from cpn.data.voc import Pack
+from cpn.data.image_memory import CAM_CURE, image_of
+from cpn.data.loader import TrainingSamples
+from cpn.data.superpixels import maps_for
+from cpn.data.voc import Pack, open_pack
+from cpn.plots.panel import PanelRow, cam_panel
+from cpn.plots.panel_choice import panel_choice
+from cpn.plots.run_pictures import heat, strongest
+from cpn.run import load_run
+from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.scoring.pair_scores import pair_counts, pair_row
 
 from ..base.paths import MANIFEST
 from ..run.run_stages import needs
@@ -65,11 +76,6 @@ def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed
     """The scores of one network's pairs, on whatever device Ray gave this process."""
     import torch
 
-    from cpn.core.progress import silent
-    from cpn.data.voc import open_pack
-    from cpn.run import load_run
-    from cpn.scoring.pair_scores import pair_counts, pair_row
-
     network, config, classes = load_run(Path(model))
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     split = open_pack(data_root).split(scored)
@@ -82,8 +88,6 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
     on the machine nor the driver's own threads are counted; nor is making superpixel maps, which is done once (`cache`
     holds them).
     """
-    from cpn.data.loader import TrainingSamples
-    from cpn.data.superpixels import maps_for
 
     if config.train.objective not in ("cpn", "pair_classification"):
         return 0.0  # nothing is hidden
@@ -107,8 +111,6 @@ def least(samples: "TrainingSamples", key: tuple[int, int]) -> float:
 def one_thread() -> Iterator[None]:
     """OpenCV and torch compute in the calling thread; afterwards in as many as before."""
     import torch
-
-    from cpn.core.opencv import cv2
 
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
@@ -135,14 +137,6 @@ def draw_table_panel(sweep: SweepContext, runs: dict[str, TrialRow]) -> Path:
 def panel_task(models: dict[str, tuple[str, dict[str, Any]]], data_root: str) -> bytes:
     """PNG of image, truth and each network's strongest map of a present class."""
     import torch
-
-    from cpn.data.image_memory import CAM_CURE, image_of
-    from cpn.data.voc import open_pack
-    from cpn.plots.panel import PanelRow, cam_panel
-    from cpn.plots.panel_choice import panel_choice
-    from cpn.plots.run_pictures import heat, strongest
-    from cpn.run import load_run
-    from cpn.scoring.cam import multi_scale_maps, present_classes
 
     pack = open_pack(data_root)
     first = Config.model_validate(next(iter(models.values()))[1])

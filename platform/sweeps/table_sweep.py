@@ -25,6 +25,7 @@ from ..reports.summary import shortened
 from ..reports.table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows, verdicts
 from ..run.run_stages import StageFailed
 from ..run.sweep_context import SweepContext
+from ..run.trial_loop import has_open_trials, reconcile, report_interruption, run_open_trials
 from ..search.study import State, Study, TrialRow
 from ..tracking.recorder import Recorder, ui_command
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
@@ -56,7 +57,6 @@ def runs_of(entries: Sequence[Mapping[str, Any]], rows: Sequence[TrialRow]) -> l
 
 def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, command: str, ending: Ending) -> int:
     """Run what is missing, read, show, record; returns the exit code."""
-    from ..run.trial_loop import has_open_trials, reconcile, report_interruption, run_open_trials
 
     spec, terminal = sweep.spec, sweep.terminal
     assert spec.table is not None
