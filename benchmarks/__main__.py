@@ -1,4 +1,4 @@
-"""Measure something: `python -m benchmarks winner --json`. One file per topic, named in TOPICS; see README.md here."""
+"""Measure something: `python -m benchmarks winner --json`. One file per topic, see README.md here."""
 
 import argparse
 import importlib
@@ -47,7 +47,10 @@ TOPICS = {
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
 }
-"""Topic -> what it measures. Each is the module benchmarks/TOPIC.py."""
+"""Topic -> what it measures. Each is the module benchmarks/FOLDER/TOPIC.py."""
+
+HERE = Path(__file__).parent
+FOLDERS = ("method", "photos", "sweeps", "chaos")
 
 USAGE = """python -m benchmarks winner --json
        python -m benchmarks [TOPIC ...] [--quick] [--json] [options of the topic]
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         general_help(rest)
         return 0
     for topic in topics or COMPARISONS:
-        module = importlib.import_module(f"benchmarks.{topic}")
+        module = topic_module(topic)
         options = parser(topic, module).parse_args(rest)
         try:
             result = {"name" if topic in COMPARISONS else "topic": topic, **module.run(options)}
@@ -79,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if topic in COMPARISONS and options.write:
             write_page(options.write, [result], conditions(options.quick))
     return 0
+
+
+def topic_module(topic: str) -> ModuleType:
+    """Import the module of a topic, from the one folder that has it."""
+    found = [f"benchmarks.{name}.{topic}" for name in FOLDERS if (HERE / name / f"{topic}.py").is_file()]
+    return importlib.import_module(found[0])
 
 
 def parser(topic: str, module: ModuleType) -> argparse.ArgumentParser:

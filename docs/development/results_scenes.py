@@ -76,7 +76,7 @@ def train(jobs: int, place: str, seeds: int | None) -> None:
     from platform.base.paths import storage
     from platform.cluster.inputs import data_root, prepare_data, prepare_weights
 
-    from benchmarks.ladder import each_run
+    from benchmarks.photos.ladder import each_run
     from cpn.config import run_key
     from cpn.run import finished_run
 

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in its own folder only
 
-from benchmarks.chromium import (  # noqa: E402
+from benchmarks.sweeps.chromium import (  # noqa: E402
     ML,
     await_all,
     await_true,

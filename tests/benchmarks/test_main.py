@@ -1,11 +1,9 @@
 """The command `python -m benchmarks`: its topics, their options, and what the last line is."""
 
 import argparse
-import importlib
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,10 +30,11 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
 
     monkeypatch.setattr(command, "TOPICS", {"plain": "this", "chaos": "that"})
     monkeypatch.setattr(command, "COMPARISONS", {})
-    monkeypatch.setitem(sys.modules, "benchmarks.plain", SimpleNamespace(run=run, __doc__="Plain."))
-    monkeypatch.setitem(
-        sys.modules, "benchmarks.chaos", SimpleNamespace(run=run, add_arguments=add_arguments, __doc__="Chaos.")
-    )
+    modules = {
+        "plain": SimpleNamespace(run=run, __doc__="Plain."),
+        "chaos": SimpleNamespace(run=run, add_arguments=add_arguments, __doc__="Chaos."),
+    }
+    monkeypatch.setattr(command, "topic_module", modules.__getitem__)
     return called
 
 
@@ -78,10 +77,9 @@ def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_i
 ) -> None:
     found = Comparison(1.0, 4.0, "s", True, 0.5, {"extra": 7}).result()
     monkeypatch.setattr(command, "COMPARISONS", {"fast": "this", "slow": "that"})
-    for name, ours in (("fast", found), ("slow", {**found, "equal": False})):
-        monkeypatch.setitem(
-            sys.modules, f"benchmarks.{name}", SimpleNamespace(run=lambda options, r=ours: r, __doc__="")
-        )
+    results = {"fast": found, "slow": {**found, "equal": False}}
+    modules = {name: SimpleNamespace(run=lambda options, r=ours: r, __doc__="") for name, ours in results.items()}
+    monkeypatch.setattr(command, "topic_module", modules.__getitem__)
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\n| `kept` | 1 |\n| `fast` | old |\n{END}\nafter\n")
     monkeypatch.setattr(command, "conditions", lambda quick: "quickly" if quick else "at length")
@@ -103,9 +101,10 @@ def test_what_this_machine_cannot_measure_is_said_and_the_others_run(
         raise NotMeasuredError("scaling: two workers need two cores")
 
     monkeypatch.setattr(command, "COMPARISONS", {"first": "this", "second": "that"})
-    monkeypatch.setitem(sys.modules, "benchmarks.first", SimpleNamespace(run=missing, __doc__=""))
     found = Comparison(1.0, 4.0, "s", True, None).result()
-    monkeypatch.setitem(sys.modules, "benchmarks.second", SimpleNamespace(run=lambda options: found, __doc__=""))
+    runs = {"first": missing, "second": lambda options: found}
+    modules = {name: SimpleNamespace(run=run, __doc__="") for name, run in runs.items()}
+    monkeypatch.setattr(command, "topic_module", modules.__getitem__)
     assert command.main([]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "not measured: scaling: two workers need two cores" and out[1].startswith("second: ratio 0.25")
@@ -136,7 +135,7 @@ def test_sides_take_turns_and_medians_are_taken() -> None:
 
 @pytest.mark.parametrize("topic", [*command.COMPARISONS, *command.TOPICS])
 def test_every_topic_is_a_module_with_a_run_and_help(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert callable(importlib.import_module(f"benchmarks.{topic}").run)
+    assert callable(command.topic_module(topic).run)
     with pytest.raises(SystemExit) as stopped:
         command.main([topic, "--help"])
     assert stopped.value.code == 0 and f"usage: python -m benchmarks {topic}" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from selenium import webdriver
 
-from benchmarks.chromium import browser, mlflow_ui, without_guides
+from benchmarks.sweeps.chromium import browser, mlflow_ui, without_guides
 from tests.browser.made_records import make_records
 
 

@@ -7,7 +7,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from benchmarks.chromium import ML, await_all, await_true, click, followed, tick
+from benchmarks.sweeps.chromium import ML, await_all, await_true, click, followed, tick
 from tests.browser.made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
-from benchmarks.chromium import await_all, await_true, resize
+from benchmarks.sweeps.chromium import await_all, await_true, resize
 from tests.platform.made_sweep import make_sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from benchmarks.growth import SEARCH
+from benchmarks.sweeps.growth import SEARCH
 from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes, write_json
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.damage_files import DAMAGES
+from benchmarks.chaos.damage_files import DAMAGES
 from cpn.core.checked import damaged_among, is_png, reading, sealed_line, unsealed_line, verified
 from cpn.core.files import DamagedFile, file_digest, read_json, write_json
 from cpn.core.object_storage import SCRATCH

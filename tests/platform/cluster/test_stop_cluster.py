@@ -12,7 +12,7 @@ from platform.base.paths import SweepPaths
 
 import pytest
 
-from benchmarks.chaos_books import RAYS_OWN
+from benchmarks.chaos.books import RAYS_OWN
 from benchmarks.services.processes import with_mark
 from benchmarks.services.ray_nodes import Cluster, ray_nodes
 from tests.conftest import CHECKOUT

@@ -1,0 +1,1 @@
+"""Faults under real sweeps, and damaged files: what is lost, doubled, orphaned or corrupt afterwards."""

@@ -1,0 +1,1 @@
+"""What the method reaches on photographs and scenes: presets, walks, refinements."""

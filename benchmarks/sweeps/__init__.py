@@ -1,0 +1,1 @@
+"""Sweeps: overhead, growth, search, the honest winner, prices, the UI."""

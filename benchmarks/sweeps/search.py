@@ -1,0 +1,261 @@
+"""What a search costs, in trials and in its own time: simulated sweeps with the product's Searcher, pruner and study.
+
+    python -m benchmarks search --json
+
+Trials to a good configuration: on the surrogate of the published points (benchmarks/sweeps/surrogate.py, committed
+before anything was compared on it) how many trials are drawn until one is within 0.3 mIoU of the optimum, noise left
+out; a trial only sees its noisy score. Compared are our TPE, independent random draws, and Ray's OptunaSearch as it
+comes (TPE with Optuna's defaults, the same conditional space written as a function). Ours counts its first trial, the
+reference, which is the worst corner here. Every trial runs to its end. A search that has not got there after CAP trials
+counts as CAP; ratios are of geometric means over seeds, with a bootstrap interval.
+
+Own time: one sweep with the sampler `random` and pruning, one CPU-second counted as one, nothing trained.
+"""
+
+import argparse
+import math
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from platform.config.sections import SearchOptions
+from platform.config.space import domains
+from platform.config.space.unit_cube import from_unit
+from platform.search import distributions
+from platform.search.samplers import build_sampler
+from platform.search.study import State
+from typing import Any
+
+import numpy as np
+import optuna
+import psutil
+from numpy.typing import NDArray
+
+from benchmarks.sweeps import surrogate
+from benchmarks.sweeps.simulate import simulate, simulated_spec, simulated_study
+
+WITHIN = 0.3
+"""mIoU points from the optimum that count as found."""
+CAP = 400
+"""Trials after which a model-based search is given up; random draws are cheap and go on to RANDOM_CAP."""
+RANDOM_CAP = 20_000
+EPOCHS = 4
+RESAMPLES = 10_000
+SHORT = 100
+"""Trials of the short sweep that TPE's draw is measured after, beside the long one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this topic."""
+    parser.add_argument("--seeds", type=int, default=50, help="searches of each kind (default: 50)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
+    parser.add_argument("--trials", type=int, default=10_000, help="trials of the one long sweep (default: 10000)")
+    parser.add_argument("--only", choices=("trials", "time"), help="one of the two halves")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Both halves, printed as tables; the numbers."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
+    found: dict[str, Any] = {}
+    if options.only != "time":
+        found |= trials_to_optimum(range(options.first_seed, options.first_seed + seeds))
+    if options.only != "trials":
+        found |= own_time(trials)
+    return found
+
+
+def trials_to_optimum(seeds: Sequence[int]) -> dict[str, Any]:
+    """The comparison, printed; counts by searcher and the ratios of ours to the others."""
+    search = domains.parse_search(surrogate.SEARCH)
+    searchers: dict[str, Callable[[int], int]] = {
+        "ours": ours,
+        "random": lambda seed: random_draws(search, seed),
+        "stock": stock,
+    }
+    counts: dict[str, list[int]] = {name: [] for name in searchers}
+    for seed in seeds:
+        for name, searcher in searchers.items():
+            counts[name].append(searcher(seed))
+        print(f"seed {seed}: " + ", ".join(f"{name} {made[-1]}" for name, made in counts.items()), flush=True)
+    print(f"\n| searcher | median trials to within {WITHIN} | 10 % | 90 % | not found |\n|---|---|---|---|---|")
+    for name, made in counts.items():
+        low, median, high = np.percentile(made, [10, 50, 90])
+        cap = RANDOM_CAP if name == "random" else CAP
+        print(f"| {name} | {median:.0f} | {low:.0f} | {high:.0f} | {sum(n >= cap for n in made)} of {len(seeds)} |")
+    result: dict[str, Any] = {"seeds": len(seeds), "first_seed": seeds[0], "counts": counts}
+    for name in ("random", "stock"):
+        ratio, low, high = geometric_ratio(counts["ours"], counts[name])
+        result |= {f"ours_to_{name}": ratio, f"ours_to_{name}_interval": [low, high]}
+        print(f"ours / {name}: {ratio:.3f} [{low:.3f}, {high:.3f}]")
+    return result
+
+
+def objective(seed: int) -> Callable[[Mapping[str, Any], int], tuple[list[float], float]]:
+    """The surrogate with the noise of one seed: a trial's noise depends on its number alone."""
+
+    def trial(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
+        noise = np.random.default_rng([seed, number])
+        final = surrogate.true_miou(values) + surrogate.SEED_NOISE * float(noise.standard_normal())
+        return [surrogate.at_epoch(final, epoch, EPOCHS, noise) for epoch in range(1, EPOCHS + 1)], final
+
+    return trial
+
+
+def ours(seed: int) -> int:
+    """Trials of a sweep of ours until one is good enough."""
+    reached: list[int] = []
+    scored = objective(seed)
+
+    def watched(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
+        if good(values):
+            reached.append(number + 1)
+        return [], scored(values, number)[1]
+
+    with tempfile.TemporaryDirectory() as folder:
+        spec = simulated_spec(Path(folder), surrogate.SEARCH, surrogate.BASE, CAP, seed, pruning={"kind": "none"})
+        study = simulated_study(spec)
+        simulate(study, spec, watched, over=lambda: bool(reached))
+        study.close()
+    return reached[0] if reached else CAP
+
+
+def random_draws(search: domains.Search, seed: int) -> int:
+    """Independent draws, as the sampler `random` makes them, until one is good enough."""
+    rng = np.random.default_rng([seed, 1])
+    for number in range(1, RANDOM_CAP):
+        values: dict[str, Any] = {}
+        for name in domains.ordered(search):
+            if domains.active(name, search, values):
+                values[name] = from_unit(domains.drawn(search)[name], float(rng.random()))
+        if good(values):
+            return number
+    return RANDOM_CAP
+
+
+def stock(seed: int) -> int:
+    """Trials of Ray's OptunaSearch, as it comes, until one is good enough."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    search = domains.parse_search(surrogate.SEARCH)
+
+    def define(trial: optuna.Trial) -> dict[str, Any]:
+        distributions.draw(trial, search)
+        return {}
+
+    searcher = OptunaSearch(define, metric="miou", mode="max", seed=seed)
+    scored = objective(seed)
+    for number in range(CAP):
+        drawn = searcher.suggest(str(number))
+        values = distributions.decode_params(drawn, search)
+        if good(values):
+            return number + 1
+        searcher.on_trial_complete(str(number), {"miou": scored(values, number)[1], "training_iteration": EPOCHS})
+    return CAP
+
+
+def good(values: Mapping[str, Any]) -> bool:
+    """Whether a configuration is within WITHIN of the optimum, noise left out."""
+    return surrogate.true_miou(values) >= surrogate.OPTIMUM - WITHIN
+
+
+def geometric_ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, float]:
+    """Geometric mean of ours over theirs, and its 95 % bootstrap interval over seeds."""
+    logs: NDArray[np.float64] = np.log(ours) - np.log(theirs)
+    drawn = np.random.default_rng(0).integers(len(logs), size=(RESAMPLES, len(logs)))
+    low, high = np.percentile(logs[drawn].mean(axis=1), [2.5, 97.5])
+    return math.exp(logs.mean()), math.exp(low), math.exp(high)
+
+
+def own_time(trials: int) -> dict[str, Any]:
+    """One long sweep, and what TPE takes for one draw at its end; printed."""
+    tenth = trials // 10
+    asks: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # Imports and caches, too, for which only the first trials would pay.
+        long_sweep(Path(folder), SHORT, lambda uid: None)
+        asks[f"after {SHORT}"] = tpe_ask_ms(Path(folder) / "study.db", None)
+    stamps: list[float] = []
+    memory: list[float] = []
+
+    def ended(uid: str) -> None:
+        stamps.append(time.process_time())
+        if len(stamps) % tenth == 0:
+            memory.append(rss_mib())
+            print(f"{len(stamps)} of {trials} trials, {memory[-1]:.0f} MiB", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        states = long_sweep(Path(folder), trials, ended)
+        database = Path(folder) / "study.db"
+        rows, size = table_rows(database), database.stat().st_size
+        first = 1000 * (stamps[tenth - 1] - began) / tenth
+        last = 1000 * (stamps[-1] - stamps[-tenth - 1]) / tenth
+        result: dict[str, Any] = {
+            "trials": trials,
+            "ms_per_trial_first_tenth": first,
+            "ms_per_trial_last_tenth": last,
+            "last_to_first": last / first,
+            "rows_per_trial": rows / trials,
+            "bytes_on_disk_per_trial": size / trials,
+            "mib_first_tenth": memory[0],
+            "mib_end": memory[-1],
+        }
+        ends = ", ".join(f"{n} {state.value}" for state, n in states.items() if n)
+        print(
+            f"ended: {ends}\nown CPU time a trial: first {tenth} {first:.1f} ms, last {tenth} {last:.1f} ms, "
+            f"ratio {last / first:.2f}\n{rows / trials:.1f} rows and {size / trials:.0f} bytes of database a trial; "
+            f"{memory[0]:.0f} MiB after the first {tenth}, {memory[-1]:.0f} MiB at the end"
+        )
+        for most in (SearchOptions().history, None):
+            seen = "all" if most is None else f"search_options.history {most}"
+            asks[f"after {trials}, {seen}"] = tpe_ask_ms(database, most)
+    for when, taken in asks.items():
+        print(f"TPE's draw {when}: {taken:.0f} ms")
+    result["tpe_ask_ms"] = asks
+    return result
+
+
+def long_sweep(folder: Path, trials: int, ended: Callable[[str], None]) -> dict[State, int]:
+    """A sweep with the sampler `random` and pruning, four trials at a time; how its trials ended."""
+    base = {**surrogate.BASE, "train": {"epochs": EPOCHS}}
+    options = {"search_options": {"sampler": "random"}, "pruning": {"kind": "asha"}}
+    spec = simulated_spec(folder, surrogate.SEARCH, base, trials, **options)
+    study = simulated_study(spec)
+    simulate(study, spec, objective(0), concurrent=4, ended=ended)
+    states = study.counts()
+    study.close()
+    return states
+
+
+def tpe_ask_ms(database: Path, most: int | None, draws: int = 5) -> float:
+    """CPU milliseconds of one draw by TPE over the finished trials of a study, the reading of the study left out."""
+    search = domains.parse_search(surrogate.SEARCH)
+    options = SearchOptions(sampler="tpe", history=most)
+    study = optuna.load_study(
+        study_name="simulated", storage=f"sqlite:///{database}", sampler=build_sampler(options, search, {})
+    )
+    study.get_trials(deepcopy=False)
+    taken = []
+    for _ in range(draws):
+        began = time.process_time()
+        trial = study.ask()
+        distributions.draw(trial, search)
+        taken.append(time.process_time() - began)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return 1000 * float(np.median(taken))
+
+
+def table_rows(database: Path) -> int:
+    """Rows of all tables."""
+    with sqlite3.connect(database) as connection:
+        tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
+        return sum(connection.execute(f'select count(*) from "{table}"').fetchone()[0] for table in tables)
+
+
+def rss_mib() -> float:
+    """Resident memory of this process."""
+    return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,118 @@
+"""One damage of each kind of file that a sweep's commands read; all of them by `python -m benchmarks damage`."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from platform import leaderboard, report, status
+from platform.reports.snapshot import say_once
+
+import pytest
+
+from benchmarks.chaos.damage import BAD, Ended, follow, named, outcome
+from benchmarks.chaos.damage_files import DAMAGES, KINDS, file_of
+from cpn.core.errors import InputError
+from tests.platform.made_sweep import make_sweep
+
+FILES = {
+    "clock.json": "made/clock.json",
+    "driver.json": "made/driver.json",
+    "starts.json": "made/starts.json",
+    "summary.json": "made/summary.json",
+    "spec.yaml": "made/spec.yaml",
+    "study.db": "study.db",
+    "result.json": "runs/*/result.json",
+    "cam_panel.png": "runs/*/pictures/cam_panel.png",
+}
+"""File -> where it lies below sweeps."""
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "report": report.main,
+    "leaderboard": leaderboard.main,
+    "status": status.main,
+}
+READS = {
+    "report": set(FILES),
+    "leaderboard": {"clock.json", "driver.json", "summary.json", "spec.yaml", "study.db"},
+    "status": {"driver.json", "summary.json", "spec.yaml", "study.db"},
+}
+"""Command -> the files that it reads."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damage")
+    make_sweep(folder / "work", trials=8)
+    shutil.copytree(folder / "work", folder / "whole")
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["half", "one byte"])
+@pytest.mark.parametrize("name", FILES)
+def test_commands_name_a_damaged_file(
+    made: Path, name: str, damage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = made / "work"
+    shutil.rmtree(work)
+    shutil.copytree(made / "whole", work)
+    monkeypatch.chdir(work)
+    pattern = FILES[name]
+    # Of several runs the best one's, which the report shows.
+    best = max(
+        (work / "sweeps").glob(pattern), key=lambda path: path.stat().st_size if "*" not in pattern else len(str(path))
+    )
+    for path in (work / "sweeps").glob(pattern) if "*" in pattern else [best]:
+        assert DAMAGES[damage](path, Path("none"))
+    for command, main in COMMANDS.items():
+        say_once.cache_clear()
+        words = ["made"] if command != "leaderboard" else ["made", "--json"]
+        try:
+            assert main(words) == 0
+            error = ""
+        except InputError as refused:
+            error = str(refused)
+            assert "; " in error and "\n" not in error
+        told = capsys.readouterr()
+        said = told.out + told.err + error
+        assert "Traceback" not in said
+        whole_database = name == "study.db" and damage == "one byte"  # which may hit a page that nobody reads
+        if name in READS[command] and not whole_database:
+            assert name in said, (command, said)
+
+
+def test_the_damages(tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    older.write_text("{}")
+    for name, damage in DAMAGES.items():
+        path = tmp_path / "a.json"
+        path.write_text('{"miou": 44.25}')
+        assert damage(path, older), name
+        assert not path.exists() if name == "missing" else path.read_text() != '{"miou": 44.25}'
+    path.write_text("{}")
+    assert not DAMAGES["older copy"](path, older) and not DAMAGES["older copy"](path, tmp_path / "none")
+    (tmp_path / "empty").write_text("")
+    assert not any(DAMAGES[name](tmp_path / "empty", older) for name in ("empty", "half", "one byte", "zeros"))
+
+
+def test_kinds_name_a_file_each(tmp_path: Path) -> None:
+    (tmp_path / "sweeps/runs/abc").mkdir(parents=True)
+    (tmp_path / "sweeps/runs/abc/result.json").write_text("{}")
+    keys = {"winner": "abc", "confirm": "def"}
+    found = {kind: file_of(kind, tmp_path, keys) for kind in KINDS}
+    assert found["run: result.json"] == tmp_path / "sweeps/runs/abc/result.json" and found["clock"] is None
+
+
+def test_what_a_line_names_and_what_its_cure_does(tmp_path: Path) -> None:
+    path = tmp_path / "sweeps/runs/abc/model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    assert named(path, f"error: {path}: is damaged; delete it") and named(path, "run abc is damaged")
+    assert not named(path, "error: something is damaged")
+    assert not follow(f"error: {path}: is damaged", path, tmp_path), "no cure"
+    assert follow("a: is damaged; delete it, and give the same command again", path, tmp_path) and not path.exists()
+    path.write_text("")
+    assert follow(f"move it away (mv {path} {path}.damaged; rm -f {path}-wal) and so on", path, tmp_path)
+    assert not path.exists() and path.with_name("model.safetensors.damaged").exists()
+    assert (
+        outcome("gc", Ended(2, "", "error"), tmp_path) == 2
+        and Ended(1, "", "Traceback (most recent call last):").traceback
+    )
+    assert set(BAD) == {"silent", "unnamed", "traceback", "dead_end"}
