@@ -19,15 +19,14 @@ from torch.utils.data import Dataset
 from cpn.config.affinity import AffinityConfig
 from cpn.config.data import DataConfig
 from cpn.core.errors import InputError
-from cpn.data.batches import TensorBatch, batches_on
-from cpn.data.loader import epoch_keys
+from cpn.data.batches import TensorBatch
 from cpn.data.transforms import FILL, colour_jitter, normalise, place, random_crop
 from cpn.data.voc import IGNORE
 from cpn.models.backbone import Backbone, hold_batch_norm, maps_of
 from cpn.propagation.random_walk import block_mean, source_shape
 from cpn.propagation.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
-from cpn.training.loop import Report, fit, placed
-from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+from cpn.training.loop import Report, fit, list_job, placed
+from cpn.training.optimizer import parameter_groups
 
 EPSILON = 1e-5
 
@@ -227,38 +226,29 @@ def train_affinity(
     """
     crop, count = config.crop or data.crop, len(source)
     cells = -(-crop // network.stride)
-    if count < config.batch_size:
-        raise InputError(f"affinity.batch_size: {config.batch_size} is more than the {count} images; lower it")
-    if source_shape(cells, cells, config.radius) == (0, 0):
-        raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
     placed(network, device, bf16)
-    optimizer = build_optimizer(
-        config.optimizer,
-        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
-        sgd_momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-    )
-    steps = count // config.batch_size
-    samples = AffinitySamples(source, crop, network.stride, data, seed)
-
-    def batches(epoch: int) -> Iterator[AffinityBatch]:
-        return batches_on(device, samples, epoch_keys(count, config.batch_size, seed, epoch), data.workers, collate)
 
     def losses(batch: AffinityBatch, _progress: float) -> Mapping[str, Tensor]:
         affinities = pair_affinities(network(normalise(batch.images, batch.valid)), config.radius)
         return affinity_loss(affinities, pair_labels(batch.labels, config.radius))
 
-    return fit(
-        network=network,
-        optimizer=optimizer,
-        schedule=PolySchedule(optimizer, config.epochs * steps, config.poly_power),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        batches=batches,
-        losses=losses,
-        report=report,
+    job = list_job(
+        "affinity",
+        network,
+        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
+        config,
+        config.optimizer,
+        AffinitySamples(source, crop, network.stride, data, seed),
+        count,
+        collate,
+        losses,
+        device=device,
         seed=seed,
+        workers=data.workers,
+        epochs=config.epochs,
         folder=folder,
-        images_per_step=config.batch_size,
         bf16=bf16,
     )
+    if source_shape(cells, cells, config.radius) == (0, 0):
+        raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
+    return fit(job, report)

@@ -4,7 +4,7 @@ Its network sees edges between classes; `cpn.propagation.irn_walk` then spreads 
 it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from cpn.config.crf import CrfConfig
 from cpn.config.data import DataConfig
 from cpn.config.irn import IrnConfig
 from cpn.core.errors import InputError
-from cpn.data.batches import batches_on
-from cpn.data.loader import epoch_keys
 from cpn.data.segmentation_samples import Sample, SegmentationBatch, SegmentationSource, collate, scale_flip_crop
 from cpn.data.transforms import normalise
 from cpn.data.voc import IGNORE
@@ -28,8 +26,7 @@ from cpn.propagation.crf import dense_crf
 from cpn.propagation.irn_network import IrnNet
 from cpn.propagation.irn_walk import EDGE_STRIDE, path_affinities
 from cpn.propagation.random_walk import pair_offsets, source_shape
-from cpn.training.loop import Report, fit, placed
-from cpn.training.optimizer import PolySchedule, build_optimizer
+from cpn.training.loop import Report, fit, list_job, placed
 
 EPSILON = 1e-5
 
@@ -164,38 +161,29 @@ def train_irn(
     too small to hold a pair.
     """
     count, cells = len(source), -(-config.crop // EDGE_STRIDE)
-    if count < config.batch_size:
-        raise InputError(f"irn.batch_size: {config.batch_size} is more than the {count} images; lower it")
-    if source_shape(cells, cells, config.radius) == (0, 0):
-        raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
     placed(network, device, bf16)
-    optimizer = build_optimizer(
-        config.optimizer,
-        head_groups(network, config),
-        sgd_momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-    )
-    steps = count // config.batch_size
-    samples = IrnSamples(source, config, seed)
-
-    def batches(epoch: int) -> Iterator[SegmentationBatch]:
-        return batches_on(device, samples, epoch_keys(count, config.batch_size, seed, epoch), data.workers, collate)
 
     def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
         logits, displacements = network(normalise(batch.images, batch.valid))
         return irn_loss(logits, displacements, batch.labels, config.radius)
 
-    return fit(
-        network=network,
-        optimizer=optimizer,
-        schedule=PolySchedule(optimizer, config.epochs * steps, config.poly_power),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        batches=batches,
-        losses=losses,
-        report=report,
+    job = list_job(
+        "irn",
+        network,
+        head_groups(network, config),
+        config,
+        config.optimizer,
+        IrnSamples(source, config, seed),
+        count,
+        collate,
+        losses,
+        device=device,
         seed=seed,
+        workers=data.workers,
+        epochs=config.epochs,
         folder=folder,
-        images_per_step=config.batch_size,
         bf16=bf16,
     )
+    if source_shape(cells, cells, config.radius) == (0, 0):
+        raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
+    return fit(job, report)

@@ -1,6 +1,6 @@
 """DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self, cast
 
@@ -16,9 +16,7 @@ from cpn.config.data import DataConfig
 from cpn.config.deeplab import DeepLabConfig, decided
 from cpn.core.errors import InputError
 from cpn.core.opencv import cv2
-from cpn.data.batches import batches_on
 from cpn.data.image_memory import DEEPLAB_CURE, image_of
-from cpn.data.loader import epoch_keys
 from cpn.data.segmentation_samples import Sample, SegmentationBatch, SegmentationSource, collate, scale_flip_crop
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import IGNORE, Split
@@ -26,8 +24,8 @@ from cpn.models.backbone import Backbone, maps_of
 from cpn.propagation.crf import dense_crf
 from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
-from cpn.training.loop import Report, fit, placed
-from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+from cpn.training.loop import Report, fit, list_job, placed
+from cpn.training.optimizer import parameter_groups
 
 
 class DeepLab(nn.Module):
@@ -151,40 +149,29 @@ def train_deeplab(
     Raises InputError when there are fewer images than a batch holds.
     """
     count = len(source)
-    if count < config.batch_size:
-        raise InputError(f"deeplab.batch_size: {config.batch_size} is more than the {count} images; lower it")
     placed(network, device, bf16)
-    iterations = decided(config.iterations)
-    optimizer = build_optimizer(
-        decided(config.optimizer),
-        parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
-        sgd_momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-    )
-    steps = count // config.batch_size
-    samples = SegmentationSamples(source, config.crop or data.crop, config, seed)
-
-    def batches(epoch: int) -> Iterator[SegmentationBatch]:
-        keys = epoch_keys(count, config.batch_size, seed, epoch)[: iterations - epoch * steps]
-        return batches_on(device, samples, keys, data.workers, collate)
 
     def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
         return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
 
-    return fit(
-        network=network,
-        optimizer=optimizer,
-        schedule=PolySchedule(optimizer, iterations + 1, config.poly_power),
-        epochs=-(-iterations // steps),
-        steps_per_epoch=steps,
-        batches=batches,
-        losses=losses,
-        report=report,
+    job = list_job(
+        "deeplab",
+        network,
+        parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
+        config,
+        decided(config.optimizer),
+        SegmentationSamples(source, config.crop or data.crop, config, seed),
+        count,
+        collate,
+        losses,
+        device=device,
         seed=seed,
+        workers=data.workers,
+        iterations=decided(config.iterations),
         folder=folder,
-        images_per_step=config.batch_size,
         bf16=bf16,
     )
+    return fit(job, report)
 
 
 @torch.no_grad()

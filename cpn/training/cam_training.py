@@ -1,6 +1,6 @@
 """Training of the CAM network: the objective of each system, the parameter groups, the epochs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from cpn.models.backbone import BACKBONES
 from cpn.models.checkpoint import to_stderr
 from cpn.models.losses import Branch, classification_loss, cpn_losses, seam_losses
 from cpn.models.network import CPN
-from cpn.training.loop import Report, fit, placed
+from cpn.training.loop import Report, TrainingJob, fit, placed
 from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
 from cpn.training.unreached import unreached
 
@@ -76,27 +76,24 @@ def train(
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
     samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
 
-    def batches(epoch: int) -> object:
+    def batches(epoch: int) -> Iterator[Batch]:
         keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes, rank, world)
         return load_batches(samples, keys, config.data.workers, device)
 
-    return fit(
+    job = TrainingJob(
         network=wrapped,
         optimizer=optimizer,
         schedule=PolySchedule(optimizer, settings.epochs * steps, settings.poly_power),
         epochs=settings.epochs,
         steps_per_epoch=steps,
-        batches=batches,  # type: ignore[arg-type]
+        batches=batches,
         losses=lambda batch, progress: objective(wrapped, batch, progress, config.loss, settings.objective),
-        report=report,
         seed=settings.seed * world + rank,
         folder=folder,
         images_per_step=settings.batch_size,
         bf16=settings.precision == "bf16",
-        after_epoch=after_epoch,
-        writes=rank == 0,
-        say=say,
     )
+    return fit(job, report, after_epoch=after_epoch, writes=rank == 0, say=say)
 
 
 def measure_x(network: CPN, split: Split, config: Config, device: torch.device) -> None:

@@ -1,60 +1,152 @@
-"""The training loop, the same for the CAM network, AffinityNet and DeepLab: resumable, and stopped by a bad number."""
+"""The training loop of all networks: resumable, and stopped by a loss that is not finite."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from cpn.core.errors import WorkError
+from cpn.config.train import OptimizerKind
+from cpn.core.errors import InputError, WorkError
+from cpn.data.batches import TensorBatch, batches_on
+from cpn.data.loader import epoch_keys
 from cpn.models.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
-from cpn.training.optimizer import PolySchedule
+from cpn.training.optimizer import PolySchedule, build_optimizer
 
 CHECK_STEPS = 50
 """Steps between looks at the loss on a GPU."""
 
 Batch = TypeVar("Batch")
+Sample = TypeVar("Sample")
+Sent = TypeVar("Sent", bound=TensorBatch)
 Network = TypeVar("Network", bound=nn.Module)
 Report = Callable[[dict[str, float]], None]
 
 
-def fit(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Generic[Batch]):
+    """One training of any network: what is trained on what, for how long, and where it is resumed from."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: PolySchedule
+    epochs: int
+    steps_per_epoch: int
+    batches: Callable[[int], Iterable[Batch]]
+    """The batches of an epoch. Order and augmentation depend on nothing but the epoch, so that a resumed training
+    equals an uninterrupted one."""
+    losses: Callable[[Batch, float], Mapping[str, Tensor]]
+    """(batch, share of all steps done, in [0, 1)) -> scalar tensors, a `total` among them."""
+    seed: int
+    """Of dropout; an epoch has its own, made from it."""
+    folder: Path | None = None
+    """Where checkpoints are; None keeps none."""
+    images_per_step: int = 1
+    bf16: bool = False
+
+
+class TrainingSettings(Protocol):
+    """What the sections train, affinity, irn and deeplab have in common."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+        ...
+
+    @property
+    def sgd_momentum(self) -> float:
+        """Momentum of SGD."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay of groups that name none."""
+        ...
+
+    @property
+    def poly_power(self) -> float:
+        """Power of the polynomial schedule."""
+        ...
+
+
+def list_job(
+    section: str,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: PolySchedule,
-    epochs: int,
-    steps_per_epoch: int,
-    batches: Callable[[int], Iterable[Batch]],
-    losses: Callable[[Batch, float], Mapping[str, Tensor]],
-    report: Report,
+    groups: Iterable[dict[str, Any]],
+    settings: TrainingSettings,
+    optimizer: OptimizerKind,
+    samples: Dataset[Sample],
+    count: int,
+    collate: Callable[[list[Sample]], Sent],
+    losses: Callable[[Sent, float], Mapping[str, Tensor]],
+    *,
+    device: torch.device,
     seed: int,
+    workers: int,
+    epochs: int | None = None,
+    iterations: int | None = None,
     folder: Path | None = None,
-    images_per_step: int = 1,
     bf16: bool = False,
+) -> TrainingJob[Sent]:
+    """Make the job of a network that is trained on `count` samples: AffinityNet, IRN or DeepLab.
+
+    It lasts `epochs`, or `iterations` steps, of which the last epoch may be a part; the schedule of the latter ends one
+    step later, as in the released code. Raises InputError, naming the `section`, where a batch holds more than there
+    is.
+    """
+    if count < settings.batch_size:
+        raise InputError(f"{section}.batch_size: {settings.batch_size} is more than the {count} images; lower it")
+    steps = count // settings.batch_size
+    total = iterations if iterations is not None else (epochs or 0) * steps
+    built = build_optimizer(optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay)
+
+    def batches(epoch: int) -> Iterator[Sent]:
+        keys = epoch_keys(count, settings.batch_size, seed, epoch)[: total - epoch * steps]
+        return batches_on(device, samples, keys, workers, collate)
+
+    return TrainingJob(
+        network=network,
+        optimizer=built,
+        schedule=PolySchedule(built, total if iterations is None else total + 1, settings.poly_power),
+        epochs=-(-total // steps),
+        steps_per_epoch=steps,
+        batches=batches,
+        losses=losses,
+        seed=seed,
+        folder=folder,
+        images_per_step=settings.batch_size,
+        bf16=bf16,
+    )
+
+
+def fit(
+    job: TrainingJob[Batch],
+    report: Report,
+    *,
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     writes: bool = True,
     say: Callable[[str], None] = to_stderr,
 ) -> list[dict[str, float]]:
-    """Train for `epochs` epochs, going on from the newest whole checkpoint in `folder`; returns what was reported.
+    """Train until all epochs of the job are done, from the newest whole checkpoint on; return what was reported.
 
-    `batches(epoch)` gives an epoch's batches (its order and augmentation may depend on nothing but the epoch, so that
-    a resumed run equals an uninterrupted one). `losses(batch, progress)` returns scalar tensors with a `total`;
-    `progress` is the share of all steps done, in [0, 1). After each epoch the means of all losses, the learning rate,
-    images per second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever
-    `after_epoch(epoch)` measures go to `report`, with the wall clock as `time`; epochs that a checkpoint already holds
-    are reported again first, so that a listener who was killed too misses none. Only the process with `writes` saves
-    checkpoints. `say` hears, in a line each, of checkpoints that are damaged and were passed over.
+    After each epoch the means of all losses, the learning rate, images per second, the share of time spent waiting for
+    data, `peak_memory_mib` (GPUs only) and whatever `after_epoch(epoch)` measures go to `report`, with the wall clock
+    as `time`. Epochs that a checkpoint already holds are reported again first, so that a listener who was killed too
+    misses none. Only the process with `writes` saves checkpoints. `say` gets a line about each damaged checkpoint.
 
-    The unit of resumption is the epoch: what was done of a broken-off one is done again, to the same last bit on a CPU.
+    The unit of resumption is the epoch: what was done of an interrupted one is done again, to the same last bit on a
+    CPU.
 
     Raises WorkError when the total loss is not finite: on a CPU before the step is taken; on a GPU, where each look
     waits for the device, within `CHECK_STEPS` steps and before anything is saved, for what is not finite stays so.
     """
+    network, optimizer, folder = job.network, job.optimizer, job.folder
     device = next(network.parameters()).device
     target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
     assert isinstance(target, nn.Module)
@@ -63,10 +155,10 @@ def fit(
     for past in history:
         report(past)
     step = progress.step
-    total_steps = max(1, epochs * steps_per_epoch)
-    for epoch in range(progress.epoch, epochs):
+    total_steps = max(1, job.epochs * job.steps_per_epoch)
+    for epoch in range(progress.epoch, job.epochs):
         # Dropout draws from the global generator: seeding it per epoch makes a checkpoint's epoch border exact.
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        torch.manual_seed((job.seed * 1_000_003 + epoch) % 2**63)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         network.train()
@@ -74,11 +166,11 @@ def fit(
         lr, taken, waited, total = 0.0, 0, 0.0, torch.zeros(())
         looks_every = steps_between_looks(device)
         began = waiting = time.perf_counter()
-        for batch in batches(epoch):
+        for batch in job.batches(epoch):
             waited += time.perf_counter() - waiting
-            lr = schedule(step)
-            with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-                terms = losses(batch, step / total_steps)
+            lr = job.schedule(step)
+            with torch.autocast(device.type, torch.bfloat16) if job.bf16 else nullcontext():
+                terms = job.losses(batch, step / total_steps)
             total = terms["total"]
             if step % looks_every == 0:
                 check_finite(total, epoch, step)
@@ -92,7 +184,7 @@ def fit(
         elapsed = time.perf_counter() - began
         entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": lr}
         entry |= {f"loss_{name}": value.item() / max(1, taken) for name, value in sums.items()}
-        entry["images_per_s"] = images_per_step * taken / elapsed
+        entry["images_per_s"] = job.images_per_step * taken / elapsed
         entry["data_wait_share"] = waited / elapsed
         if device.type == "cuda":
             entry["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20

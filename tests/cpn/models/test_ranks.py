@@ -26,7 +26,7 @@ from cpn.models.ranks import (
 from cpn.run import run
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
-from cpn.training.loop import fit
+from cpn.training.loop import TrainingJob, fit
 from cpn.training.optimizer import PolySchedule, build_optimizer
 from tests.gloo import in_group
 
@@ -65,11 +65,11 @@ def train(
     def losses(batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         return {"total": wrapped(batch).square().mean()}
 
-    fit(
+    job = TrainingJob(
         network=wrapped, optimizer=optimizer, schedule=PolySchedule(optimizer, EPOCHS * STEPS), epochs=epochs,
-        steps_per_epoch=STEPS, batches=batches, losses=losses, report=report, seed=0, folder=folder,
-        writes=rank == 0, say=say,
+        steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0, folder=folder,
     )  # fmt: skip
+    fit(job, report, writes=rank == 0, say=say)
     return [value for parameter in network.parameters() for value in parameter.flatten().tolist()]
 
 

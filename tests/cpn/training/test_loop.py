@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cpn.config.train import OptimizerKind
 from cpn.core.errors import WorkError
 from cpn.training import loop
-from cpn.training.loop import Report, fit
+from cpn.training.loop import Report, TrainingJob, fit
 from cpn.training.optimizer import PolySchedule, build_optimizer
 
 STEPS = 3
@@ -38,6 +38,7 @@ def run(
     seed: int = 3,
     kind: OptimizerKind = "adamw",
     poison: int | None = None,
+    bf16: bool = False,
     **more: object,
 ) -> list[dict[str, float]]:
     optimizer = build_optimizer(
@@ -55,7 +56,7 @@ def run(
             total = total / 0
         return {"squared": squared, "total": total}
 
-    return fit(
+    job = TrainingJob(
         network=network,
         optimizer=optimizer,
         schedule=PolySchedule(optimizer, epochs * STEPS),
@@ -63,11 +64,11 @@ def run(
         steps_per_epoch=STEPS,
         batches=batches,
         losses=losses,
-        report=report,
         seed=seed,
         folder=folder,
-        **more,  # type: ignore[arg-type]
+        bf16=bf16,
     )
+    return fit(job, report, **more)  # type: ignore[arg-type]
 
 
 def weights(network: nn.Module) -> list[float]:
@@ -190,7 +191,7 @@ def test_what_is_reported(tmp_path: Path) -> None:
         modes.append(network.training)
         return {"miou_epoch": 10.0 * epoch}
 
-    history = fit(
+    job = TrainingJob(
         network=network,
         optimizer=optimizer,
         schedule=PolySchedule(optimizer, 6, power=1.0),
@@ -198,11 +199,10 @@ def test_what_is_reported(tmp_path: Path) -> None:
         steps_per_epoch=STEPS,
         batches=batches,
         losses=losses,
-        report=lambda _: None,
         seed=0,
         images_per_step=5,
-        after_epoch=after_epoch,
     )
+    history = fit(job, lambda _: None, after_epoch=after_epoch)
     assert seen == pytest.approx([k / 6 for k in range(6)]) and modes == [False, False]
     first, second = history
     assert [first["epoch"], second["epoch"]] == [1, 2]
@@ -229,7 +229,7 @@ def test_waiting_for_data_is_seen() -> None:
         optimizer = build_optimizer(
             "sgd", [{"params": network.parameters(), "lr": 0.1}], sgd_momentum=0.0, weight_decay=0.0
         )
-        (entry,) = fit(
+        job = TrainingJob(
             network=network,
             optimizer=optimizer,
             schedule=PolySchedule(optimizer, STEPS),
@@ -237,10 +237,10 @@ def test_waiting_for_data_is_seen() -> None:
             steps_per_epoch=STEPS,
             batches=slow,
             losses=lambda batch, _: {"total": network(batch).mean()},
-            report=lambda _: None,
             seed=0,
             images_per_step=5,
         )
+        (entry,) = fit(job, lambda _: None)
     # The clock advances by one per reading and by eight per batch: 9 of every 10 ticks are waited, one reading ends it.
     assert entry["data_wait_share"] == pytest.approx(3 * 9 / 31)
     assert entry["images_per_s"] == pytest.approx(5 * STEPS / 31)
