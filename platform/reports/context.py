@@ -111,10 +111,10 @@ def counts(sweep: SweepSnapshot) -> str:
 
 
 def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, str] | None:
-    """The trial that moves on."""
+    """Return the winner, or the best trial so far, in words."""
     if best is None:
         return None
-    what = "Moves on:" if sweep.summary.get("winner") == best.uid else "Best on the select images:"
+    what = "Winner:" if sweep.summary.get("winner") == best.uid else "Best on the select images:"
     reference = "the reference, " if best.role == REFERENCE else ""
     values = configuration({name: encode(value) for name, value in best.values.items()})
     return {"what": what, "uid": best.uid, "configuration": reference + values,

@@ -194,7 +194,7 @@ def find_trial(store: Storage, uid: str) -> tuple[SweepSnapshot, TrialRow]:
 
 
 def best_trial(sweep: SweepSnapshot) -> TrialRow | None:
-    """The trial that moves on; before the first end the best one on the select images; None where none has finished."""
+    """Return the winner; before the first end the best one on the select images; None where none has finished."""
     winner = sweep.by_uid.get(str(sweep.summary.get("winner")))
     done = [row for row in sweep.rows if row.state is State.COMPLETE and row.miou is not None]
     return winner or max(done, key=lambda row: (row.miou or 0.0, -row.number), default=None)

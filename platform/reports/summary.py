@@ -263,9 +263,9 @@ def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequ
         terminal.say(line)
     if summary["confirm_failed"]:
         terminal.warn(summary["confirm_failed"])
-    terminal.say(
-        f"verdict: {summary['verdict']}; {summary['winner']} moves on ({clock(summary['hours'] * 3600)} in all)"
-    )
+    end = "was promoted" if summary.get("promoted", True) else "was not promoted (promote.when: better)"
+    took = clock(summary["hours"] * 3600)
+    terminal.say(f"verdict: {summary['verdict']}; {summary['winner']} {end} ({took} in all)")
     if summary.get("against_baseline"):
         terminal.say(summary["against_baseline"])
     terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))

@@ -187,14 +187,12 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
         return Verdict(best.uid, "not tested: there is nothing to compare", False, False)
     if best is reference:
         rival = max(others, key=lambda c: c.mean)
-        return Verdict(
-            best.uid,
-            "no improvement shown: the reference's confirmed mean is the best, "
-            f"{rival.mean - best.mean:+.1f} for the next",
-            True,
-            False,
-            rival.mean - best.mean,
-        )
+        behind = f"{best.mean - rival.mean:.1f} points lower"
+        if is_tested(reference, rival):
+            low, high = interval(reference, rival, everything, len(others), seed)
+            behind += f" [{low:.1f}, {high:.1f}]"
+        sentence = f"no trial beat the reference (best: {rival.uid}, {behind})"
+        return Verdict(best.uid, sentence, True, False, rival.mean - best.mean)
     difference = best.mean - reference.mean
     if min(len(c.mious) for c in (reference, best)) < LEAST_SEEDS:
         return Verdict(
@@ -213,6 +211,11 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
     else:
         sentence = f"no improvement shown: {difference:+.1f} [{low:.1f}, {high:.1f}] over the reference"
     return Verdict(best.uid, sentence, True, low > 0, difference, low, high)
+
+
+def is_tested(reference: Confirmed, other: Confirmed) -> bool:
+    """Whether both have the fresh seeds and the confirm images that an interval takes."""
+    return min(len(c.mious) for c in (reference, other)) >= LEAST_SEEDS and len(other.counts[0]) >= LEAST_IMAGES
 
 
 def interval(

@@ -104,7 +104,7 @@ def run_search_sweep(
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
-    summary |= {"cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
+    summary |= {"promoted": promoted, "cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()

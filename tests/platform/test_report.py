@@ -110,7 +110,7 @@ def test_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "so far: stopped, 2 trials have ended and there is no verdict yet" in said
     assert said[-1] == f"next: open {store.sweep('early').report.as_uri()} in a browser"
     words = Page(store.sweep("early").report.read_text()).words
-    assert "no verdict yet" in words and "Best on the select images:" in words and "Moves on:" not in words
+    assert "no verdict yet" in words and "Best on the select images:" in words and "Winner:" not in words
     assert "Importances are left out: they need 8 full trials, there are 2." in words
 
 

@@ -143,7 +143,7 @@ def test_what_is_shown_names_the_image_set_in_every_head(summary: dict[str, Any]
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), summary, pictures)
     said = text.getvalue()
     assert "miou (train, select)" in said and "confirmed (train, confirm)" in said and "images" in said
-    assert "verdict: beats the reference by 2.0 [0.5, 3.5]; s-0004 moves on (30:00 in all)" in said
+    assert "verdict: beats the reference by 2.0 [0.5, 3.5]; s-0004 was promoted (30:00 in all)" in said
     assert "4 complete, 1 pruned, 1 failed; 6 confirm runs" in said
     order = [said.index(word) for word in ("leaderboard", "verdict", "from CAM to segmentation", "pictures:")]
     assert order == sorted(order) and said.rstrip().endswith("sweeps/runs/k/pictures/cam.png")
