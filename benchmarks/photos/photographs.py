@@ -14,7 +14,6 @@ interval over seeds or over images holds 0 where the goal asks for one without.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import shlex
@@ -32,6 +31,7 @@ from benchmarks.photos import runs
 from benchmarks.photos.goals import Goal, Scored, goal
 from benchmarks.photos.runs import Piece, Place
 from cpn.core.errors import InputError
+from cpn.core.file_lock import file_lock_if_free
 
 if TYPE_CHECKING:
     from cpn.data.voc import Pack
@@ -262,14 +262,9 @@ def next_line(options: argparse.Namespace, parts: Sequence[str], reached: Sequen
 @contextmanager
 def alone(keep: Path) -> Iterator[None]:
     """Hold the folder; InputError where another command holds it."""
-    keep.mkdir(parents=True, exist_ok=True)
-    with open(keep / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"--keep {keep}: another command works there; wait for it, or give another folder"
-            ) from None
+    with file_lock_if_free(keep / ".lock") as ours:
+        if not ours:
+            raise InputError(f"--keep {keep}: another command works there; wait for it, or give another folder")
         yield
 
 

@@ -8,7 +8,6 @@ Credentials and endpoint come from the environment alone: AWS_ACCESS_KEY_ID, AWS
 or AWS_ENDPOINT_URL, AWS_DEFAULT_REGION.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -270,15 +269,6 @@ def with_retries(work: Callable[[], Any], seconds: float, say: Callable[[str], N
             said = True
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
-
-
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` of this machine; the system frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read_list(system: fs.FileSystem, path: str) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cpn.core import object_storage
 from cpn.core.errors import InputError
+from cpn.core.file_lock import file_lock
 from cpn.core.files import digest, whole_folder, write_json
 from cpn.core.progress import Progress, silent
 from cpn.data.voc import Pack, open_pack, packed_files
@@ -47,7 +48,7 @@ def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
     pack = open_pack(url)
     files = packed_files(pack)
     copy = cache / f"data-{digest([pack.fingerprint, files])}"
-    with object_storage.one_at_a_time(cache / f".{copy.name}.lock"):
+    with file_lock(cache / f".{copy.name}.lock"):
         if (copy / "packed").is_dir():
             if _whole(copy):
                 return copy

@@ -15,7 +15,6 @@ KEY is a digest of the pictures and SLIC's settings. A share is whole or absent 
 build goes on where it was, and of several builders each makes another share.
 """
 
-import fcntl
 import math
 import os
 import shutil
@@ -36,6 +35,7 @@ from cpn.config.data import DataConfig
 from cpn.config.patches import PatchesConfig
 from cpn.core.checked import reading, side_digest, side_file, verified, write_side
 from cpn.core.errors import InputError, to_stderr
+from cpn.core.file_lock import file_lock, file_lock_if_free
 from cpn.core.files import digest, file_digest, whole_file
 from cpn.core.progress import Progress, silent
 from cpn.data.patches import SLIC, grid_labels, superpixel_labels
@@ -237,8 +237,7 @@ def drop_damaged(folder: Path, level: int, say: Callable[[str], None]) -> None:
         said = side_digest(path)
         if said is None or verified(path, said) or not path.exists():
             continue
-        with open(folder / f"{level}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(folder / f"{level}.lock"):
             said = side_digest(path)
             if path.exists() and said is not None and not verified(path, said):  # nobody has made it again meanwhile
                 side_file(path).unlink(missing_ok=True)
@@ -286,11 +285,8 @@ def in_threads(folder: Path, split: Split) -> Spread:
 def make_share(folder: Path, split: Split, share: Share) -> bool:
     """Make one share unless it is there; False when another process is making it just now."""
     path = share_file(folder, share)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with file_lock_if_free(path.with_suffix(".lock")) as ours:
+        if not ours:
             return False
         if path.exists() or level_file(folder, share.level).exists():
             return True
@@ -315,8 +311,7 @@ def join_shares(folder: Path, pictures: int, level: int) -> None:
     target, parts = level_file(folder, level), folder / f"{level}.parts"
     if target.exists() and not parts.exists() and side_file(target).exists():
         return
-    with open(folder / f"{level}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder / f"{level}.lock"):
         if not target.exists():
             side_file(target).unlink(missing_ok=True)
             with whole_file(target) as file, ipc.new_file(file, SCHEMA) as writer:

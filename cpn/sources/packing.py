@@ -8,7 +8,6 @@ adds VOC's test images, which have no labels; lists that are packed stay packed.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from cpn.core.errors import InputError
+from cpn.core.file_lock import file_lock
 from cpn.core.files import DamagedFile, digest, file_digest, whole_folder, write_json
 from cpn.core.plain_file import refuse_irregular
 from cpn.core.progress import Progress, silent
@@ -71,7 +71,8 @@ def prepare(
     notes[""] = _across(root, checked)
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
-        with _locked(target / ".packed.lock"):
+        refuse_irregular(lock := target / ".packed.lock")
+        with file_lock(lock):
             if not _up_to_date(target, stamp, renew):
                 _remove_leftovers(target)
                 _refuse_if_full(target, checked)
@@ -233,15 +234,6 @@ def _up_to_date(target: Path, stamp: str, renew: bool, say: Callable[[str], None
     except InputError:
         return False
     return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; the system frees it when the process ends, however it ends."""
-    refuse_irregular(path)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _remove_leftovers(target: Path) -> None:
