@@ -196,10 +196,3 @@ def test_the_fill_is_the_mean_colour() -> None:
 def test_normalise_refuses_other_layouts() -> None:
     with pytest.raises(ValueError, match="images are uint8"):
         normalise(torch.zeros(1, 3, 4, 4))
-
-
-def test_data_config_refuses_what_cannot_work() -> None:
-    with pytest.raises(ValueError, match=r"long_side is \[500, 400\]"):
-        DataConfig(long_side=(500, 400))
-    with pytest.raises(ValueError, match="jitter has hue 0.6: it lies in 0 to 0.5"):
-        DataConfig(jitter=(0.1, 0.1, 0.1, 0.6))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
 from cpn.config.crf import CrfConfig
@@ -59,34 +58,6 @@ class Discs:
     def label(self, index: int, /) -> NDArray[np.uint8]:
         far = self.distance(index)
         return np.where(far < 10, 3, np.where(far < 14, 255, 0)).astype(np.uint8)
-
-
-def test_defaults_are_the_released_ones() -> None:
-    config = IrnConfig()
-    assert (config.fg_threshold, config.bg_threshold, config.gt_prob) == (0.3, 0.05, 0.7)
-    crf = config.crf
-    assert (crf.iterations, crf.sxy_gaussian, crf.w_gaussian) == (10, 3, 3)
-    assert (crf.sxy_bilateral, crf.srgb_bilateral, crf.w_bilateral) == (50, 5, 10)
-    assert IrnConfig.model_validate({"crf": {"iterations": 2}}).crf.sxy_bilateral == 50
-    assert (config.crop, config.batch_size, config.epochs, config.radius, config.scale) == (512, 32, 3, 10, (0.5, 1.5))
-    assert (config.lr, config.weight_decay, config.sgd_momentum, config.displacement_lr_factor) == (0.1, 1e-4, 1e-4, 10)
-    walk = (config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold)
-    assert walk == (5, 10, 8, 0.25)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"fg_threshold": 0.1, "bg_threshold": 0.2}, "bg_threshold 0.2 is above fg_threshold 0.1"),
-        ({"scale": (1.5, 0.5)}, "scale is .1.5, 0.5.: give .smallest, largest."),
-        ({"gt_prob": 1.0}, "less than 1"),
-        ({"walk_logt": 17}, "less than or equal to 16"),
-        ({"raduis": 3}, "Extra inputs"),
-    ],
-)
-def test_wrong_values_are_refused(values: dict[str, object], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
-        IrnConfig.model_validate(values)
 
 
 def test_the_truth_table_of_labels() -> None:

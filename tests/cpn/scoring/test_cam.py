@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cpn.config import config_from
 from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.config.network import NetworkConfig
@@ -327,28 +326,6 @@ def test_without_a_present_class_the_network_is_not_asked() -> None:
     sizes = Sizes()
     sums = list(scale_sums(cast(CPN, sizes), np.zeros((4, 5, 3), np.uint8), np.array([], np.int64), CamConfig()))
     assert [tuple(summed.shape) for summed in sums] == [(0, 4, 5)] * 4 and sizes.seen == []
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"scales": []}, "cam.scales"),
-        ({"scales": [1.0, 0]}, "cam.scales.1: Input should be greater than 0, given 0"),
-        ({"scales": [-0.5]}, "cam.scales.0"),
-        ({"scales": [5.0]}, "less than or equal to 4"),
-        ({"scales": [float("nan")]}, "cam.scales.0"),
-        ({"scales": [0.5, 1.0, 0.5]}, "cam: scales names 0.5 twice: give each scale once"),
-        ({"scales": "0.5"}, "cam.scales"),
-        ({"map": "both"}, "cam.map: Input should be 'refined' or 'plain', given 'both'"),
-        ({"flip": "perhaps"}, "cam.flip"),
-        ({"beta": 1.3}, "cam.beta"),
-        ({"scale": [1.0]}, "cam.scale: unknown key; did you mean 'cam.scales'?"),
-    ],
-)
-def test_wrong_values_are_one_line(values: dict[str, object], words: str) -> None:
-    with pytest.raises(InputError) as refused:
-        config_from({"cam": values}, "a.yaml")
-    assert str(refused.value).startswith("a.yaml: ") and words in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_absent_classes_are_never_in_the_output(network: CPN, image: np.ndarray) -> None:

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpn.config import config_from
 from cpn.config.crf import CrfConfig
 from cpn.config.data import DataConfig
 from cpn.config.deeplab import DeepLabConfig, SegmentationCrfConfig
@@ -344,12 +342,3 @@ def test_bad_input_is_refused_in_words() -> None:
     unmasked = SimpleNamespace(ids=["a"], name="val", mask=lambda index: None)
     with pytest.raises(InputError, match="a: has no mask"):
         image_counts(tiny(), cast(Split, unmasked), 0, TINY)
-    for bad in ({"scale": (1.5, 0.5)}, {"scales": (0.0,)}):
-        with pytest.raises(ValidationError):
-            DeepLabConfig(**bad)
-
-
-def test_one_value_of_the_crf_leaves_the_others_as_published() -> None:
-    config = config_from({"deeplab": {"crf": {"srgb_bilateral": 7.0}}}, "here")
-    assert config.deeplab.crf.iterations == 1 and config.deeplab.crf.sxy_bilateral == 32
-    assert config.deeplab.crf.srgb_bilateral == 7

@@ -129,8 +129,6 @@ def test_packing_the_test_list_leaves_the_fingerprint(root: Path, tmp_path: Path
 
 
 def test_nothing_is_trained_or_scored_on_the_test_list(root: Path) -> None:
-    with pytest.raises(ValueError, match="train is test: a test list serves prediction only; give trainaug or train"):
-        DataConfig(train="test")
     split = prepare(root, ["test"]).split("test")
     with pytest.raises(InputError, match="data.train: the images of list 'test' have no labels; give trainaug or"):
         TrainingSamples(split, DataConfig(), None, 0)

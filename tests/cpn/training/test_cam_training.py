@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cpn.config import Config, config_from, with_values
 from cpn.config.data import ScenesConfig
 from cpn.config.loss import LossConfig
-from cpn.config.train import Objective, TrainConfig, passes_of
+from cpn.config.train import Objective
 from cpn.core.errors import InputError
 from cpn.data.loader import Batch
 from cpn.data.voc import Pack
@@ -364,7 +364,6 @@ def test_a_short_list_is_passed_several_times_an_epoch(pack: Pack, monkeypatch: 
     assert [sorted(index for _, index in keys) for keys in seen] == [sorted([*range(8)] * 3)] * 2
     assert [sorted({draw for draw, _ in keys}) for keys in seen] == [[0, 1, 2], [3, 4, 5]]
     assert len({tuple(keys[8 * n : 8 * n + 8]) for keys in seen for n in range(3)}) == 6
-    assert [passes_of(TrainConfig(epoch_images=e), 8) for e in (None, 1, 8, 9, 16)] == [1, 1, 1, 2, 2]
 
 
 def test_a_training_goes_on_where_it_was_killed(pack: Pack, tmp_path: Path) -> None:

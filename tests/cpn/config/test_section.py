@@ -1,0 +1,83 @@
+import math
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import ValidationError
+
+from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
+
+
+class Example(Section):
+    """A section of this test."""
+
+    name: str = "x"
+    """A name."""
+    lr: float = 0.5
+    """A number."""
+    alpha: PositiveOrAuto = 4.0
+    """A number above 0, or auto."""
+    logt: Annotated[int | Literal["auto"], whole_or_auto(0, 16)] = 6
+    """A whole number up to 16, or auto."""
+    radius: Annotated[int | Literal["auto"], whole_or_auto(2)] = 5
+    """A whole number without an upper limit, or auto."""
+
+
+def refusal(**values: Any) -> str:
+    """What the one finding about these values says."""
+    with pytest.raises(ValidationError) as refused:
+        Example(**values)
+    (finding,) = refused.value.errors()
+    return str(finding["msg"]).removeprefix("Value error, ")
+
+
+def test_a_section_is_frozen_and_knows_its_own_keys_only() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Example().lr = 1.0  # type: ignore[misc]
+    assert "not permitted" in refusal(lrr=1)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_no_finite_number_is_refused(number: float) -> None:
+    assert "finite number" in refusal(lr=number)
+    assert refusal(alpha=number) == "Input should be auto or a number above 0"
+
+
+def test_a_name_of_digits_is_text_and_a_fields_text_is_its_help() -> None:
+    assert Example.model_validate({"name": 2012}).name == "2012"
+    assert Example.model_fields["lr"].description == "A number."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("alpha", "auto", "auto"),
+        ("alpha", 2, 2.0),
+        ("alpha", "1e-3", 0.001),  # YAML 1.1 leaves 1e-3 as text
+        ("logt", "auto", "auto"),
+        ("logt", 0, 0),
+        ("logt", 16.0, 16),
+        ("radius", "10000", 10000),
+    ],
+)
+def test_a_number_or_auto_is_taken(name: str, value: object, expected: object) -> None:
+    taken = getattr(Example.model_validate({name: value}), name)
+    assert taken == expected and type(taken) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("alpha", "automatic", "auto or a number above 0"),
+        ("alpha", 0, "auto or a number above 0"),
+        ("alpha", None, "auto or a number above 0"),
+        ("alpha", True, "auto or a number above 0"),
+        ("logt", 17, "auto or a whole number from 0 to 16"),
+        ("logt", -1, "auto or a whole number from 0 to 16"),
+        ("logt", 1.5, "auto or a whole number from 0 to 16"),
+        ("radius", 1, "auto or a whole number from 2 on"),
+        ("radius", True, "auto or a whole number from 2 on"),
+        ("radius", [3], "auto or a whole number from 2 on"),
+    ],
+)
+def test_another_value_is_one_finding(name: str, value: object, words: str) -> None:
+    assert refusal(**{name: value}) == f"Input should be {words}"
