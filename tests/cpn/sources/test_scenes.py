@@ -12,10 +12,9 @@ from cpn.core.errors import InputError
 from cpn.data.voc import palette
 from cpn.sources import creatures
 from cpn.sources import scenes as synthetic
-from cpn.sources.creatures import HEADS, Part, tinted
+from cpn.sources.creatures import HEADS
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import draw_parts, draw_scene, write_parts, write_scenes
-from cpn.synthetic import main
 
 SMALL = ScenesConfig(train=6, extra=3, val=4, size=48, seed=3)
 
@@ -66,26 +65,6 @@ def test_foreground_does_not_depend_on_size() -> None:
         for s in (64, 160)
     ]
     assert abs(share[0] - share[1]) < 0.02
-
-
-def test_head_is_nine_percent_of_a_creature() -> None:
-    rng = np.random.default_rng(0)
-    shares = []
-    for _ in range(20):
-        pose = creatures.draw_pose(rng, 256, 0.7)
-        parts = [creatures.limbs(pose, 0, 256), creatures.torso(pose, 0, 256), creatures.head(pose, 0, 256)]
-        drawn = [part.cover > 0.5 for part in parts]
-        shares.append(drawn[2].sum() / np.logical_or.reduce(drawn).sum())
-    assert 0.08 < np.mean(shares) < 0.10
-
-
-def test_one_body_part_alone_leaves_two_classes() -> None:
-    for texture in range(3):
-        assert creatures.TORSO_OF.count(texture) == 2 and creatures.LIMB_OF.count(texture) == 2
-    pairs = {frozenset(k for k in range(6) if creatures.TORSO_OF[k] == t) for t in range(3)}
-    assert pairs == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4, 5})}
-    pairs = {frozenset(k for k in range(6) if creatures.LIMB_OF[k] == t) for t in range(3)}
-    assert pairs == {frozenset({1, 2}), frozenset({3, 4}), frozenset({5, 0})}
 
 
 def test_the_head_shows_its_colour_where_the_mask_says_creature() -> None:
@@ -187,14 +166,6 @@ def test_part_scenes_differ_from_creatures() -> None:
     assert combined > 0
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(tmp_path / "a"), "--train", "2", "--val", "1", "--size", "32"])
-    assert f"next: python -m cpn.prepare {tmp_path / 'a'}" in capsys.readouterr().out
-    assert len(list((tmp_path / "a/JPEGImages").iterdir())) == 3
-    with pytest.raises(InputError, match="--train: Input should be greater than or equal to 1"):
-        main([str(tmp_path / "b"), "--train", "0"])
-
-
 def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() -> None:
     plain, traced = (draw_scene(np.random.default_rng([4, 2]), 64, trace) for trace in (0.0, 0.5))
     assert np.array_equal(plain.mask, traced.mask)
@@ -208,11 +179,6 @@ def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() 
     assert clear.mean() > 0.5
 
 
-def test_the_part_replaced_is_a_mixture() -> None:
-    part = Part(np.ones((1, 1), np.float32), np.array([[[100.0, 0.0, 200.0]]], np.float32))
-    assert tinted(part, np.array([0.0, 100.0, 200.0]), 0.25).colour.tolist() == [[[75.0, 25.0, 200.0]]]
-
-
 def test_other_classes_are_the_first_creatures_under_other_names(tmp_path: Path) -> None:
     few = ScenesConfig(train=12, val=2, size=32)
     write_scenes(tmp_path / "own", few, ["ant", "bee", "cat"])
@@ -223,10 +189,3 @@ def test_other_classes_are_the_first_creatures_under_other_names(tmp_path: Path)
     write_scenes(tmp_path / "same", few)  # its own names are no other classes
     with pytest.raises(InputError, match="another classes"):
         write_scenes(tmp_path / "own", few, ["ant", "bee", "dog"])
-
-
-@pytest.mark.parametrize("classes", [["ant"], ["ant", "ant"], [*"abcdefg"], ["a/b", "c"], ["background", "c"]])
-def test_names_that_are_no_classes_are_refused(tmp_path: Path, classes: list[str]) -> None:
-    with pytest.raises(InputError, match="--classes"):
-        main([str(tmp_path / "own"), "--classes", *classes])
-    assert not (tmp_path / "own").exists()
