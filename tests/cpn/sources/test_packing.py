@@ -16,7 +16,6 @@ from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.files import read_json
 from cpn.data.voc import open_pack
-from cpn.prepare import main
 from cpn.sources import packing as module
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
@@ -382,44 +381,3 @@ def test_two_at_once(root: Path) -> None:
     assert [process.returncode for process in running] == [0, 0, 0], texts
     assert sum("packing 9 of 9" in text for text in texts) == 1
     assert read_json(root / "packed/manifest.json")["lists"]["trainaug"]["rows"] == 4
-
-
-def test_command_says_what_it_found_and_what_comes_next(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "Annotations/val_00000.xml").write_text("<annotation/>")
-    main([str(root)])
-    text = capsys.readouterr().out
-    assert "checking 6 of 6, 0 s left" in text and "trainaug: 4 images, " in text and "val: 2 images, " in text
-    assert ", 1 without any class" in text
-    assert text.endswith(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root.resolve()}\n")
-    main([str(root)])
-    assert "nothing to do" in capsys.readouterr().out
-
-
-def test_command_without_trainaug_trains_on_train(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    listed(root, "trainaug").unlink()
-    main([str(root), "--lists", "train", "val"])
-    assert capsys.readouterr().out.endswith(" --set data.train=train\n")
-
-
-def test_wrong_input_is_exit_code_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cpn.prepare", str(tmp_path / "nowhere")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
-
-
-def test_a_root_without_masks_is_packed_and_says_what_that_means(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main([str(root)])
-    assert "no masks" not in capsys.readouterr().out
-    for name in listed(root, "val").read_text().split():
-        (root / f"SegmentationClass/{name}.png").unlink()
-    main([str(root)])
-    said = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith(f"warning: val: no masks in {root}/SegmentationClass, so no mIoU") for line in said) == 1
-    assert "mask_free" not in said[-1]  # what is searched by, list train, has its masks
-    shutil.rmtree(root / "SegmentationClass")
-    main([str(root)])
-    said = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("warning: train and val: no masks") for line in said) == 1
-    assert said[-1].endswith(f"--set data.root={root.resolve()} --set objective=mask_free")

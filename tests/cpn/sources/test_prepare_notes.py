@@ -309,18 +309,6 @@ def test_what_is_right_brings_no_line(root: Path, change: Change, capsys: pytest
     assert "warning: " not in said and "note: " not in said
 
 
-@pytest.mark.parametrize("name", ["train_aug", "trainaug_id", "trainall", "trainval"])
-def test_val_in_any_training_list_is_said_and_what_comes_next_names_the_list(
-    root: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (root / "ImageSets/Segmentation/trainaug.txt").unlink()
-    lines(root, name, *LISTS["train"], "b1", "b2")
-    main([str(root), "--lists", "train", name, "val"])
-    said = capsys.readouterr().out
-    assert f"warning: 2 images of val are also in {name} (such as b1): they would be trained on\n" in said
-    assert said.endswith(f" --set data.train={name if 'aug' in name else 'train'}\n")
-
-
 def test_names_with_blanks_dots_and_letters(root: Path) -> None:
     for old, new in (("a1", "my cat 1"), ("a2", "hen.2 (copy)"), ("b1", "Ünï cöde")):
         for part, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("Annotations", "xml")):
