@@ -14,7 +14,7 @@ def sample(crop: int, scale: float = 1.0, flip: float = 0.0, seed: int = 0):
     return scale_flip_crop(IMAGE, LABEL, crop, (scale, scale), flip, np.random.default_rng(seed))
 
 
-def test_a_larger_canvas_shows_the_whole_image_on_fill_and_ignore() -> None:
+def test_a_larger_canvas_shows_the_image_on_fill_and_ignore() -> None:
     image, valid, label = sample(8)
     assert image.shape == (8, 8, 3) and valid.shape == label.shape == (8, 8)
     assert valid.sum() == LABEL.size and np.array_equal(label[valid], LABEL.reshape(-1))

@@ -14,7 +14,7 @@ def test_every_digest_names_its_source_and_every_source_its_terms() -> None:
             assert archive.address.endswith(f"/{archive.file}")
 
 
-def test_a_source_has_archives_to_download_or_a_file_to_get_by_hand() -> None:
+def test_a_source_is_downloaded_or_got_by_hand() -> None:
     for name, source in SOURCES.items():
         assert bool(source.archives) != bool(source.page and source.by_hand), name
         assert source.next and all("{to}" in line for line in source.next), name
@@ -31,7 +31,7 @@ def test_where_an_archive_goes_lies_below_the_folder(name: str) -> None:
         assert archive.address.startswith(("http://", "https://"))
 
 
-def test_digests_are_hexadecimal_and_that_of_torchvision_is_in_the_name() -> None:
+def test_digests_are_hexadecimal() -> None:
     archives = [archive for source in SOURCES.values() for archive in source.archives]
     assert all(re.fullmatch("[0-9a-f]{32}", a.md5) for a in archives if a.md5 is not None)
     starts = [a for a in archives if a.sha256_start is not None]

@@ -21,7 +21,6 @@ from cpn.sources.scenes import write_scenes
 from cpn.stages import pipeline
 from cpn.stages.inputs import Inputs, LabelledImages, load_label
 from cpn.stages.irn_stages import check_irn, irn_network, irn_settings, irn_weights
-from cpn.stages.pictures import draw_random_walk
 
 CONFIG: dict[str, Any] = {
     "data": {"train": "trainaug", "crop": 32, "workers": 0},
@@ -136,14 +135,6 @@ def test_a_killed_training_leaves_no_model_and_ends_as_if_it_had_not_been(made: 
     result = pipeline.TRAINED["affinity"](made, tmp_path, silent)
     assert result.keys() == {"loss_total"} and result["loss_total"] > 0
     assert files(tmp_path) == files(made.folders["affinity"])
-
-
-def test_the_panel_shows_irns_labels(made: Inputs, tmp_path: Path) -> None:
-    for name in made.split.ids:
-        (tmp_path / f"{name}.png").write_bytes((made.folders["random_walk"] / f"{name}.png").read_bytes())
-    draw_random_walk(made, tmp_path, beta=0.5)
-    with Image.open(tmp_path / "pictures" / "random_walk.png") as picture:
-        assert picture.width > 200
 
 
 def published_keys(config: Config) -> dict[str, str]:

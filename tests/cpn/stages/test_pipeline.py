@@ -1,83 +1,23 @@
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cpn.config import Config, config_from, with_values
-from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError, WorkError
-from cpn.data.voc import palette
-from cpn.models.checkpoint import read_metadata, save_model
 from cpn.models.network import build_network
-from cpn.propagation.crf import crf_scores
 from cpn.run import load_run, select_and_confirm
 from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes
 from cpn.scoring.counts import load_counts
 from cpn.scoring.metrics import hard_counts, miou
 from cpn.segmentation.schedule import schedule_for
-from cpn.sources.packing import prepare
-from cpn.sources.scenes import write_scenes
 from cpn.stages import pipeline
-from cpn.stages.affinity_stages import ScoredImages, quantised
-from cpn.stages.inputs import Inputs, load_label, save_label
+from cpn.stages.inputs import load_label
 from cpn.stages.pipeline import load_deeplab
-
-CONFIG: dict[str, Any] = {
-    "data": {"train": "trainaug", "crop": 32, "long_side": [28, 40], "workers": 0},
-    "network": {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8},
-    "cam": {"scales": [1.0]},
-    "crf": {"iterations": 2},
-    "affinity": {"radius": 3, "widths": [4, 5, 6], "epochs": 1, "batch_size": 4},
-    "random_walk": {"radius": 3, "logt": 2, "crf": True},
-    "deeplab": {"width": 8, "dilation": 2, "iterations": 3, "batch_size": 4, "scales": [1.0], "bn_momentum": 0.1},
-}
-STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
-
-
-def silent(_: dict[str, float]) -> None: ...
-
-
-def make(stage: str, inputs: Inputs, out: Path, indices: list[int]) -> dict[str, float]:
-    if stage in pipeline.PER_IMAGE:
-        pipeline.PER_IMAGE[stage](inputs, indices, out)
-        return {}
-    return pipeline.TRAINED[stage](inputs, out, silent)
-
-
-class Made:
-    """All stages of ten tiny scenes behind a CAM network that was never trained."""
-
-    def __init__(self, inputs: Inputs, results: dict[str, dict[str, float]]) -> None:
-        self.inputs, self.results, self.folders = inputs, results, inputs.folders
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    base = tmp_path_factory.mktemp("pipeline")
-    write_scenes(base / "scenes", ScenesConfig(train=8, extra=2, val=2, size=32))
-    pack = prepare(base / "scenes")
-    config = config_from(CONFIG, "test")
-    torch.manual_seed(0)
-    network = build_network(config.network, len(pack.classes) + 1)
-    metadata = {"kind": "cam", "config": config.model_dump(mode="json"), "classes": list(pack.classes)}
-    save_model(base / "model.safetensors", network, metadata)
-    folders = {stage: base / stage for stage in STAGES}
-    inputs = Inputs(base / "model.safetensors", config, pack, base / "cache", torch.device("cpu"), folders)
-    return Made(inputs, {stage: make(stage, inputs, folders[stage], list(range(10))) for stage in STAGES})
-
-
-def files(folder: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in folder.rglob("*")
-        if p.is_file() and "checkpoints" not in p.parts
-    }
+from tests.cpn.stages.made_stages import CONFIG, STAGES, Made, files, make, silent
 
 
 def test_each_stage_writes_one_whole_file_per_image_or_one_model(made: Made) -> None:
@@ -103,47 +43,6 @@ def test_maps_are_those_of_the_run(made: Made) -> None:
         expected = multi_scale_maps(network, split.image(index), present, config.cam)
         np.testing.assert_array_equal(maps, expected.astype(np.float16).astype(np.float32))
         assert maps.max() > 0.9
-
-
-def test_scores_are_the_crf_of_both_exponents_in_all_classes(made: Made) -> None:
-    split, config = made.inputs.split, made.inputs.config.crf
-    images = ScoredImages(split, made.folders["crf"])
-    assert len(images) == 10 and np.array_equal(images.image(3), split.image(3))
-    for index in (0, 9):
-        maps, present = load_maps(made.folders["cam"] / f"{split.ids[index]}.npz")
-        both = images.scores(index)
-        assert not np.array_equal(*both)
-        for scores, alpha in zip(both, (config.alpha_low, config.alpha_high), strict=True):
-            assert scores.shape == (7, 32, 32) and scores.dtype == np.float32
-            rows = [0, *present]
-            expected = crf_scores(split.image(index), maps, alpha, config)
-            np.testing.assert_allclose(scores[rows], expected, atol=0.5 / 255 + 1e-6)
-            absent = sorted(set(range(7)) - set(rows))
-            assert not scores[absent].any()
-
-
-def test_scores_are_kept_in_255_steps() -> None:
-    scores = np.array([-0.1, 0.0, 0.5 / 255 - 1e-4, 0.5, 254.6 / 255, 1.0, 1.1], np.float32)
-    assert quantised(scores).tolist() == [0, 0, 0, 128, 255, 255, 255] and quantised(scores).dtype == np.uint8
-
-
-def test_pseudo_labels_name_present_classes_in_voc_colours(made: Made) -> None:
-    split = made.inputs.split
-    for index, name in enumerate(split.ids):
-        path = made.folders["random_walk"] / f"{name}.png"
-        label = load_label(path)
-        assert label.shape == (32, 32) and set(np.unique(label)) <= {0, *present_classes(split.labels[index])}
-        with Image.open(path) as picture:
-            assert picture.mode == "P"
-            assert picture.getpalette()[: 3 * 21] == palette()[:21].reshape(-1).tolist()  # type: ignore[index]
-            assert np.array_equal(np.array(picture.convert("RGB")), palette()[label])
-    assert len({load_label(p).tobytes() for p in made.folders["random_walk"].glob("*.png")}) > 1
-
-
-def test_a_label_comes_back(tmp_path: Path) -> None:
-    label = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    save_label(tmp_path / "a.png", label)
-    np.testing.assert_array_equal(load_label(tmp_path / "a.png"), label)
 
 
 def test_pseudo_labels_are_scored_on_confirm_images_and_on_all(made: Made) -> None:
@@ -188,13 +87,6 @@ def test_a_stage_makes_the_images_it_is_told_alone(made: Made, tmp_path: Path, s
     make(stage, made.inputs, tmp_path, [4])
     (only,) = files(tmp_path)
     assert Path(only).stem == made.inputs.split.ids[4]
-
-
-def test_affinity_reports_its_loss_and_says_what_it_is(made: Made) -> None:
-    assert made.results["affinity"].keys() == {"loss_total"} and made.results["affinity"]["loss_total"] > 0
-    metadata = read_metadata(made.folders["affinity"] / "model.safetensors")
-    assert metadata["kind"] == "affinity" and metadata["fingerprint"] == made.inputs.pack.fingerprint
-    assert config_from(metadata["config"], "x") == made.inputs.config
 
 
 def test_deeplab_comes_back_and_scores_what_was_reported(made: Made) -> None:
