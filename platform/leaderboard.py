@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "state": sweep.state,
             "so_far": sweep.so_far,
             "objective": sweep.spec.objective,
-            "verdict": sweep.summary.get("verdict"),
+            "verdict": sweep.summary.verdict if sweep.summary else None,
             "all_trials": len(entries),
             "trials": some,
         }
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sweep.so_far:
         terminal.say(f"so far: {sweep.so_far}")
     if sweep.summary:
-        terminal.say(f"verdict: {sweep.summary['verdict']}")
+        terminal.say(f"verdict: {sweep.summary.verdict}")
     where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
     terminal.say(f"next: python -m platform.report {sweep.name}{where}")
     return 0

@@ -1,12 +1,10 @@
 """The sweep: `python -m platform.sweep search_spaces/patch.yaml`. Search, confirm, promote, stages; resumable."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.core.errors import InputError, run_command
-from cpn.core.redact import redact
 
 from .base.json_lines import JsonLines, own_stdout
 
@@ -49,14 +47,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def shown_command(spec: Path, sets: Sequence[str]) -> str:
-    """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
-
-    told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
-    words = [word for text in told for word in ("--set", text)]
-    return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
     given = parser().parse_args(arguments)
@@ -68,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if given.json and given.dry_run:
         raise InputError("--json: goes with a sweep that runs; leave out --dry-run, which prints a plan for people")
+    from .base.provenance import shown_command
     from .config.spec import load_spec
 
     spec = load_spec(given.spec, given.sets)

@@ -289,7 +289,8 @@ def keys_of(folder: Path) -> dict[str, str]:
     from platform.reports.snapshot import read_sweep
 
     sweep = read_sweep(storage(str(folder / "sweeps")), SWEEP)
-    winner = sweep.by_uid[str(sweep.summary["winner"])]
+    assert sweep.summary is not None
+    winner = sweep.by_uid[sweep.summary.winner]
     confirm = next(row for row in sweep.again if row.attrs.get("of") == winner.uid)
     return {"winner": sweep.folder(winner).name, "confirm": sweep.folder(confirm).name}
 

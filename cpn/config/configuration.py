@@ -74,7 +74,7 @@ class Config(Section):
     deeplab: DeepLabConfig = DeepLabConfig()
 
 
-def config_from(values: Mapping[str, Any], source: str) -> Config:
+def config_from(values: Mapping[str, Any], source: str = "the configuration") -> Config:
     """Build a Config from nested values; `preset` (a name or a list of names) is laid under them.
 
     Raises InputError naming `source`, the dotted key and the cure: the nearest known key for an unknown one.

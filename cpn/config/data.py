@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cpn.config.section import Section
+from cpn.core.files import digest
 
 
 class ScenesConfig(Section):
@@ -22,6 +23,11 @@ class ScenesConfig(Section):
     """Share of the head's colour in torso and limbs, the trace of its class that a body carries."""
     seed: int = Field(default=0, ge=0)
     """The same seed gives the same bytes."""
+
+    @property
+    def folder_name(self) -> str:
+        """What the folder of these scenes is called in a cache."""
+        return f"scenes-{digest(self.model_dump())}"
 
 
 class DataConfig(Section):

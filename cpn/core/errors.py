@@ -111,24 +111,31 @@ def _code(main: Callable[[], int | None]) -> int:
         return 2
     except WorkError as error:
         _say(f"failed: {error}")
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and reader_gone():
-            quiet(sys.stdout, sys.stderr)
-            return PIPE_EXIT
-        if error.errno in PLACES and (error.filename or error.errno in FULL):
-            place = error.filename or "a file that was being written"
-            _say(f"failed: {WorkError(f'{place}: {error.strerror}; {PLACES[error.errno]}')}")
-        else:
-            _say(redact(traceback.format_exc()), end="")
     except KeyboardInterrupt:
         _say("stopped; the same command continues")
         return 130
     except Exception as error:
-        if is_out_of_memory(error):
-            _say(f"failed: {WorkError(f'out of memory ({brief_words(error)}); leave more memory free')}")
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            quiet(sys.stdout, sys.stderr)
+            return PIPE_EXIT
+        if (plain := as_work_error(error)) is not None:
+            _say(f"failed: {plain}")
         else:
             _say(redact(traceback.format_exc()), end="")
     return 1
+
+
+def as_work_error(error: Exception) -> WorkError | None:
+    """Say in words what is no defect of ours: a disk that is full or cannot be written, memory that does not suffice.
+
+    None for any other error.
+    """
+    if isinstance(error, OSError) and error.errno in PLACES and (error.filename or error.errno in FULL):
+        place = error.filename or "a file that was being written"
+        return WorkError(f"{place}: {error.strerror}; {PLACES[error.errno]}")
+    if not isinstance(error, OSError) and is_out_of_memory(error):
+        return WorkError(f"out of memory ({brief_words(error)}); leave more memory free")
+    return None
 
 
 def brief_words(error: BaseException) -> str:

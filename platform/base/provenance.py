@@ -1,16 +1,26 @@
 """Where a sweep's results come from: command, commit and versions, kept for every start that changed one of them."""
 
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cpn.core.errors import to_stderr
 from cpn.core.files import DamagedFile, read_json, write_json
+from cpn.core.redact import redact
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv-python")
+
+
+def shown_command(spec: Path, sets: Sequence[str]) -> str:
+    """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
+    told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
+    words = [word for text in told for word in ("--set", text)]
+    return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
 
 
 def provenance(command: str) -> dict[str, str]:

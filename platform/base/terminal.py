@@ -3,19 +3,23 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from cpn.core.errors import printable, quiet
+from cpn.core.progress import Progress, shown_progress
 from cpn.core.redact import redact
 
 MOST_ROWS = 12
+WARNING = "warning: "
+"""What a line begins with that says what went wrong without stopping anything."""
 OPEN = ("running", "resumable")
 """States of trials that are not done."""
 
@@ -39,14 +43,27 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         # Where nobody's window sets a width, lines are for files and logs: wide enough for the tables.
         self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
+        self.warnings: list[str] = []
+        """What was warned of, without secrets."""
 
     def say(self, line: str) -> None:
         """One plain line without secrets, never broken: commands and paths are copied from it."""
-        self.console.print(Text(printable(redact(line), "\n")), soft_wrap=True)
+        text = printable(redact(line), "\n")
+        if text.startswith(WARNING):
+            self.warnings.append(text.removeprefix(WARNING))
+        self.show(text)
+
+    def show(self, text: str) -> None:
+        """Print a line that holds no secret."""
+        self.console.print(Text(text), soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """One line that says what went wrong without stopping anything."""
-        self.say(f"warning: {line}")
+        self.say(f"{WARNING}{line}")
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Show how far the packing of data and the like is, which the block tells what is given."""
+        return shown_progress()
 
     def event(self, name: str, **values: Any) -> None:
         """What a program that reads along wants to know; people have the tables. See platform/base/json_lines.py."""
@@ -83,14 +100,14 @@ class Terminal:
         if not self.console.is_terminal:
             yield StageBar(self, name, unit, total, None)
             return
-        with Progress(*columns, console=self.console) as progress:
+        with Bars(*columns, console=self.console) as progress:
             yield StageBar(self, name, unit, total, progress)
 
 
 class StageBar:
     """How far a stage is; without a terminal a line now and then."""
 
-    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Progress | None) -> None:
+    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Bars | None) -> None:
         self._terminal, self._name, self._unit, self._total, self._progress = terminal, name, unit, total, progress
         self._task = progress.add_task(name, total=total) if progress else None
         self._began, self._said = time.monotonic(), time.monotonic()

@@ -1,14 +1,14 @@
 """What a sweep needs before its first trial: the packed data and the pretrained weights, made or checked."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpn.config import Config
 from cpn.core.errors import InputError
-from cpn.core.files import digest
 from cpn.core.object_storage import is_url
-from cpn.core.progress import shown_progress
+from cpn.core.progress import Progress, shown_progress
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack, open_pack
 from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone
@@ -35,7 +35,7 @@ def data_root(config: Config, store: Storage) -> str:
         raise InputError(
             "data.root: no data set is named; --set data.root=FOLDER in VOC 2012 layout, or --set preset=scenes"
         )
-    return str(store.cache / f"scenes-{digest(config.data.scenes.model_dump())}")
+    return str(store.cache / config.data.scenes.folder_name)
 
 
 def shared_data(config: Config, store: Storage, pack: Pack) -> str:
@@ -48,12 +48,14 @@ def shared_data(config: Config, store: Storage, pack: Pack) -> str:
     return store.there(Path(root))
 
 
-def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
-    """Make the scenes if the data are synthetic, check and pack the data set if it isn't packed; open it.
+def prepare_data(
+    config: Config, store: Storage, say: Say, shown: Callable[[], AbstractContextManager[Progress]] = shown_progress
+) -> Pack:
+    """Make the scenes if the data are synthetic, check and pack the data set if it isn't packed; open it. `shown` gives
+    what hears of the progress.
 
     Raises InputError in one line for whatever is wrong with the folder.
     """
-
     root = data_root(config, store)
     if is_url(root):
         pack = open_pack(data_folder(root))
@@ -70,7 +72,7 @@ def prepare_data(config: Config, store: Storage, say: Say) -> Pack:
     def warn(line: str) -> None:
         say(f"warning: {line}")
 
-    with shown_progress() as progress:
+    with shown() as progress:
 
         def report(what: str, done: int, total: int) -> None:
             nonlocal worked

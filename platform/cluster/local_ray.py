@@ -16,6 +16,8 @@ from pathlib import Path
 from cpn.core.errors import InputError
 from cpn.core.files import check_place
 
+from .ray_environment import in_environment
+
 STARTS = 3
 """Times that a local Ray whose processes are late is started before it is given up."""
 
@@ -69,19 +71,13 @@ def loopback() -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    before = {name: os.environ.get(name) for name in LOOPBACK}
     enabled = ray_constants.ENABLE_RAY_CLUSTER
-    os.environ.update({name: value for name, value in LOOPBACK.items() if not before[name]})
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with in_environment({name: value for name, value in LOOPBACK.items() if not os.environ.get(name)}):
+            yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from ..search.study import Study, TrialRow
 from .capacity import Node, check_resources
 from .local_ray import check_ray_folder, start_ray
 from .placement_groups import free_at_the_end, free_placement_groups
-from .ray_environment import LOCAL_ENVIRONMENT, runtime_environment, worker_environment
+from .ray_environment import LOCAL_ENVIRONMENT, in_environment, runtime_environment, worker_environment
 from .raylet_watch import watched
 from .worker import TrialSetup, trial
 
@@ -73,6 +73,8 @@ class Interruption:
         self.last_words: list[Callable[[int, str | None], None]] = []
         """Told the exit code and why it failed, when the process has to end without its main thread."""
         self._watched = False
+        self._thread = threading.get_ident()
+        """The thread that drives the sweep: the one that made this object."""
         self._heeded = threading.Event()
         self._arrived: socket.socket | None = None
         """Readable as soon as a signal has arrived, however long the main thread takes to handle it."""
@@ -90,7 +92,7 @@ class Interruption:
         stopped = self.asked(TOGETHER_S)
         self.lost = why
         self._heeded.clear()
-        _thread.interrupt_main()
+        self._interrupt()
         if self._watched and not self._heeded.wait(HEED_S):
             told = "stopped; every trial can go on with the same command" if stopped else f"failed: {why}"
             print(told, file=sys.stderr, flush=True)
@@ -98,6 +100,20 @@ class Interruption:
             for words in self.last_words:
                 words(code, None if stopped else why)
             os._exit(code)
+
+    @property
+    def watched(self) -> bool:
+        """Whether signals are handled here; otherwise they are the caller's, as for a sweep that Python code runs."""
+        return self._watched
+
+    def _interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the thread that drives the sweep, from any other."""
+        main = self._thread == threading.main_thread().ident
+        if self._watched or (main and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+            _thread.interrupt_main()
+        else:  # another thread, or a handler of the caller's that may do anything else
+            raised = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), raised)
 
     def asked(self, wait_s: float = 0.0) -> int | None:
         """The signal that has come so far, or comes within that time; from any thread. What is sent to a process group
@@ -197,43 +213,44 @@ def ray_cluster(
     environment = {**worker_environment(import_folders(backbones)), **looked_at(backbones)}
     # What Ray starts on this machine inherits this; as a runtime_env it would keep Ray from the processes that it has
     # started in advance, a second or more for each of a trial's eight.
-    os.environ.update(environment if address else {**environment, **LOCAL_ENVIRONMENT})
-    import ray
+    ours = environment if address else {**environment, **LOCAL_ENVIRONMENT}
+    with in_environment(ours):
+        import ray
 
-    where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
+        where = f"RAY_ADDRESS: {address} does not answer" if address else "Ray does not start on this machine"
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
-            if address:
-                with tempfile.TemporaryDirectory(prefix="cpn-code-") as folder:
-                    runtime = runtime_environment(environment, resources.ship_code, backbones, Path(folder))
-                    ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                check_ray_folder()
-                start_ray()
-            put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise InputError(
-                f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
-            ) from error
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        check_resources(resources, nodes)
-        if address:
-            free_placement_groups()
-        with (
-            nullcontext(threading.Event())
-            if lose is None
-            else watched(partial(lose, cluster_gone_message(address))) as lost
-        ):
             try:
-                yield nodes
-            finally:
-                if address and not lost.is_set():
-                    free_at_the_end()
-    finally:
-        with sigterm_ignored():
-            ray.shutdown()  # also when a signal came while Ray was starting
-        put_back(handlers)
+                if address:
+                    with tempfile.TemporaryDirectory(prefix="cpn-code-") as folder:
+                        runtime = runtime_environment(environment, resources.ship_code, backbones, Path(folder))
+                        ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+                else:
+                    check_ray_folder()
+                    start_ray()
+                put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
+            except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+                raise InputError(
+                    f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
+                ) from error
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            check_resources(resources, nodes)
+            if address:
+                free_placement_groups()
+            with (
+                nullcontext(threading.Event())
+                if lose is None
+                else watched(partial(lose, cluster_gone_message(address))) as lost
+            ):
+                try:
+                    yield nodes
+                finally:
+                    if address and not lost.is_set():
+                        free_at_the_end()
+        finally:
+            with sigterm_ignored():
+                ray.shutdown()  # also when a signal came while Ray was starting
+            put_back(handlers)
 
 
 def cluster_gone_message(address: str | None) -> str:

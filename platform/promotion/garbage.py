@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.core.checked import OF_RUN, SWEEP_WRITES
+from cpn.core.checked import OF_RUN
 from cpn.core.errors import WorkError
 from cpn.core.files import read_json
 from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
@@ -21,6 +21,7 @@ from ..base.lock import is_driven, read_driver
 from ..base.paths import MANIFEST, Storage
 from ..base.yaml_files import load_kept
 from ..reports.sweep_status import study_of, sweep_names, sweep_paths
+from ..search.sweep_summary import read_summary
 from ..tracking.spool import waiting
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def find_deletable(
     book = index_runs(store, name)
     others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
     paths, found = store.sweep(name), DiskUse(name)
-    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
-    why = reasons(book, others, top, summary.get("winner"), champions)
+    summary = read_summary(paths.summary)
+    why = reasons(book, others, top, summary.winner if summary else None, champions)
     confirm = {key: row for row, key in book.confirm if row.state.name == "COMPLETE"}
     made_by: dict[str, str] = {}
     for row, key in [*book.rows, *book.confirm]:

@@ -46,7 +46,7 @@ def latex(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> str:
 
 def note(sweep: SweepSnapshot) -> str:
     """What stands under the title."""
-    verdict = sweep.summary.get("verdict") or "no verdict yet"
+    verdict = sweep.summary.verdict if sweep.summary else "no verdict yet"
     so_far = f" So far: {sweep.so_far}." if sweep.so_far else ""
     return (
         f"Trials of the search, best first; verdict: {verdict}. Confirmed: mean over fresh seeds on the confirm images "

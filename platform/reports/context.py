@@ -21,6 +21,7 @@ from ..run.run_stages import STAGES
 from ..search import pruning_audit
 from ..search.confirm import failed_words
 from ..search.study import REFERENCE, State, TrialRow
+from ..search.sweep_summary import SweepSummary
 from . import figures, plots, throughput
 from .importances import LEAST_TRIALS, contours, importances
 from .ranking import cells, configuration, heads, ranking, short
@@ -52,9 +53,9 @@ def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command:
         "name": sweep.name,
         "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
         "counts": counts(sweep),
-        "verdict": summary.get("verdict") or "no verdict yet",
-        "against_baseline": summary.get("against_baseline"),
-        "tone": "better" if summary.get("better") else "" if summary.get("tested") else "open",
+        "verdict": summary.verdict if summary else "no verdict yet",
+        "against_baseline": summary.against_baseline if summary else None,
+        "tone": tone(summary),
         "so_far": sweep.so_far,
         "confirm_failed": failed_words(sweep.again),
         "best": best_words(sweep, best),
@@ -62,7 +63,7 @@ def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command:
         "tiles": tiles(sweep, best),
         "leaderboard": leaderboard(sweep, entries),
         "ladder": {"heads": ["step", "images", ladder_head(summary)], "rows": steps(summary),
-                   "failed": summary.get("stage_failed"), "words": summary.get("walk")} if summary else None,
+                   "failed": summary.stage_failed, "words": summary.walk} if summary else None,
         "pictures": [],
         "space": space(sweep, best),
         "search_charts": search_charts(sweep, shares),
@@ -114,7 +115,7 @@ def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, str] | 
     """Return the winner, or the best trial so far, in words."""
     if best is None:
         return None
-    what = "Winner:" if sweep.summary.get("winner") == best.uid else "Best on the select images:"
+    what = "Winner:" if sweep.summary and sweep.summary.winner == best.uid else "Best on the select images:"
     reference = "the reference, " if best.role == REFERENCE else ""
     values = configuration({name: encode(value) for name, value in best.values.items()})
     return {"what": what, "uid": best.uid, "configuration": reference + values,
@@ -132,11 +133,11 @@ def selection(sweep: SweepSnapshot) -> str:
 
 def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
     """The few numbers that people ask for first."""
-    metrics, key = sweep.summary.get("metrics", {}), sweep.spec.objective
+    metrics, key = metrics_of(sweep), sweep.spec.objective
     wanted = {
         f"cam_baseline, {key} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
         f"best CAM, {key} % (confirm)": metrics.get(f"{key}_confirm"),
-        ("random walk" if sweep.summary.get("walk_used", True) else "CAM in place of the walk")
+        ("CAM in place of the walk" if sweep.summary and not sweep.summary.walk_used else "random walk")
         + ", mIoU % (confirm)": metrics.get("random_walk/miou_confirm"),
         "DeepLab with CRF, mIoU % (val)": metrics.get("deeplab/miou_val_crf"),
     }
@@ -146,7 +147,19 @@ def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
     return [*made, {"what": "hours by the clock", "value": f"{sweep.hours:.2f}"}]
 
 
-def steps(summary: Mapping[str, Any]) -> list[list[str]]:
+def metrics_of(sweep: SweepSnapshot) -> Mapping[str, float | None]:
+    """Metrics of the sweep's last end, none before the first."""
+    return sweep.summary.metrics if sweep.summary else {}
+
+
+def tone(summary: SweepSummary | None) -> str:
+    """How the page colours the verdict."""
+    if summary is None or not (summary.better or summary.tested):
+        return "open"
+    return "better" if summary.better else ""
+
+
+def steps(summary: SweepSummary) -> list[list[str]]:
     """The table from CAM to segmentation as text."""
     return [
         [step, images, "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)]
@@ -156,7 +169,7 @@ def steps(summary: Mapping[str, Any]) -> list[list[str]]:
 
 def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The table, what its columns mean, and the confirmed means as a chart."""
-    metrics, key = sweep.summary.get("metrics", {}), sweep.spec.objective
+    metrics, key = metrics_of(sweep), sweep.spec.objective
     words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
     words += "verdict's level. Two means are compared by the difference, whose images are the same. "
     words += "Audited: pruning would have stopped it, and it ran on."

@@ -14,6 +14,7 @@ from cpn.core.files import read_json, write_bytes
 from ..base.paths import Storage, SweepPaths
 from ..config.spec import load_spec
 from ..config.table_spec import Table
+from ..search.sweep_summary import read_summary
 from .table_result import cost_words, table_cells
 
 TEMPLATE = Path(__file__).with_name("paper.html.jinja")
@@ -86,17 +87,17 @@ def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
 
 def search_entry(paths: SweepPaths, beside: Path) -> dict[str, Any]:
     """A search's verdict, and where its own report lies."""
-    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else None
+    summary = read_summary(paths.summary)
     report = paths.root / "report.html"
     return {
         "title": f"Search {paths.root.name}",
         "filled": summary is not None,
         "heads": [],
         "body": [],
-        "words": f"Verdict: {summary['verdict']}." if summary else "",
+        "words": f"Verdict: {summary.verdict}." if summary else "",
         "pictures": {},
         "report": os.path.relpath(report, beside) if summary and report.exists() else None,
-        "ran": f"{summary['trials']['complete']} complete trials in {summary['hours']:.2f} hours." if summary else "",
+        "ran": f"{summary.trials.get('complete', 0)} complete trials in {summary.hours:.2f} hours." if summary else "",
     }
 
 

@@ -17,12 +17,13 @@ def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
     `confirmed`, its `interval` and `difference` to the reference are of the sweep's last end, percent, on the confirm
     images; `hours` are by the clock. What a trial does not have is None.
     """
-    told = {entry["uid"]: entry for entry in sweep.summary.get("leaderboard", [])}
+    told = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
     means = {} if told else confirmed_so_far(sweep)
-    winner, gpus = sweep.summary.get("winner"), sweep.spec.resources.workers * sweep.spec.resources.gpus_per_worker
+    winner = sweep.summary.winner if sweep.summary else None
+    gpus = sweep.spec.resources.workers * sweep.spec.resources.gpus_per_worker
     made = []
     for place, row in enumerate(in_order(sweep.rows), 1):
-        known, runs = told.get(row.uid, {}), means.get(row.uid, [])
+        known, runs = told.get(row.uid), means.get(row.uid, [])
         full = row.state is State.COMPLETE and row.miou is not None
         hours = sweep.trial_hours.get(row.uid)
         made.append(
@@ -33,10 +34,10 @@ def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
                 "marks": marks(row, row.uid == winner),
                 "objective": row.miou,
                 "beta": row.beta if full else None,
-                "confirmed": known.get("miou_confirm_mean") if told else mean(runs),
-                "interval": known.get("interval"),
-                "difference": known.get("difference"),
-                "seeds": known.get("seeds", 0) if told else len(runs),
+                "confirmed": (known.miou_confirm_mean if known else None) if told else mean(runs),
+                "interval": known.interval if known else None,
+                "difference": known.difference if known else None,
+                "seeds": (known.seeds if known else 0) if told else len(runs),
                 "epochs": row.epochs,
                 "last_report": row.reports.get(row.epochs),
                 "hours": hours,

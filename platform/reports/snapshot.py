@@ -1,6 +1,5 @@
 """One sweep as it lies on disk, for the commands that show it. Reads only: a driver that runs is not disturbed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..config.sweep_spec import SweepSpec
 from ..plan.budget import HOURS_LOST
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import shown
+from ..search.sweep_summary import SweepSummary, read_summary
 from .sweep_status import study_of, sweep_names, sweep_paths
 
 
@@ -43,8 +43,8 @@ class SweepSnapshot:
     """running, stopped, finished or failed."""
     command: str | None = None
     """What started it last, and continues it."""
-    summary: dict[str, Any] = field(default_factory=dict)
-    """What the sweep's last end wrote; empty before the first."""
+    summary: SweepSummary | None = None
+    """What the sweep's last end wrote; None before the first."""
     remembered: dict[str, Any] = field(default_factory=dict)
     """Rungs at which pruning switched itself off: share -> words."""
 
@@ -52,9 +52,9 @@ class SweepSnapshot:
     def so_far(self) -> str | None:
         """Why this is not the end, in words; None where it is."""
         done = sum(row.state.finished for row in self.rows)
-        counted = sum((self.summary.get("trials") or {}).values())
-        if not self.summary:
+        if self.summary is None:
             return f"{self.state}, {done} trials have ended and there is no verdict yet"
+        counted = self.summary.ended
         if self.state != FINISHED or done != counted:
             return f"{self.state}; the verdict is the one of its last end, over {counted} of {done} ended trials"
         return None
@@ -124,7 +124,12 @@ def read_sweep(store: Storage, name: str) -> SweepSnapshot:
     spec = load_spec(paths.spec)
     if store.url is None and is_url(spec.resources.storage):  # of the runs this machine has what it fetched
         store = replace(storage(spec.resources.storage), home=store.root)
-    url = study_of(store, {"tracking": {"study": spec.tracking.study}})
+    return read_with(spec, store, study_of(store, {"tracking": {"study": spec.tracking.study}}))
+
+
+def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
+    """Read the sweep of a specification from the study at `url` and its folder in `store`."""
+    name, paths = spec.name, store.sweep(spec.name)
     trials = read_study(name, url)
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
     trials.close()
@@ -135,12 +140,12 @@ def read_sweep(store: Storage, name: str) -> SweepSnapshot:
     else:
         again = runs.rows()
         runs.close()
-    summary = read_json(paths.summary, SWEEP_WRITES) if paths.summary.exists() else {}
+    summary = read_summary(paths.summary)
     if older := older_study(rows, summary, url):
         say_once(older)
     if note := driver_note(paths):
         say_once(note)
-    if not summary and (last := read_driver(paths)) is not None and last.stands == FINISHED and spec.table is None:
+    if summary is None and (last := read_driver(paths)) is not None and last.stands == FINISHED and spec.table is None:
         say_once(f"{paths.summary}: is missing, though the sweep has finished; {SWEEP_WRITES}")
     fingerprint = str(identity.get("data", ""))
     driver = read_driver(paths)
@@ -149,9 +154,9 @@ def read_sweep(store: Storage, name: str) -> SweepSnapshot:
     return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off)
 
 
-def older_study(rows: list[TrialRow], summary: Mapping[str, Any], url: str) -> str | None:
+def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) -> str | None:
     """What there is to say of a study that holds fewer ended trials than the sweep's last end counted; else None."""
-    ended, counted = sum(row.state.finished for row in rows), sum((summary.get("trials") or {}).values())
+    ended, counted = sum(row.state.finished for row in rows), summary.ended if summary else 0
     if ended >= counted:
         return None
     return (
@@ -195,6 +200,6 @@ def find_trial(store: Storage, uid: str) -> tuple[SweepSnapshot, TrialRow]:
 
 def best_trial(sweep: SweepSnapshot) -> TrialRow | None:
     """Return the winner; before the first end the best one on the select images; None where none has finished."""
-    winner = sweep.by_uid.get(str(sweep.summary.get("winner")))
+    winner = sweep.by_uid.get(sweep.summary.winner) if sweep.summary else None
     done = [row for row in sweep.rows if row.state is State.COMPLETE and row.miou is not None]
     return winner or max(done, key=lambda row: (row.miou or 0.0, -row.number), default=None)

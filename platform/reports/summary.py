@@ -18,6 +18,7 @@ from ..run.run_stages import StageFailed
 from ..search import pruning_audit
 from ..search.confirm import CAM_BASELINE, Verdict, failed_words
 from ..search.study import State, TrialRow
+from ..search.sweep_summary import LeaderboardEntry, SweepSummary
 
 BEST_ROWS = 10
 
@@ -35,8 +36,8 @@ def summarise(
     pruning_off: Mapping[str, str] | None = None,
     bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     failed: StageFailed | None = None,
-) -> dict[str, Any]:
-    """Everything the report shows, as plain values; kept as JSON. `pruning_off`: rungs that were switched off;
+) -> SweepSummary:
+    """Everything the report shows; kept as JSON. `pruning_off`: rungs that were switched off;
     `bounds`: those of platform/search/confirm_bounds.py; `failed`: the stage that did not come to its end.
     """
     count = {
@@ -57,44 +58,44 @@ def summarise(
         "hours": hours,
         "difference": verdict.difference,
     }
-    summary = {
-        "sweep": spec.name,
-        "objective": objective,
-        "verdict": verdict.sentence,
-        "against_baseline": verdict.baseline,
-        "tested": verdict.tested,
-        "better": verdict.better,
-        "interval": [verdict.low, verdict.high],
-        "winner": winner.uid,
-        "winner_values": {name: encode(value) for name, value in winner.values.items()},
-        "winner_beta": winner.beta,
-        "trials": count,
-        "confirm_runs": sum(row.state is State.COMPLETE for row in again),
-        "confirm_failed": failed_words(again),
-        "confirmed": {uid: list(values) for uid, values in means.items()},
-        "leaderboard": leaderboard(rows, means, bounds),
-        "pruning": pruning_audit.account(
+    summary = SweepSummary(
+        sweep=spec.name,
+        objective=objective,
+        verdict=verdict.sentence,
+        against_baseline=verdict.baseline,
+        tested=verdict.tested,
+        better=verdict.better,
+        interval=(verdict.low, verdict.high),
+        winner=winner.uid,
+        winner_values={name: encode(value) for name, value in winner.values.items()},
+        winner_beta=winner.beta,
+        trials=count,
+        confirm_runs=sum(row.state is State.COMPLETE for row in again),
+        confirm_failed=failed_words(again),
+        confirmed={uid: tuple(values) for uid, values in means.items()},
+        leaderboard=tuple(leaderboard(rows, means, bounds)),
+        pruning=pruning_audit.account(
             rows,
             spec.pruning,
             spec.base_config.train.epochs,
             spec.resources.workers * spec.resources.gpus_per_worker,
             pruning_off or {},
         ),
-        "without_masks": mask_free_words(rows, objective),
-        "walk": walk_words(manifests),
-        "walk_used": walk.get("used") != 0.0,
-        "unscored": [
+        without_masks=mask_free_words(rows, objective),
+        walk=walk_words(manifests),
+        walk_used=walk.get("used") != 0.0,
+        unscored=tuple(
             name
             for name in ("random_walk", "deeplab")
             if name in stages and not any(key.startswith("miou") for key in stages[name])
-        ],
-        "stage_failed": None if failed is None else str(failed),
-        "metrics": metrics,
-        "sets": {"score": spec.base_config.data.score, "val": spec.base_config.data.val},
-        "fingerprint": pack.fingerprint,
-        "hours": hours,
-    }
-    return {**summary, "note": markdown(summary)}
+        ),
+        stage_failed=None if failed is None else str(failed),
+        metrics=metrics,
+        sets={"score": spec.base_config.data.score, "val": spec.base_config.data.val},
+        fingerprint=pack.fingerprint,
+        hours=hours,
+    )
+    return summary.model_copy(update={"note": markdown(summary)})
 
 
 def walk_words(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -136,45 +137,45 @@ def leaderboard(
     rows: Sequence[TrialRow],
     means: Mapping[str, Sequence[float]],
     bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-) -> list[dict[str, Any]]:
+) -> list[LeaderboardEntry]:
     """Full-budget trials, best miou first, with confirmed means and their intervals (confirm_bounds.py)."""
     done = sorted((r for r in rows if r.state is State.COMPLETE), key=lambda r: (-(r.miou or 0.0), r.number))
     return [
-        {
-            "uid": row.uid,
-            "role": row.role,
-            "miou": row.miou,
-            "beta": row.beta,
-            "miou_confirm_mean": mean(means.get(row.uid)),
-            "interval": bounds.get(row.uid, {}).get("mean"),
-            "difference": bounds.get(row.uid, {}).get("difference"),
-            "seeds": len(means.get(row.uid, ())),
-            "would_prune_at": row.attrs.get("would_prune_at"),
-            "values": {name: encode(value) for name, value in row.values.items()},
-        }
+        LeaderboardEntry(
+            uid=row.uid,
+            role=row.role,
+            miou=row.miou,
+            beta=row.beta,
+            miou_confirm_mean=mean(means.get(row.uid)),
+            interval=bounds.get(row.uid, {}).get("mean"),
+            difference=bounds.get(row.uid, {}).get("difference"),
+            seeds=len(means.get(row.uid, ())),
+            would_prune_at=row.attrs.get("would_prune_at"),
+            values={name: encode(value) for name, value in row.values.items()},
+        )
         for row in done
     ]
 
 
-def markdown(summary: Mapping[str, Any]) -> str:
+def markdown(summary: SweepSummary) -> str:
     """The parent run's description."""
     lines = [
-        f"**{summary['verdict']}**",
+        f"**{summary.verdict}**",
         "",
-        *([f"{summary['against_baseline']}.", ""] if summary.get("against_baseline") else []),
-        f"Winner: `{summary['winner']}`",
-        *([f"\nWarning: {summary['confirm_failed']}"] if summary["confirm_failed"] else []),
+        *([f"{summary.against_baseline}.", ""] if summary.against_baseline else []),
+        f"Winner: `{summary.winner}`",
+        *([f"\nWarning: {summary.confirm_failed}"] if summary.confirm_failed else []),
         "",
         f"| step | images | {ladder_head(summary)} |",
         "|---|---|---|",
     ]
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
-    lines += ["", summary["walk"]] if summary["walk"] else []
-    lines += [f"\n**Failed: {summary['stage_failed']}**"] if summary["stage_failed"] else []
-    lines += [f"\n{line}" for line in summary["pruning"]["words"]]
-    if summary["without_masks"]:
-        lines += ["", summary["without_masks"]]
-    masks = "pixel masks" if summary["objective"] == "miou" else "the image-level labels, no masks,"
+    lines += ["", summary.walk] if summary.walk else []
+    lines += [f"\n**Failed: {summary.stage_failed}**"] if summary.stage_failed else []
+    lines += [f"\n{line}" for line in summary.pruning["words"]]
+    if summary.without_masks:
+        lines += ["", summary.without_masks]
+    masks = "pixel masks" if summary.objective == "miou" else "the image-level labels, no masks,"
     lines += [
         "",
         f"Selection uses {masks} of the select images; the numbers above are of images that no selection saw.",
@@ -182,27 +183,27 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def ladder_head(summary: Mapping[str, Any]) -> str:
+def ladder_head(summary: SweepSummary) -> str:
     """What the values of `ladder` are."""
-    return "mIoU %" if summary["objective"] == "miou" else "%"
+    return "mIoU %" if summary.objective == "miou" else "%"
 
 
-def ladder(summary: Mapping[str, Any]) -> list[tuple[str, str, float | str | None]]:
+def ladder(summary: SweepSummary) -> list[tuple[str, str, float | str | None]]:
     """Step, image set and mIoU in percent: cam_baseline, best CAM, random walk, DeepLab.
 
     Where the walk was not used its rows are of the CAM's masks in its place. Where the objective is another the first
     two are of it and say so; a stage that had no masks to be scored on says that, and one that failed, or stands behind
     it, says that.
     """
-    score, val, metrics = summary["sets"]["score"], summary["sets"]["val"], summary["metrics"]
-    key, unscored = summary["objective"], summary["unscored"]
+    score, val, metrics = summary.sets["score"], summary.sets["val"], summary.metrics
+    key, unscored = summary.objective, summary.unscored
     what, miou = ("", "") if key == "miou" else (f", {key}", ", mIoU")
 
     def value(stage: str, name: str) -> float | str | None:
         found = "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
-        return "failed" if found is None and summary.get("stage_failed") else found
+        return "failed" if found is None and summary.stage_failed else found
 
-    walk = "random walk" if summary.get("walk_used", True) else "the CAM's masks, for the walk is a miss"
+    walk = "random walk" if summary.walk_used else "the CAM's masks, for the walk is a miss"
     return [
         (f"cam_baseline, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm_cam_baseline"]),
         (f"best CAM, mean over fresh seeds{what}", f"{score}, confirm", metrics[f"{key}_confirm"]),
@@ -218,11 +219,11 @@ def mean(values: Sequence[float] | None) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def write_summary(paths: SweepPaths, summary: Mapping[str, Any]) -> list[Path]:
+def write_summary(paths: SweepPaths, summary: SweepSummary) -> list[Path]:
     """Write the summary as JSON and Markdown; returns the files."""
     text = paths.summary.with_suffix(".md")
-    write_json(paths.summary, summary)
-    write_bytes(text, (f"# sweep {summary['sweep']}\n\n" + summary["note"] + "\n").encode())
+    write_json(paths.summary, summary.to_json())
+    write_bytes(text, (f"# sweep {summary.sweep}\n\n" + summary.note + "\n").encode())
     return [paths.summary, text]
 
 
@@ -231,65 +232,64 @@ def shortened(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def print_summary(terminal: Terminal, summary: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+def print_summary(terminal: Terminal, summary: SweepSummary, pictures: Sequence[Path]) -> None:
     """Leaderboard, verdict, the table from CAM to DeepLab, and where the pictures are."""
     rows = [
         (
-            entry["uid"],
+            entry.uid,
             words(entry),
-            entry["miou"],
-            f"{entry['beta']:.2f}",
+            entry.miou,
+            f"{entry.beta:.2f}",
             confirmed_cell(entry),
-            entry["seeds"] or None,
+            entry.seeds or None,
         )
-        for entry in summary["leaderboard"][:BEST_ROWS]
+        for entry in summary.leaderboard[:BEST_ROWS]
     ]
-    score = summary["sets"]["score"]
+    score = summary.sets["score"]
     heads = [
         "trial",
         "configuration",
-        f"{summary['objective']} ({score}, select)",
+        f"{summary.objective} ({score}, select)",
         "beta",
         f"confirmed ({score}, confirm)",
         "seeds",
     ]
-    count = summary["trials"]
+    count = summary.trials
     caption = (
         f"{count['complete']} complete, {count['pruned']} pruned, {count['fail']} failed; "
-        f"{summary['confirm_runs']} confirm runs"
+        f"{summary.confirm_runs} confirm runs"
     )
     terminal.table("leaderboard", heads, rows, caption)
-    for line in [*summary["pruning"]["words"], *filter(None, [summary["without_masks"]])]:
+    for line in [*summary.pruning["words"], *filter(None, [summary.without_masks])]:
         terminal.say(line)
-    if summary["confirm_failed"]:
-        terminal.warn(summary["confirm_failed"])
-    end = "was promoted" if summary.get("promoted", True) else "was not promoted (promote.when: better)"
-    took = clock(summary["hours"] * 3600)
-    terminal.say(f"verdict: {summary['verdict']}; {summary['winner']} {end} ({took} in all)")
-    if summary.get("against_baseline"):
-        terminal.say(summary["against_baseline"])
+    if summary.confirm_failed:
+        terminal.warn(summary.confirm_failed)
+    end = "was promoted" if summary.promoted else "was not promoted (promote.when: better)"
+    terminal.say(f"verdict: {summary.verdict}; {summary.winner} {end} ({clock(summary.hours * 3600)} in all)")
+    if summary.against_baseline:
+        terminal.say(summary.against_baseline)
     terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
-    if summary["walk"]:
-        terminal.say(summary["walk"])
-    if summary["stage_failed"]:
-        terminal.say(f"failed: {summary['stage_failed']}; the promotion stands, and so do the stages before")
+    if summary.walk:
+        terminal.say(summary.walk)
+    if summary.stage_failed:
+        terminal.say(f"failed: {summary.stage_failed}; the promotion stands, and so do the stages before")
     terminal.say("pictures:")
     for path in pictures:
         terminal.say(f"  {path}")
 
 
-def confirmed_cell(entry: Mapping[str, Any]) -> str | None:
+def confirmed_cell(entry: LeaderboardEntry) -> str | None:
     """A confirmed mean and its interval at 95 %."""
-    if entry["miou_confirm_mean"] is None:
+    if entry.miou_confirm_mean is None:
         return None
-    low, high = entry["interval"] or (None, None)
-    return f"{entry['miou_confirm_mean']:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
+    low, high = entry.interval or (None, None)
+    return f"{entry.miou_confirm_mean:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
 
 
-def words(entry: Mapping[str, Any]) -> str:
+def words(entry: LeaderboardEntry) -> str:
     """A leaderboard row's values: short names, few digits."""
     values = [
         f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
-        for name, value in entry["values"].items()
+        for name, value in entry.values.items()
     ]
-    return ("reference " if entry["role"] == "reference" else "") + " ".join(values)
+    return ("reference " if entry.role == "reference" else "") + " ".join(values)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpn.core.checked import SWEEP_WRITES
 from cpn.core.errors import InputError
-from cpn.core.files import read_json
 
 from ..base.lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
 from ..base.paths import SHARED, Storage, SweepPaths
 from ..base.yaml_files import load_kept
+from ..search.sweep_summary import SweepSummary, read_summary
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def status(store: Storage, name: str) -> Status:
     """How one sweep stands, from its record, its study and its summary."""
     paths = sweep_paths(store, name)
     notes = [note for note in [driver_note(paths)] if note]
-    driver, summary = read_driver(paths), _read(paths.summary, notes)
+    driver, summary = read_driver(paths), _summary(paths.summary, notes)
     stands = driver.stands if driver else FINISHED if summary else STOPPED
     found: dict[str, Any] = {"sweep": name, "state": stands, "notes": notes}
     if driver is not None:
@@ -89,12 +88,14 @@ def status(store: Storage, name: str) -> Status:
         spec = load_kept(paths.spec) if paths.spec.exists() else {}
         found |= _counts(study_of(store, spec), name)
         found["budget"] = (spec.get("budget") or {}).get("trials")
-        promoted = (spec.get("promote") or {}).get("when", "always") == "always" or summary.get("better")
+        promoted = (spec.get("promote") or {}).get("when", "always") == "always" or (
+            summary is not None and summary.better
+        )
     except InputError as error:
         found["notes"].append(str(error))
         promoted = False
     if summary:
-        found |= {"verdict": summary.get("verdict"), "champion": summary.get("winner") if promoted else None}
+        found |= {"verdict": summary.verdict, "champion": summary.winner if promoted else None}
     return Status(**found)
 
 
@@ -127,13 +128,10 @@ def _counts(url: str, name: str) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, notes: list[str]) -> dict[str, Any]:
-    """A JSON object, empty where there is none; `notes` takes up that it is damaged."""
+def _summary(path: Path, notes: list[str]) -> SweepSummary | None:
+    """Read a sweep's summary, None where there is none; `notes` takes up that it is damaged."""
     try:
-        value = read_json(path, SWEEP_WRITES)
-    except FileNotFoundError:
-        return {}
+        return read_summary(path)
     except (OSError, ValueError) as error:
         notes.append(str(error))
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None

@@ -51,8 +51,10 @@ def run_sweep(spec: SweepSpec, command: str, terminal: Terminal | None = None) -
 
 
 def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: Interruption) -> int:
-    """The same, while signals are watched."""
-    store, url = storage(spec.resources.storage), study.study_url(spec)
+    """Run or continue the sweep as its one driver; returns the exit code. What a signal does is the caller's matter:
+    a KeyboardInterrupt leaves every trial resumable.
+    """
+    store, url, watched = storage(spec.resources.storage), study.study_url(spec), interruption.watched
     check_storage(store, "resources.storage")
     check_ray_folder()
     warning = check_store(spec.tracking.uri)
@@ -61,12 +63,12 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     check_weights(spec.base_config, store, terminal.say)
     check_named(spec)
     study.check_study(url)
-    pack = prepare_data(spec.base_config, store, terminal.say)
+    pack = prepare_data(spec.base_config, store, terminal.say, terminal.progress)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
     paths = store.sweep(spec.name)
 
     with (
-        only_driver(spec.name, url, store.study, partial(overtaken, terminal.say)),
+        only_driver(spec.name, url, store.study, partial(overtaken, terminal.say) if watched else interruption.lose),
         bucket_sync.publish_state(store, paths, terminal.warn) as tell_all,
         driving(paths, spec.name, command) as held,
     ):

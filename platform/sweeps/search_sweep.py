@@ -27,6 +27,7 @@ from ..run.sweep_context import SweepContext
 from ..run.trial_loop import RECORDS_S, has_open_trials, reconcile, report_interruption, run_open_trials
 from ..search import confirm, study
 from ..search.study import Study
+from ..search.sweep_summary import SweepSummary, read_summary
 from ..tracking.recorder import Recorder, ui_command
 from ..tracking.registry import SWEEP
 from .panels import compared_panels
@@ -42,7 +43,7 @@ def run_search_sweep(
     last = read_last_summary(sweep.paths)
     if older := older_study(trials.rows(), last, trials.url):
         terminal.warn(older)
-    sweep.clock.at_least(float(last.get("hours") or 0.0), [*trials.rows(), *again.rows()])
+    sweep.clock.at_least(last.hours if last else 0.0, [*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)
     limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
@@ -104,7 +105,8 @@ def run_search_sweep(
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
-    summary |= {"promoted": promoted, "cost": cost, "note": f"{summary['note']}\n\n{cost['words']}"}
+    note = f"{summary.note}\n\n{cost['words']}"
+    summary = summary.model_copy(update={"promoted": promoted, "cost": cost, "note": note})
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()
@@ -121,11 +123,11 @@ def run_search_sweep(
     terminal.say(cost["words"])
     delete_unneeded(sweep, trials, again, [verdict.winner, *(row.uid for row in chosen)], recorder.flush(RECORDS_S))
     terminal.say(f"report: {shortened(report[0])}")
-    ending.note = summary["note"]
-    terminal.event("summary", **summary)
-    if summary["confirm_failed"]:
+    ending.note = summary.note
+    terminal.event("summary", **summary.to_json())
+    if summary.confirm_failed:
         cure = "mend the cause; a sweep of another name, --set name=NEW, takes over all that is finished"
-        terminal.say(f"failed: {summary['confirm_failed']}; {cure}")
+        terminal.say(f"failed: {summary.confirm_failed}; {cure}")
     if failed is not None:
         terminal.say(failed.next_line(command))
         raise failed
@@ -133,13 +135,12 @@ def run_search_sweep(
     return 0
 
 
-def read_last_summary(paths: SweepPaths) -> dict[str, Any]:
-    """What the sweep's last end wrote; nothing before the first, or where it is damaged: this end writes it again."""
+def read_last_summary(paths: SweepPaths) -> SweepSummary | None:
+    """Read what the sweep's last end wrote; None before the first, or if it is damaged: this end writes it again."""
     try:
-        found: dict[str, Any] = read_json(paths.summary)
-    except (FileNotFoundError, DamagedFile):
-        return {}
-    return found
+        return read_summary(paths.summary)
+    except DamagedFile:
+        return None
 
 
 def pictures_in(folders: list[Path]) -> list[Path]:

@@ -7,12 +7,12 @@ matters most stands first.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cpn.core.run_files import PICTURES
 
 from ..config.space.domains import Domain
 from ..config.sweep_spec import SweepSpec
+from ..search.sweep_summary import SweepSummary
 
 PANEL = f"{PICTURES}/cam_panel.png"
 LONGEST = 7000
@@ -25,16 +25,16 @@ def sweep_begun(spec: SweepSpec, command: str) -> str:
     return cut("\n\n".join([*lines, space(spec.search), f"Command: `{command}`"]))
 
 
-def sweep_done(spec: SweepSpec, summary: Mapping[str, Any], promoted: bool, files: Sequence[Path], command: str) -> str:
+def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path], command: str) -> str:
     """The parent run's description at the end: verdict, links, question, the steps' scores, cost and space."""
-    verdict, _, rest = str(summary["note"]).partition("\n\n")
-    lines = [verdict, links(spec, str(summary["winner"]), promoted, files), *asked(spec), rest, space(spec.search)]
+    verdict, _, rest = summary.note.partition("\n\n")
+    lines = [verdict, links(spec, summary.winner, promoted, files), *asked(spec), rest, space(spec.search)]
     return cut("\n\n".join([*lines, f"Command: `{command}`"]))
 
 
-def experiment_done(spec: SweepSpec, summary: Mapping[str, Any], promoted: bool, files: Sequence[Path]) -> str:
+def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """The experiment's description: one line with the verdict and the links, then the question."""
-    first = f"**{summary['verdict']}** · {links(spec, str(summary['winner']), promoted, files)}"
+    first = f"**{summary.verdict}** · {links(spec, summary.winner, promoted, files)}"
     return "\n\n".join([first, *asked(spec)])
 
 

@@ -13,6 +13,7 @@ from ..base.paths import MANIFEST
 from ..config.space.domains import encode
 from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
+from ..search.sweep_summary import SweepSummary
 from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
 from .recorder import Recorder
 from .registry import SWEEP
@@ -251,15 +252,15 @@ class Records:
         self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"], said))
         self._recorder.end(uid, "FINISHED", stamp)
 
-    def sweep_ended(self, summary: Mapping[str, Any], files: list[Path]) -> None:
+    def sweep_ended(self, summary: SweepSummary, files: list[Path]) -> None:
         """The parent's metrics, files and description, and the experiment's description."""
-        numbers = {k: float(v) for k, v in summary["metrics"].items() if v is not None}
+        numbers = {k: float(v) for k, v in summary.metrics.items() if v is not None}
         self._recorder.metrics(self.parent, 0, numbers, revise=True)
-        tags = {"verdict": summary["verdict"], "winner": summary["winner"], "objective": self._spec.objective}
-        if summary.get("against_baseline"):
-            tags["against_baseline"] = summary["against_baseline"]
-        if summary.get("without_masks"):
-            tags["mask_free_agrees"] = summary["without_masks"]
+        tags = {"verdict": summary.verdict, "winner": summary.winner, "objective": self._spec.objective}
+        if summary.against_baseline:
+            tags["against_baseline"] = summary.against_baseline
+        if summary.without_masks:
+            tags["mask_free_agrees"] = summary.without_masks
         self._recorder.tags(self.parent, tags)
         self._recorder.note(self.parent, sweep_done(self._spec, summary, self._promoted, files, self._command))
         self._recorder.describe(experiment_done(self._spec, summary, self._promoted, files))

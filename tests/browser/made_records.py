@@ -6,6 +6,7 @@ from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
+from platform.search.sweep_summary import SweepSummary
 from platform.tracking.recorder import Recorder
 from platform.tracking.records import Records
 from typing import Any
@@ -48,7 +49,7 @@ def make_records(folder: Path) -> str:
     records.stage_ended("made.random_walk-k", "random_walk", manifest, stage)
     write_bytes(folder / "report.html", b"<!doctype html><title>report</title><h1>The report</h1>")
     summary = {"metrics": {"miou": 54.0}, "verdict": VERDICT, "winner": WINNER, "note": f"**{VERDICT}**\n\nWinner"}
-    records.sweep_ended(summary, [folder / "report.html"])
+    records.sweep_ended(SweepSummary.model_validate(summary), [folder / "report.html"])
     waiting = recorder.close(300)
     if waiting or recorder.refused:
         raise AssertionError(f"{waiting} records wait, {recorder.refused} were refused")

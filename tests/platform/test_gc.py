@@ -37,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
         (made.root / "stages" / stage / "checkpoints").mkdir()
         (made.root / "stages" / stage / "checkpoints" / "model").write_bytes(b"123")
     make_run(made, "z9", finished=True)  # of nobody here: a run alone
-    write_json(made.sweep("patch").summary, {"winner": "patch-0002"})
+    write_json(made.sweep("patch").summary, {"winner": "patch-0002", "verdict": "not tested"})
     (made.sweep("patch").tune / "x").mkdir(parents=True)
     return made
 

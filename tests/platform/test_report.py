@@ -115,7 +115,7 @@ def test_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_sweep_without_any_result(sweep: SweepSnapshot, tmp_path: Path) -> None:
-    nothing = replace(sweep, rows=[], again=[], summary={}, state="running")
+    nothing = replace(sweep, rows=[], again=[], summary=None, state="running")
     [page, *_] = write_report(nothing, tmp_path / "out")
     words = Page(page.read_text()).words
     assert "0 trials (none yet)" in words and "The best configuration" not in words

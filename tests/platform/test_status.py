@@ -109,7 +109,7 @@ def test_without_a_record_the_summary_says_whether_it_is_finished(store: Storage
     store.sweep("patch").root.mkdir()
     store.sweep("patch").lock.write_text("4711")
     assert status(store, "patch").state == "stopped"
-    write_json(store.sweep("patch").summary, {"winner": "patch-0000"})
+    write_json(store.sweep("patch").summary, {"winner": "patch-0000", "verdict": "not tested"})
     assert status(store, "patch").state == "finished"
 
 

@@ -38,7 +38,7 @@ def write_pyfunc(mlflow: Any, checkpoint: Path, backbone: str | None, tags: Mapp
         grey = np.full((64, 64, 3), 128, np.uint8)
         mlflow.pyfunc.save_model(
             str(folder),
-            python_model=str(Path(__file__).parent / "in_mlflow" / "pyfunc.py"),
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"checkpoint": str(checkpoint)},
             code_paths=[str(checkout / "cpn")],
             signature=signature,

@@ -19,6 +19,7 @@ from platform.cluster.ray_driver import SIGNALS, Interruption, cause, ends_now, 
 from platform.cluster.ray_environment import worker_environment
 from platform.config.sections import Resources
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -142,6 +143,35 @@ def test_a_lost_cluster_ends_what_runs_with_its_reason(monkeypatch: pytest.Monke
     assert heard == ["no trial has failed"] and not interruption
 
 
+def wait_to_be_interrupted(interruption: Interruption, heard: list[str]) -> None:
+    """Lose the cluster from another thread, and note in words what that raises here."""
+    try:
+        threading.Thread(target=interruption.lose, args=("the cluster is gone",)).start()
+        for _ in range(1000):
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        with pytest.raises(WorkError, match="the cluster is gone"):
+            interruption.explain()
+        heard.append(threading.current_thread().name)
+
+
+def test_a_lost_cluster_ends_a_sweep_in_the_thread_that_runs_it() -> None:
+    """As from Python, where signals are the caller's: its other threads, the main one too, go on."""
+    heard: list[str] = []
+    thread = threading.Thread(target=lambda: wait_to_be_interrupted(Interruption(), heard), name="the sweep's")
+    thread.start()
+    thread.join(60)
+    assert heard == ["the sweep's"]
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None], ids=str)
+def test_a_lost_cluster_is_told_whatever_the_caller_does_with_sigint(handler: Any) -> None:
+    signal.signal(signal.SIGINT, handler)
+    heard: list[str] = []
+    wait_to_be_interrupted(Interruption(), heard)
+    assert heard == [threading.main_thread().name] and signal.getsignal(signal.SIGINT) is handler
+
+
 def test_what_tune_makes_a_traceback_of_is_said_in_words() -> None:
     """As in its loop: an `except Exception` that raises a text, and once more around that."""
     from ray.tune import TuneError
@@ -207,8 +237,11 @@ def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.Monk
     import ray
 
     done: list[str] = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("RAY_TRAIN_V2_ENABLED", raising=False)
 
     def interrupted(**_: object) -> None:
+        assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["RAY_TRAIN_V2_ENABLED"] == "1"
         done.append("started in part")
         raise KeyboardInterrupt
 
@@ -218,6 +251,7 @@ def test_a_signal_while_ray_starts_leaves_nothing_of_it(monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt), ray_cluster(Resources()):
         raise AssertionError("Ray did not start")
     assert done == ["started in part", "shut down"]
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "RAY_TRAIN_V2_ENABLED" not in os.environ
 
 
 @pytest.mark.parametrize("late", [1, 3])

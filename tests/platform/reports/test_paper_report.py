@@ -57,7 +57,9 @@ def test_searches_and_pictures_have_their_place(tmp_path: Path) -> None:
     joint = store.sweep("beyond_joint")
     joint.root.mkdir()
     joint.summary.write_text(
-        json.dumps({"verdict": "no <improvement> shown", "trials": {"complete": 18}, "hours": 0.5})
+        json.dumps(
+            {"verdict": "no <improvement> shown", "winner": "joint-0001", "trials": {"complete": 18}, "hours": 0.5}
+        )
     )
     (joint.root / "report.html").write_text("the report")
     page, run = write_paper_report(store, SPACES, tmp_path / "there" / "page.html")

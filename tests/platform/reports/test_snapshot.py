@@ -21,7 +21,7 @@ def test_everything_is_read(sweep: SweepSnapshot) -> None:
     assert sweep.folder(sweep.rows[0]).is_dir() and sweep.result(sweep.rows[0]) is not None
     assert sweep.result(sweep.rows[5]) is None  # it failed
     best = best_trial(sweep)
-    assert best is not None and best.uid == sweep.summary["winner"]
+    assert best is not None and sweep.summary is not None and best.uid == sweep.summary.winner
 
 
 def test_a_run_is_found_without_its_key_being_recorded(sweep: SweepSnapshot) -> None:

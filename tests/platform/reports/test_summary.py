@@ -10,6 +10,7 @@ from platform.config.spec import load_spec
 from platform.reports.summary import ladder, leaderboard, markdown, print_summary, summarise, words, write_summary
 from platform.search.confirm import CAM_BASELINE, Verdict
 from platform.search.study import State, TrialRow
+from platform.search.sweep_summary import LeaderboardEntry, SweepSummary
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -44,7 +45,7 @@ MANIFESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def summary(tmp_path: Path) -> dict[str, Any]:
+def summary(tmp_path: Path) -> SweepSummary:
     path = tmp_path / "s.yaml"
     search = {"patches.p_h": {"float": [0.1, 0.5]}}
     base = {"preset": "official", "data": {"score": "train", "val": "val"}}
@@ -56,17 +57,17 @@ def summary(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_leaderboard_holds_full_trials_best_first() -> None:
     made = leaderboard(ROWS, {"s-0004": [51.0, 52.0]})
-    assert [entry["uid"] for entry in made] == ["s-0004", "s-0005", "s-0001", "s-0000"]
-    assert (made[0]["miou_confirm_mean"], made[0]["seeds"]) == (51.5, 2)
-    assert (made[1]["miou_confirm_mean"], made[1]["seeds"]) == (None, 0)
-    assert made[0]["values"] == {"patches.K": "56,112", "patches.p_h": 0.25}
+    assert [entry.uid for entry in made] == ["s-0004", "s-0005", "s-0001", "s-0000"]
+    assert (made[0].miou_confirm_mean, made[0].seeds) == (51.5, 2)
+    assert (made[1].miou_confirm_mean, made[1].seeds) == (None, 0)
+    assert made[0].values == {"patches.K": "56,112", "patches.p_h": 0.25}
 
 
-def test_what_is_kept(summary: dict[str, Any]) -> None:
-    assert summary["trials"] == {"complete": 4, "pruned": 1, "fail": 1} and summary["confirm_runs"] == 6
-    assert summary["confirm_failed"] is None and "Warning" not in summary["note"]
-    assert summary["against_baseline"] == LINE and f"\n{LINE}.\n" in summary["note"]
-    assert summary["metrics"] == {
+def test_what_is_kept(summary: SweepSummary) -> None:
+    assert summary.trials == {"complete": 4, "pruned": 1, "fail": 1} and summary.confirm_runs == 6
+    assert summary.confirm_failed is None and "Warning" not in summary.note
+    assert summary.against_baseline == LINE and f"\n{LINE}.\n" in summary.note
+    assert summary.metrics == {
         "miou_confirm_cam_baseline": 45.0,
         "miou_confirm": 51.5,
         "miou": 56.0,
@@ -77,30 +78,30 @@ def test_what_is_kept(summary: dict[str, Any]) -> None:
         "hours": 0.5,
         "difference": 2.0,
     }
-    assert (summary["winner"], summary["interval"], summary["fingerprint"]) == ("s-0004", [0.5, 3.5], "f00d")
+    assert (summary.winner, summary.interval, summary.fingerprint) == ("s-0004", (0.5, 3.5), "f00d")
 
 
-def test_a_failed_stage_is_told_and_has_no_value(summary: dict[str, Any]) -> None:
-    assert summary["stage_failed"] is None and "Failed" not in summary["note"]
-    metrics = {**summary["metrics"], "deeplab/miou_val": None, "deeplab/miou_val_crf": None}
-    told = {**summary, "metrics": metrics, "stage_failed": "stage deeplab: one mask; --set deeplab.schedule=by_images"}
+def test_a_failed_stage_is_told_and_has_no_value(summary: SweepSummary) -> None:
+    assert summary.stage_failed is None and "Failed" not in summary.note
+    metrics = {**summary.metrics, "deeplab/miou_val": None, "deeplab/miou_val_crf": None}
+    told = summary.model_copy(update={"metrics": metrics, "stage_failed": "stage deeplab: one mask; --set x=y"})
     assert [value for *_, value in ladder(told)][-4:] == [58.0, 58.5, "failed", "failed"]
-    assert "**Failed: stage deeplab: one mask; --set deeplab.schedule=by_images**" in markdown(told)
+    assert "**Failed: stage deeplab: one mask; --set x=y**" in markdown(told)
     shown = Terminal(Console(file=io.StringIO(), width=200))
     print_summary(shown, told, [])
     output = cast(Any, shown.console.file).getvalue()
     assert "failed: stage deeplab: one mask" in output and "the promotion stands" in output
 
 
-def test_the_ladder_climbs_from_cam_to_deeplab_and_names_its_images(summary: dict[str, Any]) -> None:
+def test_the_ladder_climbs_from_cam_to_deeplab_and_names_its_images(summary: SweepSummary) -> None:
     made = ladder(summary)
     assert [step.split(",")[0] for step, _, _ in made] == STEPS
     assert [images for _, images, _ in made] == ["train, confirm"] * 3 + ["train, all", "val", "val"]
     assert [value for _, _, value in made] == [45.0, 51.5, 58.0, 58.5, 60.0, 61.25]
 
 
-def test_markdown_has_the_verdict_first_and_a_row_for_each_step(summary: dict[str, Any]) -> None:
-    lines = summary["note"].splitlines()
+def test_markdown_has_the_verdict_first_and_a_row_for_each_step(summary: SweepSummary) -> None:
+    lines = summary.note.splitlines()
     assert lines[0] == "**beats the reference by 2.0 [0.5, 3.5]**" and "Winner: `s-0004`" in lines
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert table[0] == ["step", "images", "mIoU %"] and {len(cells) for cells in table} == {3}
@@ -108,9 +109,9 @@ def test_markdown_has_the_verdict_first_and_a_row_for_each_step(summary: dict[st
     assert [cells[2] for cells in table[2:]] == ["45.0", "51.5", "58.0", "58.5", "60.0", "61.2"]
 
 
-def test_what_is_missing_is_a_dash_not_a_number(summary: dict[str, Any]) -> None:
+def test_what_is_missing_is_a_dash_not_a_number(summary: SweepSummary) -> None:
     """Nothing was promoted, nothing confirmed: the table stays whole."""
-    bare = {**summary, "metrics": {name: None for name in summary["metrics"]}}
+    bare = summary.model_copy(update={"metrics": dict.fromkeys(summary.metrics)})
     assert [value for _, _, value in ladder(bare)] == [None] * 6
     assert "None" not in markdown(bare) and markdown(bare).count("| - |") == 6
 
@@ -123,13 +124,13 @@ def test_failed_confirm_runs_are_told(tmp_path: Path) -> None:
     pack = cast(Any, SimpleNamespace(fingerprint="f00d"))
     made = summarise(load_spec(path), pack, ROWS, [row(0, 1.0), lost], {}, VERDICT, ROWS[4], {}, 0.5)
     words = "1 of 2 confirm runs failed: s-0001 (cam_baseline, seed 0): out of memory; no cam_baseline to compare with"
-    assert made["confirm_failed"] == words and f"Warning: {words}" in markdown(made)
+    assert made.confirm_failed == words and f"Warning: {words}" in markdown(made)
     text = io.StringIO()
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
     assert f"warning: {words}" in text.getvalue()
 
 
-def test_the_files_are_whole_and_readable(summary: dict[str, Any], tmp_path: Path) -> None:
+def test_the_files_are_whole_and_readable(summary: SweepSummary, tmp_path: Path) -> None:
     paths = storage(str(tmp_path)).sweep("s")
     files = write_summary(paths, summary)
     assert files == [paths.summary, paths.summary.with_suffix(".md")] and read_json(files[0])["winner"] == "s-0004"
@@ -137,7 +138,7 @@ def test_the_files_are_whole_and_readable(summary: dict[str, Any], tmp_path: Pat
     assert write_summary(paths, summary) == files
 
 
-def test_what_is_shown_names_the_image_set_in_every_head(summary: dict[str, Any]) -> None:
+def test_what_is_shown_names_the_image_set_in_every_head(summary: SweepSummary) -> None:
     text = io.StringIO()
     pictures = [Path("sweeps/runs/k/pictures/cam.png")]
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), summary, pictures)
@@ -152,8 +153,9 @@ def test_what_is_shown_names_the_image_set_in_every_head(summary: dict[str, Any]
 
 def test_words_are_short() -> None:
     values = {"patches.S_N": 212, "loss.w_tcp": 0.123456, "patches.kind": "grid"}
-    assert words({"role": "search", "values": values}) == "S_N=212 w_tcp=0.123 kind=grid"
-    assert words({"role": "reference", "values": {}}).strip() == "reference"
+    entry = LeaderboardEntry(uid="s-0001", role="search", miou=50.0, beta=0.4, values=values)
+    assert words(entry) == "S_N=212 w_tcp=0.123 kind=grid"
+    assert words(entry.model_copy(update={"role": "reference", "values": {}})).strip() == "reference"
 
 
 def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
@@ -163,15 +165,15 @@ def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
     rows = [replace(r, attrs={"would_prune_at": 0.5}) if r.number == 1 else r for r in ROWS]
     pack, off = cast(Any, SimpleNamespace(fingerprint="f00d")), {"0.5": "pruning is switched off at 50%: why"}
     made = summarise(load_spec(path), pack, rows, [], {}, VERDICT, ROWS[4], {}, 0.5, off)
-    assert (made["pruning"]["points"], made["pruning"]["unseen"]) == (-1.0, 1)
-    assert [entry["would_prune_at"] for entry in made["leaderboard"]] == [None, None, 0.5, None]
+    assert (made.pruning["points"], made.pruning["unseen"]) == (-1.0, 1)
+    assert [entry.would_prune_at for entry in made.leaderboard] == [None, None, 0.5, None]
     text = io.StringIO()
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
     for said in ("pruning stopped 1 of", "1 would-be-pruned trials ran on", "pruning is switched off at 50%: why"):
-        assert said in text.getvalue() and said in made["note"]
+        assert said in text.getvalue() and said in made.note
 
 
-def summary_of(walk: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+def summary_of(walk: dict[str, Any], tmp_path: Path) -> SweepSummary:
     path = tmp_path / "s.yaml"
     dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "budget": {"trials": 6}})
     pack = cast(Any, SimpleNamespace(fingerprint="f00d"))
@@ -184,15 +186,15 @@ def test_a_walk_that_is_not_used_is_said_in_words_and_in_the_table(tmp_path: Pat
     metrics = {"miou_confirm": 58.0, "miou_train": 58.5}
     missed = summary_of({"metrics": {**metrics, "used": 0.0}, "walk": {"words": words}}, tmp_path)
     assert [step for step, _, _ in ladder(missed)][2:4] == ["the CAM's masks, for the walk is a miss"] * 2
-    assert words in missed["note"].splitlines()
+    assert words in missed.note.splitlines()
     text = io.StringIO()
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), missed, [])
     assert words in text.getvalue()
     used = summary_of({"metrics": {**metrics, "used": 1.0}, "walk": {"words": "random walk: alpha 1"}}, tmp_path)
-    assert [step for step, _, _ in ladder(used)][2:4] == ["random walk"] * 2 and "random walk: alpha 1" in used["note"]
-    assert summary_of({"metrics": metrics}, tmp_path)["walk"] is None
+    assert [step for step, _, _ in ladder(used)][2:4] == ["random walk"] * 2 and "random walk: alpha 1" in used.note
+    assert summary_of({"metrics": metrics}, tmp_path).walk is None
 
 
 def test_numbers_of_a_choice_are_no_score(tmp_path: Path) -> None:
     made = summary_of({"metrics": {"alpha": 1.0, "steps": 16.0, "used": 1.0}, "walk": {"words": "w"}}, tmp_path)
-    assert made["unscored"] == ["random_walk"] and ladder(made)[2][2] == "no masks"
+    assert made.unscored == ("random_walk",) and ladder(made)[2][2] == "no masks"

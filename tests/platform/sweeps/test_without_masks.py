@@ -151,14 +151,14 @@ def test_the_summary_names_its_value_and_what_was_not_scored(tmp_path: Path) -> 
     verdict, pack = Verdict("s-0003", "beats the reference", True, True), cast(Any, SimpleNamespace(fingerprint="f"))
     trials = rows("mask_free")
     made = summarise(load_spec(path), pack, trials, [], means, verdict, trials[3], manifests, 0.5)
-    assert made["metrics"]["mask_free_confirm"] == 71.5 and made["metrics"]["mask_free_confirm_cam_baseline"] == 61.0
-    assert made["unscored"] == ["random_walk", "deeplab"] and not any(name == "miou" for name in made["metrics"])
+    assert made.metrics["mask_free_confirm"] == 71.5 and made.metrics["mask_free_confirm_cam_baseline"] == 61.0
+    assert made.unscored == ("random_walk", "deeplab") and not any(name == "miou" for name in made.metrics)
     assert [value for _, _, value in ladder(made)] == [61.0, 71.5] + ["no masks"] * 4
     text = io.StringIO()
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
     said = text.getvalue()
     assert "mask_free (train, select)" in said and "miou (train" not in said and "mIoU %" not in said
     assert "best CAM, mean over fresh seeds, mask_free" in said and "rank correlation" in said
-    assert "no masks, of the select images" in made["note"] and "rank correlation" in made["note"]
-    assert "None" not in made["note"]
+    assert "no masks, of the select images" in made.note and "rank correlation" in made.note
+    assert "None" not in made.note
     assert write_summary(storage(str(tmp_path)).sweep("s"), made)

@@ -6,6 +6,7 @@ from platform.cluster.system_metrics import SystemMetrics
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
+from platform.search.sweep_summary import SweepSummary
 from platform.tracking.records import FINAL_KEYS, LATER, Records, iou_keys, run_name
 from typing import Any, cast
 
@@ -248,7 +249,7 @@ def test_a_stage_is_a_run_under_the_parent(records: Records, heard: Heard, tmp_p
 def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> None:
     summary = {"metrics": {"miou": 55.0, "deeplab/miou_val": None}, "verdict": "not tested", "winner": "small-0003"}
     summary["note"] = "**not tested**\n\nWinner: `small-0003`"
-    records.sweep_ended(summary, [tmp_path / "summary.md"])
+    records.sweep_ended(SweepSummary.model_validate(summary), [tmp_path / "summary.md"])
     assert heard.metrics_at() == {("small.sweep", 0): {"miou": 55.0}}
     assert heard.of("metrics")[0][1] == {"revise": True}
     tags = {"verdict": "not tested", "winner": "small-0003", "objective": "miou"}
@@ -264,7 +265,7 @@ def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> N
 def test_what_is_said_of_pruning_and_of_mask_free_are_tags(records: Records, heard: Heard) -> None:
     records.pruning_off("pruning is switched off at 50%")
     summary = {"metrics": {}, "verdict": "not tested", "winner": "small-0003", "without_masks": "correlation 0.9"}
-    records.sweep_ended({**summary, "note": "**note**"}, [])
+    records.sweep_ended(SweepSummary.model_validate({**summary, "note": "**note**"}), [])
     tags = heard.all_tags("small.sweep")
     assert tags["pruning_off"] == "pruning is switched off at 50%" and tags["mask_free_agrees"] == "correlation 0.9"
 

@@ -1,0 +1,121 @@
+"""What a sweep has come to, `summary.json`: written at its end by platform/reports/summary.py, and read back."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cpn.core.checked import SWEEP_WRITES
+from cpn.core.files import DamagedFile, read_json
+
+Number = int | float
+"""As the file holds it."""
+Bounds = tuple[float, float]
+
+
+class LeaderboardEntry(BaseModel):
+    """A full-budget trial. Numbers are in percent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uid: str
+    role: str
+    """`reference` or `search`."""
+    miou: float | None
+    """The objective on the select images."""
+    beta: float | None
+    miou_confirm_mean: float | None = None
+    """Mean of the objective over the fresh seeds on the confirm images; None where it did not run again."""
+    interval: Bounds | None = None
+    """Of that mean, at 95 %."""
+    difference: Bounds | None = None
+    """Bounds of its difference to the reference, at the verdict's level."""
+    seeds: int = 0
+    """Fresh seeds it ran again with."""
+    would_prune_at: float | None = None
+    """Share of the schedule at which pruning would have stopped it; None where it never would."""
+    values: dict[str, Any] = {}
+    """The searched values, as Optuna keeps them."""
+
+
+class SweepSummary(BaseModel):
+    """A sweep's verdict, numbers and words. Metrics are in percent.
+
+    What an earlier version did not write has a default here; what a later one adds is not read.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sweep: str = ""
+    objective: str = "miou"
+    verdict: str
+    """In words."""
+    against_baseline: str | None = None
+    """How the winner stands against cam_baseline, in words."""
+    tested: bool = False
+    better: bool = False
+    """Whether the winner is shown to beat the reference."""
+    interval: tuple[float | None, float | None] = (None, None)
+    """Of the winner's difference to the reference; None where it was not tested."""
+    winner: str
+    """Uid of the trial with the best confirmed mean."""
+    promoted: bool = True
+    """Whether it was promoted; with `promote.when: better` only one that is better is."""
+    winner_values: dict[str, Any] = {}
+    """Its searched values, as Optuna keeps them."""
+    winner_beta: float | None = None
+    trials: dict[str, int] = {}
+    """How many trials are complete, pruned, fail."""
+    confirm_runs: int = 0
+    confirm_failed: str | None = None
+    """Which confirm runs failed, in words."""
+    confirmed: dict[str, tuple[float, ...]] = {}
+    """By trial, and `cam_baseline`: the objective on the confirm images for each fresh seed."""
+    leaderboard: tuple[LeaderboardEntry, ...] = ()
+    """Full-budget trials, the best first."""
+    pruning: dict[str, Any] = {}
+    """The account of platform/search/pruning_audit.py; its `words` are for people."""
+    without_masks: str | None = None
+    """How well mask_free ranks the trials as miou does, in words."""
+    walk: str | None = None
+    """What was chosen for the random walk, in words."""
+    walk_used: bool = True
+    """False where the CAM's own masks are taken in its place."""
+    unscored: tuple[str, ...] = ()
+    """Later stages that had no masks to be scored on."""
+    stage_failed: str | None = None
+    """The later stage that failed, and why."""
+    metrics: dict[str, Number | None] = {}
+    """What the sweep's record in MLflow has: the objective, confirmed means, `STAGE/METRIC`, hours."""
+    sets: dict[str, str] = {}
+    """Names of the lists `score` and `val`."""
+    fingerprint: str = ""
+    """Of the packed data set."""
+    hours: float = 0.0
+    """By the clock, over all starts."""
+    cost: dict[str, Any] = {}
+    """The account of platform/plan/budget.py; its `words` are for people."""
+    note: str = ""
+    """All of it for people, in Markdown."""
+
+    @property
+    def ended(self) -> int:
+        """How many trials had ended."""
+        return sum(self.trials.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the plain values that the file holds."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def read_summary(path: Path) -> SweepSummary | None:
+    """Read a summary; None where there is none. Raises DamagedFile where it is not what a sweep writes."""
+    try:
+        values = read_json(path, SWEEP_WRITES)
+    except FileNotFoundError:
+        return None
+    try:
+        return SweepSummary.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DamagedFile(path, SWEEP_WRITES, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
