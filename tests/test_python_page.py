@@ -122,5 +122,6 @@ def test_every_block_of_the_page_runs(notebook: subprocess.CompletedProcess[str]
     assert "starting Ray" not in done.stdout, "the sweep was done"
 
 
-def test_the_first_block_is_short() -> None:
+def test_readme_shows_the_first_block_which_is_short() -> None:
     assert len(BLOCKS) == 6 and len(BLOCKS[0].splitlines()) < 10
+    assert f"```python\n{BLOCKS[0]}```" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
