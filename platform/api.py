@@ -213,7 +213,7 @@ def _result(sweep: "SweepSnapshot", warnings: Sequence[str] = ()) -> SweepResult
 
 
 def _winner(sweep: "SweepSnapshot") -> Winner | None:
-    from cpn.run import MODEL
+    from cpn.core.run_files import MODEL
 
     row = sweep.by_uid.get(sweep.summary.winner) if sweep.summary else None
     if row is None:

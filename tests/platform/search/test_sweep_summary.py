@@ -16,6 +16,8 @@ def test_what_is_written_is_read_back_and_written_again_alike(tmp_path: Path) ->
     before = paths.summary.read_bytes()
     summary = read_summary(paths.summary)
     assert summary is not None and summary.winner == read_json(paths.summary)["winner"]
+    written = read_json(paths.summary)
+    assert written["stage_failed"] is None and written["unscored"] == [], "every key is written, whatever its value"
     assert summary.ended == 24 and len(summary.leaderboard) == summary.trials["complete"]
     write_summary(paths, summary)
     assert paths.summary.read_bytes() == before
