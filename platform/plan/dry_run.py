@@ -17,6 +17,7 @@ from cpn.cost.training_memory import GIB, step_bytes
 
 from ..base.paths import storage
 from ..base.terminal import Terminal, clock
+from ..base.tracking_uri import check_store
 from ..cluster import measured_steps
 from ..cluster.capacity import concurrency
 from ..cluster.inputs import check_weights, look_at_data
@@ -26,6 +27,7 @@ from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import row_values, shown_rows
 from .data_size import class_count, size_words
 from .estimate import START_SECONDS, Price, corner_configs, estimate, largest_step, on_gpu
+from .owner_check import check_owner
 from .reading_memory import reading_lines
 
 NOT_IN_IT = "reading and augmenting images is not in it"
@@ -57,6 +59,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     if run_code or not is_code(config.network.backbone):
         check_weights(config, storage(spec.resources.storage), terminal.say)
     check_named(spec)
+    if (line := check_store(spec.tracking.uri) or check_owner(spec)) is not None:
+        terminal.say(f"warning: {line}")
     look_at_data(config, spec.objective, terminal.say)
     if (words := untrained_words(config)) is not None:
         terminal.say(words)

@@ -19,9 +19,11 @@ from ..cluster.ray_driver import Interruption
 from ..config.identity import identity_of
 from ..config.own_code import check_named
 from ..config.sweep_spec import SweepSpec
+from ..plan.owner_check import check_owner
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import HURRIED_S, RECORDS_S, report_interruption
 from ..search import study
+from ..search.new_studies import withdrawn_if_refused
 from ..search.study_lock import only_driver, overtaken
 from ..tracking.origin import sweep_origin
 from ..tracking.recorder import Recorder, check_store
@@ -63,6 +65,8 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     check_weights(spec.base_config, store, terminal.say)
     check_named(spec)
     study.check_study(url)
+    if warning is None:
+        check_owner(spec)  # the records ask again, and say so, where the store could not be asked
     pack = prepare_data(spec.base_config, store, terminal.say, terminal.progress)
     check_objective(spec.base_config, pack, spec.objective, terminal.say)
     paths = store.sweep(spec.name)
@@ -74,28 +78,29 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     ):
         interruption.last_words.append(held.last_words)
         root = shared_data(spec.base_config, store, pack)
-        if spec.table is not None:
-            listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
-            work, trials = partial(run_table_sweep, trials=listed), listed
-        else:
-            trials = study.open_study(spec, url, pack.fingerprint)
-            if trials.warm_trials:
-                names = ", ".join(spec.search_options.warm_start)
-                terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
-            again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
-            work = partial(run_search_sweep, trials=trials, again=again)
+        with withdrawn_if_refused((spec.name, f"{spec.name}.confirm"), url, paths.records):
+            if spec.table is not None:
+                listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
+                work, trials = partial(run_table_sweep, trials=listed), listed
+            else:
+                trials = study.open_study(spec, url, pack.fingerprint)
+                again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
+                work = partial(run_search_sweep, trials=trials, again=again)
+            origin = sweep_origin(trials, paths.records)
+            recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn, origin=origin)
+            if warning is None:
+                recorder.check()
+        if trials.warm_trials:
+            names = ", ".join(spec.search_options.warm_start)
+            terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
         kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
         dump_yaml(paths.spec, redacted(kept))
         tell_all()
-        origin = sweep_origin(trials, paths.records)
-        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, warn=terminal.warn, origin=origin)
         told = provenance(command)
         keep_start(paths.starts, told)
         records = Records(recorder, spec, pack.fingerprint, told, root)
         sweep = SweepContext(spec, pack, root, store, terminal, records, interruption)
         sweep.works = held.works
-        if warning is None:
-            recorder.check()
         with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:
             try:
                 held.code = ending.code = work(sweep, recorder=recorder, command=command, ending=ending)

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cpn.core.redact import redact
@@ -26,9 +27,17 @@ _COLUMNS = (
 """Where MLflow's tables keep addresses of files."""
 
 
-def follow(uri: str, location: str, say: Callable[[str], None]) -> bool:
-    """Let the addresses below `location`, an experiment's, lead to the folder beside the store, if the store has been
-    moved or copied with its files; whether it has. One that was moved alone keeps its files where they are.
+class Move(NamedTuple):
+    """Where the files of an experiment were, and where they are since the store was moved or copied with them."""
+
+    old: Path
+    new: Path
+    copied: bool
+
+
+def files_moved(uri: str, location: str) -> Move | None:
+    """How the folder of an experiment's files, `location`, has moved with the store; None where it has not: one that
+    was moved alone keeps its files where they are. Changes nothing.
 
     Only of an sqlite store that names its files' place as we do. Raises Unfit, with the cure, for a copy without
     its files: two stores would write into one folder.
@@ -36,19 +45,26 @@ def follow(uri: str, location: str, say: Callable[[str], None]) -> bool:
     path = sqlite_path(uri)
     old = Path(unquote(urlsplit(location).path))
     if path is None or not location.startswith("file://") or old.parent.name != FILES:
-        return False
+        return None
     new, before = path.parent / FILES / old.name, old.parent.parent / path.name
     if old == new or (old.exists() and new.exists() and old.samefile(new)):
-        return False
+        return None
     copied = before.exists() and not before.samefile(path)
     if old.exists() and not new.exists():
         if not copied:
-            return False
+            return None
         cure = f"cp -a {shlex.quote(str(old))} {shlex.quote(str(new))}"
         raise Unfit(f"tracking.uri: {redact(uri)} is a copy of {before} without its files; copy them too: {cure}")
-    _rewrite(path, location.rstrip("/"), new.as_uri())
-    say(f"tracking.uri: {redact(uri)} was {'copied' if copied else 'moved'}: files go to {new}, no longer to {old}")
-    return True
+    return Move(old, new, copied)
+
+
+def follow(uri: str, location: str, move: Move, say: Callable[[str], None]) -> None:
+    """Let the addresses below `location`, an experiment's, lead to the folder beside the store."""
+    path = sqlite_path(uri)
+    assert path is not None
+    _rewrite(path, location.rstrip("/"), move.new.as_uri())
+    how = "copied" if move.copied else "moved"
+    say(f"tracking.uri: {redact(uri)} was {how}: files go to {move.new}, no longer to {move.old}")
 
 
 def _rewrite(path: Path, old: str, new: str) -> None:

@@ -24,6 +24,7 @@ from ..search.study import Study
 ORIGIN = "origin"
 """Attribute of the study, and tag of experiment and registered model: the id."""
 FILE = "origin.json"
+CURE = "move that folder away, or take another name: --set name=NEW"
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,10 @@ def sweep_origin(study: Study, folder: Path) -> Origin:
     """
     kept, search = _read(folder), digest(study.identity())
     own = study.remembered(ORIGIN).get("id")
-    cure = "move that folder away, or take another name: --set name=NEW"
     if own is not None and kept.get("id", own) != own:
-        raise InputError(f"{folder}: holds the records of another study of this name; {cure}")
+        raise InputError(_of_another_study(folder))
     if own is None and kept.get("search", search) != search:
-        raise InputError(f"{folder}: holds the records of another search, whose study is gone; {cure}")
+        raise InputError(f"{folder}: holds the records of another search, whose study is gone; {CURE}")
     begun = own is None and "id" not in kept and any(row.state.finished for row in study.rows())
     found = str(own or kept.get("id") or secrets.token_hex(16))
     if own is None:
@@ -76,6 +76,24 @@ def sweep_origin(study: Study, folder: Path) -> Origin:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / FILE, now)
     return Origin(found, at if path is None else _here(path), adopts=begun)
+
+
+def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
+    """The origin that the next start of a sweep will have, from its study, None where there is none yet, and the folder
+    of its records. Makes nothing.
+
+    Raises InputError where the folder holds the records of another study.
+    """
+    kept = _read(folder)
+    own = None if study is None else study.remembered(ORIGIN).get("id")
+    if own is not None and kept.get("id", own) != own:
+        raise InputError(_of_another_study(folder))
+    found = str(own or kept.get("id") or secrets.token_hex(16))
+    begun = own is None and "id" not in kept and study is not None and any(row.state.finished for row in study.rows())
+    if "id" in kept and "study" not in kept:
+        return Origin(found, _place(folder, kept))
+    path = sqlite_path(url)
+    return Origin(found, redact(url) if path is None else _here(path), adopts=begun)
 
 
 def lives(place: str, origin: Origin) -> bool:
@@ -97,6 +115,10 @@ def lives(place: str, origin: Origin) -> bool:
             return bool(database.execute(asked, (ORIGIN, f'%"{origin.id}"%')).fetchone()[0])
     except (OSError, ValueError, sqlite3.Error):
         return False
+
+
+def _of_another_study(folder: Path) -> str:
+    return f"{folder}: holds the records of another study of this name; {CURE}"
 
 
 def _read(folder: Path) -> dict[str, str]:

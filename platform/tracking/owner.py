@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from cpn.core.redact import redact
 
-from .moved_store import follow
+from .moved_store import Move, files_moved, follow
 from .origin import ORIGIN, Origin, lives
 from .spool import Unfit
 
@@ -34,9 +34,26 @@ class Told(Protocol):
 def own_experiment(
     mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told, say: Callable[[str], None]
 ) -> tuple[Any, bool]:
-    """The sweep's experiment, and whether the store was moved or copied since. It is its own under any name, or one
-    older than ids that holds runs which it began; None where there is none yet. It is restored if it was deleted, and
-    made to write its files where the store lies now.
+    """The sweep's experiment (`judge`), and whether the store was moved or copied since; None where there is none yet.
+    It is restored if it was deleted, and made to write its files where the store lies now. Raises Unfit as `judge`.
+    """
+    found, move = judge(mlflow, client, uri, name, origin, told)
+    if found is None:
+        return None, False
+    if move is not None:
+        follow(uri, found.artifact_location, move, say)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+        say(f"tracking.uri: {redact(uri)}: experiment {found.name!r} had been deleted in MLflow; it is restored")
+    for key, value in ((ORIGIN, origin.id), (PLACE, origin.place)):
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return client.get_experiment(found.experiment_id), move is not None
+
+
+def judge(mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told) -> tuple[Any, Move | None]:
+    """The experiment that the sweep of `origin` has in the store, and how its files have moved. It is its own under any
+    name, or one older than ids that holds runs which it began; None where there is none yet. Changes nothing.
 
     Raises Unfit, in one line, where the name is taken, or a copy of this sweep has the experiment.
     """
@@ -46,7 +63,7 @@ def own_experiment(
         renamed = client.search_experiments(everything, filter_string=f"tags.{ORIGIN} = '{origin.id}'")
         found = renamed[0] if renamed else found
     if found is None:
-        return None, False
+        return None, None
     tags, number = found.tags, found.experiment_id
     owner = tags.get(ORIGIN)
     where, cure = f"tracking.uri: {redact(uri)}: experiment {found.name!r}", "take another name: --set name=NEW"
@@ -54,20 +71,14 @@ def own_experiment(
         raise Unfit(f"{where} holds the records of another sweep of this name ({tags.get(PLACE)}); {cure}")
     if owner is None and not (origin.adopts or _began(client, number, told)):
         raise Unfit(f"{where} holds the records of another sweep of this name, which ran elsewhere; {cure}")
-    moved = follow(uri, found.artifact_location, say)
+    move = files_moved(uri, found.artifact_location)
     place = tags.get(PLACE, origin.place)
-    if not moved and place != origin.place:
+    if move is None and place != origin.place:
         if lives(place, origin):
             raise Unfit(f"{where} is written to by the sweep in {place}, of which this is a copy; {cure}")
         if not origin.shared and told and REPLAYED in tags and not told.has(tags[REPLAYED]):
             raise Unfit(f"{where} has been written to from {place} since this folder was copied; {cure}")
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(number)
-        say(f"{where} had been deleted in MLflow; it is restored")
-    for key, value in ((ORIGIN, origin.id), (PLACE, origin.place)):
-        if tags.get(key) != value:
-            client.set_experiment_tag(number, key, value)
-    return client.get_experiment(number), moved
+    return found, move
 
 
 def _began(client: Any, experiment_id: str, told: Told) -> bool:

@@ -21,6 +21,7 @@ from cpn.core.files import read_json, write_bytes, write_json
 Event = dict[str, Any]
 Value = TypeVar("Value", int, str)
 
+EVENTS = "events.jsonl"
 BLOCK = 1 << 16
 """Bytes read at once from the end of the file."""
 
@@ -54,7 +55,7 @@ class Spool:
         self.folder = folder
         self.store = store
         self.hear = hear
-        self._path = folder / "events.jsonl"
+        self._path = folder / EVENTS
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._lock, self._aside = threading.Lock(), threading.Lock()
         try:
@@ -248,7 +249,7 @@ class Spool:
 
 def waiting(folder: Path, store: str) -> list[Event]:
     """The events in `folder` that `store` has not taken yet, or refused for the time being. Changes nothing."""
-    events, position, refused = (folder / name for name in ("events.jsonl", "position.json", "refused.jsonl"))
+    events, position, refused = (folder / name for name in (EVENTS, "position.json", "refused.jsonl"))
     if not events.exists():
         return []
     data = events.read_bytes()

@@ -21,6 +21,7 @@ import pytest
 
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError, run_command
+from cpn.core.files import write_json
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 
@@ -130,6 +131,71 @@ def test_another_sweep_of_the_same_name_in_one_store(
     assert said.startswith(f"tracking.uri: {uri}: experiment 'small' holds the records of another sweep of this name (")
     assert said.endswith("/ann/small/records/origin.json); take another name: --set name=NEW")
     assert [(row.uid, row.status) for row in read_runs(uri, "small")] == [("small-0000", "RUNNING")]
+    assert not (place / "sweeps").exists(), "it was refused before anything was made"
+
+
+def _experiment_that_was_taken_meanwhile(place: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(run_sweep, "check_owner", lambda spec: None)
+    theirs = Recorder(place / "ann/small/records", uri, "small")
+    assert theirs.close(60) == 0
+    return []
+
+
+def _nothing_to_learn_from(place: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return sets("search_options.warm_start=[gone]")
+
+
+def _records_of_another_search(place: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    write_json(place / "sweeps/small/records/origin.json", {"id": "1", "search": "another", "study": "../../study.db"})
+    return []
+
+
+REFUSED_LATE = {
+    _experiment_that_was_taken_meanwhile: "holds the records of another sweep of this name",
+    _nothing_to_learn_from: "search_options.warm_start: gone: no such sweep",
+    _records_of_another_search: "holds the records of another search, whose study is gone",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_LATE, ids=lambda case: case.__name__.strip("_"))
+@pytest.mark.parametrize("others", [(), ("earlier",)], ids=["first sweep", "beside another"])
+def test_a_new_sweep_that_is_refused_leaves_no_study(
+    case: Callable[..., list[str]],
+    others: tuple[str, ...],
+    data: Path,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri, url = new_store("team"), f"sqlite:///{place}/sweeps/study.db"
+    for name in others:
+        (place / "sweeps").mkdir()
+        study.open_list(name, url, {}).close()
+    given = case(place, uri, monkeypatch)
+    records = place / "sweeps/small/records"
+    before = found_in(records)
+    words = [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.uri={uri}")]
+    assert REFUSED_LATE[case] in refused(sweep.main, [*words, *given], capsys)
+    assert set(study.study_names(url)) == set(others)
+    assert found_in(records) == before and not (place / "sweeps/small/spec.yaml").exists()
+
+
+def test_a_sweep_that_is_refused_keeps_its_study(
+    data: Path,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only what the start itself has made goes."""
+    uri, url = new_store("team"), f"sqlite:///{place}/sweeps/study.db"
+    spec = load_spec(Path(write_spec(SPEC)), [f"data.root={data}"])
+    pack = prepare(data, ["trainaug", "train", "val"], scored=["train", "val"])
+    study.open_study(spec, url, pack.fingerprint).close()
+    _experiment_that_was_taken_meanwhile(place, uri, monkeypatch)
+    refused(sweep.main, ["s.yaml", *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
+    assert study.study_names(url) == ["small"] and len(study.read_study("small", url).rows()) == 1
 
 
 # The machine
