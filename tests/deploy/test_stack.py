@@ -3,31 +3,21 @@
 The server's command and its settings are read from deploy/compose.yaml. One sweep goes through all of it.
 """
 
-import base64
-import json
 import os
 import secrets
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
-from benchmarks.services.mlflow import healthy
-from benchmarks.services.postgres import Postgres, missing, postgres
-from benchmarks.services.processes import Service, free_port, marked
+from benchmarks.services.postgres import missing, postgres
 from benchmarks.services.ray_nodes import ray_nodes
-from benchmarks.services.s3 import S3, client, s3
+from benchmarks.services.s3 import client, s3
 from tests.conftest import CHECKOUT
+from tests.deploy.compose_mlflow import COMPOSE, Mlflow, database_environment, mlflow_with_users
 from tests.small_base import BASE
 
-DEPLOY = CHECKOUT / "deploy"
-COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 SPEC = (
     """
 name: stack
@@ -43,61 +33,6 @@ resources: {gpus_per_worker: 0, workers: 1}
 )
 
 
-class Mlflow(Service):
-    """The server as compose starts it."""
-
-    url: str
-    admin: tuple[str, str]
-
-    def ask(self, who: tuple[str, str] | None, path: str, **body: object) -> tuple[int, dict[str, object]]:
-        """(status, answer) of a request in the name of `who`."""
-        request = urllib.request.Request(
-            f"{self.url}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        if who is not None:
-            request.add_header("Authorization", "Basic " + base64.b64encode(":".join(who).encode()).decode())
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, {}
-
-
-def database_environment(database: Postgres) -> dict[str, str]:
-    """What libpq reads, and so the URLs need not say."""
-    return {
-        "PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGUSER": "cpn", "PGPASSWORD": database.password,
-    }  # fmt: skip
-
-
-@contextmanager
-def mlflow_with_users(database: Postgres, store: S3) -> Iterator[Mlflow]:
-    """Compose's service `mlflow`: its command with another host and port, its settings with this test's secrets."""
-    service = COMPOSE["mlflow"]
-    with marked("mlflow") as mark:
-        port, password = free_port(), secrets.token_hex(16)
-        own = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
-        command = [own.get(word, word.replace(":5000", f":{port}")) for word in service["command"]]
-        assert command[0] == "mlflow" and set(own) <= set(service["command"])
-        settings = {
-            "MLFLOW_AUTH_CONFIG_PATH": str(DEPLOY / Path(service["environment"]["MLFLOW_AUTH_CONFIG_PATH"]).name),
-            "MLFLOW_AUTH_ADMIN_USERNAME": service["environment"]["MLFLOW_AUTH_ADMIN_USERNAME"],
-            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        }
-        environment = {**mark.environment, **database_environment(database), **store.environment, **settings}
-        environment.pop("PYTHONPATH", None)  # of tests; the image has none
-        server = Mlflow([sys.executable, "-m", *command], mark.folder / "log", environment, lambda: healthy(port), 400)
-        server.url, server.admin = f"http://127.0.0.1:{port}", ("admin", password)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
@@ -109,7 +44,10 @@ def test_one_sweep_goes_through_all_of_it(tmp_path: Path) -> None:
         for name in ("studies", "mlflow", "auth"):
             database.database(name)
         objects.create_bucket(Bucket="mlflow")
-        with mlflow_with_users(database, store) as mlflow, ray_nodes(2, cpus_each=1) as cluster:
+        with (
+            mlflow_with_users(database, store.environment, makers=anna[0]) as mlflow,
+            ray_nodes(2, cpus_each=1) as cluster,
+        ):
             assert mlflow.ask(None, "experiments/search", max_results=10)[0] == 401
             for name, password in (anna, bob):
                 assert mlflow.ask(mlflow.admin, "users/create", username=name, password=password)[0] == 200

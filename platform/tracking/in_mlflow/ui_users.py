@@ -1,9 +1,12 @@
-"""Whom the guarded UI lets do what, beside MLflow's permissions: its server imports this, nothing of ours does.
+"""Whom an MLflow server lets do what, beside MLflow's permissions: `platform.ui --host` and deploy/mlflow_auth.ini name
+this. The server imports it, nothing of ours does.
 
 MLflow asks no permission of a user who makes an experiment, a registered model or a prompt, and gives it to them; with
-NO_PERMISSIONS as the default that would be the one thing that a new user could do. Here the admin alone does.
+NO_PERMISSIONS as the default that would be the one thing that a new user could do. Here the admin alone does, and who
+starts sweeps in their own name: CPN_MLFLOW_MAKERS names them, with commas between.
 """
 
+import os
 import re
 
 from flask import Response, request
@@ -12,14 +15,24 @@ from werkzeug.datastructures import Authorization
 
 MAKING = re.compile(r"/(experiments|registered-models)/create|/gateway/|/mcp-servers")
 """In paths of requests that make, or change, what belongs to no experiment or model that the admin could have given."""
+SWEEPING = re.compile(r"/(experiments|registered-models)/create")
+"""Those of them that a sweep makes."""
+MAKERS = "CPN_MLFLOW_MAKERS"
 
 
 def authenticate() -> Authorization | Response:
     """The user of the request, by MLflow's basic authentication; a response that refuses it where there is none, or
-    the request makes what only the admin makes.
+    the request makes what only others make.
     """
     found: Authorization | Response = auth.authenticate_request_basic_auth()
     if isinstance(found, Response) or request.method in ("GET", "HEAD", "OPTIONS") or not MAKING.search(request.path):
         return found
+    name = found.username or ""
+    if (
+        name
+        and SWEEPING.search(request.path)
+        and name in {each.strip() for each in os.environ.get(MAKERS, "").split(",")}
+    ):
+        return found
     refused: Response = auth.make_forbidden_response()
-    return found if auth.store.get_user(found.username or "").is_admin else refused
+    return found if auth.store.get_user(name).is_admin else refused
