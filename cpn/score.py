@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
-    from cpn.cost.inference_memory import check_cams, shown_smaller
+    from cpn.cost.inference_memory import check_cams, check_crf, shown_smaller
     from cpn.data.voc import open_pack
     from cpn.run import load_run
     from cpn.scoring.scale_scores import claim, score_list, score_rows
@@ -260,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
         check_data(given.model, classes, pack, split, report)
         check_cams(config.network, cam, len(classes) + 1, split, device)
+        if given.crf:
+            check_crf(split, range(len(split)))
         if (words := shown_smaller(cam, split)) is not None:
             print(words)
         settings = {

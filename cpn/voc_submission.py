@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = archive_folder(given.competition, split.name)
     made_of = {"model": file_digest(given.model), "images": split.digest, "crf": given.crf}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_deeplab(config.network.backbone, config.deeplab, classes, split, device)
+    check_deeplab(config.network.backbone, config.deeplab, classes, split, device, given.crf)
     if (words := shown_smaller(config.deeplab, split)) is not None:
         print(words)
     network.to(device).eval()

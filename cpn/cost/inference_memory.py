@@ -1,40 +1,43 @@
-"""The least memory that reading an image takes, and whether it is there: CAMs, DeepLab's masks, the walks' networks.
+"""The least memory that reading an image takes, and whether it is there: CAMs, DeepLab's masks, walks, the dense CRF.
 
-One pass goes through the network on the meta device, which knows shapes and computes no numbers, and what is alive at
-its peak is counted. It is a lower bound: the workspace of convolutions and what an allocator wastes are not in it. So a
-list whose largest image does not fit is refused before anything is read of it; what runs out of memory all the same
-names its image (cpn/data/image_memory.py).
+What is done with an image, the passes of all scales and the sums at its own size, is done on the meta device, which
+knows shapes and computes no numbers, and what is alive at its peak is counted. It is a lower bound: the workspace of
+convolutions and what an allocator wastes are not in it. So a list whose largest image does not fit is refused before
+anything is read of it; what runs out of memory all the same names its image (cpn/data/image_memory.py).
 """
 
 import math
 import resource
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cpn.config import Config
 from cpn.config.cam import CamConfig
 from cpn.config.data import DataConfig
-from cpn.config.deeplab import DeepLabConfig
+from cpn.config.deeplab import DeepLabConfig, decided
 from cpn.config.network import NetworkConfig
 from cpn.core.errors import InputError, WorkError
 from cpn.data.image_memory import CAM_CURE, DEEPLAB_CURE, SCALE_DOWN
 from cpn.data.voc import Pack, Split
 from cpn.models.backbone import Backbone, build_backbone
-from cpn.models.network import build_network
+from cpn.models.network import CPN, build_network
 from cpn.propagation.affinity import AffinityNet
 from cpn.propagation.irn_network import IrnNet, pyramid_backbone
-from cpn.scoring.cam import limited_size, size_at_scale, sizes_at_scales
-from cpn.segmentation.deeplab import DeepLab
+from cpn.scoring.cam import limited_size, normalised_total, size_at_scale, sizes_at_scales, sums_at, view_maps
+from cpn.segmentation.deeplab import DeepLab, summed_logits
 
 GIB = 2**30
+LEAST_LABELS = 2
+"""Classes that DeepLab's CRF has at least; with one there is none to run."""
 SPARE = 0.7
 """Of the free memory, what a limit that is proposed as a cure fills."""
 CONTAINER = Path("/sys/fs/cgroup")
@@ -47,6 +50,8 @@ class Largest(NamedTuple):
     id: str
     height: int
     width: int
+    present: int = 1
+    """How many classes it shows, as far as that is known."""
 
 
 class _Live(TorchDispatchMode):
@@ -78,68 +83,96 @@ class _Live(TorchDispatchMode):
         self.now -= size
 
 
-def peak_bytes(network: nn.Module, views: int, height: int, width: int) -> float:
-    """Bytes of the weights and of what a pass over `views` images (3, height, width) without gradients holds at most.
+def held_bytes(network: nn.Module, work: Callable[[], object]) -> float:
+    """Bytes of a network's weights and of what `work` holds at most, without gradients.
 
     The network is in evaluation mode, on the meta device or on any other.
     """
     weights = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
-    device = next(network.parameters()).device
     with torch.no_grad(), _Live() as live:
-        network(torch.zeros(views, 3, height, width, device=device))
+        work()
     return float(weights + live.peak)
 
 
-def cam_bytes(network: NetworkConfig, cam: CamConfig, classes: int, height: int, width: int) -> float | None:
-    """Bytes held at least while the CAM of an image of height x width is computed: the pass of the largest scale.
+def cam_bytes(
+    network: NetworkConfig, cam: CamConfig, classes: int, height: int, width: int, present: int = 1
+) -> float | None:
+    """Bytes held at least while the CAM of an image of height x width that shows `present` classes is computed.
 
     `classes` is C. None where a user's backbone does not run without numbers.
     """
-
-    def passes(stride: int) -> tuple[int, int, int]:
-        sizes = sizes_at_scales(height, width, cam.scales, cam, stride)
-        return (2 if cam.flip else 1, *max(sizes, key=math.prod))
-
-    return _counted(("cam", network, classes), passes)
+    return _counted(("cam", network, classes), _cam, cam, height, width, present)
 
 
 def deeplab_bytes(backbone: str, settings: DeepLabConfig, classes: int, height: int, width: int) -> float | None:
     """The same while DeepLab makes the mask of an image. None too where `deeplab.schedule` has yet to decide scales."""
     if settings.scales is None or settings.dilation is None or settings.batch_norm_train is None:
         return None
-    scales = settings.scales
-
-    def passes(stride: int) -> tuple[int, int, int]:
-        aligned = stride if settings.sizes == "aligned" else None
-        sizes = [limited_size(height, width, scale, aligned, settings.max_pixels) for scale in scales]
-        return (2 if settings.test_flip else 1, *max(sizes, key=math.prod))
-
-    return _counted(("deeplab", backbone, settings.width, settings.dilation, classes), passes)
+    kind = ("deeplab", backbone, settings.width, settings.dilation, classes)
+    return _counted(kind, _deeplab, settings, height, width)
 
 
 def walk_bytes(config: Config, height: int, width: int) -> float | None:
     """The same while the walk's network, AffinityNet or IRN's, sees an image."""
     if config.random_walk.kind == "irn":
         kind = ("irn", config.irn.backbone or config.network.backbone, config.irn.displacement)
-        return _counted(kind, lambda stride: (2, height, width))
-    sides = (height, width)
-    return _counted(
-        ("affinity", config.network.backbone, config.affinity.widths),
-        lambda stride: (1, *(math.ceil(side / stride) * stride for side in sides)),  # type: ignore[arg-type,return-value]
-    )
+        return _counted(kind, _pass, 2, height, width)
+    return _counted(("affinity", config.network.backbone, config.affinity.widths), _padded_pass, height, width)
 
 
-def _counted(kind: tuple[Any, ...], passes: Callable[[int], tuple[int, int, int]]) -> float | None:
-    network = _meta_network(kind)
-    return None if network is None else _peak(kind, *passes(cast(Backbone, network.backbone).stride))
+LATTICES = 100
+"""Bytes that the dense CRF holds for each pixel: in lattices of 5 and 2 dimensions its place and weight at 6 and 3
+vertices, 4 bytes each, and its coordinates. What the vertices hold depends on the picture, and is not counted.
+"""
+SCORES = 24
+"""And for each pixel and label: 4 bytes of energy, the CRF's own copy, its two last steps, one result, its copy."""
+
+
+def crf_bytes(labels: int, height: int, width: int) -> float:
+    """Bytes held at least while the dense CRF (cpn/propagation/crf.py) refines scores of so many labels."""
+    return float(height * width * (LATTICES + SCORES * labels if labels > 1 else 4))
+
+
+def crf_stage_bytes(present: int, height: int, width: int) -> float:
+    """The same in the stage crf, which holds the maps, and the scores with background, beside it."""
+    return crf_bytes(present + 1, height, width) + 4 * height * width * (present + present + 1)
+
+
+def _pass(network: nn.Module, views: int, height: int, width: int) -> None:
+    network(torch.zeros(views, 3, height, width, device="meta"))
+
+
+def _padded_pass(network: nn.Module, height: int, width: int) -> None:
+    stride = cast(Backbone, network.backbone).stride
+    _pass(network, 1, *(math.ceil(side / stride) * stride for side in (height, width)))
+
+
+def _cam(network: nn.Module, cam: CamConfig, height: int, width: int, present: int) -> None:
+    """What `multi_scale_maps` does, without the image."""
+    net = cast(CPN, network)
+    sizes = sizes_at_scales(height, width, cam.scales, cam, cast(Backbone, net.backbone).stride)
+    raw = (view_maps(net, torch.zeros(1, 3, *size, device="meta"), cam) for size in sizes)
+    normalised_total(sums_at(raw, torch.zeros(present, dtype=torch.long), (height, width)))
+
+
+def _deeplab(network: nn.Module, settings: DeepLabConfig, height: int, width: int) -> None:
+    """What `predict` does before the CRF, without the image."""
+    net = cast(DeepLab, network)
+    stride = cast(Backbone, net.backbone).stride if settings.sizes == "aligned" else None
+    sizes = [limited_size(height, width, scale, stride, settings.max_pixels) for scale in decided(settings.scales)]
+    shown = (torch.zeros(1, 3, *size, device="meta") for size in sizes)
+    logits = summed_logits(net, shown, (height, width), settings.test_flip) / len(sizes)
+    functional.softmax(logits, dim=0)
 
 
 @lru_cache(maxsize=256)
-def _peak(kind: tuple[Any, ...], views: int, height: int, width: int) -> float | None:
+def _counted(kind: tuple[Any, ...], work: Callable[..., None], *given: Any) -> float | None:
+    """Bytes of the weights of a network and of what `work` holds at most with it; None where it cannot be made so."""
     network = _meta_network(kind)
-    assert network is not None
+    if network is None:
+        return None
     try:
-        return peak_bytes(network, views, height, width)
+        return held_bytes(network, lambda: work(network, *given))
     except (RuntimeError, InputError):
         return None
 
@@ -173,7 +206,8 @@ def largest(split: Split, long_side: int | None = None) -> Largest:
         return height * width / (1 if long_side is None else max(height, width) ** 2), -index
 
     index = max(range(len(split)), key=pixels)
-    return Largest(split.ids[index], *split.size(index))
+    present = int((split.labels[index] > 0).sum())
+    return Largest(split.ids[index], *split.size(index), max(1, present))
 
 
 def free_bytes(device: torch.device) -> tuple[float, str]:
@@ -207,15 +241,17 @@ def _left_in_group(group: Path) -> float:
 def check_cams(network: NetworkConfig, cam: CamConfig, classes: int, split: Split, device: torch.device) -> None:
     """Raise WorkError, before any image is read, where the CAM of the list's largest image does not fit in memory."""
     found = largest(split, cam.long_side)
-    needed = cam_bytes(network, cam, classes, found.height, found.width)
+    needed = cam_bytes(network, cam, classes, found.height, found.width, found.present)
     pixels = max(map(math.prod, sizes_at_scales(found.height, found.width, cam.scales, cam, 1)))
     _check(
         split, found, "its CAM", needed, device, lambda part: f"{CAM_CURE}: cam.max_pixels={fits(pixels, part)} fits"
     )
 
 
-def check_deeplab(backbone: str, settings: DeepLabConfig, classes: int, split: Split, device: torch.device) -> None:
-    """The same for DeepLab's masks."""
+def check_deeplab(
+    backbone: str, settings: DeepLabConfig, classes: int, split: Split, device: torch.device, crf: bool
+) -> None:
+    """The same for DeepLab's masks, and with `crf` for what the processor makes of them."""
     found = largest(split)
     needed = deeplab_bytes(backbone, settings, classes, found.height, found.width)
     pixels = found.height * found.width * max(settings.scales or (1.0,)) ** 2
@@ -225,6 +261,19 @@ def check_deeplab(backbone: str, settings: DeepLabConfig, classes: int, split: S
         split, found, "DeepLab's mask of it", needed, device,
         lambda part: f"{cure}: deeplab.max_pixels={fits(pixels, part)} fits",
     )  # fmt: skip
+    if crf:
+        _check_crf(split, found, crf_bytes(LEAST_LABELS, found.height, found.width))
+
+
+def check_crf(split: Split, indices: Sequence[int]) -> None:
+    """The same for the dense CRF on the maps of the images at `indices`."""
+    if indices:
+        found = largest(split.subset([split.ids[index] for index in indices]))
+        _check_crf(split, found, crf_stage_bytes(found.present, found.height, found.width))
+
+
+def _check_crf(split: Split, found: Largest, needed: float) -> None:
+    _check(split, found, "the dense CRF on it", needed, torch.device("cpu"), lambda part: SCALE_DOWN)
 
 
 def check_walk(config: Config, split: Split, device: torch.device) -> None:
@@ -288,12 +337,14 @@ def list_needs(
     """
     needs: dict[str, float | None] = {}
     if name in (config.data.train, config.data.score):
-        needs["CAM"] = cam_bytes(config.network, config.cam, classes, shown.height, shown.width)
+        needs["CAM"] = cam_bytes(config.network, config.cam, classes, shown.height, shown.width, shown.present)
     if name == config.data.train:
+        needs["CRF"] = crf_stage_bytes(most.present, most.height, most.width)
         needs["random walk"] = walk_bytes(config, most.height, most.width) if walk else None
     if name == config.data.val:
         backbone, settings = config.network.backbone, config.deeplab
         needs["DeepLab"] = deeplab_bytes(backbone, settings, classes, most.height, most.width)
+        needs["its CRF"] = crf_bytes(LEAST_LABELS, most.height, most.width)
     return needs
 
 

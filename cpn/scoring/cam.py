@@ -1,7 +1,7 @@
 """CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -80,14 +80,22 @@ def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: Cam
 
 @torch.no_grad()
 def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], config: CamConfig) -> Tensor:
-    """The passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h, w).
+    """The passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h', w').
+
+    The image is resized with PIL's bicubic kernel; what comes is that of `view_maps`.
+    """
+    shown = torch.from_numpy(np.ascontiguousarray(resize(image, size)[None]))
+    return view_maps(network, normalise(shown.to(next(network.parameters()).device), None), config)
+
+
+@torch.no_grad()
+def view_maps(network: CPN, inputs: Tensor, config: CamConfig) -> Tensor:
+    """The passes over an image as it is shown, (1, 3, h, w) -> raw maps float32 (V, C, h', w').
 
     V is 2 with `config.flip`, 1 without it; the second pass saw the mirrored image, and its maps are still mirrored.
     Raw means as the network gives them: the refined CAM, or the ReLU of the CAM for `config.map` "plain", background
-    first, nothing normalised. The image is resized with PIL's bicubic kernel. The network must be in eval mode.
+    first, nothing normalised. The network must be in eval mode.
     """
-    device = next(network.parameters()).device
-    inputs = normalise(torch.from_numpy(np.ascontiguousarray(resize(image, size))[None]).to(device), None)
     branch = network(torch.cat([inputs, inputs.flip(3)]) if config.flip else inputs)
     maps = branch.refined_cam if config.map == "refined" else functional.relu(branch.cam)
     return maps.float()
@@ -150,14 +158,17 @@ def scale_sums(
     One scale is in memory at a time. Without a present class the network is not asked.
     """
     height, width = image.shape[:2]
-    index = torch.as_tensor(present, dtype=torch.long)
-    for scale in config.scales:
-        if len(present) == 0:
-            yield torch.zeros(0, height, width)
-            continue
-        raw = scale_maps(network, image, shown_size(network, image, scale, config), config)
-        chosen = raw[:, index.to(raw.device)]
-        yield sum_passes(list(chosen), [False, True][: len(chosen)], (height, width))
+    if len(present) == 0:
+        return iter([torch.zeros(0, height, width)] * len(config.scales))
+    raw = (scale_maps(network, image, shown_size(network, image, scale, config), config) for scale in config.scales)
+    return sums_at(raw, torch.as_tensor(present, dtype=torch.long), (height, width))
+
+
+def sums_at(raw: Iterable[Tensor], present: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """The same of the raw maps (V, C, h', w') of each scale, at `size` = (H, W)."""
+    for maps in raw:
+        chosen = maps[:, present.to(maps.device)]
+        yield sum_passes(list(chosen), [False, True][: len(chosen)], size)
 
 
 def multi_scale_maps(
@@ -170,12 +181,16 @@ def multi_scale_maps(
     """
     if len(present) == 0:
         return np.zeros((0, *image.shape[:2]), np.float32)
-    total = None
-    for summed in scale_sums(network, image, present, config):
-        total = summed if total is None else total + summed
-    assert total is not None  # CamConfig has at least one scale
-    maps: NDArray[np.float32] = normalise_sum(total).cpu().numpy()
+    maps: NDArray[np.float32] = normalised_total(scale_sums(network, image, present, config)).cpu().numpy()
     return maps
+
+
+def normalised_total(sums: Iterator[Tensor]) -> Tensor:
+    """The sums (P, H, W) of one scale or more -> un-halved maps in [0, 1]."""
+    total = next(sums)
+    for summed in sums:
+        total = total + summed
+    return normalise_sum(total)
 
 
 def present_classes(labels: np.ndarray) -> np.ndarray:

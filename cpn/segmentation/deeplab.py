@@ -1,6 +1,6 @@
 """DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self, cast
 
@@ -184,16 +184,22 @@ def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCo
     height, width = image.shape[:2]
     device = network.cls_conv.weight.device
     stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
-    total = torch.zeros(network.classes, height, width, device=device)
-    scales = decided(config.scales)
-    for scale in scales:
-        scaled = resize(image, limited_size(height, width, scale, stride, config.max_pixels))
-        inputs = normalise(torch.from_numpy(scaled[None]).to(device))
-        if config.test_flip:
-            inputs = torch.cat([inputs, inputs.flip(3)])
-        logits = functional.interpolate(network(inputs).float(), (height, width), mode="bilinear", align_corners=True)
-        total += (logits[0] + logits[1].flip(2)) / 2 if config.test_flip else logits[0]
-    return total / len(scales)
+    sizes = [limited_size(height, width, scale, stride, config.max_pixels) for scale in decided(config.scales)]
+    shown = (normalise(torch.from_numpy(resize(image, size)[None]).to(device)) for size in sizes)
+    return summed_logits(network, shown, (height, width), config.test_flip) / len(sizes)
+
+
+@torch.no_grad()
+def summed_logits(network: DeepLab, shown: Iterable[Tensor], size: tuple[int, int], flip: bool) -> Tensor:
+    """Logits of an image of `size` = (H, W) as it is shown at each scale, (1, 3, h, w), summed over the scales, and
+    their mean over both passes with `flip`: float32 (C, H, W).
+    """
+    total = torch.zeros(network.classes, *size, device=network.cls_conv.weight.device)
+    for inputs in shown:
+        views = torch.cat([inputs, inputs.flip(3)]) if flip else inputs
+        logits = functional.interpolate(network(views).float(), size, mode="bilinear", align_corners=True)
+        total += (logits[0] + logits[1].flip(2)) / 2 if flip else logits[0]
+    return total
 
 
 def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:

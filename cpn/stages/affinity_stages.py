@@ -12,7 +12,7 @@ from cpn.config.random_walk import RandomWalkConfig
 from cpn.core.checked import reading
 from cpn.core.files import whole_file
 from cpn.core.run_files import CHECKPOINTS, MODEL
-from cpn.cost.inference_memory import check_walk
+from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
 from cpn.data.voc import Split
 from cpn.models.backbone import build_backbone
@@ -33,10 +33,10 @@ def make_crf_scores(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the CRF'd scores of both background exponents to `out`/<id>.npz: uint8 (P + 1, H, W), `low` and `high`."""
     split, config = inputs.split, inputs.config.crf
     alphas = crf_alphas(config, inputs.beta)
-    for index in indices:
+    left = [index for index in indices if not (out / f"{split.ids[index]}.npz").exists()]
+    check_crf(split, left)
+    for index in left:
         target = out / f"{split.ids[index]}.npz"
-        if target.exists():
-            continue
         with image_of(split, index, SCALE_DOWN):
             maps, _ = load_maps(inputs.folders["cam"] / target.name)
             image = split.image(index)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpn.config import Config
 from cpn.config.irn import IrnConfig
 from cpn.core.run_files import CHECKPOINTS, MODEL
-from cpn.cost.inference_memory import check_walk
+from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
 from cpn.models.checkpoint import load_model, save_model
 from cpn.models.weights import WeightsReport
@@ -61,13 +61,14 @@ def check_irn(config: Config, cache: Path) -> WeightsReport | None:
 
 def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the confident labels of the images at `indices` to `out`/<id>.png: class indices and IGNORE."""
-    for index in indices:
-        name = inputs.split.ids[index]
-        target = out / f"{name}.png"
-        if not target.exists():
-            with image_of(inputs.split, index, SCALE_DOWN):
-                maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-                save_label(target, confident_label(inputs.split.image(index), maps, present, inputs.config.irn))
+    split = inputs.split
+    left = [index for index in indices if not (out / f"{split.ids[index]}.png").exists()]
+    check_crf(split, left)
+    for index in left:
+        name = split.ids[index]
+        with image_of(split, index, SCALE_DOWN):
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            save_label(out / f"{name}.png", confident_label(split.image(index), maps, present, inputs.config.irn))
 
 
 def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:

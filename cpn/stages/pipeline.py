@@ -143,7 +143,7 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     inputs = replace(inputs, config=config.model_copy(update={"deeplab": settings}))
     val = inputs.pack.split(config.data.val)
     if val.masked:
-        check_deeplab(config.network.backbone, settings, inputs.classes, val, inputs.device)
+        check_deeplab(config.network.backbone, settings, inputs.classes, val, inputs.device, crf=True)
     network = DeepLab(backbone, inputs.classes, settings)
     source = LabelledImages(inputs.split, inputs.folders["random_walk"])
     history = train_deeplab(
