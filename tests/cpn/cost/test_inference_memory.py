@@ -47,6 +47,9 @@ from cpn.run import run
 from cpn.scoring.cam import multi_scale_maps
 from cpn.segmentation.deeplab import DeepLab, predict_logits
 from cpn.sources.packing import prepare
+from cpn.stages.affinity_stages import make_crf_scores
+from cpn.stages.inputs import Inputs
+from cpn.stages.irn_stages import make_irn_labels
 from tests.cpn.small_voc import write_sized_voc
 
 CPU = torch.device("cpu")
@@ -264,6 +267,18 @@ def test_a_list_that_does_not_fit_is_refused_with_image_need_and_cure(
     assert words in said and cure in said and "this machine has" in said and "\n" not in said
     monkeypatch.setattr(inference_memory, "free_bytes", lambda device: (needed, "this machine"))
     check(config, split)
+
+
+@pytest.mark.parametrize("make", [make_crf_scores, make_irn_labels])
+def test_the_stage_crf_is_refused_before_it_reads_an_image(
+    make: Any, pack: Pack, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_memory, "free_bytes", lambda device: (1000.0, "this machine"))
+    inputs = Inputs(tmp_path / "none", config, pack, tmp_path, CPU, {}, beta=0.5)
+    with pytest.raises(WorkError, match="^memory: b, the largest image of list train .* the dense CRF on it takes"):
+        make(inputs, [0, 1], tmp_path)
+    (tmp_path / "a.npz").touch(), (tmp_path / "a.png").touch()
+    make(inputs, [0], tmp_path)
 
 
 def test_the_limit_that_is_proposed_fits() -> None:
