@@ -16,6 +16,7 @@ from cpn.core.errors import InputError, run_command
 COMPARISONS = {
     "superpixel_vs_grid": "training samples with superpixels against grid cells",
     "loader_vs_pil": "training samples against a pipeline of PIL and float32",
+    "loader_checked": "training samples with their files' digests checked at the start against none",
     "train_step": "one pass over the three branches against three float32 passes",
     "pcm_memory": "what PCM holds, against the whole affinity matrix",
     "pcm_time": "how long PCM takes, against the whole affinity matrix",

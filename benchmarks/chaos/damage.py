@@ -68,7 +68,8 @@ COMMANDS = {
 }
 """Name -> module and words."""
 BAD = ("silent", "unnamed", "traceback", "dead_end")
-NUMBERS = re.compile(r"\b\d+(?:\.\d+)?\b")
+REUSED = "reused"
+"""The mark of a trial whose run was there already."""
 
 
 @dataclass
@@ -304,7 +305,7 @@ def outcome(name: str, ended: Ended, work: Path) -> Any:
         kept = ("verdict", "winner", "leaderboard", "metrics", "trials", "confirm_runs", "stage_failed")
         return without({key: found[key] for key in kept})
     if name == "report":
-        return (work / f"sweeps/{SWEEP}/leaderboard.md").read_text()
+        return (work / f"sweeps/{SWEEP}/leaderboard.md").read_text().replace(f", {REUSED}", "")
     found = json.loads(ended.out)
     if name == "gc":
         return {part: sorted((item["path"], item["why"]) for item in found[part]) for part in ("keeps", "goes")}
@@ -312,11 +313,13 @@ def outcome(name: str, ended: Ended, work: Path) -> Any:
 
 
 def without(value: Any) -> Any:
-    """Plain values without hours and what else differs from start to start."""
+    """Plain values without hours and what else differs from start to start, and without the mark of a run that was
+    taken over: the cure of a lost study says that its trials get it.
+    """
     if isinstance(value, dict):
         left = {k: without(v) for k, v in value.items() if not re.search("hours|seconds|waiting|folder|model", k)}
         return left
-    return [without(item) for item in value] if isinstance(value, list) else value
+    return [without(item) for item in value if item != REUSED] if isinstance(value, list) else value
 
 
 def print_table(tries: list[Try]) -> None:

@@ -149,6 +149,8 @@ class StudySearcher(Searcher):
             result = self._reuse(row) if row is not None else None
             if row is None or result is None:
                 return row
+            for epoch, value in result.get("reports", {}).items():
+                self._study.report(row.uid, epoch, value)
             self._study.tell(row.uid, State.COMPLETE, float(result[self._objective]), attrs=self._attributes(result))
             self._told(row.uid)
         return None

@@ -21,7 +21,7 @@ from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
 from ..plan.budget import HOURS_LOST
 from ..search.study import State, TrialRow, read_study
-from ..search.study_store import shown
+from ..search.study_store import COMES_BACK, shown
 from ..search.sweep_summary import SweepSummary, read_summary
 from .sweep_status import study_of, sweep_names, sweep_paths
 
@@ -161,7 +161,7 @@ def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) ->
         return None
     return (
         f"{shown(url)}: holds {ended} ended trials where the sweep's last end counted {counted} (an older copy?); "
-        "give the sweep's command again, which draws them anew and takes over their finished runs"
+        f"give the sweep's command again: {COMES_BACK}"
     )
 
 

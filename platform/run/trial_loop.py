@@ -62,9 +62,10 @@ def find_reusable_run(sweep: SweepContext, row: TrialRow) -> dict[str, Any] | No
         raise InputError(
             f"{sweep.folder(row)}: an earlier version left {sweep.spec.objective} out of this run; delete the folder"
         )
-    key = sweep.key(row)
+    key, report = sweep.key(row), f"{sweep.spec.objective}_epoch"
     return {
         "epoch": result["history"][-1]["epoch"],
+        "reports": {entry["epoch"]: entry[report] for entry in result["history"] if entry.get(report) is not None},
         "run_key": key,
         "reused_from": key,
         "seconds": 0.0,

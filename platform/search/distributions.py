@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from ..config.space.domains import (
     ChoiceDomain,
@@ -78,3 +79,23 @@ def distribution(domain: Drawn) -> BaseDistribution:
     if isinstance(domain, IntDomain):
         return IntDistribution(*domain.ends, log=domain.log, step=domain.step or 1)
     return CategoricalDistribution([encode(value) for value in domain.choice])
+
+
+def told_trial(search: Search, values: Mapping[str, Any], value: float | None) -> FrozenTrial:
+    """A finished trial of another sweep, in this search's terms."""
+    told = told_params(search, values)
+    return optuna.trial.create_trial(
+        value=value,
+        params={name: stored for name, (stored, _) in told.items()},
+        distributions={name: where for name, (_, where) in told.items()},
+    )
+
+
+def waiting_trial(entry: Mapping[str, Any], params: Mapping[str, tuple[Any, Any]]) -> FrozenTrial:
+    """A waiting trial whose values are given, not drawn; `params` is what a sampler may learn of it."""
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params={name: value for name, (value, _) in params.items()},
+        distributions={name: distribution for name, (_, distribution) in params.items()},
+        user_attrs=dict(entry),
+    )

@@ -215,7 +215,7 @@ class Study:
             for entry in entries:
                 key = digest(dict(entry))
                 if key not in known:
-                    self._study.add_trial(_fixed({**entry, "key": key}, {}))
+                    self._study.add_trial(distributions.waiting_trial({**entry, "key": key}, {}))
                     known.add(key)
                     added += 1
             self._loaded = False
@@ -283,8 +283,9 @@ def _said(row: TrialRow, trial: FrozenTrial) -> str:
     return digest(_plain(said))
 
 
-def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:
-    """Open or make the study of a sweep; its first trial is the reference.
+def open_study(spec: SweepSpec, url: str, fingerprint: str, recalled: Sequence[Mapping[str, Any]] = ()) -> Study:
+    """Open or make the study of a sweep; its first trial is the reference. `recalled` are the values of its trials by
+    number, as far as they are known from elsewhere: those that the study lacks get them, and are not drawn again.
 
     Raises InputError when the database is down or not writable, when the study maximises nothing, or when it was made
     with another base, space, data or method version: the line names the fields that differ and how to go on.
@@ -299,9 +300,11 @@ def open_study(spec: SweepSpec, url: str, fingerprint: str) -> Study:
         first: list[dict[str, Any]] = [] if there else [{"values": spec.reference, "seed": seed, "role": REFERENCE}]
         if earlier and earlier[0].values != spec.reference and all(FROM not in trial.user_attrs for trial in there):
             first.append({"values": earlier[0].values, "seed": seed, "role": SEARCH, FROM: earlier[0].uid})
+        missing = recalled[len(there) + len(first) : spec.trial_limit]
+        first += [{"values": dict(values), "seed": seed, "role": SEARCH} for values in missing]
         for entry in first:
-            study.add_trial(_fixed(entry, distributions.told_params(search, entry["values"])))
-        history = [_frozen(search, trial) for trial in earlier[1:]]
+            study.add_trial(distributions.waiting_trial(entry, distributions.told_params(search, entry["values"])))
+        history = [distributions.told_trial(search, trial.values, trial.miou) for trial in earlier[1:]]
         study.sampler = samplers.build_sampler(options, search, spec.reference, history)
     return Study(study, url, search, seed, warm_trials=len(earlier))
 
@@ -375,26 +378,6 @@ def _earlier(
         kept = [asdict(trial) for trial in thinned(found)]
         study.set_user_attr("warm_start", kept)
     return [Earlier(**trial) for trial in kept or []]
-
-
-def _frozen(search: domains.Search, trial: Earlier) -> FrozenTrial:
-    """A trial of another sweep, in this search's terms."""
-    told = distributions.told_params(search, trial.values)
-    return optuna.trial.create_trial(
-        value=trial.miou,
-        params={name: value for name, (value, _) in told.items()},
-        distributions={name: distribution for name, (_, distribution) in told.items()},
-    )
-
-
-def _fixed(entry: Mapping[str, Any], params: Mapping[str, tuple[Any, Any]]) -> FrozenTrial:
-    """A waiting trial whose values are given, not drawn; `params` is what a sampler may learn of it."""
-    return optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params={name: value for name, (value, _) in params.items()},
-        distributions={name: distribution for name, (_, distribution) in params.items()},
-        user_attrs=dict(entry),
-    )
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:

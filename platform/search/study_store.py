@@ -30,6 +30,13 @@ DAMAGED = (
 """What is said of an sqlite file that is not what was written."""
 
 
+COMES_BACK = (
+    "its trials come back from its records, finished runs are taken over and marked as reused, and pruned and failed "
+    "trials run again"
+)
+"""What the next start of a sweep does about a study that is lost, or an older copy (run/recalled_trials.py)."""
+
+
 def shown(url: str) -> str:
     """A study's database for people: its file, or its URL without a password."""
     return url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else redact(url)
@@ -42,7 +49,7 @@ def cure_of(url: str) -> str:
     path = shlex.quote(shown(url))
     return (
         f"put it back from a copy, or move it away (mv {path} {path}.damaged; rm -f {path}-wal {path}-shm) and give "
-        "the sweep's command again: it draws its trials anew and takes over every finished run"
+        f"the sweep's command again: {COMES_BACK}"
     )
 
 
@@ -109,7 +116,10 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
         if create:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         elif not os.path.exists(path):
-            raise InputError(f"{path}: no such study database; run a sweep first, or check resources.storage")
+            raise InputError(
+                f"{path}: no such study database; run a sweep first, or check resources.storage; if it was lost, give "
+                f"the sweep's command again: {COMES_BACK}"
+            )
         check_host(Path(path))
     options = {"timeout": 60} if sqlite else limits(url)
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}

@@ -20,12 +20,13 @@ from ..config.identity import identity_of
 from ..config.own_code import check_named
 from ..config.sweep_spec import SweepSpec
 from ..plan.owner_check import check_owner
+from ..run.recalled_trials import recalled_trials
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import HURRIED_S, RECORDS_S, report_interruption
 from ..search import study
 from ..search.new_studies import withdrawn_if_refused
 from ..search.study_lock import only_driver, overtaken
-from ..tracking.origin import sweep_origin
+from ..tracking.origin import of_this_search, sweep_origin
 from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records
 from .search_sweep import run_search_sweep
@@ -79,11 +80,14 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
         interruption.last_words.append(held.last_words)
         root = shared_data(spec.base_config, store, pack)
         with withdrawn_if_refused((spec.name, f"{spec.name}.confirm"), url, paths.records):
+            identity = identity_of(spec, pack.fingerprint)
             if spec.table is not None:
-                listed = study.open_list(spec.name, url, identity_of(spec, pack.fingerprint))
+                listed = study.open_list(spec.name, url, identity)
                 work, trials = partial(run_table_sweep, trials=listed), listed
             else:
-                trials = study.open_study(spec, url, pack.fingerprint)
+                known = of_this_search(paths.records, identity)
+                recalled = recalled_trials(paths.records, spec.name, spec.search) if known else []
+                trials = study.open_study(spec, url, pack.fingerprint, recalled)
                 again = study.open_list(f"{spec.name}.confirm", url, trials.identity())
                 work = partial(run_search_sweep, trials=trials, again=again)
             origin = sweep_origin(trials, paths.records)

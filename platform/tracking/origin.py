@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cpn.core.errors import InputError
 from cpn.core.files import digest, read_json, write_json
@@ -94,6 +95,11 @@ def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
         return Origin(found, _place(folder, kept))
     path = sqlite_path(url)
     return Origin(found, redact(url) if path is None else _here(path), adopts=begun)
+
+
+def of_this_search(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the records of a search with this identity."""
+    return _read(folder).get("search") == digest(dict(identity))
 
 
 def lives(place: str, origin: Origin) -> bool:

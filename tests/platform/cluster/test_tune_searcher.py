@@ -153,6 +153,16 @@ def test_the_same_configuration_runs_once_at_a_time(tmp_path: Path) -> None:
     assert [row.state for row in study.rows()] == [State.FAIL, *[State.COMPLETE] * 3]
 
 
+def test_a_run_that_was_there_tells_its_epochs_too(tmp_path: Path) -> None:
+    """Pruning compares with them, and a leaderboard shows them, whoever made the run."""
+    study = list_study(tmp_path, 1.0)
+    found = {"miou": 50.0, "beta": 0.4, "reused_from": "key", "reports": {1: 30.0, 2: 45.0}}
+    assert searcher(study, None, reuse=lambda row: found).suggest("a") == Searcher.FINISHED
+    (row,) = study.rows()
+    assert row.reports == {1: 30.0, 2: 45.0} and row.miou == 50.0 and row.attrs["reused_from"] == "key"
+    assert "reports" not in row.attrs
+
+
 def list_study(folder: Path, *weights: float) -> Study:
     """Fixed trials, one for each value of a weight."""
     study = open_list("small.list", study_url(make_spec(folder)), {})

@@ -14,6 +14,7 @@ from platform.config.sections import Resources
 from platform.config.spec import load_spec
 from platform.run import sweep_context
 from platform.search import study
+from platform.sweeps import run_sweep
 from platform.tracking.recorder import Recorder, read_runs
 from typing import Any
 

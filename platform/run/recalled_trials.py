@@ -1,0 +1,70 @@
+"""What the records tell of the trials of a sweep whose study is lost, or an older copy: the values of each.
+
+So a trial keeps its values under its number: its finished run is taken over, and its run in MLflow, which has the old
+parameters, gets no metrics of other ones.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cpn.core.checked import unsealed_line
+
+from ..config.space.domains import ChoiceDomain, Drawn, FloatDomain, Search, active, contains, drawn, ordered
+from ..tracking.recorder import plain
+from ..tracking.spool import EVENTS
+
+
+def recalled_trials(folder: Path, name: str, search: Search) -> list[dict[str, Any]]:
+    """The values of the trials of the sweep `name` from number 0 on, by the records in `folder`, as far as those tell
+    of them without a gap; number 0, the reference, has what it was given, whatever the search holds.
+    """
+    told = _started(folder, name)
+    found: list[dict[str, Any]] = []
+    while (params := told.get(len(found))) is not None:
+        values = searched_values(search, params)
+        if values is None and found:
+            break
+        found.append(values or {})
+    return found
+
+
+def searched_values(search: Search, params: Mapping[str, str]) -> dict[str, Any] | None:
+    """The searched values behind the parameters of a run, in MLflow's form; None where one of them is not to be had."""
+    values: dict[str, Any] = {}
+    for name in ordered(search):
+        domain = drawn(search)[name]
+        if not active(name, search, values):
+            continue
+        value = _read(domain, params.get(name, ""))
+        if value is None or not contains(domain, value[0]):
+            return None
+        values[name] = value[0]
+    return values
+
+
+def _read(domain: Drawn, text: str) -> tuple[Any] | None:
+    """The value of a domain that is written so."""
+    if isinstance(domain, ChoiceDomain):
+        return next(((value,) for value in domain.choice if plain(value) == text), None)
+    try:
+        return (float(text) if isinstance(domain, FloatDomain) else int(text),)
+    except ValueError:
+        return None
+
+
+def _started(folder: Path, name: str) -> dict[int, dict[str, str]]:
+    """Number -> parameters of each trial that was begun, as its first start says."""
+    file = folder / EVENTS
+    found: dict[int, dict[str, str]] = {}
+    if not file.exists():
+        return found
+    with open(file, "rb") as lines:
+        for line in lines:
+            if b'"start"' not in line:
+                continue
+            event = unsealed_line(line)
+            study, _, number = str((event or {}).get("uid", "")).rpartition("-")
+            if event and event.get("kind") == "start" and study == name and number.isdigit():
+                found.setdefault(int(number), event["params"])
+    return found
