@@ -59,8 +59,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     if run_code or not is_code(config.network.backbone):
         check_weights(config, storage(spec.resources.storage), terminal.say)
     check_named(spec)
-    if (line := check_store(spec.tracking.uri) or check_owner(spec)) is not None:
-        terminal.say(f"warning: {line}")
+    if (warning := check_store(spec.tracking.uri) or check_owner(spec)) is not None:
+        terminal.say(f"warning: {warning}")
     look_at_data(config, spec.objective, terminal.say)
     if (words := untrained_words(config)) is not None:
         terminal.say(words)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.free_photographs import photographs
-from benchmarks.loader_checked import damage_is_found
+from benchmarks.method.loader_checked import damage_is_found
+from benchmarks.photos.free_photographs import photographs
 from cpn.core import checked
 from cpn.data.voc import open_pack
 

@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from benchmarks.free_photographs import photographs
-    from benchmarks.superpixel_vs_grid import epoch, samples_of
+    from benchmarks.method.superpixel_vs_grid import epoch, samples_of
+    from benchmarks.photos.free_photographs import photographs
     from cpn.core.checked import side_digest, verified
     from cpn.data.voc import open_pack
 
