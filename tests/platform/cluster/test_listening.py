@@ -47,7 +47,8 @@ def listening(driver: psutil.Process) -> set[tuple[str, str]]:
     with suppress(psutil.NoSuchProcess):
         for process in (driver, *driver.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
-                kinds[process.pid] = kind_of(" ".join(process.cmdline()))
+                if words := process.cmdline():  # none between fork and exec: the next look sees what it became
+                    kinds[process.pid] = kind_of(" ".join(words))
     there = [each for each in psutil.net_connections("inet") if each.pid in kinds and each.laddr]
     waits = (psutil.CONN_LISTEN, psutil.CONN_NONE)  # TCP that listens, and UDP
     return {(kinds[each.pid], plain(each.laddr.ip)) for each in there if each.status in waits}
