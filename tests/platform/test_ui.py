@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from platform.base.tracking_uri import store_uri, ui_command
 from platform.tracking.client import connect
 from platform.ui import PASSWORD, check_port, hosts, in_address, main, names_of
 from types import SimpleNamespace
@@ -32,14 +31,6 @@ def taken() -> Iterator[int]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         yield server.getsockname()[1]
-
-
-def test_mlflows_own_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://records:5000")
-    assert store_uri(None) == "http://records:5000" and store_uri("sqlite:////a.db") == "sqlite:////a.db"
-    assert ui_command(None) == "# the MLflow UI is at http://records:5000"
 
 
 @pytest.fixture(autouse=True)
@@ -120,12 +111,6 @@ def test_without_a_store_nothing_is_made(executed: list[Any], tmp_path: Path, mo
 def test_a_server_has_its_own_ui(executed: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--uri", "http://me:secret@tracking:5000"]) == 0
     assert capsys.readouterr().out == "the MLflow UI is at http://me:***@tracking:5000\n" and not executed
-
-
-def test_the_printed_command_names_the_store() -> None:
-    assert ui_command("sqlite:////data/my runs/mlflow.db").endswith(
-        "-m platform.ui --uri 'sqlite:////data/my runs/mlflow.db'"
-    )
 
 
 SECRET = "correct-horse-battery"

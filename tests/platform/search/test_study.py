@@ -191,37 +191,6 @@ def test_a_kill_before_the_identity_was_written_is_healed(tmp_path: Path) -> Non
     assert ask(make_study(tmp_path)).role == "reference"
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("postgresql://me:secret@127.0.0.1:1/x", "its Python driver is missing; pip install"),
-        ("foo://me:secret@h/x", "the study database cannot be used"),
-        ("sqlite:////proc/none/study.db", "check that its folder is writable"),
-    ],
-)
-def test_a_database_that_is_down_is_one_line_without_its_password(tmp_path: Path, url: str, said: str) -> None:
-    with pytest.raises(InputError) as error:
-        open_study(make_spec(tmp_path), url, "f00d")
-    assert said in str(error.value) and "secret" not in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("hello, this is not a database at all" * 50)
-    with pytest.raises(InputError, match="file is not a database"):
-        make_study(tmp_path)
-
-
-def test_the_url_comes_from_the_spec_the_environment_or_the_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert study_url(make_spec(tmp_path)) == f"sqlite:///{tmp_path}/study.db"
-    monkeypatch.setenv("CPN_STUDY_URL", "postgresql://u:p@h/d")
-    assert study_url(make_spec(tmp_path)) == "postgresql+psycopg2://u:p@h/d"
-    assert study_url(make_spec(tmp_path, "tracking.study=sqlite:////x.db")) == "sqlite:////x.db"
-    with pytest.raises(InputError, match="'nowhere' is no URL"):
-        study_url(make_spec(tmp_path, "tracking.study=nowhere"))
-
-
 def test_a_list_study_runs_each_entry_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     entry = {"values": {"patches.K": [4, 7]}, "role": "confirm", "of": "small-0003"}

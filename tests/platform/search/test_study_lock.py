@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from platform.search import study_lock
 from platform.search.study_lock import only_driver
-from platform.search.study_store import limits
 
 import pytest
 
@@ -158,16 +157,3 @@ def test_the_end_does_not_wait_for_a_server_that_says_nothing(monkeypatch: pytes
     lock.close()
     assert lock._thread.is_alive()
     never.set()
-
-
-@pytest.mark.parametrize(
-    ("url", "names"),
-    [
-        ("postgresql+psycopg2://me@host/studies", {"connect_timeout", "tcp_user_timeout", "keepalives_idle"}),
-        ("mysql+pymysql://me@host/studies", {"connect_timeout"}),
-    ],
-)
-def test_no_connection_waits_for_ever(url: str, names: set[str]) -> None:
-    found = limits(url)
-    assert names <= set(found) and all(value > 0 for value in found.values())
-    assert ("tcp_user_timeout" in found) == url.startswith("postgresql")

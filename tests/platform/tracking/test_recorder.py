@@ -3,17 +3,13 @@
 import json
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from platform.tracking import client as tracking_client
-from platform.tracking import recorder as tracking
-from platform.tracking.recorder import Recorder, check_store, mask, plain, read_aliases, read_runs, ui_command
-from types import SimpleNamespace
+from platform.tracking.recorder import Recorder, check_store, mask, plain, read_runs, ui_command
 from typing import Any
 
 import pytest
@@ -258,72 +254,6 @@ def test_an_error_of_the_disk_is_tried_again_at_the_end_and_at_the_next_start(
     assert rows(uri)["sweep"]["artifacts"] == ["checkpoint/panel.png"]
 
 
-def test_a_value_is_kept_once_per_step_unless_revised(tmp_path: Path, new_store: Callable[[str], str]) -> None:
-    uri = new_store("store")
-    recorder = Recorder(tmp_path / "records", uri, "patch")
-    recorder.start("trial", name="trial")
-    recorder.metrics("trial", 4, {"miou": 0.25, "loss": 1.0})
-    recorder.close(60)
-    recorder = Recorder(tmp_path / "records", uri, "patch")  # another process: what was told comes from the spool
-    recorder.metrics("trial", 4, {"miou": 0.75, "lr": 0.1})
-    recorder.metrics("trial", 5, {"miou": 0.5}, time=1.0)
-    recorder.metrics("trial", 5, {"miou": 0.75}, time=2.0, revise=True)
-    recorder.close(60)
-    found = [(key, step, value) for key, step, value, _ in rows(uri)["trial"]["metrics"]]
-    assert found == [("loss", 4, "1.0"), ("lr", 4, "0.1"), ("miou", 4, "0.25"), ("miou", 5, "0.5"), ("miou", 5, "0.75")]
-    assert read_runs(uri, "patch")[0].metrics["miou"] == 0.75
-
-
-def test_reconcile_ends_what_is_not_alive(tmp_path: Path, new_store: Callable[[str], str]) -> None:
-    uri = new_store("store")
-    recorder = Recorder(tmp_path / "records", uri, "patch")
-    for uid in ("sweep", "gone", "done", "alive"):
-        recorder.start(uid, name=uid, time=1000.0)
-    recorder.end("done", "FAILED")
-    recorder.start("pruned", name="pruned", time=1000.0)
-    recorder.close(60)
-    (tmp_path / "records/events.jsonl").unlink()
-    recorder = Recorder(tmp_path / "records", uri, "patch")  # its own spool knows nothing of those runs
-    recorder.reconcile({"sweep", "alive"}, {"pruned": "FINISHED"})
-    recorder.start("later", name="later")
-    recorder.close(60)
-    statuses = {row.uid: row.status for row in read_runs(uri, "patch")}
-    assert statuses == {
-        "sweep": "RUNNING", "alive": "RUNNING", "later": "RUNNING",
-        "gone": "KILLED", "done": "FAILED", "pruned": "FINISHED",
-    }  # fmt: skip
-
-
-def test_a_clock_that_was_put_back_leaves_nothing_running(
-    tmp_path: Path, new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uri, now = new_store("store"), [2_000_000.0]
-    monkeypatch.setattr(tracking, "clock", SimpleNamespace(time=lambda: now[0]))
-    killed = Recorder(tmp_path / "records", uri, "patch")
-    killed.start("gone", name="gone")
-    killed.metrics("gone", 1, {"miou": 3.0})
-    killed.close(60)
-    now[0] -= 86400.0
-    recorder = Recorder(tmp_path / "records", uri, "patch")
-    recorder.reconcile(set())
-    recorder.close(60)
-    (row,) = read_runs(uri, "patch")
-    assert row.status == "KILLED" and row.ended is not None and row.ended >= row.started
-
-
-def test_two_experiments_in_one_store_do_not_touch_each_other(tmp_path: Path, new_store: Callable[[str], str]) -> None:
-    uri = new_store("store")
-    one, two = Recorder(tmp_path / "one", uri, "one"), Recorder(tmp_path / "two", uri, "two")
-    for recorder in (one, two):
-        recorder.start("sweep", name="same uid")
-        recorder.flush(60)
-    one.reconcile(set())
-    one.metrics("sweep", 0, {"miou": 0.5})
-    assert (one.close(60), two.close(60)) == (0, 0)
-    assert [(row.status, row.metrics) for row in read_runs(uri, "one")] == [("KILLED", {"miou": 0.5})]
-    assert [(row.status, row.metrics) for row in read_runs(uri, "two")] == [("RUNNING", {})]
-
-
 def test_an_alias_goes_back_with_its_reason(tmp_path: Path, new_store: Callable[[str], str]) -> None:
     uri = new_store("store")
     recorder = Recorder(tmp_path / "records", uri, "patch")
@@ -385,52 +315,6 @@ def test_plain_values() -> None:
         "56,112", "none", "true", "0.5", "x", "4,7;7,14", '{"b": 1}',
     ]  # fmt: skip
     assert len(plain("x" * 9000)) == 6000
-
-
-@pytest.mark.parametrize(
-    ("uri", "words"),
-    [
-        ("sqlite:////proc/mlflow.db", "cannot be written"),
-        ("sqlite:///FOLDER/text", "is no sqlite file"),
-        ("sqlite:///FOLDER", "is a folder"),
-        ("sqlite:///FOLDER/text/mlflow.db", "cannot be written"),
-        ("sqlite:///FOLDER/absent/mlflow.db", "cannot be written"),
-        ("file://FOLDER/mlruns", "is no store"),
-        ("mlruns", "is no store"),
-        ("http://", "names no host"),
-        ("http://host:port", "host:port"),
-        ("postgresql+nodriver://h/db", "pip install nodriver"),
-    ],
-)
-def test_a_store_that_cannot_work_is_refused_in_one_line(uri: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("a text file")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError) as refusal:
-        check_store(uri.replace("FOLDER", str(tmp_path)))
-    message = str(refusal.value)
-    assert message.startswith("tracking.uri: ") and words in message and "\n" not in message
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_store_that_works_is_accepted(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert check_store(None) is None
-    assert check_store(f"sqlite:///{migrated}") is None
-    assert not list(tmp_path.iterdir())
-    assert ui_command(None).endswith("-m platform.ui"), "the store of the folder one is in needs no name"
-    assert ui_command(f"sqlite:///{migrated}").endswith(f"-m platform.ui --uri sqlite:///{migrated}")
-    assert read_runs(None, "patch") == [] and not list(tmp_path.iterdir())
-
-
-def test_mlflow_is_imported_late_and_with_our_settings() -> None:
-    code = (
-        "import sys, os; import platform.tracking.recorder as t;"
-        "assert 'mlflow' not in sys.modules; m = t.mlflow_module();"
-        "from mlflow import environment_variables as e;"
-        "assert e.MLFLOW_DISABLE_TELEMETRY.get() and not e.MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get();"
-        "assert e.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2 and not e.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 @pytest.fixture
@@ -514,20 +398,6 @@ def wait_until_flushed(recorder: Recorder) -> None:
         time.sleep(0.2)
 
 
-def test_what_an_alias_points_at(tmp_path: Path, new_store: Callable[[str], str]) -> None:
-    uri = new_store("store")
-    recorder = Recorder(tmp_path / "records", uri, "patch")
-    tell_a_sweep(recorder, tmp_path)
-    recorder.close(60)
-    found = read_aliases(uri, "champion")
-    assert list(found) == ["cpn"]
-    assert (found["cpn"]["uid"], found["cpn"]["version"], found["cpn"]["miou"]) == ("trial-1", "2", "0.6")
-    assert read_aliases(uri, "nobody") == {}
-    with pytest.raises(InputError, match="--uri: .*absent.db: no records here"):
-        read_aliases(f"sqlite:///{tmp_path}/absent.db", "champion")
-    assert not (tmp_path / "absent.db").exists()
-
-
 def test_a_server_that_never_answers_holds_up_nobody(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,36 +414,3 @@ def test_a_server_that_never_answers_holds_up_nobody(
         recorder._replay.stop(0.1)  # of a thread that waits for an answer: the end of a sweep does not
         assert recorder._spool.pending == said > 20
         recorder._spool.close()
-
-
-def revisions() -> tuple[str, str]:
-    """The installed MLflow's first and last version of its tables."""
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    script = ScriptDirectory.from_config(_get_alembic_config("sqlite:///:memory:"))
-    return str(script.get_base()), str(script.get_current_head())
-
-
-@pytest.mark.parametrize(
-    ("version", "says"),
-    [("first", "an earlier MLflow"), ("last", None), ("0123456789ab", "a later MLflow than"), (None, None)],
-)
-def test_a_database_of_another_mlflow_is_refused_with_a_cure(
-    tmp_path: Path, version: str | None, says: str | None
-) -> None:
-    """Otherwise each record would be refused, with the sweep going on."""
-    first, last = revisions()
-    file = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(file)) as database, database:
-        database.execute("create table alembic_version (version_num varchar(32))")
-        if version is not None:
-            database.execute(
-                "insert into alembic_version values (?)", [{"first": first, "last": last}.get(version, version)]
-            )
-    if says is None:
-        check_store(f"sqlite:///{file}")
-        return
-    with pytest.raises(InputError, match=says) as refused:
-        check_store(f"sqlite:///{file}")
-    assert str(file) in str(refused.value) and "\n" not in str(refused.value)

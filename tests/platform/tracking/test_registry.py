@@ -128,13 +128,6 @@ def test_a_kill_between_history_and_alias_is_made_good(
     assert state.aliases == {ALIAS: "1"} and [e["to"] for e in state.history] == ["1", "2", "3", "1"]
 
 
-def test_nothing_is_read_where_nothing_is(tmp_path: Path, uri: str) -> None:
-    assert read_model_state(uri, MODEL) is None and read_run(uri, "0" * 32) is None
-    absent = f"sqlite:///{tmp_path}/absent.db"
-    assert read_model_state(absent, MODEL) is None and read_run(absent, "0" * 32) is None
-    assert not (tmp_path / "absent.db").exists()
-
-
 @pytest.mark.parametrize(
     ("moves", "left", "stack"),
     [

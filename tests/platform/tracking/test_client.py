@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from platform.tracking import client
+
+import pytest
+
+
+def test_mlflow_is_imported_late_and_with_our_settings() -> None:
+    code = (
+        "import sys, os; import platform.tracking.recorder as t;"
+        "assert 'mlflow' not in sys.modules; m = t.mlflow_module();"
+        "from mlflow import environment_variables as e;"
+        "assert e.MLFLOW_DISABLE_TELEMETRY.get() and not e.MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get();"
+        "assert e.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2 and not e.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_our_settings_win_and_defaults_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*client.SETTINGS, *client._DEFAULTS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    client.mlflow_module()
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false", "a pickle runs code"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7" and os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+
+
+def test_an_error_is_one_short_line_without_its_password() -> None:
+    error = ValueError("no answer of\n  http://me:hunter2@host:5000\n" + "x" * 500)
+    line = client.one_line(error)
+    assert line.startswith("ValueError: no answer of http://me:***@host:5000 xxx") and line.endswith("...")
+    assert len(line) == 300 and "\n" not in line
+    assert client.one_line(KeyError("a")) == "KeyError: 'a'"

@@ -1,0 +1,76 @@
+"""What commands beside the driver read in a store: they make nothing, and a store that is away is one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from platform.tracking.client import connect
+from platform.tracking.origin import ORIGIN
+from platform.tracking.read import read_aliases, read_model_state, read_run, read_runs
+from platform.tracking.recorder import Recorder
+from typing import Any
+
+import pytest
+
+from cpn.core.errors import InputError, WorkError
+from tests.platform.tracking.test_recorder import tell_a_sweep
+
+MODEL = "cpn-patch"
+
+
+@pytest.fixture
+def uri(new_store: Callable[[str], str]) -> str:
+    return new_store("store")
+
+
+def test_what_an_alias_points_at(tmp_path: Path, new_store: Callable[[str], str]) -> None:
+    uri = new_store("store")
+    recorder = Recorder(tmp_path / "records", uri, "patch")
+    tell_a_sweep(recorder, tmp_path)
+    recorder.close(60)
+    found = read_aliases(uri, "champion")
+    assert list(found) == ["cpn"]
+    assert (found["cpn"]["uid"], found["cpn"]["version"], found["cpn"]["miou"]) == ("trial-1", "2", "0.6")
+    assert read_aliases(uri, "nobody") == {}
+    with pytest.raises(InputError, match="--uri: .*absent.db: no records here"):
+        read_aliases(f"sqlite:///{tmp_path}/absent.db", "champion")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_nothing_is_read_where_nothing_is(tmp_path: Path, uri: str) -> None:
+    assert read_model_state(uri, MODEL) is None and read_run(uri, "0" * 32) is None
+    absent = f"sqlite:///{tmp_path}/absent.db"
+    assert read_model_state(absent, MODEL) is None and read_run(absent, "0" * 32) is None
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_runs_are_read_of_ones_own_experiment_alone(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect(uri)
+    experiment = client.create_experiment("patch", tags={ORIGIN: "mine"})
+    run = client.create_run(experiment, tags={"uid": "patch-0000"}).info.run_id
+    other = client.create_run(experiment).info.run_id
+    assert [row.uid for row in read_runs(uri, "patch")] == ["patch-0000"]
+    assert [row.uid for row in read_runs(uri, "patch", "mine")] == ["patch-0000"]
+    assert read_runs(uri, "patch", "another's") == [] and read_runs(uri, "nothing") == []
+    found = read_run(uri, run)
+    assert found is not None and found.uid == "patch-0000"
+    assert read_run(uri, other) is None, "it is none of ours"
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert read_runs(None, "patch") == [] and sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda uri: read_runs(uri, "patch"),
+        lambda uri: read_aliases(uri, "champion"),
+        lambda uri: read_model_state(uri, MODEL),
+        lambda uri: read_run(uri, "0" * 32),
+    ],
+    ids=["runs", "aliases", "model", "run"],
+)
+def test_a_store_that_is_away_is_one_line(read: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(WorkError) as refused:
+        read("http://me:hunter2@127.0.0.1:9")
+    line = str(refused.value)
+    assert line.startswith("tracking.uri: http://me:***@127.0.0.1:9: ") and "hunter2" not in line and "\n" not in line
