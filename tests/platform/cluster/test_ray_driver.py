@@ -164,7 +164,9 @@ def test_a_lost_cluster_ends_a_sweep_in_the_thread_that_runs_it() -> None:
     assert heard == ["the sweep's"]
 
 
-@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None], ids=str)
+@pytest.mark.parametrize(
+    "handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None], ids=["usual", "ignored", "own"]
+)
 def test_a_lost_cluster_is_told_whatever_the_caller_does_with_sigint(handler: Any) -> None:
     signal.signal(signal.SIGINT, handler)
     heard: list[str] = []
