@@ -7,8 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpn.config import config_from, run_key
-from cpn.config.next_command import search_command
 from cpn.core.errors import InputError, run_command
 from cpn.core.progress import shown_progress
 from cpn.core.run_files import MODEL, PICTURES
@@ -52,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
     import torch
 
+    from cpn.config import config_from, run_key
     from cpn.data.superpixels import maps_for
     from cpn.run import finished_run, run
 
@@ -115,6 +114,7 @@ def next_command(config: "Config", model: Path, masked: bool, place: str = "swee
     """What to type after a run: its score by scale where `masked` says that there are masks; else a search, which
     keeps the user's data and network and the storage `place`.
     """
+    from cpn.config.next_command import search_command
 
     root = config.data.root
     kept = {"resources.storage": place} if place != "sweeps" else {}

@@ -10,8 +10,7 @@ from cpn.core.redact import redact
 from ..base.paths import storage
 from ..base.tracking_uri import sqlite_path, store_uri
 from ..config.sweep_spec import SweepSpec
-from ..search.new_studies import existing_study
-from ..search.study import study_url
+from ..search.study import existing_study, study_url
 from ..tracking.client import connect, mlflow_module, one_line
 from ..tracking.origin import Origin, expected_origin
 from ..tracking.owner import judge

@@ -20,6 +20,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest
 from cpn.core.redact import redact
 
+from ..base.tracking_uri import sqlite_path
 from ..config.identity import difference, identity_of, known_by_content
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
@@ -331,6 +332,19 @@ def study_names(url: str) -> list[str]:
     """All studies in a database."""
     with reachable(url):
         return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
+
+
+def existing_studies(url: str) -> set[str]:
+    """The names of the studies in a database; none where its file is not there yet, which is not made."""
+    path = sqlite_path(url)
+    if path is not None and not (path.exists() and path.stat().st_size):
+        return set()
+    return set(study_names(url))
+
+
+def existing_study(name: str, url: str) -> Study | None:
+    """A study to look at, None where there is none."""
+    return read_study(name, url) if name in existing_studies(url) else None
 
 
 def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:

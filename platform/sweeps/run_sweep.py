@@ -24,11 +24,11 @@ from ..run.recalled_trials import recalled_trials
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import HURRIED_S, RECORDS_S, report_interruption
 from ..search import study
-from ..search.new_studies import withdrawn_if_refused
 from ..search.study_lock import only_driver, overtaken
 from ..tracking.origin import of_this_search, sweep_origin
 from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records
+from .refused_start import withdrawn_if_refused
 from .search_sweep import run_search_sweep
 from .table_sweep import run_table_sweep
 

@@ -84,7 +84,8 @@ class Workers:
         monkeypatch.setattr(ray.train, "report", self.reports.append)
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
         monkeypatch.setattr(cpn.run, "run", self._fails)
-        monkeypatch.setattr("cpn.data.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d", classes=["a"]))
+        pack = SimpleNamespace(fingerprint="f00d", classes=["a"])
+        monkeypatch.setattr("platform.cluster.worker.open_pack", lambda root: pack)
 
     def _fails(self, *args: Any, **options: Any) -> None:
         self.attempts += 1
@@ -169,8 +170,8 @@ def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
         def fit(self) -> None:
             done.append("fit")
 
-    monkeypatch.setattr("cpn.data.voc.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
-    monkeypatch.setattr("platform.cluster.superpixel_tasks.make_for_trial", make)
+    monkeypatch.setattr("platform.cluster.worker.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
+    monkeypatch.setattr("platform.cluster.worker.make_for_trial", make)
     monkeypatch.setattr("platform.cluster.placement_group_cleaner.Trainer", Trainer)
     monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", ray.train.UserCallback)
     setup = TrialSetup(

@@ -89,7 +89,8 @@ def _other_study(project: Project) -> tuple[Path, str]:
     project.signed(project.ben)
     for file in (project.ben / "sweeps").glob("study.db*"):
         file.unlink()
-    shutil.copy(project.ann / "sweeps/study.db", project.ben / "sweeps")
+    for file in (project.ann / "sweeps").glob("study.db*"):  # with what sqlite has not written into it yet
+        shutil.copy(file, project.ben / "sweeps")
     return project.ben, project.uri
 
 

@@ -102,7 +102,7 @@ def test_a_database_that_is_not_whole_is_damaged(tmp_path: Path, place: int, wro
     path.write_bytes(data)
     with pytest.raises(DamagedFile) as refused:
         check_whole(path, f"sqlite:///{path}")
-    assert str(path) in str(refused.value) and "takes over every finished run" in str(refused.value)
+    assert str(path) in str(refused.value) and "finished runs are taken over" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 from platform.config.spec import load_spec
+from platform.search.sweep_summary import SweepSummary
 from platform.tracking.descriptions import LONGEST, domain_words, experiment_done, sweep_begun, sweep_done, words
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-SUMMARY = {"verdict": "beats it", "winner": "patch-0007", "note": "**beats it**\n\n" + "a line of the table\n" * 600}
+SUMMARY = SweepSummary(verdict="beats it", winner="patch-0007", note="**beats it**\n\n" + "a line of the table\n" * 600)
 
 
 def test_domains_read_as_words() -> None:

@@ -5,22 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..base.tracking_uri import sqlite_path
-from .study import Study, read_study, study_names
-from .study_store import connect, reachable
-
-
-def existing_studies(url: str) -> set[str]:
-    """The names of the studies in a database; none where its file is not there yet, which is not made."""
-    path = sqlite_path(url)
-    if path is not None and not (path.exists() and path.stat().st_size):
-        return set()
-    return set(study_names(url))
-
-
-def existing_study(name: str, url: str) -> Study | None:
-    """A study to look at, None where there is none."""
-    return read_study(name, url) if name in existing_studies(url) else None
+from ..search.study import existing_studies
+from ..search.study_store import connect, reachable
 
 
 @contextmanager
