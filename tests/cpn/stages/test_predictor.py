@@ -18,9 +18,9 @@ from cpn.models.network import build_network
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.scoring.cam import multi_scale_maps
 from cpn.segmentation.deeplab import DeepLab, predict
+from cpn.stages import predictor
 from cpn.stages.pipeline import load_deeplab
 from cpn.stages.predictor import load
-from tests.conftest import CHECKOUT
 
 CLASSES = ("cat", "dog", "cow")
 CONFIG: dict[str, Any] = {
@@ -78,8 +78,8 @@ def deeplab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_deeplab(tmp_path_factory.mktemp("deeplab") / "model.safetensors")
 
 
-def test_the_lines_of_the_readme_run(cam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (CHECKOUT / "README.md").read_text()
+def test_the_lines_of_the_docstring_run(cam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = str(predictor.__doc__)
     block = text[text.index("    from cpn.stages.predictor import load") :].split("\n\n")[0]
     lines = [line.removeprefix("    ") for line in block.splitlines()]
     assert len(lines) == 3
