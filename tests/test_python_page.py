@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
-from tests.small_base import BASE
 
 SPACE = (
     "name: quickstart\n"

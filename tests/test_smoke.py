@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
-from tests.small_base import BASE
 
 SPEC = (
     """

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.small_base import BASE
 from cpn.models.checkpoint import save_model
 from cpn.models.scene_backbone import SceneBackbone
 from tests.conftest import CHECKOUT
-from tests.small_base import BASE
 
 SPEC = f"""
 name: own

@@ -39,24 +39,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chaos.damage_files import DAMAGES, KINDS, SWEEP, file_of
+from benchmarks.small_base import BASE
 from cpn.core.errors import InputError, run_command
 
-SPEC = """name: small
-base:
-  preset: [official, scenes]
-  data: {scenes: {train: 16, val: 6, seed: 3}}
-  patches: {draw: bernoulli}
-  network: {weights: null}
-  train: {epochs: 2, batch_size: 4}
-  cam: {scales: [1.0]}
-  affinity: {epochs: 1, batch_size: 4}
-  random_walk: {radius: 3}
-  deeplab: {iterations: 4, batch_size: 4, width: 8, scales: [1.0]}
-search:
-  loss.w_tcp: {float: [0.1, 10], log: true}
-budget: {trials: 2}
-resources: {gpus_per_worker: 0}
-confirm: {top_k: 1, seeds: 1}
+SPEC = f"""name: small
+{BASE}search:
+  loss.w_tcp: {{float: [0.1, 10], log: true}}
+budget: {{trials: 2}}
+resources: {{gpus_per_worker: 0}}
+confirm: {{top_k: 1, seeds: 1}}
 """
 COMMANDS = {
     "sweep": "platform.sweep small.yaml",

@@ -50,7 +50,7 @@ def check_owner(spec: SweepSpec) -> str | None:
     uri = store_uri(spec.tracking.uri)
     path = sqlite_path(uri)
     if path is not None and not (path.exists() and path.stat().st_size):
-        return None  # in a store that is made by the start nobody has anything
+        return None  # the start makes this store, so it has no experiments yet
     folder = storage(spec.resources.storage).sweep(spec.name).records
     try:
         judge(mlflow_module(), connect(uri), uri, spec.name, _origin(spec, folder), ToldOnDisk(folder))

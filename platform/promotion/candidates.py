@@ -21,7 +21,8 @@ from ..config.sections import CONFIRM_STUDY
 from ..config.spec import apply_sets
 from ..config.sweep_spec import SweepSpec
 from ..reports.sweep_status import study_of, sweep_names
-from ..search.study import State, Study, TrialRow, read_study, study_names
+from ..search.study import State, Study, TrialRow, read_study
+from ..search.study_store import study_names
 from ..tracking.origin import Origin, folder_origin, sweep_origin
 from ..tracking.read import read_run
 from .garbage import index_runs

@@ -83,11 +83,12 @@ def index_runs(store: Storage, name: str) -> RunIndex:
 
     Raises InputError where the study cannot be read.
     """
-    from ..search.study import read_study, study_names
+    from ..search.study import read_study
+    from ..search.study_store import study_names
 
     paths = sweep_paths(store, name)
     url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
-    there, told = study_names(url), waiting(paths.records, "nobody, who has taken none")
+    there, told = study_names(url), waiting(paths.records, None)
     begun = [event for event in told if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
     keys = {event["uid"]: event["tags"].get("run_key") for event in begun}
 

@@ -35,8 +35,7 @@ def config_yaml(sweep: "SweepSnapshot", row: "TrialRow") -> str:
 
 
 def exported(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
-    """The same as plain values."""
-
+    """Return the trial as plain values: its state, objective and beta, where its run lies, and its configuration."""
     return {
         "uid": row.uid,
         "sweep": sweep.name,

@@ -80,7 +80,7 @@ def has_open_trials(trials: Study, limit: int | None) -> bool:
 
 
 def reconcile(sweep: SweepContext, recorder: Recorder, *studies: Study) -> None:
-    """Make MLflow agree with the studies: tell it the ends that a kill swallowed, and end what nobody runs any more."""
+    """Record results missed after a crash, and close runs in MLflow that no driver continues."""
     alive: set[str] = {sweep.records.parent}
     for trials in studies:
         for row in trials.rows():

@@ -20,13 +20,12 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest
 from cpn.core.redact import redact
 
-from ..base.tracking_uri import sqlite_path
 from ..config.identity import difference, identity_of, known_by_content
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
 from . import distributions, samplers
 from .study_store import check_study as check_study
-from .study_store import connect, cure_of, reachable, shown
+from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names
 from .study_store import study_url as study_url
 from .trial_row import REFERENCE as REFERENCE
 from .trial_row import SEARCH as SEARCH
@@ -326,20 +325,6 @@ def read_study(name: str, url: str) -> Study:
             raise InputError(f"{name}: no such sweep in {redact(url)}; there are: {there}") from None
     search = study.user_attrs.get("identity", {}).get("search", {})
     return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
-
-
-def study_names(url: str) -> list[str]:
-    """All studies in a database."""
-    with reachable(url):
-        return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
-
-
-def existing_studies(url: str) -> set[str]:
-    """The names of the studies in a database; none where its file is not there yet, which is not made."""
-    path = sqlite_path(url)
-    if path is not None and not (path.exists() and path.stat().st_size):
-        return set()
-    return set(study_names(url))
 
 
 def existing_study(name: str, url: str) -> Study | None:

@@ -176,3 +176,17 @@ def reachable(url: str) -> Iterator[None]:
             raise DamagedFile(shown(url), cure_of(url), said) from None
         cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
         raise InputError(f"tracking.study: {redact(url)}: the study database cannot be used ({said}); {cure}") from None
+
+
+def study_names(url: str) -> list[str]:
+    """All studies in a database."""
+    with reachable(url):
+        return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
+
+
+def existing_studies(url: str) -> set[str]:
+    """The names of the studies in a database; none where its file is not there yet, which is not made."""
+    path = sqlite_path(url)
+    if path is not None and not (path.exists() and path.stat().st_size):
+        return set()
+    return set(study_names(url))

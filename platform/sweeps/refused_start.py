@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..search.study import existing_studies
-from ..search.study_store import connect, reachable
+from ..search.study_store import connect, existing_studies, reachable
 
 
 @contextmanager
@@ -14,7 +13,7 @@ def withdrawn_if_refused(names: Sequence[str], url: str, records: Path) -> Itera
     """Delete the studies of these names, and the folder of records, which are made in the block, if it ends with an
     error: a study without a trial would be listed as a sweep, and its records would be taken for those of another one.
 
-    Who gets here holds the locks of the sweep, so that nobody else makes them meanwhile.
+    The caller holds the locks of the sweep, so no other process makes them meanwhile.
     """
     before, known = existing_studies(url), records.exists()
     try:

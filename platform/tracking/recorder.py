@@ -104,7 +104,7 @@ class Recorder:
         where the records have no place in it: its experiment of this name is another sweep's, or it is a copy without
         its files.
         """
-        if not self._new:  # in a store that is made now nobody has anything
+        if not self._new:  # a store that is made now has no experiments yet
             self._replay.reach(timeout_s)
         if self._unfit is not None:
             self._replay.stop(timeout_s=5.0)

@@ -247,13 +247,16 @@ class Spool:
         return {str(entry["event"].get("id")) for entry in kept}
 
 
-def waiting(folder: Path, store: str) -> list[Event]:
-    """The events in `folder` that `store` has not taken yet, or refused for the time being. Changes nothing."""
+def waiting(folder: Path, store: str | None) -> list[Event]:
+    """Return the events in `folder` that `store` has not taken yet, or refused for the time being; None: all events.
+
+    Changes nothing.
+    """
     events, position, refused = (folder / name for name in (EVENTS, "position.json", "refused.jsonl"))
     if not events.exists():
         return []
     data = events.read_bytes()
-    offset = _read_map(position, int).get(store, 0)
+    offset = 0 if store is None else _read_map(position, int).get(store, 0)
     behind = data[offset:] if 0 < offset <= len(data) and data[offset - 1 : offset] == b"\n" else data
     found = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
     entries = [_entry(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []

@@ -14,9 +14,9 @@ import pytest
 from benchmarks.services.postgres import missing, postgres
 from benchmarks.services.ray_nodes import ray_nodes
 from benchmarks.services.s3 import client, s3
+from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
 from tests.deploy.compose_mlflow import COMPOSE, Mlflow, database_environment, mlflow_with_users
-from tests.small_base import BASE
 
 SPEC = (
     """

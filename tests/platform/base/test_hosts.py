@@ -19,8 +19,8 @@ import pytest
 from benchmarks.services.hosts import Host, hosts, missing
 from benchmarks.services.processes import MARK, Mark, Service, marked, with_mark
 from benchmarks.services.ray_nodes import is_raylet
+from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
-from tests.small_base import BASE
 
 TOKEN = "0123456789abcdef" * 4
 RAY_PORT, DASHBOARD, S3_PORT = 6379, 8265, 9000

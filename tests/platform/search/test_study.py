@@ -4,7 +4,8 @@ from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.search.study import State, Study, open_list, open_study, read_study, study_names, study_url
+from platform.search.study import State, Study, open_list, open_study, read_study, study_url
+from platform.search.study_store import study_names
 from typing import Any
 
 import optuna

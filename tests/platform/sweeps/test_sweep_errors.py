@@ -13,7 +13,7 @@ from platform.cluster.capacity import check_resources
 from platform.config.sections import Resources
 from platform.config.spec import load_spec
 from platform.run import sweep_context
-from platform.search import study
+from platform.search import study, study_store
 from platform.sweeps import run_sweep
 from platform.tracking.recorder import Recorder, read_runs
 from typing import Any
@@ -178,7 +178,7 @@ def test_a_new_sweep_that_is_refused_leaves_no_study(
     before = found_in(records)
     words = [write_spec(SPEC), *sets(f"data.root={data}", f"tracking.uri={uri}")]
     assert REFUSED_LATE[case] in refused(sweep.main, [*words, *given], capsys)
-    assert set(study.study_names(url)) == set(others)
+    assert set(study_store.study_names(url)) == set(others)
     assert found_in(records) == before and not (place / "sweeps/small/spec.yaml").exists()
 
 
@@ -196,7 +196,7 @@ def test_a_sweep_that_is_refused_keeps_its_study(
     study.open_study(spec, url, pack.fingerprint).close()
     _experiment_that_was_taken_meanwhile(place, uri, monkeypatch)
     refused(sweep.main, ["s.yaml", *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
-    assert study.study_names(url) == ["small"] and len(study.read_study("small", url).rows()) == 1
+    assert study_store.study_names(url) == ["small"] and len(study.read_study("small", url).rows()) == 1
 
 
 # The machine
