@@ -138,6 +138,13 @@ def test_the_files_are_whole_and_readable(summary: SweepSummary, tmp_path: Path)
     assert write_summary(paths, summary) == files
 
 
+def test_a_winner_that_was_not_promoted_is_told(summary: SweepSummary) -> None:
+    text = io.StringIO()
+    kept = summary.model_copy(update={"promoted": False})
+    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), kept, [])
+    assert "s-0004 was not promoted (promote.when: better) (30:00 in all)" in text.getvalue()
+
+
 def test_what_is_shown_names_the_image_set_in_every_head(summary: SweepSummary) -> None:
     text = io.StringIO()
     pictures = [Path("sweeps/runs/k/pictures/cam.png")]

@@ -104,6 +104,7 @@ def test_what_is_waiting_is_seen_without_a_change(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert [event["n"] for event in waiting(tmp_path, "a")] == [1, 2, 7]
     assert [event["n"] for event in waiting(tmp_path, "b")] == [0, 1, 2, 7]
+    assert [event["n"] for event in waiting(tmp_path, None)] == [0, 1, 2, 7], "all of them"
     write_json(tmp_path / "position.json", {"a": behind - 1})
     assert [event["n"] for event in waiting(tmp_path, "a")] == [0, 1, 2, 7], "a position that fits no line"
     write_json(tmp_path / "position.json", {"a": behind})
