@@ -46,6 +46,7 @@ TOPICS = {
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
+    "quickstarts": "the quickstart's whole sweep with ten seeds: how often, and by how much, CPN is above cam_baseline",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
 }
 """Topic -> what it measures. Each is the module benchmarks/FOLDER/TOPIC.py."""
