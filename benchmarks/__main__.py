@@ -20,7 +20,7 @@ COMPARISONS = {
     "train_step": "one pass over the three branches against three float32 passes",
     "pcm_memory": "what PCM holds, against the whole affinity matrix",
     "pcm_time": "how long PCM takes, against the whole affinity matrix",
-    "cam_inference": "a picture's eight passes against one by one",
+    "cam_inference": "an image's eight passes against one by one",
     "beta_curve": "all betas by one histogram against a pass for each threshold",
     "crf_pool": "the CRF on present labels in processes against all labels in one",
     "random_walk": "a sparse walk against squaring the dense matrix",

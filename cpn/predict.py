@@ -1,14 +1,14 @@
-"""Writes masks and overlays of any pictures, by a trained CAM network or DeepLab.
+"""Writes masks and overlays of any images, by a trained CAM network or DeepLab.
 
     python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors photos/ cat.jpg --out predictions
 
-    OUT/masks/NAME.png      class indices as palette PNG in VOC colours, of the picture's own size
-    OUT/overlays/NAME.png   the picture with the mask's colours over it
-    OUT/overview.png        the first pictures, masks and overlays, with the classes' names
-    OUT/predictions.json    checkpoint, settings, and the share of each class in each picture; written last
+    OUT/masks/NAME.png      class indices as palette PNG in VOC colours, of the image's own size
+    OUT/overlays/NAME.png   the image with the mask's colours over it
+    OUT/overview.png        the first images, masks and overlays, with the classes' names
+    OUT/predictions.json    checkpoint, settings, and the share of each class in each image; written last
 
-A mask says in its header which picture, checkpoint and settings it was made of: the same command again makes only what
-is missing, a changed picture or setting is made anew.
+A mask says in its header which image, checkpoint and settings it was made of: the same command again makes only what
+is missing, a changed image or setting is made anew.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:  # torch and so on are imported where they are used, so that -
 
 EXAMPLE = "python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors photos/ --out predictions"
 MADE_OF = "made_of"
-"""Keyword in a mask's PNG: digest of picture, checkpoint and settings."""
+"""Keyword in a mask's PNG: digest of image, checkpoint and settings."""
 OVERVIEW_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture and where its results go."""
+    """One image and where its results go."""
 
     picture: Path
     mask: Path
@@ -53,20 +53,20 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m cpn.predict",
         usage=f"{EXAMPLE}\n       python -m cpn.predict sweeps/runs/KEY/model.safetensors cat.jpg --labels cat",
-        description="Write masks and overlays of any JPEG or PNG pictures, by a trained CAM network or DeepLab. What "
+        description="Write masks and overlays of any JPEG or PNG images, by a trained CAM network or DeepLab. What "
         "is not given is as the checkpoint says.",
-        epilog="A CAM network has to know which classes are in a picture: --labels says so for all pictures given, "
+        epilog="A CAM network has to know which classes are in an image: --labels says so for all images given, "
         "otherwise its own classifier does. EXIF's orientation is ignored, as in training: the mask fits the stored "
         "pixels. The same command again makes only what is missing.",
     )
     made.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="model.safetensors of a run or of the stage deeplab"
     )
-    made.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
+    made.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images")
     made.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="FOLDER", help="for the results (default: predictions)"
     )
-    made.add_argument("--labels", metavar="A,B", help="the classes in the pictures, for a CAM network; '' for none")
+    made.add_argument("--labels", metavar="A,B", help="the classes in the images, for a CAM network; '' for none")
     made.add_argument(
         "--threshold",
         type=float,
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--beta", type=float, help="a CAM network's background score (default: the run's best)")
     made.add_argument("--scales", nargs="+", type=float, metavar="S", help="image scales taken together")
-    made.add_argument("--flip", action=argparse.BooleanOptionalAction, help="take the mirrored picture as well")
+    made.add_argument("--flip", action=argparse.BooleanOptionalAction, help="take the mirrored image as well")
     made.add_argument(
         "--crf", action=argparse.BooleanOptionalAction, help="the dense CRF (default: for DeepLab, not for CAMs)"
     )
@@ -84,31 +84,31 @@ def parser() -> argparse.ArgumentParser:
         "--long-side",
         type=int,
         metavar="PIXELS",
-        help="show larger pictures at this size and enlarge their masks (default: data.long_side, the largest in "
+        help="show larger images at this size and enlarge their masks (default: data.long_side, the largest in "
         "training)",
     )
     made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
-    made.add_argument("--json", action="store_true", help="one line of JSON per picture and nothing else")
+    made.add_argument("--json", action="store_true", help="one line of JSON per image and nothing else")
     return made
 
 
 def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
-    """The pictures given by file, and those directly in the folders given, in order, each once.
+    """The images given by file, and those directly in the folders given, in order, each once.
 
-    Raises InputError for what is not there, a folder without pictures, or two pictures of one name.
+    Raises InputError for what is not there, a folder without images, or two images of one name.
     """
 
     found: dict[str, Path] = {}
     for path in given:
         inside = path.is_dir()
         if inside and path.resolve() == out.resolve():
-            raise InputError(f"--out {out}: holds the pictures to predict; name another folder")
+            raise InputError(f"--out {out}: holds the images to predict; name another folder")
         pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if inside else [path]
         if not pictures:
-            raise InputError(f"{path}: holds no {', '.join(PICTURES)} picture; give another folder, or files")
+            raise InputError(f"{path}: holds no {', '.join(PICTURES)} image; give another folder, or files")
         for picture in pictures:
             if not picture.is_file():
-                raise InputError(f"{picture}: no such file or folder; give JPEG or PNG pictures")
+                raise InputError(f"{picture}: no such file or folder; give JPEG or PNG images")
             other = found.setdefault(picture.stem, picture)
             if other.resolve() != picture.resolve():
                 raise InputError(f"{other} and {picture} would both become {picture.stem}.png; predict one at a time")
@@ -162,7 +162,7 @@ def open_model(given: argparse.Namespace) -> Predictor:
 
 
 def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
-    """What a mask depends on beside its picture."""
+    """What a mask depends on beside its image."""
 
     own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
     return {
@@ -177,7 +177,7 @@ def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[st
 
 
 def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequence[str] | None) -> dict[str, Any]:
-    """Write mask and overlay of one picture, unless they are there; returns its line of predictions.json."""
+    """Write mask and overlay of one image, unless they are there; returns its line of predictions.json."""
     import numpy as np
 
     from cpn.data.voc import decode_mask, encode_mask
@@ -207,7 +207,7 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
 
 
 def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
-    """The first pictures with masks, overlays and a legend, as PNG."""
+    """The first images with masks, overlays and a legend, as PNG."""
     from cpn.data.voc import decode_mask
     from cpn.plots.curves import overlay
     from cpn.plots.panel import PanelRow, cam_panel
@@ -247,13 +247,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if model.kind == "cam" and labels is None:
         empty = sum(set(row["shares"]) == {"background"} for row in rows)
-        print(f"classes are those that the network's classifier gives {model.threshold:g} or more; {empty} pictures "
+        print(f"classes are those that the network's classifier gives {model.threshold:g} or more; {empty} images "
               "have none, all of them background; --labels says it better, --threshold lowers it")  # fmt: skip
     smaller = sum(row["shown_smaller"] for row in rows)
     if smaller:
-        print(f"{smaller} pictures are larger than {model.long_side} pixels: shown at that size, masks enlarged; "
+        print(f"{smaller} images are larger than {model.long_side} pixels: shown at that size, masks enlarged; "
               "--long-side changes it")  # fmt: skip
-    print(f"{len(rows)} masks in {given.out}/masks, overlays in {given.out}/overlays, classes by picture in "
+    print(f"{len(rows)} masks in {given.out}/masks, overlays in {given.out}/overlays, classes by image in "
           f"{given.out}/predictions.json\nnext: look at {given.out}/overview.png")  # fmt: skip
     return 0
 

@@ -1,11 +1,11 @@
-"""Counts of a picture at all 61 betas: one histogram against one evaluation pass for each threshold.
+"""Counts of an image at all 61 betas: one histogram against one evaluation pass for each threshold.
 
     python -m benchmarks beta_curve --json
 
 The usual way is the released evaluation's: for each threshold the argmax over [beta, maps], then for each class its
 true positives, predicted and true pixels. `equal`: all counts are the same integers. Maps are smooth random ones of two
 classes at VOC's usual 500 x 375. `ours_mib` and `other_mib` are what either allocates at most for one. From
-one picture to the next a run keeps the counts of each, which the bootstrap over images reads: 61 x 3 x C numbers.
+one image to the next a run keeps the counts of each, which the bootstrap over images reads: 61 x 3 x C numbers.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def mebibytes(work: Callable[[], Any]) -> float:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare on a few pictures."""
+    """Compare on a few images."""
     import numpy as np
 
     from cpn.scoring.metrics import curve_counts
@@ -82,4 +82,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "ours_mib": mebibytes(lambda: curve_counts(maps, present, truth, CLASSES)),
         "other_mib": mebibytes(lambda: one_pass_each(maps, truth)),
     }
-    return Comparison(ours, other, "CPU s a picture", equal, 1 / 50, more).result()
+    return Comparison(ours, other, "CPU s an image", equal, 1 / 50, more).result()

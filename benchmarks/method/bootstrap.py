@@ -2,7 +2,7 @@
 
     python -m benchmarks bootstrap --json
 
-Confusion counts of 1,464 pictures and 21 classes are redrawn 10,000 times (quick: 500). Both draw the same pictures.
+Confusion counts of 1,464 images and 21 classes are redrawn 10,000 times (quick: 500). Both draw the same images.
 `equal`: mIoU of every resample is the same to 1e-9.
 """
 

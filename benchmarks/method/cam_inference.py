@@ -1,10 +1,10 @@
-"""A picture's eight passes (four scales, plain and mirrored): mirrored pairs in one forward, against one by one.
+"""An image's eight passes (four scales, plain and mirrored): mirrored pairs in one forward, against one by one.
 
     python -m benchmarks cam_inference --json
 
 A scene network at 129 x 97 on the CPU, one thread; on a GPU (`--device cuda`) ResNet38 at 375 x 500, where the target
 of 0.6 holds. `ours_mib` is what is held beyond the network, which is one scale's maps at a time: `ours_mib_16` is the
-same for a picture of sixteen times the area, divided by sixteen. `equal`: the maps, in [0, 1], differ by less than
+same for an image of sixteen times the area, divided by sixteen. `equal`: the maps, in [0, 1], differ by less than
 1e-4. On the CPU `spread_2` is how long two Ray tasks take for the stage cam over a list of scenes, one core and half of
 the list each, over what one task takes for all of it, in seconds of the clock: 0.5 is linear, and needs the two
 `free_cores` that others on the machine left at the start; not measured on one core.
@@ -139,4 +139,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         large = np.tile(image, (4, 4, 1))
         more["ours_mib_16"] = most_held(lambda: multi_scale_maps(network, large, present, cam)) / 16
     equal = float(difference.max()) < TOLERANCE
-    return Comparison(ours, other, "s a picture", equal, 0.6 if on_gpu else None, more).result()
+    return Comparison(ours, other, "s an image", equal, 0.6 if on_gpu else None, more).result()

@@ -23,7 +23,7 @@ HEIGHT, WIDTH, CLASSES = 188, 250, 21
 
 
 def scores(seed: int) -> tuple[Any, Any]:
-    """A picture uint8 (H, W, 3), and scores float32 (3, H, W) of background and two classes."""
+    """An image uint8 (H, W, 3), and scores float32 (3, H, W) of background and two classes."""
     import numpy as np
 
     from benchmarks.method.beta_curve import PRESENT, picture
@@ -92,4 +92,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         labels_present(seed)
     more["ratio_processes"] = ours / (time.perf_counter() - began)
     equal = apart < 1e-4 * pictures * HEIGHT * WIDTH
-    return Comparison(ours / pictures, other / pictures, "s a picture", equal, None, more).result()
+    return Comparison(ours / pictures, other / pictures, "s an image", equal, None, more).result()

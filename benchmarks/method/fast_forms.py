@@ -2,7 +2,7 @@
 
     python -m benchmarks fast_forms --forms superpixels pictures --seeds 8 --jobs 2 --json
 
-superpixels  cut once for each picture, against SLIC on every crop (`patches.slic_on: crop`, as released)
+superpixels  cut once for each image, against SLIC on every crop (`patches.slic_on: crop`, as released)
 pictures     scaled by torch and coloured by OpenCV, against PIL for both
 bf16         the network under autocast, against float32; a processor without bf16 does it too, in twenty times the time
 
@@ -40,7 +40,7 @@ DATA_SEED = 20
 
 @contextmanager
 def pil_pictures() -> Iterator[None]:
-    """While the block runs, training pictures are scaled and coloured by PIL, with the same random numbers."""
+    """While the block runs, training images are scaled and coloured by PIL, with the same random numbers."""
     import numpy as np
     from PIL import Image
 

@@ -4,7 +4,7 @@
 
 Photographs of 500 pixels, crops of 448, grid patches, up to the stacked batch that a step takes: ours in bytes, which
 the device normalises; with `ratio_normalised` it is normalised here, as a step on the CPU has it. The usual way: decode
-with PIL, resize, flip, jitter with PIL's enhancers and HSV, normalise the whole picture in float32, crop into a canvas
+with PIL, resize, flip, jitter with PIL's enhancers and HSV, normalise the whole image in float32, crop into a canvas
 of zeros, hide patches cell by cell. Both draw the same numbers, so both show the same crop: `equal` is that ours,
 normalised, differs from it by less than 2 grey levels on average in every sample (`worst_mean`), and hides the same
 pixels; `most_grey_levels` is the largest difference of any pixel. Nearly all of it is the hue step: PIL cuts hue and

@@ -4,7 +4,7 @@
 
 Batch 4 at 56 x 56 cells (crops of 448 at stride 8), forward and backward, each side in a process of its own: MiB of
 resident memory beyond what it held before, after a small warm-up. `ratio_scale_2` is the forward pass alone at 125 x 94
-cells, a picture of 500 x 375 at scale 2.0. `equal`: in float32 no gradient differs by more than 1e-6 (they reach
+cells, an image of 500 x 375 at scale 2.0. `equal`: in float32 no gradient differs by more than 1e-6 (they reach
 `largest_gradient`), nor the refined map at scale 2.0 by more than 1e-5 (`difference_scale_2`; maps lie in [0, 1]);
 `relative` is the norm of the gradients' difference by that of the gradient.
 """

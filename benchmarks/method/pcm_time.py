@@ -2,7 +2,7 @@
 
     python -m benchmarks pcm_time --json
 
-One thread, CPU seconds. `ratio_batch_1` is the same for one picture. `equal`: as in topic pcm_memory.
+One thread, CPU seconds. `ratio_batch_1` is the same for one image. `equal`: as in topic pcm_memory.
 """
 
 import argparse

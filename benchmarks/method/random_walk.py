@@ -82,4 +82,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     fast, slow = take_turns(ours, lambda: dense_walk(scores, pairs, sources, targets), 1 if options.quick else 3)
     found, searched = take_turns(lambda: pair_indices(height, width, RADIUS), lambda: looped_pairs(height, width), 5)
     more = {"largest_difference": difference, "pairs_ratio": found / searched}
-    return Comparison(fast, slow, "CPU s a picture", same_pairs and difference < TOLERANCE, 1 / 50, more).result()
+    return Comparison(fast, slow, "CPU s an image", same_pairs and difference < TOLERANCE, 1 / 50, more).result()

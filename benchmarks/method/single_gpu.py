@@ -30,7 +30,7 @@ NO_DEVICE = "not measured: no CUDA device"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where to run (%(default)s)")
-    parser.add_argument("--small", action="store_true", help="the scene network and small pictures")
+    parser.add_argument("--small", action="store_true", help="the scene network and small images")
     parser.add_argument("--steps", type=int, default=10, help="timed steps a row (%(default)s)")
     parser.add_argument("--card-gib", type=float, default=23.0, help="memory of the card to fit (%(default)s GiB)")
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="write the table as a page")

@@ -3,11 +3,11 @@
     python -m benchmarks superpixel_vs_grid --json
 
 Photographs of 500 pixels, crops of 448 with the preset's whole augmentation, S_N 200 and 1000 (`ratio` is the larger of
-the two), after the maps were made: `build_ms_200` and `_1000` are what making one picture's maps of all levels costs,
+the two), after the maps were made: `build_ms_200` and `_1000` are what making one image's maps of all levels costs,
 `levels_200` and `_1000` how many that are. `ours_on_crop` is a sample with SLIC on the crop, as released
 (`patches.slic_on: crop`); the paper's times are 1.45 s against 0.006 s for the patches alone.
 
-`equal`: pictures, padding and labels are those of the grid's samples, and the median number of patches in a crop, over
+`equal`: images, padding and labels are those of the grid's samples, and the median number of patches in a crop, over
 `crops` of them spread evenly over the augmentation's scales, is within 15 % of that of SLIC on the same crops, at S_N
 50, 200 and 1000 (`count_50` and so on: the medians' ratios). At a single scale it may be further off, as levels are 1.5
 apart: `furthest_50` is the ratio that is furthest from 1, `furthest_50_at` its scale, as the long side.
@@ -54,7 +54,7 @@ def epoch(samples: Any, epochs: int) -> None:
 
 
 def counts(samples: Any, S_N: int, long_side: int, epochs: int) -> Pairs:
-    """Patches in each crop of pictures scaled to `long_side`: from the maps, and by SLIC on the crop."""
+    """Patches in each crop of images scaled to `long_side`: from the maps, and by SLIC on the crop."""
     import numpy as np
 
     from cpn.data.patches import superpixel_labels

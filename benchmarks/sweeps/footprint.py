@@ -4,7 +4,7 @@
     python -m benchmarks footprint --postgres         both in a PostgreSQL that is started for it
 
 Simulated trials of 8 epochs (benchmarks/sweeps/simulate.py) are told to the product's recorder with everything that a
-run on VOC has: each epoch's terms, the curve over beta, IoU of 21 classes, the manifest, a picture and a network (a
+run on VOC has: each epoch's terms, the curve over beta, IoU of 21 classes, the manifest, an image and a network (a
 kilobyte each: the network's own bytes are counted, not written). What the sweep has before its first trial is taken
 off; the time is this process's CPU time, the study's and the search's own in it. docs/scale.md reckons with what this
 prints.

@@ -31,7 +31,7 @@ class ScenesConfig(Section):
 
 
 class DataConfig(Section):
-    """Which pictures are used and how a training picture is augmented (method.md (a))."""
+    """Which images are used and how a training image is augmented (method.md (a))."""
 
     root: str | None = None
     """Folder in VOC 2012 layout, or URL of a packed one; None = synthetic scenes, see `scenes`."""

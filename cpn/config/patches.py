@@ -22,7 +22,7 @@ class PatchesConfig(Section):
     """[smallest, largest] S_N: one is drawn for each image, uniform in the logarithm, as grid cells draw their side
     from K; null, as in the paper: always `S_N`. With `slic_on` image all levels of the ladder within it are made."""
     slic_on: Literal["image", "crop"] = "image"
-    """`image`: SLIC runs once on each whole picture, and its map is scaled and cropped with the picture
+    """`image`: SLIC runs once on each whole image, and its map is scaled and cropped with the image
     (cpn/data/superpixels.py). `crop`: on every augmented crop, as in the released code; a sample then takes many times
     as
     long."""

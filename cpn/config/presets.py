@@ -22,7 +22,7 @@ PAPER: dict[str, Any] = {
     },
 }
 
-# Small network, small pictures; docs/scenes.md says what differs in the losses and which measurement asked for it.
+# Small network, small images; docs/scenes.md says what differs in the losses and which measurement asked for it.
 SCENES: dict[str, Any] = {
     "data": {
         "root": None,

@@ -122,7 +122,7 @@ def walk_bytes(config: Config, height: int, width: int) -> float | None:
 
 LATTICES = 100
 """Bytes that the dense CRF holds for each pixel: in lattices of 5 and 2 dimensions its place and weight at 6 and 3
-vertices, 4 bytes each, and its coordinates. What the vertices hold depends on the picture, and is not counted.
+vertices, 4 bytes each, and its coordinates. What the vertices hold depends on the image, and is not counted.
 """
 SCORES = 24
 """And for each pixel and label: 4 bytes of energy, the CRF's own copy, its two last steps, one result, its copy."""

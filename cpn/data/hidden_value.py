@@ -13,7 +13,7 @@ from cpn.core.opencv import cv2
 from cpn.data.transforms import MEAN, STD
 
 BLUR_SIDE = 64
-"""Longer side in pixels at which the picture is blurred."""
+"""Longer side in pixels at which the image is blurred."""
 BLUR_SIGMA = 4.0
 """Standard deviation in pixels at that side: 28 in a crop of 448, where one of 200 superpixels is 32 wide."""
 
@@ -46,7 +46,7 @@ def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def noise(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Gaussian noise with the mean and standard deviation that images are normalised by, independent in every pixel and
-    channel: uint8 (height, width, 3), cut off at 0 and 255 like any picture (about 3 % of the values).
+    channel: uint8 (height, width, 3), cut off at 0 and 255 like any image (about 3 % of the values).
     """
     mean, std = np.asarray(MEAN, np.float32), np.asarray(STD, np.float32)
     drawn = mean + std * rng.standard_normal((height, width, 3), dtype=np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cpn.core.errors import InputError
 
-if TYPE_CHECKING:  # processes that only cut pictures into patches start without it
+if TYPE_CHECKING:  # processes that only cut images into patches start without it
     import torch
 from cpn.config.patches import Draw, PatchesConfig
 
@@ -95,7 +95,7 @@ def hidden_mask(
     height, width = image.shape[:2]
     if config.kind == "superpixel":
         labels = superpixel_labels(image, draw_S_N(config, rng)) if superpixels is None else superpixels
-        # A view of a picture's map shows some numbers only: the draw is among those.
+        # A view of an image's map shows some numbers only: the draw is among those.
         there = np.bincount(labels.ravel()) > 0
     for _ in range(GUARD_TRIES if config.guard else 1):
         if config.kind == "grid":

@@ -1,17 +1,17 @@
-"""SLIC maps of whole pictures, made once and shared: a training sample only cuts its view out of one.
+"""SLIC maps of whole images, made once and shared: a training sample only cuts its view out of one.
 
-SLIC takes many times as long as the rest of a sample. So it runs on the pictures as they are, before augmentation, at
+SLIC takes many times as long as the rest of a sample. So it runs on the images as they are, before augmentation, at
 the levels of a fixed ladder, and what is drawn anew in every epoch is which patches are hidden. Level k asks for 1.5^k
-superpixels in a square picture, and in an oblong one for its share, so that one level has patches of one size, relative
-to the long side, in all pictures. A sample takes the level nearest to S_N x picture area / crop area, less what the
+superpixels in a square image, and in an oblong one for its share, so that one level has patches of one size, relative
+to the long side, in all images. A sample takes the level nearest to S_N x image area / crop area, less what the
 crop's edges cut: S_N counts the patches of a crop. Where S_N is drawn (`patches.S_N_range`), the levels of the whole
 range are made, and a sample takes that of the S_N it has drawn: about ln(high / low) / ln 1.5 more of them.
 
-    CACHE/superpixels/KEY/LEVEL.arrow    Arrow IPC, one picture a record batch: height, width, labels (zstd of uint16)
+    CACHE/superpixels/KEY/LEVEL.arrow    Arrow IPC, one image a record batch: height, width, labels (zstd of uint16)
     CACHE/superpixels/KEY/LEVEL.arrow.sha256   the digest of that file
     CACHE/superpixels/KEY/LEVEL.parts/   shares of a level that is being made
 
-KEY is a digest of the pictures and SLIC's settings. A share is whole or absent and has a lock of its own: a killed
+KEY is a digest of the images and SLIC's settings. A share is whole or absent and has a lock of its own: a killed
 build goes on where it was, and of several builders each makes another share.
 """
 
@@ -49,7 +49,7 @@ RATIO = 1.5
 FORMAT = 1
 """Layout number of the files; part of their key."""
 SHARE = 64
-"""Pictures of a level that are made in one go."""
+"""Images of a level that are made in one go."""
 WAIT_S = 0.2
 """Between looks at shares that somebody else is making."""
 
@@ -58,7 +58,7 @@ SCHEMA = pa.schema([("height", pa.int32()), ("width", pa.int32()), ("labels", pa
 
 @dataclass(frozen=True)
 class Share:
-    """The pictures `start` to `stop` - 1 of one level."""
+    """The images `start` to `stop` - 1 of one level."""
 
     level: int
     start: int
@@ -70,7 +70,7 @@ Spread = Callable[[Sequence[Share]], Iterable[tuple[Share, bool]]]
 
 
 def level_of(S_N: int, height: int, width: int, crop: int) -> int:
-    """The ladder's level for about `S_N` patches on a square crop of a picture scaled to height x width.
+    """The ladder's level for about `S_N` patches on a square crop of an image scaled to height x width.
 
     With patches of side s, and a and b 1 where the crop cuts the width and the height (0 where all of it shows), it
     shows (w / s + a) (h / s + b) of them, cut ones included, and padding holds cells of that area: solved for 1 / s.
@@ -85,12 +85,12 @@ def level_of(S_N: int, height: int, width: int, crop: int) -> int:
 
 
 def count_at(level: int, height: int, width: int) -> int:
-    """Superpixels that a level asks for on a picture of height x width."""
+    """Superpixels that a level asks for on an image of height x width."""
     return max(1, round(RATIO**level * min(height, width) / max(height, width)))
 
 
 def levels_of(patches: PatchesConfig, data: DataConfig) -> list[int]:
-    """The levels that samples under these settings can need, whatever the pictures' shapes."""
+    """The levels that samples under these settings can need, whatever the images' shapes."""
     low, high = data.long_side
     shapes = [(long, short) for long in range(low, high + 1) for short in (1, min(long, data.crop), long)]
     ends = patches.S_N_range or (patches.S_N,)  # more superpixels never mean a lower level
@@ -119,7 +119,7 @@ def reads_maps(config: Config) -> bool:
 
 
 def packed_bytes(level: int, height: int, width: int) -> float:
-    """Bytes of a level's map of a height x width picture, at most: what zstd leaves grows with the edges' length.
+    """Bytes of a level's map of a height x width image, at most: what zstd leaves grows with the edges' length.
 
     Measured on four photographs of 500 pixels: 2.6 to 3.6 x sqrt(superpixels per pixel) a pixel at 17 superpixels, less
     at more, 1.8 at 5,000.
@@ -139,7 +139,7 @@ class SuperpixelMaps:
         return {**self.__dict__, "_readers": {}}
 
     def labels(self, level: int, index: int) -> NDArray[np.uint16]:
-        """The map of picture `index` at a level: uint16 (H, W), values from 0, none left out.
+        """The map of image `index` at a level: uint16 (H, W), values from 0, none left out.
 
         InputError where the level is not there: `make_maps` makes it.
         """
@@ -163,7 +163,7 @@ class SuperpixelMaps:
 
 
 def seen(labels: NDArray[np.uint16], view: "View") -> NDArray[np.int32]:
-    """What a view shows of a picture's map: (H, W) -> int32 (crop, crop), nearest neighbour, numbers as they were.
+    """What a view shows of an image's map: (H, W) -> int32 (crop, crop), nearest neighbour, numbers as they were.
 
     Padding gets grid cells of the mean patch's area, numbered on.
     """
@@ -187,7 +187,7 @@ def nearest(before: int, after: int) -> NDArray[np.int64]:
 
 
 def maps_folder(cache: Path, split: Split) -> Path:
-    """Where the maps of a list lie: the same pictures in the same order, cut by the same SLIC, share them."""
+    """Where the maps of a list lie: the same images in the same order, cut by the same SLIC, share them."""
     return (
         cache / "superpixels" / digest({"format": FORMAT, "slic": SLIC, "pictures": split.digest, "order": split.ids})
     )
@@ -209,7 +209,7 @@ def make_maps(
     """Make what is missing of these levels, and open them; `spread(folder, split)` says where (None: threads here).
 
     `progress` hears of every share, also of those that others make meanwhile, and `say`, in a line, of a level that was
-    damaged and is made again. Raises InputError where a picture gets more superpixels than its file can number.
+    damaged and is made again. Raises InputError where an image gets more superpixels than its file can number.
     """
     for level in levels:
         drop_damaged(folder, level, say)

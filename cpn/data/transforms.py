@@ -1,6 +1,6 @@
-"""Augmentation of a training picture and normalisation, method.md (a); each step a function with its own generator.
+"""Augmentation of a training image and normalisation, method.md (a); each step a function with its own generator.
 
-Pictures stay uint8 until `normalise`, which runs on the device; no function writes into its arguments.
+Images stay uint8 until `normalise`, which runs on the device; no function writes into its arguments.
 """
 
 import functools
@@ -22,18 +22,18 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of R, G, B."""
 
 FILL = (124, 116, 104)
-"""MEAN in grey levels: what padding shows to whoever looks at the uint8 picture; `normalise` sets it to exactly 0."""
+"""MEAN in grey levels: what padding shows to whoever looks at the uint8 image; `normalise` sets it to exactly 0."""
 
 
 class CropBox(NamedTuple):
-    """Where a square crop lies over a picture: a part of `height` x `width` pixels is shown."""
+    """Where a square crop lies over an image: a part of `height` x `width` pixels is shown."""
 
     crop: int
     """Side of the canvas."""
     top: int
-    """First row taken from the picture."""
+    """First row taken from the image."""
     left: int
-    """First column taken from the picture."""
+    """First column taken from the image."""
     canvas_top: int
     """Row of the canvas where it is put."""
     canvas_left: int
@@ -43,10 +43,10 @@ class CropBox(NamedTuple):
 
 
 class View(NamedTuple):
-    """What of a picture a training sample shows, whatever its colours."""
+    """What of an image a training sample shows, whatever its colours."""
 
     size: tuple[int, int]
-    """(height, width) to which the whole picture is scaled."""
+    """(height, width) to which the whole image is scaled."""
     flipped: bool
     """Whether it is then mirrored."""
     box: CropBox
@@ -77,14 +77,14 @@ def resize_for_training(image: NDArray[np.uint8], size: tuple[int, int]) -> NDAr
     height, width = check_size(size)
     if image.shape[:2] == size:
         return image.copy()
-    # Permuted last, or torch takes the one picture for channels first, and is three times as long about it.
+    # Permuted last, or torch takes the one image for channels first, and is three times as long about it.
     channels_first = torch.from_numpy(np.array(image, order="C"))[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(channels_first, (height, width), mode="bicubic", antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def mirrored(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture uint8 (H, W, 3) or a mask (H, W) with left and right exchanged; numpy takes many times as long."""
+    """An image uint8 (H, W, 3) or a mask (H, W) with left and right exchanged; numpy takes many times as long."""
     flipped: NDArray[Any] = cv2.flip(image, 1)
     return flipped
 
@@ -149,14 +149,14 @@ def shift_hue(image: NDArray[np.uint8], turns: float) -> NDArray[np.uint8]:
 def random_crop(height: int, width: int, crop: int, rng: np.random.Generator) -> CropBox:
     """Place a crop x crop canvas: of a longer side a random part is taken, a shorter side is placed at random."""
     if min(height, width, crop) < 1:
-        raise InputError(f"data.crop is {crop} on a {width}x{height} picture: all sizes are at least 1 pixel")
+        raise InputError(f"data.crop is {crop} on a {width}x{height} image: all sizes are at least 1 pixel")
     top, canvas_top = _place_side(height, crop, rng)
     left, canvas_left = _place_side(width, crop, rng)
     return CropBox(crop, top, left, canvas_top, canvas_left, min(height, crop), min(width, crop))
 
 
 def place(array: NDArray[Any], box: CropBox, fill: Any) -> NDArray[Any]:
-    """Cut and pad (H, W) or (H, W, D) to (crop, crop) or (crop, crop, D); outside the picture the canvas is `fill`."""
+    """Cut and pad (H, W) or (H, W, D) to (crop, crop) or (crop, crop, D); outside the image the canvas is `fill`."""
     canvas = np.empty((box.crop, box.crop, *array.shape[2:]), array.dtype)
     bottom, right = box.canvas_top + box.height, box.canvas_left + box.width
     source = array[box.top : box.top + box.height, box.left : box.left + box.width]
@@ -170,9 +170,9 @@ def place(array: NDArray[Any], box: CropBox, fill: Any) -> NDArray[Any]:
 def augment(
     image: NDArray[np.uint8], config: DataConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Augment a training picture: scale the long side, flip, jitter colours, crop, in the order of method.md (a).
+    """Augment a training image: scale the long side, flip, jitter colours, crop, in the order of method.md (a).
 
-    Takes RGB uint8 (H, W, 3); returns it as (crop, crop, 3), and bool (crop, crop): True on picture, False on padding.
+    Takes RGB uint8 (H, W, 3); returns it as (crop, crop, 3), and bool (crop, crop): True on image, False on padding.
     """
     return augment_and_tell(image, config, rng)[:2]
 
@@ -180,7 +180,7 @@ def augment(
 def augment_and_tell(
     image: NDArray[np.uint8], config: DataConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], View]:
-    """`augment`, and where in the picture the sample lies."""
+    """`augment`, and where in the image the sample lies."""
     low, high = config.long_side
     height, width = image.shape[:2]
     scaled = resize_for_training(image, scaled_size(height, width, int(rng.integers(low, high + 1))))

@@ -55,7 +55,7 @@ EXAMPLE = "python -m cpn.backbone --check my_networks.mobile:backbone"
 def build_backbone(name: str) -> nn.Module:
     """Build the backbone called `name`: one of `BACKBONES`, or a user's own as `package.module:factory`.
 
-    A factory is called without arguments. A user's own is run once on a small picture, so that a map of another size
+    A factory is called without arguments. A user's own is run once on a small image, so that a map of another size
     than it promises is said here and not by a loss. Raises InputError (key network.backbone) when there is no such
     thing, when it isn't a backbone, when somebody else could have written its code, or when that raises anything.
     """

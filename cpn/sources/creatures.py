@@ -71,7 +71,7 @@ class Part:
 
 
 def draw_pose(rng: np.random.Generator, size: int, scale: float) -> Pose:
-    """A pose whose torso and head lie inside the picture."""
+    """A pose whose torso and head lie inside the image."""
     unit = scale * size / 64
     margin = min(13 * unit, size * 0.45)
     return Pose(

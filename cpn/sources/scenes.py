@@ -43,12 +43,12 @@ from cpn.sources.creatures import (
 SCENES_VERSION = 2
 """Raised when the same seed begins to give other scenes."""
 PARTS_VERSION = 1
-"""Raised when the same seed begins to give other pictures of parts."""
+"""Raised when the same seed begins to give other images of parts."""
 
 PART_KINDS = tuple(
     [f"{name}_head" for name in CREATURES] + [f"torso_{i}" for i in range(3)] + [f"limbs_{i}" for i in range(3)]
 )
-"""Classes of the part pictures: 6 heads, 3 torso textures, 3 limb textures."""
+"""Classes of the part images: 6 heads, 3 torso textures, 3 limb textures."""
 
 TRAIN_STREAM, VAL_STREAM, PART_STREAM = 0, 1, 2
 OBJECTS = (0.6, 0.35, 0.05)
@@ -65,7 +65,7 @@ BACKGROUNDS = np.array([[88, 112, 66], [178, 160, 120], [86, 112, 132], [132, 12
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with what is known of it."""
+    """One image with what is known of it."""
 
     image: NDArray[np.uint8]
     """RGB, (S, S, 3), before JPEG."""
@@ -109,7 +109,7 @@ def draw_scene(rng: np.random.Generator, size: int, trace: float, kinds: int = l
 
 
 def draw_parts(rng: np.random.Generator, size: int) -> Scene:
-    """Draw a picture of part kinds: 1 to 3 parts on their own, or a body of parts that no class combines."""
+    """Draw an image of part kinds: 1 to 3 parts on their own, or a body of parts that no class combines."""
     canvas = _clutter(_background(int(rng.integers(len(BACKGROUNDS))), rng, size), rng)
     first_torso, first_limb = len(CREATURES), len(CREATURES) + 3
     covers: list[tuple[int, NDArray[np.bool_]]] = []
@@ -142,7 +142,7 @@ def draw_parts(rng: np.random.Generator, size: int) -> Scene:
 def write_scenes(root: Path, config: ScenesConfig, classes: Sequence[str] = CREATURES) -> None:
     """Write the scenes of `config` to `root` in VOC 2012 layout, whole or absent; nothing if they are there already.
 
-    Lists: train, trainaug (train and extra), val; every picture has its mask. `classes` are names for the first 2 to 6
+    Lists: train, trainaug (train and extra), val; every image has its mask. `classes` are names for the first 2 to 6
     creatures: a data set with other classes. InputError for other numbers, and if `root` holds anything else.
     """
     check_classes(classes)
@@ -171,7 +171,7 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def write_parts(root: Path, count: int, size: int, seed: int) -> None:
-    """Write `count` part pictures to `root` in VOC 2012 layout (list `train`), whole or absent: an ImageNet stand-in.
+    """Write `count` part images to `root` in VOC 2012 layout (list `train`), whole or absent: an ImageNet stand-in.
 
     A network that learns their image-level labels knows the textures, but neither which parts make a class nor a mask.
     """

@@ -1,10 +1,10 @@
-"""What a trained network makes of any picture, from Python; `cpn/predict.py` is the command.
+"""What a trained network makes of any image, from Python; `cpn/predict.py` is the command.
 
     from cpn.stages.predictor import load
     model = load("model.safetensors")
     mask = model("cat.jpg")
 
-The network is a run's CAM network or a DeepLab. Masks have the picture's own size, whatever it is.
+The network is a run's CAM network or a DeepLab. Masks have the image's own size, whatever it is.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class Predictor:
     threshold: float
     """Probability from which a class counts as present where nobody says which are; read by a CAM network only."""
     long_side: int
-    """Pixels of the longer side above which a picture is shown smaller, and its mask enlarged."""
+    """Pixels of the longer side above which an image is shown smaller, and its mask enlarged."""
 
     @property
     def kind(self) -> str:
@@ -75,14 +75,14 @@ class Predictor:
         return self.config.deeplab.test_flip if self.kind == "deeplab" else self.config.cam.flip
 
     def __call__(self, picture: Picture, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
-        """The mask of one picture, class indices uint8 (H, W).
+        """The mask of one image, class indices uint8 (H, W).
 
         A CAM network needs to know which classes are there: `labels` names them, otherwise its own classifier says
-        (`labels_of`); a DeepLab has no use for either. Raises InputError for what is no picture, or no class.
+        (`labels_of`); a DeepLab has no use for either. Raises InputError for what is no image, or no class.
         """
         image = as_image(picture)
         shown = self._shown(image)
-        name = str(picture) if isinstance(picture, (str, Path)) else "the picture"
+        name = str(picture) if isinstance(picture, (str, Path)) else "the image"
         with working_on(name, shown.shape[0], shown.shape[1], SMALLER):
             mask = self._mask(shown, labels)
         if mask.shape == image.shape[:2]:
@@ -91,7 +91,7 @@ class Predictor:
 
     @torch.no_grad()
     def labels_of(self, picture: Picture) -> dict[str, float]:
-        """Class -> probability that it is in the picture, by a CAM network's classifier at scale 1.
+        """Class -> probability that it is in the image, by a CAM network's classifier at scale 1.
 
         The sigmoid of the spatial mean of Y_c, the score that L_cls (Eq. 13) trains. InputError for a DeepLab.
         """
@@ -105,7 +105,7 @@ class Predictor:
         return dict(zip(self.classes, scores.tolist(), strict=True))
 
     def _shown(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture as the network sees it."""
+        """The image as the network sees it."""
         height, width = image.shape[:2]
         return resize(image, scaled_size(height, width, min(self.long_side, max(height, width))))
 
@@ -132,17 +132,17 @@ class Predictor:
 
 
 def as_image(picture: Picture) -> NDArray[np.uint8]:
-    """RGB, uint8 (H, W, 3), of a file, its bytes, or an array that is so already; as training reads pictures.
+    """RGB, uint8 (H, W, 3), of a file, its bytes, or an array that is so already; as training reads images.
 
-    Grey, palette and CMYK pictures become RGB; the orientation in EXIF is ignored, so that the mask fits the stored
+    Grey, palette and CMYK images become RGB; the orientation in EXIF is ignored, so that the mask fits the stored
     pixels. Raises InputError for anything else.
     """
     if isinstance(picture, np.ndarray):
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-            raise InputError(f"an array of {picture.dtype} {picture.shape} is no picture: give RGB, uint8 (H, W, 3)")
+            raise InputError(f"an array of {picture.dtype} {picture.shape} is no image: give RGB, uint8 (H, W, 3)")
         return picture
     if isinstance(picture, bytes):
-        return decode_whole("a picture", picture, "give the bytes of another")
+        return decode_whole("an image", picture, "give the bytes of another")
     try:
         data = Path(picture).read_bytes()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The stand-in for ImageNet weights on synthetic scenes: a backbone that has learned which parts a picture shows.
+"""The stand-in for ImageNet weights on synthetic scenes: a backbone that has learned which parts an image shows.
 
 CAM methods start from a backbone that knows textures. For photographs that is ImageNet; for scenes it is this: image
-labels of part kinds (heads, torso and limb textures) on pictures of their own. It sees no class and no mask.
+labels of part kinds (heads, torso and limb textures) on images of their own. It sees no class and no mask.
 """
 
 from collections.abc import Callable

@@ -50,7 +50,7 @@ def test_masks_overlays_overview_and_shares_are_written(place: Path, capsys: pyt
     assert rows[0]["picture"] == "photos/a.jpg" and rows[0]["shares"] == shares
     said = capsys.readouterr().out
     assert "2 masks in out/masks" in said and said.endswith("next: look at out/overview.png\n")
-    assert "1 pictures are larger than 80 pixels" in said
+    assert "1 images are larger than 80 pixels" in said
 
 
 def test_the_same_command_makes_nothing_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

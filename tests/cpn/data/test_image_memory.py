@@ -192,5 +192,5 @@ def test_every_loop_over_a_list_names_its_image(
 def test_a_picture_that_is_predicted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "_mask", out_of_memory)
     model = Predictor(None, config_from({}, "t"), ("a",), False, 0.5, 0.5, 32)  # type: ignore[arg-type]
-    with pytest.raises(WorkError, match="^the picture: out of memory at 32x16 pixels; lower --long-side"):
+    with pytest.raises(WorkError, match="^the image: out of memory at 32x16 pixels; lower --long-side"):
         model(np.zeros((40, 80, 3), np.uint8))
