@@ -74,7 +74,7 @@ def run(
     `say` hears of damaged checkpoints that were passed over.
 
     `report` hears every epoch's means with `miou_epoch`, or `mask_free_epoch`, whichever is the `objective` (None: miou
-    where there are masks), in percent; nothing else depends on it. `cache` holds the stand-in's weights and the
+    where there are masks), in percent; nothing else depends on it. `cache` holds the pretrained proxy and the
     superpixels, which are made first where they are missing. Metrics:
     `miou` select images at the best beta of the curve, `miou_fixed_beta` the same at cam.beta, `miou_confirm` the other
     images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).

@@ -104,7 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forms", nargs="+", choices=list(PAIRS), default=list(PAIRS), help="which (all)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/fast_forms"), help="finished runs (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path("build/cache"), help="stand-in and scenes (%(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/cache"), help="pretrained proxy and scenes (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def scenes_root(cache: Path, scenes: int, data_seed: int) -> Path:
 
 
 def make_inputs(cache: Path, scenes: int, data_seeds: Sequence[int]) -> None:
-    """Write and pack the data sets and train the stand-in, unless they are there."""
+    """Write and pack the data sets and train the pretrained proxy, unless they are there."""
     from cpn.config.data import ScenesConfig
     from cpn.sources.packing import prepare
     from cpn.sources.scenes import write_scenes
@@ -295,7 +295,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--over", default="{}", help='values laid over each, as JSON: \'{"loss": {"ramp": 0}}\'')
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/ladder"), help="finished runs (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path("build/cache"), help="stand-in and scenes (%(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/cache"), help="pretrained proxy and scenes (%(default)s)"
+    )
     parser.add_argument("--write", type=Path, help="put the tables between the markers of this page, a PNG beside it")
 
 

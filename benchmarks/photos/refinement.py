@@ -133,7 +133,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-data-seed", type=int, default=20, help="seed of the first data set (%(default)s)")
     parser.add_argument("--traces", nargs="+", type=float, default=[0.0, 0.15], help="values of data.scenes.trace")
     parser.add_argument("--scenes", type=int, default=150, help="training scenes (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path("build/cache"), help="stand-in and scenes (%(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/cache"), help="pretrained proxy and scenes (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

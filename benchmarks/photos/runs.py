@@ -52,7 +52,7 @@ class Place:
 
     @property
     def cache(self) -> Path:
-        """Superpixels and stand-in."""
+        """Superpixels and pretrained proxy."""
         return self.keep / "cache"
 
 

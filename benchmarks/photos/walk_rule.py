@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE", help="a later stage's")
     parser.add_argument("--official", action="store_true", help="the configuration's numbers, none of them auto")
     parser.add_argument("--out", type=Path, default=Path("build/walk_rule"), help="stages that were made (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path("build/cache"), help="the scenes' stand-in (%(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/cache"), help="the scenes' pretrained proxy (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument("--first-data-seed", type=int, default=8, help="seed of the first data set (%(default)s)")
     parser.add_argument("--scenes", type=int, default=150, help="training scenes (%(default)s)")
     parser.add_argument("--system", default="cpn_superpixel", help="preset of the CAM run (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path("build/cache"), help="stand-in and scenes (%(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/cache"), help="pretrained proxy and scenes (%(default)s)"
+    )
     given = parser.parse_args()
     if min(given.seeds, given.data_seeds, given.scenes) < 1:
         raise InputError("--seeds, --data-seeds and --scenes: give at least 1")

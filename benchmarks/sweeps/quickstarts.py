@@ -8,7 +8,7 @@ search_spaces/quickstart.yaml. No value of that file was chosen on these seeds. 
 and cam_baseline ran again with fresh seeds, and both are scored on images that no choice had looked at.
 
 A finished sweep is read and not run again, and an unfinished one is resumed. One after the other, each with all the
-cores; `hours` is by the clock over all starts of a sweep. The interval is Student's t over the sweeps, at 95 %.
+cores; `hours` are wall-clock hours over all starts of a sweep. The interval is Student's t over the sweeps, at 95 %.
 """
 
 import argparse

@@ -15,7 +15,7 @@ class NetworkConfig(Section):
     as 'package.module:factory'."""
     weights: str | None = None
     """Pretrained backbone weights: a file, `imagenet` for the published file that a package installs
-    (efficientnet_lite0), `scenes` for the stand-in trained on scene parts, or None for none."""
+    (efficientnet_lite0), `scenes` for the proxy pretrained on scene parts, or None for none."""
     stage3_channels: int = Field(64, ge=1)
     """Channels that stage 3 is reduced to inside X."""
     stage4_channels: int = Field(128, ge=1)

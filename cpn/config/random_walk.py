@@ -8,7 +8,7 @@ from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
 
 
 class RandomWalkConfig(Section):
-    """How pseudo labels are walked from CAMs and affinities (method.md (h))."""
+    """How pseudo labels are propagated from CAMs and affinities (method.md (h))."""
 
     kind: Literal["affinity", "irn"] = "affinity"
     """Where affinities come from: `affinity` = AffinityNet, which the paper names; `irn` = IRN, which its authors
@@ -25,8 +25,9 @@ class RandomWalkConfig(Section):
     radius: Annotated[int | Literal["auto"], whole_or_auto(2)] = 5
     """Pairs reach strictly less than this many stride cells. `auto`: 5, or less on small maps."""
     keep_if: Literal["always", "better"] = "always"
-    """When walked maps become the pseudo labels. `better`: unless they score below the CAM's masks at the run's beta on
-    the select images; then these are the pseudo labels, which is said. Without masks there is nothing to tell.
+    """When propagated maps become the pseudo labels. `better`: unless they score below the CAM's masks at the run's
+    beta on the select images; then the CAM's masks are the pseudo labels, and a line says so. Without masks nothing is
+    compared, and the propagated maps are taken.
     """
     crf: bool = False
-    """Refine the walked scores by one CRF iteration; off in the released code."""
+    """Refine the propagated scores by one CRF iteration; off in the released code."""

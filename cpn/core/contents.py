@@ -21,7 +21,7 @@ from cpn.core.files import digest, file_digest
 from cpn.core.plain_file import MB, read_plain
 
 NAMED_WEIGHTS = ("scenes", "imagenet")
-"""Values of `network.weights` that are no path: the stand-in, and the published weights of the backbone."""
+"""Values of `network.weights` that are no path: the pretrained proxy, and the published weights of the backbone."""
 MARK = "sha256:"
 """Begins a digest where a key would otherwise have a path."""
 OURS = ("cpn", "platform")

@@ -106,7 +106,7 @@ def irn_pseudo_label(
 ) -> NDArray[np.uint8]:
     """Pseudo label of one image: un-halved maps (K, H, W) of classes `present` (K,), edge (h, w) -> uint8 (H, W).
 
-    The maps at stride 4 are walked, upsampled (bilinear by 4, cut to the image) and divided by the largest score of
+    The maps at stride 4 are propagated, upsampled (bilinear by 4, cut to the image) and divided by the largest score of
     all classes; the best class wins where it is above `threshold`, elsewhere it is background. Values are class
     indices, nothing is ignored. Without a class, or where edges hold back every score, everything is background.
     """

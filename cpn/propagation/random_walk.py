@@ -121,7 +121,7 @@ def pseudo_label(
 ) -> NDArray[np.uint8]:
     """Pseudo label of one image: uint8 (H, W, 3), un-halved maps (P, H, W) of classes `present` (P,) -> uint8 (H, W).
 
-    [(1 - max)^alpha, maps] are averaged over stride cells, walked, upsampled, refined if `config.crf`, and the best
+    [(1 - max)^alpha, maps] are averaged over stride cells, propagated, upsampled, refined if `config.crf`, and the best
     class taken (background on a tie). Values are class indices, 0 and those of `present`; nothing is ignored. With
     no class present everything is background. `config.crf` needs `refine` (ValueError): dense_crf with 1 iteration.
     """

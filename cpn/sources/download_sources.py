@@ -17,7 +17,7 @@ class Archive:
     file: str
     """Its name at the publisher's, kept as it is."""
     address: str
-    """Where it is had; `--mirror` replaces all but `file`."""
+    """Where to get it; `--mirror` replaces all but `file`."""
     size: int | None
     """Bytes, as known from servers' answers; it is shown and reserved, never enforced."""
     md5: str | None = None

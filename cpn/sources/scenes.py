@@ -171,7 +171,7 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def write_parts(root: Path, count: int, size: int, seed: int) -> None:
-    """Write `count` part images to `root` in VOC 2012 layout (list `train`), whole or absent: an ImageNet stand-in.
+    """Write `count` part images to `root` in VOC 2012 layout (list `train`), whole or absent, to pretrain on.
 
     A network that learns their image-level labels knows the textures, but neither which parts make a class nor a mask.
     """

@@ -79,8 +79,8 @@ def make_affinity(inputs: Inputs, out: Path, report: Report) -> dict[str, float]
 
 
 def make_pseudo_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
-    """Write the pseudo labels of the images at `indices` to `out`/<id>.png in VOC colours: their walked maps, or where
-    `inputs.walk` says so the CAM's own masks at the run's beta. Without a choice the rule gives what is `auto`.
+    """Write the pseudo labels of the images at `indices` to `out`/<id>.png in VOC colours: their propagated maps, or
+    where `inputs.walk` says so the CAM's own masks at the run's beta. Without a choice the rule gives what is `auto`.
     """
     config = inputs.config.random_walk
     if inputs.walk is not None and not inputs.walk.used:

@@ -1,8 +1,9 @@
 """The random walk's numbers chosen on masks, in one pass and without training, and whether its CAM is better.
 
-Images of data.score are walked at every alpha and number of steps around the rule (cpn/propagation/walk_rule.py). The
-best mIoU of the select images decides; the confirm images tell what it is worth, as they do of the CAM's masks at the
-run's beta. With `random_walk.crf` the choice is made before that CRF, which would have to run for each setting.
+Maps of the images of data.score are propagated at every alpha and number of steps around the rule
+(cpn/propagation/walk_rule.py). The best mIoU of the select images decides; the confirm images tell what it is worth, as
+they do of the CAM's masks at the run's beta. With `random_walk.crf` the choice is made before that
+CRF, which would have to run for each setting.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The stand-in for ImageNet weights on synthetic scenes: a backbone that has learned which parts an image shows.
+"""What takes the place of ImageNet weights on synthetic scenes: a backbone that has learned which parts an image shows.
 
 CAM methods start from a backbone that knows textures. For photographs that is ImageNet; for scenes it is this: image
 labels of part kinds (heads, torso and limb textures) on images of their own. It sees no class and no mask.
@@ -34,17 +34,17 @@ RECIPE = {
 
 
 def standin_path(cache: Path) -> Path:
-    """Where the stand-in's weights lie under `cache`; the name is a digest of the recipe."""
+    """Where the pretrained proxy lies under `cache`; the name is a digest of the recipe."""
     key = digest([STANDIN_VERSION, PARTS_VERSION, PICTURES, SIZE, RECIPE])
     return cache / f"standin-{key}.safetensors"
 
 
 def make_standin(cache: Path, report: Report) -> Path:
-    """Train the stand-in unless it is there; returns the file. A minute on one core; `report` hears each epoch."""
+    """Train the proxy unless its file is there; returns the file. A minute on one core; `report` hears each epoch."""
     path = standin_path(cache)
     if path.exists():
         return path
-    config: Config = config_from(RECIPE, "the stand-in's recipe")
+    config: Config = config_from(RECIPE, "the recipe of the pretrained proxy")
     parts = cache / f"parts-{digest([PARTS_VERSION, PICTURES, SIZE])}"
     write_parts(parts, PICTURES, SIZE, seed=0)
     pack = prepare(parts, ["train"], scored=[])
@@ -60,7 +60,7 @@ def make_standin(cache: Path, report: Report) -> Path:
 
 
 def drop_damaged(cache: Path, say: Callable[[str], None]) -> None:
-    """Delete the stand-in's file where it is not what was written, and say so: it is made again."""
+    """Delete the pretrained proxy's file where it is not what was written, and say so: it is made again."""
     path = standin_path(cache)
     if path.exists():
         try:

@@ -202,7 +202,7 @@ def get_shared(store: Storage, place: Path) -> bytes | None:
 
 
 def download_proxy(store: Storage, config: Config) -> None:
-    """Fetch the stand-in for ImageNet weights, if the configuration asks for it."""
+    """Download the pretrained proxy, if the configuration asks for it."""
     from cpn.training.pretrained_proxy import standin_path
 
     path = standin_path(store.cache)
@@ -211,7 +211,7 @@ def download_proxy(store: Storage, config: Config) -> None:
 
 
 def upload_proxy(store: Storage, config: Config) -> None:
-    """Keep the stand-in, if the configuration asks for it."""
+    """Upload the pretrained proxy, if the configuration asks for it."""
     from cpn.training.pretrained_proxy import standin_path
 
     if config.network.weights == "scenes":

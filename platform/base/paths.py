@@ -3,7 +3,7 @@
 sweeps/study.db                 the Optuna study of every sweep, unless tracking.study says otherwise
 sweeps/runs/<run key>/          one CAM run (see cpn/run.py), shared by all sweeps that need it
 sweeps/stages/<stage>-<key>/    one stage's output with its manifest
-sweeps/cache/                   synthetic scenes and the stand-in for ImageNet weights
+sweeps/cache/                   synthetic scenes and the weights of their pretrained proxy
 sweeps/<sweep>/                 lock and driver, records spool, winner, report
 sweeps/<sweep>/tune/            what Ray writes for itself; never read again
 
@@ -118,7 +118,7 @@ class SweepPaths:
 
     @property
     def clock(self) -> Path:
-        """Hours by the clock and of each trial."""
+        """Wall-clock hours, and hours of each trial."""
         return self.root / "clock.json"
 
     @property

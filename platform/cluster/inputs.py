@@ -141,7 +141,7 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     if config.network.weights is None and config.network.backbone in BACKBONES:
         say(
             f"warning: network.weights is not set, {config.network.backbone} starts from random numbers, which no "
-            "published result does: --set network.weights=FILE; python -m cpn.weights --help says where it is had"
+            "published result does: --set network.weights=FILE; python -m cpn.weights --help says where to get it"
         )
     from_file = config.network.weights not in (None, "scenes")
     if not from_file and config.network.backbone in BACKBONES:
@@ -160,7 +160,7 @@ def warn_of_surplus(report: "WeightsReport | None", say: Say) -> None:
 
 
 def prepare_weights(config: Config, store: Storage, say: Say) -> None:
-    """Train the stand-in for ImageNet weights if the configuration asks for it; check that the weights files fit.
+    """Train the pretrained proxy if the configuration asks for it; check that the weights files fit.
 
     Raises InputError when a weights file is missing or of another network, or IRN's walk is asked for on a backbone
     that it cannot use.
@@ -173,9 +173,9 @@ def prepare_weights(config: Config, store: Storage, say: Say) -> None:
     if config.network.weights == "scenes":
         drop_damaged(store.cache, lambda line: say(f"warning: {line}"))
     if config.network.weights == "scenes" and not standin_path(store.cache).exists():
-        say("training the stand-in for ImageNet weights on pictures of scene parts, once; it is kept")
+        say("pretraining the backbone on images of scene parts, once; its weights are kept")
         make_standin(
-            store.cache, lambda entry: say(f"  stand-in: epoch {entry['epoch']:.0f}, loss {entry['loss_total']:.3f}")
+            store.cache, lambda entry: say(f"  pretraining: epoch {entry['epoch']:.0f}, loss {entry['loss_total']:.3f}")
         )
     if config.network.weights is not None:
         load_weights(build_backbone(config.network.backbone), config.network.weights, store.cache)

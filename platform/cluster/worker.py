@@ -29,7 +29,7 @@ class TrialSetup:
     data_root: str
     """The prepared data set."""
     storage: str
-    """Where runs and the stand-in's weights are kept: a folder that every node sees, or a URL."""
+    """Where runs and the pretrained proxy are kept: a folder that every node sees, or a URL."""
     sweep: str
     """The sweep's name."""
     workers: int

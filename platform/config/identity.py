@@ -33,7 +33,7 @@ def known_by_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
     """`old` with the contents of `new` where it has names: it was made before identities held contents.
 
     Nobody kept what lay behind the names, so it is taken to be the same. A file in the place of none, or of the
-    stand-in, stays a difference.
+    pretrained proxy, stays a difference.
     """
     base = dict(old.get("base", {}))
     for name, content in new.get("base", {}).items():

@@ -54,7 +54,7 @@ class Budget(SweepSection):
     trials: int | None = Field(default=None, ge=1)
     """Trials, the reference, pruned and failed ones among them."""
     wall_hours: float | None = Field(default=None, gt=0)
-    """Hours by the clock, over all starts of the sweep."""
+    """Wall-clock hours, over all starts of the sweep."""
     gpu_hours: float | None = Field(default=None, gt=0)
     """Hours times GPUs held by trials, over all starts of the sweep."""
     target_miou: float | None = Field(default=None, gt=0, le=100)
@@ -182,7 +182,7 @@ class Confirm(SweepSection):
 
 
 class Promote(SweepSection):
-    """What moves on to the later stages."""
+    """What is promoted to the later stages."""
 
     when: Literal["always", "better"] = "always"
     """always: the best-supported run; better: only one that is shown to beat the reference."""

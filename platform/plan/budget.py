@@ -23,8 +23,8 @@ HOURS_LOST = "the sweep's next start counts anew, from its last end and what its
 
 
 class Clock:
-    """Hours by the clock and of each trial, over all starts of a sweep, kept in a file. A start that finds nothing to
-    do, which never calls `go`, adds none.
+    """Wall-clock hours, and hours of each trial, over all starts of a sweep, kept in a file. A start that finds nothing
+    to do, which never calls `go`, adds none.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None] = to_stderr) -> None:

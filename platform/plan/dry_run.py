@@ -210,7 +210,7 @@ def price_words(spec: SweepSpec, price: Price, source: str) -> str:
 
 
 def cpu_words(spec: SweepSpec, price: Price, each: float) -> str:
-    """Times by the clock on this machine, or of the runs alone where a cluster's size is not known; `each` is a run's
+    """Wall-clock times on this machine, or of the runs alone where a cluster's size is not known; `each` is a run's
     hours.
     """
     words = f"about {clock(3600 * each)} a run, {START_SECONDS:g} s of it Ray's start and end"
@@ -218,7 +218,7 @@ def cpu_words(spec: SweepSpec, price: Price, each: float) -> str:
         words += f"; {clock(3600 * price.hours)} of runs in all{unpruned(spec)}"
         if "RAY_ADDRESS" not in os.environ:
             at_once = concurrency(spec.resources, [{"CPU": float(os.cpu_count() or 1)}])
-            words += f", about {clock(3600 * price.hours / at_once)} by the clock with {at_once} at a time"
+            words += f", about {clock(3600 * price.hours / at_once)} of wall-clock time with {at_once} at a time"
     return f"{words}; {NOT_IN_IT}"
 
 

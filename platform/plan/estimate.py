@@ -1,8 +1,8 @@
 """The price of a sweep before it starts: how many runs, what they cost, and what they leave on the disk at most.
 
 Hours are counted operations (cpn/cost/operations.py) by what the device sustains, which is assumed, or measured by a
-few steps of the largest corner (platform/cluster/measured_steps.py). Every trial is priced as the search's dearest
-corner at full length.
+few steps of the largest corner (platform/cluster/measured_steps.py). Every trial is priced as the search's most
+expensive corner at full length.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class Price:
     """Search trials, the reference among them; None without a limit."""
     confirm_runs: int
     hours_per_trial: float | None
-    """Of the dearest corner: GPU-hours, or where workers train on the CPU hours of a run. None where a network is the
-    user's code, which was not to be run."""
+    """Of the most expensive corner: GPU-hours, or where workers train on the CPU hours of a run. None where a network
+    is the user's code, which was not to be run."""
     hours: float | None
     """The same of all runs at full length; pruning can only save. Says nothing about the stages after the CAM run."""
     money: float | None
@@ -71,10 +71,10 @@ def estimate(spec: SweepSpec, sustained: float | None = None, run_code: bool = T
     if not run_code:
         return Price(trials, confirm_runs(spec), None, None, None, disk(spec))
     rate = sustained or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
-    dearest = max(configs, key=operations)
+    most_expensive = max(configs, key=operations)
     base = spec.base_config
     plain = with_values(base, cam_baseline_values(spec), CAM_BASELINE)
-    each, reference, cam_baseline = (run_hours(spec, config, rate) for config in (dearest, base, plain))
+    each, reference, cam_baseline = (run_hours(spec, config, rate) for config in (most_expensive, base, plain))
     again = of_reference * reference + of_best * each + of_plain * cam_baseline
     total = reference + (trials - 1) * each + again if trials is not None else None
     if spec.table is not None:

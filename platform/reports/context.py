@@ -144,7 +144,7 @@ def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
     if not metrics and best is not None:
         wanted[f"best trial, {key} % (select)"] = best.miou
     made = [{"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None]
-    return [*made, {"what": "hours by the clock", "value": f"{sweep.hours:.2f}"}]
+    return [*made, {"what": "wall-clock hours", "value": f"{sweep.hours:.2f}"}]
 
 
 def metrics_of(sweep: SweepSnapshot) -> Mapping[str, float | None]:
@@ -255,7 +255,7 @@ def cost(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None) -> dict[str
     charts = [chart("hours", "", figure, "what the hours went to")] if figure is not None else []
     measured = throughput.measure(sweep)
     workers, cards = spec.resources.workers, spec.resources.gpus_per_worker
-    facts = [("by the clock", f"{sweep.hours:.2f} hours over all starts of the sweep")]
+    facts = [("wall clock", f"{sweep.hours:.2f} hours over all starts of the sweep")]
     facts.append(("a trial runs on", f"{workers} worker(s) with {cards:g} GPU(s) and "
                   f"{spec.resources.cpus_per_worker:g} CPU core(s) each"))  # fmt: skip
     if measured is None:

@@ -15,7 +15,7 @@ def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
     """Every trial: the full-budget ones by the objective on the select images, then those that have none.
 
     `confirmed`, its `interval` and `difference` to the reference are of the sweep's last end, percent, on the confirm
-    images; `hours` are by the clock. What a trial does not have is None.
+    images; `hours` are wall-clock hours. What a trial does not have is None.
     """
     told = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
     means = {} if told else confirmed_so_far(sweep)

@@ -66,7 +66,7 @@ class SweepSnapshot:
 
     @cached_property
     def hours(self) -> float:
-        """Hours by the clock over all starts."""
+        """Wall-clock hours over all starts."""
         return float(self._clock.get("seconds", 0.0)) / 3600
 
     @cached_property

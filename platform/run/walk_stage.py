@@ -1,6 +1,6 @@
 """What the random walk's numbers are in one run, counted on Ray before the walk: `walk.json` in the stage's folder.
 
-Kept there before the first image is walked, so that a killed stage goes on with the same numbers.
+Saved before the first image is propagated, so that a killed stage resumes with the same numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -78,7 +78,7 @@ def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
     """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
 
     Each configuration stands there once, under the first trial that drew it: runs that are the same would count twice
-    in the variance over seeds. With `top_k` 0 the best one all the same: nothing runs again, it moves on untested.
+    in the variance over seeds. With `top_k` 0 the best one all the same: nothing runs again, it is promoted untested.
     """
     done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
     reference = [row for row in done if row.role == REFERENCE]

@@ -146,7 +146,7 @@ def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.Monkey
     assert config.network.weights == "scenes"
     prepare_weights(config, store, said.append)
     prepare_weights(config, store, said.append)
-    assert made == [store.cache] and len(said) == 2 and said[1] == "  stand-in: epoch 1, loss 0.250"
+    assert made == [store.cache] and len(said) == 2 and said[1] == "  pretraining: epoch 1, loss 0.250"
 
 
 def test_batch_norms_of_a_users_own_that_would_train_are_told_of(store: Storage) -> None:
@@ -171,7 +171,7 @@ def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) ->
     (line,) = said
     assert line.startswith("warning: network.weights is not set, resnet50 starts from random numbers")
     said.clear()
-    check_weights(config_with(), store, said.append)  # the stand-in's weights
+    check_weights(config_with(), store, said.append)  # the pretrained proxy
     check_weights(config_with(network={"backbone": f"{OWN}:OwnBackbone", "weights": None}), store, said.append)
     assert said == []
 

@@ -139,7 +139,7 @@ def test_a_step_on_the_cpu_prices_a_sweep_on_the_cpu_alone(
     said = printed(capsys, QUICKSTART, "--measure")
     found = re.search(
         r"price, by the step measured on cpu: about (\d):(\d\d) a run, 16.5 s of it Ray's start and end; "
-        r"(\d+):(\d\d) of runs in all without pruning, about (\d+):(\d\d) by the clock with 2 at a time",
+        r"(\d+):(\d\d) of runs in all without pruning, about (\d+):(\d\d) of wall-clock time with 2 at a time",
         said,
     )
     assert found is not None
@@ -156,7 +156,7 @@ def test_a_cluster_says_nothing_of_the_clock(
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     said = printed(capsys, QUICKSTART)
     assert "nothing was measured (a core at 30 GFLOP/s)" in said
-    assert "of runs in all" in said and "by the clock" not in said
+    assert "of runs in all" in said and "wall-clock" not in said
 
 
 def test_measure_goes_with_the_dry_run() -> None:

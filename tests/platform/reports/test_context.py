@@ -38,7 +38,7 @@ def test_failed_confirm_runs_are_in_the_report(sweep: SweepSnapshot) -> None:
 def test_tiles_before_and_after_the_end(sweep: SweepSnapshot) -> None:
     assert [tile["value"] for tile in tiles(sweep, None)] == ["36.0", "42.9", "58.0", "61.2", "0.50"]
     before = tiles(replace(sweep, summary=None), sweep.rows[0])
-    assert [tile["what"] for tile in before] == ["best trial, miou % (select)", "hours by the clock"]
+    assert [tile["what"] for tile in before] == ["best trial, miou % (select)", "wall-clock hours"]
 
 
 def test_stages_of_the_best_run_are_found_by_their_keys(sweep: SweepSnapshot, made: Storage) -> None:
