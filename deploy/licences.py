@@ -15,6 +15,10 @@ project itself is under the [MIT licence](../LICENSE). Full texts:
 `pip-licenses --with-license-file --format=plain-vertical`, or the `*.dist-info` folders of the environment. The CUDA
 build of torch brings NVIDIA's libraries under NVIDIA's terms.
 
+The photographs in docs/photo_maps.png come with scikit-image, whose documentation says of them: chelsea, CC0 by Stefan
+van der Walt; camera, CC0 by Lav Varshney; coffee, CC0 by Rachel Michetti; astronaut, by NASA, no known copyright
+restrictions, released into the public domain.
+
 """
 
 

@@ -29,13 +29,14 @@ def photographs(root: Path, copies: int = 1) -> "Split":
 
 
 def photograph(name: str) -> Any:
-    """One of them: uint8 (H, W, 3)."""
+    """One of scikit-image's: uint8 (H, W, 3), grey ones too."""
     import numpy as np
     from skimage import data
 
     from cpn.data.transforms import resize, scaled_size
 
-    image = np.ascontiguousarray(getattr(data, name)()[..., :3], dtype=np.uint8)
+    found = getattr(data, name)()
+    image = np.ascontiguousarray(found[..., :3] if found.ndim == 3 else np.stack(3 * [found], -1), dtype=np.uint8)
     return resize(image, scaled_size(*image.shape[:2], LONG_SIDE))
 
 
