@@ -10,7 +10,7 @@ from cpn.core.errors import InputError, run_command
 from cpn.core.files import check_place
 from cpn.core.progress import Progress, shown_progress
 from cpn.sources.download_sources import SOURCES, Archive, Source
-from cpn.sources.fetch import PAUSE_S, check_digest, fetch
+from cpn.sources.fetch import PAGE_STARTS, PAUSE_S, check_digest, fetch
 from cpn.sources.unpack import unpack
 
 MB = 1_000_000
@@ -22,12 +22,22 @@ def told(name: str, source: Source) -> list[str]:
     """What is had and under which terms: lines before anything is downloaded."""
     lines = [f"{name}: {source.what}", f"  terms: {source.licence}"]
     for archive in source.archives:
-        size = "size not known" if archive.size is None else f"{archive.size / MB:,.0f} MB"
-        checked = f"checked against the digest of {archive.digest_from}" if _has_digest(archive) else "not checked"
-        lines.append(f"  {archive.address} ({size}; {checked})")
+        size = "size not known" if archive.size is None else f"about {archive.size / MB:,.0f} MB"
+        lines.append(f"  {archive.address} ({size}; the address is stated by {archive.address_from})")
+        lines.append(f"    {_digest_words(archive.md5, archive.sha256_start, archive.digest_from)}")
     if source.page:
         lines.append(f"  no direct address: {source.page}")
+        lines.append(f"    {_digest_words(source.by_hand_md5, None, source.digest_from)}")
     return lines
+
+
+def _digest_words(md5: str | None, sha256_start: str | None, digest_from: str) -> str:
+    """How far a file is checked."""
+    if md5 is not None:
+        return f"checked: its MD5 has to be {md5}, stated by {digest_from}"
+    if sha256_start is not None:
+        return f"checked: its SHA-256 has to start with {sha256_start}, stated by {digest_from}"
+    return "not verified: nobody publishes a digest of it"
 
 
 def missing(sources: Sequence[Source], to: Path) -> list[Archive]:
@@ -97,13 +107,37 @@ def get(archive: Archive, to: Path, mirror: str | None, keep: bool, progress: Pr
 
 
 def by_hand(name: str, source: Source, to: Path) -> bool:
-    """Whether the file that a person had to get lies there. Says what to do where it does not."""
+    """Whether the file that a person had to get lies there and is the right one. Says what to do where it does not.
+
+    Raises InputError where it is another file.
+    """
     file = to / source.by_hand
-    if file.exists():
-        print(f"{file} is there")
-        return True
-    print(f"{name}: open {source.page}, save the file as {file}, then run the same command")
-    return False
+    if not file.exists():
+        print(f"{name}: open {source.page}, save the file as {file}, then run the same command")
+        return False
+    check_by_hand(file, source)
+    print(
+        f"{file} is there" + ("" if source.by_hand_md5 else f", a whole {source.method}; nobody publishes its digest")
+    )
+    return True
+
+
+def check_by_hand(file: Path, source: Source) -> None:
+    """Raise InputError where a file that a person put there is a web page, or not what `source` says of it."""
+    cure = f"delete it, and get it again from {source.page}"
+    with open(file, "rb") as opened:
+        start = opened.read(64)
+    if start.lstrip().lower().startswith(PAGE_STARTS):
+        raise InputError(f"{file}: is a web page in place of the file: {cure}")
+    if (wrong := check_digest(file, source.by_hand_md5, None)) is not None:
+        raise InputError(f"{file}: {wrong} ({source.digest_from}): {cure}")
+    if source.method:
+        from cpn.models.released import is_released, method_of
+        from cpn.models.weights import read_weights
+
+        names = read_weights(file, cure).keys()
+        if not is_released(names) or method_of(names).title != source.method:
+            raise InputError(f"{file}: is no whole {source.method} as its authors released it: {cure}")
 
 
 def parser() -> argparse.ArgumentParser:

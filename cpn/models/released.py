@@ -77,6 +77,11 @@ def is_released(names: Collection[str]) -> bool:
     return "f10.weight" in names or ("fc8.weight" in names and bool(refinement))
 
 
+def method_of(names: Collection[str]) -> Method:
+    """Whose released network the layers of these names are: SEAM's where f10 is missing and else CPN's."""
+    return CPN_RELEASED if "f10.weight" in names else SEAM_RELEASED
+
+
 def released_network(path: Path, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> Released:
     """The network of the tensors of the file `path`, SEAM's where f10 is missing and else CPN's.
 
@@ -87,7 +92,7 @@ def released_network(path: Path, tensors: Mapping[str, Tensor], classes: tuple[s
 
     from cpn.models.network import build_network
 
-    method = CPN_RELEASED if "f10.weight" in tensors else SEAM_RELEASED
+    method = method_of(tensors)
     config = config_from({"preset": method.preset, "network": method.network}, str(path))
     rows = tensors["fc8.weight"].shape[:1] if "fc8.weight" in tensors else ()
     if rows and rows[0] != len(classes) + 1:

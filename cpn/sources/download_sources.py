@@ -1,7 +1,8 @@
 """Where the published data sets and weights are had, what they hold, and how far each file can be checked.
 
-A digest names where it was read; a file without one is taken as it comes, and the command says so. Nothing here was
-downloaded when the table was written.
+Each address and each digest names who states it, and was read there. A size is what servers answered, and a file
+without a digest is taken as it comes: neither is enforced, and the command says so. No file was downloaded when the
+table was written.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ class Archive:
     """Its name at the publisher's, kept as it is."""
     address: str
     """Where to get it; `--mirror` replaces all but `file`."""
+    address_from: str
+    """Who states the address."""
     size: int | None
     """Bytes, as known from servers' answers; it is shown and reserved, never enforced."""
     md5: str | None = None
@@ -45,17 +48,30 @@ class Source:
     archives: tuple[Archive, ...] = ()
     """What is downloaded; empty where no direct address is known."""
     page: str = ""
-    """Where a person gets it, for what has no direct address."""
+    """Where a person gets it, for what has no direct address, and who links that page."""
     by_hand: str = ""
     """File to put into --to then."""
+    by_hand_md5: str | None = None
+    """Its MD5, enforced; None where nobody publishes one."""
+    digest_from: str = ""
+    """Who states that."""
+    method: Literal["", "CPN", "SEAM"] = ""
+    """Whose whole released network the file has to be."""
     into: str = ""
     """The source whose folder it goes into; that one comes first."""
     next: tuple[str, ...] = ()
     """Commands to type afterwards, with {to} for the folder."""
 
 
-_TORCHVISION = "torchvision"
-_COCO = "S3's ETag and the data loaders of LAVIS"
+_VOC = "torchvision, datasets/voc.py"
+_SBD = "torchvision, datasets/sbd.py"
+_COCO = "LAVIS, datasets/download_scripts/download_coco.py"
+_COCO_ANNOTATIONS = "PaddlePaddle's download_coco.py, and S3's ETag"
+_RESNET = "torchvision, models/resnet.py"
+_DRIVE = (
+    "https://drive.google.com/open?id=1jWsV5Yev-PwKgvvtUM3GnY0ogb50-qKa (linked by https://github.com/YudeWang/SEAM)"
+)
+_BAIDU = "https://pan.baidu.com/s/1n7ihgKLQkYyHghVLWRViEw, code xwnr (linked by https://github.com/Ferenas/CPN)"
 
 SOURCES: dict[str, Source] = {
     "voc2012": Source(
@@ -65,9 +81,10 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "VOCtrainval_11-May-2012.tar",
                 "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                _VOC,
                 1_999_639_040,
                 md5="6cd6e144f989b92b3379bac3b3de84fd",
-                digest_from=f"{_TORCHVISION}, datasets/voc.py",
+                digest_from=_VOC,
                 unpack="tar",
                 holds="VOCdevkit/VOC2012",
                 to="VOC2012",
@@ -82,9 +99,10 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "benchmark.tgz",
                 "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+                _SBD,
                 1_419_539_633,
                 md5="82b4d87ceb2ed10f6038a1cba92111cb",
-                digest_from=f"{_TORCHVISION}, datasets/sbd.py",
+                digest_from=_SBD,
                 unpack="tar",
                 holds="benchmark_RELEASE",
                 to="VOC2012/benchmark_RELEASE",
@@ -100,9 +118,10 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "annotations_trainval2014.zip",
                 "http://images.cocodataset.org/annotations/annotations_trainval2014.zip",
+                _COCO_ANNOTATIONS,
                 252_872_794,
                 md5="0a379cfc70b0e71301e0f377548639bd",
-                digest_from=_COCO,
+                digest_from=_COCO_ANNOTATIONS,
                 unpack="zip",
                 holds="annotations",
                 to="coco2014/annotations",
@@ -110,6 +129,7 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "val2014.zip",
                 "http://images.cocodataset.org/zips/val2014.zip",
+                _COCO,
                 6_645_013_297,
                 md5="a3d79f5ed8d289b7a7554ce06a5782b3",
                 digest_from=_COCO,
@@ -120,6 +140,7 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "train2014.zip",
                 "http://images.cocodataset.org/zips/train2014.zip",
+                _COCO,
                 13_510_573_713,
                 md5="0da8c0bd3d6becc4dcb32757491aca88",
                 digest_from=_COCO,
@@ -137,9 +158,10 @@ SOURCES: dict[str, Source] = {
             Archive(
                 "resnet50-0676ba61.pth",
                 "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+                _RESNET,
                 None,
                 sha256_start="0676ba61",
-                digest_from=f"{_TORCHVISION}, the file's own name",
+                digest_from=f"{_RESNET}: the file's own name",
                 to="resnet50-0676ba61.pth",
             ),
         ),
@@ -148,22 +170,26 @@ SOURCES: dict[str, Source] = {
     "resnet38": Source(
         "ImageNet weights of ResNet38 (Model A1 of ademxapp)",
         "Apache 2.0: https://github.com/itijyou/ademxapp",
-        page="https://github.com/itijyou/ademxapp (its README links Model A1 for ImageNet classification)",
+        page=f"https://github.com/itijyou/ademxapp (its README links Model A1), or {_DRIVE}",
         by_hand="ilsvrc-cls_rna-a1_cls1000_ep-0001.params",
+        by_hand_md5="ff21f45d6bf03284100dcbec571edfad",
+        digest_from="ademxapp, models/checksum.md5",
         next=("python -m cpn.weights {to}/ilsvrc-cls_rna-a1_cls1000_ep-0001.params --out {to}/resnet38.safetensors",),
     ),
     "cpn_released": Source(
         "the authors' trained CPN",
-        "as its page says",
-        page="https://github.com/Ferenas/CPN (the README links the checkpoint)",
+        "MIT, as its code: https://github.com/Ferenas/CPN",
+        page=_BAIDU,
         by_hand="cpn_released.pth",
+        method="CPN",
         next=("python -m cpn.weights {to}/cpn_released.pth --out {to}/cpn_released.safetensors",),
     ),
     "seam_released": Source(
         "the authors' trained SEAM",
-        "as its page says",
-        page="https://github.com/YudeWang/SEAM (the README links the checkpoint)",
+        "MIT, as its code: https://github.com/YudeWang/SEAM",
+        page=_DRIVE,
         by_hand="seam_released.pth",
+        method="SEAM",
         next=("python -m cpn.weights {to}/seam_released.pth --out {to}/seam_released.safetensors",),
     ),
 }

@@ -1,12 +1,16 @@
 """The command that gets published files: what it says, checks, unpacks and takes up again."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from platform import sweep
+from typing import Any
 
 import pytest
+import torch
 
 from cpn import download, prepare
 from cpn.core.errors import InputError
@@ -28,7 +32,8 @@ def offer(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 
     def make(data: bytes, file: str = "thing.bin", **archive: object) -> None:
         server.files[file] = data
-        one = Archive(file, f"http://127.0.0.1:9/{file}", len(data), **{"to": file, "md5": md5(data)} | archive)  # type: ignore[arg-type]
+        more: dict[str, Any] = {"to": file, "md5": md5(data)} | archive
+        one = Archive(file, f"http://127.0.0.1:9/{file}", "its finder", len(data), **more)
         source = Source("a thing", "free", (one,), next=("echo {to}",))
         monkeypatch.setitem(SOURCES, "thing", source)
 
@@ -46,7 +51,8 @@ def test_a_file_is_told_downloaded_checked_and_not_downloaded_again(
     offer(DATA, digest_from="its maker")
     assert get(server, tmp_path, "--show") == 0 and server.asked == []
     said = capsys.readouterr().out
-    assert "terms: free" in said and "5 MB; checked against the digest of its maker" in said
+    assert "terms: free" in said and "thing.bin (about 5 MB; the address is stated by its finder)" in said
+    assert f"    checked: its MD5 has to be {md5(DATA)}, stated by its maker\n" in said
     assert get(server, tmp_path) == 0 and (tmp_path / "thing.bin").read_bytes() == DATA
     assert f"next: echo {tmp_path}" in capsys.readouterr().out
     assert get(server, tmp_path) == 0 and len(server.asked) == 1
@@ -116,7 +122,19 @@ def test_what_has_no_published_digest_is_said(
     offer(DATA, md5=None)
     assert get(server, tmp_path) == 0
     said = capsys.readouterr().out
-    assert "not checked)" in said and "note: thing.bin was not checked" in said
+    assert "not verified: nobody publishes a digest" in said and "note: thing.bin was not checked" in said
+
+
+def test_a_web_page_in_place_of_a_file_is_told_and_the_next_command_gets_the_file(
+    server: Server, offer: Callable[..., None], tmp_path: Path
+) -> None:
+    offer(DATA)
+    server.files["thing.bin"] = b"<!DOCTYPE html><title>Log in</title>"
+    with pytest.raises(InputError, match="sent a web page in place of the file"):
+        get(server, tmp_path)
+    assert not (tmp_path / "thing.bin").exists()
+    server.files["thing.bin"], server.tag = DATA, '"two"'
+    assert get(server, tmp_path) == 0 and (tmp_path / "thing.bin").read_bytes() == DATA
 
 
 def test_room_is_looked_at_before_anything_is_downloaded(
@@ -131,14 +149,53 @@ def test_room_is_looked_at_before_anything_is_downloaded(
     assert server.asked == []
 
 
-def test_what_has_no_address_names_its_page_and_is_taken_when_it_lies_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_has_no_address_names_its_page_and_is_checked_when_it_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    source = SOURCES["resnet38"]
+    file = tmp_path / source.by_hand
     assert download.main(["resnet38", "--to", str(tmp_path)]) == 1
-    assert "open https://github.com/itijyou/ademxapp" in capsys.readouterr().out
-    (tmp_path / SOURCES["resnet38"].by_hand).write_bytes(b"put here by a person")
+    said = capsys.readouterr().out
+    assert "open https://github.com/itijyou/ademxapp" in said and "next:" not in said
+    assert f"checked: its MD5 has to be {source.by_hand_md5}, stated by ademxapp" in said
+    for data, words in ((b" <HTML>log in", "is a web page"), (DATA, f"its MD5 is {md5(DATA)}, published is")):
+        file.write_bytes(data)
+        with pytest.raises(
+            InputError, match=f"{re.escape(str(file))}: {words}.*delete it, and get it again from https"
+        ):
+            download.main(["resnet38", "--to", str(tmp_path)])
+        assert file.read_bytes() == data, "what a person put there is theirs"
+    monkeypatch.setitem(SOURCES, "resnet38", replace(source, by_hand_md5=md5(DATA)))
     assert download.main(["resnet38", "--to", str(tmp_path)]) == 0
     assert "next: python -m cpn.weights" in capsys.readouterr().out
+
+
+LAYERS = {"CPN": ("fc8.weight", "f9.weight", "f10.weight"), "SEAM": ("fc8.weight", "f9.weight")}
+"""Names by which a released network is known."""
+
+
+@pytest.mark.parametrize("name", ["cpn_released", "seam_released"])
+def test_a_checkpoint_that_a_person_put_there_has_to_be_of_its_method(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = SOURCES[name]
+    file = tmp_path / source.by_hand
+    other = "SEAM" if source.method == "CPN" else "CPN"
+    for layers in (LAYERS[other], ("conv1a.weight",)):
+        torch.save({layer: torch.zeros(1) for layer in layers}, file)
+        with pytest.raises(InputError, match=f"is no whole {source.method} as its authors released it: delete it"):
+            download.main([name, "--to", str(tmp_path)])
+    file.write_bytes(b"<!doctype html>")
+    with pytest.raises(InputError, match="is a web page"):
+        download.main([name, "--to", str(tmp_path)])
+    file.write_bytes(DATA)
+    with pytest.raises(InputError, match="neither MXNet .params, torch nor safetensors; delete it"):
+        download.main([name, "--to", str(tmp_path)])
+    torch.save({layer: torch.zeros(1) for layer in LAYERS[source.method]}, file)
+    capsys.readouterr()
+    assert download.main([name, "--to", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"is there, a whole {source.method}; nobody publishes its digest" in said and "not verified" in said
 
 
 def test_sbd_alone_is_refused_where_voc_is_not_there(tmp_path: Path) -> None:
@@ -149,7 +206,7 @@ def test_sbd_alone_is_refused_where_voc_is_not_there(tmp_path: Path) -> None:
 def test_three_commands_from_an_empty_folder_to_a_priced_plan(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """VOC and SBD in small, as their archives unpack: trainaug is made of both, and the plan counts what is packed."""
+    """README's own lines, with VOC and SBD in small: trainaug is made of both, and the plan counts what is packed."""
     monkeypatch.chdir(tmp_path)
     write_small_voc(tmp_path / "made", sbd=False)
     voc = {f"VOCdevkit/VOC2012/{path.relative_to('made')}": path.read_bytes() for path in files_in(Path("made"))}
@@ -160,14 +217,24 @@ def test_three_commands_from_an_empty_folder_to_a_priced_plan(
         small = replace(archive, md5=md5(server.files[archive.file]), size=len(server.files[archive.file]))
         monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], archives=(small,)))
 
-    assert download.main(["sbd", "voc2012", "--to", "data", "--mirror", server.url]) == 0
-    assert "next: python -m cpn.prepare data/VOC2012" in capsys.readouterr().out
-    prepare.main(["data/VOC2012"])
-    space = CHECKOUT / "search_spaces" / "patch.yaml"
-    sweep.main([str(space), "--set", "data.root=data/VOC2012", "--dry-run"])
+    commands = three_commands(CHECKOUT / "README.md")
+    assert commands == three_commands(CHECKOUT / "docs" / "voc.md")
+    mains = (("cpn.download", download.main), ("cpn.prepare", prepare.main), ("platform.sweep", sweep.main))
+    for (module, *words), (expected, main) in zip(commands, mains, strict=True):
+        assert module == expected
+        words += ["--mirror", server.url] if module == "cpn.download" else []
+        assert not main([str(CHECKOUT / word) if word.startswith("search_spaces/") else word for word in words])
     said = " ".join(capsys.readouterr().out.split())
+    assert "next: python -m cpn.prepare data/VOC2012" in said
     assert "priced for 5 images to train on, 2 scored, of 14 x 20 pixels and 21 classes" in said
     assert "nothing was started; next: python -m platform.sweep" in said
+
+
+def three_commands(page: Path) -> list[list[str]]:
+    """What a page gives from an empty disk to the plan: the words after `python -m` of the block with the download."""
+    blocks = page.read_text().split("\n\n")
+    (block,) = (block for block in blocks if block.startswith("    python -m cpn.download voc2012"))
+    return [shlex.split(line, comments=True)[2:] for line in block.splitlines()]
 
 
 def files_in(folder: Path) -> list[Path]:

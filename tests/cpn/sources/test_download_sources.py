@@ -6,12 +6,14 @@ import pytest
 from cpn.sources.download_sources import SOURCES
 
 
-def test_every_digest_names_its_source_and_every_source_its_terms() -> None:
+def test_every_address_and_digest_names_who_states_it_and_every_source_its_terms() -> None:
     for source in SOURCES.values():
         assert source.licence and (source.archives or (source.page and source.by_hand))
+        assert bool(source.digest_from) == (source.by_hand_md5 is not None)
+        assert not source.by_hand or source.by_hand_md5 or source.method, "a file of a person is checked by something"
         for archive in source.archives:
             assert bool(archive.digest_from) == (archive.md5 is not None or archive.sha256_start is not None)
-            assert archive.address.endswith(f"/{archive.file}")
+            assert archive.address_from and archive.address.endswith(f"/{archive.file}")
 
 
 def test_a_source_is_downloaded_or_got_by_hand() -> None:
@@ -33,7 +35,8 @@ def test_where_an_archive_goes_lies_below_the_folder(name: str) -> None:
 
 def test_digests_are_hexadecimal() -> None:
     archives = [archive for source in SOURCES.values() for archive in source.archives]
-    assert all(re.fullmatch("[0-9a-f]{32}", a.md5) for a in archives if a.md5 is not None)
+    by_hand = [source.by_hand_md5 for source in SOURCES.values()]
+    assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in [*(a.md5 for a in archives), *by_hand] if md5 is not None)
     starts = [a for a in archives if a.sha256_start is not None]
     assert starts and all(a.file.endswith(f"-{a.sha256_start}.pth") for a in starts)
 
