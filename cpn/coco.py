@@ -29,7 +29,7 @@ from PIL import Image
 
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.files import DamagedFile, file_digest, read_json, whole_file, write_bytes, write_json
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import file_there, folder_there, refuse_irregular
 from cpn.core.progress import Progress, shown_progress, silent
 from cpn.data.voc import IGNORE, encode_mask
 from cpn.sources.coco_file import GET_COCO, CocoSet, ImageJob, named, read_set
@@ -66,7 +66,7 @@ def convert(
     files = {name: root / "annotations" / f"instances_{name}.json" for name in sets}
     for path in files.values():
         refuse_irregular(path)
-        if not path.is_file():
+        if not file_there(path):
             raise InputError(f"{path} is missing: {GET_COCO}")
     marker: dict[str, Any] = {"sets": {name: file_digest(path) for name, path in files.items()}}
     if not masks:
@@ -93,7 +93,7 @@ def convert(
 def image_folder(root: Path, name: str) -> Path:
     """Where the images of a set lie. InputError if nowhere."""
     for folder in (root / name, root / "images" / name):
-        if folder.is_dir():
+        if folder_there(folder):
             return folder
     raise InputError(f"{root / name}: no such folder, nor {root / 'images' / name}: {GET_COCO}")
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import check_place, digest, file_digest, write_bytes, write_json
+from cpn.core.plain_file import file_there, folder_there
 from cpn.core.progress import shown_progress
 from cpn.sources.image_ids import PICTURES
 
@@ -100,14 +101,14 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
 
     found: dict[str, Path] = {}
     for path in given:
-        inside = path.is_dir()
+        inside = folder_there(path)
         if inside and path.resolve() == out.resolve():
             raise InputError(f"--out {out}: holds the images to predict; name another folder")
         pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if inside else [path]
         if not pictures:
             raise InputError(f"{path}: holds no {', '.join(PICTURES)} image; give another folder, or files")
         for picture in pictures:
-            if not picture.is_file():
+            if not file_there(picture):
                 raise InputError(f"{picture}: no such file or folder; give JPEG or PNG images")
             other = found.setdefault(picture.stem, picture)
             if other.resolve() != picture.resolve():

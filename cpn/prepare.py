@@ -9,6 +9,7 @@ from cpn.config.next_command import yaml_value
 from cpn.core import object_storage
 from cpn.core.errors import run_command, to_stderr
 from cpn.core.files import full_path
+from cpn.core.plain_file import file_there
 from cpn.core.progress import shown_progress
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack, Split
@@ -95,7 +96,7 @@ def _training_list(pack: Pack) -> str:
 
 def _list_line(split: Split, root: Path) -> str:
     """What is said about a packed list."""
-    by_rule = split.name == "trainaug" and not list_path(root, split.name).is_file()
+    by_rule = split.name == "trainaug" and not file_there(list_path(root, split.name))
     made = f", made by rule from {sbd_folder(root)} and list train, without list val" if by_rule else ""
     if not split.labelled:
         return f"{split.name}: {len(split)} images without labels, for prediction only"

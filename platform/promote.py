@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError, run_command
+from cpn.core.plain_file import folder_there
 from cpn.core.run_files import MODEL
 from cpn.data.voc import open_pack
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_given(given)
 
     store = storage(given.storage)
-    if not store.root.is_dir() and not (given.run or "").endswith(".safetensors"):
+    if not folder_there(store.root, "--storage") and not (given.run or "").endswith(".safetensors"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
     if given.history:
         return show_history(given, store)

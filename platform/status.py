@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from cpn.core.errors import InputError, run_command
+from cpn.core.plain_file import folder_there
 
 from .base.bucket_sync import with_published_state
 from .base.lock import FINISHED, RUNNING
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a name or a folder that there is not."""
     given = parser().parse_args(arguments)
     store = with_published_state(storage(given.storage))
-    if store.url is None and not store.root.is_dir():
+    if store.url is None and not folder_there(store.root, "--storage"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
     found = [status(store, name) for name in given.names or sweep_names(store)]
     if given.json:

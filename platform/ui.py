@@ -18,6 +18,7 @@ import psutil
 
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import write_bytes
+from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
 from .base.tracking_uri import check_store, sqlite_path, store_uri
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"the MLflow UI is at {redact(uri)}")
         return 0
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path, "--uri"):
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
     if path is not None or "://" not in uri:
         check_store(uri, "--uri")

@@ -22,7 +22,8 @@ from cpn.config import known_names
 from cpn.core.errors import InputError
 from cpn.data.voc import IGNORE, VOC_CLASSES, encode_mask
 from cpn.models.mxnet_params import read_params
-from cpn.sources.voc_folder import Checked, Entry, check_entry, read_annotation, read_classes
+from cpn.sources.class_names import read_classes
+from cpn.sources.voc_folder import Checked, Entry, check_entry, read_annotation
 from cpn.sources.voc_lists import listed_ids
 from tests.bad_input.case import SPEC
 

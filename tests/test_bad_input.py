@@ -21,11 +21,12 @@ import pytest
 
 from cpn import run
 from cpn.core.errors import run_command
-from tests.bad_input import archives, backbones, data, environment, promotion, weights, yaml
+from tests.bad_input import archives, backbones, data, environment, names, promotion, weights, yaml
 from tests.bad_input.case import Case, listing
 
 CASES: list[Case] = [
-    *yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *backbones.CASES, *environment.CASES, *promotion.CASES,
+    *yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *backbones.CASES, *environment.CASES, *names.CASES,
+    *promotion.CASES,
 ]  # fmt: skip
 NOBODY = 65534
 

@@ -31,6 +31,7 @@ ONLY_IN = {
     "pydensecrf": {"cpn/propagation/crf.py"},
     "cv2": {"cpn/core/opencv.py"},
     "requests": {"cpn/sources/fetch.py"},
+    "urllib3": {"cpn/sources/fetch.py"},
 }
 """Package -> the only files, or folders, that may import it; the longest name that fits decides."""
 

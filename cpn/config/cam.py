@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_SIDE, MOST_PIXELS, MOST_STEPS, Section
 
 
 class CamConfig(Section):
@@ -12,10 +12,10 @@ class CamConfig(Section):
 
     scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
     """Image scales whose maps are summed; each once. A pass takes memory by the area, the square of a scale."""
-    long_side: int | None = Field(None, ge=16)
+    long_side: int | None = Field(None, ge=16, le=LARGEST_SIDE)
     """Length in pixels of an image's longer side at scale 1; null: the image's own. With a number maps, time and memory
     do not depend on how large a data set's images are."""
-    max_pixels: int | None = Field(None, ge=1024)
+    max_pixels: int | None = Field(None, ge=1024, le=MOST_PIXELS)
     """Pixels of one view above which an image is shown smaller there, with the same sides' ratio; null: no limit. What
     no view reaches changes nothing: at scale 2 VOC's largest views have 1,000,000."""
     sizes: Literal["released", "aligned"] = "released"
@@ -31,7 +31,7 @@ class CamConfig(Section):
     """Share of the scored images kept away from selection: trials are ranked on the others."""
     confirm_seed: int = Field(0, ge=0)
     """Seed of the hash that splits the scored images into select and confirm."""
-    epoch_images: int | None = Field(None, ge=1)
+    epoch_images: int | None = Field(None, ge=1, le=MOST_STEPS)
     """How many select images are scored after each epoch, which is what pruning sees: a fixed sample by a seeded hash
     of their ids, the same in every trial; None: all. Give several for each class, one not in the sample counts as 0."""
 

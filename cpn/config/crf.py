@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from cpn.config.section import PositiveOrAuto, Section
+from cpn.config.section import MOST_ITERATIONS, PositiveOrAuto, Section
 
 
 class CrfConfig(Section):
     """The dense CRF, and the two background scores that AffinityNet learns from (method.md (g), (h))."""
 
-    iterations: int = Field(10, ge=1)
+    iterations: int = Field(10, ge=1, le=MOST_ITERATIONS)
     """Mean-field iterations."""
     sxy_gaussian: float = Field(3.0, gt=0)
     """Width in pixels of the smoothness kernel."""

@@ -1,21 +1,23 @@
 """The sections `data` and `data.scenes`: which images are used and how a training image is augmented."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_SIDE, MOST_IMAGES, MOST_PROCESSES, Section
 from cpn.core.files import digest
+
+Side = Annotated[int, Field(le=LARGEST_SIDE)]
 
 
 class ScenesConfig(Section):
     """Synthetic scenes (cpn/sources/scenes.py): how many, how large, from which seed."""
 
-    train: int = Field(default=150, ge=1)
+    train: int = Field(default=150, ge=1, le=MOST_IMAGES)
     """Scenes in list `train` (with masks, scored)."""
-    extra: int = Field(default=0, ge=0)
+    extra: int = Field(default=0, ge=0, le=MOST_IMAGES)
     """Further scenes that only list `trainaug` holds: trainaug = train + extra."""
-    val: int = Field(default=60, ge=1)
+    val: int = Field(default=60, ge=1, le=MOST_IMAGES)
     """Scenes in list `val`, drawn from another seed stream."""
     size: int = Field(default=64, ge=32, le=2048)
     """Side of the square scenes in pixels."""
@@ -43,15 +45,15 @@ class DataConfig(Section):
     """List whose masks score the pseudo labels."""
     val: str = "val"
     """List on which the final segmentation network is evaluated, once."""
-    crop: int = Field(default=448, ge=16)
+    crop: int = Field(default=448, ge=16, le=LARGEST_SIDE)
     """Side of the square training crop in pixels."""
-    long_side: tuple[int, int] = (448, 768)
+    long_side: tuple[Side, Side] = (448, 768)
     """Smallest and largest length in pixels of the longer side after scaling; uniform integer, both included."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
     """Jitter of brightness, contrast, saturation (factors in 1 +- x, x <= 1) and hue (in +- x turns, x <= .5)."""
-    workers: int = Field(default=2, ge=0)
+    workers: int = Field(default=2, ge=0, le=MOST_PROCESSES)
     """Loader processes per training process; 0 loads in the training process."""
 
     @model_validator(mode="after")

@@ -5,7 +5,16 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from cpn.config.crf import CrfConfig
-from cpn.config.section import Section
+from cpn.config.section import (
+    LARGEST_BATCH,
+    LARGEST_RADIUS,
+    LARGEST_SIDE,
+    LARGEST_WIDTH,
+    MOST_ITERATIONS,
+    MOST_PIXELS,
+    MOST_STEPS,
+    Section,
+)
 from cpn.config.train import OptimizerKind
 
 RULED = (
@@ -21,7 +30,7 @@ class SegmentationCrfConfig(CrfConfig):
     """The CRF after DeepLab's test; its alphas are not read. A class of its own, so that setting one value in a file
     leaves the others at the published ones."""
 
-    iterations: int = Field(1, ge=1)
+    iterations: int = Field(1, ge=1, le=MOST_ITERATIONS)
     """Mean-field iterations."""
     sxy_bilateral: float = Field(32.0, gt=0)
     """Width in pixels of the appearance kernel."""
@@ -37,18 +46,18 @@ class DeepLabConfig(Section):
     schedule: Literal["released", "by_images"] = "released"
     """`released`: the released code's values, made for 10,582 images. `by_images`: values that fit the number and size
     of the images (cpn/segmentation/schedule.py), at 10,582 images the released ones; a given value wins."""
-    width: int = Field(512, ge=1)
+    width: int = Field(512, ge=1, le=LARGEST_WIDTH)
     """Channels of the two layers above the backbone."""
-    dilation: int | None = Field(12, ge=1)
+    dilation: int | None = Field(12, ge=1, le=LARGEST_RADIUS)
     """Dilation of the 3x3 layer, in stride cells: the large field of view."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout before the classifier."""
     classifier_std: float | None = Field(None, ge=0)
     """Standard deviation of the classifier's initial weights, with biases of 0: a small one starts the loss at ln C.
     null is the released initialisation, whose first loss is several times that."""
-    iterations: int | None = Field(20000, ge=1)
+    iterations: int | None = Field(20000, ge=1, le=MOST_STEPS)
     """Optimizer steps; the last epoch is cut short to meet it."""
-    batch_size: int = Field(10, ge=1)
+    batch_size: int = Field(10, ge=1, le=LARGEST_BATCH)
     """Images per step."""
     optimizer: OptimizerKind | None = "sgd"
     """`sgd`, or `adamw` for small networks and few images."""
@@ -62,7 +71,7 @@ class DeepLabConfig(Section):
     """SGD momentum; a true one here, unlike in the other two networks."""
     poly_power: float = Field(0.9, gt=0)
     """Power p of lr (1 - t/(T + 1))^p."""
-    crop: int | None = Field(None, ge=16)
+    crop: int | None = Field(None, ge=16, le=LARGEST_SIDE)
     """Side of the training crop in pixels; null takes data.crop."""
     scale: tuple[float, float] | None = (0.5, 1.5)
     """Smallest and largest factor by which image and label are scaled; uniform."""
@@ -83,7 +92,7 @@ class DeepLabConfig(Section):
     sizes: Literal["released", "aligned"] = "released"
     """Size of an image at a scale. `released`: round(side * scale). `aligned`: the nearest k * stride + 1, at which the
     backbone's cells and the corners of the enlarged logits agree."""
-    max_pixels: int | None = Field(None, ge=1024)
+    max_pixels: int | None = Field(None, ge=1024, le=MOST_PIXELS)
     """Pixels of one view above which an image is shown smaller there, with the same sides' ratio; null: no limit."""
     test_flip: bool = True
     """Average the logits of the mirrored image as well."""

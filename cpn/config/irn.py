@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cpn.config.crf import CrfConfig
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_BATCH, LARGEST_RADIUS, LARGEST_SIDE, MOST_EPOCHS, Section
 from cpn.config.train import OptimizerKind
 
 
@@ -38,15 +38,15 @@ class IrnConfig(Section):
     """Probability of the label that a pixel brings into the CRF; the others share the rest."""
     crf: LabelCrfConfig = LabelCrfConfig()
     """The CRF over those labels."""
-    radius: int = Field(10, ge=2)
+    radius: int = Field(10, ge=2, le=LARGEST_RADIUS)
     """Training pairs reach strictly less than this many cells of 4 pixels."""
     displacement: bool = True
     """Train the displacement head as well. It is for instances: no pseudo label depends on it."""
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(3, ge=1, le=MOST_EPOCHS)
     """Passes over the training list."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=LARGEST_BATCH)
     """Images per step."""
-    crop: int = Field(512, ge=16)
+    crop: int = Field(512, ge=16, le=LARGEST_SIDE)
     """Side of the training crop in pixels."""
     scale: tuple[float, float] = (0.5, 1.5)
     """Smallest and largest factor by which image and label are scaled; uniform."""
@@ -64,7 +64,7 @@ class IrnConfig(Section):
     """SGD momentum; the released code passes the weight decay in its place."""
     poly_power: float = Field(0.9, gt=0)
     """Power p of lr (1 - t/T)^p."""
-    walk_radius: int = Field(5, ge=2)
+    walk_radius: int = Field(5, ge=2, le=LARGEST_RADIUS)
     """Pairs of the walk reach strictly less than this many cells of 4 pixels."""
     walk_beta: float = Field(10.0, gt=0)
     """Exponent of the affinities; a larger one walks less across weak edges. Not the CAM's beta."""

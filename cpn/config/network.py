@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_WIDTH, Section
 
 
 class NetworkConfig(Section):
@@ -16,11 +16,11 @@ class NetworkConfig(Section):
     weights: str | None = None
     """Pretrained backbone weights: a file, `imagenet` for the published file that a package installs
     (efficientnet_lite0), `scenes` for the proxy pretrained on scene parts, or None for none."""
-    stage3_channels: int = Field(64, ge=1)
+    stage3_channels: int = Field(64, ge=1, le=LARGEST_WIDTH)
     """Channels that stage 3 is reduced to inside X."""
-    stage4_channels: int = Field(128, ge=1)
+    stage4_channels: int = Field(128, ge=1, le=LARGEST_WIDTH)
     """Channels that stage 4 is reduced to inside X."""
-    correlation_channels: int = Field(192, ge=1)
+    correlation_channels: int = Field(192, ge=1, le=LARGEST_WIDTH)
     """C2: channels of the embeddings g and phi."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Share of the top's channels dropped before the classifier."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_SIDE, Section
 
 Draw = Literal["with_replacement", "bernoulli"]
 HiddenValue = Literal["mean", "blur", "noise"]
@@ -26,7 +26,7 @@ class PatchesConfig(Section):
     (cpn/data/superpixels.py). `crop`: on every augmented crop, as in the released code; a sample then takes many times
     as
     long."""
-    K: tuple[Annotated[int, Field(ge=1)], ...] = Field((56, 112), min_length=1)
+    K: tuple[Annotated[int, Field(ge=1, le=LARGEST_SIDE)], ...] = Field((56, 112), min_length=1)
     """K of the paper: sides of the grid cells in pixels; one is drawn uniformly for each image."""
     p_h: float = Field(0.5, gt=0, lt=1)
     """p_h of the paper: probability that a patch is hidden."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
+from cpn.config.section import LARGEST_RADIUS, PositiveOrAuto, Section, whole_or_auto
 
 
 class RandomWalkConfig(Section):
@@ -22,7 +22,7 @@ class RandomWalkConfig(Section):
     """Exponent of the affinities; a larger one walks less across weak edges. Not the CAM's beta."""
     logt: Annotated[int | Literal["auto"], whole_or_auto(0, 16)] = 6
     """The walk takes 2^logt steps. `auto`: from the size of the maps, then as alpha."""
-    radius: Annotated[int | Literal["auto"], whole_or_auto(2)] = 5
+    radius: Annotated[int | Literal["auto"], whole_or_auto(2, LARGEST_RADIUS)] = 5
     """Pairs reach strictly less than this many stride cells. `auto`: 5, or less on small maps."""
     keep_if: Literal["always", "better"] = "always"
     """When propagated maps become the pseudo labels. `better`: unless they score below the CAM's masks at the run's

@@ -5,6 +5,32 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
+# Upper limits of whole numbers, far above what anybody runs: what is larger is a slip of the keyboard (a 0 too many,
+# pixels for centimetres), and would end in a plan of a million years or in a machine without memory.
+LARGEST_SIDE = 16_384
+"""Side of a crop, a patch or a scaled image, in pixels."""
+LARGEST_BATCH = 65_536
+"""Images a step."""
+LARGEST_WIDTH = 65_536
+"""Channels of a layer."""
+LARGEST_RADIUS = 512
+"""Radius of a random walk, and dilation of a layer, in cells of a map."""
+MOST_EPOCHS = 100_000
+MOST_STEPS = 100_000_000
+"""Steps of an optimizer; images that an epoch shows."""
+MOST_PIXELS = 10**10
+"""Pixels of one view."""
+MOST_IMAGES = 1_000_000
+"""Scenes of a list."""
+MOST_PROCESSES = 4_096
+"""Loader processes of a trial; its workers."""
+MOST_ITERATIONS = 1_000
+"""Mean-field iterations of a CRF."""
+MOST_TRIALS = 1_000_000
+"""Trials of a sweep."""
+MOST_SEEDS = 10_000
+"""Seeds of one configuration."""
+
 
 class Section(BaseModel):
     """A frozen configuration section. Unknown keys and values of another type are errors, never warnings."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cpn.config.section import Section
+from cpn.config.section import LARGEST_BATCH, MOST_EPOCHS, MOST_STEPS, Section
 
 OptimizerKind = Literal["sgd", "adamw"]
 
@@ -18,11 +18,11 @@ class TrainConfig(Section):
     objective: Objective = "cpn"
     """`cpn`: Eq. 17. `seam`: SEAM's losses. `classification`: the classification loss of the original image alone.
     `pair_classification`: that of the original and of both of the CP pair, and nothing else (a control)."""
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(8, ge=1, le=MOST_EPOCHS)
     """Passes over the training list; the learning rate decays over all of them."""
-    epoch_images: int | None = Field(None, ge=1)
+    epoch_images: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Images that an epoch shows at least: it passes a shorter list several times. None: one pass."""
-    batch_size: int = Field(4, ge=1)
+    batch_size: int = Field(4, ge=1, le=LARGEST_BATCH)
     """Images a step, over all workers together."""
     optimizer: OptimizerKind = "sgd"
     """`sgd` as published, or `adamw`."""

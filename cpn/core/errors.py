@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import select
 import signal
 import sys
@@ -24,10 +25,15 @@ PLACES = {
     errno.EISDIR: "a folder is in the way, choose another name",
     errno.EEXIST: "something else is there, choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a link there leads in a circle, lay it anew or choose another name",
 }
 """What a disk may answer in the middle of the work, and the cure: no defect of ours."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write may end with although the file could be opened; such an error names no file."""
+NAMED_WRONG = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What a disk answers to a name that cannot be: somebody gave it, so it is wrong input wherever it comes up."""
+LONGEST_WORD = 400
+"""Characters of a word that is quoted whole; a path may be longer, and nobody reads it to its end."""
 
 
 def printable(text: str, besides: str = "") -> str:
@@ -35,13 +41,18 @@ def printable(text: str, besides: str = "") -> str:
     return "".join(c if c.isprintable() or c in besides else ascii(c)[1:-1] for c in text)
 
 
+def _shortened(text: str) -> str:
+    """`text` with the middle of words that fill a screen left out."""
+    return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
+
+
 class _OneLine(Exception):
-    """A message that stays one printable line whatever it quotes (a key with a line break or a terminal's codes), and
-    shows no password.
+    """A message that stays one printable line of readable length whatever it quotes (a key with a line break or a
+    terminal's codes, an id of 5,000 letters), and shows no password.
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(redact(str(message))))
+        super().__init__(_shortened(printable(redact(str(message)))))
 
 
 class InputError(_OneLine):
@@ -118,7 +129,11 @@ def _code(main: Callable[[], int | None]) -> int:
         if isinstance(error, BrokenPipeError) and reader_gone():
             quiet(sys.stdout, sys.stderr)
             return PIPE_EXIT
-        if (plain := as_work_error(error)) is not None:
+        plain = as_work_error(error)
+        if plain is not None and isinstance(error, OSError) and error.errno in NAMED_WRONG:
+            _say(f"error: {plain}")
+            return 2
+        if plain is not None:
             _say(f"failed: {plain}")
         else:
             _say(redact(traceback.format_exc()), end="")

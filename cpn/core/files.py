@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cpn.core.errors import FULL, InputError
+from cpn.core.plain_file import refuse_impossible
 
 
 @contextmanager
@@ -40,16 +41,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def full_path(text: str, key: str) -> Path:
-    """A path made absolute, `~` and `~user` expanded. Raises InputError, naming `key`, where there is no such user."""
+    """A path made absolute, `~` and `~user` expanded. Raises InputError, naming `key`, where there is no such user, and
+    for a path that nothing can be or become.
+    """
     try:
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise InputError(f"{key}: {text}: there is no such home folder; write the whole path") from error
+    refuse_impossible(path, key)
+    return path
 
 
 def check_place(path: Path, key: str) -> None:
     """Raise InputError, naming `key`, unless files can be written in the folder `path`, or it can be made."""
     try:
+        refuse_impossible(path.absolute(), key)
         place = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:

@@ -1,7 +1,8 @@
 """Read files that come from anywhere: regular ones of a bounded size, and nothing that blocks or never ends.
 
 A pipe waits for a writer, /dev/zero has no end, and a link may lead to either; a file of gigabytes under the name of a
-small one fills the memory. What is read here is looked at first.
+small one fills the memory. What is read here is looked at first. A link that leads nowhere is not the same as no file:
+whoever laid it means a file, so going on without one would use other data than theirs.
 """
 
 import errno
@@ -21,11 +22,84 @@ _KINDS = {
 }
 
 
+def is_there(path: Path, key: str = "") -> bool:
+    """Whether an input of the user's, of whatever kind, is there; links are followed.
+
+    Raises InputError, behind the `key` that named it, where that cannot be said: a link that leads nowhere or in a
+    circle, at the path's end or on the way to it; a name that is too long for a file or holds a zero byte; a folder
+    that this user may not enter.
+    """
+    return _mode(path, key) is not None
+
+
+def file_there(path: Path, key: str = "") -> bool:
+    """Whether an input is there and is a regular file. Raises InputError as `is_there` does."""
+    mode = _mode(path, key)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def folder_there(path: Path, key: str = "") -> bool:
+    """Whether an input is there and is a folder. Raises InputError as `is_there` does."""
+    mode = _mode(path, key)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def _mode(path: Path, key: str) -> int | None:
+    """What kind of file a path leads to; None where nothing is there."""
+    try:
+        return os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        refuse_impossible(path, key)
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise InputError(
+                f"{_said(key)}{path} cannot be read ({error.strerror}): make it readable for this user"
+            ) from None
+        return None
+
+
+def refuse_impossible(path: Path, key: str = "") -> None:
+    """Raise InputError, behind the `key`, when nothing can be or become `path`: it, or a folder on the way to it, is a
+    link that leads nowhere, or its name is too long for a file or holds a zero byte.
+    """
+    said = f"{_said(key)}{path}"
+    if (dead := _dead_link(path)) is not None:
+        raise InputError(f"{_said(key)}{dead}: lay the link anew, or put what is meant in its place")
+    try:
+        os.stat(path)
+    except ValueError:
+        raise InputError(f"{said} holds a zero byte, which no file's name does: correct it") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{said} is too long for the name of a file: give a shorter one") from None
+
+
+def _dead_link(path: Path) -> str | None:
+    """Which link on the way to `path` leads nowhere, and where it points, in words; None where there is none."""
+    for step in reversed((path, *path.parents)):
+        try:
+            if os.path.islink(step):
+                os.stat(step)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return f"{step} is a link that leads in a circle (it points to {os.readlink(step)})"
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                return f"{step} is a link to {os.readlink(step)}, which is not there"
+            return None
+    return None
+
+
+def _said(key: str) -> str:
+    return f"{key}: " if key else ""
+
+
 def refuse_irregular(path: Path) -> None:
-    """Raise InputError when `path` is, or links to, a pipe, a device or a socket; what is not there is no matter."""
+    """Raise InputError when `path` is, or links to, a pipe, a device or a socket, and as
+    `refuse_impossible` does; what is not there is no matter.
+    """
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
+        refuse_impossible(path)
         return
     _refuse(path, mode)
 

@@ -29,7 +29,7 @@ from cpn.core.checked import reading, verified
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, unsealed
 from cpn.core.opencv import cv2
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import folder_there, refuse_irregular
 
 IGNORE = 255
 """Mask value of pixels that belong to no class: never trained on, never scored."""
@@ -249,7 +249,7 @@ class Pack:
 def open_pack(root: Path | str) -> Pack:
     """Open the packed data set of `root`, a folder or URL. InputError if it is missing, not prepared, or not whole."""
     place = str(root)
-    if "://" not in place and not Path(place).is_dir():
+    if "://" not in place and not folder_there(Path(place), "data.root"):
         raise InputError(
             f"data.root: {place} is no folder: give the folder of the data set with --set data.root=FOLDER"
         )

@@ -203,7 +203,7 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
     Raises InputError for that, for a file of another kind, and for one whose metadata is not whole.
     """
     from cpn.data.voc import IGNORE
-    from cpn.sources.voc_folder import CLASS_NAME
+    from cpn.sources.class_names import CLASS_NAME
 
     metadata = read_metadata(path)
     if metadata.get("kind") != kind:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from cpn.config import METHOD_VERSION, Config, config_from
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest
+from cpn.core.plain_file import file_there
 from cpn.data.voc import VOC_CLASSES
 from cpn.models.weights import WeightsReport, check_features, compare, refuse_unless_whole
-from cpn.sources.voc_folder import read_classes
+from cpn.sources.class_names import read_classes
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor
@@ -152,7 +153,7 @@ def convert_released(
 def _classes(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return VOC_CLASSES
-    if path.name != "classes.txt" or not path.is_file():
+    if path.name != "classes.txt" or not file_there(path, "--classes"):
         raise InputError(
             f"--classes {path}: no file called classes.txt; give that of the data set, one foreground class per line"
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cpn.core.checked import side_digest, side_file, verified, write_side
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, write_bytes
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import file_there, refuse_irregular
 from cpn.models.backbone import BACKBONES, build_backbone
 from cpn.models.mxnet_params import MAGIC, read_params
 
@@ -89,7 +89,7 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     from cpn.models.checkpoint import check_tensors
 
     refuse_irregular(path)
-    if not path.is_file():
+    if not file_there(path):
         raise InputError(f"{path}: no such weights file; {cure}")
     try:
         with open(path, "rb") as file:

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cpn.core.errors import InputError
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import folder_there, refuse_irregular
 from cpn.data.voc import IGNORE
-from cpn.sources.coco_masks import Annotation, read_annotation, whole_number
+from cpn.sources.class_names import CLASS_NAME, LONGEST_CLASS, is_no_class
+from cpn.sources.coco_masks import Annotation, extent, read_annotation, whole_number
 from cpn.sources.image_ids import PICTURES, is_image_id, loose_name, pictures_by_name
-from cpn.sources.voc_folder import CLASS_NAME, is_no_class
 
 GET_COCO = "get it from https://cocodataset.org/#download and unpack it there"
 
@@ -73,7 +73,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
     ignored = {number for number in without if loose_name(categories[number]).strip("_") not in ("background", "bg")}
     images = _images(path, content)
     by_image: dict[int, list[Annotation]] = defaultdict(list)
-    unused, boxes, total = set(values), 0, 0
+    unused, boxes, total, odd = set(values), 0, 0, _Odd()
     for at, annotation in enumerate(_items(path, content, "annotations"), start=1):
         if not isinstance(annotation, Annotation):
             raise InputError(
@@ -91,6 +91,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
                 "`categories`"
             )
         if annotation.category in values or annotation.category in ignored:
+            odd.look(path, annotation, *images[annotation.image][1:])
             by_image[annotation.image].append(annotation)
             unused.discard(annotation.category)
             boxes, total = boxes + annotation.shapeless, total + 1
@@ -114,7 +115,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
     names = tuple(categories[number] for number in values)
     never = [categories[number] for number in sorted(unused)]
     notes = _notes(name, boxes if masks else 0, total, [categories[n] for n in sorted(without)], never)
-    return CocoSet(name, names, len(images), sorted(jobs, key=lambda job: job.file), notes)
+    return CocoSet(name, names, len(images), sorted(jobs, key=lambda job: job.file), (*notes, *odd.notes(name)))
 
 
 def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
@@ -228,6 +229,45 @@ def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, int, in
     return found
 
 
+class _Odd:
+    """What is odd about objects without being wrong: how many of each kind, and the first."""
+
+    WORDS = {
+        "thin": "polygons have fewer than three points and hold no pixel ({}): they are left out",
+        "outside": "objects reach out of their image ({}): what is outside is left out",
+        "box": "objects have a bbox without area or that is none ({}): their shape counts",
+    }
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def look(self, path: Path, annotation: Annotation, height: int, width: int) -> None:
+        """Count what is odd about an object. InputError, naming the file, where none of it lies in its image."""
+        self._count("thin", annotation, annotation.thin)
+        self._count("box", annotation, annotation.odd_box)
+        place = extent(annotation)
+        if place is None:
+            return
+        left, top, right, bottom = place
+        if right <= 0 or bottom <= 0 or left >= width or top >= height:
+            raise InputError(
+                f"{path}: {annotation.named} lies outside of the image, which is {width}x{height} pixels: correct its "
+                "coordinates, or the image's width and height, or delete it"
+            )
+        # COCO's own points lie up to a pixel outside.
+        self._count("outside", annotation, min(left, top) < -1 or right > width + 1 or bottom > height + 1)
+
+    def notes(self, name: str) -> list[str]:
+        """A line for each kind."""
+        found = [(kind, *self._found[kind]) for kind in self.WORDS if kind in self._found]
+        return [f"note: {name}: {count} {self.WORDS[kind].format(f'first {first}')}" for kind, count, first in found]
+
+    def _count(self, kind: str, annotation: Annotation, more: int) -> None:
+        if more:
+            count, first = self._found.get(kind, (0, annotation.named))
+            self._found[kind] = count + more, first
+
+
 class _Folders:
     """The names in the folders of a set, each folder listed once, and the pictures that are not there."""
 
@@ -251,7 +291,7 @@ class _Folders:
             )
         folder = self.root / path.parent
         if folder not in self._names:
-            there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+            there = [p.name for p in folder.iterdir()] if folder_there(folder) else []
             self._names[folder] = {unicodedata.normalize("NFC", name): name for name in there}
             self._names[folder] |= {name: name for name in there}
         name = self._names[folder].get(path.name) or self._names[folder].get(unicodedata.normalize("NFC", path.name))
@@ -280,9 +320,12 @@ def _check_classes(path: Path, names: list[str]) -> None:
         )
     if not names or len(names) >= IGNORE or not all(names):
         raise InputError(f"{path} has {len(names)} categories: 1 to {IGNORE - 1} of different names are expected")
-    odd = next((name for name in names if not CLASS_NAME.fullmatch(name)), None)
+    odd = next((name for name in names if not CLASS_NAME.fullmatch(name) or len(name) > LONGEST_CLASS), None)
     if odd is not None:
-        raise InputError(f"{path} has the category {odd!r}: a name has letters, digits and spaces: correct it")
+        raise InputError(
+            f"{path} has the category {odd!r}: a name has letters, digits and spaces, {LONGEST_CLASS} characters at "
+            "most: correct it"
+        )
 
 
 def _notes(name: str, boxes: int, total: int, without: Sequence[str], never: Sequence[str]) -> tuple[str, ...]:

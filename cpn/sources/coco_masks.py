@@ -35,6 +35,15 @@ class Annotation:
     """Height and width that the runs fill."""
     box: tuple[float, float, float, float] | None = None
     """Left, top, width and height in pixels; None where there is none."""
+    thin: int = 0
+    """How many polygons of fewer than three points it had: they hold no pixel, and are not among `polygons`."""
+    odd_box: bool = False
+    """Whether it has a box that is none: not four finite numbers, or without area."""
+
+    @property
+    def named(self) -> str:
+        """How messages name it."""
+        return f"annotation {self.number} of image {self.image}"
 
     @property
     def shapeless(self) -> bool:
@@ -48,16 +57,51 @@ def read_annotation(values: dict[str, object]) -> Annotation:
     number, image, category = (whole_number(values.get(key)) for key in ("id", "image_id", "category_id"))
     if number is None or image is None or category is None:
         raise InputError(f"{where}: id, image_id and category_id have to be whole numbers")
-    crowd, found = bool(values.get("iscrowd", 0)), values.get("segmentation")
+    crowd, found = _crowd(values.get("iscrowd", 0), where), values.get("segmentation")
+    given = values.get("bbox")
+    box = _box(given)
+    odd_box = box is None and given not in (None, [])
     if found is None:
         found = []
     if isinstance(found, list):
         polygons = tuple(_polygon(p, where) for p in found if p != [])
-        return Annotation(number, image, category, crowd, polygons, None, None, _box(values.get("bbox")))
+        whole = tuple(p for p in polygons if len(p) > 2)
+        if odd_box and not whole:
+            raise InputError(
+                f"{where}: it has no polygon of three points, and its bbox is {brief(given)}: write polygons, or left, "
+                "top, width and height with some area, or delete it"
+            )
+        thin = len(polygons) - len(whole)
+        return Annotation(number, image, category, crowd, whole, None, None, box, thin, odd_box)
     runs, size = (found.get("counts"), found.get("size")) if isinstance(found, dict) else (None, None)
     if not isinstance(runs, (list, str)) or not _is_size(size):
         raise InputError(f"{where}: segmentation is neither polygons nor run lengths with their size")
-    return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]))
+    return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]), odd_box=odd_box)
+
+
+def extent(annotation: Annotation) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom of the polygons, or of the box of what has no shape; None where there is neither."""
+    if annotation.polygons:
+        points = np.concatenate(annotation.polygons)
+        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+        return left, top, right, bottom
+    if annotation.shapeless and annotation.box is not None:
+        left, top, width, height = annotation.box
+        return left, top, left + width, top + height
+    return None
+
+
+def _crowd(value: object, where: str) -> bool:
+    """What `iscrowd` says. InputError for anything but 0 and 1: "0", null and true mean what their writer meant."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in (0, 1):
+        raise InputError(f"{where}: iscrowd is {brief(value)}: write 0 for one object, 1 for a crowd")
+    return value == 1
+
+
+def brief(value: object) -> str:
+    """A value of a file as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole_number(value: object) -> int | None:
@@ -94,7 +138,7 @@ def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[
         for polygon in annotation.polygons:
             mask |= polygon_mask(polygon, height, width)
         return mask
-    where = f"annotation {annotation.number} of image {annotation.image}"
+    where = annotation.named
     if annotation.size != (height, width):
         raise InputError(f"{where}: its mask is of size {annotation.size}, the image (height, width) {height, width}")
     assert annotation.runs is not None
@@ -179,7 +223,7 @@ def _polygon(values: object, where: str) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         numbers = np.array(np.nan)
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
-        raise InputError(f"{where}: a polygon is a list of numbers")
+        raise InputError(f"{where}: a polygon is a list of numbers, none of them NaN or infinite")
     if len(numbers) % 2:
         raise InputError(f"{where}: a polygon of {len(numbers)} numbers is cut off, x and y come in pairs")
     return numbers.reshape(-1, 2)

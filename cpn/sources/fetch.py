@@ -1,26 +1,31 @@
 """Download one file over HTTP: it goes on where it stopped, tries again, and is whole or absent.
 
-Requests brings redirects, proxies (HTTPS_PROXY) and certificates; what it lacks is going on with a part.
+Requests brings redirects, proxies (HTTPS_PROXY) and certificates; what it lacks is going on with a part. Every byte
+that came is kept, however early a connection breaks: it is read as it arrives (urllib3's read1), not by full chunks.
 """
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import read_json, write_json
 
 TRIES = 6
-"""Connections without a new byte before it gives up."""
+"""Connections in a row that brought no byte beyond those of all before; then it gives up."""
 PAUSE_S = 2.0
 """Seconds before the second try; twice as long each time."""
 TIMEOUT_S = 60.0
 """Seconds without an answer or a byte."""
 CHUNK = 1 << 20
+"""The most bytes that are taken at a time."""
 PAGE_STARTS = (b"<!doctype html", b"<html")
+PAGE_HEAD = 64
+"""Bytes of a file in which a web page shows itself; they may come one by one."""
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes that are there and those of the whole file, None where the server does not say."""
@@ -33,9 +38,8 @@ def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> N
     `TRIES` times in a row without a new byte: the same command then goes on.
     """
     part, said = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
-    tries = 0
+    tries, most = 0, part.stat().st_size if part.exists() else 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             total = _receive(address, part, said, report)
             break
@@ -43,12 +47,13 @@ def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> N
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
                 raise  # the disk's, not the network's
             now = part.stat().st_size if part.exists() else 0
-            tries = 1 if now > before else tries + 1
+            # By the most that ever was: a server that begins anew each time must not look as if it went on.
+            tries, most = (1, now) if now > most else (tries + 1, most)
             if tries >= TRIES:
                 kept = f"{now:,} bytes are kept in {part}, and the same command goes on" if now else "try again later"
                 raise WorkError(
-                    f"{address} cannot be downloaded ({_reason(error)}; {TRIES} tries): {kept}, or name another server "
-                    "by --mirror"
+                    f"{address} cannot be downloaded ({_reason(error)}; {TRIES} tries in a row brought nothing "
+                    f"more): {kept}, or name another server by --mirror"
                 ) from error
             time.sleep(pause_s * 2 ** (tries - 1))
     size = part.stat().st_size
@@ -85,13 +90,16 @@ def _receive(address: str, part: Path, said: Path, report: Report) -> int | None
         had = had if goes_on else 0
         length = answer.headers.get("Content-Length")
         total = had + int(length) if length is not None and length.isdigit() else None
-        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        write_json(said, {"validator": None if (validator or "").startswith("W/") else validator})
+        tag = answer.headers.get("ETag") or "W/"  # a weak one says nothing of bytes
+        write_json(said, {"validator": answer.headers.get("Last-Modified") if tag.startswith("W/") else tag})
         with open(part, "r+b" if goes_on else "wb") as file:
             file.seek(had)
             file.truncate()
-            for data in answer.iter_content(CHUNK):
-                if not had and data[:64].lstrip().lower().startswith(PAGE_STARTS):
+            start = b"" if had == 0 else bytes(PAGE_HEAD)
+            for data in _arriving(answer):
+                start += data[: PAGE_HEAD - len(start)]
+                if start.lstrip().lower().startswith(PAGE_STARTS):
+                    file.truncate(0)
                     raise InputError(
                         f"{address}: the server sent a web page in place of the file (a login or a proxy?): open the "
                         "address in a browser, put the file there under its name, and run the same command"
@@ -100,6 +108,15 @@ def _receive(address: str, part: Path, said: Path, report: Report) -> int | None
                 had += len(data)
                 report(had, total)
     return total
+
+
+def _arriving(answer: requests.Response) -> Iterator[bytes]:
+    """The answer's bytes as they arrive. ConnectionError where it ends before its promised length."""
+    try:
+        while data := answer.raw.read1(CHUNK, decode_content=False):
+            yield data
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def check_digest(path: Path, md5: str | None, sha256_start: str | None) -> str | None:

@@ -1,13 +1,15 @@
 """The rule for image ids, one for `cpn.prepare`'s lists and `cpn.coco`'s pictures, and files that lie beside a name.
 
 An id is a file's name without its ending. It may hold blanks, dots and any letters; it names files in many folders, so
-it is no path, has no control characters, neither begins nor ends with a blank, and does not end like a picture's file,
-because a list may also give `ID.jpg`.
+it is no path, is no longer than a file's name can be, has no control characters, neither begins nor ends with a blank,
+and does not end like a picture's file, because a list may also give `ID.jpg`.
 """
 
 import unicodedata
 from pathlib import Path
 
+LONGEST_ID = 230
+"""Bytes of an id in UTF-8: a file's name holds 255, and an id gets an ending and, while it is written, marks more."""
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of pictures, in small or capital letters."""
 OTHER_PICTURES = (".bmp", ".tif", ".tiff", ".gif", ".webp", ".heic", ".avif", ".jp2", ".jfif", ".jpe")
@@ -37,6 +39,7 @@ def is_image_id(text: str) -> bool:
     """Whether `text` can be the id of an image."""
     return (
         bool(text)
+        and len(text.encode(errors="replace")) <= LONGEST_ID
         and text == text.strip()
         and text.isprintable()
         and not any(mark in text for mark in "/\\")

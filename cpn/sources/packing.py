@@ -26,12 +26,13 @@ from pyarrow import ipc
 from cpn.core.errors import InputError
 from cpn.core.file_lock import file_lock
 from cpn.core.files import DamagedFile, digest, file_digest, whole_folder, write_json
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import file_there, refuse_irregular
 from cpn.core.progress import Progress, silent
 from cpn.data.voc import PACK_FORMAT, Pack, open_pack
 from cpn.sources.check_picture import write_check
+from cpn.sources.class_names import read_classes
 from cpn.sources.prepare_notes import folder_notes, list_notes, pack_notes
-from cpn.sources.voc_folder import Checked, Entry, check_entry, check_layout, read_classes, read_list
+from cpn.sources.voc_folder import Checked, Entry, check_entry, check_layout, read_list
 from cpn.sources.voc_lists import SBD_FOLDERS, has_list, list_path, other_names
 
 LISTS = ("train", "trainaug", "val")
@@ -197,10 +198,10 @@ def _read_again(path: Path | None, expected: str | None) -> bytes | None:
 
 def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
     """Digest of names, sizes and times of all source files: quick, for it reads none of them."""
-    by_rule = "trainaug" in lists and not list_path(root, "trainaug").is_file()
+    by_rule = "trainaug" in lists and not file_there(list_path(root, "trainaug"))
     sources = sorted({*lists, "train", "val"} if by_rule else lists)
     files = [root / "classes.txt", *(list_path(root, name) for name in sources)]
-    found = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
+    found = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if file_there(f)]
     for part in ("JPEGImages", "Annotations", "SegmentationClass", *(SBD_FOLDERS if by_rule else ())):
         if (root / part).is_dir():
             with os.scandir(root / part) as items:

@@ -27,11 +27,11 @@ from PIL import Image
 
 from cpn.core.errors import InputError
 from cpn.core.opencv import cv2
-from cpn.core.plain_file import MB, read_plain, refuse_irregular
-from cpn.data.voc import IGNORE, VOC_CLASSES, decode_image, palette
+from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_plain, refuse_irregular
+from cpn.data.voc import IGNORE, decode_image, palette
 from cpn.sources.image_ids import CONVERTIBLE, PICTURES, format_of, is_image_id, loose_name, pictures_by_name
 from cpn.sources.voc_annotation import read_annotation
-from cpn.sources.voc_lists import list_path, listed_ids, numbered_lines
+from cpn.sources.voc_lists import list_path, listed_ids
 
 GET_VOC = (
     "get VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, unpack it and give its "
@@ -41,11 +41,6 @@ UNLABELLED = "test"
 """The list that may come without labels and masks; VOC keeps them back."""
 EVALUATION_LISTS = ("val", UNLABELLED)
 """Lists that nothing is trained on: here a picture may be without any class."""
-
-CLASS_NAME = re.compile(r"\w[\w .,()'&+-]*")
-"""A class names metrics and pictures, so it has nothing that could be a path."""
-NO_CLASSES = ("background", "bg", "void", "ignore", "unlabeled", "unlabelled")
-"""Names of the values 0 and 255 in other tools' lists of classes, without their underscores and capitals."""
 
 MAX_BYTES = 256 * MB
 """The most bytes that a picture or a mask may have."""
@@ -114,55 +109,23 @@ class Checked:
 
 def check_layout(root: Path) -> None:
     """InputError unless `root` looks like VOC 2012."""
-    if not root.is_dir():
+    if not folder_there(root):
         raise InputError(f"{root}: no such folder: give the folder of the data set, or {GET_VOC}")
     for folder in (root, *(root / part for part in ("JPEGImages", "Annotations", "SegmentationClass"))):
+        if is_there(folder) and not folder_there(folder):
+            raise InputError(f"{folder} is no folder: put the folder of that name there, or take the file away")
         try:
-            empty = folder.is_dir() and not any(folder.iterdir())
+            empty = folder_there(folder) and not any(folder.iterdir())
         except OSError as error:
             raise InputError(f"{folder} cannot be read ({error.strerror}): make it readable for this user") from error
         if empty and folder == root:
             raise InputError(f"{root} is empty: {GET_VOC}")
-    missing = [part for part in ("JPEGImages", "ImageSets/Segmentation") if not (root / part).is_dir()]
+    missing = [part for part in ("JPEGImages", "ImageSets/Segmentation") if not folder_there(root / part)]
     if missing:
         for inner in ("VOCdevkit/VOC2012", "VOC2012"):
             if (root / inner / "JPEGImages").is_dir():
                 raise InputError(f"{root} is the folder above the data set: give {root / inner}")
         raise InputError(f"{root} is not in VOC 2012 layout (no folder {' and no '.join(missing)}): {GET_VOC}")
-
-
-def read_classes(root: Path) -> tuple[str, ...]:
-    """The foreground class names, from classes.txt or VOC's."""
-    path = root / "classes.txt"
-    if not path.exists():
-        return VOC_CLASSES
-    names = [line for _, line in numbered_lines(path)]
-    if not names:
-        raise InputError(f"{path} is empty: write one foreground class per line, or delete it for the classes of VOC")
-    if len(names) >= IGNORE:
-        raise InputError(
-            f"{path} has {len(names)} classes: a mask can tell at most {IGNORE - 1} beside background, "
-            f"for {IGNORE} means ignore"
-        )
-    for at, name in enumerate(names):
-        if not CLASS_NAME.fullmatch(name):
-            raise InputError(
-                f"{path}: class {name}: a name has letters, digits and spaces, for it names metrics and pictures: "
-                "write it so"
-            )
-        if name in names[:at]:
-            raise InputError(f"{path}: class {name} is there twice: delete one")
-        if is_no_class(name):
-            raise InputError(
-                f"{path}: {name} is no class of its own, background is mask value 0 and what is ignored {IGNORE}: "
-                "delete that line; the first class that is left is value 1"
-            )
-    return tuple(names)
-
-
-def is_no_class(name: str) -> bool:
-    """Whether a name stands for background or for what is ignored, as `_background_` and `void` do."""
-    return re.sub(r"[\W_]", "", name).lower() in NO_CLASSES
 
 
 def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
@@ -178,7 +141,8 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
             f"{list_path(root, name)}: this list is to be scored and has no masks: score val, and for this one "
             "write predictions with python -m cpn.voc_submission"
         )
-    if scored and with_xml and not any((root / "SegmentationClass" / f"{name}.png").is_file() for name in lines):
+    masks = (root / "SegmentationClass" / f"{image_id}.png" for image_id in lines if image_id in images)
+    if scored and with_xml and not any(map(file_there, masks)):
         scored = False  # a data set without masks (cpn/scoring/mask_free.py); what needs masks says so when asked
     beside = pictures_by_name(root / "SegmentationClass") if labelled else {}
     entries = []
@@ -190,7 +154,7 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
         if not is_image_id(image_id):
             raise InputError(f"{where}: {image_id} is no name for an image: rename {images[image_id]}")
         mask = root / "SegmentationClass" / f"{image_id}.png" if labelled else None
-        if mask is not None and not mask.is_file():
+        if mask is not None and not file_there(mask):
             refuse_irregular(mask)
             for other in beside.get(loose_name(image_id), ()):
                 if not other.lower().endswith((".jpg", ".jpeg")):  # such may be made to be looked at
@@ -204,7 +168,7 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
                 f"{where}: there is no SegmentationClass/{image_id}.png, and {why}: add it or delete the {_what(where)}"
             )
         annotation = root / "Annotations" / f"{image_id}.xml" if with_xml and labelled else None
-        if annotation is not None and not annotation.is_file():
+        if annotation is not None and not file_there(annotation):
             refuse_irregular(annotation)
             raise InputError(f"{where}: there is no Annotations/{image_id}.xml: add it or delete the {_what(where)}")
         may_be_empty = name in EVALUATION_LISTS
@@ -362,8 +326,8 @@ def _read(path: Path) -> bytes:
 def _is_labelled(root: Path, ids: Collection[str]) -> bool:
     """Whether any image has a label or a mask. VOC's test images never count: what XML they have is for other tasks."""
     parts = ("Annotations/{}.xml", "SegmentationClass/{}.png")
-    own_classes = (root / "classes.txt").exists()
-    return own_classes and any((root / part.format(image_id)).is_file() for image_id in ids for part in parts)
+    own_classes = is_there(root / "classes.txt")
+    return own_classes and any(file_there(root / part.format(image_id)) for image_id in ids for part in parts)
 
 
 def _without_picture(root: Path, image_id: str, where: str, more: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.core.errors import InputError
-from cpn.core.plain_file import MB, read_plain, refuse_irregular
+from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_plain, refuse_irregular
 from cpn.data.voc import VOC_CLASSES, Pack
-from cpn.sources.image_ids import PICTURES
+from cpn.sources.image_ids import LONGEST_ID, PICTURES
 
 SBD_FOLDERS = ("SegmentationClassAug", "benchmark_RELEASE/dataset/cls")
 """Where SBD's masks may lie in the data set: as PNGs, usually with VOC's own among them, or as its archive unpacks."""
@@ -42,7 +42,7 @@ def list_path(root: Path, name: str) -> Path:
 
 def has_list(root: Path, name: str) -> bool:
     """Whether list `name` can be read: from its file, or by rule."""
-    return list_path(root, name).is_file() or (name == "trainaug" and sbd_folder(root) is not None)
+    return file_there(list_path(root, name)) or (name == "trainaug" and sbd_folder(root) is not None)
 
 
 def sbd_folder(root: Path) -> Path | None:
@@ -57,7 +57,7 @@ def listed_ids(root: Path, name: str) -> dict[str, str]:
     empty, names an id twice, or has a line that is neither an id nor the two paths of image and mask.
     """
     path = list_path(root, name)
-    if path.is_file():
+    if file_there(path):
         return _ids_of(path)
     if name == "trainaug":
         folder = sbd_folder(root)
@@ -153,11 +153,12 @@ def _trainaug(root: Path, folder: Path) -> dict[str, str]:
 
 
 def _sbd_files(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.suffix in (".png", ".mat")]
+    there = folder_there(folder)  # a folder that is a link to nowhere is no folder without files
+    return [path for path in folder.glob("*") if path.suffix in (".png", ".mat")] if there else []
 
 
 def _get_trainaug(root: Path) -> str:
-    if (root / "classes.txt").exists():  # a data set with classes of its own, to which SBD says nothing
+    if is_there(root / "classes.txt"):  # a data set with classes of its own, to which SBD says nothing
         return (
             "it lists the images to train on: copy train.txt to it where there are no more, or do without: "
             "--lists train val, then --set data.train=train"
@@ -180,7 +181,12 @@ def _image_id(line: str, where: str) -> str:
     stems = {_stem(field) for field in fields}
     if len(stems) > 1:
         raise InputError(f"{where}: {line} names two different pictures: write the image and its own mask")
-    if not (stem := stems.pop()):
+    if len((stem := stems.pop()).encode()) > LONGEST_ID:
+        raise InputError(
+            f"{where}: the id {stem} has {len(stem.encode())} bytes, and a file's name holds {LONGEST_ID} beside its "
+            "ending: correct the line, or rename the picture"
+        )
+    if not stem:
         raise InputError(
             f"{where}: {line} is neither an image id nor the two paths of image and mask: correct the line"
         )

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cpn.core.errors import InputError
+from cpn.core.plain_file import folder_there
 from cpn.core.redact import redact as mask
 
 _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mssql": ("pyodbc", 1433)}
@@ -137,7 +138,7 @@ def check_sqlite(path: Path, shown: str, key: str, mend: str | None = None) -> N
     own and damaged.
     """
     cure = f"give another file, e.g. sqlite:////home/me/{path.name or 'records.db'}"
-    if path.is_dir():
+    if folder_there(path, key):
         raise InputError(f"{key}: {shown} is a folder; {cure}")
     try:
         if path.exists():

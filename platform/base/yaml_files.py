@@ -14,7 +14,7 @@ import yaml
 from cpn.core.checked import SWEEP_WRITES
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest, write_bytes
-from cpn.core.plain_file import MB, read_plain
+from cpn.core.plain_file import MB, folder_there, read_plain
 
 _SCALARS = (
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -139,7 +139,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     Raises InputError, one line with file, line and cure: no such file, not readable, not UTF-8, empty, not a mapping,
     a syntax error, a tab, a key given twice, a number that is not finite.
     """
-    if path.is_dir():
+    if folder_there(path):
         raise InputError(f"{path}: is a folder; name a YAML file in it")
     try:
         text = read_plain(path, MAX_BYTES).decode("utf-8")

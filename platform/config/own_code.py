@@ -9,6 +9,7 @@ from cpn.config import Config, to_dotted
 from cpn.core.code_files import LOOKED_AT, check_code, known_code
 from cpn.core.contents import NAMED_WEIGHTS, contents, is_code, own_modules
 from cpn.core.errors import InputError
+from cpn.core.plain_file import file_there
 
 from .space.domains import ChoiceDomain
 from .sweep_spec import SweepSpec
@@ -76,7 +77,7 @@ def check_named(spec: SweepSpec) -> None:
     """
     for values in named_values(spec):
         for name, value in values.items():
-            if name.endswith("weights") and value not in NAMED_WEIGHTS and not Path(value).is_file():
+            if name.endswith("weights") and value not in NAMED_WEIGHTS and not file_there(Path(value), name):
                 raise InputError(f"{name}: {value}: no such weights file; check the path")
             if name.endswith("backbone") and is_code(value) and not own_modules(value):
                 raise InputError(f"{name}: {value!r} cannot be imported; run the command in the module's folder")

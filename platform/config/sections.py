@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from cpn.config.section import Section
+from cpn.config.section import MOST_PROCESSES, MOST_SEEDS, MOST_TRIALS, Section
 
 CONFIRM_STUDY = ".confirm"
 """Behind a sweep's name: the study of its confirm runs."""
@@ -26,7 +26,7 @@ class SearchOptions(SweepSection):
     """tpe, gp and cmaes learn from what has finished; qmc, random and grid do not. docs/search.md compares them."""
     seed: int = Field(default=0, ge=0)
     """Seed of the search; each trial is seeded from it and from its number."""
-    history: int | None = Field(default=500, ge=50)
+    history: int | None = Field(default=500, ge=50, le=MOST_TRIALS)
     """Finished trials that tpe and gp look at: the best tenth and the newest; null: all, and slower with each."""
     warm_start: Annotated[tuple[Named, ...], Field(strict=False)] = ()
     """Sweeps of the same study database that tpe, gp and cmaes learn from as well: same data and base, and trials that
@@ -51,7 +51,7 @@ class Budget(SweepSection):
     next report, and go on if the limit is raised. Confirm runs and stages follow all the same.
     """
 
-    trials: int | None = Field(default=None, ge=1)
+    trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     """Trials, the reference, pruned and failed ones among them."""
     wall_hours: float | None = Field(default=None, gt=0)
     """Wall-clock hours, over all starts of the sweep."""
@@ -59,9 +59,9 @@ class Budget(SweepSection):
     """Hours times GPUs held by trials, over all starts of the sweep."""
     target_miou: float | None = Field(default=None, gt=0, le=100)
     """Stop once a trial's miou (percent) reaches this."""
-    plateau_trials: int | None = Field(default=None, ge=1)
+    plateau_trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     """Stop after this many finished trials in a row without a new best."""
-    failures: int = Field(default=5, ge=1)
+    failures: int = Field(default=5, ge=1, le=MOST_TRIALS)
     """Stop after this many failed trials."""
     price_per_gpu_hour: float | None = Field(default=None, gt=0)
     """Price of a GPU-hour in your currency, to have the plan and the account in money; null: no money."""
@@ -77,9 +77,9 @@ class Budget(SweepSection):
 class Resources(SweepSection):
     """What a trial runs on, and where the sweep keeps its files."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Ray Train workers per trial."""
-    min_workers: int | None = Field(default=None, ge=1)
+    min_workers: int | None = Field(default=None, ge=1, le=MOST_PROCESSES)
     """Fewer workers are enough when machines go, and more join when they come back (Ray Train's elastic training);
     null: exactly `workers`. Every number between has to divide train.batch_size.
     """
@@ -104,7 +104,7 @@ class Resources(SweepSection):
     s3://BUCKET/PREFIX, which needs `tracking.study`.
     """
 
-    keep_top: int | None = Field(default=20, ge=0)
+    keep_top: int | None = Field(default=20, ge=0, le=MOST_TRIALS)
     """Networks of the search that stay in the storage at the sweep's end: the best so many; always those of the
     reference, of what was confirmed or promoted, of MLflow's champion, and of what another sweep needs. MLflow keeps
     its own copies. null: all.
@@ -120,8 +120,11 @@ class Resources(SweepSection):
     @field_validator("concurrent", mode="before")
     @classmethod
     def _some(cls, value: Any) -> Any:
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value != "auto" and (not whole or value < 1):
             raise ValueError("write a whole number of at least 1, or auto")
+        if value != "auto" and value > MOST_PROCESSES:
+            raise ValueError(f"write a whole number of at most {MOST_PROCESSES}, or auto")
         return value
 
     @field_validator("gpus_per_worker")
@@ -151,7 +154,7 @@ class Pruning(SweepSection):
     """First rung as a share of the schedule; before half of it the learning rate is too high for a verdict."""
     audit: float = Field(default=0.1, ge=0, le=1)
     """Share of the would-be-pruned trials that run on all the same, to see what pruning costs; 0: no check."""
-    min_audited: int = Field(default=4, ge=0)
+    min_audited: int = Field(default=4, ge=0, le=MOST_TRIALS)
     """The first so many would-be-pruned trials all run on: pruning has to prove itself before it stops anybody."""
     min_rank_correlation: float | None = Field(default=0.3, ge=-1, le=1)
     """Pruning switches itself off when Spearman's correlation between the values at the rung and at the end is lower,
@@ -166,11 +169,11 @@ class Pruning(SweepSection):
 class Confirm(SweepSection):
     """Running the best again."""
 
-    top_k: int = Field(default=3, ge=0)
+    top_k: int = Field(default=3, ge=0, le=MOST_SEEDS)
     """Best trials that run again beside the reference; 0 confirms nothing."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=MOST_SEEDS)
     """Fresh seeds for each of them, and for cam_baseline; fewer than 3 give no verdict."""
-    reference_seeds: int | None = Field(default=None, ge=1)
+    reference_seeds: int | None = Field(default=None, ge=1, le=MOST_SEEDS)
     """Fresh seeds for the reference, which every other one is compared with; null: as many as `seeds`. About
     sqrt(`top_k`) times `seeds` narrows the interval the most for its cost.
     """

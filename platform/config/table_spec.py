@@ -19,7 +19,7 @@ from pydantic import Field
 from cpn.config import Config, config_from, merge, preset_names, to_dotted
 from cpn.config.patches import PatchesConfig
 from cpn.config.presets import PRESETS
-from cpn.config.section import Section
+from cpn.config.section import MOST_SEEDS, Section
 from cpn.core.errors import InputError
 from cpn.core.redact import redact
 from cpn.scoring.pair_scores import MAPS
@@ -68,7 +68,7 @@ class Table(Section):
     """Name -> row, in the order in which they are shown."""
     columns: tuple[Literal[COLUMNS], ...] = Field(default=("miou_train",), min_length=1)  # type: ignore[valid-type]
     """What is shown of each row."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=MOST_SEEDS)
     """Runs of each row, with the seeds train.seed, train.seed + 1, ..."""
     against: str | None = None
     """A row that the others are compared with, seed by seed; `row above`: each with the one before; null: none."""

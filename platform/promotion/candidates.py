@@ -11,6 +11,7 @@ from cpn.config import Config, config_from, run_key, with_values
 from cpn.core.checked import OF_RUN
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest, read_json
+from cpn.core.plain_file import file_there, is_there
 from cpn.core.run_files import MODEL, RESULT
 from cpn.models.checkpoint import network_metadata, read_metadata
 
@@ -69,7 +70,7 @@ def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tupl
     """
     there = sweep_names(store)
     path = Path(run)
-    if path.suffix == ".safetensors" or (len(path.parts) > 1 and path.exists()):
+    if path.suffix == ".safetensors" or (len(path.parts) > 1 and is_there(path)):
         return _alone(path / MODEL if path.is_dir() else path, sweep)
     if run in there:
         raise InputError(f"{run}: is a sweep; name one of its runs, for example {run}-0000")
@@ -108,7 +109,7 @@ def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tupl
 
 
 def _alone(path: Path, sweep: str | None) -> tuple[str, Path]:
-    if not path.is_file():
+    if not file_there(path):
         raise InputError(f"{path}: no such file; give a run's model.safetensors")
     if sweep is None:
         raise InputError(

@@ -10,6 +10,7 @@ from cpn.core.checked import OF_RUN, SWEEP_WRITES
 from cpn.core.errors import InputError, to_stderr
 from cpn.core.files import DamagedFile, read_json
 from cpn.core.object_storage import is_url
+from cpn.core.plain_file import folder_there
 from cpn.core.run_files import RESULT
 
 from ..base.bucket_sync import with_published_state
@@ -173,7 +174,7 @@ def say_once(line: str) -> None:
 
 def check_store(store: Storage) -> None:
     """Raise InputError unless the storage folder is there."""
-    if store.url is None and not store.root.is_dir():
+    if store.url is None and not folder_there(store.root, "--storage"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
 
 

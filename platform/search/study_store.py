@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, check_place
+from cpn.core.plain_file import refuse_impossible
 from cpn.core.redact import redact
 
 from ..base import paths
@@ -75,6 +76,8 @@ def study_url(spec: "SweepSpec") -> str:
         return f"sqlite:///{paths.storage(spec.resources.storage).study}"
     if "://" not in url:
         raise InputError(f"tracking.study: {url!r} is no URL; write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    if (path := sqlite_path(url)) is not None:
+        refuse_impossible(path.absolute(), "tracking.study")
     return with_driver(url)
 
 

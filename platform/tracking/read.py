@@ -1,6 +1,7 @@
 """What commands beside the driver read in the store: runs, models, aliases. Creates and migrates nothing."""
 
 from cpn.core.errors import InputError, WorkError
+from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
 from ..base.tracking_uri import sqlite_path, store_uri
@@ -18,7 +19,7 @@ def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> li
     """
     uri = store_uri(uri)
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path, "tracking.uri"):
         return []
     client = connect(uri)
     try:
@@ -37,7 +38,7 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
     """
     uri = store_uri(uri)
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path, "tracking.uri"):
         raise InputError(f"--uri: {path}: no records here; go to the folder where the sweep ran, or name its store")
     client, found = connect(uri), {}
     try:
@@ -62,7 +63,7 @@ def read_model_state(uri: str | None, model: str) -> ModelState | None:
     """
     uri = store_uri(uri)
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path, "tracking.uri"):
         return None
     client = connect(uri)
     try:
@@ -80,7 +81,7 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
     """
     uri = store_uri(uri)
     path = sqlite_path(uri)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path, "tracking.uri"):
         return None
     client = connect(uri)
     try:

@@ -187,7 +187,7 @@ PICTURES = [
     wrong("a folder called .jpg", voc(lambda root: ((root / IMAGE).unlink(), (root / IMAGE).mkdir())), IMAGE,
           "cannot be read"),
     wrong("a link to nowhere", voc(lambda root: ((root / IMAGE).unlink(), (root / IMAGE).symlink_to("gone.jpg"))),
-          IMAGE, "cannot be read"),
+          IMAGE, "is a link to gone.jpg, which is not there"),
     wrong("a PNG of a billion pixels", as_png_of(endless_png()), f"{FIRST}.png",
           "is no whole JPEG or PNG picture", "pixels"),
     wrong("a pipe for a picture", voc(lambda root: ((root / IMAGE).unlink(), os.mkfifo(root / IMAGE))), "is a pipe"),

@@ -203,7 +203,7 @@ CHECKPOINTS = [
     wrong("a model of a kind without end", SCORE, model(kind="x" * 10_000), f"of kind '{'x' * 40}', not of a CAM"),
     wrong("a model of a list for a kind", SCORE, model(kind=[1, {"a": 2}]), "of kind", "not of a CAM network"),
     wrong("a model wider than its file", SCORE, model(config=config_from({"preset": "scenes", "network": {**NETWORK,
-          "stage3_channels": 2**40}}, "-").model_dump(mode="json")), "model.safetensors", "describes a network of"),
+          "stage3_channels": 2**16}}, "-").model_dump(mode="json")), "model.safetensors", "describes a network of"),
     wrong("a pipe for a model", SCORE, both(voc(), lambda place: os.mkfifo(place / "model.safetensors")), "is a pipe"),
     wrong("endless zeros for a model", SCORE,
           both(voc(), lambda place: (place / "model.safetensors").symlink_to("/dev/zero")), "is a device"),

@@ -1,11 +1,27 @@
 """What every section of the configuration is asked: its values, and the one line about a wrong one."""
 
-from typing import Any
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from cpn.config import Config, config_from, to_dotted
 from cpn.core.errors import InputError
+
+
+def whole_numbers(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of the fields that hold whole numbers, but for seeds, each with a value of far too much."""
+    for name, field in model.model_fields.items():
+        kinds = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        section = next((part for part in kinds if issubclass(part, BaseModel)), None)
+        if section is not None:
+            yield from whole_numbers(section, f"{above}{name}.")
+        elif re.search(r"\bint\b", repr(field.annotation)) and not name.endswith("seed"):
+            several = "tuple" in repr(field.annotation)
+            before = field.default[:-1] if isinstance(field.default, tuple) else (1,)
+            yield f"{above}{name}", [*before, 10**12] if several else 10**12
 
 
 def official(section: str) -> dict[str, Any]:

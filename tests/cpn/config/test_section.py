@@ -4,7 +4,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import ValidationError
 
+from cpn.config import Config, config_from
 from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
+from cpn.core.errors import InputError
+from tests.cpn.config.sections import whole_numbers
 
 
 class Example(Section):
@@ -81,3 +84,20 @@ def test_a_number_or_auto_is_taken(name: str, value: object, expected: object) -
 )
 def test_another_value_is_one_finding(name: str, value: object, words: str) -> None:
     assert refusal(**{name: value}) == f"Input should be {words}"
+
+
+LARGE = dict(whole_numbers(Config))
+
+
+def test_the_table_of_whole_numbers_has_them_all() -> None:
+    assert len(LARGE) > 35 and {"data.crop", "patches.K", "data.scenes.train", "random_walk.radius"} <= LARGE.keys()
+
+
+@pytest.mark.parametrize("name", list(LARGE))
+def test_a_whole_number_has_an_upper_limit(name: str) -> None:
+    nested: Any = LARGE[name]
+    for part in reversed(name.split(".")):
+        nested = {part: nested}
+    with pytest.raises(InputError) as refused:
+        config_from(nested, "my.yaml")
+    assert str(refused.value).startswith(f"my.yaml: {name}") and "\n" not in str(refused.value)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,17 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a category without name": (without("name", "categories"), "has 2 categories: 1 to 254 of different names"),
     "an annotation without category": (without("category_id", "annotations"), "have to be whole numbers"),
     "an annotation of image true": (annotation(image_id=True), "have to be whole numbers"),
+    "an object right of the image": (
+        annotation(segmentation=[[30, 4, 40, 4, 40, 12]]),
+        "train2014.json: annotation 1 of image 1 lies outside of the image, which is 24x20 pixels: correct its",
+    ),
+    "an object left of the image": (annotation(segmentation=[[-9, 4, -1, 4, -1, 12]]), "lies outside of the image"),
+    "an object above the image": (annotation(segmentation=[[1, -9, 9, -9, 9, -1]]), "lies outside of the image"),
+    "an object below the image": (annotation(segmentation=[[1, 20, 9, 20, 9, 30]]), "lies outside of the image"),
+    "a box outside of the image": (annotation(segmentation=[], bbox=[24, 2, 5, 5]), "lies outside of the image"),
+    "iscrowd as text": (annotation(iscrowd="0"), "train2014.json: annotation 1 of image 1: iscrowd is '0': write 0"),
+    "a polygon of NaN": (annotation(segmentation=[[1, 2, float("nan"), 2, 9, 9]]), "none of them NaN or infinite"),
+    "no shape and a box without area": (annotation(segmentation=[], bbox=[4, 4, 0, 8]), "its bbox is .4, 4, 0, 8."),
     "a picture beside as BMP": (
         on_disk(beside(".bmp", "BMP")), "a1.jpg is missing, but a1.bmp is there: convert it to JPEG or PNG",
     ),
@@ -267,6 +279,36 @@ def test_what_would_be_lost_is_refused_by_its_name(tmp_path: Path, change: Chang
         convert(root, tmp_path / "o")
     said = str(caught.value)
     assert "\n" not in said and "Error" not in said and "object has no attribute" not in said
+
+
+THIN = [[1, 1], [1, 1, 5, 5]]
+ODD: dict[str, tuple[Change, str, int]] = {
+    "polygons of one and two points": (
+        annotation(segmentation=[*POLYGON, *THIN]),
+        "2 polygons have fewer than three points and hold no pixel .first annotation 1 of image 1.: they are left out",
+        80,
+    ),
+    "nothing but polygons of one and two points": (annotation(segmentation=THIN), "2 polygons have fewer than", 0),
+    "an object that reaches out of the image": (
+        annotation(segmentation=[[4, -8, 14, -8, 14, 12, 4, 12]]),
+        "1 objects reach out of their image .first annotation 1 of image 1.: what is outside is left out",
+        120,
+    ),
+    "a box of no width beside a shape": (
+        annotation(bbox=[4, 4, 0, 8]), "1 objects have a bbox without area or that is none .first annotation 1 of", 80,
+    ),
+    "a box of negative height beside a shape": (annotation(bbox=[4, 4, 10, -8]), "1 objects have a bbox without", 80),
+    "a box of NaN beside a shape": (annotation(bbox=[4, 4, 10, float("nan")]), "1 objects have a bbox without", 80),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "note", "pixels"), ODD.values(), ids=list(ODD))
+def test_what_is_odd_is_counted_and_said(tmp_path: Path, change: Change, note: str, pixels: int) -> None:
+    (found, other) = convert(write(tmp_path / "c", change), tmp_path / "o")
+    assert len([line for line in found.notes if re.search(note, line)]) == 1 and not other.notes[1:]
+    split = prepare(tmp_path / "o").split("train")
+    mask = split.mask(0)
+    assert mask is not None and (mask == 1).sum() == pixels and split.labels[0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,20 @@ def test_runs_plain_and_packed(runs: list[int] | str) -> None:
     [
         (entry([[1, 2, 3, 4, 5]]), "annotation 7 of image 3: a polygon of 5 numbers is cut off, x and y come in pairs"),
         (entry([[1, 2, "x", 4, 5, 6]]), "a polygon is a list of numbers"),
-        (entry([[1, 2, float("nan"), 4, 5, 6]]), "a polygon is a list of numbers"),
+        (entry([[1, 2, float("nan"), 4, 5, 6]]), "a polygon is a list of numbers, none of them NaN or infinite"),
+        (entry([[1, 2, float("inf"), 4, 5, 6]]), "a polygon is a list of numbers, none of them NaN or infinite"),
+        (entry([], iscrowd="0"), "annotation 7 of image 3: iscrowd is '0': write 0 for one object, 1 for a crowd"),
+        (entry([], iscrowd="no"), "iscrowd is 'no': write 0"),
+        (entry([], iscrowd=2), "iscrowd is 2: write 0"),
+        (entry([], iscrowd=0.5), "iscrowd is 0.5: write 0"),
+        (entry([], iscrowd=True), "iscrowd is True: write 0"),
+        (entry([], iscrowd=None), "iscrowd is None: write 0"),
+        (entry([], iscrowd=[]), "iscrowd is .*: write 0"),
+        (entry([], bbox=[1, 1, 0, 5]), "no polygon of three points, and its bbox is .1, 1, 0, 5.: write polygons, or"),
+        (entry([[1, 2, 3, 4]], bbox=[1, 1, -2, 5]), "no polygon of three points, and its bbox is .1, 1, -2, 5."),
+        (entry([], bbox=[1, 1, float("nan"), 5]), "and its bbox is .1, 1, nan, 5."),
+        (entry([], bbox=[1, 1, 5]), "and its bbox is .1, 1, 5."),
+        (entry(None, bbox="1,1,5,5"), "and its bbox is '1,1,5,5'"),
         (entry([1, 2, 3, 4, 5, 6]), "a polygon is a list of numbers"),
         (entry([[[1, 2], [3, 4], [5, 6]]]), "a polygon is a list of numbers"),
         (entry(5), "neither polygons nor run lengths"),
@@ -195,5 +208,5 @@ def test_a_crowd_is_ignored_and_below_all_objects() -> None:
 
 
 def test_an_image_without_pixels_of_anything_is_background() -> None:
-    assert not image_mask(annotations(([0.0, 0.0, 1.0, 1.0], False)), [3], 4, 4).any()
+    assert not image_mask(annotations(([0.0, 0.0, 0.2, 0.0, 0.2, 0.2], False)), [3], 4, 4).any()
     assert not image_mask([], [], 4, 4).any()

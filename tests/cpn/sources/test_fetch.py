@@ -57,7 +57,9 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_given_up(server: Server, tm
     server.statuses = [503] * (TRIES - 1)
     get(server, tmp_path).unlink()
     server.statuses = [503] * TRIES
-    with pytest.raises(WorkError, match=r"cannot be downloaded \(status 503; 6 tries\): try again later, or name"):
+    with pytest.raises(
+        WorkError, match=r"cannot be downloaded \(status 503; 6 tries in a row brought nothing more\): try again later"
+    ):
         get(server, tmp_path)
 
 
@@ -67,6 +69,23 @@ def test_a_connection_that_brings_bytes_is_not_counted(
     monkeypatch.setattr(fetch_module, "CHUNK", 100_000)
     server.breaks_after = [600_000] * (TRIES + 1)
     assert get(server, tmp_path).read_bytes() == DATA and len(server.asked) == TRIES + 2
+
+
+@pytest.mark.parametrize("size", [1, 700, 65_536, 999_999])
+def test_breaks_with_some_progress_end_in_a_whole_file(server: Server, tmp_path: Path, size: int) -> None:
+    breaks = 4 * TRIES
+    server.breaks_after = [size] * breaks
+    assert get(server, tmp_path).read_bytes() == DATA
+    starts = [int(wanted.removeprefix("bytes=").rstrip("-")) for wanted in server.asked if wanted]
+    assert starts == [min(len(DATA), size * at) for at in range(1, len(starts) + 1)]
+    assert len(starts) == min(breaks, len(DATA) // size)
+
+
+def test_a_server_that_begins_anew_each_time_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.ranges, server.breaks_after = False, [1000, 2000] * TRIES * 3
+    with pytest.raises(WorkError, match="6 tries in a row brought nothing more.: 1,000 bytes are kept"):
+        get(server, tmp_path)
+    assert len(server.asked) == TRIES + 1
 
 
 def test_a_server_that_promises_more_than_it_has_leaves_no_file(server: Server, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.space.domains import ChoiceDomain, CurveDomain, FloatDomain, IntDomain
 from platform.config.spec import load_spec
+from platform.config.sweep_spec import SweepSpec
 from platform.search.distributions import told_params
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from cpn.config import to_dotted
 from cpn.core.errors import InputError
+from tests.cpn.config.sections import whole_numbers
 
 PATCH = Path(__file__).parents[3] / "search_spaces" / "patch.yaml"
 
@@ -276,3 +278,12 @@ def test_the_opening_comment_is_the_question(tmp_path: Path) -> None:
     assert load_spec(path, ["question=c?"]).question == "c?"
     path.write_text("# a\n" + body)
     assert load_spec(path).question == "a" and load_spec(PATCH).question is not None
+
+
+LARGE = dict(whole_numbers(SweepSpec))
+
+
+@pytest.mark.parametrize("name", list(LARGE))
+@pytest.mark.parametrize("written", ["1000000000000", "1e12"])
+def test_a_whole_number_of_a_sweep_has_an_upper_limit(tmp_path: Path, name: str, written: str) -> None:
+    assert name.partition(".")[0] in refusal(lambda: load_spec(spec_file(tmp_path), [f"{name}={written}"]))
