@@ -87,7 +87,7 @@ class WeightedSums(torch.autograd.Function):
         rows, unit = ctx.saved_tensors
         of_rows, of_unit = torch.empty_like(rows), torch.empty_like(unit)
         left, right = torch.cat([rows, gradient]).T, torch.cat([gradient, rows])  # their product is D + D^T
-        held = unit.new_empty(unit.shape[1], min(BLOCK, unit.shape[1]))
+        held = unit.new_empty(unit.shape[1], block_columns(unit))
         for place, affinity in affinity_blocks(unit):
             if ctx.needs_input_grad[0]:
                 torch.mm(gradient, affinity, out=of_rows[:, place])
@@ -96,12 +96,19 @@ class WeightedSums(torch.autograd.Function):
         return of_rows if ctx.needs_input_grad[0] else None, of_unit
 
 
+def block_columns(unit: torch.Tensor) -> int:
+    """Columns of a block: `BLOCK`; all of them where operations are only counted, which takes no memory: a map of
+    millions of pixels would be thousands of products.
+    """
+    return unit.shape[1] if unit.is_meta else min(BLOCK, unit.shape[1])
+
+
 def affinity_blocks(unit: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """ReLU(U^T U) for U (D, HW), `BLOCK` columns at a time: which, and (HW, BLOCK) that the next ones overwrite."""
-    pixels = unit.shape[1]
-    held = unit.new_empty(pixels, min(BLOCK, pixels))
-    for start in range(0, pixels, BLOCK):
-        place = slice(start, min(start + BLOCK, pixels))
+    pixels, block = unit.shape[1], block_columns(unit)
+    held = unit.new_empty(pixels, block)
+    for start in range(0, pixels, block):
+        place = slice(start, min(start + block, pixels))
         affinity = held[:, : place.stop - place.start]
         torch.mm(unit.T, unit[:, place], out=affinity)
         yield place, affinity.relu_()

@@ -183,3 +183,10 @@ def test_background_and_peak_keeps_ties_and_stops_the_gradient():
     assert float(prepared[0, 1, 1, 0]) == pytest.approx(0.5, abs=2e-5)
     assert not prepared.requires_grad
     assert torch.equal(cam.detach()[:, 0], torch.full((1, 2, 2), 7.0)), "the argument is not written into"
+
+
+@pytest.mark.parametrize(("device", "blocks"), [("cpu", 3), ("meta", 1)], ids=["computed", "counted"])
+def test_a_count_takes_one_product_whatever_the_map(device: str, blocks: int) -> None:
+    unit = torch.ones(1, 2 * correlation.BLOCK + 1, device=device)
+    found = [affinity.shape for _, affinity in correlation.affinity_blocks(unit)]
+    assert len(found) == blocks and sum(shape[1] for shape in found) == unit.shape[1]
