@@ -253,7 +253,7 @@ def cut_off(root: Path) -> None:
         ),
         (
             lambda r: write_set(
-                r, "train2014", TRAIN[:2], images=[{"id": 9, "file_name": "../x.jpg", "width": 1, "height": 1}]
+                r, "train2014", TRAIN[:2], images=[{"id": 9, "file_name": "../x.jpg", "width": 40, "height": 30}]
             ),
             "image 9 has the file name '../x.jpg': a plain NAME.jpg",
         ),
