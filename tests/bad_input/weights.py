@@ -247,7 +247,7 @@ PREDICTED = [
     wrong("predictions over other files", f"{PREDICT} {PICTURE} --out data/x", both(model(), text_file("x",
           "data/x")), "--out: data/x cannot be written", "choose another folder"),
     wrong("predictions among the pictures", f"{PREDICT} data/JPEGImages --out data/JPEGImages", model(),
-          "--out data/JPEGImages: holds the pictures"),
+          "--out data/JPEGImages: holds the images"),
     wrong("a label that is no class", f"{PREDICT} {PICTURE} --labels cta", model(), "--labels cta: is no class",
           "did you mean 'cat'?"),
     wrong("a probability of two", f"{PREDICT} {PICTURE} --threshold 2", model(), "--threshold 2", "give 0 to 1"),
