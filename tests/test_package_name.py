@@ -13,6 +13,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
+
 # A program that writes down what `platform` offers: its names, and what its calls without arguments answer.
 PROBE = """
 import json, platform, sys
@@ -28,7 +29,11 @@ result = {name: answer(name) for name in dir(platform) if not name.startswith("_
 result["special"] = [name for name in dir(platform) if name.startswith("__")]
 result["path"] = list(getattr(platform, "__path__", []))
 """
+
+
 PRINT = "print(json.dumps(result))"
+
+
 SPECIAL = {"__doc__", "__file__", "__name__", "__spec__", "__version__", "__copyright__"}
 
 
@@ -115,17 +120,6 @@ def test_in_a_worker_of_ray(stdlib: dict) -> None:
         ray.shutdown()
     same(ours, stdlib)
     assert str(CHECKOUT / "platform") in ours["path"]
-
-
-def test_python_m_platform_prints_what_it_always_did() -> None:
-    def printed(*options: str) -> str:
-        command = [sys.executable, *options]
-        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-
-    expected = printed("-I", "-S", "-m", "platform")
-    assert expected.count("\n") == 1
-    assert printed("-m", "platform") == expected
-    assert printed("-S", "-m", "platform") == expected  # -S: as in a checkout that is not installed
 
 
 def test_a_submodule_runs_as_a_command(tmp_path: Path) -> None:

@@ -4,20 +4,29 @@ small-0000 is the reference, 0001 a little better and confirmed, 0002 worse and 
 again, 0004 pruned, 0005 failed, 0006 still running. The stages of a run can be laid out as done.
 """
 
+import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from platform.base.paths import MANIFEST, Storage
+from platform.base.terminal import Terminal
 from platform.base.yaml_files import dump_yaml
+from platform.cluster.ray_driver import Interruption
 from platform.config.sweep_spec import SweepSpec
 from platform.run.run_stages import STAGES
+from platform.run.sweep_context import SweepContext
 from platform.search import confirm, study
 from platform.search.study import State, TrialRow
 from platform.tracking.recorder import Recorder
 from platform.tracking.records import Records
+from platform.tracking.spool import waiting
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from rich.console import Console
 
 from cpn.config import METHOD_VERSION, run_key, with_values
 from cpn.core.files import file_digest, write_bytes, write_json
@@ -109,6 +118,25 @@ class SmallSweep:
         attrs = {"run_key": folder.name, "beta": 0.5, "miou_confirm": 100 * quality}
         trials.tell(row.uid, State.COMPLETE, 100 * quality, attrs=attrs)
 
+    @contextmanager
+    def context(self, records: Path, store: Storage | None = None, **spec: Any) -> Iterator[SweepContext]:
+        """What the phases of this sweep share, with records in a folder of their own and no MLflow behind them."""
+        given, place = self.spec.model_copy(update=spec), store or self.store
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+            yield from self._context(records, given, place)
+
+    def _context(self, records: Path, given: SweepSpec, place: Storage) -> Iterator[SweepContext]:
+        recorder = Recorder(records, "http://127.0.0.1:9", "small", lambda line: None)
+        told = Records(recorder, given, self.pack.fingerprint, {})
+        terminal = Terminal(Console(file=io.StringIO(), width=200))
+        made = SweepContext(given, self.pack, str(self.pack.root), place, terminal, told, Interruption())
+        try:
+            yield made
+        finally:
+            made.close()
+            recorder.close(0)
+
     def record(self, champion: str | None = "small-0001") -> None:
         """Tell MLflow of the parent, the complete trials, and that the sweep promoted `champion`."""
         recorder = Recorder(self.paths.records, self.uri, "small")
@@ -144,3 +172,15 @@ class SmallSweep:
             write_json(folder / MANIFEST, {**manifest, "finished": 2000.0})
             write_bytes(folder / "pictures/a.png", b"")
         return folders
+
+
+def said(sweep: SweepContext) -> str:
+    """What a sweep of `SmallSweep.context` has printed."""
+    file = sweep.terminal.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def recorded(records: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The records of these kinds, oldest first; all of them where none is named."""
+    return [dict(event) for event in waiting(records, None) if not kinds or event["kind"] in kinds]

@@ -1,13 +1,11 @@
-"""What `status` says about sweeps that were started, killed, refused or finished; it only reads."""
+"""What the command `status` prints of the sweeps of a storage folder."""
 
-import gc
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from platform import status as command
-from platform.base.lock import driving, read_driver
+from platform.base.lock import driving
 from platform.base.paths import Storage, storage
 from platform.base.yaml_files import dump_yaml
 from platform.reports.sweep_status import status
@@ -19,8 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from cpn.core.errors import InputError, WorkError
-from cpn.core.files import write_json
+from cpn.core.errors import InputError
 from tests.conftest import CHECKOUT
 
 COMMAND = "python -m platform.sweep s.yaml"
@@ -56,61 +53,6 @@ STATES = [
     ("RUNNING", None),
     ("WAITING", None),
 ]
-
-
-def test_trials_are_counted_and_a_pruned_one_is_never_the_best(store: Storage) -> None:
-    make_study(store, "patch", STATES)
-    make_study(store, "patch.confirm", [("COMPLETE", 1.0), ("COMPLETE", 2.0), ("WAITING", None)])
-    make(store, "patch", budget={"trials": 8})
-    found = status(store, "patch")
-    assert (found.complete, found.pruned, found.failed, found.unfinished, found.budget) == (2, 1, 1, 2, 8)
-    assert (found.best, found.best_uid, found.confirm_runs) == (55.5, "patch-0001", 2)
-    assert (found.state, found.champion, found.notes) == ("finished", None, [])
-
-
-def test_of_equal_trials_the_earlier_is_the_best(store: Storage) -> None:
-    make_study(store, "patch", [("COMPLETE", 50.0), ("COMPLETE", 50.0)])
-    make(store, "patch")
-    assert status(store, "patch").best_uid == "patch-0000"
-
-
-@pytest.mark.parametrize(
-    ("when", "better", "champion"),
-    [("always", False, "patch-0001"), ("better", False, None), ("better", True, "patch-0001")],
-)
-def test_the_champion_is_what_was_promoted(store: Storage, when: str, better: bool, champion: str | None) -> None:
-    make_study(store, "patch", [])
-    make(store, "patch", promote={"when": when})
-    write_json(store.sweep("patch").summary, {"winner": "patch-0001", "better": better, "verdict": "not tested"})
-    assert (status(store, "patch").champion, status(store, "patch").verdict) == (champion, "not tested")
-
-
-def test_running_stopped_killed_failed(store: Storage) -> None:
-    make_study(store, "patch", [])
-    paths = store.sweep("patch")
-    with driving(paths, "patch", COMMAND):
-        assert status(store, "patch").state == "running"
-        me = read_driver(paths)
-        assert me is not None
-        write_json(paths.driver, asdict(replace(me, host="elsewhere")))
-        assert status(store, "patch").state == "running"
-        assert status(store, "patch").notes == ["as its record says; elsewhere cannot be looked at from here"]
-        write_json(paths.driver, asdict(replace(me, ticks=me.ticks - 1)))
-        assert status(store, "patch").state == "stopped"
-        assert status(store, "patch").notes == [f"process {me.pid} on {me.host} was killed"]
-    with pytest.raises(WorkError), driving(paths, "patch", COMMAND):
-        raise WorkError("no trial finished")
-    assert (status(store, "patch").state, status(store, "patch").notes) == ("failed", ["no trial finished"])
-
-
-def test_without_a_record_the_summary_says_whether_it_is_finished(store: Storage) -> None:
-    """A sweep of an earlier version."""
-    make_study(store, "patch", [])
-    store.sweep("patch").root.mkdir()
-    store.sweep("patch").lock.write_text("4711")
-    assert status(store, "patch").state == "stopped"
-    write_json(store.sweep("patch").summary, {"winner": "patch-0000", "verdict": "not tested"})
-    assert status(store, "patch").state == "finished"
 
 
 def test_one_sweep_in_trouble_hides_no_other(
@@ -154,15 +96,6 @@ def test_nothing_there(store: Storage, capsys: pytest.CaptureFixture[str]) -> No
     assert "no sweep in" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"^other: no such sweep in .* \(there are: none\)"):
         main(["other", "--storage", str(store.root)])
-
-
-def test_it_reads_only(store: Storage) -> None:
-    make_study(store, "patch", STATES)
-    make(store, "patch")
-    gc.collect()  # a connection that is closed only now would still move SQLite's journal into the file
-    files = {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file() and "study.db-" not in p.name}
-    status(store, "patch")
-    assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file() and "study.db-" not in p.name} == files
 
 
 def test_it_starts_without_the_heavy_packages() -> None:

@@ -38,7 +38,11 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    base = tmp_path_factory.mktemp("choice")
+    return make_inputs(tmp_path_factory.mktemp("choice"))
+
+
+def make_inputs(base: Path) -> Inputs:
+    """Nine scenes in `base`, with maps and an AffinityNet."""
     write_scenes(base / "scenes", ScenesConfig(train=9, extra=2, val=2, size=32))
     pack = prepare(base / "scenes")
     config = config_from(CONFIG, "test")

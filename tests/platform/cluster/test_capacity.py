@@ -13,18 +13,27 @@ SCENES = config_from({"preset": ["official", "scenes"]}, "test")
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_the_cure() -> None:
-    with pytest.raises(InputError, match=r"resources.gpus_per_worker: a trial needs 1 GPUs .* has 0; --set resources"):
+    with pytest.raises(InputError) as refusal:
+        check_resources(Resources(workers=2, gpus_per_worker=1), [{"CPU": 4.0}])
+    assert str(refusal.value) == (
+        "resources.gpus_per_worker: a trial needs 2 GPUs (2 workers), the cluster has 0; "
+        "--set resources.gpus_per_worker=0 trains on the CPU, or resources.autoscaled=true if more come on demand"
+    )
+    with pytest.raises(InputError, match="a trial needs 1 GPUs"):
         check_resources(Resources(), [{"CPU": 8.0}])
 
 
 def test_more_cpus_than_the_cluster_has_are_refused() -> None:
     with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 3 CPUs \(3 workers\)"):
         check_resources(Resources(workers=3, gpus_per_worker=0.0), [{"CPU": 2.0}])
+    with pytest.raises(InputError, match=r"resources.cpus_per_worker: a trial needs 8 CPUs .* has 4; lower it"):
+        check_resources(Resources(workers=2, gpus_per_worker=0, cpus_per_worker=4), [{"CPU": 4.0}])
 
 
 def test_what_fits_is_accepted() -> None:
     check_resources(Resources(workers=2, gpus_per_worker=0.0), [{"CPU": 2.0}])
     check_resources(Resources(workers=2, gpus_per_worker=0.5), [{"CPU": 2.0, "GPU": 1.0}])
+    check_resources(Resources(workers=2, gpus_per_worker=1, cpus_per_worker=2), [{"CPU": 4.0, "GPU": 2.0}])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ from platform.base.yaml_files import dump_yaml
 from platform.config.space.domains import ChoiceDomain, CurveDomain, FloatDomain, IntDomain
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.search.distributions import told_params
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from cpn.config import to_dotted
 from cpn.core.errors import InputError
@@ -63,56 +61,6 @@ def test_a_number_is_a_name(tmp_path: Path, sets: list[str], read: Callable[[Any
     assert read(load_spec(spec_file(tmp_path), sets))
 
 
-def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
-    assert load_spec(spec_file(tmp_path, name=2024)).name == "2024"
-    assert "should be a valid string" in refusal(lambda: load_spec(spec_file(tmp_path, name=True)))
-
-
-@pytest.mark.parametrize(
-    ("name", "written", "meant"),
-    [
-        ("loss.onehot_target", ["yes", "no"], [True, False]),
-        ("loss.onehot_target", ["true", "off"], [True, False]),
-        ("loss.onehot_target", [1, 0], [True, False]),
-        ("train.batch_size", ["2", "4"], [2, 4]),
-        ("train.lr", ["0.1", 0.01], [0.1, 0.01]),
-        ("loss.alpha", [1, 2.5], [1, 2.5]),
-        ("cam.scales", [[1], [0.5, 1]], [[1.0], [0.5, 1.0]]),
-        ("patches.kind", ["grid", "superpixel"], ["grid", "superpixel"]),
-    ],
-    ids=str,
-)
-def test_choices_are_what_their_names_hold(tmp_path: Path, name: str, written: list[Any], meant: list[Any]) -> None:
-    """Otherwise the reference's own value is none of them, and it silently leaves the search."""
-    base = {name.split(".")[0]: {name.split(".")[1]: meant[0]}}
-    spec = load_spec(spec_file(tmp_path, base=base, search={name: {"choice": written}}))
-    choices = spec.search[name].choice  # type: ignore[union-attr]
-    assert choices == meant and [type(value) for value in choices] == [type(value) for value in meant]
-    assert name in told_params(spec.search, spec.reference)
-
-
-def test_a_condition_on_such_a_choice_means_the_same(tmp_path: Path) -> None:
-    given = {"loss.onehot_target": {"choice": ["yes", "no"]}, "train.batch_size": {"choice": ["2", "4"]}}
-    when = {"loss.onehot_target": "yes", "train.batch_size": ["2"]}
-    search = {**given, "loss.w_tcp": {"float": [0.1, 10], "when": when}}
-    base = {"loss": {"onehot_target": True}, "train": {"batch_size": 2}}
-    spec = load_spec(spec_file(tmp_path, base=base, search=search))
-    assert spec.search["loss.w_tcp"].when == {"loss.onehot_target": True, "train.batch_size": [2]}  # type: ignore[union-attr]
-    assert "loss.w_tcp" in spec.reference
-
-
-def test_two_choices_that_mean_the_same_are_refused(tmp_path: Path) -> None:
-    search = {"train.batch_size": {"choice": ["2", 2]}}
-    assert "train.batch_size: the choice 2 stands twice" in refusal(
-        lambda: load_spec(spec_file(tmp_path, search=search))
-    )
-
-
-def test_a_spec_is_frozen() -> None:
-    with pytest.raises(ValidationError):
-        load_spec(PATCH).budget.trials = 3  # type: ignore[misc]
-
-
 def test_set_reaches_base_sweep_sections_name_preset_and_search() -> None:
     spec = load_spec(
         PATCH,
@@ -138,11 +86,6 @@ def test_set_reaches_base_sweep_sections_name_preset_and_search() -> None:
     assert "loss.w_cls" not in spec.search and "loss.alpha" in spec.search
 
 
-def test_an_empty_search_runs_only_the_reference(tmp_path: Path) -> None:
-    spec = load_spec(spec_file(tmp_path, search={}, budget={}))
-    assert spec.trial_limit == 1
-
-
 @pytest.mark.parametrize(
     ("set_", "said"),
     [
@@ -164,103 +107,6 @@ def test_an_empty_search_runs_only_the_reference(tmp_path: Path) -> None:
 )
 def test_a_bad_set_is_named_with_its_cure(set_: str, said: str) -> None:
     assert refusal(lambda: load_spec(PATCH, [set_])).startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"name": "a b"}, "name: String should match pattern"),
-        ({"base": 3}, "base: has to hold `key: value` lines"),
-        ({"search": {"train.seed": {"int": [0, 9]}}}, "search.train.seed: the best of several seeds is luck"),
-        ({"base": {"loss": {"w_tpc": 1}}}, "base: loss.w_tpc: unknown key; did you mean 'loss.w_tcp'?"),
-        ({"base": {"patches": {"p_h": "half"}}}, "base: patches.p_h: Input should be a valid number"),
-        ({"base": {"preset": "offical"}}, "base: preset: 'offical' is unknown; did you mean 'official'?"),
-        ({"budgte": {}}, "budgte: unknown key; did you mean 'budget'?"),
-        ({"budget": {"trials": "64"}}, "budget.trials: Input should be a valid integer, given '64'"),
-        ({"budget": {"trials": True}}, "budget.trials: Input should be a valid integer, given True"),
-        ({"budget": {}}, "budget: the sweep would never end; give budget.trials"),
-        ({"pruning": {"grace": 0.3}}, "pruning.grace: Input should be greater than or equal to 0.5, given 0.3"),
-        ({"resources": {"concurrent": "aut"}}, "resources.concurrent: write a whole number of at least 1, or auto"),
-        (
-            {"resources": {"gpus_per_worker": -1}},
-            "resources.gpus_per_worker: Input should be greater than or",
-        ),
-        ({"promote": {"when": "never"}}, "promote.when: Input should be 'always' or 'better', given 'never'"),
-        ({"search_options": {"sampler": "tpee"}}, "search_options.sampler: Input should be 'tpe'"),
-    ],
-)
-def test_a_bad_section_is_named_with_its_cure(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    path = spec_file(tmp_path, **changes)
-    assert refusal(lambda: load_spec(path)).startswith(f"{path}: {said}")
-
-
-GRID = {"patches.kind": "grid"}
-BOTH = {"patches.kind": {"choice": ["superpixel", "grid"]}}
-
-
-@pytest.mark.parametrize(
-    ("search", "said"),
-    [
-        ({"loss.w_tpc": {"float": [1, 2]}}, "loss.w_tpc: unknown key; did you mean 'loss.w_tcp'?"),
-        ({"patches.S_N": {"float": [5, 80]}}, "patches.S_N: float for a field of whole numbers; write {int: [5, 80]}"),
-        ({"patches.S_N": {"int": [50, 8]}}, "patches.S_N: low 50 is above high 8; write [8, 50]"),
-        ({"patches.S_N": {"int": [0, 8], "log": True}}, "patches.S_N: log needs low > 0, not 0"),
-        (
-            {"patches.S_N": {"int": [0, 8]}},
-            "patches.S_N: 0 is not possible there (Input should be greater",
-        ),
-        ({"patches.S_N": {"int": [2.5, 8]}}, "patches.S_N.int.0: Input should be a valid integer, given 2.5"),
-        ({"patches.S_N": {"int": [2]}}, "patches.S_N.int.1: is missing; add it"),
-        ({"patches.S_N": {"int": [2, 3], "lgo": True}}, "patches.S_N.lgo: unknown key; did you mean 'log'?"),
-        ({"patches.S_N": {"integer": [2, 3]}}, "patches.S_N: not a domain; write {float: [low, high]}"),
-        ({"patches.S_N": [2, 3]}, "patches.S_N: not a domain"),
-        ({"patches.p_h": {"float": [0.1, 1.5]}}, "patches.p_h: 1.5 is not possible there"),
-        ({"patches.p_h": {"float": [0.1, 0.5], "step": 0.3}}, "patches.p_h: high 0.5 is not low 0.1 plus whole steps"),
-        (
-            {"patches.p_h": {"float": [0.1, 0.5], "step": 0.1, "log": True}},
-            "patches.p_h: log and step exclude",
-        ),
-        ({"patches.kind": {"choice": ["superpixel", "gird"]}}, "patches.kind: 'gird' is not possible there"),
-        ({"patches.kind": {"choice": []}}, "patches.kind.choice: List should have at least 1 item"),
-        ({"patches.kind": {"choice": ["grid", "grid"]}}, "patches.kind: the choice 'grid' stands twice"),
-        (
-            {"patches.K": {"choice": [[4, 7]], "when": GRID}},
-            "patches.K: `when` names patches.kind, which is not",
-        ),
-        (
-            {"patches.kind": {"choice": ["superpixel"]}, "patches.K": {"choice": [[4, 7]], "when": GRID}},
-            "patches.K: `when` wants patches.kind to be 'grid', which it never is",
-        ),
-        (
-            {"loss.w_cls": {"float": [1, 2]}, "patches.p_h": {"float": [0.1, 0.2], "when": {"loss.w_cls": 1}}},
-            "patches.p_h: `when` names loss.w_cls, which is no choice or int",
-        ),
-        (
-            {
-                "patches.kind": {"choice": ["superpixel", "grid"], "when": {"patches.S_N": 5}},
-                "patches.S_N": {"int": [5, 6], "when": {"patches.kind": "superpixel"}},
-            },
-            "patches.kind: its `when` leads back to itself",
-        ),
-        ({"cam.beta": {"choice": [0.3]}}, "cam.beta: beta is read off the curve; write {curve: true}"),
-        ({"patches.p_h": {"curve": True}}, "patches.p_h: only cam.beta has a curve"),
-        ({"data.root": {"choice": ["a", "b"]}}, "data.root: changes no trial's miou; set it in base instead"),
-        ({"crf.iterations": {"int": [1, 10]}}, "crf.iterations: changes no trial's miou"),
-    ],
-)
-def test_a_bad_search_is_named_with_its_cure(tmp_path: Path, search: dict[str, Any], said: str) -> None:
-    path = spec_file(tmp_path, search=search)
-    assert refusal(lambda: load_spec(path)).startswith(f"{path}: search.{said}")
-
-
-def test_a_conditional_domain_is_accepted(tmp_path: Path) -> None:
-    path = spec_file(tmp_path, search={**BOTH, "patches.K": {"choice": [[4, 7], [7, 14]], "when": GRID}})
-    assert list(load_spec(path).search) == ["patches.kind", "patches.K"]
-
-
-def test_more_than_one_fault_is_counted(tmp_path: Path) -> None:
-    path = spec_file(tmp_path, pruning={"grace": 0.1, "audit": 2})
-    assert refusal(lambda: load_spec(path)).endswith("(and 1 more)")
 
 
 def test_the_opening_comment_is_the_question(tmp_path: Path) -> None:

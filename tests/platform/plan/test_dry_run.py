@@ -7,7 +7,6 @@ import secrets
 from pathlib import Path
 from platform.cluster import measured_steps
 from platform.cluster.measured_steps import Measured
-from platform.config.space.domains import domain_words
 from platform.config.spec import load_spec
 from platform.plan.dry_run import gigabytes
 from platform.sweep import main
@@ -21,6 +20,8 @@ from cpn.sources.packing import prepare
 from tests.cpn.small_voc import write_sized_voc
 
 SPACES = Path(__file__).resolve().parents[3] / "search_spaces"
+
+
 PATCH, QUICKSTART = str(SPACES / "patch.yaml"), str(SPACES / "quickstart.yaml")
 
 
@@ -159,11 +160,6 @@ def test_a_cluster_says_nothing_of_the_clock(
     assert "of runs in all" in said and "wall-clock" not in said
 
 
-def test_measure_goes_with_the_dry_run() -> None:
-    with pytest.raises(InputError, match="--measure: goes with --dry-run"):
-        main([QUICKSTART, "--measure"])
-
-
 def test_sets_are_in_the_plan_and_in_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,16 +180,6 @@ def test_the_next_command_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_reference_is_shown_to_its_last_digit(capsys: pytest.CaptureFixture[str]) -> None:
     said = printed(capsys, PATCH)
     assert "0.72" in next(line for line in said.splitlines() if "cam.beta" in line)
-
-
-def test_domains_in_words() -> None:
-    search = load_spec(SPACES / "patch.yaml").search
-    assert domain_words(search["loss.w_tcp"]) == "float 0.1 to 10.0, log"
-    assert domain_words(search["patches.p_h"]) == "float 0.1 to 0.5"
-    assert domain_words(search["patches.kind"]) == "one of superpixel, grid"
-    assert domain_words(search["patches.S_N"]) == "int 5 to 8000, log, when patches.kind=superpixel"
-    assert domain_words(search["patches.K"]).endswith(", [224, 448], when patches.kind=grid")
-    assert domain_words(search["patches.K"]).startswith("one of [4, 7], [7, 14]")
 
 
 def test_little_is_not_said_to_be_nothing() -> None:

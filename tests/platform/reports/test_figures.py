@@ -1,29 +1,15 @@
 """The report's charts: what they hold, how many trials they draw, and what they are too few for."""
 
 from dataclasses import replace
-from platform.reports import figures, plots
+from platform.reports import figures
 from platform.reports.ranking import ranking
 from platform.reports.snapshot import SweepSnapshot
-from platform.search.study import REFERENCE, State, TrialRow
+from platform.search.study import State, TrialRow
 
 
 def row(number: int, miou: float | None, role: str = "search") -> TrialRow:
     state = State.COMPLETE if miou is not None else State.PRUNED
     return TrialRow(number, f"s-{number:04d}", state, {"loss.w_tcp": 1.0 + number}, 0, role, miou, 0.4)
-
-
-def test_of_many_the_best_half_and_an_even_choice_of_the_rest() -> None:
-    rows = [row(i, float((i * 37) % 1000), REFERENCE if i == 400 else "search") for i in range(1000)]
-    some = plots.fewer(rows, 100)
-    assert len(some) == len({r.number for r in some}) == 100 and some == sorted(some, key=lambda r: r.number)
-    assert 400 in [r.number for r in some]
-    values = sorted((r.miou or 0 for r in some), reverse=True)
-    assert values[:49] == [999.0 - i for i in range(49)]
-    rest = [r.number for r in some if (r.miou or 0) < 950]
-    assert max(b - a for a, b in zip(rest, rest[1:], strict=False)) < 60
-    assert plots.fewer(rows[:100], 100) == rows[:100]
-    assert plots.how_many(rows) == "500 of 1,000 trials are drawn: the best 250 and an even choice of the others"
-    assert plots.how_many(rows[:7]) == "7 trials"
 
 
 def test_history_has_the_best_so_far(sweep: SweepSnapshot) -> None:

@@ -1,12 +1,10 @@
 """Importances and plots of a search: a made-up truth, conditional names, and next to nothing to draw."""
 
-import io
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.reports.importances import LEAST_TRIALS, as_optuna, importances, static_plots, write_plots
-from platform.reports.plots import ABSENT, is_flat_area, points, rung_scatter, said, unit
 from platform.search.study import State, TrialRow
 from typing import Any
 
@@ -23,6 +21,8 @@ SEARCH = {
     "loss.w_cpcr": {"float": [1, 1]},
     "cam.beta": {"curve": True},
 }
+
+
 STATIC = {"history", "importances", "slices", "contours", "parallel", "rung_0.5"}
 
 
@@ -116,26 +116,3 @@ def test_a_reference_outside_the_space_and_no_space_at_all(tmp_path: Path) -> No
     other = TrialRow(98, "s-0098", State.COMPLETE, {**rows[0].values, "patches.kind": "hexagon"}, 0, "reference", 41.0)
     assert set(static_plots(spec, [*rows, other])) == STATIC
     assert set(static_plots(make_spec(tmp_path, {}), rows[:1])) == {"history", "rung_0.5"}
-
-
-def test_places_by_hand(tmp_path: Path) -> None:
-    search = make_spec(tmp_path).search
-    assert unit(search, "loss.w_tcp", 1.0) == pytest.approx(0.5) and unit(search, "loss.w_tcp", 99.0) == 1
-    assert [unit(search, "patches.K", k) for k in ([4, 8], [8, 16], [1, 2])] == [0, 1, 0.5]
-    assert unit(search, "loss.w_cpcr", 1.0) == 0.5 and ABSENT < 0
-    rows = [row for row in trials(20) if "patches.S_N" in row.values and row.state is State.COMPLETE]
-    at, values = points(search, trials(20), ("loss.w_tcp", "patches.S_N"))
-    assert at.shape == (len(rows), 2) and at[0, 0] == pytest.approx(np.log10(rows[0].values["loss.w_tcp"]))
-    assert values.tolist() == [row.miou for row in rows]
-    assert is_flat_area(np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]))
-    assert not is_flat_area(np.array([[0.0, 0], [1, 1], [2, 2], [3, 3]]))
-    assert not is_flat_area(np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])) and not is_flat_area(np.zeros((9, 2)))
-    assert (said([4, 8]), said(0.12345), said(["superpixel", "grid"])) == ("4,8", "0.123", "superpixel or grid")
-
-
-def test_a_rung_that_nobody_reached_has_no_plot() -> None:
-    row = TrialRow(0, "s-0000", State.COMPLETE, {}, 0, "search", 50.0, reports={})
-    assert rung_scatter([row], "miou", 0.5, lambda _: {0.5: 4}, None) is None
-    drawn = rung_scatter([TrialRow(0, "s", State.COMPLETE, {}, 0, "search", 50.0, reports={4: 1.0})], "miou", 0.5,
-                         lambda _: {0.5: 4}, None)  # fmt: skip
-    assert drawn is not None and Image.open(io.BytesIO(drawn)).format == "PNG"

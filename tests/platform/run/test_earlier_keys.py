@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 from platform.base.paths import MANIFEST, Storage
-from platform.config.identity import difference, known_by_content
 from platform.run.earlier_keys import take_over_run, take_over_stage
-from typing import Any
 
 import pytest
 
@@ -94,20 +92,3 @@ def test_a_stage_is_taken_over_with_its_files(store: Storage, tmp_path: Path) ->
     assert (manifest["key"], manifest["metrics"], manifest["inputs"]) == (key, {"loss": 1.0}, {"model": "m"})
     crf = {**made, "stage": "crf", "key": stage_keys("m", now, "f")["crf"]}
     assert not take_over_stage(store, now, "f", 0.3, store.stage("crf", crf["key"]), crf, said.append)
-
-
-def test_a_study_of_the_old_form_goes_on_and_a_changed_content_is_refused() -> None:
-    def identity(**base: Any) -> dict[str, Any]:
-        return {"base": {f"network.{name}": value for name, value in base.items()}, "metric": "miou"}
-
-    new = identity(weights="sha256:1", backbone="mine:Net", backbone_code="sha256:2")
-    for old in (identity(weights="w.safetensors", backbone="mine:Net"), new):
-        assert difference(known_by_content(old, new), new) is None
-    for old, word in (
-        (identity(weights="sha256:3", backbone="mine:Net", backbone_code="sha256:2"), "network.weights"),
-        (identity(weights="sha256:1", backbone="mine:Net", backbone_code="sha256:4"), "network.backbone_code"),
-        (identity(weights="w.safetensors", backbone="other:Net"), "network.backbone was 'other:Net'"),
-        (identity(weights=None, backbone="mine:Net"), "network.weights was None"),
-        (identity(weights="scenes", backbone="mine:Net"), "network.weights was 'scenes'"),
-    ):
-        assert word in (difference(known_by_content(old, new), new) or "")

@@ -1,0 +1,55 @@
+"""What the phases of a sweep share: where a trial's run lies, and what is said once."""
+
+from dataclasses import replace
+from pathlib import Path
+from platform.search.study import State
+
+from cpn.config import run_key
+from cpn.core.run_files import CHECKPOINTS
+from tests.platform.small_sweep import SmallSweep, said
+
+
+def test_a_trial_has_the_key_that_it_ended_with(small_once: SmallSweep, tmp_path: Path) -> None:
+    row = small_once.row("small-0006")
+    assert "run_key" not in row.attrs
+    with small_once.context(tmp_path) as sweep:
+        assert sweep.key(row) == run_key(sweep.method(row), small_once.pack.fingerprint)
+        assert sweep.method(row).patches.p_h == row.values["patches.p_h"]
+        ended = replace(row, attrs={"run_key": "of an earlier version"})
+        assert sweep.folder(ended) == small_once.store.run("of an earlier version")
+
+
+def test_only_a_finished_run_has_a_manifest(small_once: SmallSweep, tmp_path: Path) -> None:
+    with small_once.context(tmp_path) as sweep:
+        result = sweep.finished(small_once.row("small-0001"))
+        assert result is not None and result["metrics"]["miou"] == 61.0
+        assert sweep.finished(small_once.row("small-0006")) is None
+
+
+def test_a_warning_is_said_once(small_once: SmallSweep, tmp_path: Path) -> None:
+    with small_once.context(tmp_path) as sweep:
+        for line in ("slow", "slow", "full", "slow"):
+            sweep.warn_once(line)
+        assert said(sweep) == "warning: slow\nwarning: full\n"
+
+
+def test_only_checkpoints_of_a_trial_are_let_go(small_once: SmallSweep, tmp_path: Path) -> None:
+    row = small_once.row("small-0004")
+    assert row.state is State.PRUNED
+    with small_once.context(tmp_path) as sweep:
+        checkpoints = sweep.folder(row) / CHECKPOINTS
+        (checkpoints / "epoch_0001").mkdir(parents=True)
+        (checkpoints.parent / "kept").touch()
+        sweep.let_go(row)
+        sweep.let_go(row)  # nothing is left to delete
+        assert [path.name for path in checkpoints.parent.iterdir()] == ["kept"] and said(sweep) == ""
+
+
+def test_a_worker_gets_what_the_specification_says(small_once: SmallSweep, tmp_path: Path) -> None:
+    resources = small_once.spec.resources.model_copy(update={"workers": 2, "min_workers": 1, "cpus_per_worker": 0.5})
+    with small_once.context(tmp_path, resources=resources) as sweep:
+        setup = sweep.setup(threads=3)
+    assert (setup.workers, setup.min_workers, setup.cpus_per_worker, setup.threads) == (2, 1, 0.5, 3)
+    assert (setup.sweep, setup.objective, setup.betas) == ("small", "miou", None)
+    assert (setup.data_root, setup.storage) == (str(small_once.pack.root), small_once.store.place)
+    assert setup.base == small_once.spec.base_config.model_dump(mode="json")

@@ -1,0 +1,77 @@
+"""The end of a sweep whose last stage fails: the promotion stands, everything is told and written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from platform.base.lock import read_driver
+from platform.base.paths import storage
+from platform.run.run_stages import StageFailed
+from platform.sweeps import run_sweep, search_sweep
+from platform.tracking.read import read_model_state
+from platform.tracking.records import CHAMPION
+from typing import Any
+
+import pytest
+
+from cpn.core.errors import WorkError
+from cpn.core.files import read_json, write_bytes, write_json
+from tests.platform.small_sweep import SmallSweep
+
+COMMAND = "python -m platform.sweep small.yaml"
+WALK = {"metrics": {"miou_confirm": 56.0, "miou_train": 56.5}}
+
+
+def test_a_stage_that_fails_ends_the_sweep_with_everything_told(
+    tmp_path: Path,
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = SmallSweep(tmp_path, new_store("store"))
+    done = {stage: made.lay_out_stages("small-0001")[stage].name.partition("-")[2] for stage in ("cam", "random_walk")}
+    manifests: dict[str, dict[str, Any]] = {stage: {"key": key, "metrics": {}} for stage, key in done.items()}
+    manifests["random_walk"] |= WALK
+
+    def failing(*_: object) -> None:
+        raise StageFailed("deeplab", "k", WorkError("one mask for all images", "deeplab.lr=0.1"), manifests)
+
+    monkeypatch.setattr("platform.tracking.store.write_pyfunc", lambda *given: given[-1].mkdir(parents=True))
+    monkeypatch.setattr(search_sweep, "has_open_trials", lambda *_: False)
+    monkeypatch.setattr(search_sweep, "run_later_stages", failing)
+    made.record(champion=None)
+    promote = made.spec.promote.model_copy(update={"when": "always"})
+    with pytest.raises(WorkError, match="stage deeplab: one mask for all images"):
+        run_sweep.run_sweep(made.spec.model_copy(update={"promote": promote}), COMMAND)
+    output = capsys.readouterr().out
+    assert "failed: stage deeplab: one mask for all images; the promotion stands" in output
+    assert f"next: {COMMAND} --set deeplab.lr=0.1" in output.splitlines()
+    summary = read_json(made.paths.summary)
+    assert summary["stage_failed"] == "stage deeplab: one mask for all images"
+    assert summary["metrics"]["random_walk/miou_train"] == 56.5 and summary["metrics"]["deeplab/miou_val"] is None
+    assert "Failed: stage deeplab: one mask for all images" in made.paths.report.read_text()
+    driver = read_driver(made.paths)
+    assert driver is not None and (driver.state, driver.reason) == ("failed", summary["stage_failed"])
+    state = read_model_state(made.uri, "cpn-small")
+    assert state is not None and state.aliases == {CHAMPION: "1"} and state.history[-1]["uid"] == summary["winner"]
+
+
+def test_the_last_end_is_read_where_it_is_whole(tmp_path: Path) -> None:
+    paths = storage(str(tmp_path)).sweep("s")
+    assert search_sweep.read_last_summary(paths) is None, "before the first end"
+    write_json(paths.summary, {"winner": "s-0001", "verdict": "not tested", "hours": 1.5})
+    last = search_sweep.read_last_summary(paths)
+    assert last is not None and (last.winner, last.hours) == ("s-0001", 1.5)
+    paths.summary.write_text("{")
+    assert search_sweep.read_last_summary(paths) is None, "this end writes it again"
+
+
+def test_pictures_are_shown_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("runs/k/pictures/b.png", "runs/k/pictures/a.png", "runs/k/pictures/a.txt", "stages/s/pictures/c.png"):
+        write_bytes(tmp_path / name, b"")
+    monkeypatch.chdir(tmp_path)
+    found = search_sweep.pictures_in([tmp_path / "runs/k", tmp_path / "none", tmp_path / "stages/s"])
+    assert [str(path) for path in found] == [
+        "runs/k/pictures/a.png",
+        "runs/k/pictures/b.png",
+        "stages/s/pictures/c.png",
+    ]

@@ -1,0 +1,32 @@
+"""The command rollback, over a real MLflow store: the champion before, any version, and why."""
+
+import json
+from platform import promote, rollback
+from platform.tracking.records import CHAMPION
+
+import pytest
+
+from cpn.core.errors import InputError
+from tests.platform.champion import moves, state_of
+from tests.platform.small_sweep import SmallSweep
+
+
+def test_a_rollback_goes_to_the_champion_before_and_says_why(
+    small: SmallSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="has no champion before the present one; --to"):
+        rollback.main(["small", "--because", "worse"])
+    promote.main(["small-0000"])
+    capsys.readouterr()
+    assert rollback.main(["--because", "worse", "--dry-run"]) == 0
+    assert "cpn-small: 2 to 1: nothing was moved" in capsys.readouterr().out and len(moves(small)) == 2
+    assert rollback.main(["small", "--because", "worse"]) == 0
+    assert "cpn-small: 2 to 1: moved\nnext: python -m platform.promote --history" in capsys.readouterr().out
+    assert rollback.main(["small", "--because", "worse"]) == 0  # after a kill somebody types it again
+    assert "it is there already" in capsys.readouterr().out
+    assert state_of(small).aliases == {CHAMPION: "1"} and moves(small)[-1] == ("rollback", "2", "1")
+    assert state_of(small).history[-1]["why"] == "worse"
+    with pytest.raises(InputError, match="--to 7: cpn-small has no such version; there are 1, 2"):
+        rollback.main(["small", "--to", "7", "--because", "x"])
+    assert rollback.main(["small", "--to", "2", "--because", "no, it was right", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "moved" and state_of(small).aliases == {CHAMPION: "2"}
