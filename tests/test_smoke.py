@@ -138,17 +138,6 @@ def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_another_base_is_refused_by_name(finished: tuple[Path, str, dict[str, float]]) -> None:
-    folder, _, _ = finished
-    fourth = start(folder, "--set", "loss.w_tcp=2.0")
-    output, _ = fourth.communicate(timeout=120)
-    assert fourth.returncode == 2
-    assert "loss.w_tcp" in output and "--set name=NEW" in output and "Traceback" not in output
-
-
-@pytest.mark.ray
-@pytest.mark.long
-@pytest.mark.timeout(900)
 def test_the_other_run_is_promoted_through_all_stages_though_killed(
     finished: tuple[Path, str, dict[str, float]],
 ) -> None:

@@ -49,9 +49,6 @@ def test_a_sweep_without_masks_goes_through(tmp_path: Path, capsys: pytest.Captu
     assert len(list(tmp_path.glob("sweeps/stages/random_walk-*/*.png"))) == 16
     assert list(tmp_path.glob("sweeps/stages/deeplab-*/model.safetensors"))
 
-    code, output = sweep(tmp_path, "--set", "objective=mask_free", "--set", "name=bare")  # once more: nothing to do
-    assert code == 0 and "starting Ray" not in output
-
 
 @pytest.mark.ray
 @pytest.mark.long

@@ -16,8 +16,6 @@ import pytest
 import torch
 
 from cpn.core.errors import InputError
-from cpn.sources.packing import prepare
-from tests.cpn.small_voc import write_sized_voc
 
 SPACES = Path(__file__).resolve().parents[3] / "search_spaces"
 
@@ -250,31 +248,6 @@ def test_flags_that_say_nothing_are_refused(more: tuple[str, ...], says: str, ow
     with pytest.raises(InputError, match=says):
         main([QUICKSTART, "--set", f"network.backbone={own}", "--set", "network.weights=null", *more])
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.usefixtures("no_device")
-def test_what_reading_the_lists_takes_in_memory_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of data that are not packed yet for VOC's sizes, of packed ones for their largest image."""
-    monkeypatch.chdir(tmp_path)
-    said = printed(capsys, PATCH)
-    for name, words in (("trainaug", "CAM 2"), ("train", "CAM 2"), ("val", "DeepLab 2")):
-        line = next(line for line in said.splitlines() if line.startswith(f"{name}: the largest image, "))
-        assert "one as in VOC 2012 (500x500), takes in memory at least: " in line and words in line, line
-    root = tmp_path / "data"
-    write_sized_voc(root, {"small": (40, 60), "large": (900, 1200)})
-    prepare(root, ["train"], scored=["train"])
-    small = ["--set", f"data.root={root}", "--set", "data.train=train", "--set", "network.backbone=scene"]
-    small += ["--set", "network.weights=null"]
-    said = printed(capsys, PATCH, *small)
-    assert "train: the largest image, large (1200x900), takes in memory at least: CAM " in said
-    assert "shown smaller" not in said
-    said = printed(capsys, PATCH, *small, "--set", "cam.max_pixels=1000000")
-    line = (
-        "cam.max_pixels: 1 of 2 images of list train are shown smaller than scale 2 asks, with 1000000 pixels at most"
-    )
-    assert line in said
 
 
 @pytest.mark.usefixtures("no_device")

@@ -78,6 +78,8 @@ def test_nothing_is_deleted_where_one_leads_out(tmp_path: Path) -> None:
     assert not store.run("a").exists()
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0.0 MB"), (999_900_000, "999.9 MB"), (10**9, "1.0 GB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0.0 MB"), (999_900_000, "999.9 MB"), (10**9, "1.0 GB"), (2_500_000_000, "2.5 GB")]
+)
 def test_bytes_for_people(count: int, text: str) -> None:
     assert megabytes(count) == text

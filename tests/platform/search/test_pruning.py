@@ -172,45 +172,6 @@ def test_a_late_bloomer_wins_here_and_dies_under_stock_asha(tmp_path: Path) -> N
     assert LATE not in lived and lived and max(lived.values()) < finals[LATE] - 5
 
 
-@pytest.mark.ray
-@pytest.mark.long
-@pytest.mark.filterwarnings("default")
-def test_epochs_are_counted_on_through_a_retry(tmp_path: Path) -> None:
-    """Real Tune starts its own count again when it tries a trial once more; ours goes on, and so do rungs."""
-    import ray
-    from ray import tune
-
-    def objective(config: dict[str, Any]) -> None:
-        kept = tmp_path / config["uid"]
-        done = int(kept.read_text()) if kept.exists() else 0
-        for epoch in range(done + 1, 9):
-            tune.report({"epoch": epoch, "miou_epoch": float(epoch)})
-            kept.write_text(str(epoch))
-            if epoch == 3 and done == 0:
-                raise RuntimeError("the machine went away")
-        tune.report({"epoch": 8, "miou_epoch": 8.0, "miou": 9.0})
-
-    study = make_study(tmp_path)
-    search = StudySearcher(study, 1)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        results = tune.Tuner(
-            tune.with_resources(objective, {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=search, scheduler=StudyPruner(study, search, Pruning(), 0, 8), num_samples=-1,
-                max_concurrent_trials=1, reuse_actors=False,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(tmp_path / "tune"), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
-            ),
-        ).fit()  # fmt: skip
-    finally:
-        ray.shutdown()
-    row = study.rows()[0]
-    assert row.reports == {epoch: float(epoch) for epoch in range(1, 9)} and row.miou == 9.0
-    assert results[0].metrics is not None and results[0].metrics["training_iteration"] != 9
-
-
 class Stopped(Exception):
     """Tune ends the trial's actor."""
 
