@@ -46,9 +46,7 @@ def test_the_command_draws_every_photograph(
         assert drawn.mode == "P" and drawn.width == 1080
 
 
-def test_a_map_has_its_beta_in_the_middle_and_there_is_none_without_a_class(
-    script: ModuleType, folders: list[str]
-) -> None:
+def test_a_map_has_its_beta_in_the_middle(script: ModuleType, folders: list[str]) -> None:
     models = dict(
         zip(("cam_baseline", "CPN", "DeepLab"), (load(Path(name) / MODEL) for name in folders[1::2]), strict=True)
     )

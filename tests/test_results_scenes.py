@@ -21,7 +21,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_every_run_of_the_tables_is_there_once_and_first_seeds_come_first(script: ModuleType) -> None:
+def test_every_run_is_there_once_and_first_seeds_come_first(script: ModuleType) -> None:
     configs = script.wanted()
     assert len(set(configs)) == len(configs) and all(config.network.backbone == "scene" for config in configs)
     seeds = [config.train.seed for config in configs]
@@ -29,12 +29,12 @@ def test_every_run_of_the_tables_is_there_once_and_first_seeds_come_first(script
     assert set(Counter(seeds).values()) == {len(configs) // 3}, "fig5 and fig8 need no run of their own"
 
 
-def test_more_seeds_are_more_runs_of_the_tables_that_have_several(script: ModuleType) -> None:
+def test_more_seeds_are_more_runs_of_tables_with_several(script: ModuleType) -> None:
     few, more = script.wanted(1), script.wanted(2)
     assert len(more) == 2 * len(few) and more[: len(few)] == few and len(script.wanted(3)) == len(script.wanted())
 
 
-def test_a_page_gets_the_tables_that_are_there_and_keeps_the_rest(script: ModuleType, tmp_path: Path) -> None:
+def test_a_page_gets_the_tables_there_are(script: ModuleType, tmp_path: Path) -> None:
     for name in ("table2", "beyond_joint"):
         (tmp_path / name).mkdir()
     (tmp_path / "table2" / "table.md").write_text("**T**\n\n| a |\n")

@@ -59,7 +59,7 @@ BEYOND = {
 
 @pytest.mark.parametrize("size", ["preset=official", "preset=scenes"])
 @pytest.mark.parametrize("name", BEYOND)
-def test_beyond_the_paper_rows_differ_in_what_is_asked_and_in_nothing_else(name: str, size: str) -> None:
+def test_beyond_the_paper_rows_differ_only_as_asked(name: str, size: str) -> None:
     """At both sizes, `preset=official` leaving everything as it is."""
     path = CHECKOUT / "search_spaces" / f"{name}.yaml"
     spec = load_spec(path, [size])

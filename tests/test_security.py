@@ -157,7 +157,7 @@ def test_what_is_safe_passes(source: str) -> None:
     assert dangers(source, Path("cpn/scoring/cam.py")) == set()
 
 
-def test_mlflow_loads_no_pickle_and_its_ui_listens_to_this_machine_only(
+def test_mlflow_loads_no_pickle_and_listens_here_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert SETTINGS["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
@@ -295,7 +295,7 @@ PLACES = [
 
 @pytest.mark.parametrize("dry", [True, False])
 @pytest.mark.parametrize(("key", "value"), PLACES, ids=[f"{key}-{n}" for n, (key, _) in enumerate(PLACES)])
-def test_a_value_that_carries_a_secret_is_shown_masked_wherever_it_stands(
+def test_a_value_that_carries_a_secret_is_shown_masked(
     key: str, value: str, dry: bool, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Refused, priced, or on its way: in what is printed and in every file, the specification itself aside."""
@@ -309,7 +309,7 @@ def test_a_value_that_carries_a_secret_is_shown_masked_wherever_it_stands(
     assert said and leaks(place, said) == []
 
 
-def test_the_reason_of_a_failed_trial_is_masked_in_the_study_and_on_the_terminal(
+def test_a_failed_trials_reason_is_masked_everywhere(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker's exception quotes what it could not open."""

@@ -138,7 +138,7 @@ def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_the_other_run_is_promoted_through_all_stages_though_killed(
+def test_the_other_run_is_promoted_though_killed(
     finished: tuple[Path, str, dict[str, float]],
 ) -> None:
     folder, _, _ = finished

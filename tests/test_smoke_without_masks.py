@@ -54,7 +54,7 @@ def test_a_sweep_without_masks_goes_through(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.long
 @pytest.mark.extra
 @pytest.mark.timeout(900)
-def test_where_masks_exist_its_rank_correlation_with_miou_is_said(tmp_path: Path) -> None:
+def test_the_rank_correlation_with_miou_is_said(tmp_path: Path) -> None:
     (tmp_path / "smoke.yaml").write_text(SPEC)
     small = ["budget.trials=3", "promote.when=better", "confirm.top_k=0"]
     code, output = sweep(tmp_path, *(word for value in small for word in ("--set", value)))

@@ -72,7 +72,7 @@ def test_an_unknown_topic_is_wrong_input(topics: list[argparse.Namespace]) -> No
     assert topics == []
 
 
-def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_is_named(
+def test_each_comparison_has_a_name_and_a_row_on_the_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = Comparison(1.0, 4.0, "s", True, 0.5, {"extra": 7}).result()
@@ -94,7 +94,7 @@ def test_a_comparison_has_its_name_and_a_row_on_the_page_and_all_run_when_none_i
     assert lines[5] == "| `kept` | 1 |" and "| NO |" in lines[6] and second["name"] == "slow"
 
 
-def test_what_this_machine_cannot_measure_is_said_and_the_others_run(
+def test_what_cannot_be_measured_here_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def missing(options: argparse.Namespace) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def picture_is_there(page: webdriver.Chrome, name: str) -> None:
     await_true(page, lambda: page.execute_script(script), f"no picture {name}")
 
 
-def test_the_experiment_opens_on_its_runs_with_verdict_and_question(mlflow_page: webdriver.Chrome, ui: str) -> None:
+def test_the_experiment_opens_with_verdict_and_question(mlflow_page: webdriver.Chrome, ui: str) -> None:
     open_experiment(mlflow_page, ui)
     assert "/runs" in mlflow_page.current_url
     text = mlflow_page.find_element(By.TAG_NAME, "body").text

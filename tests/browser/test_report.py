@@ -109,9 +109,7 @@ def test_a_chart_says_what_the_pointer_is_on(chromium: webdriver.Chrome, report:
     await_true(chromium, lambda: chromium.execute_script(hover), "nothing is said")
 
 
-def test_brushing_an_axis_of_the_parallel_coordinates_keeps_some_trials(
-    chromium: webdriver.Chrome, report: Path
-) -> None:
+def test_brushing_an_axis_keeps_some_trials(chromium: webdriver.Chrome, report: Path) -> None:
     resize(chromium, *DESK)
     chromium.get(report.as_uri())
     chart = await_all(chromium, "//*[@id='chart-parallel']")[0]

@@ -60,7 +60,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def test_the_pages_example_passes_and_the_page_names_every_check(written: Path) -> None:
+def test_the_pages_example_passes_every_named_check(written: Path) -> None:
     ended = command(written, "--json")
     assert ended.returncode == 0, ended.stderr
     rows = [json.loads(line) for line in ended.stdout.splitlines()]

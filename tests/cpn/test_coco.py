@@ -158,7 +158,7 @@ def test_pictures_are_linked_or_copied(root: Path, tmp_path: Path, images: coco.
     assert len(list((tmp_path / "voc/JPEGImages").iterdir())) == 6
 
 
-def test_images_may_lie_in_a_folder_of_that_name_and_one_set_may_do(root: Path, tmp_path: Path) -> None:
+def test_images_may_lie_in_a_folder_of_the_lists_name(root: Path, tmp_path: Path) -> None:
     (root / "images").mkdir()
     shutil.move(root / "val2014", root / "images/val2014")
     convert(root, tmp_path / "voc", sets=["val2014"])

@@ -45,7 +45,7 @@ def get(server: Server, to: Path, *more: str) -> int:
     return download.main(["thing", "--to", str(to), "--mirror", server.url, *more], pause_s=0.0)
 
 
-def test_a_file_is_told_downloaded_checked_and_not_downloaded_again(
+def test_a_downloaded_file_is_checked_and_not_fetched_again(
     server: Server, offer: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     offer(DATA, digest_from="its maker")
@@ -125,9 +125,7 @@ def test_what_has_no_published_digest_is_said(
     assert "not verified: nobody publishes a digest" in said and "note: thing.bin was not checked" in said
 
 
-def test_a_web_page_in_place_of_a_file_is_told_and_the_next_command_gets_the_file(
-    server: Server, offer: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_web_page_in_place_of_a_file_is_told(server: Server, offer: Callable[..., None], tmp_path: Path) -> None:
     offer(DATA)
     server.files["thing.bin"] = b"<!DOCTYPE html><title>Log in</title>"
     with pytest.raises(InputError, match="sent a web page in place of the file"):
@@ -149,7 +147,7 @@ def test_room_is_looked_at_before_anything_is_downloaded(
     assert server.asked == []
 
 
-def test_what_has_no_address_names_its_page_and_is_checked_when_it_lies_there(
+def test_what_has_no_address_names_its_page_and_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = SOURCES["resnet38"]
@@ -175,7 +173,7 @@ LAYERS = {"CPN": ("fc8.weight", "f9.weight", "f10.weight"), "SEAM": ("fc8.weight
 
 
 @pytest.mark.parametrize("name", ["cpn_released", "seam_released"])
-def test_a_checkpoint_that_a_person_put_there_has_to_be_of_its_method(
+def test_a_checkpoint_put_by_hand_must_be_of_its_method(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = SOURCES[name]

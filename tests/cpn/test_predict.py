@@ -114,7 +114,7 @@ def test_masks_of_somebody_else_are_not_written_over(place: Path) -> None:
     assert not (place / "out/masks/a.png").exists()
 
 
-def test_a_file_and_its_folder_count_once_and_two_of_one_name_are_refused(place: Path) -> None:
+def test_a_file_counts_once_and_two_of_one_name_are_refused(place: Path) -> None:
     main(["cam.safetensors", "photos/a.jpg", "photos", "--out", "out", "--labels", ""])
     assert len(json.loads((place / "out/predictions.json").read_text())["pictures"]) == 2
     (place / "a.png").write_bytes(encoded(scene()))

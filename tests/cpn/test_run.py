@@ -96,7 +96,7 @@ def test_the_manifest_is_complete(finished: Finished, config: Config, pack: Pack
     assert len(result["iou"]) == 7 and np.mean(result["iou"]) == pytest.approx(metrics["miou"])
 
 
-def test_the_folder_holds_what_the_manifest_says_and_no_checkpoints(finished: Finished) -> None:
+def test_the_folder_holds_what_the_manifest_says(finished: Finished) -> None:
     files = {str(p.relative_to(finished.folder)) for p in finished.folder.rglob("*") if p.is_file()}
     digests = finished.result["digests"]
     assert files == {"result.json", *digests}
@@ -124,7 +124,7 @@ def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config
     assert finished.result["iou"] == pytest.approx((100 * iou(counts[select].sum(0)[BETAS.index(beta)])).tolist())
 
 
-def test_the_rows_by_scale_are_those_that_scoring_the_network_by_scale_gives(
+def test_rows_by_scale_are_those_of_scoring_by_scale(
     finished: Finished, config: Config, pack: Pack, tmp_path: Path
 ) -> None:
     network, _, classes = load_run(finished.folder / "model.safetensors")
@@ -267,7 +267,7 @@ def test_select_and_confirm() -> None:
     assert 15 < len(fewer) < 70 and set(fewer) < set(confirm)
 
 
-def test_the_sample_after_each_epoch_is_a_fixed_part_of_the_select_images() -> None:
+def test_the_epochs_sample_is_fixed_among_select_images() -> None:
     ids = [f"2007_{number:06}" for number in range(400)]
     select, _ = select_and_confirm(ids, CamConfig())
     assert epoch_sample(ids, CamConfig()) == select == epoch_sample(ids, CamConfig(epoch_images=1000))

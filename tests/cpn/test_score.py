@@ -156,7 +156,7 @@ def test_aligned_sizes_are_a_score_of_their_own(
         main([*aligned, "--out", str(tmp_path / "score")])
 
 
-def test_the_next_command_scores_the_plain_map_and_then_names_a_sweep(
+def test_the_next_command_scores_then_names_a_sweep(
     model: Path, pack: Pack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets = ["--set", "cam.map=refined", "--set", "cam.flip=false"]

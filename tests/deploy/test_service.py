@@ -33,7 +33,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_goes_on_after_a_crash_and_not_after_wrong_input() -> None:
+def test_the_unit_goes_on_after_a_crash_not_wrong_input() -> None:
     service = unit()["Service"]
     assert service["Restart"] == "on-failure"
     assert (service["RestartPreventExitStatus"], service["SuccessExitStatus"]) == ("2", "143")

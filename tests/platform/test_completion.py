@@ -26,7 +26,7 @@ for name in parsers():
 """
 
 
-def test_no_command_prints_a_traceback_where_its_reader_has_gone() -> None:
+def test_no_command_prints_a_traceback_without_a_reader() -> None:
     """`python -m platform.status --help | true`, of every command there is."""
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # argparse itself hides what fails while it writes
     done = subprocess.run(

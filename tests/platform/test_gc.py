@@ -105,7 +105,7 @@ def files(store: Storage) -> set[str]:
     return {str(p.relative_to(store.root)) for p in store.root.rglob("*") if p.is_file() and "study.db" not in p.name}
 
 
-def test_the_top_the_reference_the_promoted_and_the_resumable_stay(collect: Gc, store: Storage) -> None:
+def test_the_top_the_reference_and_the_resumable_stay(collect: Gc, store: Storage) -> None:
     before = files(store)
     found = collect("--keep-top", "1")
     assert found["goes"] == {

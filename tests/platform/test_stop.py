@@ -118,7 +118,7 @@ def test_now_asks_once_where_once_suffices(paths: SweepPaths, drive: Drive, monk
     assert stop(paths, "small", True, None, lambda line: None).signals == 1
 
 
-def test_a_killed_driver_and_one_whose_number_came_again_get_no_signal(
+def test_a_dead_driver_or_a_reused_number_gets_no_signal(
     paths: SweepPaths, drive: Drive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = drive("never")
@@ -171,7 +171,7 @@ def test_a_sweep_that_was_never_started(paths: SweepPaths) -> None:
         main(["other", "--storage", str(paths.root.parent), "--wait", "-1"])
 
 
-def test_a_sweep_of_an_earlier_version_says_nothing_about_its_driver(paths: SweepPaths) -> None:
+def test_an_earlier_version_says_nothing_of_its_driver(paths: SweepPaths) -> None:
     paths.root.mkdir(parents=True)
     paths.lock.write_text("4711")
     said: list[str] = []

@@ -183,7 +183,7 @@ def asked(url: str, user: str | None = None, content: Any = None) -> tuple[int, 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_guarded_server_shows_nobody_anything_that_the_admin_has_not_given(tmp_path: Path) -> None:
+def test_a_guarded_server_shows_only_what_the_admin_gave(tmp_path: Path) -> None:
     """Real requests, on this machine: with a password set they are guarded here as they are beyond it."""
     made = connect(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("patch")
     port = free_port()

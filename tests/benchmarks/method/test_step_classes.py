@@ -18,7 +18,7 @@ def test_each_number_of_classes_has_its_ratio(capsys: pytest.CaptureFixture[str]
         assert found[f"ratio_{classes}"] == pytest.approx(found[f"step_{classes}"] / found[f"plain_{classes}"])
 
 
-def test_a_step_trains_the_head_and_a_plain_pass_the_backbone_alone() -> None:
+def test_a_step_trains_the_head_and_a_plain_pass_the_backbone() -> None:
     step, plain = sides(6, "scene", 32, 2)
     network = next(cell.cell_contents for cell in plain.__closure__ if hasattr(cell.cell_contents, "backbone"))
     plain()

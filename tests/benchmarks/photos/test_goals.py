@@ -27,7 +27,7 @@ def test_a_difference_is_paired_over_seeds_and_averages_inits() -> None:
     assert difference(of, Scored({7: [counts(70)]})) is None
 
 
-def test_the_interval_over_images_grows_with_what_images_disagree_on() -> None:
+def test_the_interval_grows_with_what_images_disagree_on() -> None:
     steady = difference(Scored({0: [counts(80)]}), Scored({0: [counts(70)]}))
     torn = difference(Scored({0: [counts(80, spread=15)]}), Scored({0: [counts(70)]}))
     together = difference(Scored({0: [counts(80, spread=15)]}), Scored({0: [counts(70, spread=15)]}))

@@ -24,7 +24,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_every_member_is_a_configuration_and_changes_what_it_says() -> None:
+def test_every_member_changes_what_it_says() -> None:
     for group, points in ladder.CURVES.items():
         for member in points:
             config = config_from(ladder.values_of(group, member, {}), "here")

@@ -25,7 +25,7 @@ def reaches(one: Host, other: Host) -> bool:
 
 @pytest.mark.cluster
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_hosts_reach_each_other_until_one_is_cut_off_and_again_when_it_is_back() -> None:
+def test_hosts_reach_each_other_unless_one_is_cut_off() -> None:
     with hosts(3) as (head, first, second):
         command = head.command([sys.executable, "-I", "-c", SERVER % head.address])
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

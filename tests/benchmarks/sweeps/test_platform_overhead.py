@@ -15,7 +15,7 @@ def line(at: float, cpu: float, **event: Any) -> Line:
     return Line(at, cpu, event)
 
 
-def test_a_trial_costs_what_passes_from_the_first_end_to_the_last() -> None:
+def test_a_trial_costs_what_passes_from_first_end_to_last() -> None:
     lines = [
         line(103.0, 4.0, said="10:00 starting Ray"),
         line(110.0, 9.0, event="trial_started", uid="a-0000"),

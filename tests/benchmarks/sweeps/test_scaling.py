@@ -28,7 +28,7 @@ def test_the_ring_sends_everything_twice_but_for_the_own_share() -> None:
     assert [scaling.buckets(size) for size in (1, 25 * 2**20, 25 * 2**20 + 1, 100 * 2**20)] == [1, 1, 2, 4]
 
 
-def test_messages_hide_behind_the_backward_pass_but_for_the_last() -> None:
+def test_all_messages_but_the_last_hide_behind_the_backward() -> None:
     assert scaling.efficiency(1.0, 0.5, 5, 0.0) == pytest.approx(1 / 1.5)  # nothing hidden
     assert scaling.efficiency(1.0, 0.5, 5, 0.6) == pytest.approx(1 / 1.1)  # all but a fifth of 0.5
     assert scaling.efficiency(1.0, 1.0, 10, 0.6) == pytest.approx(1 / 1.4)  # 0.4 does not fit behind it
@@ -119,5 +119,5 @@ def test_the_estimate_is_printed_and_is_no_row(capsys: pytest.CaptureFixture[str
 @pytest.mark.long
 @pytest.mark.unproven
 @pytest.mark.timeout(1200)
-def test_two_workers_train_the_network_of_one_and_send_what_is_counted() -> None:
+def test_two_workers_send_what_is_counted() -> None:
     assert scaling.run(options(estimate=False))["equal"] is True

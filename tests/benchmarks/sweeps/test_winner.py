@@ -70,7 +70,7 @@ def test_three_standard_deviations_of_the_seeds_are_found() -> None:
     assert np.mean([shown and won == "winner-0017" for won, shown, _ in found]) >= 0.95 - 2 * (0.05 * 0.95 / 60) ** 0.5
 
 
-def test_seed_noise_and_image_noise_have_the_sizes_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_noise_and_image_noise_have_the_given_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal configurations, each on the same images: seeds differ by SEED_NOISE, means over many seeds by the level."""
     seen: list[confirm.Confirmed] = []
 

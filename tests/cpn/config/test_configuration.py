@@ -63,7 +63,7 @@ def test_an_unknown_key_that_resembles_none_names_none() -> None:
     assert "did you mean" not in refusal({"zzzzzz": 1})
 
 
-def test_presets_lie_under_own_values_the_later_over_the_earlier() -> None:
+def test_own_values_and_later_presets_win() -> None:
     assert config_from({"preset": "paper"}, "x").train.sgd_momentum == 0.9
     own = config_from({"preset": "paper", "train": {"sgd_momentum": 0.5}}, "x")
     assert own.train.sgd_momentum == 0.5 and own.patches.draw == "bernoulli"
@@ -73,7 +73,7 @@ def test_presets_lie_under_own_values_the_later_over_the_earlier() -> None:
     assert config_from({"preset": None}, "x") == config_from({"preset": []}, "x") == Config()
 
 
-def test_building_a_configuration_changes_neither_presets_nor_arguments() -> None:
+def test_building_a_configuration_changes_no_argument() -> None:
     before = repr(PRESETS)
     values = {"preset": ["scenes", "paper"], "patches": {"K": [4, 7]}}
     config_from(values, "x")
@@ -183,7 +183,7 @@ def test_the_method_version_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) 
     assert run_key(Config(), "fingerprint") != key
 
 
-def test_options_that_came_later_leave_the_keys_of_what_was_there_before() -> None:
+def test_later_options_leave_earlier_keys_alone() -> None:
     """At the value that says what was done before they are in no key, and otherwise they are."""
     patches = {name for name in run_identity(Config()) if name.startswith("patches.")}
     assert patches == {f"patches.{name}" for name in ("kind", "S_N", "slic_on", "K", "p_h", "draw", "guard")}

@@ -69,7 +69,7 @@ def test_a_training_sample_of_a_photograph(cat: NDArray[np.uint8]) -> None:
     assert 0.5 < shares[0] < 0.72, "the released draw shows 61 % on average"
 
 
-def test_the_crf_on_a_photograph_agrees_with_the_exact_mean_field(cat: NDArray[np.uint8]) -> None:
+def test_the_crf_on_a_photograph_is_the_exact_mean_field(cat: NDArray[np.uint8]) -> None:
     """A blurred guess of where the reddish fur is, at 30 x 45 pixels, with the settings of AffinityNet's labels."""
     image = resize(cat, (30, 45))
     red = np.clip((image[..., 0].astype(float) - image[..., 2]) / 120, 0.02, 0.98)

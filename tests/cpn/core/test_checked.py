@@ -125,9 +125,7 @@ def test_lines_have_checksums() -> None:
     assert unsealed_line(b"[1]") is unsealed_line(b"\0\0") is unsealed_line(b"") is None
 
 
-def test_a_digest_is_computed_once_while_nobody_touches_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_untouched_file_is_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
     path = tmp_path / "big.arrow"
     path.write_bytes(b"x" * 1000)

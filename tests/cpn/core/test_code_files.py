@@ -129,7 +129,7 @@ def test_what_nobody_else_could_have_written_is_run(prepare: Callable[[Path], No
     assert isinstance(build_backbone(NAME), SceneBackbone)
 
 
-def test_the_packages_around_a_module_that_is_not_there_are_not_run_either(place: Path, tmp_path: Path) -> None:
+def test_packages_around_an_absent_module_are_not_run(place: Path, tmp_path: Path) -> None:
     (place / "own_kinds" / "__init__.py").chmod(0o666)
     with pytest.raises(InputError, match="could have written"):
         build_backbone("own_kinds.absent:Net")

@@ -66,7 +66,7 @@ def test_keys_without_files_and_own_code_are_what_they_were(tmp_path: Path, monk
     assert key() == "b11a29c7409ca8eb" and key(weights="scenes") == "d047914333a15338"
 
 
-def test_a_file_that_is_not_there_stays_named_and_is_read_by_nobody(tmp_path: Path) -> None:
+def test_an_absent_file_stays_named_and_unread(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.safetensors")
     assert by_content({"network.weights": absent}) == {"network.weights": absent}
     assert contents({"network.weights": absent, "network.backbone": "nowhere.at.all:net"}) == {}
@@ -114,9 +114,7 @@ def test_own_code_is_found_with_what_it_imports(tmp_path: Path, monkeypatch: pyt
     assert own_modules("kinds.nothing:Net") == () == own_modules("resnet50")
 
 
-def test_an_edited_module_is_another_key_and_so_is_what_it_imports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edited_module_or_import_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code(
         tmp_path, monkeypatch, edited_net="from edited_part import width\n", edited_part="width = 8\n", apart="a = 1\n"
     )

@@ -118,7 +118,7 @@ def test_a_reader_that_has_gone_is_no_traceback(
     assert left.value.code == code and said.read_text() == ""
 
 
-def test_a_pipe_of_something_else_that_broke_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_broken_pipe_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         run_command(raises(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert left.value.code == 1 and "BrokenPipeError" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 from cpn.core.progress import shown_progress
 
 
-def test_nothing_done_yet_and_nothing_to_do_are_no_division_by_zero(
+def test_nothing_done_or_nothing_to_do_divides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = iter(range(0, 1000, 20))

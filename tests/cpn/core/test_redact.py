@@ -68,7 +68,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_secrets_of_the_environment_are_known_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_are_found_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPN_STUDY_URL", "postgresql://me:p%40ss-w%2Ford@h/db")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("PGPASSWORD", "short")

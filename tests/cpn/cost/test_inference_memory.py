@@ -246,7 +246,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("what", CHECKS)
-def test_a_list_that_does_not_fit_is_refused_with_image_need_and_cure(
+def test_a_list_too_large_is_refused_with_image_and_cure(
     pack: Pack, config: Config, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     check, words, cure = CHECKS[what]

@@ -78,7 +78,7 @@ def test_what_needs_numbers_is_counted_on_the_cpu() -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_what_fails_on_the_cpu_too_is_said_and_not_left_uncounted() -> None:
+def test_what_fails_on_the_cpu_too_is_said() -> None:
     broken = config(network__backbone="own_backbones:broken")
     with pytest.raises(InputError, match="its forward raised ValueError: nowhere"):
         forward_operations(broken.network, C, 32, 32)

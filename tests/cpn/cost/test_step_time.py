@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 TINY = {"preset": ["official", "scenes"], "data": {"crop": 32}, "train": {"batch_size": 2}}
 
 
-def test_a_batch_is_given_as_often_as_asked_with_a_time_on_either_side() -> None:
+def test_a_batch_is_timed_as_often_as_asked() -> None:
     stamps: list[float] = []
     assert list(repeated("batch", 3, CPU, stamps)) == ["batch"] * 3
     assert len(stamps) == 4 and stamps == sorted(stamps)

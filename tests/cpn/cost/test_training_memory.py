@@ -20,7 +20,7 @@ def test_what_a_small_network_keeps_counted_by_hand(device: str) -> None:
     assert kept_bytes(network, 8) == 4 * (3 * 8 * 8 + 5 * 8 * 8)
 
 
-def test_the_scene_network_keeps_the_same_with_and_without_numbers() -> None:
+def test_the_scene_network_keeps_the_same_without_numbers() -> None:
     from cpn.models.network import build_network
 
     network = build_network(config().network, 7).train()
@@ -41,7 +41,7 @@ def test_what_it_grows_with() -> None:
     assert adamw > sgd  # type: ignore[operator]
 
 
-def test_three_branches_keep_three_times_what_one_does_and_no_refinement_is_kept_where_none_is_trained() -> None:
+def test_three_branches_keep_three_times_as_much() -> None:
     three = step_bytes(config(batch_size=8), 7)
     one = step_bytes(config("cam_baseline", batch_size=8), 7)
     assert three > 3 * one  # type: ignore[operator]

@@ -40,7 +40,7 @@ def start(root: Path, cache: Path) -> TrainingSamples:
     return TrainingSamples(split, config.data, config.patches, 0, maps_for(config, split, cache))
 
 
-def test_digests_are_computed_at_a_start_once_a_machine_and_never_for_a_sample(
+def test_digests_are_computed_once_and_never_for_a_sample(
     tmp_path: Path, digested: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, cache = tmp_path / "scenes", tmp_path / "cache"

@@ -43,7 +43,7 @@ def test_a_flat_picture_stays_what_it_is(height: int, width: int, colour: tuple[
     assert np.abs(soft.astype(int) - image).max() <= 1
 
 
-def test_noise_has_the_mean_and_the_spread_of_the_images_and_no_neighbours() -> None:
+def test_noise_has_mean_and_spread_and_no_neighbours() -> None:
     drawn = noise(300, 200, np.random.default_rng(0)) / 255
     assert drawn.shape == (300, 200, 3)
     # Cut off at both ends, a Gaussian loses a few per cent of its spread.

@@ -77,7 +77,7 @@ def test_other_errors_pass_as_they_are(split: Split, error: Exception) -> None:
     assert passed.value is error
 
 
-def test_a_command_that_runs_out_of_memory_elsewhere_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_memory_error_elsewhere_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> int:
         raise OUT["torch on the CPU"]()
 

@@ -63,7 +63,7 @@ def test_what_a_batch_holds(split: Split) -> None:
     assert np.array_equal(batch.labels.numpy(), split.labels[order[:3]])
 
 
-def test_without_patches_nothing_is_hidden_and_the_picture_is_the_same(split: Split) -> None:
+def test_without_patches_nothing_is_hidden(split: Split) -> None:
     with_patches = TrainingSamples(split, DATA, PATCHES, seed=5)[(1, 2)]
     image, valid, hidden, lam, *_ = TrainingSamples(split, DATA, None, seed=5)[(1, 2)]
     assert not hidden.any() and lam == 1 and hidden.shape == (40, 40)

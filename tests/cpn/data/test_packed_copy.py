@@ -102,7 +102,7 @@ def test_no_room_is_one_line(url: str, tmp_path: Path, monkeypatch: pytest.Monke
         local_copy(url, tmp_path)
 
 
-def test_an_earlier_pack_has_no_digests_and_is_read_all_the_same(url: str, tmp_path: Path, pack: Pack) -> None:
+def test_an_earlier_pack_without_digests_is_read(url: str, tmp_path: Path, pack: Pack) -> None:
     manifest = {**pack.manifest}
     manifest["lists"] = {
         name: {k: v for k, v in entry.items() if not k.endswith("sha256")} for name, entry in manifest["lists"].items()
@@ -123,7 +123,7 @@ def test_the_command_packs_and_puts_it_there(endpoint: str, pack: Pack, capsys: 
 
 
 @pytest.mark.parametrize("url", ["s3://no-such-bucket/voc", "s3://UPPER"])
-def test_a_place_that_cannot_be_is_said_before_anything_is_packed(
+def test_an_impossible_place_is_said_before_packing(
     endpoint: str, tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_small_voc(tmp_path / "data", True)

@@ -34,7 +34,7 @@ def test_a_cell_larger_than_the_image_is_one_patch():
     assert not grid_labels(4, 6, 448).any()
 
 
-def test_superpixels_are_numbered_without_gaps_and_follow_colour(image):
+def test_superpixels_have_no_gaps_and_follow_colour(image):
     labels = superpixel_labels(image, 60)
     assert labels.dtype == np.int32 and labels.shape == (40, 56)
     assert sorted(np.unique(labels)) == list(range(labels.max() + 1))
@@ -52,7 +52,7 @@ def test_superpixels_see_every_colour_channel(channel):
     assert not set(labels[:, :19].ravel()) & set(labels[:, 19:].ravel())
 
 
-def test_superpixels_are_the_same_each_time_and_more_of_them_when_asked(image):
+def test_superpixels_repeat_and_more_come_when_asked(image):
     assert np.array_equal(superpixel_labels(image, 60), superpixel_labels(image, 60))
     assert superpixel_labels(image, 200).max() > superpixel_labels(image, 20).max()
 
@@ -65,14 +65,14 @@ def test_superpixels_of_a_flat_image_cover_it(colour):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_official_draw_takes_floor_n_plus_1_times_p_numbers_of_which_0_names_no_patch(seed):
+def test_the_official_draw_takes_floor_n_plus_1_times_p(seed):
     n, p_h = 9, 0.5
     numbers = np.random.default_rng(seed).integers(0, n + 1, size=5)
     hidden = draw_hidden(n, p_h, "with_replacement", np.random.default_rng(seed))
     assert set(np.flatnonzero(hidden) + 1) == set(numbers.tolist()) - {0}
 
 
-def test_the_official_draw_hides_a_single_patch_half_of_the_time():
+def test_the_official_draw_hides_one_patch_half_the_time():
     # One number from {0, 1}: 0 names no patch.
     rng = np.random.default_rng(0)
     assert np.mean([draw_hidden(1, 0.5, "with_replacement", rng)[0] for _ in range(1000)]) == pytest.approx(
@@ -104,7 +104,7 @@ def test_the_official_draw_never_hides_more_than_it_draws(n, p_h, seed):
     sizes=st.lists(st.integers(1, 24), min_size=1, max_size=3),
     seed=st.integers(0, 999),
 )
-def test_the_pair_partitions_the_image_and_lam_is_the_visible_share(height, width, sizes, seed):
+def test_the_pair_partitions_the_image_by_lam(height, width, sizes, seed):
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     hidden, lam = hidden_mask(picture, PatchesConfig(kind="grid", K=tuple(sizes)), rng)
@@ -154,7 +154,7 @@ def test_cell_sizes_are_drawn_uniformly_for_each_image():
     assert np.mean(constant) == pytest.approx(0.5, abs=0.1)
 
 
-def test_grid_cells_are_hidden_with_probability_p_h_whatever_the_draw():
+def test_grid_cells_are_hidden_with_probability_p_h():
     picture = np.zeros((40, 40, 3), np.uint8)
     rng = np.random.default_rng(0)
     for draw in ("with_replacement", "bernoulli"):
@@ -163,7 +163,7 @@ def test_grid_cells_are_hidden_with_probability_p_h_whatever_the_draw():
         assert np.mean(lams) == pytest.approx(0.8, abs=0.01)
 
 
-def test_without_a_guard_everything_or_nothing_may_be_hidden_and_with_it_never():
+def test_only_a_guard_keeps_from_hiding_all_or_nothing():
     picture = np.zeros((4, 4, 3), np.uint8)
     rng = np.random.default_rng(0)
     free, guarded = (
@@ -174,7 +174,7 @@ def test_without_a_guard_everything_or_nothing_may_be_hidden_and_with_it_never()
     assert guarded == {0.25, 0.5, 0.75}
 
 
-def test_a_guard_that_cannot_be_satisfied_is_refused_in_one_line():
+def test_an_impossible_guard_is_refused_in_one_line():
     picture = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(InputError, match="patches.guard: .*patches.K down") as caught:
         hidden_mask(picture, PatchesConfig(kind="grid", K=(4,), guard=True), np.random.default_rng(0))
@@ -212,7 +212,7 @@ def test_values_out_of_range_are_refused(wrong):
         PatchesConfig(**wrong)
 
 
-def test_without_a_range_S_N_is_the_configurations_and_nothing_is_drawn():
+def test_without_a_range_no_S_N_is_drawn():
     rng = np.random.default_rng(3)
     assert draw_S_N(PatchesConfig(S_N=77), rng) == 77
     assert rng.random() == np.random.default_rng(3).random()

@@ -60,7 +60,7 @@ def whole_view(height: int, width: int, crop: int, flipped: bool = False) -> Vie
     return View((height, width), flipped, CropBox(crop, 0, 0, 0, 0, height, width))
 
 
-def test_levels_are_by_the_ratio_and_a_crop_that_shows_the_whole_picture_has_S_N() -> None:
+def test_levels_follow_the_ratio_of_crop_and_picture() -> None:
     for level in range(4, 20):
         asked = round(1.5**level)
         assert level_of(asked, 448, 448, 448) == level
@@ -103,7 +103,7 @@ def test_every_level_that_a_sample_can_need_is_made() -> None:
     assert levels_of(PatchesConfig(), DataConfig()) == [13, 14, 15, 16]
 
 
-def test_every_level_of_a_range_is_made_and_those_of_its_ends_are_the_outermost() -> None:
+def test_every_level_of_a_range_is_made() -> None:
     rng, data = np.random.default_rng(2), DataConfig(crop=448, long_side=(448, 768))
     patches = PatchesConfig(S_N_range=(50, 800))
     levels, ends = levels_of(patches, data), [levels_of(PatchesConfig(S_N=n), data) for n in (50, 800)]
@@ -136,7 +136,7 @@ def test_padding_gets_grid_cells_of_the_mean_area() -> None:
     assert values.min() >= 4 and sizes.max() == 16 and len(values) == 16 - 3 + 1
 
 
-def test_the_sample_hides_whole_patches_of_its_picture_and_lam_is_its_share(split: Split, tmp_path: Path) -> None:
+def test_a_sample_hides_whole_patches_and_lam_is_its_share(split: Split, tmp_path: Path) -> None:
     patches = PatchesConfig(S_N=12, draw="bernoulli")
     maps = make_maps(tmp_path, split, levels_of(patches, DATA))
     samples = TrainingSamples(split, DATA, patches, 3, maps)
@@ -161,7 +161,7 @@ def test_a_photographs_map_takes_no_more_bytes_than_its_price(level: int, tmp_pa
     assert packed_bytes(40, 225, 338) == 2 * 225 * 338  # uint16
 
 
-def test_a_sample_takes_the_level_of_the_number_that_it_has_drawn(split: Split, tmp_path: Path) -> None:
+def test_a_sample_takes_the_level_of_its_number(split: Split, tmp_path: Path) -> None:
     """And hides whole patches of it: those of S_N 4 or of 60, and of the levels between."""
     patches = PatchesConfig(S_N_range=(4, 60), draw="bernoulli")
     maps = make_maps(tmp_path, split, levels_of(patches, DATA))
@@ -272,7 +272,7 @@ def build(folder: Path, split: Split, levels: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_two_builders_share_the_work_and_a_killed_one_is_gone_on_from(split: Split, tmp_path: Path) -> None:
+def test_two_builders_share_the_work_and_one_may_die(split: Split, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     levels = [4, 5, 6, 7, 8, 9]
     killed = context.Process(target=build, args=(tmp_path, split, levels))

@@ -137,7 +137,7 @@ def test_orientation_tag_is_ignored() -> None:
     assert image.shape == (20, 30, 3) and image[10, 15, 0] > 240 and image[10, 15, 2] < 15  # and R comes first
 
 
-def test_grey_pictures_become_rgb_and_bytes_that_are_none_are_refused() -> None:
+def test_grey_becomes_rgb_and_foreign_bytes_are_refused() -> None:
     buffer = io.BytesIO()
     Image.new("L", (4, 3), 77).save(buffer, "PNG")
     assert (decode_image(buffer.getvalue()) == 77).all() and decode_image(buffer.getvalue()).shape == (3, 4, 3)

@@ -84,7 +84,7 @@ def test_exactly_what_is_not_frozen_gets_a_gradient(name: str) -> None:
     assert {n for n, p in parameters.items() if p.grad is None} == {n for n, p in parameters.items() if id(p) in frozen}
 
 
-def test_the_classifier_reaches_the_backbone_and_the_refined_map_does_not(name: str) -> None:
+def test_only_the_classifier_reaches_the_backbone(name: str) -> None:
     with torch.device("meta"):
         network = build_network(NetworkConfig(backbone=name), 4).train()
         cam, refined = network(torch.empty(2, 3, 17, 24))
@@ -203,7 +203,7 @@ class OneMap(OwnBackbone):
         (f"{__name__}:other_channels", "turns (1, 3, 33, 50) into"),
     ],
 )
-def test_what_is_no_backbone_is_refused_in_one_line_that_names_the_key(name: str, words: str) -> None:
+def test_what_is_no_backbone_is_refused_by_its_key(name: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
         build_backbone(name)
     message = str(refused.value)
@@ -241,7 +241,7 @@ class Fails(OwnBackbone):
         return super().forward(images)
 
 
-def test_what_a_users_forward_raises_later_is_one_line_in_every_network() -> None:
+def test_an_error_in_a_users_forward_is_one_line() -> None:
     name, images = f"{__name__}:Fails", torch.zeros(2, 3, 17, 24)
     networks = (
         build_network(NetworkConfig(backbone=name), 4),

@@ -125,9 +125,7 @@ def test_the_one_before_takes_the_place_of_a_broken_one(tmp_path: Path, damage: 
     assert said == [f"{newest}: this checkpoint is damaged; going on from epoch_0001"]
 
 
-def test_with_all_of_them_broken_training_begins_anew_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_with_all_broken_training_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network, optimizer = make()
     for epoch in (1, 2):
         save_checkpoint(tmp_path, network, optimizer, Progress(epoch, epoch, []))
@@ -164,7 +162,7 @@ def test_a_checkpoint_reaches_the_disk_before_its_name_does(tmp_path: Path, monk
     assert done[at + 1 :] == ["kept"]
 
 
-def test_a_full_disk_leaves_no_half_checkpoint_and_names_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_checkpoint(tmp_path: Path) -> None:
     """As an OSError, which the commands tell in one line; safetensors raises one of its own."""
     network, optimizer = make()
     save_checkpoint(tmp_path, network, optimizer, Progress(1, 1, []))

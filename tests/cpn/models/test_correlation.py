@@ -42,7 +42,7 @@ def test_the_official_numbers_are_reproduced(stored, suffix):
     close(smoothed + prcm(cam, x, g, phi, False), stored["y_refined" + suffix])
 
 
-def test_the_paper_form_differs_from_the_official_view_by_as_much_as_was_measured(stored):
+def test_the_paper_form_differs_as_was_measured(stored):
     x, g, phi = features_and_phi(stored, "")
     paper = prcm_attention(stored["cam"], x, g, phi, True)
     assert float((paper - stored["prcm_attention"]).abs().max()) == pytest.approx(0.99, abs=0.005)
@@ -143,7 +143,7 @@ def test_prcm_by_hand():
     torch.testing.assert_close(attention, torch.tensor([[[[first, 1 - first]]]]))
 
 
-def test_pcm_keeps_a_constant_map_and_prcm_attention_sums_to_one():
+def test_pcm_keeps_constants_and_prcm_attention_sums_to_one():
     cam, x, g_weight, phi_weight = random_inputs(seed=3)
     g = functional.conv2d(x, g_weight)
     torch.testing.assert_close(pcm(torch.ones_like(cam), g), torch.ones_like(cam), rtol=0, atol=2e-5)

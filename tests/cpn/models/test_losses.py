@@ -122,7 +122,7 @@ def test_classification_by_hand():
     assert float(classification_loss(cam, labels)) == pytest.approx((np.log(2) + np.log(1 + np.e)) / 2)
 
 
-def test_amp_by_hand_takes_the_smallest_quarter_of_the_best_present_class():
+def test_amp_takes_the_smallest_quarter_of_the_best_class():
     absent = [[9.0, 9.0, 9.0, 9.0], [9.0, 9.0, 9.0, 9.0]]
     refined = one(absent, [[0.5, 0.9, 0.8, -1.0], [0.7, 0.6, 0.4, 0.95]], absent)
     labels = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
@@ -191,7 +191,7 @@ def test_hardest_mean_by_hand():
     assert float(hardest_mean(error, None)) == float(hardest_mean(error, 1.0)) == 4.5
 
 
-def test_the_total_is_the_weighted_sum_of_eq_17_and_amp_counts_with_classification(stored, inputs):
+def test_the_total_is_eq_17_and_amp_counts_as_classification(stored, inputs):
     weights = {"w_cls": 2.0, "w_tcp": 3.0, "w_cpcr": 5.0, "amp_weight": 0.5}
     plain, weighted = official(stored, inputs), official(stored, inputs, **weights)
     expected = 2 * (plain["cls"] + 0.5 * plain["amp"])
@@ -231,7 +231,7 @@ def test_the_pair_can_be_detached_in_the_refined_line_too(stored, inputs):
     assert [name for name, g in zip(inputs, gradients, strict=True) if g is not None] == ["ref_o"]
 
 
-def test_the_ramp_scales_the_regularisers_and_not_the_classification(stored, inputs):
+def test_the_ramp_scales_the_regularisers_alone(stored, inputs):
     plain = official(stored, inputs)
     start, half, done, after = (official(stored, inputs, p, ramp=0.4)["total"].item() for p in (0.0, 0.2, 0.4, 0.9))
     base = (plain["cls"] + plain["amp"]).item()
@@ -248,7 +248,7 @@ def test_at_the_start_of_a_ramp_every_map_still_gets_a_gradient(stored, inputs):
 
 
 @pytest.mark.parametrize(("present", "one"), [(1, True), (2, True), (3, True), (6, False)])
-def test_ohem_is_a_plain_weight_of_five_on_images_with_few_classes(present, one):
+def test_ohem_is_a_weight_of_five_with_few_classes(present, one):
     """Method.md (e): of 21 classes the top 20 % are 4.2 HW errors, and an image with 3 labels has at most 4 HW above 0.
 
     So they are the same number with the same gradients as all errors with weight 5; with 6 labels they are less.

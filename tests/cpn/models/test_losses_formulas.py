@@ -144,7 +144,7 @@ def test_equal_maps_give_zero_tcp_for_every_lambda(lam, seed):
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999), factor=st.floats(1.5, 50))
-def test_the_scale_of_raw_maps_hardly_matters_to_the_regularisers(seed, factor):
+def test_the_scale_of_raw_maps_hardly_matters(seed, factor):
     maps, labels, lam = random_case(seed)
     larger = {name: values * factor for name, values in maps.items()}
     plain, scaled = (cpn_losses(*branches(m), labels, lam, LossConfig()) for m in (maps, larger))
@@ -230,7 +230,7 @@ def test_seam_equals_the_formula_written_out():
     torch.testing.assert_close(losses["total"], cls + amp + losses["er"] + losses["ecr"])
 
 
-def test_seam_gradients_er_reaches_both_cams_and_ecr_only_refined_maps():
+def test_er_reaches_both_cams_and_ecr_only_refined_maps():
     first, second, labels = seam_case()
     leaves = [maps.requires_grad_() for maps in (*first, *second)]
     losses = seam_losses(first, second, labels, LossConfig())

@@ -105,7 +105,7 @@ def test_every_switch_has_its_effect(images: Tensor) -> None:
     assert torch.equal(make(prcm_transposed=True, prcm=False)(images).refined_cam, refined["pcm"])
 
 
-def test_without_refinement_the_refined_map_is_the_cam_without_gradient(images: Tensor) -> None:
+def test_without_refinement_the_refined_map_is_the_cam(images: Tensor) -> None:
     branch = make(pcm=False, prcm=False)(images)
     assert torch.equal(branch.refined_cam, branch.cam)
     assert branch.cam.requires_grad and not branch.refined_cam.requires_grad
@@ -147,7 +147,7 @@ def test_new_layers_are_all_that_is_not_the_backbone() -> None:
     assert isinstance(network.f9, nn.Conv2d)
 
 
-def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
+def test_initial_weights_have_the_spread_of_the_method() -> None:
     torch.manual_seed(0)
     wide = {"backbone": "scene", "stage3_channels": 64, "stage4_channels": 128, "correlation_channels": 192}
     network = build_network(NetworkConfig.model_validate(wide), 21)
@@ -161,7 +161,7 @@ def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"prcm_transposed": True}, {"pcm": False}, {"average_refined": True}], ids=str)
-def test_an_image_that_shows_nothing_has_empty_maps_and_finite_gradients(values: dict[str, object]) -> None:
+def test_an_empty_image_has_finite_gradients(values: dict[str, object]) -> None:
     """lambda 0: I_h is 0 everywhere, and with it every feature; nothing divides by a norm, a peak or a sum of 0."""
     network = make(**values)
     branch = network(torch.zeros(1, 3, 24, 24))
@@ -208,7 +208,7 @@ def with_larger_maps(network: CPN, factor: float) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])
-def test_unit_scale_makes_the_size_of_a_backbones_maps_irrelevant(images: Tensor, factor: float) -> None:
+def test_unit_scale_removes_the_size_of_the_maps(images: Tensor, factor: float) -> None:
     usual, other = (make(x_scale="unit", prcm_transposed=True) for _ in range(2))
     with_larger_maps(other, factor)
     for network in (usual, other):

@@ -152,7 +152,7 @@ cases = given(
 @pytest.mark.parametrize("changes", SWITCHES, ids=str)
 @settings(max_examples=20, deadline=None)
 @cases
-def test_cpn_of_present_classes_equals_all_classes_in_values_and_gradients(
+def test_cpn_of_present_classes_equals_all_classes(
     changes: dict[str, Any], numbers: list[int], classes: int, seed: int, shift: float
 ) -> None:
     config = LossConfig(**changes)
@@ -175,7 +175,7 @@ def test_cpn_of_present_classes_equals_all_classes_in_values_and_gradients(
 )
 @settings(max_examples=20, deadline=None)
 @cases
-def test_seam_of_present_classes_equals_all_classes_in_values_and_gradients(
+def test_seam_of_present_classes_equals_all_classes(
     changes: dict[str, Any], numbers: list[int], classes: int, seed: int, shift: float
 ) -> None:
     config = LossConfig(**changes)
@@ -202,7 +202,7 @@ def test_the_largest_gap_of_a_target_is_never_negative(seed: int, formed: Any, a
     assert float(gap.amax(dim=1).min()) >= -1e-12
 
 
-def test_slots_hold_the_present_classes_and_fill_up_with_absent_ones() -> None:
+def test_slots_hold_present_classes_then_absent_ones() -> None:
     labels = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
     present = present_of(labels)
     assert present.channel[:, 0].tolist() == [2, 3, 1, 1] and present.channel[[0, 3], 1].tolist() == [4, 2]

@@ -119,7 +119,7 @@ def test_the_classes_of_voc_unless_told_otherwise(tmp_path: Path, classes_file: 
     assert not out.exists()
 
 
-def test_layers_that_are_missing_or_wrong_are_named_as_the_file_names_them(tmp_path: Path, classes_file: Path) -> None:
+def test_missing_or_wrong_layers_are_named_as_in_the_file(tmp_path: Path, classes_file: Path) -> None:
     whole = released_tensors(network_of(4))
     path, out = tmp_path / "cpn.pth", tmp_path / "model.safetensors"
     wrong: list[tuple[dict[str, Tensor], str]] = [

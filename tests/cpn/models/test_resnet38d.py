@@ -66,7 +66,7 @@ def close(actual: Tensor, expected: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-3, atol=1e-4 * scale)
 
 
-def test_names_shapes_and_order_are_those_of_the_released_weights() -> None:
+def test_names_and_shapes_are_those_of_the_released_weights() -> None:
     state = on_meta().state_dict()
     ours = [[name, list(value.shape)] for name, value in state.items() if not name.endswith("num_batches_tracked")]
     assert ours == [entry for entry in LAYERS["state_dict"] if not entry[0].startswith(HEAD)]
@@ -110,7 +110,7 @@ def test_output_size_is_the_ceiling_of_an_eighth(height: int, width: int) -> Non
     assert {tuple(tap.shape[2:]) for tap in taps} == {(-(-height // 8), -(-width // 8))}
 
 
-def test_training_mode_keeps_batch_norm_still_unless_told_otherwise() -> None:
+def test_training_keeps_batch_norm_still_by_default() -> None:
     still, moving = on_meta(), on_meta(freeze_batch_norm=False, freeze_stem=False)
     assert not any(m.training for m in still.train().modules() if isinstance(m, nn.BatchNorm2d))
     assert all(m.training for m in moving.train().modules() if isinstance(m, nn.BatchNorm2d))
@@ -161,7 +161,7 @@ def test_dropout_drops_whole_channels_after_each_inner_relu() -> None:
         assert 0.2 < float(silent) < 0.9
 
 
-def test_gradients_stop_at_the_stem_and_reach_the_first_trained_block() -> None:
+def test_gradients_stop_at_the_stem() -> None:
     network = on_meta()
     blocks = [network.b2_2, network.b3]
     for block in blocks:

@@ -74,7 +74,7 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def test_names_shapes_and_order_are_those_of_the_published_weights() -> None:
+def test_names_and_shapes_are_those_of_the_published_weights() -> None:
     ours = [(name, tuple(value.shape)) for name, value in on_meta().state_dict().items()]
     assert ours == list(published_shapes().items())
     assert sum(p.numel() for p in on_meta().parameters()) == 23_508_032  # torchvision says 25,557,032 with fc

@@ -51,7 +51,7 @@ def test_amp_weight_adds_exactly_the_amp_term() -> None:
     assert half["total"] - none["total"] == pytest.approx(one["amp"] / 2)
 
 
-def test_onehot_target_moves_the_error_of_the_other_channels_to_the_refined_map_itself() -> None:
+def test_onehot_target_moves_the_other_channels_error() -> None:
     """With H all but the largest channel of the target are 0, so that their error is the refined map."""
     parts, plain = branches(), config().loss
     scaled = [
@@ -83,7 +83,7 @@ def test_ohem_scope_by_hand_on_one_easy_and_one_hard_image() -> None:
         assert float(hardest_mean(error, settings.ohem_ratio, settings.ohem_scope)) == expected
 
 
-def test_ohem_is_a_mere_weight_where_few_elements_differ_from_zero() -> None:
+def test_ohem_is_a_weight_where_few_elements_differ() -> None:
     """Method.md (e): 1 of 3 classes present leaves half of the elements 0: a ratio of .5 keeps all the mass."""
     parts, one_class = branches(), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).double()
     kept, mean = (
@@ -116,7 +116,7 @@ def test_alpha_is_the_exponent_of_the_background() -> None:
         assert float(maps[0, 0]) == pytest.approx(0.64**alpha)
 
 
-def test_tcp_refined_is_the_second_line_of_eq_14_and_nothing_else() -> None:
+def test_tcp_refined_is_the_second_line_of_eq_14() -> None:
     on, off = (losses(config(loss__tcp_refined=value), branches()) for value in (True, False))
     assert on["tcp_refined"] > 0 == off["tcp_refined"] and on["tcp"] == off["tcp"]
     assert on["total"] - off["total"] == pytest.approx(on["tcp_refined"])
@@ -136,7 +136,7 @@ def test_tcp_refined_detach_stops_the_pair_and_keeps_the_value() -> None:
         ]
 
 
-def test_normalise_refined_off_lets_the_size_of_the_refined_map_count() -> None:
+def test_without_normalising_the_refined_maps_size_counts() -> None:
     """Without N the second line of Eq. 14 grows with the maps; with N a factor hardly shows."""
     for normalised, factor in ((False, 3.0), (True, 1.0)):
         settings = config(loss__normalise_refined=normalised)
@@ -215,7 +215,7 @@ def test_pcm_prcm_and_average_refined_by_number() -> None:
     assert 0 <= refined["pcm"].min() and refined["pcm"].max() <= 1 + 1e-5
 
 
-def test_prcm_transposed_reads_classes_where_the_released_view_mixes_them() -> None:
+def test_prcm_transposed_reads_classes_unmixed() -> None:
     """Were phi(Z) the same for every class, the transposed view would give all classes one attention."""
     images = torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(1))
     cam = torch.full((1, 4, 6, 6), 0.5)  # equal scores: every class gathers the same mean feature

@@ -189,7 +189,7 @@ def test_a_damaged_file_of_every_kind_is_refused(tmp_path: Path, suffix: str) ->
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_an_absent_or_foreign_file_says_where_to_get_the_right_one(tmp_path: Path) -> None:
+def test_an_absent_or_foreign_file_says_where_to_get_it(tmp_path: Path) -> None:
     foreign = tmp_path / "page.params"
     foreign.write_text("<html>quota exceeded</html>")
     for path in (tmp_path / "absent.params", foreign, tmp_path):
@@ -263,7 +263,7 @@ def test_layers_of_a_larger_network_are_left_out_and_said(tmp_path: Path) -> Non
     assert load_backbone_weights(Tiny(), path).warning() is None
 
 
-def test_a_larger_network_with_a_layer_missing_or_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_a_larger_network_with_a_wrong_layer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "deeper.safetensors"
     more = {**state(), "b2_1.conv_branch9.weight": torch.ones(1)}
     for change in ({"bn7.bias": torch.ones(3)}, {"bn7.bias": None}):

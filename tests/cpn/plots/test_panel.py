@@ -44,7 +44,7 @@ def test_a_panel_shows_image_heat_mask_and_rgb() -> None:
     assert max(found) < 1.1 * min(found)
 
 
-def test_a_missing_truth_and_a_missing_column_leave_an_empty_cell() -> None:
+def test_missing_truth_and_column_leave_an_empty_cell() -> None:
     mask = np.full((40, 60), 3, np.uint8)
     full = PanelRow("a", row().image, mask, {"mask": mask})
     two = read(cam_panel([full, full]))

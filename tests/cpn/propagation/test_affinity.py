@@ -222,7 +222,7 @@ def elu(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, torch.exp(x) - 1)
 
 
-def test_the_initial_weights_have_the_spread_that_the_method_names() -> None:
+def test_initial_weights_have_the_spread_of_the_method() -> None:
     torch.manual_seed(0)
     network = AffinityNet(TinyBackbone(), (64, 128, 256))
     for layer, inputs in ((network.f8_3, 4), (network.f8_4, 5), (network.f8_5, 6)):

@@ -75,7 +75,7 @@ def test_the_sets_of_the_method() -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_set_of_the_method_agrees_with_the_exact_mean_field(name: str) -> None:
+def test_every_set_agrees_with_the_exact_mean_field(name: str) -> None:
     image, scores = scene(20, 26)
     refined, exact = dense_crf(image, scores, SETS[name]), exact_mean_field(image, scores, SETS[name])
     assert (refined.argmax(0) == exact.argmax(0)).mean() >= 0.975

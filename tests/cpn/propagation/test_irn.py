@@ -110,7 +110,7 @@ def test_confident_labels_without_a_crf_are_thresholds() -> None:
     assert label.tolist() == [[0, 0, 0, 255, 255, 4, 9]] and label.dtype == np.uint8
 
 
-def test_confident_labels_go_through_the_crf_once_for_each_score() -> None:
+def test_confident_labels_use_the_crf_once_for_each_score() -> None:
     image, _ = scene()
     maps = np.zeros((1, 14, 17), np.float32)
     maps[0, 3:13, 4:15] = 0.2
@@ -218,7 +218,7 @@ def test_a_batch_without_labels_costs_nothing() -> None:
     assert all(value == 0 for value in terms.values())
 
 
-def test_samples_move_image_and_label_together_at_the_cells_first_pixels() -> None:
+def test_samples_move_image_and_label_together() -> None:
     source, config = Discs(), changed(crop=48)
     sides = set()
     for epoch in range(8):

@@ -62,9 +62,7 @@ def network(displacement: bool = True, seed: int = 0) -> IrnNet:
 
 @pytest.mark.parametrize("backbone", [SceneBackbone, ResNet38, ResNet50])
 @pytest.mark.parametrize(("height", "width"), [(33, 50), (16, 21)])
-def test_pyramids_are_as_they_say_and_end_in_the_maps_of_the_backbone(
-    backbone: type[nn.Module], height: int, width: int
-) -> None:
+def test_pyramids_end_in_the_maps_of_the_backbone(backbone: type[nn.Module], height: int, width: int) -> None:
     with torch.device("meta"):
         module = backbone().eval()
         images = torch.empty(2, 3, height, width)

@@ -115,7 +115,7 @@ def test_walk_by_hand() -> None:
     np.testing.assert_allclose(walked, [[[0.25, 1, 0.25]]])
 
 
-def test_without_edges_a_step_is_the_sum_of_the_disc_over_each_cells_size_of_it() -> None:
+def test_without_edges_a_step_sums_the_disc_over_sizes() -> None:
     cams = np.random.default_rng(0).uniform(0, 1, (2, 6, 8))
     walked = irn_walk(cams, np.zeros((6, 8)), radius=3, beta=10, logt=0)
     rows, columns = np.mgrid[:6, :8]

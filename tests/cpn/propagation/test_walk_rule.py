@@ -37,7 +37,7 @@ def test_there_and_back(beta: float) -> None:
     assert beta_of(alpha_of(beta)) == pytest.approx(beta)
 
 
-def test_a_beta_at_the_ends_is_taken_as_the_nearest_that_has_an_exponent() -> None:
+def test_a_beta_at_the_ends_takes_the_nearest_exponent() -> None:
     assert alpha_of(0.0) == alpha_of(0.02) and alpha_of(1.2) == alpha_of(1.0) == alpha_of(0.98)
 
 

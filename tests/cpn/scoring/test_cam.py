@@ -286,7 +286,7 @@ def test_at_aligned_sizes_a_shifted_image_has_shifted_maps(network: CPN) -> None
     assert drift(aligned, 49) == drift(plain, 49)
 
 
-def test_aligned_maps_have_the_images_size_and_are_those_of_the_aligned_passes(network: CPN, image: np.ndarray) -> None:
+def test_aligned_maps_are_those_of_the_aligned_passes(network: CPN, image: np.ndarray) -> None:
     present, config = np.array([1, 4]), CamConfig(sizes="aligned", scales=(0.5, 1.0))
     passes = [scale_maps(network, image, size, config)[:, [1, 4]] for size in ((9, 13), (21, 25))]
     expected = sum(sum_passes(list(each), [False, True], (21, 27)) for each in passes)
@@ -395,7 +395,7 @@ def test_an_image_without_mask_cannot_be_scored(network: CPN, pack: Pack) -> Non
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (1500, 2000), (60, 80)])
-def test_with_a_long_side_maps_are_read_at_the_same_size_whatever_the_image(height: int, width: int) -> None:
+def test_with_a_long_side_maps_are_read_at_one_size(height: int, width: int) -> None:
     config = CamConfig(long_side=320, sizes="aligned")
     assert sizes_at_scales(height, width, [0.5, 1.0, 1.5], config, 16) == [(113, 161), (241, 321), (353, 481)]
     assert sizes_at_scales(height, width, [1.0], CamConfig(long_side=320), 16) == [(240, 320)]

@@ -40,7 +40,7 @@ def test_one_mask_for_all_images_is_an_error_with_the_cure() -> None:
     assert pickle.loads(pickle.dumps(raised.value)).cure == raised.value.cure, "it comes from another process"
 
 
-def test_a_map_of_several_classes_that_is_the_same_for_all_is_one_mask() -> None:
+def test_one_map_of_several_classes_for_all_is_one_mask() -> None:
     """A network whose logits follow the place alone, as batch norm that never settled leaves them."""
     network = constant()
 

@@ -152,7 +152,7 @@ def test_a_small_classifier_starts_at_chance() -> None:
     assert abs(segmentation_loss(tiny().train()(images), labels).item() - np.log(3)) > 0.05
 
 
-def test_padding_is_0_after_normalisation_and_ignored_in_the_loss() -> None:
+def test_padding_is_0_after_normalisation_and_ignored() -> None:
     """A canvas larger than the picture: what the network sees there is exactly the mean colour, its label is 255."""
     network, seen = tiny(), []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))

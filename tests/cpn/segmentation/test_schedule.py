@@ -12,7 +12,7 @@ PHOTOS = Facts(images=370, side=500, crop=225, stride=16)
 BY_IMAGES = DeepLabConfig(schedule="by_images")
 
 
-def test_at_the_released_number_and_size_of_images_the_rule_gives_the_released_values() -> None:
+def test_at_the_released_size_the_rule_gives_its_values() -> None:
     found = schedule_for(BY_IMAGES, VOC).model_dump()
     assert found == {**DeepLabConfig().model_dump(), "schedule": "by_images"}
 
@@ -73,7 +73,7 @@ def test_what_is_decided_stays_decided() -> None:
     assert again == once and schedule_for(again, VOC) == once
 
 
-def test_another_schedule_leaves_given_values_and_lets_the_defaults_go() -> None:
+def test_another_schedule_keeps_only_given_values() -> None:
     """As `--set deeplab.schedule=by_images` does to the configuration of a run, whose every value is written out."""
     run = with_values(Config(), {"deeplab.lr": 0.5}, "x")
     turned = with_values(run, {"deeplab.schedule": "by_images", "deeplab.width": 9}, "x")

@@ -6,7 +6,7 @@ import pytest
 from cpn.sources.download_sources import SOURCES
 
 
-def test_every_address_and_digest_names_who_states_it_and_every_source_its_terms() -> None:
+def test_every_digest_names_who_states_it_and_sources_terms() -> None:
     for source in SOURCES.values():
         assert source.licence and (source.archives or (source.page and source.by_hand))
         assert bool(source.digest_from) == (source.by_hand_md5 is not None)

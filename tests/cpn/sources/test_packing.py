@@ -65,7 +65,7 @@ def test_second_call_does_nothing(root: Path) -> None:
     assert not calls and (root / "packed").stat().st_ino == inode and again.fingerprint == first.fingerprint
 
 
-def test_a_touched_source_is_packed_anew_with_the_same_fingerprint(root: Path) -> None:
+def test_a_touched_source_keeps_its_fingerprint(root: Path) -> None:
     first = prepare(root)
     inode = (root / "packed").stat().st_ino
     os.utime(root / "JPEGImages/train_00000.jpg", (1, 1))

@@ -34,7 +34,7 @@ def test_same_seed_same_bytes_other_seed_other_pictures(tmp_path: Path) -> None:
     assert len(pictures) == 13 and all(a[name] != c[name] for name in pictures)
 
 
-def test_val_holds_other_scenes_than_train_and_extra_does_not_change_train(tmp_path: Path) -> None:
+def test_val_is_apart_and_extra_does_not_change_train(tmp_path: Path) -> None:
     write_scenes(tmp_path / "a", SMALL)
     write_scenes(tmp_path / "b", SMALL.model_copy(update={"extra": 0}))
     a, b = bytes_of(tmp_path / "a"), bytes_of(tmp_path / "b")
@@ -166,7 +166,7 @@ def test_part_scenes_differ_from_creatures() -> None:
     assert combined > 0
 
 
-def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() -> None:
+def test_a_trace_mixes_the_heads_colour_into_the_body() -> None:
     plain, traced = (draw_scene(np.random.default_rng([4, 2]), 64, trace) for trace in (0.0, 0.5))
     assert np.array_equal(plain.mask, traced.mask)
     kind, body = traced.objects[0]
@@ -179,7 +179,7 @@ def test_a_trace_mixes_the_share_of_the_heads_colour_into_body_and_limbs_only() 
     assert clear.mean() > 0.5
 
 
-def test_other_classes_are_the_first_creatures_under_other_names(tmp_path: Path) -> None:
+def test_other_classes_are_the_first_creatures_renamed(tmp_path: Path) -> None:
     few = ScenesConfig(train=12, val=2, size=32)
     write_scenes(tmp_path / "own", few, ["ant", "bee", "cat"])
     assert (tmp_path / "own" / "classes.txt").read_text().split() == ["ant", "bee", "cat"]

@@ -51,7 +51,7 @@ def test_a_list_file_goes_before_the_rule(root: Path) -> None:
     assert list(listed_ids(root, "trainaug")) == [EXTRA[1]]
 
 
-def test_without_sbd_the_message_says_what_it_is_and_where_it_goes(root: Path) -> None:
+def test_without_sbd_the_message_says_where_it_goes(root: Path) -> None:
     shutil.rmtree(root / "SegmentationClassAug")
     (root / "SegmentationClassAug").mkdir()  # an empty folder is none
     assert not has_list(root, "trainaug") and has_list(root, "train")
@@ -68,7 +68,7 @@ def test_the_rule_needs_both_lists(root: Path) -> None:
         listed_ids(root, "trainaug")
 
 
-def test_images_of_sbd_without_a_picture_are_named_by_their_file(root: Path) -> None:
+def test_sbd_images_without_a_picture_are_named_by_file(root: Path) -> None:
     (root / f"JPEGImages/{EXTRA[0]}.jpg").unlink()
     with pytest.raises(
         InputError, match=f"Aug/{EXTRA[0]}.png: there is no JPEGImages/{EXTRA[0]}.jpg: .* delete the file"

@@ -71,7 +71,7 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_each_stage_writes_one_whole_file_per_image_or_one_model(made: Inputs) -> None:
+def test_each_stage_writes_whole_files_or_one_model(made: Inputs) -> None:
     pictures = {f"{name}.png" for name in made.split.ids}
     assert len(pictures) == 7
     expected = {"crf": pictures, "affinity": {"model.safetensors"}, "random_walk": pictures}
@@ -115,7 +115,7 @@ def test_the_checkpoint_says_what_it_is(made: Inputs) -> None:
 
 
 @pytest.mark.parametrize("stage", ["crf", "random_walk"])
-def test_what_is_there_is_not_made_again_and_any_share_gives_the_same(made: Inputs, tmp_path: Path, stage: str) -> None:
+def test_what_is_there_is_not_made_again(made: Inputs, tmp_path: Path, stage: str) -> None:
     whole = files(made.folders[stage])
     first, *_ = sorted(whole)
     (tmp_path / first).write_bytes(b"made before")
@@ -125,7 +125,7 @@ def test_what_is_there_is_not_made_again_and_any_share_gives_the_same(made: Inpu
     assert {n: d for n, d in files(tmp_path).items() if n != first} == {n: d for n, d in whole.items() if n != first}
 
 
-def test_a_killed_training_leaves_no_model_and_ends_as_if_it_had_not_been(made: Inputs, tmp_path: Path) -> None:
+def test_a_killed_training_ends_as_if_it_had_not_been(made: Inputs, tmp_path: Path) -> None:
     def kill(_: dict[str, float]) -> None:
         raise KeyboardInterrupt
 
@@ -216,7 +216,7 @@ def test_a_backbone_of_its_own_brings_its_own_weights() -> None:
     assert irn_network(elsewhere).strides == (1, 2, 4, 4, 4)
 
 
-def test_an_unfit_backbone_or_file_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_an_unfit_backbone_or_file_is_refused_first(tmp_path: Path) -> None:
     config = config_from(CONFIG, "test")
     check_irn(config, tmp_path)
     unfit = with_values(config, {"irn.backbone": "tests.cpn.models.test_backbone:OwnBackbone"}, "test")

@@ -20,7 +20,7 @@ from cpn.stages.pipeline import load_deeplab
 from tests.cpn.stages.made_stages import CONFIG, STAGES, Made, files, make, silent
 
 
-def test_each_stage_writes_one_whole_file_per_image_or_one_model(made: Made) -> None:
+def test_each_stage_writes_whole_files_or_one_model(made: Made) -> None:
     ids = made.inputs.split.ids
     assert len(ids) == 10
     expected = {
@@ -70,7 +70,7 @@ def test_a_scored_image_without_pseudo_label_is_named(made: Made, tmp_path: Path
 
 
 @pytest.mark.parametrize("stage", ["cam", "crf", "random_walk"])
-def test_what_is_there_is_not_made_again_and_any_share_gives_the_same(made: Made, tmp_path: Path, stage: str) -> None:
+def test_what_is_there_is_not_made_again(made: Made, tmp_path: Path, stage: str) -> None:
     whole = files(made.folders[stage])
     first, *_ = sorted(whole)
     out = tmp_path / "out"
@@ -117,7 +117,7 @@ def test_the_header_of_a_deeplab_holds_what_the_rule_decided(made: Made, tmp_pat
     assert (kept.deeplab.optimizer, network.conv_fov.dilation) == ("adamw", (kept.deeplab.dilation,) * 2)
 
 
-def test_a_collapsed_deeplab_leaves_no_model_and_another_setting_goes_on(made: Made, tmp_path: Path) -> None:
+def test_a_collapsed_deeplab_leaves_no_model(made: Made, tmp_path: Path) -> None:
     """A rate of almost 0 keeps the classifier at the class that its bias starts with: one mask for all images."""
     still = {"deeplab.iterations": 20, "deeplab.lr": 1e-12, "deeplab.batch_size": 2, "deeplab.bn_momentum": 1e-9}
     inputs = replace(made.inputs, config=with_values(made.inputs.config, still, "test"))
@@ -135,9 +135,7 @@ def test_another_checkpoint_is_not_taken(made: Made) -> None:
 
 
 @pytest.mark.parametrize("stage", ["affinity", "deeplab"])
-def test_a_killed_training_stage_leaves_no_model_and_ends_as_if_it_had_not_been(
-    made: Made, tmp_path: Path, stage: str
-) -> None:
+def test_a_killed_training_ends_as_if_it_had_not_been(made: Made, tmp_path: Path, stage: str) -> None:
     epochs = {"affinity.epochs": 2, "deeplab.iterations": 4}
     inputs = replace(made.inputs, config=with_values(made.inputs.config, epochs, "test"))
 
@@ -181,7 +179,7 @@ def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
         ("train.lr", 0.5, None),  # acts through the model's digest
     ],
 )
-def test_a_changed_value_makes_anew_what_depends_on_it_and_nothing_before(
+def test_a_changed_value_makes_anew_only_what_depends_on_it(
     made: Made, name: str, value: object, first: str | None
 ) -> None:
     before, after = keys(made.inputs.config), keys(with_values(made.inputs.config, {name: value}, "test"))

@@ -92,7 +92,7 @@ def test_the_lines_of_the_docstring_run(cam: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("crf", [False, True])
-def test_a_deeplab_predicts_what_its_stage_and_the_submission_do(deeplab: Path, crf: bool) -> None:
+def test_a_deeplab_predicts_what_its_stage_does(deeplab: Path, crf: bool) -> None:
     network, own, _ = load_deeplab(deeplab)
     expected = predict(network, scene(), own.deeplab)[crf]
     assert np.array_equal(load(deeplab, crf=crf)(scene()), expected) and len(np.unique(expected)) > 1
@@ -102,7 +102,7 @@ def test_a_deeplab_has_its_crf_unless_told_otherwise(deeplab: Path, cam: Path) -
     assert load(deeplab).crf and not load(cam).crf
 
 
-def test_a_cam_network_with_labels_gives_the_pseudo_mask_of_its_maps(cam: Path) -> None:
+def test_a_cam_network_with_labels_gives_its_pseudo_mask(cam: Path) -> None:
     model = load(cam)
     present = np.array([1, 3])
     maps = multi_scale_maps(model.network, scene(), present, config().cam)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_without_labels_a_cam_network_asks_its_classifier(cam: Path) -> None:
     assert not load(cam, threshold=1.0)(scene()).any()  # a sigmoid never reaches it
 
 
-def test_the_classifier_is_asked_at_the_size_that_the_maps_are_read_at(cam: Path) -> None:
+def test_the_classifier_sees_the_size_of_the_maps(cam: Path) -> None:
     """40 x 60 pixels are 41 x 61 at stride 4; at that size both ways are one."""
     model = load(cam)
     aligned = replace(model, config=with_values(model.config, {"cam.sizes": "aligned"}, "test"))
@@ -129,13 +129,13 @@ def test_the_classifier_is_asked_at_the_size_that_the_maps_are_read_at(cam: Path
     assert not np.array_equal(aligned(scene(), ["cow"]), model(scene(), ["cow"]))
 
 
-def test_the_crf_of_a_cam_network_keeps_to_the_classes_that_are_there(cam: Path) -> None:
+def test_the_crf_of_a_cam_network_keeps_to_present_classes(cam: Path) -> None:
     plain, refined = load(cam)(scene(), ["dog"]), load(cam, crf=True)(scene(), ["dog"])
     assert set(np.unique(refined)) <= {0, 2} and not np.array_equal(plain, refined)
     assert not load(cam, crf=True)(scene(), []).any()
 
 
-def test_a_checkpoint_without_a_best_beta_takes_its_configuration_s(tmp_path: Path) -> None:
+def test_without_a_best_beta_the_configurations_is_taken(tmp_path: Path) -> None:
     assert load(save_cam(tmp_path / "m.safetensors", beta=None)).beta == config().cam.beta == 0.5
 
 
@@ -145,7 +145,7 @@ def test_pictures_of_any_size_get_masks_of_their_size(cam: Path, deeplab: Path, 
         assert model(scene(*size)).shape == size
 
 
-def test_a_larger_picture_is_shown_at_the_long_side_and_its_mask_enlarged(cam: Path) -> None:
+def test_a_larger_picture_is_shrunk_and_its_mask_enlarged(cam: Path) -> None:
     small, large = scene(40, 60), np.repeat(np.repeat(scene(40, 60), 4, 0), 4, 1)
     shown = load(cam, long_side=60)
     expected = shown(np.array(Image.fromarray(large).resize((60, 40), Image.Resampling.BICUBIC)), ["cat"])

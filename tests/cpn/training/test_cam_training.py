@@ -222,7 +222,7 @@ def test_the_network_sees_what_the_method_says(pack: Pack, objective: Objective)
 
 
 @pytest.mark.parametrize("kind", ["blur", "noise"])
-def test_lost_pixels_show_the_filling_and_padding_stays_the_mean(pack: Pack, kind: str) -> None:
+def test_lost_pixels_show_the_filling(pack: Pack, kind: str) -> None:
     settings = config(patches__hidden_value=kind, data__long_side=[20, 28])
     batch, network = one_batch(pack, settings), make(settings)
     seen: list[Tensor] = []
@@ -441,7 +441,7 @@ if __name__ == "__main__":
     GOLDEN.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def test_the_scale_of_x_is_measured_before_the_first_step_and_kept(pack: Pack, tmp_path: Path) -> None:
+def test_the_scale_of_x_is_measured_once_and_kept(pack: Pack, tmp_path: Path) -> None:
     settings = config(network__x_scale="unit")
     measured = []
     for _ in range(2):  # the second one goes on from the first one's checkpoint

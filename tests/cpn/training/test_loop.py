@@ -81,9 +81,7 @@ def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 @pytest.mark.parametrize("last", [1, 3, 4])
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
-    tmp_path: Path, kind: OptimizerKind, last: int
-) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, kind: OptimizerKind, last: int) -> None:
     whole = make()
     history = run(whole, lambda _: None, kind=kind)
     interrupted = make()
@@ -108,9 +106,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_killed_inside_an_epoch_with_the_newest_checkpoint_broken_it_ends_the_same(
-    tmp_path: Path, kind: OptimizerKind
-) -> None:
+def test_killed_with_a_broken_checkpoint_it_ends_the_same(tmp_path: Path, kind: OptimizerKind) -> None:
     """The unit of resumption is the epoch: a broken-off one is done again from its first step."""
     whole = make()
     history = run(whole, lambda _: None, kind=kind)
@@ -156,9 +152,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step() -> None:
     assert weights(network) == weights(after_one) and len(heard) == 1
 
 
-def test_where_not_every_step_is_looked_at_nothing_is_saved_of_a_loss_that_is_no_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_saved_of_a_loss_that_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: steps 0, 2, 4, ... are looked at and each epoch's end; the third and last step of epoch 2 is bad."""
     monkeypatch.setattr(loop, "steps_between_looks", lambda device: 2)
     with pytest.raises(WorkError, match=r"the loss is (inf|-inf|nan) at epoch 2, step 6; lower train.lr"):
@@ -246,7 +240,7 @@ def test_waiting_for_data_is_seen() -> None:
     assert entry["images_per_s"] == pytest.approx(5 * STEPS / 31)
 
 
-def test_only_the_writer_keeps_checkpoints_and_those_of_the_wrapped_network(tmp_path: Path) -> None:
+def test_only_the_writer_keeps_checkpoints(tmp_path: Path) -> None:
     class Wrap(nn.Module):
         """What data-parallel training makes of a network."""
 

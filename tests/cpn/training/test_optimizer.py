@@ -67,7 +67,7 @@ def test_kinds_and_their_settings() -> None:
     assert [(g["lr"], g["weight_decay"]) for g in adamw.param_groups] == [(0.5, 0.02), (0.1, 0)]
 
 
-def test_weights_and_biases_are_told_apart_and_frozen_ones_left_out() -> None:
+def test_weights_and_biases_are_apart_and_frozen_left_out() -> None:
     first, second = nn.Conv2d(1, 2, 1), nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.Conv2d(3, 1, 1))
     second[1].weight.requires_grad_(False)
     weights, biases = weights_and_biases([first, second])

@@ -30,7 +30,7 @@ def test_freezing_says_what_the_weights_leave_untrained(values: dict[str, Any]) 
     assert freeze_unused(build_network(config.network, 3), config) == ([] if words is None else [words])
 
 
-def test_a_layer_beside_the_top_of_an_own_backbone_is_frozen_and_said() -> None:
+def test_a_layer_beside_the_top_is_frozen_and_said() -> None:
     config = with_values(config_from({"data": {"crop": 32}}, "test"), OWN, "test")
     network = build_network(config.network, 3).train()
     state = torch.get_rng_state()

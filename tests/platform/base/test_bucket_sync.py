@@ -233,7 +233,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_trial_whose_machine_died_goes_on_elsewhere_to_the_same_bits(
+def test_a_trial_goes_on_elsewhere_to_the_same_bits(
     store: Storage, scenes: Pack, monkeypatch: pytest.MonkeyPatch, threads: None, tmp_path: Path
 ) -> None:
     """Data, checkpoint and finished run all travel through the bucket; what was kept is not trained again."""

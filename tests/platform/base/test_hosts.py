@@ -139,7 +139,7 @@ def kept(head: Host, settings: dict[str, str]) -> list[str]:
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_a_sweep_across_hosts_of_which_one_is_cut_off_and_comes_back(tmp_path: Path) -> None:
+def test_a_sweep_across_hosts_outlives_a_cut(tmp_path: Path) -> None:
     driver = tmp_path / "driver"
     driver.mkdir()
     (driver / "hosts.yaml").write_text(SPEC)

@@ -78,7 +78,7 @@ def test_a_refused_command_leaves_what_is_finished(paths: SweepPaths) -> None:
     [0, 130, 143, KeyboardInterrupt(), SystemExit(1), InputError("wrong"), "kill -9"],
     ids=lambda ending: str(ending) or type(ending).__name__,
 )
-def test_a_start_that_finds_nothing_to_do_leaves_what_is_finished(
+def test_a_start_with_nothing_to_do_leaves_what_is_finished(
     paths: SweepPaths, ending: int | BaseException | str
 ) -> None:
     with driving(paths, "small", COMMAND) as held:

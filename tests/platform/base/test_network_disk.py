@@ -56,9 +56,7 @@ def test_a_second_host_is_refused_in_words(study: Path, monkeypatch: pytest.Monk
     assert claims(study) == []
 
 
-def test_of_two_hosts_that_look_at_the_same_moment_both_are_refused(
-    study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_hosts_at_the_same_moment_are_both_refused(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch = Path.touch
 
     def both(path: Path, **more: bool) -> None:

@@ -54,7 +54,7 @@ def test_how_it_ended_is_told(tmp_path: Path, code: int, error: BaseException | 
     assert environment["CPN_REPORT"] == str(tmp_path / "report.html")
 
 
-def test_nobody_is_told_without_a_command_or_after_a_second_stop(tmp_path: Path) -> None:
+def test_nobody_is_told_without_a_command_or_at_a_second_stop(tmp_path: Path) -> None:
     assert ended(tmp_path, None) == []
     assert ended(tmp_path, writes(tmp_path / "told"), error=KeyboardInterrupt(), silent=True) == []
     assert not (tmp_path / "told").exists()

@@ -107,7 +107,7 @@ def test_a_share_of_a_card_is_a_share_of_its_memory(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a card")
-def test_a_card_that_torch_lacks_is_an_error_unless_it_is_a_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_torch_lacks_is_an_error_unless_logical(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LOGICAL_GPUS, raising=False)
     assert usable(torch.device("cpu")).type == "cpu"
     with pytest.raises(WorkError, match=r"resources.gpus_per_worker: Ray gave .* finds none .*; install a CUDA"):

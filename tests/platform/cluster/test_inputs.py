@@ -72,7 +72,7 @@ def test_no_data_at_all_is_refused(store: Storage) -> None:
     assert not store.root.exists()
 
 
-def test_a_missing_root_is_refused_even_where_scenes_are_described(store: Storage, tmp_path: Path) -> None:
+def test_a_missing_root_is_refused_beside_scenes(store: Storage, tmp_path: Path) -> None:
     config = config_with(data={"root": str(tmp_path / "absent"), "scenes": SCENES})
     with pytest.raises(InputError, match=f"{tmp_path}/absent: no such folder"):
         prepare_data(config, store, print)
@@ -122,7 +122,7 @@ def test_a_missing_weights_file_is_refused_in_one_line(store: Storage, tmp_path:
     assert "none.params" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_irn_on_an_unfit_backbone_is_refused_before_anything_starts(store: Storage) -> None:
+def test_irn_on_an_unfit_backbone_is_refused_first(store: Storage) -> None:
     config = config_with(network={"weights": None}, irn={"backbone": f"{OWN}:OwnBackbone"})
     prepare_weights(config, store, print)
     walked = with_values(config, {"random_walk.kind": "irn"}, "test")
@@ -149,7 +149,7 @@ def test_the_stand_in_is_trained_once(store: Storage, monkeypatch: pytest.Monkey
     assert made == [store.cache] and len(said) == 2 and said[1] == "  pretraining: epoch 1, loss 0.250"
 
 
-def test_batch_norms_of_a_users_own_that_would_train_are_told_of(store: Storage) -> None:
+def test_own_batch_norms_that_would_train_are_told_of(store: Storage) -> None:
     said: list[str] = []
     mobile = "tests.cpn.models.test_user_backbone:Mobile"
     check_weights(config_with(network={"backbone": mobile, "weights": None}), store, said.append)
@@ -159,7 +159,7 @@ def test_batch_norms_of_a_users_own_that_would_train_are_told_of(store: Storage)
     ]
 
 
-def test_a_users_own_without_weights_is_run_before_anything_is_packed(store: Storage) -> None:
+def test_own_code_without_weights_runs_before_packing(store: Storage) -> None:
     raises = "tests.bad_input.backbones:Raises"
     with pytest.raises(InputError, match="its forward raised ZeroDivisionError: .*backbones.py, line"):
         check_weights(config_with(network={"backbone": raises, "weights": None}), store, print)
@@ -176,7 +176,7 @@ def test_a_backbone_of_ours_without_weights_is_warned_of_once(store: Storage) ->
     assert said == []
 
 
-def test_a_backbone_that_is_nowhere_is_refused_before_data_are_packed(store: Storage) -> None:
+def test_an_absent_backbone_is_refused_before_packing(store: Storage) -> None:
     with pytest.raises(InputError, match=r"network\.backbone: 'somebodys\.own:network' cannot be imported"):
         check_weights(config_with(network={"backbone": "somebodys.own:network", "weights": None}), store, print)
     assert not store.root.exists()
@@ -204,7 +204,7 @@ def test_a_dry_run_sees_what_data_lack_without_packing_them(store: Storage, tmp_
     assert stamps(root) == before
 
 
-def test_what_is_odd_about_the_data_is_said_when_they_are_packed(tmp_path: Path, store: Storage) -> None:
+def test_oddities_of_the_data_are_said_when_packed(tmp_path: Path, store: Storage) -> None:
     root = tmp_path / "scenes"
     write_scenes(root, ScenesConfig(train=3, extra=1, val=2, size=32))
     annotation = root / "Annotations/train_00000.xml"

@@ -23,7 +23,7 @@ from cpn.core.errors import InputError
     ],
     ids=str,
 )
-def test_a_folder_that_ray_could_not_use_is_named_before_anything_starts(
+def test_a_folder_that_ray_cannot_use_is_named_first(
     variables: dict[str, str], says: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch system gives every job a TMPDIR of its own."""
@@ -68,7 +68,7 @@ def test_the_longest_folder_is_one_that_ray_takes(spare: int, monkeypatch: pytes
     ],
     ids=str,
 )
-def test_without_a_home_to_write_in_ray_gets_a_token_all_the_same(
+def test_without_a_home_ray_gets_a_token_all_the_same(
     home: str | None, more: dict[str, str], made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_TOKEN")}

@@ -74,7 +74,7 @@ def test_the_time_limit_is_a_line() -> None:
     assert found.step_s is None and found.problem == "5 steps on cpu took more than 0.01 s"
 
 
-def test_out_of_memory_is_an_answer_with_the_workers_share_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_an_answer_with_the_workers_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """A card of 24 GiB that is not there, of which the worker has half."""
     held: list[float] = []
 

@@ -35,7 +35,7 @@ print(own.id.hex(), *free_placement_groups())
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
-def test_what_ended_drivers_of_ours_and_this_one_hold_is_freed_and_nothing_else() -> None:
+def test_only_groups_of_ended_drivers_and_this_one_are_freed() -> None:
     with ray_nodes(1, cpus_each=1) as cluster:
         environment = {**os.environ, **cluster.environment, "PYTHONPATH": worker_environment()["PYTHONPATH"]}
 

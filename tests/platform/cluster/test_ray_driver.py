@@ -167,7 +167,7 @@ def test_a_lost_cluster_ends_a_sweep_in_the_thread_that_runs_it() -> None:
 @pytest.mark.parametrize(
     "handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None], ids=["usual", "ignored", "own"]
 )
-def test_a_lost_cluster_is_told_whatever_the_caller_does_with_sigint(handler: Any) -> None:
+def test_a_lost_cluster_is_told_whatever_sigint_does(handler: Any) -> None:
     signal.signal(signal.SIGINT, handler)
     heard: list[str] = []
     wait_to_be_interrupted(Interruption(), heard)
@@ -223,7 +223,7 @@ with interruption.watch(print), driving(SweepPaths(Path("sweeps/stuck")), "stuck
     ],
     ids=["alone", "with a signal for all"],
 )
-def test_a_main_thread_that_never_comes_back_does_not_keep_the_process(
+def test_a_stuck_main_thread_does_not_keep_the_process(
     tmp_path: Path, term: bool, code: int, said: str, stands: str, reason: str | None
 ) -> None:
     """As in Ray's C++ code, which aborts when it has waited for one cluster and another answers."""
@@ -329,7 +329,7 @@ def test_sigterm_is_ours_again_when_ray_has_ended(monkeypatch: pytest.MonkeyPatc
         assert signal_set("SigCgt") >> (signal.SIGTERM - 1) & 1
 
 
-def test_hours_that_are_up_end_trials_without_calling_them_failed() -> None:
+def test_hours_that_are_up_end_trials_without_failing_them() -> None:
     """The searcher knows before Tune stops anything, and nothing is asked again after that."""
     searcher, hours = SimpleNamespace(interrupted=False), iter([False, True])
     asked = ends_now(searcher, Interruption(), lambda: next(hours))

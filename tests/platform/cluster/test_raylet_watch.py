@@ -93,7 +93,7 @@ with interruption.watch(print), ray_cluster(Resources(gpus_per_worker=0), interr
 
 @pytest.mark.ray
 @pytest.mark.cluster
-def test_a_driver_inside_of_ray_is_gone_before_another_cluster_answers() -> None:
+def test_a_driver_is_gone_before_another_cluster_answers() -> None:
     """That call waits for the head whatever happens, and aborts the process when another one answers."""
     with ray_nodes(1, cpus_each=1) as cluster:
         environment = {**os.environ, **cluster.environment, "PYTHONPATH": worker_environment()["PYTHONPATH"]}
@@ -111,9 +111,7 @@ def test_a_driver_inside_of_ray_is_gone_before_another_cluster_answers() -> None
 @pytest.mark.cluster
 @pytest.mark.extra
 @pytest.mark.timeout(900)
-def test_a_head_that_dies_ends_the_sweep_in_words_and_the_same_command_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_heads_death_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a trial trains, and while a stage runs; another cluster is started at the same address each time."""
     spec = SPEC.replace("top_k: 1", "top_k: 0").replace("trials: 2", "trials: 1")
     (tmp_path / "smoke.yaml").write_text(spec.replace("epochs: 2, batch_size: 4", "epochs: 20, batch_size: 4"))

@@ -59,7 +59,7 @@ def waiting(cluster: Cluster) -> list[str]:
 @pytest.mark.cluster
 @pytest.mark.extra
 @pytest.mark.timeout(600)
-def test_two_workers_share_the_wanted_card_which_comes_when_they_wait_for_it(tmp_path: Path) -> None:
+def test_two_workers_wait_for_and_share_the_wanted_card(tmp_path: Path) -> None:
     """The head has nothing, the card that is there is of another kind; the wanted one joins, as if scaled up."""
     resources = "{workers: 2, gpus_per_worker: 0.5, accelerator: A100, autoscaled: true, concurrent: 1}"
     with ray_nodes(1, cpus_each=0, environment={LOGICAL_GPUS: "1"}) as cluster:

@@ -29,7 +29,7 @@ def send(scheduler: StudyPruner, uid: str, **result: Any) -> str:
     return scheduler.on_trial_result(None, SimpleNamespace(config={"uid": uid}), result)  # type: ignore[arg-type]
 
 
-def test_it_hands_out_the_reference_then_new_trials_until_the_limit(tmp_path: Path) -> None:
+def test_it_hands_out_the_reference_then_up_to_the_limit(tmp_path: Path) -> None:
     search = searcher(make_study(tmp_path), limit=3)
     given = [search.suggest(f"tune{i}") for i in range(4)]
     assert [config["uid"] for config in given[:3] if isinstance(config, dict)] == [f"small-000{i}" for i in range(3)]
@@ -39,7 +39,7 @@ def test_it_hands_out_the_reference_then_new_trials_until_the_limit(tmp_path: Pa
     assert (first["role"], first["seed"], first["values"]["loss.w_tcp"]) == ("reference", 5, 1.0)
 
 
-def test_a_restart_hands_out_the_unfinished_first_and_none_twice(tmp_path: Path) -> None:
+def test_a_restart_hands_out_the_unfinished_first(tmp_path: Path) -> None:
     search = searcher(make_study(tmp_path), limit=4)
     before = [search.suggest(f"tune{i}") for i in range(3)]
     search.on_trial_complete("tune1", {"miou": 0.5, "epoch": 8})
@@ -190,7 +190,7 @@ def test_others_go_ahead_of_a_twin_that_waits(tmp_path: Path) -> None:
     assert started("e") == 6 and search.suggest("f") == Searcher.FINISHED
 
 
-def test_what_another_sweep_makes_is_waited_for_and_others_go_ahead(tmp_path: Path) -> None:
+def test_what_another_sweep_makes_is_waited_for(tmp_path: Path) -> None:
     study = list_study(tmp_path, 1.0, 2.0)
     theirs = {1.0}
     search = searcher(study, None, claim=lambda row: row.values["loss.w_tcp"] not in theirs)
@@ -248,7 +248,7 @@ def test_pruning_decides_the_same_after_a_restart(tmp_path: Path) -> None:
     assert send(pruner(make_study(tmp_path), audit=0), late.uid, epoch=4, miou_epoch=0.2) == "STOP"
 
 
-def test_no_pruning_when_switched_off_before_the_rung_or_at_the_end(tmp_path: Path) -> None:
+def test_no_pruning_when_off_before_the_rung_or_at_the_end(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     decisions, uids = at_rung(study, [0.1, 0.5, 0.6, 0.7, 0.8, 0.2], kind="none")
     assert set(decisions) == {"CONTINUE"}
@@ -354,7 +354,7 @@ def test_real_tune_loses_and_doubles_nothing(tmp_path: Path, ray_here: None) -> 
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.filterwarnings("default")
-def test_real_tune_keeps_a_twin_waiting_and_takes_the_result_over(tmp_path: Path, ray_here: None) -> None:
+def test_real_tune_lets_a_twin_wait_for_the_result(tmp_path: Path, ray_here: None) -> None:
     """Trials 0, 1 and 3 are the same. While 0 runs, 2 goes ahead of 1; 0 fails, so 1 runs, and 3 takes its end."""
 
     def objective(config: dict[str, Any]) -> None:

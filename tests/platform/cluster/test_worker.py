@@ -124,9 +124,7 @@ def test_what_would_end_the_same_way_again_is_trained_once(
         assert workers.attempts == 2
 
 
-def test_a_worker_with_another_weights_file_says_so_and_trains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_with_other_weights_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workers, path = Workers(monkeypatch, 1, WorkError("it trained")), tmp_path / "w.safetensors"
     path.write_bytes(b"another")
     base = config_from({**METHOD, "network": {"weights": str(path)}}, "test").model_dump(mode="json")
@@ -148,7 +146,7 @@ def test_out_of_memory_is_said_in_one_line_with_its_cure() -> None:
 
 
 @pytest.mark.parametrize("error", [None, InputError("the disk is full"), WorkError("no picture")])
-def test_superpixels_come_before_the_workers_and_their_failure_is_the_trials(
+def test_superpixels_come_first_and_fail_their_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     """What a Tune actor does, with Ray Train's part and the making taken out."""

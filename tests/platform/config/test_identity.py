@@ -10,7 +10,7 @@ from cpn.config import METHOD_VERSION
 from tests.platform.search.test_study import make_spec
 
 
-def test_a_study_of_the_old_form_goes_on_and_a_changed_content_is_refused() -> None:
+def test_an_old_study_goes_on_and_changed_content_is_refused() -> None:
     def identity(**base: Any) -> dict[str, Any]:
         return {"base": {f"network.{name}": value for name, value in base.items()}, "metric": "miou"}
 

@@ -40,7 +40,7 @@ def test_rows_are_the_base_with_their_values(tmp_path: Path) -> None:
     assert plain == config_from({"preset": ["official", "cam_baseline"], "data": {"root": "/data/x"}}, "t")
 
 
-def test_at_scene_size_rows_change_or_leave_and_a_preset_keeps_its_say(tmp_path: Path) -> None:
+def test_at_scene_size_rows_may_change_or_be_left_out(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, TEXT, "preset=scenes", "table.seeds=5")
     assert spec.table is not None
     rows = shown_rows(spec.table, spec.base_config)

@@ -150,7 +150,7 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
     assert said == ["the search ends here, trials under way stay resumable: budget.target_miou: 61.0 is reached"]
 
 
-def test_without_hours_left_a_start_leaves_unfinished_trials_alone(tmp_path: Path) -> None:
+def test_without_hours_left_a_start_leaves_trials_alone(tmp_path: Path) -> None:
     write_json(tmp_path / "clock.json", {"seconds": 7200, "trials": {"a": 3600}})
     said: list[str] = []
     limits = Limits(Budget(gpu_hours=4), lambda: rows(50.0), Clock(tmp_path / "clock.json"), 4, said.append)

@@ -96,7 +96,7 @@ def test_a_measured_rate_takes_the_place_of_the_assumed_one(tmp_path: Path) -> N
     assert estimate(spec_of(tmp_path, {}, "budget.price_per_gpu_hour=2", "resources.gpus_per_worker=0")).money is None
 
 
-def test_trials_are_priced_as_the_dearest_corner_and_the_reference_as_itself(tmp_path: Path) -> None:
+def test_trials_cost_the_dearest_corner_the_reference_itself(tmp_path: Path) -> None:
     """4 trials, one the reference; 3 seeds of the reference, of 3 others, of cam_baseline."""
     search = {"data.crop": {"int": [32, 128]}, "train.epochs": {"choice": [2, 12]}, "loss.w_cls": {"float": [0.1, 1]}}
     spec = spec_of(tmp_path, search)
@@ -108,7 +108,7 @@ def test_trials_are_priced_as_the_dearest_corner_and_the_reference_as_itself(tmp
     assert price.hours == pytest.approx((3 + 9) * price.hours_per_trial + (1 + 3) * base + 3 * plain_hours)
 
 
-def test_the_largest_step_is_by_operations_then_precision_and_optimizer(tmp_path: Path) -> None:
+def test_the_largest_step_is_by_operations_first(tmp_path: Path) -> None:
     search = {
         "train.batch_size": {"choice": [4, 16]}, "train.objective": {"choice": ["seam", "pair_classification"]},
         "train.precision": {"choice": ["bf16", "fp32"]}, "train.optimizer": {"choice": ["sgd", "adamw"]},
@@ -157,7 +157,7 @@ def test_disk_by_hand(tmp_path: Path) -> None:
     assert irn["crf"] * 1e9 == pytest.approx(pixels)
 
 
-def test_superpixels_are_priced_up_to_the_highest_level_of_any_value(tmp_path: Path) -> None:
+def test_superpixels_are_priced_to_the_highest_level(tmp_path: Path) -> None:
     def highest(S_N: int) -> int:
         base = with_values(config_from(SCENES, "-"), {"patches.S_N": S_N}, "-")
         return levels_of(base.patches, base.data)[-1]

@@ -31,7 +31,7 @@ def test_what_has_no_whole_network_is_refused_in_words(sweep: SmallSweep, uid: s
         of_trial(open_studies(sweep.store, sweep.spec), uid, ())
 
 
-def test_a_run_that_is_gone_is_refused_and_later_stages_may_change(sweep: SmallSweep) -> None:
+def test_a_run_that_is_gone_is_refused(sweep: SmallSweep) -> None:
     book = open_studies(sweep.store, sweep.spec)
     folder = sweep.folder(sweep.row("small-0003"))
     os.rename(folder / RESULT, folder / "away")

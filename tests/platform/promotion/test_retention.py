@@ -99,7 +99,7 @@ def test_results_stay(store: Storage) -> None:
     assert (kept / "runs/k3/result.json").exists() and (kept / "runs/k3/counts.npz").exists()
 
 
-def test_a_run_that_two_trials_share_stays_as_long_as_one_can_be_resumed(store: Storage) -> None:
+def test_a_shared_run_stays_while_one_can_be_resumed(store: Storage) -> None:
     retain(store, "s", [*KEYED, (row(8, "RUNNING"), "k5")], CONFIRM, 0, [], [])
     assert "k5/checkpoints/epoch_0001/model.safetensors" in held(store)
 

@@ -56,7 +56,7 @@ def test_scaling_in_words() -> None:
     assert efficiency_words(measured, 4, {"history": [{}]}).startswith("not measured")
 
 
-def test_the_panel_beside_cam_baseline_takes_the_place_of_the_runs_own(
+def test_the_panel_beside_cam_baseline_replaces_the_runs_own(
     sweep: SweepSnapshot, made: Storage, tmp_path: Path
 ) -> None:
     row, elsewhere = sweep.rows[0], replace(sweep, store=storage(str(tmp_path)))

@@ -71,7 +71,7 @@ def test_hours_leave_out_what_took_none() -> None:
     assert figures.hours({"useful": 0.0}, "GPU-hours") is None
 
 
-def test_a_part_is_the_same_each_time_and_brings_no_script_of_its_own(sweep: SweepSnapshot) -> None:
+def test_a_part_is_the_same_each_time_without_own_script(sweep: SweepSnapshot) -> None:
     def made_part() -> str:
         figure = figures.history(sweep.rows, "miou")
         return figures.part(figure, "history")

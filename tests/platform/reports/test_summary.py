@@ -93,7 +93,7 @@ def test_a_failed_stage_is_told_and_has_no_value(summary: SweepSummary) -> None:
     assert "failed: stage deeplab: one mask" in output and "the promotion stands" in output
 
 
-def test_the_ladder_climbs_from_cam_to_deeplab_and_names_its_images(summary: SweepSummary) -> None:
+def test_the_ladder_climbs_from_cam_to_deeplab(summary: SweepSummary) -> None:
     made = ladder(summary)
     assert [step.split(",")[0] for step, _, _ in made] == STEPS
     assert [images for _, images, _ in made] == ["train, confirm"] * 3 + ["train, all", "val", "val"]
@@ -188,7 +188,7 @@ def summary_of(walk: dict[str, Any], tmp_path: Path) -> SweepSummary:
     return summarise(load_spec(path), pack, ROWS, [], {}, VERDICT, ROWS[4], made, 0.5)
 
 
-def test_a_walk_that_is_not_used_is_said_in_words_and_in_the_table(tmp_path: Path) -> None:
+def test_an_unused_walk_is_said_in_words_and_table(tmp_path: Path) -> None:
     words = "random walk: a miss, it lowers its CAM and is not used"
     metrics = {"miou_confirm": 58.0, "miou_train": 58.5}
     missed = summary_of({"metrics": {**metrics, "used": 0.0}, "walk": {"words": words}}, tmp_path)

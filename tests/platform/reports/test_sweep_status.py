@@ -65,7 +65,7 @@ def test_running_stopped_killed_failed(store: Storage) -> None:
     assert (status(store, "patch").state, status(store, "patch").notes) == ("failed", ["no trial finished"])
 
 
-def test_without_a_record_the_summary_says_whether_it_is_finished(store: Storage) -> None:
+def test_without_a_record_the_summary_tells_the_state(store: Storage) -> None:
     """A sweep of an earlier version."""
     make_study(store, "patch", [])
     store.sweep("patch").root.mkdir()

@@ -61,7 +61,7 @@ def test_differences_are_seed_by_seed_and_hold_over_the_column() -> None:
     assert difference_cell(found).startswith("+3.5 [") and difference_cell({"difference": None}) == "-"
 
 
-def test_a_spread_has_the_places_of_its_mean_and_is_left_out_where_there_is_none() -> None:
+def test_a_spread_has_the_places_of_its_mean() -> None:
     def shown(*values: float) -> str:
         return cell(column_values({seed: {"x": value} for seed, value in enumerate(values)}, "x"))
 

@@ -81,7 +81,7 @@ def test_what_a_later_stage_is_about_to_read(tmp_path: Path) -> None:
     assert about_to_be_read(folders, stages) == {"random_walk", "cam", "affinity", "crf"}
 
 
-def test_a_reopened_stage_that_is_killed_half_way_is_found_to_be_damaged(tmp_path: Path) -> None:
+def test_a_reopened_stage_killed_half_way_is_damaged(tmp_path: Path) -> None:
     folder = make(tmp_path / "stage-1")
     (folder / "a.npz").unlink()  # what `reopen` does first
     assert look(folder, True).damaged == ["a.npz"]

@@ -39,7 +39,7 @@ def test_a_pruned_trial_ranks_below_every_finished_one() -> None:
     assert (propose(3, honest, [], 5, 7)[1] != propose(3, naive, [], 5, 7)[1]).any()
 
 
-def test_trials_under_way_share_a_generation_and_draw_differently() -> None:
+def test_trials_of_a_generation_draw_differently() -> None:
     points = [propose(3, [], [], 5, number) for number in range(9)]
     assert {generation for generation, _ in points} == {0}
     assert len({tuple(point) for _, point in points}) == 9

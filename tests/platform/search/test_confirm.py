@@ -60,7 +60,7 @@ def configuration(uid: str, mious: list[float], counts: list[NDArray[np.int64]] 
     return Confirmed(uid, {}, mious, counts or [same for _ in mious])
 
 
-def test_the_counts_of_confirm_images_are_held_at_one_beta_alone(tmp_path: Path) -> None:
+def test_counts_of_confirm_images_are_held_at_one_beta(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).integers(0, 1000, (40, len(BETAS), 3, 81))
     ids = [str(i) for i in range(40)]
     save_counts(tmp_path / COUNTS, ids, counts)
@@ -76,7 +76,7 @@ def test_the_counts_of_confirm_images_are_held_at_one_beta_alone(tmp_path: Path)
 # Who runs again
 
 
-def test_the_reference_comes_first_then_the_best_full_budget_trials() -> None:
+def test_the_reference_comes_before_the_best_full_trials() -> None:
     rows = [
         row(0, 50.0, "reference"),
         row(1, 53.0),
@@ -107,7 +107,7 @@ def test_without_confirmation_the_best_trial_is_still_looked_at() -> None:
     assert [r.number for r in candidates(rows, 0)] == [0, 2]
 
 
-def test_entries_are_every_configuration_and_cam_baseline_with_fresh_seeds(tmp_path: Path) -> None:
+def test_entries_are_all_configurations_and_cam_baseline(tmp_path: Path) -> None:
     spec = spec_with(tmp_path, "confirm.seeds=3")
     chosen = [row(0, 50.0, "reference"), row(2, 55.0)]
     made = entries(chosen, spec)
@@ -271,7 +271,7 @@ def test_the_critical_value_is_dunnetts(freedom: int) -> None:
 
 
 @pytest.mark.parametrize("freedom", [1, 1.7, 4, 29, 3000])
-def test_one_comparison_is_students_t_and_more_lie_between_it_and_bonferroni(freedom: float) -> None:
+def test_more_comparisons_lie_between_t_and_bonferroni(freedom: float) -> None:
     alone = float(stats.t.ppf(0.95, freedom))
     assert critical(1, freedom, 0.3) == pytest.approx(alone, rel=1e-4)
     for k in (2, 5, 30):
@@ -299,7 +299,7 @@ MIOUS = st.lists(st.floats(0, 100), min_size=3, max_size=6)
 
 
 @given(MIOUS, MIOUS, st.floats(-50, 50), st.integers(1, 9))
-def test_what_moves_both_moves_nothing_and_swapping_turns_the_sign(
+def test_common_shifts_change_nothing_and_swaps_the_sign(
     one: list[float], other: list[float], shift: float, compared: int
 ) -> None:
     a, b = configuration("a", one), configuration("b", other)

@@ -18,7 +18,7 @@ def test_a_means_interval_by_hand() -> None:
     assert mean_interval(configuration("a", [50.0]), [configuration("a", [50.0])], 0) is None
 
 
-def test_bounds_are_the_verdicts_for_the_best_and_there_for_the_others() -> None:
+def test_bounds_hold_for_the_best_and_the_others() -> None:
     reference = configuration("r", [50.0, 51.0, 52.0])
     best, worse, once = (
         configuration(u, m) for u, m in (("a", [60.0, 61.0, 62.5]), ("b", [49.0, 50.0, 48.0]), ("c", [55.0]))

@@ -34,7 +34,7 @@ def test_the_best_tenth_and_the_newest_are_kept_in_order() -> None:
     assert capped(trials, None) == capped(trials, 34) == trials
 
 
-def test_running_and_failed_trials_are_no_history_and_pruned_ones_are_never_the_best() -> None:
+def test_only_full_and_pruned_trials_are_history() -> None:
     trials = [
         trial(5.0, TrialState.PRUNED),
         trial(1.0),
@@ -60,7 +60,7 @@ def test_a_trial_that_lacks_a_name_which_exists_is_left_out() -> None:
     assert completed([trial(1.0, S_N=7), trial(1.0, kind="superpixel")], SEARCH) == []
 
 
-def test_the_view_holds_the_given_trials_and_is_the_study_otherwise() -> None:
+def test_the_view_holds_the_given_trials() -> None:
     study = optuna.create_study(direction="maximize")
     study.add_trial(trial(3.0))
     own = [trial(1.0), trial(0.5, TrialState.PRUNED)]

@@ -176,7 +176,7 @@ class Stopped(Exception):
     """Tune ends the trial's actor."""
 
 
-def test_a_pruned_trial_had_the_learning_rates_of_its_full_schedule(tmp_path: Path) -> None:
+def test_a_pruned_trial_had_its_full_schedules_rates(tmp_path: Path) -> None:
     """lr = .01 (1 - step / 8)^.9 with 2 steps in each of 4 epochs; stopped after epoch 2, the reference runs on."""
     write_scenes(tmp_path / "scenes", ScenesConfig(train=8, val=1, size=32))
     pack = prepare(tmp_path / "scenes", ["train"])

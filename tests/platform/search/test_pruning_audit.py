@@ -54,7 +54,7 @@ def measured(rows: list[TrialRow]) -> Agreement:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 4)), min_size=3, max_size=30))
-def test_the_weighted_correlation_is_scipys_over_repeated_members(members: list[tuple[int, int, int]]) -> None:
+def test_the_weighted_correlation_is_scipys(members: list[tuple[int, int, int]]) -> None:
     first, second, weights = (np.array(column, float) for column in zip(*members, strict=True))
     found = spearman(first, second, weights)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -210,7 +210,7 @@ def test_the_first_would_be_pruned_all_run_on(tmp_path: Path) -> None:
     assert {r.attrs["pruned_at"] for r in study.rows() if r.state is State.PRUNED} == {0.5}
 
 
-def test_it_switches_itself_off_where_the_rung_foretells_nothing(tmp_path: Path) -> None:
+def test_it_switches_off_where_the_rung_foretells_nothing(tmp_path: Path) -> None:
     study, heard = quick_study(tmp_path), list[str]()
     early, final = curves(40, agree=False, seed=1)
     decisions = drive(study, early, final, heard)

@@ -72,9 +72,7 @@ def test_no_draw_is_repeated(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_conditional_names_exist_only_where_they_should_and_lie_in_their_domains(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_conditional_names_lie_in_their_domains(name: str, caplog: pytest.LogCaptureFixture) -> None:
     search = GRIDDED if name == "grid" else NESTED
     with caplog.at_level(logging.WARNING, "optuna"):
         found = drawn(name, search, 16, parallel=3)
@@ -140,7 +138,7 @@ def test_the_history_of_other_sweeps_is_learned_from(name: str) -> None:
     assert first(history) > 0.75 and first([]) < 0.75
 
 
-def test_gp_models_the_space_although_the_reference_lies_outside() -> None:
+def test_gp_models_the_space_with_the_reference_outside() -> None:
     """Optuna's own would drop a name that one trial lacks, for ever and silently."""
     storage = optuna.storages.InMemoryStorage()
     sampler = build_sampler(SearchOptions(sampler="gp"), FLAT, {})

@@ -87,7 +87,7 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 @ours_and_stock()
-def test_a_trial_stopped_at_its_first_rung_never_becomes_the_best(tmp_path: Path, side: Any) -> None:
+def test_a_trial_stopped_at_its_first_rung_is_never_best(tmp_path: Path, side: Any) -> None:
     sweep = side(tmp_path)
     for number, value in enumerate([60.0, 60.5, 61.0, 61.5, 62.0]):
         sweep.start(str(number))
@@ -137,7 +137,7 @@ def test_a_study_that_minimises_is_refused(tmp_path: Path, side: Any) -> None:
 
 
 @ours_and_stock(KeyError)
-def test_a_trial_suggested_after_the_last_snapshot_is_completed_after_a_kill(tmp_path: Path, side: Any) -> None:
+def test_a_late_suggested_trial_is_completed_after_a_kill(tmp_path: Path, side: Any) -> None:
     sweep = side(tmp_path)
     sweep.start("a")
     sweep.searcher.save(str(tmp_path / "snapshot"))

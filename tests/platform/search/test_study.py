@@ -114,7 +114,7 @@ def test_only_full_budget_trials_are_ranked(tmp_path: Path) -> None:
     assert [row.number for row in study.leaderboard()] == [1, 2, 0]
 
 
-def test_a_restart_repeats_nothing_and_draws_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_restart_repeats_nothing_and_draws_the_same(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     through, stopped = make_study(tmp_path / "a"), make_study(tmp_path / "b")

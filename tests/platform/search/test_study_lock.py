@@ -62,7 +62,7 @@ def test_a_second_driver_of_one_sqlite_file_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_the_file_in_the_sweeps_own_storage_needs_no_second_lock(tmp_path: Path) -> None:
+def test_a_file_in_the_sweeps_storage_needs_no_second_lock(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     with only_driver("small", f"sqlite:///{path}", path, unheard):
         assert list(tmp_path.iterdir()) == []
@@ -77,9 +77,7 @@ def server() -> Iterator[service.Postgres]:
 
 
 @pytest.mark.cluster
-def test_a_second_driver_on_one_postgres_is_refused_and_a_killed_one_holds_nothing(
-    server: service.Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_driver_on_one_postgres_is_refused(server: service.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     url = server.database("locks")
     other = holder(url)
     monkeypatch.setattr(study_lock, "WAIT_S", 0.5)

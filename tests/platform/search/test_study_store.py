@@ -112,7 +112,7 @@ def test_an_absent_or_empty_file_is_whole(tmp_path: Path) -> None:
         check_whole(tmp_path / name, f"sqlite:///{tmp_path / name}")
 
 
-def test_a_url_is_shown_without_password_and_its_cure_is_of_its_kind() -> None:
+def test_a_url_is_shown_redacted_with_the_cure_of_its_kind() -> None:
     assert shown("sqlite:////data/study.db") == "/data/study.db"
     assert shown("postgresql://me:hunter2@host/d") == "postgresql://me:***@host/d"
     assert "mv '/my data/study.db' '/my data/study.db'.damaged" in cure_of("sqlite:////my data/study.db")

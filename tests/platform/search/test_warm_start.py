@@ -29,7 +29,7 @@ def warm(folder: Path, *sets: str, **changes: Any) -> Study:
     return make_study(folder, "search_options.warm_start=[early]", *sets, **changes)
 
 
-def test_the_best_runs_first_after_the_reference_and_the_others_are_history_only(tmp_path: Path) -> None:
+def test_the_best_earlier_trial_runs_after_the_reference(tmp_path: Path) -> None:
     best = finished(tmp_path).leaderboard()[0]
     study = warm(tmp_path)
     assert study.warm_trials == 12
@@ -43,7 +43,7 @@ def test_the_best_runs_first_after_the_reference_and_the_others_are_history_only
     assert sum(study.counts().values()) == 3  # what budgets count
 
 
-def test_a_restart_adds_nothing_and_draws_the_same_whatever_became_of_the_earlier_sweep(tmp_path: Path) -> None:
+def test_a_restart_draws_the_same_whatever_the_earlier_did(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     for folder in ("a", "b"):

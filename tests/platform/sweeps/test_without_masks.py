@@ -35,7 +35,7 @@ from cpn.sources.scenes import write_scenes
 from tests.platform.search.test_study import make_study
 
 
-def test_the_objective_is_told_recorded_and_part_of_the_identity(tmp_path: Path) -> None:
+def test_the_objective_is_recorded_and_in_the_identity(tmp_path: Path) -> None:
     study = make_study(tmp_path, "objective=mask_free")
     search = StudySearcher(study, 3)
     scheduler = StudyPruner(study, search, Pruning(audit=0), 0, 8)

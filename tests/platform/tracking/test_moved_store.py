@@ -94,7 +94,7 @@ def test_what_waited_in_the_spool_is_found_in_the_new_place(project: Path, tmp_p
     assert "late.png" in files(there)
 
 
-def test_a_store_that_was_moved_alone_keeps_its_files_where_they_are(project: Path, tmp_path: Path) -> None:
+def test_a_store_moved_alone_keeps_its_files_in_place(project: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (project / "mlflow.db").rename(tmp_path / "data/mlflow.db")
     recorder, lines = late(project, f"sqlite:///{tmp_path}/data/mlflow.db")
@@ -102,7 +102,7 @@ def test_a_store_that_was_moved_alone_keeps_its_files_where_they_are(project: Pa
     assert set(files(project)) == {"late.png", "early.png", "weights.bin"}
 
 
-def test_a_copy_of_the_store_without_its_files_is_refused_with_the_cure(project: Path, tmp_path: Path) -> None:
+def test_a_copied_store_without_its_files_is_refused(project: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     shutil.copy(project / "mlflow.db", tmp_path / "data")
     before = files(project)

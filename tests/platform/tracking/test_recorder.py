@@ -133,9 +133,7 @@ def test_replaying_everything_again_changes_no_row(tmp_path: Path, new_store: Ca
     assert (tmp_path / "records/history.jsonl").read_text() == history
 
 
-def test_killed_in_the_middle_and_started_again_gives_the_same_rows(
-    tmp_path: Path, new_store: Callable[[str], str]
-) -> None:
+def test_killed_and_started_again_gives_the_same_rows(tmp_path: Path, new_store: Callable[[str], str]) -> None:
     whole, broken = new_store("whole"), new_store("broken")
     recorder = Recorder(tmp_path / "records", whole, "patch")
     tell_a_sweep(recorder, tmp_path)
@@ -223,7 +221,7 @@ def test_a_refused_record_is_set_aside_and_blocks_nothing(
 
 
 @pytest.mark.parametrize("mended", ["before the end", "before the next start"])
-def test_an_error_of_the_disk_is_tried_again_at_the_end_and_at_the_next_start(
+def test_a_disk_error_is_tried_again_at_end_and_start(
     tmp_path: Path, new_store: Callable[[str], str], lines: list[str], monkeypatch: pytest.MonkeyPatch, mended: str
 ) -> None:
     uri = new_store("store")
@@ -353,7 +351,7 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_server_that_dies_and_comes_back_has_the_rows_of_sqlite(
+def test_a_server_that_comes_back_has_the_rows_of_sqlite(
     tmp_path: Path,
     new_store: Callable[[str], str],
     server: Callable[[], subprocess.Popen[bytes]],

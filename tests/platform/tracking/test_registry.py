@@ -85,7 +85,7 @@ def test_the_history_tells_all_moves_and_what_was_done_by_hand(tmp_path: Path, u
     assert [json.loads(line) for line in copy.splitlines()] == history
 
 
-def test_what_is_said_again_leaves_no_entry_and_a_sweep_knows_its_last_word(tmp_path: Path, uri: str) -> None:
+def test_a_repeated_word_leaves_no_entry(tmp_path: Path, uri: str) -> None:
     recorder = three_versions(tmp_path, uri)
     recorder.register(MODEL, "patch-0002", "model", {"digest": "d2"}, ALIAS, "again", entry={"by": "person"})
     recorder.point(MODEL, ALIAS, "3", "again")
@@ -100,7 +100,7 @@ def test_what_is_said_again_leaves_no_entry_and_a_sweep_knows_its_last_word(tmp_
     assert (state.aliases, len(state.versions)) == ({ALIAS: "3"}, 3)
 
 
-def test_a_way_back_without_a_version_goes_to_the_champion_before(tmp_path: Path, uri: str) -> None:
+def test_a_way_back_without_a_version_goes_one_back(tmp_path: Path, uri: str) -> None:
     recorder = three_versions(tmp_path, uri)
     for _ in range(3):  # the third finds none before
         recorder.point(MODEL, ALIAS, None, "worse", {"kind": "rollback"})

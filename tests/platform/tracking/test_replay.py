@@ -164,7 +164,7 @@ def test_an_unreadable_disk_is_said_and_waited_for(tmp_path: Path, monkeypatch: 
     records.close()
 
 
-def test_a_store_that_does_not_fit_is_said_after_the_first_attempt(tmp_path: Path) -> None:
+def test_an_unfit_store_is_said_after_the_first_attempt(tmp_path: Path) -> None:
     """Whoever asks first hears of it otherwise: `Recorder.check`."""
     records, lines = filled(tmp_path, 1), list[str]()
 
@@ -180,7 +180,7 @@ def test_a_store_that_does_not_fit_is_said_after_the_first_attempt(tmp_path: Pat
     records.close()
 
 
-def test_begin_comes_first_and_end_last_if_the_store_was_reached(tmp_path: Path) -> None:
+def test_begin_comes_first_and_end_last(tmp_path: Path) -> None:
     calls: list[Any] = []
     records = filled(tmp_path, 2)
     replay = Replay(

@@ -112,9 +112,7 @@ def test_what_is_waiting_is_seen_without_a_change(tmp_path: Path) -> None:
     records.close()
 
 
-def test_after_a_clock_that_was_put_back_ids_sort_in_the_order_of_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_clock_was_put_back_ids_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process, and in the next one: the promotion history in the store is sorted by them."""
     now = [2_000_000_000_000_000_000]
     monkeypatch.setattr(spool, "time", SimpleNamespace(time_ns=lambda: now[0], monotonic=time.monotonic))

@@ -50,7 +50,7 @@ def test_a_coordinate_by_hand(name: str, u: float, value: Any) -> None:
 
 
 @given(name=st.sampled_from(sorted(DOMAINS)), u=st.floats(0, 1))
-def test_every_coordinate_gives_a_value_of_the_domain_that_comes_back(name: str, u: float) -> None:
+def test_every_coordinate_gives_a_value_that_comes_back(name: str, u: float) -> None:
     value = from_unit(DOMAINS[name], u)
     assert domains.contains(DOMAINS[name], value)
     back = from_unit(DOMAINS[name], to_unit(DOMAINS[name], value))

@@ -40,7 +40,7 @@ def test_checkpoint_backbone_and_tags_go_along_and_no_pickle(written: dict[str, 
     assert written["model_config"] == {"backbone": "mine:Net"} and written["metadata"] == {"uid": "a-0001"}
 
 
-def test_the_signature_takes_an_image_and_labels_that_may_be_missing(written: dict[str, Any]) -> None:
+def test_the_signature_takes_an_image_and_optional_labels(written: dict[str, Any]) -> None:
     inputs, outputs = written["signature"]
     assert inputs == [("binary", "image", True), ("string", "labels", False)]
     assert outputs == [("binary", "mask", True), ("string", "classes", True)]
