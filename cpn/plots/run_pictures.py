@@ -145,12 +145,15 @@ def heat(array: np.ndarray) -> np.ndarray:
 
 
 def pseudo_mask(maps: np.ndarray, present: np.ndarray, beta: float) -> np.ndarray:
-    """Argmax of [beta, maps]: (P, H, W) un-halved maps, classes (P,) -> uint8 (H, W). A tie goes to the background."""
+    """Argmax of [beta, maps]: (P, H, W) un-halved maps, classes (P,) -> uint8 (H, W). A tie goes to the background.
+
+    As in `curve_counts` beta is compared in the maps' precision.
+    """
     if len(present) == 0:
         return np.zeros(maps.shape[1:], np.uint8)
     best = maps.max(axis=0)
     winner = np.asarray(present)[maps.argmax(axis=0)]
-    mask: np.ndarray = np.where(best > np.float32(beta), winner, 0).astype(np.uint8)
+    mask: np.ndarray = np.where(best > best.dtype.type(beta), winner, 0).astype(np.uint8)
     return mask
 
 

@@ -89,14 +89,14 @@ def curve_counts(
     return counts
 
 
-def iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+def iou(counts: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
     """IoU of each class, TP / (P + T - TP + 1e-10), in [0, 1] and 0 for a class never seen: (..., 3, C) -> (..., C)."""
     hits, predicted, true = counts[..., 0, :], counts[..., 1, :], counts[..., 2, :]
     ratio: NDArray[np.float64] = hits / (predicted + true - hits + 1e-10)
     return ratio
 
 
-def miou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+def miou(counts: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean IoU over all C classes in [0, 1], absent ones counted as 0: counts (..., 3, C) -> (...)."""
     return np.asarray(iou(counts).mean(axis=-1))
 

@@ -18,6 +18,7 @@ from cpn.config.cam import CamConfig
 from cpn.config.presets import PRESETS
 from cpn.core.run_files import COUNTS, SCORES
 from cpn.run import select_and_confirm
+from cpn.scoring.bootstrap import RESAMPLES, resample_weights, weighted_sums
 from cpn.scoring.counts import each_counts, load_ids
 from cpn.scoring.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.scoring.metrics import BETAS, miou
@@ -28,7 +29,6 @@ from .study import REFERENCE, State, TrialRow
 CAM_BASELINE = "cam_baseline"
 FIRST_FRESH_SEED = 1000
 """Added to the base seed; searches never come near it."""
-RESAMPLES = 1000
 LEAST_SEEDS = 3
 """Fewer seeds of a configuration say nothing about its spread."""
 LEAST_IMAGES = 2
@@ -159,9 +159,7 @@ def values(images: Images, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """The objective in percent over N images that count `weights` (R, N) times: (R,)."""
     if isinstance(images, MaskFreeScores):
         return mask_free(images, weights)
-    # In float64 the sums of counts are exact, and many times faster than in int64.
-    summed: Any = (weights @ images.reshape(len(images), -1)).reshape(len(weights), *images.shape[1:])
-    return 100 * miou(summed)
+    return 100 * miou(weighted_sums(images, weights))
 
 
 def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
@@ -303,8 +301,5 @@ def bootstrap(runs: Confirmed, seed: int) -> NDArray[np.float64]:
 
     Equal for equal `seed` and N: two configurations are scored on the same draws.
     """
-    images = len(runs.counts[0])
-    drawn = np.random.default_rng(seed).integers(images, size=(RESAMPLES, images))
-    numbered = drawn + images * np.arange(RESAMPLES)[:, None]  # one count over all draws; a multinomial is slow
-    weights = np.bincount(numbered.ravel(), minlength=RESAMPLES * images).reshape(RESAMPLES, images).astype(float)
+    weights = resample_weights(len(runs.counts[0]), seed, RESAMPLES)
     return np.stack([values(c, weights) for c in runs.counts])

@@ -1,0 +1,285 @@
+"""Judges score maps or pseudo labels of any method on a packed list: `python -m cpn.judge --help` is the command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpn.core.errors import InputError, run_command
+from cpn.core.files import check_place, write_bytes, write_json
+from cpn.core.progress import shown_progress
+
+if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so that --help answers at once
+    from rich.table import Table
+
+    from cpn.data.voc import Pack, Split
+    from cpn.stages.judgement import Judged
+
+EXAMPLE = "python -m cpn.judge FOLDER --root /data/VOC2012"
+
+MAPS_NOTE = """\
+all: beta, the background score, is chosen on the images it is reported for, as the literature does. hold-out: chosen on
+the other images of the list (a hash of the ids splits them), so nothing here was fitted to it. t = beta / 2 is the
+threshold on halved maps."""
+
+LABELS_NOTE = """\
+hold-out: the images that the platform keeps away from selection (a hash of the ids splits the list)."""
+
+CRF_NOTE = """\
+CRF: mean field on [(1 - max)^alpha, maps] with the default crf section; alpha = ln beta / ln(1 - beta), so that before
+it the masks are those of the row above. A compared method has it too where it has score maps without a background."""
+
+INTERVAL_NOTE = """\
+Intervals: 95 %, from 1000 redraws of the images; beta is not chosen again in a redraw."""
+
+END_NOTE = """\
+The best beta lies at the end of the curve (0 to 1.2): scores should fill [0, 1] for the curve to say something."""
+
+HALVED_NOTE = """\
+No score lies above 0.5: if these maps are halved, as the released CPN code keeps them, give --halved folder."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m cpn.judge",
+        usage=f"{EXAMPLE} [--list LIST] [--against OTHER] [--halved folder] [--crf] [--json] [--out DIR]",
+        description="Judge score maps or pseudo labels of any method on a packed list with masks: mIoU with an "
+        "interval, the whole curve over the background score, selection and hold-out images, and where the errors are.",
+        epilog="ID.npz holds `classes` (K,), indices from 1, and `maps` (K, H, W), scores in [0, 1] at the image's "
+        "size; ID.png the class of every pixel. docs/judge.md says how to write them.",
+    )
+    made.add_argument("folder", type=Path, metavar="FOLDER", help="ID.npz or ID.png for every image of the list")
+    made.add_argument("--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed")
+    made.add_argument("--list", default="train", help="list with masks (default: train)")
+    made.add_argument("--against", type=Path, metavar="FOLDER", help="another method's files: the paired difference")
+    made.add_argument(
+        "--halved",
+        action="append",
+        choices=("folder", "against"),
+        default=[],
+        help="whose maps lie in [0, 0.5], as the released CPN code keeps them: doubled before all else",
+    )
+    made.add_argument(
+        "--crf", action="store_true", help="also score the masks behind the dense CRF, one an image and beta"
+    )
+    made.add_argument("--json", action="store_true", help="print one line of JSON and nothing else")
+    made.add_argument("--out", type=Path, metavar="FOLDER", help="write judge.json, panel.png and curve.png")
+    return made
+
+
+def check_out(out: Path | None, folders: Sequence[Path | None]) -> None:
+    """Raise InputError unless files can be written to `out`, which holds no method's files."""
+    if out is None:
+        return
+    if any(folder is not None and folder.resolve() == out.resolve() for folder in folders):
+        raise InputError(f"--out {out}: holds the files that are judged; give a folder of its own")
+    check_place(out, "--out")
+
+
+def open_list(root: str, name: str) -> tuple[Pack, Split]:
+    """Open a list of a packed data set. InputError unless it holds images, and all of them have masks."""
+    from cpn.data.voc import open_pack
+
+    pack = open_pack(root)
+    split = pack.split(name)
+    if len(split) == 0:
+        raise InputError(f"--list {name}: holds no image; name a list with images and masks")
+    if not split.masked:
+        raise InputError(f"--list {name}: has no masks, and nothing can be judged; name a list with masks")
+    return pack, split
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number as a table's cell."""
+    return "-" if value is None else format(value, form)
+
+
+def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
+    """An interval as a table's cell."""
+    return "-" if pair is None else f"[{pair[0]:{form}}, {pair[1]:{form}}]"
+
+
+def title(found: Mapping[str, Any]) -> str:
+    """What was judged, and against what, in a line."""
+    against = f", against {found['against']['folder']}: {found['against']['kind']}" if "against" in found else ""
+    return f"{found['folder']}: {found['kind']}{against}; {found['list']}, {found['images']} images"
+
+
+def set_table(found: Mapping[str, Any]) -> Table:
+    """mIoU of all and of the hold-out images, percent, with the paired difference from the other method."""
+    from rich.table import Table
+
+    table = Table(title="mIoU, %", title_justify="left")
+    heads = ["set", "images", "beta / t", "mIoU", "interval"]
+    for head in [*heads, *(["other", "difference", "interval"] if "against" in found else [])]:
+        table.add_column(head, justify="right")
+    for row in found["sets"]:
+        beta = f"{row['beta']:.2f} / {row['t']:.2f}" if "beta" in row else "-"
+        cells = [
+            row["set"] + ", CRF" * row["crf"],
+            str(row["images"]),
+            beta,
+            number(row["miou"]),
+            bounds(row["interval"]),
+        ]
+        if "against" in found:
+            difference = bounds(row["difference_interval"], "+.2f")
+            cells += [number(row["other"]), number(row["difference"], "+.2f"), difference]
+        table.add_row(*cells)
+    return table
+
+
+def class_table(found: Mapping[str, Any]) -> Table:
+    """IoU, false positives and false negatives of every class, which add up to 100 %."""
+    from rich.table import Table
+
+    table = Table(title="by class, % of predicted and true pixels together", title_justify="left")
+    table.add_column("class")
+    for head in ("IoU", "false positive", "false negative"):
+        table.add_column(head, justify="right")
+    for name, row in found["classes"].items():
+        table.add_row(name, *(f"{row[key]:.1f}" for key in ("iou", "false_positive", "false_negative")))
+    return table
+
+
+def group_table(found: Mapping[str, Any]) -> Table:
+    """Regions (a class in an image) by their size and by the number of classes of their image."""
+    from rich.table import Table
+
+    table = Table(title="a region is one class in one image, %", title_justify="left")
+    table.add_column("regions")
+    for head in ("number", "mean IoU", "pixels found"):
+        table.add_column(head, justify="right")
+    named = [
+        *((f"{row['size']}: {row['from']:.0f} to {row['to']:.0f} % of the image", row) for row in found["by_size"]),
+        *((f"{row['classes']} in the image, {row['images']} images", row) for row in found["by_classes"]),
+    ]
+    for name, row in named:
+        table.add_row(name, str(row["regions"]), number(row.get("iou"), ".1f"), number(row.get("recall"), ".1f"))
+    return table
+
+
+def error_lines(found: Mapping[str, Any]) -> list[str]:
+    """Kinds of error, and how near to boundaries, in words."""
+    errors, boundary = found["errors"], found["boundary"]
+    return [
+        f"wrong pixels: {sum(errors.values()):.2f} % of the labelled ones: background called object "
+        f"{errors['false_positive']:.2f}, object called background {errors['false_negative']:.2f}, wrong class "
+        f"{errors['wrong_class']:.2f}",
+        f"within {boundary['pixels']} pixels of a boundary of the truth {boundary['near']:.1f} % of the pixels are "
+        f"wrong, elsewhere {boundary['elsewhere']:.1f} %; {boundary['share_of_errors']:.0f} % of the wrong "
+        "pixels lie there",
+    ]
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What a reader of the tables should know."""
+    said = [MAPS_NOTE if "curve" in found else LABELS_NOTE, INTERVAL_NOTE]
+    if any(row["crf"] for row in found["sets"]):
+        said.append(CRF_NOTE)
+    if "curve" in found:
+        if found["sets"][0]["beta"] in (found["curve"]["beta"][0], found["curve"]["beta"][-1]):
+            said.append(END_NOTE)
+        if found["all_below_half"]:
+            said.append(HALVED_NOTE)
+    return said
+
+
+def keep(
+    out: Path, found: dict[str, Any], judged: Judged, split: Split, names: Sequence[str], other: Judged | None
+) -> str:
+    """Write panel.png, for score maps curve.png, and, last, judge.json; each whole or absent."""
+    import numpy as np
+
+    from cpn.plots.curves import beta_curve
+    from cpn.scoring.metrics import BETAS
+    from cpn.stages.judgement import panel
+
+    write_bytes(out / "panel.png", panel(judged, split, names, other))
+    written = ["panel.png"]
+    if "curve" in found:
+        others = None if other is None or other.curve is None else {"other": curve_of(other)}
+        drawn = beta_curve(
+            np.array(BETAS),
+            curve_of(judged),
+            found["sets"][0]["beta"],
+            found["list"],
+            f"mIoU of {found['folder']}",
+            others,
+        )
+        write_bytes(out / "curve.png", drawn)
+        written.append("curve.png")
+    write_json(out / "judge.json", found)
+    return f"wrote {out}/judge.json, {' and '.join(written)}"
+
+
+def curve_of(judged: Judged) -> Any:
+    """mIoU in [0, 1] over BETAS of all images."""
+    from cpn.scoring.metrics import miou
+
+    assert judged.curve is not None
+    return miou(judged.curve.sum(axis=0))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see --help."""
+    given = parser().parse_args(arguments)
+
+    from rich.console import Console
+
+    from cpn.config import METHOD_VERSION
+    from cpn.scoring.prediction_files import find_predictions
+
+    check_out(given.out, (given.folder, given.against))
+    pack, split = open_list(given.root, given.list)
+    names = ["background", *pack.classes]
+    folders = {"folder": given.folder, "against": given.against}
+    files = {key: find_predictions(path, split.ids) for key, path in folders.items() if path is not None}
+    for key in given.halved:
+        if key not in files or not files[key].are_maps:
+            raise InputError(f"--halved {key}: there are no score maps to double; leave it out")
+    if given.crf and not files["folder"].are_maps:
+        raise InputError(f"--crf: {given.folder} holds labels, and the CRF runs on score maps; leave it out")
+    from cpn.config.crf import CrfConfig
+    from cpn.cost.inference_memory import check_crf
+    from cpn.stages.judgement import (
+        MAPS,
+        judge,
+        summary,
+        with_crf,
+    )  # loads torch: what is refused above is refused at once
+
+    # With --json the line has standard output to itself.
+    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
+        judged = {key: judge(one, split, len(names), report, key in given.halved) for key, one in files.items()}
+        if given.crf:
+            check_crf(split, range(len(split)))
+            for key in [key for key, one in judged.items() if key == "folder" or one.kind == MAPS]:
+                judged[key] = with_crf(judged[key], split, CrfConfig(), report)
+    other = judged.get("against")
+    own = summary(judged["folder"], split, names, other)
+    found = {**own, "data": pack.fingerprint, "method": METHOD_VERSION}
+    wrote = None if given.out is None else keep(given.out, found, judged["folder"], split, names, other)
+    if given.json:
+        print(json.dumps(found))
+        return 0
+    # Where nobody's window sets a width, the tables are for files and logs.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    print(title(found))
+    for table in (set_table(found), class_table(found), group_table(found)):
+        console.print(table)
+    for line in (*error_lines(found), *notes(found)):
+        print(line)
+    if wrote is not None:
+        print(wrote)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
