@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,39 @@ resources: {gpus_per_worker: 0, workers: 1}
 confirm: {top_k: 1, seeds: 1}
 """
 )
+
+PRINTED = (
+    "search", "started", "complete  miou", "confirming with fresh seeds", "leaderboard", "confirmed (train, confirm)",
+    "verdict: ", "CPN against cam_baseline: ", "from CAM to segmentation", "cam_baseline, mean over fresh seeds",
+    "best CAM, mean over fresh seeds", "random walk", "DeepLab", "DeepLab with CRF", "report: ", "next: ",
+)  # fmt: skip
+"""What a sweep prints, in this order."""
+
+
+def printed_in_readme() -> str:
+    """The lines of README that `make sweep` printed."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("`make sweep` printed this")
+    found = re.search(r"\n\n((?: {4}.*\n)+)", rest)
+    assert found is not None
+    return found[1]
+
+
+def out_of_order(text: str) -> list[str]:
+    """Those of `PRINTED` that do not come after the one before."""
+    at, missing = 0, []
+    for words in PRINTED:
+        where = text.find(words, at)
+        missing += [words] if where < 0 else []
+        at = max(at, where)
+    return missing
+
+
+def plain_words(text: str) -> set[str]:
+    """The words of a sweep's output, without names, values and hyperparameters; of what it concludes the head alone."""
+    text = re.sub(r"(verdict|CPN against cam_baseline): .*", r"\1", text)
+    text = re.sub(r"\S+=\S*|\S+/\S+|(?:quickstart|smoke)\S*", " ", text)
+    return set(re.findall(r"[A-Za-z]{3,}", text))
 
 
 def start(folder: Path, *more: str, module: str = "platform.sweep") -> subprocess.Popen[str]:
@@ -89,6 +123,16 @@ def test_the_killed_sweep_went_on_and_has_everything(finished: tuple[Path, str, 
     assert "next: " in output.splitlines()[-1]
     assert "Traceback" not in output, output
     assert not list(folder.rglob("events.out.tfevents*")), "Tune's own loggers are off: nobody reads what they write"
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_readme_prints_a_sweeps_words_in_their_order(finished: tuple[Path, str, dict[str, float]]) -> None:
+    _, output, _ = finished
+    shown = printed_in_readme()
+    assert (out_of_order(shown), out_of_order(output)) == ([], [])
+    assert plain_words(shown) - plain_words(output) == set()
 
 
 @pytest.mark.ray
