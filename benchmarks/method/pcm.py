@@ -1,5 +1,6 @@
 """PCM as it is written down, and what it holds: the other side of topics pcm_memory and pcm_time."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ def most_held(work: Callable[[], Any]) -> float:
     import psutil
 
     process, most, done = psutil.Process(), 0, threading.Event()
+    gc.collect()  # or what was thrown away before goes while `work` runs, and hides what it holds
     before = process.memory_info().rss
 
     def look() -> None:

@@ -16,6 +16,8 @@ EPSILON = 1e-5
 
 BLOCK = 512
 """Columns of one image's affinity matrix that PCM holds at a time."""
+COUNTED_BLOCKS = 2048
+"""The most blocks on the meta device; no map of less than a million cells has so many."""
 
 
 @torch.no_grad()
@@ -97,10 +99,11 @@ class WeightedSums(torch.autograd.Function):
 
 
 def block_columns(unit: torch.Tensor) -> int:
-    """Columns of a block: `BLOCK`; all of them where operations are only counted, which takes no memory: a map of
-    millions of pixels would be thousands of products.
+    """Columns of a block: `BLOCK`, or where operations and memory are only counted, as many more as leave at most
+    `COUNTED_BLOCKS`: a slip of the keyboard, such as a crop of 16,384 pixels, would otherwise be counted for minutes.
     """
-    return unit.shape[1] if unit.is_meta else min(BLOCK, unit.shape[1])
+    pixels = unit.shape[1]
+    return min(max(BLOCK, -(-pixels // COUNTED_BLOCKS)) if unit.is_meta else BLOCK, pixels)
 
 
 def affinity_blocks(unit: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -185,8 +185,14 @@ def test_background_and_peak_keeps_ties_and_stops_the_gradient():
     assert torch.equal(cam.detach()[:, 0], torch.full((1, 2, 2), 7.0)), "the argument is not written into"
 
 
-@pytest.mark.parametrize(("device", "blocks"), [("cpu", 3), ("meta", 1)], ids=["computed", "counted"])
-def test_a_count_takes_one_product_whatever_the_map(device: str, blocks: int) -> None:
-    unit = torch.ones(1, 2 * correlation.BLOCK + 1, device=device)
-    found = [affinity.shape for _, affinity in correlation.affinity_blocks(unit)]
-    assert len(found) == blocks and sum(shape[1] for shape in found) == unit.shape[1]
+@pytest.mark.parametrize("blocks", [3, correlation.COUNTED_BLOCKS], ids=["few", "as many as counted"])
+def test_a_count_takes_the_blocks_of_the_computation(blocks: int) -> None:
+    unit = torch.empty(1, blocks * correlation.BLOCK, device="meta")
+    found = [affinity.shape[1] for _, affinity in correlation.affinity_blocks(unit)]
+    assert found == [correlation.BLOCK] * blocks
+
+
+def test_the_blocks_of_a_count_are_limited() -> None:
+    unit = torch.empty(1, 3 * correlation.COUNTED_BLOCKS * correlation.BLOCK + 1, device="meta")
+    found = [affinity.shape[1] for _, affinity in correlation.affinity_blocks(unit)]
+    assert len(found) <= correlation.COUNTED_BLOCKS and sum(found) == unit.shape[1]
