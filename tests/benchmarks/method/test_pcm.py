@@ -27,6 +27,15 @@ def test_what_is_held_is_seen_and_the_watch_ends() -> None:
     assert 40 < most_held(lambda: held.append(torch.ones(2**24))) < 200  # 64 MiB
 
 
+def test_memory_that_the_allocator_keeps_is_not_overlooked() -> None:
+    pieces = [torch.ones(2**15) for _ in range(1500)]  # 128 KiB each: on the heap, below one that stays
+    last = pieces.pop()
+    pieces.clear()
+    held: list[torch.Tensor] = []
+    assert most_held(lambda: held.append(torch.ones(2**24))) > 40
+    assert last.numel() == 2**15
+
+
 def test_a_failure_passes_through_and_ends_the_watch() -> None:
     def fail() -> None:
         raise ValueError("broken")
