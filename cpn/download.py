@@ -37,7 +37,7 @@ def _digest_words(md5: str | None, sha256_start: str | None, digest_from: str) -
         return f"checked: its MD5 has to be {md5}, stated by {digest_from}"
     if sha256_start is not None:
         return f"checked: its SHA-256 has to start with {sha256_start}, stated by {digest_from}"
-    return "not verified: nobody publishes a digest of it"
+    return "not verified: no digest is published"
 
 
 def missing(sources: Sequence[Source], to: Path) -> list[Archive]:
@@ -116,9 +116,7 @@ def by_hand(name: str, source: Source, to: Path) -> bool:
         print(f"{name}: open {source.page}, save the file as {file}, then run the same command")
         return False
     check_by_hand(file, source)
-    print(
-        f"{file} is there" + ("" if source.by_hand_md5 else f", a whole {source.method}; nobody publishes its digest")
-    )
+    print(f"{file} is there" + ("" if source.by_hand_md5 else f", a whole {source.method}; no digest is published"))
     return True
 
 

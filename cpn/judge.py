@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         print(json.dumps(found))
         return 0
-    # Where nobody's window sets a width, the tables are for files and logs.
+    # Without a terminal's width the tables go to files and logs, and may be wide.
     console = Console(width=None if sys.stdout.isatty() else 120)
     print(title(found))
     for table in (set_table(found), class_table(found), group_table(found)):

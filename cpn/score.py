@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(row))
         print(following, file=sys.stderr)
         return 0
-    # Where nobody's window sets a width, the table is for files and logs.
+    # Without a terminal's width the table goes to files and logs, and may be wide.
     console = Console(width=None if sys.stdout.isatty() else 120)
     views = "plain and mirrored" if cam.flip else "not mirrored"
     title = f"pseudo labels from the {cam.map} map, {views}: {given.list}, {len(split)} images, %"

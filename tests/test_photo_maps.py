@@ -1,6 +1,5 @@
 """What draws docs/photo_maps.png: a map for each class that is told, masks at beta, DeepLab without labels."""
 
-import importlib.util
 import io
 from pathlib import Path
 from types import ModuleType
@@ -13,18 +12,13 @@ from cpn.core.errors import InputError
 from cpn.core.run_files import MODEL
 from cpn.scoring.cam import multi_scale_maps
 from cpn.stages.predictor import load
-from tests.conftest import CHECKOUT
 from tests.cpn.stages.test_predictor import save_cam, save_deeplab, scene
+from tests.development_script import development_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = CHECKOUT / "docs" / "development" / "photo_maps.py"
-    spec = importlib.util.spec_from_file_location("photo_maps", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return development_script("photo_maps")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What makes docs/results-scenes.md: which runs it trains, and what it puts between the page's marks."""
 
-import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
@@ -8,17 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.development_script import development_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = CHECKOUT / "docs" / "development" / "results_scenes.py"
-    spec = importlib.util.spec_from_file_location("results_scenes", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return development_script("results_scenes")
 
 
 def test_every_run_is_there_once_and_first_seeds_come_first(script: ModuleType) -> None:

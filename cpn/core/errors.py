@@ -33,7 +33,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAMED_WRONG = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a disk answers to a name that cannot be: somebody gave it, so it is wrong input wherever it comes up."""
 LONGEST_WORD = 400
-"""Characters of a word that is quoted whole; a path may be longer, and nobody reads it to its end."""
+"""The longest word, in characters, that a message quotes whole; longer ones are shortened in the middle."""
 
 
 def printable(text: str, besides: str = "") -> str:

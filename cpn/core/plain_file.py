@@ -1,8 +1,8 @@
 """Read files that come from anywhere: regular ones of a bounded size, and nothing that blocks or never ends.
 
 A pipe waits for a writer, /dev/zero has no end, and a link may lead to either; a file of gigabytes under the name of a
-small one fills the memory. What is read here is looked at first. A link that leads nowhere is not the same as no file:
-whoever laid it means a file, so going on without one would use other data than theirs.
+small one fills the memory. What is read here is looked at first. A dangling link is an error and not a missing
+file: the user meant a file, and without it the product would silently use other data.
 """
 
 import errno

@@ -22,7 +22,7 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of R, G, B."""
 
 FILL = (124, 116, 104)
-"""MEAN in grey levels: what padding shows to whoever looks at the uint8 image; `normalise` sets it to exactly 0."""
+"""MEAN in grey levels, the value of padding in the uint8 image; `normalise` sets padding to exactly 0."""
 
 
 class CropBox(NamedTuple):

@@ -52,7 +52,7 @@ class Source:
     by_hand: str = ""
     """File to put into --to then."""
     by_hand_md5: str | None = None
-    """Its MD5, enforced; None where nobody publishes one."""
+    """Its MD5, enforced; None where none is published."""
     digest_from: str = ""
     """Who states that."""
     method: Literal["", "CPN", "SEAM"] = ""

@@ -41,7 +41,7 @@ class Terminal:
     """Everything a sweep prints."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # Where nobody's window sets a width, lines are for files and logs: wide enough for the tables.
+        # Without a terminal's width lines go to files and logs: wide enough for the tables.
         self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
         self.warnings: list[str] = []
         """What was warned of, without secrets."""

@@ -122,7 +122,7 @@ def test_what_has_no_published_digest_is_said(
     offer(DATA, md5=None)
     assert get(server, tmp_path) == 0
     said = capsys.readouterr().out
-    assert "not verified: nobody publishes a digest" in said and "note: thing.bin was not checked" in said
+    assert "not verified: no digest is published" in said and "note: thing.bin was not checked" in said
 
 
 def test_a_web_page_in_place_of_a_file_is_told(server: Server, offer: Callable[..., None], tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_checkpoint_put_by_hand_must_be_of_its_method(
     capsys.readouterr()
     assert download.main([name, "--to", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert f"is there, a whole {source.method}; nobody publishes its digest" in said and "not verified" in said
+    assert f"is there, a whole {source.method}; no digest is published" in said and "not verified" in said
 
 
 def test_sbd_alone_is_refused_where_voc_is_not_there(tmp_path: Path) -> None:

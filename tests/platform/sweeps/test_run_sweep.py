@@ -23,14 +23,7 @@ from cpn.core.errors import run_command
 from cpn.core.files import write_json
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
-
-SPEC: dict[str, Any] = {
-    "name": "small",
-    "base": {"preset": ["official", "scenes"], "network": {"weights": None}, "train": {"epochs": 1}},
-    "search": {"patches.p_h": {"float": [0.1, 0.5]}},
-    "budget": {"trials": 2},
-    "resources": {"gpus_per_worker": 0, "storage": "sweeps"},
-}
+from tests.bad_input.case import SPEC
 
 
 @pytest.fixture(scope="module")
