@@ -23,8 +23,7 @@ ONLY_IN = {
     "shtab": {"platform/completion.py"},
     "ray": {"platform/cluster", "platform/run", "platform/sweeps/table_readings.py"},
     "ray.tune": {"platform/cluster/ray_driver.py", "platform/cluster/tune_searcher.py"},
-    "ray.tune.integration": {"platform/cluster/worker.py"},  # the callback of Train that reports to Tune
-    "ray.train": {"platform/cluster/worker.py", "platform/cluster/placement_group_cleaner.py"},
+    "ray.train": {"platform/cluster/worker.py", "platform/cluster/trial_trainer.py"},
     # The second folder holds files that MLflow loads in processes of its own; nothing of ours imports them.
     "mlflow": {"platform/tracking/client.py", "platform/tracking/in_mlflow"},
     "yaml": {"platform/base/yaml_files.py"},
@@ -164,7 +163,7 @@ def test_a_breach_is_seen(file: str, source: str) -> None:
         ("cpn/models/losses.py", "from cpn.data.voc import IGNORE\nfrom cpn.core import errors\nimport torch"),
         ("platform/search/study.py", "import optuna\nfrom ..config.spec import SweepSpec\nfrom . import samplers"),
         ("platform/sweep.py", "import argparse\nfrom cpn.config import Config"),
-        ("platform/cluster/worker.py", "from ray.tune.integration.ray_train import TuneReportCallback"),
+        ("platform/cluster/worker.py", "from ray.train.torch import TorchConfig"),
         ("cpn/core/opencv.py", "import cv2"),
     ],
 )

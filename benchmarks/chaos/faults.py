@@ -18,7 +18,7 @@ from benchmarks.services.processes import kill_all
 from benchmarks.services.ray_nodes import Cluster, Node
 
 TRAINS = ("ray::RayTrainWorker", "ray::image_task", "ray::training_task", "ray::finishing_task")
-TRIAL = ("ray::ImplicitFunc", "ray::TrainController", "ray::trial")
+TRIAL = ("ray::ImplicitFunc", "ray::trial")
 SMALL = 4096
 """Bytes that a file may have while there is no space."""
 CUT_OFF_S = 40.0

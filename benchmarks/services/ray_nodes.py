@@ -100,7 +100,7 @@ class Cluster:
             command += ["--address", self.address]
         environment = {**self._mark.environment, **self.environment, **self._more, **(more or {}), MARK: name}
         environment["RAY_USAGE_STATS_ENABLED"] = "0"
-        environment["RAY_worker_maximum_startup_concurrency"] = "8"  # a trial is eight processes, and Ray would warn
+        environment["RAY_worker_maximum_startup_concurrency"] = "8"  # a trial is four processes, and Ray would warn
         if head:
             del environment["RAY_ADDRESS"]  # it would join that cluster
         node = Node(command, self._mark.folder / f"node{len(self.nodes)}.log", environment, lambda: self._has(name))

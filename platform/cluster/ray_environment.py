@@ -29,7 +29,7 @@ RAY_ENVIRONMENT = {
 LOCAL_ENVIRONMENT = {
     # Nobody takes this machine away with a notice; one process less for every trial.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # A trial is eight processes, and Ray warns of more than four for each core.
+    # A trial is four processes, two may start at once, and Ray warns of more than four for each core.
     "RAY_worker_maximum_startup_concurrency": "8",
 }
 

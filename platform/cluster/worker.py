@@ -58,9 +58,8 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
-    from ray.tune.integration.ray_train import TuneReportCallback
 
-    from .placement_group_cleaner import Trainer
+    from .trial_trainer import ReportDirectly, TrialTrainer
 
     method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
     store = storage(setup.storage)
@@ -74,7 +73,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     if setup.gpus_per_worker:
         needed["GPU"] = setup.gpus_per_worker
     workers = setup.workers if setup.min_workers is None else (setup.min_workers, setup.workers)
-    trainer = Trainer(
+    trainer = TrialTrainer(
         train_on_worker,
         train_loop_config={"uid": config["uid"], "values": config["values"], "setup": setup},
         scaling_config=ScalingConfig(
@@ -88,7 +87,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
         run_config=RunConfig(
             name=config["uid"],
             storage_path=str(store.train(setup.sweep)),
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # the types know Train V1's class only
+            callbacks=[ReportDirectly(report)],  # type: ignore[list-item]  # the types know Train V1's class only
             failure_config=FailureConfig(max_failures=2),
         ),
     )

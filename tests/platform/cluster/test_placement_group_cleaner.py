@@ -1,12 +1,14 @@
-"""Ray Train's helper ends with the controller that it watches over, on real Ray."""
+"""The helper ends with the trial that it watches over, on real Ray."""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
+from platform.cluster import placement_group_cleaner
 from platform.cluster.local_ray import start_ray
-from platform.cluster.placement_group_cleaner import StartWatchfulCleaner, Trainer, WatchfulCleaner
+from platform.cluster.placement_group_cleaner import PlacementGroupCleaner, is_dead
 from platform.cluster.ray_environment import worker_environment
+from platform.cluster.trial_trainer import StartCleaner
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +16,7 @@ import ray
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 from ray.util.state import list_actors
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # its own settings
-def test_a_trainer_starts_our_helper_and_no_other() -> None:
-    callbacks = Trainer(print)._create_default_callbacks()
-    helpers = [type(callback) for callback in callbacks if isinstance(callback, PlacementGroupCleanerCallback)]
-    assert helpers == [StartWatchfulCleaner]
+from ray.util.state.exception import RayStateApiException
 
 
 def test_the_helper_asks_its_own_ray_where_a_second_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +35,26 @@ def test_the_helper_asks_its_own_ray_where_a_second_one_runs(monkeypatch: pytest
     with pytest.raises(ConnectionError, match="multiple active Ray instances"):
         utils.get_address_for_submission_client(None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:2"))
-    monkeypatch.setattr(WatchfulCleaner, "start_monitoring", lambda self: utils.get_address_for_submission_client(None))
-    WatchfulCleaner(controller_actor_id="a", check_interval_s=1.0, get_actor_timeout_s=1.0, stop_timeout=None)
+    PlacementGroupCleaner(controller_actor_id="a", check_interval_s=1e6, get_actor_timeout_s=1.0, stop_timeout=2.0)
+    utils.get_address_for_submission_client(None)
     assert asked == ["10.0.0.1:2"]
+
+
+@pytest.mark.parametrize(
+    ("state", "dead"), [(None, True), ("DEAD", True), ("ALIVE", False), ("PENDING_CREATION", False)]
+)
+def test_an_actor_is_dead_where_ray_says_so(monkeypatch: pytest.MonkeyPatch, state: str | None, dead: bool) -> None:
+    found = None if state is None else SimpleNamespace(state=state)
+    monkeypatch.setattr(placement_group_cleaner, "get_actor", lambda actor, timeout: found)
+    assert is_dead("a", 1) is dead
+
+
+def test_an_actor_whose_state_cannot_be_asked_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(actor: str, timeout: int) -> None:
+        raise RayStateApiException("the dashboard is busy")
+
+    monkeypatch.setattr(placement_group_cleaner, "get_actor", broken)
+    assert not is_dead("a", 1)
 
 
 @pytest.fixture(scope="module")
@@ -90,22 +103,18 @@ def own_ray() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def helpers(name: str) -> int:
-    """How many run."""
-    return len(list_actors(own_ray(), filters=[("class_name", "=", name), ("state", "=", "ALIVE")]))
+def helpers(*states: str) -> int:
+    """How many there are in these states, or have ever been."""
+    rows = list_actors(own_ray(), filters=[("class_name", "=", "PlacementGroupCleaner")])
+    return sum(not states or row["state"] in states for row in rows)
 
 
-def started(name: str) -> int:
-    """How many there have been."""
-    return len(list_actors(own_ray(), filters=[("class_name", "=", name)]))
-
-
-def until(name: str, count: int) -> int:
+def until(count: int) -> int:
     """How many run, once as many as `count` do or a minute is over."""
     end = time.monotonic() + 60
-    while helpers(name) != count and time.monotonic() < end:
+    while helpers("ALIVE") != count and time.monotonic() < end:
         time.sleep(0.5)
-    return helpers(name)
+    return helpers("ALIVE")
 
 
 @pytest.mark.ray
@@ -114,14 +123,14 @@ def until(name: str, count: int) -> int:
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "at its end"])
 def test_the_helper_ends_with_its_controller(local_ray: None, killed: bool) -> None:
     controller = ray.remote(num_cpus=0)(Controller).remote()
-    ray.get(controller.start.remote(StartWatchfulCleaner()))
+    ray.get(controller.start.remote(StartCleaner()))
     group = ray.get(controller.give.remote())
-    assert helpers("WatchfulCleaner") == 1
+    assert helpers("ALIVE") == 1
     if killed:
         ray.kill(controller)
     else:
         ray.get(controller.end.remote())
-    assert until("WatchfulCleaner", 0) == 0
+    assert until(0) == 0
     assert (placement_group_table(group)["state"] == "REMOVED") is killed
 
 
@@ -129,24 +138,20 @@ def test_the_helper_ends_with_its_controller(local_ray: None, killed: bool) -> N
 @pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("callback", "name", "left"),
+    ("callback", "left"),
     [
-        (StartWatchfulCleaner, "WatchfulCleaner", 0),
-        (
-            PlacementGroupCleanerCallback,
-            "PlacementGroupCleaner",
-            1,
-        ),  # where it leaves 0, Ray has mended it: no cleaner.py
+        (StartCleaner, 0),
+        (PlacementGroupCleanerCallback, 1),  # where it leaves 0, Ray has mended it: no placement_group_cleaner.py
     ],
     ids=["ours", "Ray's own"],
 )
 def test_one_whose_controller_dies_at_once(
-    local_ray: None, callback: type[PlacementGroupCleanerCallback], name: str, left: int
+    local_ray: None, callback: type[PlacementGroupCleanerCallback], left: int
 ) -> None:
-    before = started(name)
+    before = helpers()
     controller = ray.remote(num_cpus=0)(Controller).remote()
     with pytest.raises(ray.exceptions.ActorDiedError):
         ray.get(controller.die_soon.remote(callback()))
     time.sleep(8)
-    assert started(name) == before + 1
-    assert until(name, left) == left
+    assert helpers() == before + 1
+    assert until(left) == left

@@ -21,7 +21,7 @@ from tests.test_smoke import SPEC, read_until, start
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
-OURS = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::WatchfulCleaner")
+OURS = ("ray::ImplicitFunc", "ray::RayTrainWorker", "ray::PlacementGroupCleaner")
 
 
 @pytest.fixture(scope="module")

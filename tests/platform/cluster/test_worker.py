@@ -150,7 +150,6 @@ def test_superpixels_come_first_and_fail_their_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     """What a Tune actor does, with Ray Train's part and the making taken out."""
-    import ray.train.torch
 
     done: list[str] = []
 
@@ -170,8 +169,7 @@ def test_superpixels_come_first_and_fail_their_trial(
 
     monkeypatch.setattr("platform.cluster.worker.open_pack", lambda root: SimpleNamespace(fingerprint="f00d"))
     monkeypatch.setattr("platform.cluster.worker.make_for_trial", make)
-    monkeypatch.setattr("platform.cluster.placement_group_cleaner.Trainer", Trainer)
-    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", ray.train.UserCallback)
+    monkeypatch.setattr("platform.cluster.trial_trainer.TrialTrainer", Trainer)
     setup = TrialSetup(
         base=config_from(METHOD, "test").model_dump(mode="json"), data_root="", storage=str(tmp_path), sweep="s",
         workers=1, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
