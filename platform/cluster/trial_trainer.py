@@ -30,11 +30,11 @@ class StartCleaner(PlacementGroupCleanerCallback):
 
     def after_controller_start(self, train_run_context: "TrainRunContext") -> None:
         """Start ours in place of Ray's own."""
-        placement_group_callback.PlacementGroupCleaner = PlacementGroupCleaner  # type: ignore[misc, assignment]
+        placement_group_callback.PlacementGroupCleaner = PlacementGroupCleaner  # type: ignore[attr-defined]
         super().after_controller_start(train_run_context)
 
 
-class ReportDirectly(UserCallback):  # type: ignore[misc]  # untyped in Ray
+class ReportDirectly(UserCallback):
     """Give what rank 0 reports to Tune, from the process in which Tune listens."""
 
     def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
