@@ -30,7 +30,7 @@ class StartCleaner(PlacementGroupCleanerCallback):
 
     def after_controller_start(self, train_run_context: "TrainRunContext") -> None:
         """Start ours in place of Ray's own."""
-        placement_group_callback.PlacementGroupCleaner = PlacementGroupCleaner  # type: ignore[attr-defined]
+        placement_group_callback.PlacementGroupCleaner = PlacementGroupCleaner  # type: ignore[attr-defined, assignment]
         super().after_controller_start(train_run_context)
 
 
