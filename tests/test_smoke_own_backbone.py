@@ -35,7 +35,6 @@ def sweep(folder: Path, *words: str, python_path: str = "") -> str:
 
 @pytest.mark.ray
 @pytest.mark.long
-@pytest.mark.unproven
 @pytest.mark.timeout(3600)  # against a hang; a busy machine takes what it takes
 def test_workers_find_weights_and_code_after_a_move(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
