@@ -11,6 +11,7 @@ objects. An object with a box alone counts as label too, and the box is IGNORE. 
 
 import argparse
 import errno
+import math
 import os
 import re
 import shlex
@@ -40,6 +41,10 @@ from cpn.sources.voc_folder import is_turned
 SETS = ("train2014", "val2014")
 LISTS = {"train": ("train", "trainaug"), "val": ("val",)}
 """Lists that a set becomes, by what its name begins with."""
+
+CHUNK = 16
+"""Images that a process is given at a time."""
+MOST_PROCESSES_A_CORE = 8
 
 MARKER = "coco.json"
 """Says of which annotation files the folder is made."""
@@ -177,10 +182,13 @@ def _spread(work: Callable[[ImageJob], None], jobs: list[ImageJob], processes: i
     if processes == 0:
         yield from map(work, jobs)
         return
+    needed = min(processes, math.ceil(len(jobs) / CHUNK))  # all that are asked for are started, work or not
     # Ctrl-C reaches all processes; this one alone answers it.
-    with ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(
+        max(1, needed), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         try:
-            yield from pool.map(work, jobs, chunksize=16)
+            yield from pool.map(work, jobs, chunksize=CHUNK)
         except BrokenProcessPool as error:
             raise WorkError(
                 "a process that draws masks was killed, perhaps for its memory: go on with fewer --processes"
@@ -240,6 +248,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     if given.processes < 0:
         raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")
+    cores = os.cpu_count() or 1
+    if given.processes > MOST_PROCESSES_A_CORE * cores:
+        raise InputError(
+            f"--processes {given.processes}: this machine has {cores} cores; give {MOST_PROCESSES_A_CORE * cores} at "
+            "most, or leave it out"
+        )
     try:
         with shown_progress() as progress:
             read = convert(

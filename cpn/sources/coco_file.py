@@ -14,7 +14,7 @@ from typing import Any
 from cpn.core.errors import InputError
 from cpn.core.plain_file import folder_there, refuse_irregular
 from cpn.data.voc import IGNORE
-from cpn.sources.class_names import CLASS_NAME, LONGEST_CLASS, is_no_class
+from cpn.sources.class_names import CLASS_NAME, LONGEST_CLASS, is_background, is_no_class, same_but_for_capitals
 from cpn.sources.coco_masks import Annotation, extent, read_annotation, whole_number
 from cpn.sources.image_ids import PICTURES, is_image_id, loose_name, pictures_by_name
 
@@ -70,7 +70,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
     values = {number: at for at, number in enumerate(sorted(categories.keys() - without), start=1)}
     _check_classes(path, [categories[number] for number in values])
     # Pixels of a category called void are to be ignored; those of one called background need no mark.
-    ignored = {number for number in without if loose_name(categories[number]).strip("_") not in ("background", "bg")}
+    ignored = {number for number in without if not is_background(categories[number])}
     images = _images(path, content)
     by_image: dict[int, list[Annotation]] = defaultdict(list)
     unused, boxes, total, odd = set(values), 0, 0, _Odd()
@@ -236,15 +236,19 @@ class _Odd:
         "thin": "polygons have fewer than three points and hold no pixel ({}): they are left out",
         "outside": "objects reach out of their image ({}): what is outside is left out",
         "box": "objects have a bbox without area or that is none ({}): their shape counts",
+        "twice": "objects have an id that stands twice ({}): each counts",
     }
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
+        self._ids: set[int] = set()
 
     def look(self, path: Path, annotation: Annotation, height: int, width: int) -> None:
         """Count what is odd about an object. InputError, naming the file, where none of it lies in its image."""
         self._count("thin", annotation, annotation.thin)
         self._count("box", annotation, annotation.odd_box)
+        self._count("twice", annotation, annotation.number in self._ids)
+        self._ids.add(annotation.number)
         place = extent(annotation)
         if place is None:
             return
@@ -318,6 +322,12 @@ def _check_classes(path: Path, names: list[str]) -> None:
             f"{path} has {len(names)} categories, and {twice!r} stands twice: 1 to {IGNORE - 1} of different names are "
             "expected"
         )
+    for at, name in enumerate(names):
+        if (twin := same_but_for_capitals(name, names[:at])) is not None:
+            raise InputError(
+                f"{path}: the categories {twin!r} and {name!r} are one name but for capitals, and would share files "
+                "and metrics: rename one, or give its annotations the other's id"
+            )
     if not names or len(names) >= IGNORE or not all(names):
         raise InputError(f"{path} has {len(names)} categories: 1 to {IGNORE - 1} of different names are expected")
     odd = next((name for name in names if not CLASS_NAME.fullmatch(name) or len(name) > LONGEST_CLASS), None)

@@ -88,11 +88,14 @@ def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
 
 
 def _twice(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
-    """The same file under two names, worst where one of them is evaluated and the other trained on."""
+    """The same picture under two names, worst where one of them is evaluated and the other trained on.
+
+    Pixels are compared: a picture that was saved anew, as PNG or without its tags, is the same.
+    """
     places: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for name, rows in checked.items():
         for row in rows:
-            places[row.image_digest].setdefault(row.entry.name, []).append(name)
+            places[row.pixels].setdefault(row.entry.name, []).append(name)
     leaks, twins = [], []
     for names in (names for names in places.values() if len(names) > 1):
         trained = [(i, name) for i, lists in names.items() for name in lists if is_for_training(name)]

@@ -46,10 +46,13 @@ MAX_BYTES = 256 * MB
 """The most bytes that a picture or a mask may have."""
 MAX_PIXELS = 89_478_485
 """The most pixels that a picture may have: PIL's own limit, above which it suspects an attack."""
+BIT_DEPTH = 24
+"""The byte of a PNG that says how many bits a value has."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is to be turned when it is shown."""
 
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # a finding, not a line among the output
+warnings.filterwarnings("ignore", ".*orrupt EXIF data", UserWarning)  # damaged EXIF asks for nothing: see `is_turned`
 
 _UNREADABLE = (
     OSError,
@@ -105,6 +108,8 @@ class Checked:
     """Share of the mask's pixels that are IGNORE; 0 without a mask."""
     palette: str | None
     """A colour of the mask's palette that is neither VOC's nor grey, in words."""
+    pixels: str
+    """SHA-256 of the decoded picture: the same picture in another file has the same."""
 
 
 def check_layout(root: Path) -> None:
@@ -185,7 +190,8 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     """Decode the entry's files whole and read its label. InputError names the file that is wrong and the cure."""
     image_bytes = _read(entry.image)
     cure = f"get the file again or delete {entry.where}"
-    shape, turned = _check_picture(entry.image, image_bytes, cure)
+    image, turned = _check_picture(entry.image, image_bytes, cure)
+    shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode() + image.tobytes())
     mask_bytes = _read(entry.mask) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None
     in_mask, ignored, odd_colour = None, 0.0, None
@@ -209,6 +215,7 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
         in_mask,
         ignored,
         odd_colour,
+        pixels.hexdigest(),
     )
 
 
@@ -221,8 +228,8 @@ def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8
     return decode_image(data)
 
 
-def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[tuple[int, int], bool]:
-    """Height and width of a picture that decodes whole, and whether EXIF turns it. InputError for anything else."""
+def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[np.uint8], bool]:
+    """A picture that decodes whole, (H, W, 3) in OpenCV's order, and whether EXIF turns it. InputError for others."""
     if not data:
         raise InputError(f"{source} has no bytes: {cure}")
     try:
@@ -243,7 +250,7 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[tuple[in
                 f"{source} is no whole JPEG or PNG picture ({kind} by its content): {_convert(kind, cure)}"
             ) from error
         raise InputError(f"{source} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
-    return (image.shape[0], image.shape[1]), turned
+    return image.astype(np.uint8, copy=False), turned
 
 
 def _convert(kind: str | None, cure: str) -> str:
@@ -275,6 +282,12 @@ def _check_mask(
         raise InputError(f"{entry.mask} is no whole PNG ({_brief(error)}): {cure}") from error
     if mode not in ("P", "L"):
         raise InputError(f"{entry.mask} is of mode {mode}: {_mask_cure(mode, classes)}")
+    if mode == "L" and data[BIT_DEPTH] < 8:
+        spread = 255 // (2 ** data[BIT_DEPTH] - 1)
+        raise InputError(
+            f"{entry.mask} is a grey PNG of {data[BIT_DEPTH]} bits, whose values are shades (1 is read as {spread}): "
+            f"{_mask_cure(mode, classes)}"
+        )
     counts = np.bincount(values.ravel(), minlength=256)
     wrong = np.flatnonzero(counts[len(classes) + 1 : IGNORE]) + len(classes) + 1
     if wrong.size:

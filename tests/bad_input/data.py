@@ -39,7 +39,20 @@ def png(mask: np.ndarray) -> bytes:
 def endless_png() -> bytes:
     """The header of 40,000 by 30,000 pixels, and next to nothing behind it."""
     header = struct.pack(">IIBBBBB", 40000, 30000, 8, 0, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    return png_of((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+
+
+def grey_png(mask: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of fewer than 8 bits a value."""
+    rows = np.unpackbits(mask[..., None].astype(np.uint8), axis=-1)[..., 8 - bits :].reshape(len(mask), -1)
+    lines = np.packbits(rows, axis=1)
+    header = struct.pack(">IIBBBBB", mask.shape[1], mask.shape[0], bits, 0, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+    return png_of((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+
+
+def png_of(*parts: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks."""
     chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -133,6 +146,12 @@ def turned() -> bytes:
     return bytes_of(Image.fromarray(PHOTOGRAPH), "JPEG", quality=95, exif=exif)
 
 
+def broken_exif() -> bytes:
+    """A whole JPEG whose EXIF points outside of itself."""
+    data = bytes_of(Image.fromarray(PHOTOGRAPH), "JPEG", quality=95, subsampling=0)
+    return data[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff\xff\xff" + data[2:]
+
+
 def values(at: int, dtype: type = np.uint8) -> np.ndarray:
     mask = np.zeros(SIZE, dtype)
     mask[3, 4] = at
@@ -202,6 +221,7 @@ PICTURES = [
     right("a CMYK JPEG", put(IMAGE, bytes_of(Image.fromarray(PHOTOGRAPH).convert("CMYK"), "JPEG", quality=95)),
           packed(rgb)),
     right("a photograph with a turn in its EXIF", put(IMAGE, turned()), packed(as_stored)),
+    Case("data: EXIF that is cut off", PREPARE, (), put(IMAGE, broken_exif()), code=0, check=packed(rgb), process=True),
     right("a grey JPEG", put(IMAGE, bytes_of(Image.fromarray(PHOTOGRAPH).convert("L"), "JPEG")), packed(grey)),
     right("a PNG of 16 bit", as_png_of(bytes_of(Image.fromarray(values(40000, np.uint16)), "PNG")),
           packed(lambda image, mask: np.testing.assert_array_equal(image[3, 4], [156, 156, 156]))),
@@ -228,6 +248,11 @@ MASKS = [
     wrong("a mask of 16 bit", put(MASK, bytes_of(Image.fromarray(values(1, np.uint16)), "PNG")), MASK,
           "is of mode I;16", "save it as grey PNG"),
     wrong("a mask of one bit", put(MASK, bytes_of(Image.new("1", SIZE[::-1]), "PNG")), MASK, "is of mode 1:"),
+    wrong("a mask of four bits without palette", put(MASK, grey_png(values(1), 4)), MASK, "a grey PNG of 4 bits",
+          "1 is read as 17", "save it as grey PNG"),
+    wrong("a mask of two bits without palette", put(MASK, grey_png(values(1), 2)), MASK, "of 2 bits", "read as 85"),
+    wrong("a mask of grey levels with transparency", put(MASK, bytes_of(Image.new("LA", SIZE[::-1]), "PNG")), MASK,
+          "is of mode LA", "save it as grey PNG"),
     wrong("a mask as JPEG", put(MASK, bytes_of(Image.new("L", SIZE[::-1]), "JPEG")), MASK, "is no whole PNG"),
     wrong("a mask that is cut off", cut(MASK, 0.5), MASK, "is no whole PNG", "correct it or delete"),
     wrong("a pipe for a mask", voc(lambda root: ((root / MASK).unlink(), os.mkfifo(root / MASK))), MASK, "is a pipe"),
@@ -291,6 +316,8 @@ LABELS = [
     wrong("no classes", put("classes.txt", ""), "classes.txt is empty: write one foreground class per line"),
     wrong("a class twice", put("classes.txt", "dog\ncat\ndog\n"), "classes.txt: class dog is there twice: delete one"),
     wrong("background as a class", put("classes.txt", "background\ndog\n"), "classes.txt: background is", "delete"),
+    wrong("a list of classes by another name", put("labels.txt", "cat\ndog\n"), "classes.txt is missing, but labels"),
+    wrong("classes that differ in capitals", put("classes.txt", "dog\nDog\n"), "dog and Dog are one name but for"),
     wrong("255 classes", put("classes.txt", "".join(f"c{i}\n" for i in range(255))), "has 255 classes", "at most 254"),
     wrong("a class that leaves the folder", put("classes.txt", "../../x\n"), "classes.txt", "../../x", "letters"),
     wrong("a class with a slash", put("classes.txt", "dog/cat\n"), "classes.txt", "dog/cat", "letters"),

@@ -301,8 +301,12 @@ def test_command_says_what_it_left_out_and_what_comes_next(
     assert "train2014: 5 images, 4 with annotations make train and trainaug; 1 left out\n" in text
     assert "val2014: 3 images, 2 with annotations make val; 1 left out\n" in text and "3 classes\n" in text
     assert text.endswith(f"next: python -m cpn.prepare {tmp_path}/voc\n")
-    with pytest.raises(InputError, match="--processes -1: give 0"):
-        main([str(root), str(tmp_path / "voc"), "--processes", "-1"])
+    for count, message in (
+        (-1, "--processes -1: give 0"),
+        (100_000, r"--processes 100000: .* cores; give \d+ at most"),
+    ):
+        with pytest.raises(InputError, match=message):
+            main([str(root), str(tmp_path / "voc"), "--processes", str(count)])
 
 
 def test_a_full_disk_is_one_line_and_the_rest_is_kept(

@@ -15,7 +15,7 @@ def row(
     name: str, label: tuple[int, ...] | None, mask: tuple[int, ...] | None, shape: tuple[int, int] = (8, 6)
 ) -> Checked:
     entry = Entry(name, "", Path(name), None if mask is None else Path(name), None, label is not None, True)
-    return Checked(entry, label, name, None, 1, shape, False, mask, 0.0, None)
+    return Checked(entry, label, name, None, 1, shape, False, mask, 0.0, None, name)
 
 
 def test_images_with_masks_and_many_classes_go_first() -> None:
@@ -42,7 +42,7 @@ def test_the_mask_lies_on_its_object(tmp_path: Path) -> None:
     Image.new("RGB", (80, 40), (100, 100, 100)).save(tmp_path / "a.png")
     (tmp_path / "m.png").write_bytes(encode_mask(mask))
     entry = Entry("a", "", tmp_path / "a.png", tmp_path / "m.png", None, True, True)
-    found = Checked(entry, (0,), "", "", 1, (40, 80), False, (0,), 0.25, None)
+    found = Checked(entry, (0,), "", "", 1, (40, 80), False, (0,), 0.25, None, "")
     with Image.open(io.BytesIO(check_picture([("train", found)], ["cat"]))) as sheet:
         pixels = np.array(sheet)
     left = 12 + SIDE + 12  # the second column

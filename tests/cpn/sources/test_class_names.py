@@ -6,7 +6,7 @@ import pytest
 
 from cpn.core.errors import InputError
 from cpn.data.voc import VOC_CLASSES
-from cpn.sources.class_names import LONGEST_CLASS, is_no_class, read_classes
+from cpn.sources.class_names import LONGEST_CLASS, is_background, is_no_class, read_classes
 
 
 def classes(folder: Path, text: str) -> tuple[str, ...]:
@@ -45,11 +45,47 @@ def test_a_name_cannot_be_a_path_or_an_option(tmp_path: Path, name: str) -> None
         classes(tmp_path, f"dog\n{name}\n")
 
 
-@pytest.mark.parametrize("name", ["background", "_background_", "VOID", "ignore", "un_labeled", "B.G."])
-def test_background_is_no_class(name: str) -> None:
-    assert is_no_class(name)
+BACKGROUND_NAMES = (
+    "background", "_background_", "B.G.", "backgrounds", "0 Background", "background 0", "Background class",
+    "background_label", "back ground", "Backgroud", "backround", "bkg", "Hintergrund", "ＢＡＣＫＧＲＯＵＮＤ", "none",
+    "no object", "No class",
+)  # fmt: skip
+IGNORED_NAMES = ("VOID", "ignore", "un_labeled", "Ignored", "ignore region", "255 void", "unlabeled area", "don't care")
 
 
-@pytest.mark.parametrize("name", ["dog", "backgrounds", "voids", ""])
+@pytest.mark.parametrize("name", [*BACKGROUND_NAMES, *IGNORED_NAMES])
+def test_background_and_what_is_ignored_are_no_classes(name: str) -> None:
+    assert is_no_class(name) and is_background(name) == (name in BACKGROUND_NAMES)
+
+
+@pytest.mark.parametrize("name", ["dog", "1", "foreground", "playground", "ground", "class 1", "label", "other", ""])
 def test_other_names_are_classes(name: str) -> None:
     assert not is_no_class(name)
+
+
+@pytest.mark.parametrize(("first", "second"), [("cat", "Cat"), ("été", "ÉTÉ"), ("Straße", "STRASSE")])
+def test_names_that_share_their_files_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    with pytest.raises(InputError, match=f"{first} and {second} are one name but for capitals.*: rename one"):
+        classes(tmp_path, f"{first}\n{second}\n")
+
+
+OTHERS = (
+    "labels.txt",
+    "class_names.txt",
+    "Classes.TXT",
+    "classes.names",
+    "labelmap.txt",
+    "obj.names",
+    "label_map.pbtxt",
+)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_list_of_classes_by_another_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("cat\ndog\n")
+    with pytest.raises(InputError, match=f"classes.txt is missing, but {name} is there: write its foreground classes"):
+        read_classes(tmp_path)
+    (tmp_path / name).write_text("\n".join(("_background_", *VOC_CLASSES)))
+    assert read_classes(tmp_path) == VOC_CLASSES
+    (tmp_path / name).write_text("cat\ndog\n")
+    assert classes(tmp_path, "hen\n") == ("hen",)

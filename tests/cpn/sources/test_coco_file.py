@@ -162,6 +162,7 @@ KEPT: dict[str, tuple[Change, list[str], list[str]]] = {
                                              ["train2014_x_a", "x_a"], ["b1"]),
     "equal names but for the ending": (rename("a1.png", "train2014/a2.jpg", 1), ["a1", "train2014_a1"], ["b1"]),
     "a category background": (every_category_up, ["a1", "a2"], ["b1"]),
+    "a category background by another word": (added("categories", id=5, name="Hintergrund"), ["a1", "a2"], ["b1"]),
     "a category background in between": (added("categories", id=5, name="_background_"), ["a1", "a2"], ["b1"]),
     "an image entry twice, word for word": (
         lambda content, root: content["train2014"]["images"].append(dict(content["train2014"]["images"][0])),
@@ -298,6 +299,10 @@ ODD: dict[str, tuple[Change, str, int]] = {
         annotation(bbox=[4, 4, 0, 8]), "1 objects have a bbox without area or that is none .first annotation 1 of", 80,
     ),
     "a box of negative height beside a shape": (annotation(bbox=[4, 4, 10, -8]), "1 objects have a bbox without", 80),
+    "an annotation id that stands twice": (
+        lambda content, root: content["train2014"]["annotations"][1].update(id=1),
+        "1 objects have an id that stands twice .first annotation 1 of image 2.: each counts", 80,
+    ),
     "a box of NaN beside a shape": (annotation(bbox=[4, 4, 10, float("nan")]), "1 objects have a bbox without", 80),
 }  # fmt: skip
 

@@ -129,6 +129,27 @@ def same_image(first: str, second: str) -> Change:
     return lambda root: shutil.copyfile(root / f"JPEGImages/{first}.jpg", root / f"JPEGImages/{second}.jpg")
 
 
+def saved_anew(first: str, second: str, ending: str) -> Change:
+    """Make `second` the pixels of `first` in a file of another kind."""
+
+    def change(root: Path) -> None:
+        (root / f"JPEGImages/{second}.jpg").unlink()
+        with Image.open(root / f"JPEGImages/{first}.jpg") as picture:
+            picture.save(root / f"JPEGImages/{second}{ending}")
+
+    return change
+
+
+def commented(first: str, second: str) -> Change:
+    """Make `second` the JPEG of `first` with a comment in it."""
+
+    def change(root: Path) -> None:
+        data = (root / f"JPEGImages/{first}.jpg").read_bytes()
+        (root / f"JPEGImages/{second}.jpg").write_bytes(data[:2] + b"\xff\xfe\x00\x06cafe" + data[2:])
+
+    return change
+
+
 def move(source: str, target: str) -> Change:
     return lambda root: (root / source).rename(root / target)
 
@@ -202,7 +223,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     **{
         f"{name} as a class": (classes(name, *NAMES), "is no class of its own, background is mask value 0 .*: delete")
         for name in ("background", "_background_", "Background", "__background__", "BACKGROUND", "void", "Void",
-                     "__ignore__", "ignore", "unlabeled", "bg")
+                     "__ignore__", "ignore", "unlabeled", "bg", "0 background", "Hintergrund")
     },
 }  # fmt: skip
 
@@ -251,6 +272,14 @@ SAID: dict[str, tuple[Change, str]] = {
     "a class that is in no label": (classes(*NAMES, "yak"), "note: trainaug: 1 class (yak) in no image"),
     "the same image in train and val": (
         same_image("b2", "a5"),
+        "warning: 1 images that are evaluated are trained on under another name (b2 of val is a5 of trainaug)",
+    ),
+    "the same image in train and val, as PNG": (
+        saved_anew("b2", "a5", ".png"),
+        "warning: 1 images that are evaluated are trained on under another name (b2 of val is a5 of trainaug)",
+    ),
+    "the same image in train and val, with a comment": (
+        commented("b2", "a5"),
         "warning: 1 images that are evaluated are trained on under another name (b2 of val is a5 of trainaug)",
     ),
     "the same image twice": (same_image("a1", "a4"), "note: 1 images are there under two names (a1 is a4)"),
