@@ -200,8 +200,15 @@ def explain(error: ValidationError, known: list[str]) -> str:
     else:
         given = first.get("input")
         shown = "" if isinstance(given, (dict, BaseModel)) else f", given {brief(repr(given))}"
-        text = f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
+        text = f"{key}: {finding(first['type'], first['msg'])}{shown}"
     return text + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
+
+
+def finding(kind: str, message: str) -> str:
+    """What pydantic says of a value, in words for who writes YAML."""
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "has to hold `key: value` lines"
+    return message.removeprefix("Value error, ")
 
 
 def brief(text: str, longest: int = 200) -> str:

@@ -1,9 +1,12 @@
 """The base of every configuration section: frozen, strict, and documented field by field."""
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PlainValidator
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationInfo, field_validator
 
 # Upper limits of whole numbers, far above what anybody runs: what is larger is a slip of the keyboard (a 0 too many,
 # pixels for centimetres), and would end in a plan of a million years or in a machine without memory.
@@ -32,8 +35,17 @@ MOST_SEEDS = 10_000
 """Seeds of one configuration."""
 
 
+LARGEST_NUMBER = 1e9
+"""Size of a rate, a weight, a share, a number of hours; more is not finite in a network's single precision."""
+SMALLEST_NUMBER = 1e-30
+"""Least size of what is not 0: less is 0 in single precision, and what divides by it not finite."""
+
+
 class Section(BaseModel):
-    """A frozen configuration section. Unknown keys and values of another type are errors, never warnings."""
+    """A frozen configuration section. Unknown keys and values of another type are errors, never warnings.
+
+    So is what fits a type and cannot be meant: true for a number, text of blanks, a number beyond single precision.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -42,6 +54,55 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         coerce_numbers_to_str=True,  # a list or a sweep may be called 2012; quotes do not survive a shell
     )
+
+    any_size: ClassVar[bool] = False
+    """Whether numbers may have any size here: what uses them says which it takes."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what cannot be meant, whatever the type of the field would make of it."""
+        field = cls.model_fields[str(info.field_name)]
+        kinds = _kinds(field.annotation)
+        if any(isinstance(check, PlainValidator) for check in field.metadata) or not kinds <= _PLAIN:
+            return value
+        for part in _parts(value):
+            if isinstance(part, bool) and not kinds.isdisjoint((int, float)) and not cls.model_config.get("strict"):
+                raise ValueError("Input should be a number, not true or false")
+            if isinstance(part, str) and not part.strip() and str in kinds and part != field.default:
+                raise ValueError("this is empty; write a value, or leave the key out")
+            if isinstance(part, int | float) and float in kinds and not cls.any_size:
+                _check_size(part)
+        return value
+
+
+_PLAIN = frozenset((int, float, str, type(None)))
+"""Kinds of values that a field of plain numbers and words has."""
+
+
+@cache
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """The types that a field's annotation names, those within its lists and unions too."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType, tuple, list, dict):
+        return frozenset().union(*(_kinds(kind) for kind in get_args(annotation) if kind is not ...))
+    return frozenset((annotation,))
+
+
+def _parts(value: Any) -> list[Any]:
+    """A value, or those in its lists and mappings."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [part for item in value for part in _parts(item)] if isinstance(value, list | tuple) else [value]
+
+
+def _check_size(number: float) -> None:
+    """Raise ValueError for a number that single precision cannot hold with what it is multiplied by."""
+    if math.isfinite(number) and abs(number) > LARGEST_NUMBER:
+        raise ValueError(f"this is beyond what a run can use; write {LARGEST_NUMBER:g} at most")
+    if number and abs(number) < SMALLEST_NUMBER:
+        raise ValueError(f"this is 0 in single precision; write 0, or {SMALLEST_NUMBER:g} at least")
 
 
 def _number(value: Any) -> float:
@@ -56,6 +117,8 @@ def _auto_or_above_0(value: Any) -> float | Literal["auto"]:
     number = _number(value)
     if value != "auto" and not 0 < number < math.inf:
         raise ValueError("Input should be auto or a number above 0")
+    if value != "auto":
+        _check_size(number)
     return "auto" if value == "auto" else number
 
 

@@ -17,7 +17,7 @@ PATHS = ("data.root", "network.weights", "irn.weights")
 
 def absolute(name: str, value: Any) -> Any:
     """The value of a dotted name, made absolute where it is a path. Raises InputError for the home of nobody."""
-    if name not in PATHS or not isinstance(value, str) or not value or "://" in value:
+    if name not in PATHS or not isinstance(value, str) or not value.strip() or "://" in value:
         return value
     return value if name != "data.root" and value in NAMED_WEIGHTS else str(full_path(value, name))
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpn.config import Config, brief, config_from, known_names, merge, nearest, preset_names, with_values
+from cpn.config.configuration import finding
 from cpn.config.presets import PRESETS
 from cpn.config.section import Section
 from cpn.core.errors import InputError
@@ -173,7 +174,7 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
         text = "is missing; add it"
     else:
         given = first.get("input")
-        text = first["msg"].removeprefix("Value error, ")
+        text = finding(first["type"], first["msg"])
         text += "" if isinstance(given, (dict, Section)) else f", given {redact(brief(repr(given)))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"

@@ -7,7 +7,7 @@ everywhere else.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from cpn.config.section import Section
 
@@ -18,6 +18,7 @@ When = dict[str, Wanted]
 
 class _Domain(Section):
     model_config = ConfigDict(strict=True)
+    any_size = True
 
     when: When | None = None
     """Dotted names of other searched values and the value (or list of values) each must have for this one to exist."""
@@ -60,6 +61,15 @@ class ChoiceDomain(_Domain):
 
     choice: list[Scalar | list[Scalar]] = Field(min_length=1)
     """The values to choose from."""
+
+    @field_validator("choice", mode="before")
+    @classmethod
+    def _values(cls, value: Any) -> Any:
+        for item in value if isinstance(value, list) else ():
+            for part in item if isinstance(item, list) else (item,):
+                if not isinstance(part, str | int | float | None):
+                    raise ValueError(f"a choice is a value or a list of values, not {part!r}; write it so")
+        return value
 
     @model_validator(mode="after")
     def _distinct(self) -> "ChoiceDomain":

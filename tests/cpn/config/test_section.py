@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from cpn.config import Config, config_from
+from cpn.config import Config, config_from, to_dotted, with_values
 from cpn.config.section import PositiveOrAuto, Section, whole_or_auto
 from cpn.core.errors import InputError
 from tests.cpn.config.sections import whole_numbers
@@ -84,6 +84,61 @@ def test_a_number_or_auto_is_taken(name: str, value: object, expected: object) -
 )
 def test_another_value_is_one_finding(name: str, value: object, words: str) -> None:
     assert refusal(**{name: value}) == f"Input should be {words}"
+
+
+SLIPS = {
+    "true for a number": ("lr", True, "Input should be a number, not true or false"),
+    "true for a number that may be off": ("share", False, "Input should be a number, not true or false"),
+    "true within a list": ("sizes", (56, True), "Input should be a number, not true or false"),
+    "true within a mapping": ("published", {"miou": True}, "Input should be a number, not true or false"),
+    "no text": ("name", "", "this is empty; write a value, or leave the key out"),
+    "blanks": ("name", " \t", "this is empty; write a value, or leave the key out"),
+    "a number beyond single precision": ("lr", 1e40, "this is beyond what a run can use; write 1e+09 at most"),
+    "one below zero": ("lr", -1e40, "this is beyond what a run can use; write 1e+09 at most"),
+    "a whole number beyond it": ("share", 10**15, "this is beyond what a run can use; write 1e+09 at most"),
+    "one where auto is possible": ("alpha", 1e40, "this is beyond what a run can use; write 1e+09 at most"),
+    "nearly zero": ("lr", 5e-324, "this is 0 in single precision; write 0, or 1e-30 at least"),
+    "nearly zero where auto is possible": ("alpha", 1e-40, "this is 0 in single precision; write 0, or 1e-30 at least"),
+}
+
+
+class More(Example):
+    """Fields of other kinds."""
+
+    share: float | None = None
+    """A number, or off."""
+    sizes: tuple[int, ...] = (1,)
+    """Whole numbers."""
+    published: dict[str, float] = {}
+    """Numbers by name."""
+    switch: bool = False
+    """True or false."""
+    note: str = ""
+    """Text that may be empty."""
+
+
+@pytest.mark.parametrize(("name", "value", "words"), SLIPS.values(), ids=list(SLIPS))
+def test_what_fits_a_type_and_cannot_be_meant_is_refused(name: str, value: object, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        More.model_validate({name: value})
+    assert [finding["msg"].removeprefix("Value error, ") for finding in refused.value.errors()] == [words]
+
+
+def test_what_can_be_meant_is_taken() -> None:
+    values = {"lr": 0, "share": 1e9, "sizes": (1, 2), "switch": True, "note": "", "alpha": 1e-30, "published": {"a": 1}}
+    taken = More.model_validate(values)
+    assert taken.model_dump(include=set(values)) == values and More.model_validate({"switch": 1}).switch
+
+
+NUMBERS = [name for name, value in to_dotted(Config()).items() if isinstance(value, float)]
+
+
+@pytest.mark.parametrize("value", [True, 1e30, 1e-40], ids=str)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_the_method_refuses_them(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"^my.yaml: {name}: ") as refused:
+        with_values(Config(), {name: value}, "my.yaml")
+    assert "\n" not in str(refused.value)
 
 
 LARGE = dict(whole_numbers(Config))
