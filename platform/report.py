@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.core.errors import InputError, run_command
+from cpn.core.files import check_place
 
 from .base.paths import storage
 from .base.terminal import Terminal
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if (given.name is None) != given.paper:
         raise InputError("platform.report: give a sweep's name, or --paper and no name")
+    if given.out is not None:
+        check_place(given.out, "--out")
     if given.paper:
         return paper(given)
     from .reports.snapshot import read_sweep

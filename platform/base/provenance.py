@@ -52,11 +52,24 @@ def keep_start(path: Path, told: dict[str, str]) -> None:
 
 def read_starts(path: Path) -> list[dict[str, Any]]:
     """The starts that were kept, the first one first; none where the file is not there or, which is said, damaged."""
+    cure = "the sweep's next start begins it anew; earlier starts are in MLflow's runs"
     try:
-        kept = read_json(path, "the sweep's next start begins it anew; earlier starts are in MLflow's runs")
+        kept = read_json(path, cure)
+        if not isinstance(kept, list) or not all(_is_start(entry) for entry in kept):
+            raise DamagedFile(path, cure, "it holds no starts")
     except DamagedFile as error:
         to_stderr(str(error))
         return []
     except OSError:
         return []
-    return kept if isinstance(kept, list) else []
+    return kept
+
+
+def _is_start(entry: Any) -> bool:
+    """Whether an entry has what `keep_start` writes."""
+    told = ("command", "commit", "versions", "python")
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("started"), int | float)
+        and all(isinstance(entry.get(name), str) for name in told)
+    )

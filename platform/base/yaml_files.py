@@ -31,6 +31,8 @@ _SCALARS = (
 
 SEAL = "# digest: "
 """First line of a YAML file that the product wrote itself, before the digest of the lines below."""
+SECTIONS = ("base", "search", "budget", "resources", "confirm", "promote", "tracking")
+"""Parts of a specification that hold keys of their own."""
 MAX_LEVELS = 30
 """How deep lists and mappings may lie in each other."""
 MAX_VALUES = 10_000
@@ -188,7 +190,10 @@ def load_kept(path: Path) -> dict[str, Any]:
     no digest.
     """
     try:
-        return load_yaml(path)
+        kept = load_yaml(path)
+        if not isinstance(kept.get("name"), str) or any(not isinstance(kept.get(part, {}), dict) for part in SECTIONS):
+            raise DamagedFile(path, SWEEP_WRITES, "it holds no specification")
+        return kept
     except DamagedFile:
         raise
     except InputError as error:

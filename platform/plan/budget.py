@@ -1,5 +1,6 @@
 """When a search ends: the first limit of its budget that is reached, in words; then what its hours went to."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,21 @@ HOURS_LOST = "the sweep's next start counts anew, from its last end and what its
 """The cure for a clock's file."""
 
 
+def read_clock(path: Path) -> dict[str, Any]:
+    """What a clock's file holds: `seconds` by the clock, and the seconds of each trial under `trials`.
+
+    Raises DamagedFile for anything else, FileNotFoundError where there is none.
+    """
+    kept = read_json(path, HOURS_LOST)
+    trials = kept.get("trials", {}) if isinstance(kept, dict) else None
+    times = [kept.get("seconds"), *trials.values()] if isinstance(trials, dict) else [None]
+    if any(
+        isinstance(spent, bool) or not isinstance(spent, int | float) or not 0 <= spent < math.inf for spent in times
+    ):
+        raise DamagedFile(path, HOURS_LOST, "it holds no hours")
+    return dict(kept)
+
+
 class Clock:
     """Wall-clock hours, and hours of each trial, over all starts of a sweep, kept in a file. A start that finds nothing
     to do, which never calls `go`, adds none.
@@ -31,7 +47,7 @@ class Clock:
         self._path = path
         kept: Mapping[str, Any] = {}
         try:
-            kept = read_json(path, HOURS_LOST)
+            kept = read_clock(path)
         except FileNotFoundError:
             pass
         except DamagedFile as error:

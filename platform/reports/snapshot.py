@@ -20,7 +20,7 @@ from ..base.yaml_files import load_kept
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
-from ..plan.budget import HOURS_LOST
+from ..plan.budget import HOURS_LOST, read_clock
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import COMES_BACK, shown
 from ..search.sweep_summary import SweepSummary, read_summary
@@ -74,7 +74,7 @@ class SweepSnapshot:
     def _clock(self) -> dict[str, Any]:
         """As it was kept: a budget.Clock would count on from there."""
         try:
-            kept = read_json(self.store.sweep(self.name).clock, HOURS_LOST)
+            return read_clock(self.store.sweep(self.name).clock)
         except DamagedFile as error:
             say_once(str(error))
             return {}
@@ -82,7 +82,6 @@ class SweepSnapshot:
             if any(row.state.finished and "reused_from" not in row.attrs for row in self.rows):
                 say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
             return {}
-        return kept if isinstance(kept, dict) else {}
 
     @cached_property
     def by_uid(self) -> dict[str, TrialRow]:
@@ -122,7 +121,10 @@ def read_sweep(store: Storage, name: str) -> SweepSnapshot:
     if not paths.spec.exists():
         raise InputError(f"{paths.spec}: is not there; the sweep stopped before it began, start it once more")
     load_kept(paths.spec)  # a damaged one has another cure than one that a person wrote
-    spec = load_spec(paths.spec)
+    try:
+        spec = load_spec(paths.spec)
+    except InputError as error:
+        raise DamagedFile(paths.spec, SWEEP_WRITES, str(error).removeprefix(f"{paths.spec}: ")) from None
     if store.url is None and is_url(spec.resources.storage):  # of the runs this machine has what it fetched
         store = replace(storage(spec.resources.storage), home=store.root)
     return read_with(spec, store, study_of(store, {"tracking": {"study": spec.tracking.study}}))

@@ -118,4 +118,5 @@ def read_summary(path: Path) -> SweepSummary | None:
         return SweepSummary.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DamagedFile(path, SWEEP_WRITES, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = "".join(f"{part}." for part in first["loc"])
+        raise DamagedFile(path, SWEEP_WRITES, f"{where[:-1]}: {first['msg']}" if where else "no summary") from None

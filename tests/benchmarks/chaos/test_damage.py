@@ -78,6 +78,31 @@ def test_commands_name_a_damaged_file(
             assert name in said, (command, said)
 
 
+OTHERS = ("{}", "[]", "null", "5", '{"name": "made", "budget": 5}')
+
+
+@pytest.mark.parametrize("content", OTHERS)
+@pytest.mark.parametrize("name", ["clock.json", "driver.json", "summary.json", "spec.yaml"])
+def test_a_file_that_holds_something_else_is_damaged(
+    made: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(made / "work")
+    shutil.copytree(made / "whole", made / "work")
+    monkeypatch.chdir(made / "work")
+    (made / f"work/sweeps/made/{name}").write_text(content)
+    for command in ("leaderboard", "status"):
+        say_once.cache_clear()
+        error = ""
+        try:
+            assert COMMANDS[command](["made", "--json"]) == 0
+        except InputError as refused:
+            error = f"error: {refused}"
+        told = capsys.readouterr()
+        if name in READS[command]:
+            lines = [line for line in (error + told.out + told.err).splitlines() if f"{name}: is damaged" in line]
+            assert lines and all("command again" in line or "next start" in line for line in lines)
+
+
 def test_the_damages(tmp_path: Path) -> None:
     older = tmp_path / "older"
     older.write_text("{}")

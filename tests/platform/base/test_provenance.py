@@ -16,7 +16,7 @@ def test_where_results_come_from() -> None:
 def test_a_start_like_the_last_adds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "starts.json"
     assert read_starts(path) == []
-    one, two = {"command": "a", "commit": "1"}, {"command": "a", "commit": "2"}
+    one, two = ({"command": "a", "commit": at, "versions": "v", "python": "3"} for at in "12")
     for told in (one, one, two, two, one):
         keep_start(path, told)
     assert [entry["commit"] for entry in read_starts(path)] == ["1", "2", "1"]
@@ -24,6 +24,16 @@ def test_a_start_like_the_last_adds_nothing(tmp_path: Path) -> None:
     path.write_text("{")
     keep_start(path, two)
     assert [entry["commit"] for entry in read_starts(path)] == ["2"]
+
+
+OTHERS = ("{}", "null", "5", "[5]", "[{}]", '[{"command": "a", "commit": "1", "versions": "v", "python": "3"}]')
+
+
+@pytest.mark.parametrize("content", OTHERS)
+def test_what_holds_no_starts_is_said(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "starts.json").write_text(content)
+    assert read_starts(tmp_path / "starts.json") == []
+    assert "starts.json: is damaged (it holds no starts); the sweep's next start" in capsys.readouterr().err
 
 
 def test_a_wheel_inside_somebody_s_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

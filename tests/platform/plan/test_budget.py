@@ -140,6 +140,19 @@ def test_a_clock_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert clock.hours == pytest.approx(2, abs=1e-3) and clock.trial_hours == {}
 
 
+OTHERS = ("[]", "null", "5", "{}", '{"seconds": "x"}', '{"seconds": true}', '{"seconds": -1}', '{"seconds": NaN}',
+          '{"seconds": 1, "trials": [1]}', '{"seconds": 1, "trials": {"a-0000": null}}')  # fmt: skip
+
+
+@pytest.mark.parametrize("content", OTHERS)
+def test_what_holds_no_hours_is_said_and_counted_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "clock.json").write_text(content)
+    said: list[str] = []
+    clock = Clock(tmp_path / "clock.json", said.append)
+    assert clock.hours == 0 and clock.trial_hours == {}
+    assert len(said) == 1 and "clock.json: is damaged (it holds no hours); the sweep's next start counts" in said[0]
+
+
 def test_the_reason_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
     held = rows(50.0)
