@@ -63,7 +63,8 @@ class Section(BaseModel):
     def _meant(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what cannot be meant, whatever the type of the field would make of it."""
         field = cls.model_fields[str(info.field_name)]
-        kinds = _kinds(field.annotation)
+        annotation: Any = field.annotation
+        kinds = _kinds(annotation)
         if any(isinstance(check, PlainValidator) for check in field.metadata) or not kinds <= _PLAIN:
             return value
         for part in _parts(value):
