@@ -12,7 +12,8 @@ from cpn.core.plain_file import folder_there
 from .base.bucket_sync import with_published_state
 from .base.lock import FINISHED, RUNNING
 from .base.paths import Storage, storage
-from .base.terminal import Terminal
+from .base.remaining_time import CONFIRM, SEARCH
+from .base.terminal import Terminal, remaining
 from .reports.sweep_status import Status, status, sweep_names
 
 EXAMPLE = "python -m platform.status"
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.status",
         usage=f"{EXAMPLE} [NAME ...] [--storage FOLDER] [--json]",
         description="Show the sweeps of a storage folder and how they stand: running, stopped, finished or failed, "
-        "their trials, the best one and the champion.",
+        "their trials, the best one and the champion; of a running one its phase, remaining time and GPU-hours.",
     )
     made.add_argument("names", nargs="*", metavar="NAME", help="only these sweeps")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
@@ -50,9 +51,19 @@ def show(found: Sequence[Status], store: Storage) -> None:
             terminal.say(f"{row.sweep}: {note}")
     for row in found:
         if row.state == RUNNING:
+            if row.phase is not None:
+                terminal.say(progress_words(row))
             terminal.say(f"{row.sweep} runs as process {row.pid} on {row.host}; to stop it: {_stop(row, store)}")
         elif row.state != FINISHED and row.command:
             terminal.say(f"next: {row.command}")
+
+
+def progress_words(row: Status) -> str:
+    """Phase, progress, remaining time and hours of a sweep that runs."""
+    of = f" of {row.phase_runs}" if row.phase_runs is not None else ""
+    runs = f", {row.phase_done}{of} runs" if row.phase in (SEARCH, CONFIRM) else ""
+    used = f"; {row.hours:.2f} {row.hours_unit} so far" if row.hours is not None else ""
+    return f"{row.sweep}: {row.phase}{runs}{remaining(row.seconds_left)}{used}"
 
 
 def _stop(row: Status, store: Storage) -> str:

@@ -5,6 +5,7 @@ trials          heading, total, done: a search or a round of confirm runs begins
 trial_started   uid, what
 trial_reported  uid, and an epoch's report: epoch, miou_epoch, loss terms, lr, images_per_s and so on
 trial_ended     uid, state (complete, pruned, fail, resumable), value, reason, done, total, best, seconds_left
+                (of the whole sweep)
 stage           stage, done, total, unit: when it begins, at most once a second, and when it ends
 verdict         winner, sentence, tested, better, difference, low, high, baseline
 summary         what summary.json holds
@@ -24,6 +25,7 @@ from typing import Any, TextIO
 
 from cpn.core.errors import quiet
 
+from .remaining_time import SEARCH, RunPrice
 from .terminal import Lasting, StageBar, Terminal, TrialTable
 from .tracking_uri import redacted
 
@@ -49,9 +51,11 @@ class JsonLines(Terminal):
             self.warn("nobody reads standard output any more; the sweep goes on without it")
 
     @contextmanager
-    def trials(self, heading: str, total: int | None, epochs: int, objective: str = "miou") -> Iterator[TrialTable]:
+    def trials(
+        self, heading: str, total: int | None, epochs: int, objective: str = "miou", phase: str = SEARCH
+    ) -> Iterator[TrialTable]:
         """The same view, whose calls are events."""
-        yield TrialEvents(self, heading, total, epochs, objective)
+        yield TrialEvents(self, heading, total, epochs, objective, phase)
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int) -> Iterator[StageBar]:
@@ -69,10 +73,10 @@ class TrialEvents(TrialTable):
         super().already(done, best)
         self._terminal.event("trials", heading=self._heading, total=self._total, done=done)
 
-    def started(self, uid: str, what: str) -> None:
+    def started(self, uid: str, what: str, price: RunPrice | None = None, epoch: int = 0) -> None:
         if uid not in self._rows:
             self._terminal.event("trial_started", uid=uid, what=what)
-        super().started(uid, what)
+        super().started(uid, what, price, epoch)
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         super().reported(uid, result)
@@ -94,6 +98,7 @@ class StageEvents(StageBar):
     _at: tuple[float, int] = (-math.inf, -1)
 
     def at(self, done: int) -> None:
+        self._terminal.remaining.stage(self._name, done / max(1, self._total))
         if time.monotonic() - self._at[0] >= BETWEEN_S and done != self._at[1]:
             self.say(done)
 

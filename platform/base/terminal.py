@@ -17,11 +17,15 @@ from cpn.core.errors import printable, quiet
 from cpn.core.progress import Progress, shown_progress
 from cpn.core.redact import redact
 
+from .remaining_time import SEARCH, RemainingTime, RunPrice
+
 MOST_ROWS = 12
 WARNING = "warning: "
 """What a line begins with that says what went wrong without stopping anything."""
 OPEN = ("running", "resumable")
 """States of trials that are not done."""
+BETWEEN_S = 60.0
+"""Seconds between two lines about the epochs of one trial, without a terminal."""
 
 
 class Lasting(Console):
@@ -45,6 +49,8 @@ class Terminal:
         self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
         self.warnings: list[str] = []
         """What was warned of, without secrets."""
+        self.remaining = RemainingTime(known=False)
+        """Of all that this command runs; whoever knows prices puts a priced one here."""
 
     def say(self, line: str) -> None:
         """One plain line without secrets, never broken: commands and paths are copied from it."""
@@ -80,9 +86,13 @@ class Terminal:
         self.console.print(made)
 
     @contextmanager
-    def trials(self, heading: str, total: int | None, epochs: int, objective: str = "miou") -> Iterator["TrialTable"]:
-        """The live table of running and finished trials; `objective` is the key of what they are ranked by."""
-        view = TrialTable(self, heading, total, epochs, objective)
+    def trials(
+        self, heading: str, total: int | None, epochs: int, objective: str = "miou", phase: str = SEARCH
+    ) -> Iterator["TrialTable"]:
+        """The live table of running and finished trials; `objective` is the key of what they are ranked by, `phase`
+        what they are in the remaining time.
+        """
+        view = TrialTable(self, heading, total, epochs, objective, phase)
         if not self.console.is_terminal:
             self.say(heading)
             yield view
@@ -114,35 +124,48 @@ class StageBar:
 
     def at(self, done: int) -> None:
         """`done` of the total are done."""
+        self._terminal.remaining.stage(self._name, done / max(1, self._total))
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done)
         elif time.monotonic() - self._said > 15:
             self._said = time.monotonic()
             left = (self._said - self._began) / done * (self._total - done) if done else None
-            self._terminal.say(f"  {self._name}: {done} of {self._total} {self._unit}{remaining(left)}")
+            sweep = of_sweep(self._terminal.remaining.left()) if self._terminal.remaining.phases else ""
+            self._terminal.say(f"  {self._name}: {done} of {self._total} {self._unit}{remaining(left)}{sweep}")
 
 
 class TrialTable:
     """Rows of the trials seen in this run of the command; the last `MOST_ROWS` are shown."""
 
     def __init__(
-        self, terminal: Terminal, heading: str, total: int | None, epochs: int, objective: str = "miou"
+        self,
+        terminal: Terminal,
+        heading: str,
+        total: int | None,
+        epochs: int,
+        objective: str = "miou",
+        phase: str = SEARCH,
     ) -> None:
-        self._objective = objective
+        self._objective, self._phase = objective, phase
         self._terminal, self._heading, self._total, self._epochs = terminal, heading, total, epochs
         self._rows: dict[str, dict[str, Any]] = {}
         self._began = self._said = time.monotonic()
         self._done_before = 0
         self._best: tuple[float, str] | None = None
+        terminal.remaining.begin(phase, total)
 
     def already(self, done: int, best: tuple[float, str] | None) -> None:
         """Trials that were finished before this start, and the best of them (miou, uid)."""
         self._done_before, self._best = done, best
+        self._terminal.remaining.begin(self._phase, self._total, done)
 
-    def started(self, uid: str, what: str) -> None:
-        """A trial began."""
+    def started(self, uid: str, what: str, price: RunPrice | None = None, epoch: int = 0) -> None:
+        """A trial began, at a price, of which earlier starts have done `epoch` epochs."""
+        self._terminal.remaining.started(uid, price or RunPrice(0.0, 1.0, 0.0, self._epochs), epoch)
         if uid not in self._rows:
-            self._rows[uid] = {"what": what, "epoch": 0, "state": "running"}
+            epochs = price.epochs if price else self._epochs
+            self._rows[uid] = {"what": what, "epoch": epoch, "epochs": epochs, "state": "running"}
+            self._rows[uid]["said"] = time.monotonic()
             if not self._terminal.console.is_terminal:
                 self._terminal.say(f"  {uid}  started  {what}")
 
@@ -162,12 +185,29 @@ class TrialTable:
         for key, name in ((f"{self._objective}_epoch", "value_epoch"), (self._objective, "value")):
             if key in result:
                 row[name] = float(result[key])
+        if row["epoch"]:
+            self._terminal.remaining.reported(uid, row["epoch"])
+        if self._objective not in result and "failed" not in result and not self._terminal.console.is_terminal:
+            self._say_epoch(uid, row, result)
+
+    def _say_epoch(self, uid: str, row: dict[str, Any], result: Mapping[str, Any]) -> None:
+        """A line about an epoch, at most one in `BETWEEN_S` of each trial."""
+        if time.monotonic() - row.get("said", self._began) < BETWEEN_S:
+            return
+        row["said"] = time.monotonic()
+        key, left = f"{self._objective}_epoch", self._terminal.remaining.run_left(uid)
+        score = f"  {key} {float(result[key]):.1f}" if key in result else ""
+        loss = f"  loss {float(result['loss_total']):.3g}" if "loss_total" in result else ""
+        trial = f", trial {clock(left)} left" if left is not None else ""
+        epoch = f"epoch {row['epoch']}/{row.get('epochs', self._epochs)}"
+        self._terminal.say(f"  {uid}  {epoch}{score}{loss}{trial}{of_sweep(self.seconds_left())}")
 
     def ended(self, uid: str, state: str, miou: float | None, reason: str | None, counted: bool = True) -> None:
         """A trial ended, or was left to be resumed. The best so far is one of those that are `counted`."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
         row["state"] = state.lower()
         row.pop("doing", None)
+        self._terminal.remaining.ended(uid, state == "COMPLETE", row["state"] not in OPEN)
         if miou is not None:
             row["value"] = miou
             if counted:
@@ -176,16 +216,12 @@ class TrialTable:
             number = f"  {self._objective} {miou:.1f}" if miou is not None else ""
             best = f"  best {self._best[0]:.1f}" if self._best else ""
             why = f"  {reason}" if reason else ""
-            left = remaining(self.seconds_left())
+            left = of_sweep(self.seconds_left())
             self._terminal.say(f"  {uid}  {state.lower()}{number}{why}{best}  {self._count()}{left}")
 
     def seconds_left(self) -> float | None:
-        """Estimate from the trials finished since this start; None before the first."""
-        finished = sum(row["state"] not in OPEN for row in self._rows.values())
-        if not finished or self._total is None:
-            return None
-        rate = finished / (time.monotonic() - self._began)
-        return max(0, self._total - self._done_before - finished) / rate
+        """Seconds left of the whole sweep; None while nobody can know."""
+        return self._terminal.remaining.left()
 
     def _done(self) -> int:
         return self._done_before + sum(row["state"] not in OPEN for row in self._rows.values())
@@ -209,13 +245,13 @@ class TrialTable:
                 uid,
                 printable(row["what"]),
                 row.get("doing", row["state"]),
-                f"{row['epoch']}/{self._epochs}",
+                f"{row['epoch']}/{row.get('epochs', self._epochs)}",
                 shown(row.get("value_epoch")),
                 shown(row.get("value")),
             )
         best = f"best so far {self._best[0]:.1f} ({self._best[1]})" if self._best else "no result yet"
         elapsed = clock(time.monotonic() - self._began)
-        return Group(table, Text(f"{self._count()}, {best}, {elapsed} so far{remaining(self.seconds_left())}"))
+        return Group(table, Text(f"{self._count()}, {best}, {elapsed} so far{of_sweep(self.seconds_left())}"))
 
 
 def shown(cell: Any) -> str:
@@ -235,3 +271,8 @@ def clock(seconds: float) -> str:
 def remaining(seconds: float | None) -> str:
     """`, about 2:03 left`, or nothing when it isn't known."""
     return f", about {clock(seconds)} left" if seconds is not None else ""
+
+
+def of_sweep(seconds: float | None) -> str:
+    """`, sweep about 2:03 left`, or nothing when it isn't known."""
+    return f", sweep about {clock(seconds)} left" if seconds is not None else ""

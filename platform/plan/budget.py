@@ -7,35 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from cpn.core.errors import to_stderr
-from cpn.core.files import DamagedFile, read_json, write_json
+from cpn.core.files import DamagedFile, write_json
 
 from ..config.sections import Budget
 from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from .estimate import estimate
+from .hours import hours_unit, read_hours
 
 KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed"}
 """What the hours of a search trial were, by how it ended; `unfinished` are the others'."""
 CONFIRMING = "confirming"
-
-
-HOURS_LOST = "the sweep's next start counts anew, from its last end and what its complete trials took themselves"
-"""The cure for a clock's file."""
-
-
-def read_clock(path: Path) -> dict[str, Any]:
-    """What a clock's file holds: `seconds` by the clock, and the seconds of each trial under `trials`.
-
-    Raises DamagedFile for anything else, FileNotFoundError where there is none.
-    """
-    kept = read_json(path, HOURS_LOST)
-    trials = kept.get("trials", {}) if isinstance(kept, dict) else None
-    times = [kept.get("seconds"), *trials.values()] if isinstance(trials, dict) else [None]
-    if any(
-        isinstance(spent, bool) or not isinstance(spent, int | float) or not 0 <= spent < math.inf for spent in times
-    ):
-        raise DamagedFile(path, HOURS_LOST, "it holds no hours")
-    return dict(kept)
 
 
 class Clock:
@@ -47,9 +29,7 @@ class Clock:
         self._path = path
         kept: Mapping[str, Any] = {}
         try:
-            kept = read_clock(path)
-        except FileNotFoundError:
-            pass
+            kept = read_hours(path)
         except DamagedFile as error:
             warn(str(error))
         self._before = float(kept.get("seconds", 0.0))
@@ -96,10 +76,13 @@ class Clock:
         if began is not None:
             self._trials[uid] = self._trials.get(uid, 0.0) + time.monotonic() - began
 
-    def save(self) -> None:
-        """Keep what has passed; called at every report, so that a kill loses little."""
+    def save(self, progress: Mapping[str, Any] | None = None) -> None:
+        """Keep what has passed, and how far the sweep is (RemainingTime.snapshot); called at every report, so that a
+        kill loses little.
+        """
         trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
-        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials})
+        told = {} if progress is None else {"progress": dict(progress)}
+        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials, **told})
 
 
 class Limits:
@@ -139,6 +122,15 @@ def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
     return None
 
 
+def hours_left(budget: Budget, clock: Clock, gpus_per_trial: float, at_once: int) -> float | None:
+    """Hours after which one of the limits of hours ends the search, with `at_once` trials at a time; None without."""
+    left = [] if budget.wall_hours is None else [budget.wall_hours - clock.hours]
+    if budget.gpu_hours is not None and gpus_per_trial:
+        used = gpus_per_trial * sum(clock.trial_hours.values())
+        left.append((budget.gpu_hours - used) / gpus_per_trial / at_once)
+    return max(0.0, min(left)) if left else None
+
+
 def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
     """The limit that the finished trials have reached, or None."""
     done = [row for row in rows if row.state.finished]
@@ -168,7 +160,7 @@ def account(
     for uid, kind in [(r.uid, KIND_OF.get(r.state, "unfinished")) for r in rows] + [(r.uid, CONFIRMING) for r in again]:
         spent[kind] += trial_hours.get(uid, 0.0) * (gpus or 1)
     total, price = sum(spent.values()), spec.budget.price_per_gpu_hour
-    unit, estimated = ("GPU-hours", estimate(spec).hours) if gpus else ("hours of trials on the CPU", None)
+    unit, estimated = hours_unit(gpus), estimate(spec).hours if gpus else None
     words = f"{unit}: " + ", ".join(f"{kind} {hours:.2f}" for kind, hours in spent.items()) + f"; {total:.2f} in all"
     words += "" if estimated is None else f", {estimated:.2f} estimated without pruning"
     money = price * total if gpus and price is not None else None

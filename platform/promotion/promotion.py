@@ -72,6 +72,14 @@ def run_later_stages(sweep: SweepContext, chosen: Candidate, pack: Pack, root: s
             prepare_weights(chosen.config, sweep.store, sweep.terminal.say)
         return sweep.cluster()
 
+    def started(stage: str, key: str, settings: Mapping[str, Any]) -> None:
+        records.stage_started(stage_uid(name, stage, key), stage, settings)
+
+    def ended(stage: str, key: str, manifest: Mapping[str, Any], out: Path) -> None:
+        records.stage_ended(stage_uid(name, stage, key), stage, manifest, out)
+        sweep.terminal.remaining.stage(stage, 1.0)
+        sweep.save_clock()
+
     return run_stages(
         store=sweep.store,
         model=chosen.model,
@@ -83,8 +91,8 @@ def run_later_stages(sweep: SweepContext, chosen: Candidate, pack: Pack, root: s
         cluster=cluster,
         claims=sweep.claims,
         terminal=sweep.terminal,
-        started=lambda stage, key, settings: records.stage_started(stage_uid(name, stage, key), stage, settings),
-        ended=lambda stage, key, manifest, out: records.stage_ended(stage_uid(name, stage, key), stage, manifest, out),
+        started=started,
+        ended=ended,
     )
 
 

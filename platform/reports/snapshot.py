@@ -20,7 +20,7 @@ from ..base.yaml_files import load_kept
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
-from ..plan.budget import HOURS_LOST, read_clock
+from ..plan.hours import HOURS_LOST, read_clock
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import COMES_BACK, shown
 from ..search.sweep_summary import SweepSummary, read_summary

@@ -1,15 +1,20 @@
 """The state of each sweep in a storage folder, read from its study and records."""
 
 import os
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cpn.core.errors import InputError
+from cpn.core.files import DamagedFile
 
 from ..base.lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
 from ..base.paths import SHARED, Storage, SweepPaths
 from ..base.yaml_files import load_kept
+from ..config.sections import Resources
+from ..plan.hours import hours_unit, read_hours
 from ..search.sweep_summary import SweepSummary, read_summary
 
 
@@ -36,6 +41,17 @@ class Status:
     champion: str | None = None
     """The trial whose checkpoint the last end of the sweep promoted."""
     verdict: str | None = None
+    phase: str | None = None
+    """While it runs: search, confirm, or the stage after them."""
+    phase_done: int | None = None
+    """Runs of this phase that have ended."""
+    phase_runs: int | None = None
+    """All runs of this phase; None where no number ends it."""
+    seconds_left: float | None = None
+    """Of the whole sweep, while it runs; None while nobody can know."""
+    hours: float | None = None
+    """What its trials have used: GPU-hours, or hours of trials on the CPU."""
+    hours_unit: str = "GPU-hours"
     host: str | None = None
     pid: int | None = None
     command: str | None = None
@@ -86,6 +102,8 @@ def status(store: Storage, name: str) -> Status:
             found["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
     try:
         spec = load_kept(paths.spec) if paths.spec.exists() else {}
+        runs = driver is not None and driver.state == RUNNING and driver.alive
+        found |= _hours(paths.clock, spec, runs, found["notes"])
         found |= _counts(study_of(store, spec), name)
         found["budget"] = (spec.get("budget") or {}).get("trials")
         promoted = (spec.get("promote") or {}).get("when", "always") == "always" or (
@@ -97,6 +115,29 @@ def status(store: Storage, name: str) -> Status:
     if summary:
         found |= {"verdict": summary.verdict, "champion": summary.winner if promoted else None}
     return Status(**found)
+
+
+def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -> dict[str, Any]:
+    """The hours in a sweep's clock file, and how far it is; the remaining time has fallen since that was written."""
+    try:
+        kept = read_hours(path)
+    except DamagedFile as error:
+        return {"notes": [*notes, str(error)]}
+    resources = Resources.model_validate(spec.get("resources") or {})
+    gpus = resources.workers * resources.gpus_per_worker
+    hours = sum(float(seconds) for seconds in kept.get("trials", {}).values()) / 3600
+    found = {"hours": hours * (gpus or 1), "hours_unit": hours_unit(gpus)}
+    told = kept.get("progress") if runs else None
+    if not told:
+        return found
+    left = told["left"]
+    left = None if left is None else max(0.0, left - max(0.0, time.time() - told["at"]))
+    return found | {
+        "phase": told["phase"],
+        "phase_done": told["done"],
+        "phase_runs": told["runs"],
+        "seconds_left": left,
+    }
 
 
 def _counts(url: str, name: str) -> dict[str, Any]:

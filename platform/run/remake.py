@@ -11,6 +11,7 @@ from cpn.core.run_files import COUNTS, PANEL, RESULT, SCORES
 from cpn.run import damaged_files
 
 from ..base import bucket_sync
+from ..base.remaining_time import CONFIRM
 from ..config.sections import Pruning
 from ..search.study import State, Study, TrialRow, open_list
 from .sweep_context import SweepContext
@@ -60,9 +61,8 @@ def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow
             ]
         )
         if has_open_trials(again, None):
-            run_open_trials(
-                sweep, again, f"{name}: making damaged runs again", len(again.rows()), Pruning(kind="none"), None
-            )
+            heading = f"{name}: making damaged runs again"
+            run_open_trials(sweep, again, heading, len(again.rows()), Pruning(kind="none"), None, CONFIRM)
         if sweep.interruption:
             return False
         made = {str(row.attrs.get("of")): row for row in again.rows()}  # the newest of each

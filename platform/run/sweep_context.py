@@ -13,6 +13,7 @@ from cpn.run import whole_run
 from ..base import bucket_sync
 from ..base.claims import Claims
 from ..base.paths import Storage, SweepPaths
+from ..base.remaining_time import RunPrice
 from ..base.terminal import Terminal
 from ..cluster.capacity import Node
 from ..cluster.inputs import prepare_weights
@@ -22,6 +23,7 @@ from ..config.own_code import named_contents, own_backbones
 from ..config.space.beta_range import searched_range
 from ..config.sweep_spec import SweepSpec
 from ..plan import budget
+from ..plan.priced_work import priced_work, run_price
 from ..search.study import TrialRow
 from ..tracking.records import Records
 
@@ -52,6 +54,7 @@ class SweepContext:
         self._resources = ExitStack()
         self._cluster: list[Node] | None = None
         self._said: set[str] = set()
+        self._priced = False
 
     def cluster(self) -> list[Node]:
         """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
@@ -64,6 +67,25 @@ class SweepContext:
                 ray_cluster(self.spec.resources, self.interruption.lose, own_backbones(self.spec))
             )
         return self._cluster
+
+    def price_what_is_left(self, at_once: int) -> None:
+        """Give the terminal the price of the sweep's runs and stages, `at_once` at a time, to tell the remaining time
+        from; said again, that of the first time goes on.
+        """
+        if not self._priced:
+            self._priced = True
+            self.terminal.remaining = priced_work(self.spec, at_once)
+        gpus = self.spec.resources.workers * self.spec.resources.gpus_per_worker
+        hours = budget.hours_left(self.spec.budget, self.clock, gpus, at_once)
+        self.terminal.remaining.most = None if hours is None else 3600 * hours
+
+    def run_price(self, config: Config) -> RunPrice | None:
+        """What a run of this configuration is priced at; None where that is not known."""
+        return run_price(self.spec, config) if self.terminal.remaining.known else None
+
+    def save_clock(self) -> None:
+        """Keep the hours that have passed, and how far the sweep is, for `platform.status`."""
+        self.clock.save(self.terminal.remaining.snapshot())
 
     def close(self) -> None:
         """Leave the cluster, or stop the one that was started here."""

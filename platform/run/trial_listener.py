@@ -19,7 +19,7 @@ class TrialListener:
     def started(self, uid: str) -> None:
         row = self._trials.row(uid)
         config = self._sweep.method(row)
-        self._table.started(uid, run_name(row, config))
+        self._table.started(uid, run_name(row, config), self._sweep.run_price(config), row.epochs)
         self._sweep.clock.began(uid)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
 
@@ -30,13 +30,13 @@ class TrialListener:
         if "note" in result:
             self._sweep.terminal.warn(f"{uid}: {result['note']}")
         self._table.reported(uid, result)
-        self._sweep.clock.save()
+        self._sweep.save_clock()
         if not {"miou", "mask_free", "failed"} & set(result):
             self._sweep.records.trial_reported(uid, result)
 
     def ended(self, uid: str) -> None:
         self._sweep.clock.ended(uid)
-        self._sweep.clock.save()
+        self._sweep.save_clock()
         row = self._trials.row(uid)
         if not row.state.finished:
             self._sweep.claims.give(uid)

@@ -6,6 +6,7 @@ from typing import Any
 from cpn.core.errors import InputError
 
 from ..base.lock import SIGNAL_EXIT
+from ..base.remaining_time import SEARCH
 from ..base.terminal import Terminal
 from ..cluster.capacity import concurrency
 from ..cluster.ray_driver import Interruption, run_trials
@@ -24,16 +25,25 @@ RECORDS_S, HURRIED_S = 30.0, 1.0
 
 
 def run_open_trials(
-    sweep: SweepContext, trials: Study, heading: str, limit: int | None, pruning: Pruning, limits: budget.Limits | None
+    sweep: SweepContext,
+    trials: Study,
+    heading: str,
+    limit: int | None,
+    pruning: Pruning,
+    limits: budget.Limits | None,
+    phase: str = SEARCH,
 ) -> None:
-    """Run a study's open trials on Ray Tune, with the live table; without `limits` all of them."""
+    """Run a study's open trials on Ray Tune, with the live table; without `limits` all of them. `phase` is what they
+    are in the sweep's remaining time.
+    """
     concurrent = concurrency(sweep.spec.resources, sweep.cluster())
+    sweep.price_what_is_left(concurrent)
     epochs = sweep.config.train.epochs
     done = [row for row in trials.rows() if row.state.finished]
     counted = [row for row in done if row.role != confirm.CAM_BASELINE]
     best = max(((row.miou, row.uid) for row in counted if row.miou is not None), default=None)
     objective = sweep.spec.objective
-    with sweep.terminal.trials(heading, limit, epochs, objective) as table, sweep.interruption.patiently():
+    with sweep.terminal.trials(heading, limit, epochs, objective, phase) as table, sweep.interruption.patiently():
         table.already(len(done), best)
         run_trials(
             trials,

@@ -11,6 +11,7 @@ from cpn.core.run_files import MODEL, PICTURES, RESULT
 from ..base.lock import FAILED, FINISHED
 from ..base.notify import Ending
 from ..base.paths import SweepPaths
+from ..base.remaining_time import CONFIRM
 from ..config.sections import Pruning
 from ..plan import budget
 from ..promotion import retention
@@ -66,6 +67,7 @@ def run_search_sweep(
             len(again.rows()),
             Pruning(kind="none"),
             None,
+            CONFIRM,
         )
     if sweep.interruption:
         return report_interruption(sweep.terminal, sweep.interruption, command)

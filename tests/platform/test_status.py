@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from platform import status as command
 from platform.base.lock import driving
 from platform.base.paths import Storage, storage
 from platform.base.yaml_files import dump_yaml
-from platform.reports.sweep_status import status
+from platform.reports.sweep_status import Status, status
 from platform.search.study_store import connect
-from platform.status import main
+from platform.status import main, progress_words
 from typing import Any
 
 import optuna
@@ -106,3 +107,9 @@ def test_it_starts_without_the_heavy_packages() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_how_far_a_running_sweep_is_is_one_line() -> None:
+    row = Status("patch", "running", phase="search", phase_done=3, phase_runs=64, seconds_left=3723.0, hours=1.25)
+    assert progress_words(row) == "patch: search, 3 of 64 runs, about 1:02:03 left; 1.25 GPU-hours so far"
+    assert progress_words(replace(row, phase="deeplab", seconds_left=None)) == "patch: deeplab; 1.25 GPU-hours so far"

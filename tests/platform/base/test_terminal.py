@@ -4,8 +4,10 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from platform.base import remaining_time
 from platform.base import terminal as module
 from platform.base.json_lines import JsonLines
+from platform.base.remaining_time import RunPrice
 from platform.base.terminal import Terminal, TrialTable, clock, remaining, shown
 from types import SimpleNamespace
 from typing import IO
@@ -53,7 +55,8 @@ def test_the_work_goes_on_when_the_reader_leaves(
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock, to be set."""
     at = [1000.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    for each in (module, remaining_time):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=lambda: at[0]))
     return at
 
 
@@ -92,15 +95,30 @@ def test_without_a_terminal_there_are_plain_lines(now: list[float]) -> None:
         now[0] += 60
         table.ended("s-0001", "COMPLETE", 55.0, None)
         table.started("s-0002", "cpn superpixel S_N=40 p_h=0.3")
-        now[0] += 60
+        now[0] += 30
+        table.reported("s-0002", {"epoch": 4, "miou_epoch": 30.0})
+        now[0] += 30
         table.ended("s-0002", "PRUNED", None, "after epoch 4: 1 of 1 others were better")
     said = text.getvalue()
     assert "\x1b" not in said and said.splitlines() == [
         "s: search",
         "  s-0001  started  cpn grid K=8,16 p_h=0.5",
-        "  s-0001  complete  miou 55.0  best 55.0  2 of 4 trials, about 2:00 left",
+        "  s-0001  complete  miou 55.0  best 55.0  2 of 4 trials, sweep about 2:00 left",
         "  s-0002  started  cpn superpixel S_N=40 p_h=0.3",
-        "  s-0002  pruned  after epoch 4: 1 of 1 others were better  best 55.0  3 of 4 trials, about 1:00 left",
+        "  s-0002  pruned  after epoch 4: 1 of 1 others were better  best 55.0  3 of 4 trials, sweep about 0:45 left",
+    ]
+
+
+def test_without_a_terminal_a_long_trial_says_its_epochs_once_a_minute(now: list[float]) -> None:
+    terminal, text = plain(width=200)
+    with terminal.trials("s: search", 2, epochs=8) as table:
+        table.started("s-0001", "cpn grid", RunPrice(0.0, 50.0, 0.0, 4))
+        for epoch in (1, 2, 3):
+            now[0] += 50
+            table.reported("s-0001", {"epoch": epoch, "miou_epoch": 41.26, "loss_total": 0.934})
+        table.reported("s-0001", {"epoch": 4, "miou": 50.0})
+    assert text.getvalue().splitlines()[2:] == [
+        "  s-0001  epoch 2/4  miou_epoch 41.3  loss 0.934, trial 1:40 left, sweep about 5:00 left"
     ]
 
 
@@ -131,7 +149,7 @@ def test_the_live_table_shows_every_trial_and_the_best(now: list[float]) -> None
     one, two = (next(line for line in said.splitlines() if uid in line) for uid in ("s-0001", "s-0002"))
     assert "running" in one and "3/8" in one and "41.3" in one
     assert "complete" in two and "8/8" in two and "55.0" in two
-    assert "1 of 4 trials, best so far 55.0 (s-0002), 0:30 so far, about 1:30 left" in said
+    assert "1 of 4 trials, best so far 55.0 (s-0002), 0:30 so far, sweep about 0:43 left" in said
 
 
 def test_a_terminal_gets_the_table_at_once() -> None:

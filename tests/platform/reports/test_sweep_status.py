@@ -1,10 +1,12 @@
 """What a sweep's record, study and summary say about its state; they are only read."""
 
 import gc
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from platform.base.lock import driving, read_driver
 from platform.base.paths import Storage, storage
+from platform.base.yaml_files import dump_yaml
 from platform.reports.sweep_status import status
 
 import pytest
@@ -82,3 +84,26 @@ def test_it_reads_only(store: Storage) -> None:
     files = {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file() and "study.db-" not in p.name}
     status(store, "patch")
     assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file() and "study.db-" not in p.name} == files
+
+
+def test_a_running_sweep_tells_phase_progress_remaining_time_and_hours(store: Storage) -> None:
+    make_study(store, "patch", [])
+    paths = store.sweep("patch")
+    progress = {"phase": "confirm", "done": 3, "runs": 9, "left": 600.0, "at": time.time() - 100}
+    with driving(paths, "patch", COMMAND):
+        dump_yaml(paths.spec, {"name": "patch", "resources": {"workers": 2}})
+        write_json(paths.clock, {"seconds": 99.0, "trials": {"patch-0000": 3600.0}, "progress": progress})
+        found = status(store, "patch")
+    assert (found.phase, found.phase_done, found.phase_runs) == ("confirm", 3, 9)
+    assert (found.hours, found.hours_unit) == (2.0, "GPU-hours")
+    assert found.seconds_left is not None and found.seconds_left <= 500.0, "it has fallen since"
+    ended = status(store, "patch")
+    assert (ended.phase, ended.seconds_left, ended.hours) == (None, None, 2.0)
+
+
+def test_damaged_hours_are_a_note(store: Storage) -> None:
+    make_study(store, "patch", [])
+    make(store, "patch")
+    store.sweep("patch").clock.write_text("{")
+    found = status(store, "patch")
+    assert found.hours is None and "clock.json" in "".join(found.notes)
