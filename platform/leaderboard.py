@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.top < 1:
         raise InputError(f"--top {given.top}: no number of trials; give 1 or more, or --all")
-    from .reports.ranking import cells, configuration, heads, ranking
+    from .reports.ranking import ranking
     from .reports.snapshot import read_sweep
+    from .reports.terminal_tables import print_ranking
 
     sweep = read_sweep(storage(given.storage), given.name)
     entries = ranking(sweep)
@@ -57,17 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     terminal = Terminal()
     left = len(entries) - len(some)
-    titles = heads(sweep)
-    rows = [[*cells(entry)[:3], configuration(entry["values"]), *cells(entry)[3:]] for entry in some]
-    caption = f"{left} more trials: --all" if left else ""
-    terminal.table(f"leaderboard of {sweep.name}", [*titles[:3], "configuration", *titles[3:]], rows, caption, left=4)
+    if sweep.summary:
+        terminal.say(f"verdict: {sweep.summary.plain_verdict}")
+    print_ranking(terminal, sweep, some, f"{left} more trials: --all" if left else "")
     for entry in some:
         if entry["reason"]:
             terminal.say(f"{entry['uid']}: {entry['reason']}")
     if sweep.so_far:
         terminal.say(f"so far: {sweep.so_far}")
-    if sweep.summary:
-        terminal.say(f"verdict: {sweep.summary.verdict}")
     where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
     terminal.say(f"next: python -m platform.report {sweep.name}{where}")
     return 0

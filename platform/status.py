@@ -45,7 +45,7 @@ def show(found: Sequence[Status], store: Storage) -> None:
         trials = "-" if row.complete is None else trials + (f" of {row.budget}" if row.budget else "")
         best = "-" if row.best is None else f"{row.objective} {row.best:.1f} ({row.best_uid})"
         rows.append([row.sweep, row.state, trials, best, row.champion or "-"])
-    terminal.table(f"sweeps in {store.place}", ["sweep", "state", "trials", "best (select)", "champion"], rows)
+    terminal.table(f"sweeps in {store.place}", ["sweep", "state", "trials", "best (select)", "champion"], rows, left=5)
     for row in found:
         for note in row.notes:
             terminal.say(f"{row.sweep}: {note}")

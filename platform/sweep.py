@@ -7,6 +7,7 @@ from pathlib import Path
 from cpn.core.errors import InputError, run_command
 
 from .base.json_lines import JsonLines, own_stdout
+from .base.terminal import Terminal
 
 EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
 
@@ -15,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: flags say where and how much; what is trained is said in YAML."""
     made = argparse.ArgumentParser(
         prog="python -m platform.sweep",
-        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] [--run-code] | --json]",
+        usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] [--run-code] | --json] [--verbose]",
         description="Search CPN's hyperparameters, confirm the winner, and carry it on to a segmentation network. "
         "The same command again continues where it stopped, and does nothing when all is done.",
     )
@@ -44,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
         help="one JSON object a line on standard output for every event (trials, stages, verdict, summary), and "
         "nothing else there; what people are told goes to standard error",
     )
+    made.add_argument(
+        "--verbose",
+        action="store_true",
+        help="statistics of pruning and mask_free at the end too, which the report has (from 20 trials on)",
+    )
     return made
 
 
@@ -70,10 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from .sweeps.run_sweep import run_sweep
 
-    if not given.json:
-        return run_sweep(spec, command)
-
-    return run_sweep(spec, command, JsonLines(own_stdout()))
+    terminal = JsonLines(own_stdout()) if given.json else Terminal()
+    terminal.verbose = given.verbose
+    return run_sweep(spec, command, terminal)
 
 
 if __name__ == "__main__":

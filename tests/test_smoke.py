@@ -33,8 +33,9 @@ confirm: {top_k: 1, seeds: 1}
 )
 
 PRINTED = (
-    "search", "started", "complete  miou", "confirming with fresh seeds", "leaderboard", "confirmed (train, confirm)",
-    "verdict: ", "CPN against cam_baseline: ", "from CAM to segmentation", "cam_baseline, mean over fresh seeds",
+    "search", "started", "complete  miou", "confirming with fresh seeds", "verdict: ", "CPN against cam_baseline: ",
+    "leaderboard", "confirmed (train, confirm)", "configurations", "from CAM to segmentation",
+    "cam_baseline, mean over fresh seeds",
     "best CAM, mean over fresh seeds", "random walk", "DeepLab", "DeepLab with CRF", "report: ", "next: ",
 )  # fmt: skip
 """What a sweep prints, in this order."""
@@ -62,7 +63,7 @@ def out_of_order(text: str) -> list[str]:
 def plain_words(text: str) -> set[str]:
     """The words of a sweep's output, without names, values and hyperparameters; of what it concludes the head alone."""
     text = re.sub(r"(verdict|CPN against cam_baseline): .*", r"\1", text)
-    text = re.sub(r"\S+=\S*|\S+/\S+|(?:quickstart|smoke)\S*", " ", text)
+    text = re.sub(r"\S+=\S*|\S+/\S+|\S+_\S+|(?:quickstart|smoke)\S*", " ", text)
     return set(re.findall(r"[A-Za-z]{3,}", text))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +25,8 @@ WARNING = "warning: "
 """What a line begins with that says what went wrong without stopping anything."""
 OPEN = ("running", "resumable")
 """States of trials that are not done."""
+BORDER = 3
+"""Characters of a table's line and padding beside each column."""
 BETWEEN_S = 60.0
 """Seconds between two lines about the epochs of one trial, without a terminal."""
 
@@ -46,11 +49,14 @@ class Terminal:
 
     def __init__(self, console: Console | None = None) -> None:
         # Without a terminal's width lines go to files and logs: wide enough for the tables.
-        self.console = console or Lasting(width=None if sys.stdout.isatty() else 120)
+        self.console = console or Lasting(width=None if sys.stdout.isatty() else 100)
         self.warnings: list[str] = []
         """What was warned of, without secrets."""
         self.remaining = RemainingTime(known=False)
         """Of all that this command runs; whoever knows prices puts a priced one here."""
+
+        self.verbose = False
+        """Whether a sweep's end shows its statistics too."""
 
     def say(self, line: str) -> None:
         """One plain line without secrets, never broken: commands and paths are copied from it."""
@@ -77,13 +83,23 @@ class Terminal:
     def table(
         self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", left: int = 2
     ) -> None:
-        """A table; numbers are shown with one decimal, the first `left` columns begin at the left."""
+        """A table; numbers are shown with one decimal, the first `left` columns begin at the left. It is as wide as the
+        console: lines are broken between words, as long as there is room for the words.
+        """
         made = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
-        for index, head in enumerate(heads):
-            made.add_column(head, justify="left" if index < left else "right", overflow="fold")
-        for row in rows:
-            made.add_row(*(Text(shown(cell)) for cell in row))
+        cells = [[shown(cell) for cell in row] for row in rows]
+        columns = [[head, *(row[index] for row in cells)] for index, head in enumerate(heads)]
+        for index, (head, width) in enumerate(zip(heads, widths(columns, self.console.width, left), strict=True)):
+            made.add_column(head, justify="left" if index < left else "right", overflow="fold", width=width)
+        for row in cells:
+            made.add_row(*map(Text, row))
         self.console.print(made)
+
+    def fits(self, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether a table fits with no cell broken, and heads broken between words at most."""
+        columns = [[head, *(shown(row[index]) for row in rows)] for index, head in enumerate(heads)]
+        least = [max(map(cell_len, [*column[0].split(), *column[1:]]), default=0) for column in columns]
+        return table_width(least) <= self.console.width
 
     @contextmanager
     def trials(
@@ -252,6 +268,30 @@ class TrialTable:
         best = f"best so far {self._best[0]:.1f} ({self._best[1]})" if self._best else "no result yet"
         elapsed = clock(time.monotonic() - self._began)
         return Group(table, Text(f"{self._count()}, {best}, {elapsed} so far{of_sweep(self.seconds_left())}"))
+
+
+def widths(columns: Sequence[Sequence[str]], room: int, left: int) -> list[int]:
+    """Characters of each column (head first) so that a table is at most `room` wide: heads are broken first, between
+    words, then the widest of the `left` columns of text, then numbers; words are broken last.
+    """
+    body = [max((cell_len(line) for cell in column[1:] for line in cell.split("\n")), default=0) for column in columns]
+    least = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    found = [max(cell_len(column[0]), width) for column, width in zip(columns, body, strict=True)]
+    every = range(len(columns))
+    while table_width(found) > room:
+        heads = [i for i in every if found[i] > max(body[i], least[i])]
+        text = [i for i in every[:left] if found[i] > least[i]]
+        numbers = [i for i in every if found[i] > least[i]]
+        spare = heads or text or numbers or [i for i in every if found[i] > 1]
+        if not spare:
+            break
+        found[max(spare, key=lambda i: found[i])] -= 1
+    return found
+
+
+def table_width(columns: Sequence[int]) -> int:
+    """Characters of a table with columns so wide."""
+    return sum(columns) + BORDER * len(columns) + 1
 
 
 def shown(cell: Any) -> str:

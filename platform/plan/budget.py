@@ -1,6 +1,5 @@
 """When a search ends: the first limit of its budget that is reached, in words; then what its hours went to."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ from . import figures, plots, throughput
 from .importances import LEAST_TRIALS, contours, importances
 from .ranking import cells, configuration, heads, ranking, short
 from .snapshot import SweepSnapshot, best_trial, say_once
-from .summary import ladder, ladder_head, shortened
+from .summary import FEWEST, ladder, ladder_head, shortened
 from .trial_config import config_yaml
 
 LISTED = 100
@@ -53,7 +53,7 @@ def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command:
         "name": sweep.name,
         "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
         "counts": counts(sweep),
-        "verdict": summary.verdict if summary else "no verdict yet",
+        "verdict": summary.plain_verdict if summary else "no verdict yet",
         "against_baseline": summary.against_baseline if summary else None,
         "tone": tone(summary),
         "so_far": sweep.so_far,
@@ -226,7 +226,9 @@ def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[dic
 
 
 def missing(sweep: SweepSnapshot) -> str:
-    """Which charts are left out, and why."""
+    """Which charts are left out, and why; then how well mask_free ranks."""
+    if sweep.summary and sweep.summary.ended >= FEWEST and sweep.summary.without_masks:
+        return f"{sweep.summary.without_masks[0].upper()}{sweep.summary.without_masks[1:]}."
     done = sum(row.state is State.COMPLETE for row in sweep.rows)
     if done < LEAST_TRIALS and sweep.spec.search:
         return f"Importances are left out: they need {LEAST_TRIALS} full trials, there are {done}."
@@ -234,8 +236,10 @@ def missing(sweep: SweepSnapshot) -> str:
 
 
 def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
-    """The scatter of each rung against the end, and what the audited trials showed."""
+    """The scatter of each rung against the end, and what the audited trials showed; None of too few trials."""
     spec = sweep.spec
+    if sum(row.state.finished for row in sweep.rows) < FEWEST:
+        return None
     gpus = spec.resources.workers * spec.resources.gpus_per_worker
     found = pruning_audit.account(sweep.rows, spec.pruning, spec.base_config.train.epochs, gpus, sweep.remembered)
     charts = [

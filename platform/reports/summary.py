@@ -11,7 +11,7 @@ from cpn.core.files import write_bytes, write_json
 from cpn.data.voc import Pack
 
 from ..base.paths import SweepPaths
-from ..base.terminal import Terminal, clock, shown
+from ..base.terminal import shown
 from ..config.space.domains import encode
 from ..config.sweep_spec import SweepSpec
 from ..run.run_stages import StageFailed
@@ -20,7 +20,8 @@ from ..search.confirm import CAM_BASELINE, Verdict, failed_words
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import LeaderboardEntry, SweepSummary
 
-BEST_ROWS = 10
+FEWEST = 20
+"""Ended trials below which statistics of pruning and of mask_free mean nothing."""
 
 
 def summarise(
@@ -81,7 +82,8 @@ def summarise(
             spec.resources.workers * spec.resources.gpus_per_worker,
             pruning_off or {},
         ),
-        without_masks=mask_free_words(rows, objective),
+        baseline_interval=bounds.get(CAM_BASELINE, {}).get("mean"),
+        without_masks=mask_free_words(rows, objective) if sum(count.values()) >= FEWEST else None,
         walk=walk_words(manifests),
         walk_used=walk.get("used") != 0.0,
         unscored=tuple(
@@ -160,7 +162,7 @@ def leaderboard(
 def markdown(summary: SweepSummary) -> str:
     """The parent run's description."""
     lines = [
-        f"**{summary.verdict}**",
+        f"**{summary.plain_verdict}**",
         "",
         *([f"{summary.against_baseline}.", ""] if summary.against_baseline else []),
         f"Winner: `{summary.winner}`",
@@ -172,15 +174,17 @@ def markdown(summary: SweepSummary) -> str:
     lines += [f"| {step} | {images} | {shown(value)} |" for step, images, value in ladder(summary)]
     lines += ["", summary.walk] if summary.walk else []
     lines += [f"\n**Failed: {summary.stage_failed}**"] if summary.stage_failed else []
-    lines += [f"\n{line}" for line in summary.pruning["words"]]
-    if summary.without_masks:
-        lines += ["", summary.without_masks]
     masks = "pixel masks" if summary.objective == "miou" else "the image-level labels, no masks,"
     lines += [
         "",
         f"Selection uses {masks} of the select images; the numbers above are of images that no selection saw.",
     ]
     return "\n".join(lines)
+
+
+def statistics(summary: SweepSummary) -> list[str]:
+    """What pruning cost, and how well mask_free ranks, in words; nothing below `FEWEST` trials."""
+    return [*summary.pruning["words"], *filter(None, [summary.without_masks])] if summary.ended >= FEWEST else []
 
 
 def ladder_head(summary: SweepSummary) -> str:
@@ -230,66 +234,3 @@ def write_summary(paths: SweepPaths, summary: SweepSummary) -> list[Path]:
 def shortened(path: Path) -> Path:
     """The path from the working folder, where it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def print_summary(terminal: Terminal, summary: SweepSummary, pictures: Sequence[Path]) -> None:
-    """Leaderboard, verdict, the table from CAM to DeepLab, and where the pictures are."""
-    rows = [
-        (
-            entry.uid,
-            words(entry),
-            entry.miou,
-            f"{entry.beta:.2f}",
-            confirmed_cell(entry),
-            entry.seeds or None,
-        )
-        for entry in summary.leaderboard[:BEST_ROWS]
-    ]
-    score = summary.sets["score"]
-    heads = [
-        "trial",
-        "configuration",
-        f"{summary.objective} ({score}, select)",
-        "beta",
-        f"confirmed ({score}, confirm)",
-        "seeds",
-    ]
-    count = summary.trials
-    caption = (
-        f"{count['complete']} complete, {count['pruned']} pruned, {count['fail']} failed; "
-        f"{summary.confirm_runs} confirm runs"
-    )
-    terminal.table("leaderboard", heads, rows, caption)
-    for line in [*summary.pruning["words"], *filter(None, [summary.without_masks])]:
-        terminal.say(line)
-    if summary.confirm_failed:
-        terminal.warn(summary.confirm_failed)
-    end = "was promoted" if summary.promoted else "was not promoted (promote.when: better)"
-    terminal.say(f"verdict: {summary.verdict}; {summary.winner} {end} ({clock(summary.hours * 3600)} in all)")
-    if summary.against_baseline:
-        terminal.say(summary.against_baseline)
-    terminal.table("from CAM to segmentation", ["step", "images", ladder_head(summary)], ladder(summary))
-    if summary.walk:
-        terminal.say(summary.walk)
-    if summary.stage_failed:
-        terminal.say(f"failed: {summary.stage_failed}; the promotion stands, and so do the stages before")
-    terminal.say("pictures:")
-    for path in pictures:
-        terminal.say(f"  {path}")
-
-
-def confirmed_cell(entry: LeaderboardEntry) -> str | None:
-    """A confirmed mean and its interval at 95 %."""
-    if entry.miou_confirm_mean is None:
-        return None
-    low, high = entry.interval or (None, None)
-    return f"{entry.miou_confirm_mean:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
-
-
-def words(entry: LeaderboardEntry) -> str:
-    """A leaderboard row's values: short names, few digits."""
-    values = [
-        f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
-        for name, value in entry.values.items()
-    ]
-    return ("reference " if entry.role == "reference" else "") + " ".join(values)

@@ -71,6 +71,8 @@ class SweepSummary(BaseModel):
     """Which confirm runs failed, in words."""
     confirmed: dict[str, tuple[float, ...]] = {}
     """By trial, and `cam_baseline`: the objective on the confirm images for each fresh seed."""
+    baseline_interval: Bounds | None = None
+    """Of cam_baseline's mean, at 95 %."""
     leaderboard: tuple[LeaderboardEntry, ...] = ()
     """Full-budget trials, the best first."""
     pruning: dict[str, Any] = {}
@@ -102,6 +104,14 @@ class SweepSummary(BaseModel):
     def ended(self) -> int:
         """How many trials had ended."""
         return sum(self.trials.values())
+
+    @property
+    def plain_verdict(self) -> str:
+        """The verdict with its subject, and what was promoted: a sentence that stands alone."""
+        is_reference = any(entry.uid == self.winner and entry.role == "reference" for entry in self.leaderboard)
+        who = "the reference" if is_reference else "it" if self.better else self.winner
+        end = f"{who} was promoted" if self.promoted else f"{who} was not promoted (promote.when: better)"
+        return f"{f'{self.winner} ' if self.better else ''}{self.verdict}; {end}"
 
     def to_json(self) -> dict[str, Any]:
         """Give the plain values that the file holds."""

@@ -21,7 +21,8 @@ from ..promotion.promotion import become_champion, run_later_stages, stage_uid
 from ..reports.importances import PLOTS, write_plots
 from ..reports.page import write_report
 from ..reports.snapshot import SweepSnapshot, older_study
-from ..reports.summary import print_summary, shortened, summarise, write_summary
+from ..reports.summary import markdown, shortened, summarise, write_summary
+from ..reports.terminal_tables import print_summary
 from ..run.remake import READ, lost_runs, remake
 from ..run.run_stages import StageFailed
 from ..run.sweep_context import SweepContext
@@ -79,8 +80,10 @@ def run_search_sweep(
     winner = trials.row(verdict.winner)
     folder = sweep.folder(winner)
     panels = sweep.paths.panels
+    complete: dict[str, Path] = {}
     for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, panels, sweep.warn_once):
         sweep.records.panel(uid, picture)
+        complete[uid] = picture
     manifests: dict[str, dict[str, Any]] = {}
     failed: StageFailed | None = None
     promoted = spec.promote.when == "always" or verdict.better
@@ -107,8 +110,8 @@ def run_search_sweep(
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
-    note = f"{summary.note}\n\n{cost['words']}"
-    summary = summary.model_copy(update={"promoted": promoted, "cost": cost, "note": note})
+    summary = summary.model_copy(update={"promoted": promoted, "cost": cost})
+    summary = summary.model_copy(update={"note": f"{markdown(summary)}\n\n{cost['words']}"})
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()
@@ -121,7 +124,9 @@ def run_search_sweep(
     sweep.records.sweep_ended(summary, files)
     recorder.reconcile(alive=set(), ended={stage_uid(spec.name, failed.stage, failed.key): "FAILED"} if failed else {})
     stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
-    print_summary(terminal, summary, [*pictures_in([folder, *stage_folders]), *map(shortened, drawn)])
+    print_summary(
+        terminal, summary, [*pictures_in([folder, *stage_folders], complete.get(winner.uid)), *map(shortened, drawn)]
+    )
     terminal.say(cost["words"])
     delete_unneeded(sweep, trials, again, [verdict.winner, *(row.uid for row in chosen)], recorder.flush(RECORDS_S))
     terminal.say(f"report: {shortened(report[0])}")
@@ -145,10 +150,12 @@ def read_last_summary(paths: SweepPaths) -> SweepSummary | None:
         return None
 
 
-def pictures_in(folders: list[Path]) -> list[Path]:
-    """Every picture of a run and its stages, relative to the working folder where they lie below it."""
+def pictures_in(folders: list[Path], panel: Path | None = None) -> list[Path]:
+    """Every picture of a run and its stages, relative to the working folder where they lie below it; `panel` in place
+    of the run's of that name, which was drawn before cam_baseline had run.
+    """
     found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
-    return [shortened(path) for path in found]
+    return [shortened(panel if panel is not None and path.name == panel.name else path) for path in found]
 
 
 def delete_unneeded(sweep: SweepContext, trials: Study, again: Study, needed: list[str], waiting: int) -> None:

@@ -8,6 +8,7 @@ from ..search import confirm
 from ..search.against_baseline import against_baseline
 from ..search.confirm import CAM_BASELINE, Verdict
 from ..search.confirm_bounds import bounds as bounds_of
+from ..search.confirm_bounds import mean_interval
 from ..search.study import REFERENCE, State, Study, TrialRow
 
 
@@ -37,6 +38,9 @@ def reach_verdict(
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
     verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
+    if baseline is not None:
+        ends = mean_interval(baseline, [*found, baseline], seed)
+        bounds[CAM_BASELINE] = {"mean": list(ends) if ends else None, "difference": None}
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
     winner = next(c for c in found if c.uid == verdict.winner)
     words = against_baseline(winner, baseline, found, system, seed)

@@ -34,7 +34,7 @@ def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Se
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """The experiment's description: one line with the verdict and the links, then the question."""
-    first = f"**{summary.verdict}** · {links(spec, summary.winner, promoted, files)}"
+    first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)}"
     return "\n\n".join([first, *asked(spec)])
 
 

@@ -8,7 +8,7 @@ from platform.base import remaining_time
 from platform.base import terminal as module
 from platform.base.json_lines import JsonLines
 from platform.base.remaining_time import RunPrice
-from platform.base.terminal import Terminal, TrialTable, clock, remaining, shown
+from platform.base.terminal import Terminal, TrialTable, clock, remaining, shown, widths
 from types import SimpleNamespace
 from typing import IO
 
@@ -205,6 +205,14 @@ def test_tables_have_their_heads_and_dashes() -> None:
     terminal.table("scores", ["step", "images", "mIoU %"], [("CAM", "train, confirm", 51.26), ("walk", "val", None)])
     said = text.getvalue()
     assert "scores" in said and "mIoU %" in said and "51.3" in said and " - " in said
+
+
+def test_a_table_gives_way_at_heads_then_text_then_numbers_and_breaks_words_last() -> None:
+    columns = [["trial", "quickstart-seed100-0006"], ["values", "kind=grid p_h=.4 K=8,16"], ["a long head", "57.3"]]
+    assert widths(columns, 200, 2) == [23, 23, 11]
+    assert widths(columns, 10 + 23 + 23 + 5, 2) == [23, 23, 5], "the head has words"
+    assert widths(columns, 10 + 23 + 12 + 4, 2) == [23, 12, 4]
+    assert sum(widths(columns, 40, 2)) == 30, "no room: words are broken"
 
 
 def test_what_a_trial_waits_for_is_shown_until_its_first_epoch(now: list[float]) -> None:

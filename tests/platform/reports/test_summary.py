@@ -7,10 +7,11 @@ from platform.base.paths import storage
 from platform.base.terminal import Terminal
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
-from platform.reports.summary import ladder, leaderboard, markdown, print_summary, summarise, words, write_summary
+from platform.reports.summary import ladder, leaderboard, markdown, statistics, summarise, write_summary
+from platform.reports.terminal_tables import print_summary
 from platform.search.confirm import CAM_BASELINE, Verdict
 from platform.search.study import State, TrialRow
-from platform.search.sweep_summary import LeaderboardEntry, SweepSummary
+from platform.search.sweep_summary import SweepSummary
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -102,7 +103,8 @@ def test_the_ladder_climbs_from_cam_to_deeplab(summary: SweepSummary) -> None:
 
 def test_markdown_has_the_verdict_first_and_a_row_for_each_step(summary: SweepSummary) -> None:
     lines = summary.note.splitlines()
-    assert lines[0] == "**beats the reference by 2.0 [0.5, 3.5]**" and "Winner: `s-0004`" in lines
+    assert lines[0] == "**s-0004 beats the reference by 2.0 [0.5, 3.5]; it was promoted**"
+    assert "Winner: `s-0004`" in lines
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert table[0] == ["step", "images", "mIoU %"] and {len(cells) for cells in table} == {3}
     assert [cells[0].split(",")[0] for cells in table[2:]] == STEPS
@@ -134,35 +136,8 @@ def test_the_files_are_whole_and_readable(summary: SweepSummary, tmp_path: Path)
     paths = storage(str(tmp_path)).sweep("s")
     files = write_summary(paths, summary)
     assert files == [paths.summary, paths.summary.with_suffix(".md")] and read_json(files[0])["winner"] == "s-0004"
-    assert files[1].read_text().startswith("# sweep s\n\n**beats the reference")
+    assert files[1].read_text().startswith("# sweep s\n\n**s-0004 beats the reference")
     assert write_summary(paths, summary) == files
-
-
-def test_a_winner_that_was_not_promoted_is_told(summary: SweepSummary) -> None:
-    text = io.StringIO()
-    kept = summary.model_copy(update={"promoted": False})
-    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), kept, [])
-    assert "s-0004 was not promoted (promote.when: better) (30:00 in all)" in text.getvalue()
-
-
-def test_what_is_shown_names_the_image_set_in_every_head(summary: SweepSummary) -> None:
-    text = io.StringIO()
-    pictures = [Path("sweeps/runs/k/pictures/cam.png")]
-    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), summary, pictures)
-    said = text.getvalue()
-    assert "miou (train, select)" in said and "confirmed (train, confirm)" in said and "images" in said
-    assert "verdict: beats the reference by 2.0 [0.5, 3.5]; s-0004 was promoted (30:00 in all)" in said
-    assert "4 complete, 1 pruned, 1 failed; 6 confirm runs" in said
-    order = [said.index(word) for word in ("leaderboard", "verdict", "from CAM to segmentation", "pictures:")]
-    assert order == sorted(order) and said.rstrip().endswith("sweeps/runs/k/pictures/cam.png")
-    assert said.index("s-0004") < said.index("s-0005") < said.index("s-0001") and "reference K=56,112 p_h=0.25" in said
-
-
-def test_words_are_short() -> None:
-    values = {"patches.S_N": 212, "loss.w_tcp": 0.123456, "patches.kind": "grid"}
-    entry = LeaderboardEntry(uid="s-0001", role="search", miou=50.0, beta=0.4, values=values)
-    assert words(entry) == "S_N=212 w_tcp=0.123 kind=grid"
-    assert words(entry.model_copy(update={"role": "reference", "values": {}})).strip() == "reference"
 
 
 def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
@@ -174,10 +149,10 @@ def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
     made = summarise(load_spec(path), pack, rows, [], {}, VERDICT, ROWS[4], {}, 0.5, off)
     assert (made.pruning["points"], made.pruning["unseen"]) == (-1.0, 1)
     assert [entry.would_prune_at for entry in made.leaderboard] == [None, None, 0.5, None]
-    text = io.StringIO()
-    print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), made, [])
+    assert statistics(made) == [] and "pruning" not in made.note, "six trials show nothing"
+    told = "\n".join(statistics(made.model_copy(update={"trials": {"complete": 20}})))
     for said in ("pruning stopped 1 of", "1 would-be-pruned trials ran on", "pruning is switched off at 50%: why"):
-        assert said in text.getvalue() and said in made.note
+        assert said in told
 
 
 def summary_of(walk: dict[str, Any], tmp_path: Path) -> SweepSummary:

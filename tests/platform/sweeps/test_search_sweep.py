@@ -75,3 +75,10 @@ def test_pictures_are_shown_from_where_one_stands(tmp_path: Path, monkeypatch: p
         "runs/k/pictures/b.png",
         "stages/s/pictures/c.png",
     ]
+
+
+def test_the_panel_beside_cam_baseline_takes_the_runs_place(tmp_path: Path) -> None:
+    for name in ("runs/k/pictures/cam_panel.png", "runs/k/pictures/b.png"):
+        write_bytes(tmp_path / name, b"")
+    panel = tmp_path / "s/panels/s-0001/cam_panel.png"
+    assert search_sweep.pictures_in([tmp_path / "runs/k"], panel) == [tmp_path / "runs/k/pictures/b.png", panel]

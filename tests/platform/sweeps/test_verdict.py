@@ -24,7 +24,9 @@ def test_the_best_mean_wins_and_every_seed_is_kept(small_once: SmallSweep, tmp_p
         right = QUALITY[row.uid]
         assert sum(means[row.uid]) / 3 == pytest.approx(100 * right / (2 - right), abs=1)
     low, high = bounds["small-0002"]["difference"]
-    assert low < high < 0 and set(bounds) == set(means) - {CAM_BASELINE}
+    assert low < high < 0 and set(bounds) == set(means)
+    low, high = bounds[CAM_BASELINE]["mean"]
+    assert low < 100 * 0.5 / 1.5 < high
     assert said == {row.uid for row in chosen}
     assert verdict.baseline.startswith("CPN against cam_baseline: +10.")
 
