@@ -6,7 +6,7 @@ from typing import Any
 from ..base.terminal import TrialTable
 from ..search.confirm import CAM_BASELINE
 from ..search.study import State, Study
-from ..tracking.records import run_name
+from ..tracking.records import run_words
 from .sweep_context import SweepContext
 
 
@@ -19,7 +19,7 @@ class TrialListener:
     def started(self, uid: str) -> None:
         row = self._trials.row(uid)
         config = self._sweep.method(row)
-        self._table.started(uid, run_name(row, config), self._sweep.run_price(config), row.epochs)
+        self._table.started(uid, run_words(row, config), self._sweep.run_price(config), row.epochs)
         self._sweep.clock.began(uid)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
 

@@ -23,8 +23,6 @@ def reach_verdict(
     cam, objective = sweep.config.cam, sweep.spec.objective
     found = confirm.confirmed(chosen, runs, folders, cam, objective)
     means = {c.uid: c.mious for c in found}
-    for uid, values in means.items():
-        sweep.records.confirmed(uid, values)
     cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
     means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
     system = sweep.method(chosen[0]).train.objective
@@ -38,6 +36,8 @@ def reach_verdict(
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
     verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
+    for one in found:
+        sweep.records.confirmed(one.uid, one.mious, bounds[one.uid]["mean"])
     if baseline is not None:
         ends = mean_interval(baseline, [*found, baseline], seed)
         bounds[CAM_BASELINE] = {"mean": list(ends) if ends else None, "difference": None}

@@ -161,12 +161,15 @@ class Records:
             # The step is beta in hundredths: MLflow draws the curve over it.
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
 
-    def confirmed(self, uid: str, values: Sequence[float]) -> None:
-        """A trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed by seed."""
+    def confirmed(self, uid: str, values: Sequence[float], bounds: Sequence[float] | None = None) -> None:
+        """A trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed by seed,
+        `bounds` those of its mean.
+        """
         self._recorder.tags(uid, {"confirmed": "true", "confirmed_seeds": str(len(values))})
-        mean = sum(values) / len(values)
+        told = {"mean": sum(values) / len(values), **dict(zip(("low", "high"), bounds or (), strict=False))}
+        key = f"{self._spec.objective}_confirm"
         # The step is the number of seeds: said again, it is the same row.
-        self._recorder.metrics(uid, len(values), {f"{self._spec.objective}_confirm_mean": mean})
+        self._recorder.metrics(uid, len(values), {f"{key}_{name}": value for name, value in told.items()})
 
     def panel(self, uid: str, picture: Path) -> None:
         """A trial's CAM panel beside cam_baseline, in place of the one without."""
@@ -294,7 +297,15 @@ def model_name(sweep: str) -> str:
 
 
 def run_name(row: TrialRow, config: Config) -> str:
-    """A name one understands: `cpn superpixel S_N=212 p_h=0.47`."""
+    """The trial's number and what one understands: `0006 cpn superpixel S_N=212 p_h=0.47`. A confirm run has the number
+    of what it confirms, and cam_baseline none.
+    """
+    number = str(row.attrs["of"]).rpartition("-")[2] if "of" in row.attrs else f"{row.number:04d}"
+    return f"{number if number.isdigit() else ''} {run_words(row, config)}".strip()
+
+
+def run_words(row: TrialRow, config: Config) -> str:
+    """A configuration in words one understands: `cpn superpixel S_N=212 p_h=0.47`."""
     what = {"cpn": "cpn", "seam": "seam", "classification": "cam_baseline", "pair_classification": "control_pair"}
     parts = [what[config.train.objective]]
     if config.train.objective == "cpn":

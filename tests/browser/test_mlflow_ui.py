@@ -63,7 +63,7 @@ def test_the_parent_unfolds_to_its_children(mlflow_page: webdriver.Chrome, ui: s
     children = await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", TRIALS)
     assert not before and len(children) >= TRIALS
     names = {child.text for child in children}
-    assert "reference: cpn superpixel S_N=40 p_h=0.5" in names and "cpn superpixel S_N=160 p_h=0.34" in names
+    assert "0000 reference: cpn superpixel S_N=40 p_h=0.5" in names and "0002 cpn superpixel S_N=160 p_h=0.34" in names
     assert mlflow_page.find_elements(By.XPATH, "//a[normalize-space()='stage random_walk']")
 
 
@@ -85,9 +85,9 @@ def test_every_runs_page_shows_its_panel(mlflow_page: webdriver.Chrome, ui: str)
 @pytest.mark.parametrize(
     ("tags", "names"),
     [
-        ("tags.reference = 'true'", {"reference: cpn superpixel S_N=40 p_h=0.5"}),
-        ("tags.confirmed = 'true' and tags.promoted = 'true'", {"cpn superpixel S_N=160 p_h=0.34"}),
-        ("tags.pruned = 'true'", {"cpn superpixel S_N=220 p_h=0.26"}),
+        ("tags.reference = 'true'", {"0000 reference: cpn superpixel S_N=40 p_h=0.5"}),
+        ("tags.confirmed = 'true' and tags.promoted = 'true'", {"0002 cpn superpixel S_N=160 p_h=0.34"}),
+        ("tags.pruned = 'true'", {"0003 cpn superpixel S_N=220 p_h=0.26"}),
     ],
 )
 def test_tags_filter(mlflow_page: webdriver.Chrome, ui: str, tags: str, names: set[str]) -> None:

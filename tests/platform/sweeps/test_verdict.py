@@ -17,6 +17,7 @@ def test_the_best_mean_wins_and_every_seed_is_kept(small_once: SmallSweep, tmp_p
     with small_once.context(tmp_path / "records") as sweep:
         verdict, means, bounds = reach_verdict(sweep, chosen, again)
         said = {event["uid"] for event in recorded(tmp_path / "records", "metrics", "tags")}
+        metrics = {event["uid"]: event["values"] for event in recorded(tmp_path / "records", "metrics")}
     assert verdict.winner == "small-0001" and verdict.tested
     assert means[CAM_BASELINE] == [50.0] * 3 and "mIoU" not in verdict.sentence
     assert [len(means[row.uid]) for row in chosen] == [3, 3, 3]
@@ -28,6 +29,8 @@ def test_the_best_mean_wins_and_every_seed_is_kept(small_once: SmallSweep, tmp_p
     low, high = bounds[CAM_BASELINE]["mean"]
     assert low < 100 * 0.5 / 1.5 < high
     assert said == {row.uid for row in chosen}
+    ends = [metrics["small-0001"][f"miou_confirm_{name}"] for name in ("low", "mean", "high")]
+    assert ends == sorted(ends) and ends[::2] == bounds["small-0001"]["mean"]
     assert verdict.baseline.startswith("CPN against cam_baseline: +10.")
 
 

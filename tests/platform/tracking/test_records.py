@@ -117,9 +117,9 @@ def test_a_trial_is_a_child_with_its_whole_configuration(records: Records, heard
 def test_patches_are_named_and_recorded_whole(records: Records, heard: Heard, spec: SweepSpec) -> None:
     """What is in no key at its default is told all the same: a search may draw it."""
     for values, name in (
-        ({"patches.S_N": 30}, "cpn superpixel S_N=30 p_h=0.5"),
-        ({"patches.S_N_range": [10, 160]}, "cpn superpixel S_N=10-160 p_h=0.5"),
-        ({"patches.kind": "grid"}, "cpn grid K=8,16 p_h=0.5"),
+        ({"patches.S_N": 30}, "0003 cpn superpixel S_N=30 p_h=0.5"),
+        ({"patches.S_N_range": [10, 160]}, "0003 cpn superpixel S_N=10-160 p_h=0.5"),
+        ({"patches.kind": "grid"}, "0003 cpn grid K=8,16 p_h=0.5"),
     ):
         records.trial_started(row(), with_values(spec.base_config, values, "-"), "k")
         told = heard.of("start")[-1][1]
@@ -215,9 +215,12 @@ def test_saying_it_twice_says_the_same(records: Records, heard: Heard, spec: Swe
 
 
 def test_a_confirmed_trial_has_its_mean_and_says_so(records: Records, heard: Heard) -> None:
-    records.confirmed("small-0003", [50.0, 53.0])
+    records.confirmed("small-0003", [50.0, 53.0], [48.5, 54.5])
     assert heard.all_tags("small-0003") == {"confirmed": "true", "confirmed_seeds": "2"}
-    assert heard.metrics_at() == {("small-0003", 2): {"miou_confirm_mean": 51.5}}
+    told = {"miou_confirm_mean": 51.5, "miou_confirm_low": 48.5, "miou_confirm_high": 54.5}
+    assert heard.metrics_at() == {("small-0003", 2): told}
+    records.confirmed("small-0004", [50.0])
+    assert heard.metrics_at()["small-0004", 1] == {"miou_confirm_mean": 50.0}, "one seed alone has no interval"
 
 
 def test_the_winner_becomes_champion(records: Records, heard: Heard, tmp_path: Path) -> None:
@@ -258,7 +261,8 @@ def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> N
     ((experiment,),) = [args for args, _ in heard.of("describe")]
     assert parent == "small.sweep" and note.startswith("**not tested**\n\n[the winner's CAM panel](run:small-0003/")
     assert "run:small.sweep/artifacts/summary.md" in note and "| `patches.p_h` | float 0.1 to 0.5 |" in note
-    assert "model:" not in note and experiment.startswith("**not tested** · [the winner's CAM panel](run:small-0003/")
+    assert "model:" not in note and experiment.startswith("**not tested; small-0003 was promoted** · ")
+    assert "[the winner's CAM panel](run:small-0003/" in experiment
     assert heard.calls[-1][0] == "end"
 
 
@@ -273,13 +277,14 @@ def test_what_is_said_of_pruning_and_of_mask_free_are_tags(records: Records, hea
 @pytest.mark.parametrize(
     ("values", "role", "attrs", "name"),
     [
-        ({"patches.S_N": 212, "patches.p_h": 0.4712}, "search", {}, "cpn superpixel S_N=212 p_h=0.47"),
-        ({"patches.kind": "grid", "patches.K": [8, 16]}, "search", {}, "cpn grid K=8,16 p_h=0.5"),
-        ({"patches.S_N": 40}, "reference", {}, "reference: cpn superpixel S_N=40 p_h=0.5"),
+        ({"patches.S_N": 212, "patches.p_h": 0.4712}, "search", {}, "0003 cpn superpixel S_N=212 p_h=0.47"),
+        ({"patches.kind": "grid", "patches.K": [8, 16]}, "search", {}, "0003 cpn grid K=8,16 p_h=0.5"),
+        ({"patches.S_N": 40}, "confirm", {"of": "small-0001"}, "0001 cpn superpixel S_N=40 p_h=0.5 seed=0"),
+        ({"patches.S_N": 40}, "reference", {}, "0003 reference: cpn superpixel S_N=40 p_h=0.5"),
         ({"train.objective": "classification", "train.seed": 1001}, "cam_baseline", {"of": "cam_baseline"},
          "cam_baseline seed=1001"),
-        ({"train.objective": "seam"}, "search", {}, "seam"),
-        ({"train.objective": "pair_classification"}, "search", {}, "control_pair"),
+        ({"train.objective": "seam"}, "search", {}, "0003 seam"),
+        ({"train.objective": "pair_classification"}, "search", {}, "0003 control_pair"),
     ],
 )  # fmt: skip
 def test_run_names(values: dict[str, Any], role: str, attrs: dict[str, Any], name: str) -> None:
