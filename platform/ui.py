@@ -21,7 +21,8 @@ from cpn.core.files import write_bytes
 from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
-from .base.tracking_uri import check_store, sqlite_path, store_uri
+from .base.tracking_uri import UI_PORT, check_store, sqlite_path, store_uri
+from .tracking.links import VIEW
 
 EXAMPLE = "python -m platform.ui"
 HOST = "127.0.0.1"
@@ -46,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"For other machines: {PASSWORD}=... {EXAMPLE} --host ADDRESS serves users with passwords only, who see "
         "nothing until the admin lets them. It is plain HTTP: put TLS before it, or tunnel the port with ssh -L.",
     )
-    made.add_argument("--port", type=int, default=5000, metavar="PORT", help="port to listen on (default: 5000)")
+    made.add_argument(
+        "--port", type=int, default=UI_PORT, metavar="PORT", help=f"port to listen on (default: {UI_PORT})"
+    )
     made.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: as theirs)")
     made.add_argument("--host", default=HOST, metavar="ADDRESS", help=f"address to listen on (default: {HOST})")
     return made
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uri = store_uri(given.uri)
     if uri.startswith(("http://", "https://")):
         print(f"the MLflow UI is at {redact(uri)}")
+        print_newest(uri, redact(uri).rstrip("/"))
         return 0
     path = sqlite_path(uri)
     if path is not None and not is_there(path, "--uri"):
@@ -84,11 +88,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = in_address(names_of(given.host)[0])
     who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
     print(f"the MLflow UI opens at http://{shown}:{given.port}{who} (Ctrl-C ends it)", flush=True)
-    print(
-        "the first time choose Model training on the left: MLflow 3 shows pages for language models until then",
-        flush=True,
-    )
+    print_newest(uri, f"http://{shown}:{given.port}")
     os.execve(sys.executable, command, environment)
+
+
+def print_newest(uri: str, ui: str) -> None:
+    """Print where the newest sweep's ranked trials stand, behind the address of the UI; of a store that does not answer
+    or holds no sweep the page of all experiments.
+    """
+    from .tracking.in_mlflow.saved_views import address_of, newest_sweep
+
+    try:
+        newest = newest_sweep(uri)
+    except Exception as error:  # whatever MLflow, its client and the database raise: the UI opens all the same
+        print(f"which sweep is the newest is not known ({redact(' '.join(str(error).split()))[:200]})", flush=True)
+        newest = None
+    if newest is None:
+        print(f"all experiments: {ui}/#/experiments?{VIEW}", flush=True)
+    else:
+        print(f"the newest sweep, {newest[0]}, its trials ranked: {ui}{address_of(newest[1])}", flush=True)
 
 
 def names_of(host: str) -> list[str]:

@@ -74,11 +74,23 @@ def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     return None
 
 
-def ui_command(uri: str | None) -> str:
-    """The command that shows the store in a browser, on 127.0.0.1 only. A password stays in the environment."""
+UI_PORT = 5000
+"""Where `platform.ui` listens unless told otherwise."""
+
+
+def ui_command(uri: str | None, page: str = "") -> str:
+    """The command that shows the store in a browser, on 127.0.0.1 only, and the address of a `page` behind that of the
+    UI. A password stays in the environment.
+    """
     uri = store_uri(uri)
     if uri.startswith(("http://", "https://")):
-        return f"# the MLflow UI is at {mask(uri)}"
+        return f"# the MLflow UI is at {mask(uri).rstrip('/') if page else mask(uri)}{page}"
+    behind = f"   # then http://127.0.0.1:{UI_PORT}{page}" if page else ""
+    return ui_start(uri) + behind
+
+
+def ui_start(uri: str) -> str:
+    """The command that serves the store at `uri`."""
     python = Path(sys.executable)
     shown = shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
     if uri == store_uri(None):

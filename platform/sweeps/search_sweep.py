@@ -30,6 +30,7 @@ from ..run.trial_loop import RECORDS_S, has_open_trials, reconcile, report_inter
 from ..search import confirm, study
 from ..search.study import Study
 from ..search.sweep_summary import SweepSummary, read_summary
+from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
 from ..tracking.registry import SWEEP
 from .panels import compared_panels
@@ -138,7 +139,8 @@ def run_search_sweep(
     if failed is not None:
         terminal.say(failed.next_line(command))
         raise failed
-    terminal.say(f"next: {ui_command(spec.tracking.uri)}")
+    page = "" if recorder.experiment_id is None else address_of(recorder.experiment_id)
+    terminal.say(f"next: {ui_command(spec.tracking.uri, page)}")
     return 0
 
 

@@ -27,6 +27,7 @@ from ..run.run_stages import StageFailed
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import has_open_trials, reconcile, report_interruption, run_open_trials
 from ..search.study import State, Study, TrialRow
+from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
 from .table_readings import draw_table_panel, patch_milliseconds, read_pair
 
@@ -95,7 +96,8 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
     for failed in failures.values():
         terminal.say(failed.next_line(command))
         raise failed
-    terminal.say(f"next: {ui_command(spec.tracking.uri)}")
+    page = "" if recorder.experiment_id is None else address_of(recorder.experiment_id)
+    terminal.say(f"next: {ui_command(spec.tracking.uri, page)}")
     return 0
 
 

@@ -160,6 +160,15 @@ class Recorder:
         """Set the experiment's description, shown above its runs. Links as in `note`."""
         self._say("experiment", "", None, tags={"mlflow.note.content": markdown})
 
+    def views(self, tags: Mapping[str, str]) -> None:
+        """Set the views of the experiment's runs (saved_views.py)."""
+        self._say("experiment", "", None, tags=dict(tags))
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, None while the store has not been reached."""
+        return self._store.experiment_id if self._store else None
+
     def artifact(self, uid: str, path: Path, folder: str = "") -> None:
         """Copy a file, or all files of a folder, to the run's `folder`. It must stay on disk until it is replayed."""
         self._say("artifact", uid, None, path=self._from_here(path), folder=folder)

@@ -15,6 +15,7 @@ from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
+from .in_mlflow.saved_views import saved_views
 from .recorder import Recorder
 from .registry import SWEEP
 
@@ -73,6 +74,7 @@ class Records:
             params={**domains, **sections, **base},
             tags={"kind": "sweep", "data_fingerprint": self._fingerprint, **self._provenance},
         )
+        self._recorder.views(saved_views(spec))
         self._linked(self.parent)
         self._recorder.note(self.parent, sweep_begun(spec, self._command))
 

@@ -1,5 +1,6 @@
 """What a person sees of a sweep in the MLflow UI: the sweep, its runs, the winner's pictures, two runs compared."""
 
+from platform.tracking.in_mlflow.saved_views import address_of
 from urllib.parse import quote
 
 import pytest
@@ -130,3 +131,16 @@ def test_the_report_opens_inside_mlflow(mlflow_page: webdriver.Chrome, ui: str) 
     with followed(mlflow_page, "//a[normalize-space()='report']"):
         mlflow_page.switch_to.frame(await_all(mlflow_page, "//iframe")[0])
         await_all(mlflow_page, "//h1[contains(., 'The report')]")
+
+
+def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    number = mlflow_page.current_url.partition("/experiments/")[2].partition("/")[0]
+    mlflow_page.get("about:blank")
+    mlflow_page.get(f"{ui}{address_of(number)}")
+    names = [child.text for child in await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", TRIALS)]
+    assert [name[:4] for name in names] == ["0004", "0002", "0001", "0000", "0003"], "the pruned one last"
+    heads = "return document.body.innerText"
+    await_true(mlflow_page, lambda: "miou_confirm_mean" in mlflow_page.execute_script(heads), "no column")
+    said = mlflow_page.execute_script(heads)
+    assert "patches.S_N" in said and "PRUNED" in said

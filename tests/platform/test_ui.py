@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from platform.tracking.client import connect
+from platform.tracking.in_mlflow import saved_views
 from platform.ui import PASSWORD, check_port, hosts, in_address, main, names_of
 from types import SimpleNamespace
 from typing import Any
@@ -89,10 +90,24 @@ def test_a_free_port_is_served_on_this_machine_only(
     assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--port") + 1] == str(port)
     assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    assert f"http://127.0.0.1:{port}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"all experiments: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning" in said
 
 
-def test_a_password_stays_out_of_the_command_line(executed: list[Any]) -> None:
+def test_a_store_that_does_not_answer_is_shown_all_the_same(
+    executed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(uri: str) -> None:
+        raise OSError("http://me:secret@tracking does not answer")
+
+    monkeypatch.setattr(saved_views, "newest_sweep", away)
+    assert main(["--uri", "http://me:secret@tracking:5000"]) == 0
+    said = capsys.readouterr().out
+    assert "which sweep is the newest is not known" in said and "secret" not in said
+
+
+def test_a_password_stays_out_of_the_command_line(executed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved_views, "newest_sweep", lambda uri: None)
     uri = "postgresql://me:secret@db/mlflow"
     main(["--port", str(free_port()), "--uri", uri])
     _, command, environment = executed[0]
@@ -108,9 +123,15 @@ def test_without_a_store_nothing_is_made(executed: list[Any], tmp_path: Path, mo
     assert not executed and not list(tmp_path.iterdir())
 
 
-def test_a_server_has_its_own_ui(executed: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_has_its_own_ui(
+    executed: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_views, "newest_sweep", lambda uri: ("made", "7"))
     assert main(["--uri", "http://me:secret@tracking:5000"]) == 0
-    assert capsys.readouterr().out == "the MLflow UI is at http://me:***@tracking:5000\n" and not executed
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == "the MLflow UI is at http://me:***@tracking:5000" and not executed
+    leaderboard = "http://me:***@tracking:5000/#/experiments/7/runs?viewStateShareKey=leaderboard"
+    assert f"the newest sweep, made, its trials ranked: {leaderboard}" in said
 
 
 SECRET = "correct-horse-battery"

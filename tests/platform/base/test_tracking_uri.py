@@ -74,6 +74,8 @@ def test_a_store_that_works_is_accepted(tmp_path: Path, migrated: Path, monkeypa
     assert check_store(f"sqlite:///{migrated}") is None
     assert not list(tmp_path.iterdir())
     assert ui_command(None).endswith("-m platform.ui"), "the store of the folder one is in needs no name"
+    assert ui_command(None, "/#/x").endswith("-m platform.ui   # then http://127.0.0.1:5000/#/x")
+    assert ui_command("http://host:5000/", "/#/x") == "# the MLflow UI is at http://host:5000/#/x"
     assert ui_command(f"sqlite:///{migrated}").endswith(f"-m platform.ui --uri sqlite:///{migrated}")
 
 

@@ -7,6 +7,7 @@ from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
 from platform.search.sweep_summary import SweepSummary
+from platform.tracking.in_mlflow.saved_views import saved_views
 from platform.tracking.records import FINAL_KEYS, LATER, Records, iou_keys, run_name
 from typing import Any, cast
 
@@ -27,7 +28,18 @@ class Heard:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("start", "metrics", "tags", "note", "artifact", "end", "register", "dataset", "describe"):
+        if name not in (
+            "start",
+            "metrics",
+            "tags",
+            "note",
+            "artifact",
+            "end",
+            "register",
+            "dataset",
+            "describe",
+            "views",
+        ):
             raise AttributeError(name)
         return lambda *args, **kwargs: self.calls.append((name, args, kwargs))
 
@@ -83,6 +95,11 @@ def result() -> dict[str, Any]:
         "iou": [80.0, 40.0, 45.0],
         "curve": {"beta": list(BETAS), "miou": [1.0] * len(BETAS)},
     }
+
+
+def test_the_start_of_a_sweep_leaves_its_saved_views(records: Records, heard: Heard, spec: SweepSpec) -> None:
+    records.sweep_started()
+    assert heard.of("views") == [((saved_views(spec),), {})]
 
 
 def test_the_parent_holds_the_sweep_as_it_was_asked_for(records: Records, heard: Heard, spec: SweepSpec) -> None:
