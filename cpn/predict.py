@@ -38,6 +38,8 @@ EXAMPLE = "python -m cpn.predict sweeps/stages/deeplab-KEY/model.safetensors pho
 MADE_OF = "made_of"
 """Keyword in a mask's PNG: digest of image, checkpoint and settings."""
 OVERVIEW_ROWS = 8
+LIST = "?"
+"""What `--labels` holds where no classes stand behind it."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="model.safetensors of a run or of the stage deeplab"
     )
-    made.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images")
+    made.add_argument("pictures", type=Path, nargs="*", metavar="IMAGE", help="images, or folders of images")
     made.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="FOLDER", help="for the results (default: predictions)"
     )
-    made.add_argument("--labels", metavar="A,B", help="the classes in the images, for a CAM network; '' for none")
+    made.add_argument(
+        "--labels",
+        nargs="?",
+        const=LIST,
+        metavar="A,B",
+        help="the classes in the images, for a CAM network; '' for none; with nothing behind it, it lists the classes "
+        "that the network knows, and predicts nothing",
+    )
     made.add_argument(
         "--threshold",
         type=float,
@@ -225,6 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see --help."""
     given = parser().parse_args(arguments)
     check_options(given)
+    if given.labels == LIST:
+        given.labels = None
+        print("\n".join(open_model(given).classes))
+        return 0
+    if not given.pictures:
+        raise InputError("IMAGE: is missing; give JPEG or PNG images, or folders of them")
     labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
 
     check_place(given.out, "--out")

@@ -144,7 +144,9 @@ def target(state: "ModelState", to: str | None, because: str) -> str:
         return str(last["to"])
     stack = champions(state.history, CHAMPION, state.versions)
     if len(stack) < 2:
-        raise InputError(f"{state.name}: has no champion before the present one; --to VERSION names another")
+        others = [version for version in state.versions if version != state.aliases.get(CHAMPION)]
+        cure = "--to VERSION names another" if others else "python -m platform.promote RUN makes another one"
+        raise InputError(f"{state.name}: has no champion before the present one; {cure}")
     return stack[-2]
 
 

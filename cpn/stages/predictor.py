@@ -127,7 +127,8 @@ class Predictor:
     def index(self, name: str) -> int:
         """The mask value of a class. Raises InputError for a name that the network was not trained on."""
         if name not in self.classes:
-            raise InputError(f"--labels {name}: is no class of this network{nearest(name, self.classes)}")
+            near = nearest(name, self.classes)
+            raise InputError(f"--labels {name}: is no class of this network{near}; it has {', '.join(self.classes)}")
         return self.classes.index(name) + 1
 
 

@@ -2,10 +2,11 @@
 
 import base64
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.core.checked import SWEEP_WRITES, whole_png
 from cpn.core.errors import InputError
@@ -16,6 +17,9 @@ from ..config.spec import load_spec
 from ..config.table_spec import Table
 from ..search.sweep_summary import read_summary
 from .table_result import cost_words, table_cells
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TEMPLATE = Path(__file__).with_name("paper.html.jinja")
 HEADS = ("Question", "Command", "Cost", "Note", "Paper")
@@ -40,6 +44,7 @@ def write_paper_report(store: Storage, spaces: Path, out: Path) -> tuple[Path, d
     if not any(shown["heads"] for shown in entries):
         raise InputError(f"--spaces: {spaces} holds no search space with a table; name the folder search_spaces")
     surroundings = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    surroundings.filters["prose"] = prose
     page = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         parts={part: [shown for shown in entries if shown["part"] == part] for part in PARTS},
         all=len(entries),
@@ -47,6 +52,13 @@ def write_paper_report(store: Storage, spaces: Path, out: Path) -> tuple[Path, d
     )
     write_bytes(out, page.encode())
     return out, {shown["name"]: shown["filled"] for shown in entries}
+
+
+def prose(text: str) -> "Markup":
+    """Escaped text whose `words` in backticks are code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:

@@ -122,6 +122,16 @@ def test_a_file_counts_once_and_two_of_one_name_are_refused(place: Path) -> None
         main(["cam.safetensors", "photos", "a.png", "--out", "out"])
 
 
+def test_labels_alone_lists_the_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main([str(place / "cam.safetensors"), "--labels"]) == 0
+    classes = capsys.readouterr().out.split()
+    with pytest.raises(InputError, match=f"--labels unicorn: is no class of this network; it has {classes[0]}, "):
+        main([str(place / "cam.safetensors"), str(place / "photos"), "--labels", "unicorn"])
+    with pytest.raises(InputError, match="IMAGE: is missing"):
+        main([str(place / "cam.safetensors")])
+
+
 def test_help_opens_with_an_example_and_imports_no_torch() -> None:
     code = "import sys, cpn.predict as p; print(p.parser().format_help()); assert 'torch' not in sys.modules"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -14,7 +14,7 @@ from tests.platform.small_sweep import SmallSweep
 def test_a_rollback_goes_to_the_champion_before_and_says_why(
     small: SmallSweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match="has no champion before the present one; --to"):
+    with pytest.raises(InputError, match="has no champion before the present one; python -m platform.promote RUN"):
         rollback.main(["small", "--because", "worse"])
     promote.main(["small-0000"])
     capsys.readouterr()

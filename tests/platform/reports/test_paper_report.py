@@ -46,6 +46,10 @@ def test_what_was_run_is_filled_and_the_rest_says_its_command(tmp_path: Path) ->
     assert '<section id="table1" class="empty">' in text and '<section id="table2">' in text
     assert "search_spaces/table1.yaml --set data.root=/data/VOC2012" in text
     assert "http" not in text.replace("http-equiv", "")
+    assert "`" not in text and "<code>--dry-run</code>" in text, "what stands in backticks is code"
+    folded = text.partition('<section id="table1" class="empty">')[2].partition("</section>")[0]
+    assert folded.lstrip().startswith("<details><summary><h2>") and "</details>" in folded
+    assert "<details>" not in text.partition('<section id="table2">')[2].partition("</section>")[0]
 
 
 def test_searches_and_pictures_have_their_place(tmp_path: Path) -> None:
