@@ -22,7 +22,7 @@ from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
 from .base.tracking_uri import UI_PORT, check_store, sqlite_path, store_uri
-from .tracking.links import VIEW
+from .tracking.in_mlflow.saved_views import VIEW, address_of
 
 EXAMPLE = "python -m platform.ui"
 HOST = "127.0.0.1"
@@ -96,7 +96,7 @@ def print_newest(uri: str, ui: str) -> None:
     """Print where the newest sweep's ranked trials stand, behind the address of the UI; of a store that does not answer
     or holds no sweep the page of all experiments.
     """
-    from .tracking.in_mlflow.saved_views import address_of, newest_sweep
+    from .tracking.read import newest_sweep
 
     try:
         newest = newest_sweep(uri)

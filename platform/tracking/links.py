@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-VIEW = "workflowType=machine_learning"
-"""MLflow 3 opens on pages for language models unless its address says this."""
+from .in_mlflow.saved_views import VIEW
+
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((run|artifact|model):([^)/\s]+)(?:/([^)\s]*))?\)")
 
 

@@ -1,11 +1,16 @@
 """What commands beside the driver read in the store: runs, models, aliases. Creates and migrates nothing."""
 
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
 from cpn.core.errors import InputError, WorkError
 from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
 from ..base.tracking_uri import sqlite_path, store_uri
 from .client import connect, mlflow_module, one_line
+from .in_mlflow.saved_views import LEADERBOARD, TAG
 from .origin import ORIGIN
 from .registry import ModelState, read_model
 from .store import RunRow, run_row, run_rows
@@ -91,3 +96,35 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
             return None
         raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
     return run_row(run) if "uid" in run.data.tags else None
+
+
+def newest_sweep(uri: str | None) -> tuple[str, str] | None:
+    """Name and MLflow's id of the sweep that was started last in a store; None where none has views."""
+    uri = store_uri(uri)
+    path = sqlite_path(uri)
+    if path is not None:
+        return newest_in_file(path)
+    mlflow, client = mlflow_module(), connect(uri)
+    found: list[Any] = client.search_experiments(
+        filter_string=f"tags.`{TAG}{LEADERBOARD}` LIKE '%'",
+        order_by=["creation_time DESC"],
+        max_results=1,
+        view_type=mlflow.entities.ViewType.ACTIVE_ONLY,
+    )
+    return (str(found[0].name), str(found[0].experiment_id)) if found else None
+
+
+def newest_in_file(path: Path) -> tuple[str, str] | None:
+    """The same of an sqlite store, without MLflow, which takes seconds to import."""
+    import sqlite3
+
+    asked = (
+        "select experiments.name, experiments.experiment_id from experiments join experiment_tags using (experiment_id)"
+        " where experiment_tags.key = ? and lifecycle_stage = 'active' order by creation_time desc limit 1"
+    )
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            row = database.execute(asked, (f"{TAG}{LEADERBOARD}",)).fetchone()
+    except sqlite3.OperationalError:  # a store that holds no tables yet; what is damaged is said by whoever opens it
+        return None
+    return None if row is None else (str(row[0]), str(row[1]))

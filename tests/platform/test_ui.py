@@ -13,8 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from platform.tracking import read
 from platform.tracking.client import connect
-from platform.tracking.in_mlflow import saved_views
 from platform.ui import PASSWORD, check_port, hosts, in_address, main, names_of
 from types import SimpleNamespace
 from typing import Any
@@ -100,14 +100,14 @@ def test_a_store_that_does_not_answer_is_shown_all_the_same(
     def away(uri: str) -> None:
         raise OSError("http://me:secret@tracking does not answer")
 
-    monkeypatch.setattr(saved_views, "newest_sweep", away)
+    monkeypatch.setattr(read, "newest_sweep", away)
     assert main(["--uri", "http://me:secret@tracking:5000"]) == 0
     said = capsys.readouterr().out
     assert "which sweep is the newest is not known" in said and "secret" not in said
 
 
 def test_a_password_stays_out_of_the_command_line(executed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saved_views, "newest_sweep", lambda uri: None)
+    monkeypatch.setattr(read, "newest_sweep", lambda uri: None)
     uri = "postgresql://me:secret@db/mlflow"
     main(["--port", str(free_port()), "--uri", uri])
     _, command, environment = executed[0]
@@ -126,7 +126,7 @@ def test_without_a_store_nothing_is_made(executed: list[Any], tmp_path: Path, mo
 def test_a_server_has_its_own_ui(
     executed: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saved_views, "newest_sweep", lambda uri: ("made", "7"))
+    monkeypatch.setattr(read, "newest_sweep", lambda uri: ("made", "7"))
     assert main(["--uri", "http://me:secret@tracking:5000"]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[0] == "the MLflow UI is at http://me:***@tracking:5000" and not executed

@@ -43,7 +43,7 @@ def test_running_epochs_correct_the_price_of_all_that_follows(now: list[float]) 
     assert left.run_left("s-0000") == 130.0 and left.left() == 1170.0
 
 
-def test_it_never_grows_while_nothing_happens_nor_falls_below_what_comes_later(now: list[float]) -> None:
+def test_in_silence_it_falls_to_what_comes_later(now: list[float]) -> None:
     left = sweep()
     left.begin(SEARCH, 4)
     left.started("s-0000", PRICE)
@@ -54,7 +54,7 @@ def test_it_never_grows_while_nothing_happens_nor_falls_below_what_comes_later(n
     assert seen == sorted(seen, key=lambda value: -(value or 0)) and seen[-1] == 220.0
 
 
-def test_pruned_trials_shorten_the_search_and_not_the_confirm_runs(now: list[float]) -> None:
+def test_pruned_trials_shorten_the_search_alone(now: list[float]) -> None:
     left = sweep()
     left.begin(SEARCH, 4)
     left.started("s-0000", PRICE)
@@ -74,7 +74,7 @@ def test_a_resumed_run_counts_what_is_new(now: list[float]) -> None:
     assert left.run_left("s-0003") == 30.0 and left.left() == 30 + 220
 
 
-def test_a_run_that_waits_to_be_resumed_is_not_done_and_a_reused_one_is(now: list[float]) -> None:
+def test_a_reused_run_is_done_and_a_resumable_one_is_not(now: list[float]) -> None:
     left = sweep()
     left.begin(SEARCH, 4)
     left.started("s-0000", PRICE)
@@ -84,7 +84,7 @@ def test_a_run_that_waits_to_be_resumed_is_not_done_and_a_reused_one_is(now: lis
     assert (left.snapshot()["done"], left.left()) == (1, 520.0)
 
 
-def test_runs_at_once_share_the_time_but_the_longest_is_waited_for(now: list[float]) -> None:
+def test_runs_at_once_share_the_time(now: list[float]) -> None:
     left = sweep(at_once=2)
     left.begin(SEARCH, 4)
     assert left.left() == 200 + 100 + 20
@@ -113,7 +113,7 @@ def test_stages_fall_as_they_go_and_are_counted_once(now: list[float]) -> None:
     assert left.left() == 0.0
 
 
-def test_without_a_price_nothing_is_said_before_the_first_report(now: list[float]) -> None:
+def test_without_a_price_the_first_report_is_awaited(now: list[float]) -> None:
     left = RemainingTime({SEARCH: Priced(4, 0.0)}, known=False)
     left.begin(SEARCH, 4)
     left.started("s-0000", RunPrice(0.0, 1.0, 0.0, 2))
@@ -123,7 +123,7 @@ def test_without_a_price_nothing_is_said_before_the_first_report(now: list[float
     assert left.run_left("s-0000") == 30.0 and left.left() == 30 + 3 * 60
 
 
-def test_without_a_number_of_trials_the_budget_of_hours_says_what_is_left(now: list[float]) -> None:
+def test_without_a_number_of_trials_the_hours_count(now: list[float]) -> None:
     left = RemainingTime({SEARCH: Priced(None, 100.0), CONFIRM: Priced(2, 100.0)})
     left.begin(SEARCH)
     assert left.left() is None

@@ -109,7 +109,7 @@ def test_without_a_terminal_there_are_plain_lines(now: list[float]) -> None:
     ]
 
 
-def test_without_a_terminal_a_long_trial_says_its_epochs_once_a_minute(now: list[float]) -> None:
+def test_a_long_trial_says_its_epochs_once_a_minute(now: list[float]) -> None:
     terminal, text = plain(width=200)
     with terminal.trials("s: search", 2, epochs=8) as table:
         table.started("s-0001", "cpn grid", RunPrice(0.0, 50.0, 0.0, 4))
@@ -207,7 +207,7 @@ def test_tables_have_their_heads_and_dashes() -> None:
     assert "scores" in said and "mIoU %" in said and "51.3" in said and " - " in said
 
 
-def test_a_table_gives_way_at_heads_then_text_then_numbers_and_breaks_words_last() -> None:
+def test_a_table_breaks_heads_first_and_words_last() -> None:
     columns = [["trial", "quickstart-seed100-0006"], ["values", "kind=grid p_h=.4 K=8,16"], ["a long head", "57.3"]]
     assert widths(columns, 200, 2) == [23, 23, 11]
     assert widths(columns, 10 + 23 + 23 + 5, 2) == [23, 23, 5], "the head has words"

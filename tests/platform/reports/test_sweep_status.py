@@ -86,7 +86,7 @@ def test_it_reads_only(store: Storage) -> None:
     assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file() and "study.db-" not in p.name} == files
 
 
-def test_a_running_sweep_tells_phase_progress_remaining_time_and_hours(store: Storage) -> None:
+def test_a_running_sweep_tells_how_far_it_is(store: Storage) -> None:
     make_study(store, "patch", [])
     paths = store.sweep("patch")
     progress = {"phase": "confirm", "done": 3, "runs": 9, "left": 600.0, "at": time.time() - 100}

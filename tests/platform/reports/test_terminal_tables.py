@@ -104,7 +104,7 @@ def test_where_it_does_not_fit_values_have_a_table_of_their_own() -> None:
     assert row_of(said.partition("configurations")[2], "0006") == ["0006", "grid", "120", "0.427", "0.173"]
 
 
-def test_many_names_are_shown_by_what_differs_from_the_reference() -> None:
+def test_many_names_are_shown_by_what_differs() -> None:
     said = printed(summary({**VALUES, **MORE})).partition("configurations")[2]
     assert row_of(said, "0006") == ["0006", "kind=grid p_h=0.427"]
 

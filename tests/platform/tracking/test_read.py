@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from platform.tracking import read
 from platform.tracking.client import connect
+from platform.tracking.in_mlflow.saved_views import LEADERBOARD, TAG
 from platform.tracking.origin import ORIGIN
-from platform.tracking.read import read_aliases, read_model_state, read_run, read_runs
+from platform.tracking.read import newest_in_file, newest_sweep, read_aliases, read_model_state, read_run, read_runs
 from platform.tracking.recorder import Recorder
 from typing import Any
 
@@ -14,6 +16,7 @@ from cpn.core.errors import InputError, WorkError
 from tests.platform.tracking.test_recorder import tell_a_sweep
 
 MODEL = "cpn-patch"
+VIEW_TAG = f"{TAG}{LEADERBOARD}"
 
 
 @pytest.fixture
@@ -74,3 +77,23 @@ def test_a_store_that_is_away_is_one_line(read: Callable[[str], Any], monkeypatc
         read("http://me:hunter2@127.0.0.1:9")
     line = str(refused.value)
     assert line.startswith("tracking.uri: http://me:***@127.0.0.1:9: ") and "hunter2" not in line and "\n" not in line
+
+
+def test_the_newest_sweep_is_found_without_mlflow(
+    new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uri = new_store("views")
+    client = connect(uri)
+    assert newest_sweep(uri) is None
+    for name in ("first", "second"):
+        client.create_experiment(name, tags={VIEW_TAG: "{}"})
+    client.create_experiment("somebody else's")
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("MLflow takes seconds to import")
+
+    monkeypatch.setattr(read, "mlflow_module", refused)
+    found = newest_sweep(uri)
+    assert found is not None and found[0] == "second"
+    monkeypatch.undo()
+    assert newest_in_file(tmp_path / "none.db") is None
