@@ -13,6 +13,7 @@ from cpn.core.contents import by_content
 from cpn.core.run_files import MODEL, PICTURES
 from cpn.stages.pipeline import stage_keys
 
+from ..base.lock import RUNNING
 from ..base.provenance import read_starts
 from ..base.tracking_uri import redacted
 from ..config.space.domains import CurveDomain, domain_words, encode
@@ -29,6 +30,8 @@ from .snapshot import SweepSnapshot, best_trial, say_once
 from .summary import FEWEST, ladder, ladder_head, shortened
 from .trial_config import config_yaml
 
+RELOAD_S = 60
+"""Seconds after which a browser asks for the page of a running sweep again."""
 LISTED = 100
 """Trials in the page's leaderboard."""
 ALT = {
@@ -57,6 +60,7 @@ def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command:
         "against_baseline": summary.against_baseline if summary else None,
         "tone": tone(summary),
         "so_far": sweep.so_far,
+        "reload": RELOAD_S if sweep.state == RUNNING else None,
         "confirm_failed": failed_words(sweep.again),
         "best": best_words(sweep, best),
         "selection": selection(sweep),

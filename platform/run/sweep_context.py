@@ -49,6 +49,8 @@ class SweepContext:
         self.clock = budget.Clock(self.paths.clock, terminal.warn)
         self.works: Callable[[], None] = lambda: None
         """Told when there is something to do: a sweep that was finished is not any more."""
+        self.changed: Callable[[], None] = lambda: None
+        """Told when a trial has begun or ended."""
         self.contents = named_contents(spec)
         """Of weights files and own code, as the sweep began with them."""
         self._resources = ExitStack()
@@ -86,6 +88,10 @@ class SweepContext:
     def save_clock(self) -> None:
         """Keep the hours that have passed, and how far the sweep is, for `platform.status`."""
         self.clock.save(self.terminal.remaining.snapshot())
+
+    def when_closed(self, action: Callable[[], None]) -> None:
+        """Have something done at the end, however it comes."""
+        self._resources.callback(action)
 
     def close(self) -> None:
         """Leave the cluster, or stop the one that was started here."""

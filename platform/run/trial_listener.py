@@ -22,6 +22,7 @@ class TrialListener:
         self._table.started(uid, run_words(row, config), self._sweep.run_price(config), row.epochs)
         self._sweep.clock.began(uid)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
+        self._sweep.changed()
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         if "superpixels" in result:
@@ -48,6 +49,7 @@ class TrialListener:
         # cam_baseline is what the others are compared with, and never the best of them.
         self._table.ended(uid, row.state.name, row.miou, row.reason, row.role != CAM_BASELINE)
         self._sweep.records.trial_ended(row, self._sweep.finished(row), self._sweep.folder(row))
+        self._sweep.changed()
 
     def pruning_off(self, line: str) -> None:
         self._sweep.terminal.say(line)

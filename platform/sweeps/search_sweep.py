@@ -33,6 +33,7 @@ from ..search.sweep_summary import SweepSummary, read_summary
 from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
 from ..tracking.registry import SWEEP
+from .live_report import LiveReport
 from .panels import compared_panels
 from .verdict import reach_verdict
 
@@ -48,6 +49,9 @@ def run_search_sweep(
         terminal.warn(older)
     sweep.clock.at_least(last.hours if last else 0.0, [*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)
+    live = LiveReport(sweep, trials, again, command, last, sweep.records.report_written)
+    sweep.changed = live.told
+    sweep.when_closed(live.close)
     limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
     )
@@ -120,6 +124,7 @@ def run_search_sweep(
     found = SweepSnapshot(
         spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off
     )
+    live.close()
     report = write_report(found, sweep.paths.root)
     files += report
     sweep.records.sweep_ended(summary, files)

@@ -32,6 +32,12 @@ def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Se
     return cut("\n\n".join([*lines, f"Command: `{command}`"]))
 
 
+def experiment_begun(spec: SweepSpec) -> str:
+    """The experiment's description while the sweep runs: the report, which is written as trials end."""
+    first = f"**Not finished yet** · [report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
+    return "\n\n".join([first, *asked(spec)])
+
+
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """The experiment's description: one line with the verdict and the links, then the question."""
     first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)}"

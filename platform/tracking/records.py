@@ -14,7 +14,7 @@ from ..config.space.domains import encode
 from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import SweepSummary
-from .descriptions import experiment_done, stage_done, sweep_begun, sweep_done, trial_done
+from .descriptions import experiment_begun, experiment_done, stage_done, sweep_begun, sweep_done, trial_done
 from .in_mlflow.saved_views import saved_views
 from .recorder import Recorder
 from .registry import SWEEP
@@ -77,6 +77,7 @@ class Records:
         self._recorder.views(saved_views(spec))
         self._linked(self.parent)
         self._recorder.note(self.parent, sweep_begun(spec, self._command))
+        self._recorder.describe(experiment_begun(spec))
 
     @property
     def _command(self) -> str:
@@ -87,6 +88,10 @@ class Records:
         if self._data_root is not None:
             name = self._data_root.rstrip("/").rpartition("/")[2] or self._data_root
             self._recorder.dataset(uid, name, self._fingerprint, self._data_root)
+
+    def report_written(self, file: Path) -> None:
+        """The report of the sweep as it stands, in place of the one before."""
+        self._recorder.artifact(self.parent, file)
 
     def trial_started(self, row: TrialRow, config: Config, run_key: str) -> None:
         """A child run for a trial, with its whole configuration as parameters.

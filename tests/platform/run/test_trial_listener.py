@@ -54,6 +54,15 @@ def test_a_start_is_shown_timed_and_recorded(told: Told) -> None:
     assert start["params"]["patches.p_h"] == "0.25" and told.row.uid in told.sweep.clock.trial_hours
 
 
+def test_who_watches_hears_of_starts_and_ends(told: Told) -> None:
+    heard: list[str] = []
+    told.sweep.changed = lambda: heard.append("changed")
+    told.listener.started(told.row.uid)
+    told.study.tell(told.row.uid, State.FAIL, reason="x")
+    told.listener.ended(told.row.uid)
+    assert heard == ["changed"] * 2
+
+
 def test_epochs_are_recorded_and_other_reports_are_not(told: Told) -> None:
     told.listener.reported(told.row.uid, {"superpixels": (1, 2)})
     told.listener.reported(told.row.uid, {"epoch": 1, "loss_total": 0.5, "miou_epoch": 40.0, "other": 1.0})

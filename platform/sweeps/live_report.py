@@ -1,0 +1,67 @@
+"""The report of a sweep that runs: written as trials end, in a thread, and reloaded by the browser that shows it."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cpn.core.redact import redact
+
+from ..base.lock import RUNNING
+from ..reports.page import write_report
+from ..reports.snapshot import SweepSnapshot
+from ..run.sweep_context import SweepContext
+from ..search.study import Study
+from ..search.sweep_summary import SweepSummary
+
+LEAST_S = 60.0
+"""Seconds between two reports at least."""
+SHARE = 50
+"""A report comes no sooner than this many times what the last one took: writing takes 2 % of one core at most."""
+
+
+class LiveReport:
+    """Writes report.html of a sweep again when it is `told`, unless the last one is too young; and hands it on.
+
+    `written` hears of each. What goes wrong is a warning, once: the report is of no use to the sweep itself.
+    """
+
+    def __init__(
+        self,
+        sweep: SweepContext,
+        trials: Study,
+        again: Study,
+        command: str,
+        last: SweepSummary | None,
+        written: Callable[[Path], None],
+    ) -> None:
+        self._sweep, self._trials, self._again = sweep, trials, again
+        self._command, self._last, self._written = command, last, written
+        self._next, self._thread = time.monotonic(), threading.Thread()
+
+    def told(self) -> None:
+        """A trial has begun or ended."""
+        if self._thread.is_alive() or time.monotonic() < self._next:
+            return
+        sweep = self._sweep
+        found = SweepSnapshot(
+            sweep.spec.name, sweep.store, sweep.spec, self._trials.rows(), self._again.rows(), sweep.pack.fingerprint,
+            RUNNING, self._command, self._last,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._write, args=(found,), daemon=True)
+        self._thread.start()
+
+    def _write(self, found: SweepSnapshot) -> None:
+        began = time.monotonic()
+        try:
+            self._written(write_report(found, self._sweep.paths.root)[0])
+        except Exception as error:  # of whatever kind plots, templates and the disk raise; the sweep goes on
+            said = redact(" ".join(str(error).split())) or type(error).__name__
+            self._sweep.warn_once(f"the report of the running sweep was not written ({said})")
+        self._next = time.monotonic() + max(LEAST_S, SHARE * (time.monotonic() - began))
+
+    def close(self) -> None:
+        """Wait for a report that is being written: the sweep's last one is not to be written over."""
+        self._next = float("inf")
+        if self._thread.is_alive():
+            self._thread.join()
