@@ -95,7 +95,8 @@ def cam_job(config: Config, classes: int, device: torch.device) -> Job:
     hidden = functional.interpolate(cells.float(), (side, side)).bool()[:, 0]
     labels = (torch.rand(settings.batch_size, classes - 1) < 0.1).float()
     labels[:, 0] = 1
-    batch = Batch(images, valid, hidden, 1 - hidden.float().mean((1, 2)), labels).to(device)
+    most = int(labels.sum(dim=1).max())
+    batch = Batch(images, valid, hidden, 1 - hidden.float().mean((1, 2)), labels, None, most).to(device)
     return Job(
         network,
         optimizer_of(network, settings),

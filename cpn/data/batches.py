@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class TensorBatch:
-    """What the dataclasses have in common that one training step reads: fields that are tensors, or None."""
+    """What the dataclasses have in common that one training step reads: tensors, and what is known without them."""
 
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`. From page-locked memory to a GPU the copy runs beside what the GPU computes."""
@@ -22,7 +22,7 @@ class TensorBatch:
 
     def _each(self, work: Callable[[Tensor], Tensor]) -> Self:
         held = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        changed = {name: work(value) for name, value in held.items() if value is not None}
+        changed = {name: work(value) for name, value in held.items() if isinstance(value, Tensor)}
         return replace(self, **changed)  # type: ignore[type-var]
 
 

@@ -36,6 +36,9 @@ class Batch(TensorBatch):
     """float32 (B, F): multi-hot image-level labels."""
     filling: Tensor | None = None
     """uint8 (B, crop, crop, 3): what lost pixels show; None: the mean colour."""
+    most_classes: int | None = None
+    """Most classes that one image shows, counted before the labels are on a GPU, for which a count waits; None: the
+    losses count."""
 
 
 class Sample(NamedTuple):
@@ -91,13 +94,15 @@ class TrainingSamples(Dataset[Sample]):
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a Batch."""
     filling = [sample.filling for sample in samples if sample.filling is not None]
+    labels = np.stack([sample.labels for sample in samples])
     return Batch(
         torch.from_numpy(np.stack([sample.image for sample in samples])),
         torch.from_numpy(np.stack([sample.valid for sample in samples])),
         torch.from_numpy(np.stack([sample.hidden for sample in samples])),
         torch.tensor([sample.lam for sample in samples], dtype=torch.float32),
-        torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.float32)),
+        torch.from_numpy(labels.astype(np.float32)),
         torch.from_numpy(np.stack(filling)) if filling else None,
+        int(labels.sum(axis=1).max()),
     )
 
 

@@ -159,12 +159,14 @@ def cpn_losses(
     config: LossConfig,
     progress: float = 1.0,
     size: tuple[int, int] | None = None,
+    most_classes: int | None = None,
 ) -> dict[str, Tensor]:
     """L_all of CPN Eq. 17 and its terms, as scalars: cls, amp, tcp, tcp_refined, cpcr, total.
 
     total = w_cls (cls + amp_weight amp) + r w_tcp (tcp + tcp_refined) + r w_cpcr cpcr, r = `ramp_weight(progress)` with
     progress in [0, 1]. The terms are given unweighted; one whose configured weight is 0 is not computed and given as 0.
     Maps at a low resolution are losses at `size` = (H, W): those of present classes are upsampled to it first.
+    `most_classes` is the largest number that an image shows; None counts it, for which a GPU is waited for.
 
     Gradients: cls and the first line of Eq. 14 (original branch only) reach the raw CAMs, everything else the refined
     maps; in Eq. 15 only those of the pair.
@@ -172,7 +174,7 @@ def cpn_losses(
     branches = (original, hidden, complement)
     zero = original.cam.new_zeros(())
     cls = amp = tcp = tcp_refined = cpcr = zero
-    present, classes = present_of(labels), labels.shape[1]
+    present, classes = present_of(labels, most_classes), labels.shape[1]
     with_amp, with_tcp_refined = config.w_cls * config.amp_weight > 0, config.w_tcp > 0 and config.tcp_refined
     if with_amp or with_tcp_refined or config.w_cpcr > 0:
         raw_refined = [gather_maps(branch.refined_cam, present, size) for branch in branches]
@@ -222,6 +224,7 @@ def seam_losses(
     config: LossConfig,
     progress: float = 1.0,
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    most_classes: int | None = None,
 ) -> dict[str, Tensor]:
     """SEAM's losses as released, for the comparison rows: scalars cls, amp, er, ecr, total (method.md (e), end).
 
@@ -230,12 +233,12 @@ def seam_losses(
     the second's size. er = mean |A1 - A2| over the foreground; ecr compares each image's H(A), detached, with the
     other's refined map. H leaves the background channel alone, and refined maps keep their own background channel.
     w_tcp weighs er, w_cpcr weighs ecr; norm, amp_weight, onehot_target, alpha, OHEM and ramp act as in CPN, the other
-    switches have no meaning here.
+    switches have no meaning here. `most_classes` as there.
     """
     branches, both = (first, second), sizes or (None, None)
     zero = first.cam.new_zeros(())
     cls = amp = er = ecr = zero
-    present, classes = present_of(labels), labels.shape[1]
+    present, classes = present_of(labels, most_classes), labels.shape[1]
     with_first = with_first_channel(present)
     if config.w_cls * config.amp_weight > 0 or config.w_cpcr > 0:
         raw = [gather_maps(branch.refined_cam, with_first, size) for branch, size in zip(branches, both, strict=True)]

@@ -21,9 +21,12 @@ class Present(NamedTuple):
     """(B, P) of the labels' type: 1 where a slot holds a present class, 0 where it only fills up."""
 
 
-def present_of(labels: Tensor) -> Present:
-    """The slots of multi-hot labels (B, F); P is at least 1, so that images without any class keep their gradients."""
-    slots = max(1, int(labels.sum(dim=1).max()))
+def present_of(labels: Tensor, most: int | None = None) -> Present:
+    """The slots of multi-hot labels (B, F); P is at least 1, so that images without any class keep their gradients.
+
+    `most` is the largest number of classes that an image shows; None counts it, for which a GPU is waited for.
+    """
+    slots = max(1, int(labels.sum(dim=1).max()) if most is None else most)
     index = labels.argsort(dim=1, descending=True, stable=True)[:, :slots]
     return Present(index + 1, labels.gather(1, index))
 

@@ -137,7 +137,8 @@ class AffinityNet(nn.Module):
         The normalised image is padded with 0 at the bottom and right to a multiple of the stride.
         """
         device = self.f9.weight.device
-        images = normalise(torch.from_numpy(np.ascontiguousarray(image)[None]).to(device), None)
+        shown = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device, non_blocking=True)
+        images = normalise(shown, None)
         height, width = image.shape[:2]
         padded = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         affinities: NDArray[np.float32] = pair_affinities(self(padded), radius)[0].cpu().numpy()

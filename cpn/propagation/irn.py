@@ -4,6 +4,7 @@ Its network sees edges between classes; `cpn.propagation.irn_walk` then spreads 
 it.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ def confident_label(
     return combine_labels(label(config.fg_threshold), label(config.bg_threshold))
 
 
+@functools.cache
+def offsets_on(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The offsets of pairs, (P, 2, 1), on a device, sent there once: each sending waits for the device."""
+    return torch.from_numpy(pair_offsets(radius)).to(device, dtype)[:, :, None]
+
+
 def displacement_loss(displacements: Tensor, labels: PairLabels, radius: int) -> tuple[Tensor, Tensor]:
     """Foreground and background loss of displacements D (B, 2, h, w), as (dy, dx) in cells: two scalars.
 
@@ -85,7 +92,7 @@ def displacement_loss(displacements: Tensor, labels: PairLabels, radius: int) ->
 
     A kind that the batch lacks is 0.
     """
-    offsets = torch.from_numpy(pair_offsets(radius)).to(displacements)[:, :, None]
+    offsets = offsets_on(radius, displacements.dtype, displacements.device)
     foreground = background = displacements.new_zeros(())
     for p, (source, target) in enumerate(pair_ends(displacements, radius)):
         difference = (source - target).flatten(2)

@@ -163,7 +163,9 @@ class IrnNet(nn.Module):
 
         The sigmoid of the mean of the logits of the image and of its mirror image, turned back.
         """
-        images = normalise(torch.from_numpy(np.ascontiguousarray(image)[None]).to(self.fc_edge6.weight.device), None)
+        device = self.fc_edge6.weight.device
+        shown = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device, non_blocking=True)
+        images = normalise(shown, None)
         logits, _ = self(torch.cat([images, images.flip(3)]))
         edge: NDArray[np.float32] = torch.sigmoid((logits[0] + logits[1].flip(1)).float() / 2).cpu().numpy()
         return edge

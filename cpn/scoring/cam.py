@@ -85,7 +85,8 @@ def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], co
     The image is resized with PIL's bicubic kernel; what comes is that of `view_maps`.
     """
     shown = torch.from_numpy(np.ascontiguousarray(resize(image, size)[None]))
-    return view_maps(network, normalise(shown.to(next(network.parameters()).device), None), config)
+    there = shown.to(next(network.parameters()).device, non_blocking=True)
+    return view_maps(network, normalise(there, None), config)
 
 
 @torch.no_grad()
@@ -167,7 +168,7 @@ def scale_sums(
 def sums_at(raw: Iterable[Tensor], present: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
     """The same of the raw maps (V, C, h', w') of each scale, at `size` = (H, W)."""
     for maps in raw:
-        chosen = maps[:, present.to(maps.device)]
+        chosen = maps[:, present.to(maps.device, non_blocking=True)]
         yield sum_passes(list(chosen), [False, True][: len(chosen)], size)
 
 

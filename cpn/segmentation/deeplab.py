@@ -185,7 +185,8 @@ def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCo
     device = network.cls_conv.weight.device
     stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else None
     sizes = [limited_size(height, width, scale, stride, config.max_pixels) for scale in decided(config.scales)]
-    shown = (normalise(torch.from_numpy(resize(image, size)[None]).to(device)) for size in sizes)
+    resized = (torch.from_numpy(resize(image, size)[None]) for size in sizes)
+    shown = (normalise(image.to(device, non_blocking=True)) for image in resized)
     return summed_logits(network, shown, (height, width), config.test_flip) / len(sizes)
 
 

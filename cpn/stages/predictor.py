@@ -100,7 +100,7 @@ class Predictor:
         device = next(self.network.parameters()).device
         image = self._shown(as_image(picture))
         image = resize(image, shown_size(self.network, image, 1.0, self.config.cam))
-        pixels = torch.from_numpy(image[None].copy()).to(device)
+        pixels = torch.from_numpy(image[None].copy()).to(device, non_blocking=True)
         scores = self.network(normalise(pixels, None)).cam[0, 1:].float().mean(dim=(1, 2)).sigmoid()
         return dict(zip(self.classes, scores.tolist(), strict=True))
 

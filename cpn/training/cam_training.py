@@ -121,7 +121,8 @@ def objective(
         first = in_float32(network(images, upsampled=False))
         scaled = functional.interpolate(images, scale_factor=SEAM_SCALE, mode="bilinear", align_corners=True)
         second = in_float32(network(scaled, upsampled=False))
-        return seam_losses(first, second, batch.labels, loss, progress, (size, size_of(scaled)))
+        sizes = (size, size_of(scaled))
+        return seam_losses(first, second, batch.labels, loss, progress, sizes, batch.most_classes)
     filling = None if batch.filling is None else normalise(batch.filling, batch.valid)
     hidden, complement = complementary_pair(images, batch.hidden, filling)
     # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
@@ -131,7 +132,8 @@ def objective(
         cls = torch.stack([classification_loss(cam, batch.labels, size) for cam in cams]).mean()
         return {"cls": cls, "total": cls}
     branches = [Branch(cam, r) for cam, r in zip(cams, refined, strict=True)]
-    return cpn_losses(branches[0], branches[1], branches[2], batch.labels, batch.lam, loss, progress, size)
+    labels, lam, most = batch.labels, batch.lam, batch.most_classes
+    return cpn_losses(branches[0], branches[1], branches[2], labels, lam, loss, progress, size, most)
 
 
 def size_of(images: Tensor) -> tuple[int, int]:

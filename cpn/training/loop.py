@@ -20,7 +20,7 @@ from cpn.models.checkpoint import Progress, load_latest, save_checkpoint, to_std
 from cpn.training.optimizer import PolySchedule, build_optimizer
 
 CHECK_STEPS = 50
-"""Steps between looks at the loss on a GPU."""
+"""Steps between looks at the loss on a GPU, or on any other device that computes by itself."""
 
 Batch = TypeVar("Batch")
 Sample = TypeVar("Sample")
@@ -200,7 +200,7 @@ def fit(
 
 def steps_between_looks(device: torch.device) -> int:
     """How often the loss is looked at: on a CPU, where that costs nothing, at every step."""
-    return CHECK_STEPS if device.type == "cuda" else 1
+    return 1 if device.type == "cpu" else CHECK_STEPS
 
 
 def check_finite(total: Tensor, epoch: int, step: int) -> None:

@@ -58,6 +58,7 @@ def test_what_a_batch_holds(split: Split) -> None:
     assert batch.valid.dtype == batch.hidden.dtype == torch.bool
     assert batch.labels.shape == (3, split.labels.shape[1]) and batch.labels.dtype == torch.float32
     assert batch.lam.dtype == torch.float32
+    assert batch.most_classes == int(batch.labels.sum(dim=1).max())
     assert batch.lam.tolist() == pytest.approx((~batch.hidden).float().mean(dim=(1, 2)).tolist())
     order = epoch_order(7, 5, 0)
     assert np.array_equal(batch.labels.numpy(), split.labels[order[:3]])

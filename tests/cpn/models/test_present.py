@@ -208,6 +208,8 @@ def test_slots_hold_present_classes_then_absent_ones() -> None:
     assert present.channel[:, 0].tolist() == [2, 3, 1, 1] and present.channel[[0, 3], 1].tolist() == [4, 2]
     assert present.mask.tolist() == [[1, 1], [1, 0], [0, 0], [1, 1]]
     assert present_of(labels[2:3]).channel.shape == (1, 1), "no class at all: one slot that fills up"
+    counted = present_of(labels, most=2)
+    assert all(torch.equal(one, other) for one, other in zip(counted, present, strict=True))
     maps = torch.arange(5.0)[None, :, None, None].expand(4, 5, 2, 3)
     assert gather_maps(maps, present, (4, 7)).shape == (4, 2, 4, 7)
     assert gather_maps(maps, with_first_channel(present))[0, :, 0, 0].tolist() == [0, 2, 4]
