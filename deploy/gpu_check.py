@@ -137,7 +137,7 @@ def loader_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
     from cpn.sources.scenes import write_scenes
     from cpn.training.cam_training import train
 
-    count, side, shown = (8, 64, 8) if asked.small else (32, 480, 128)
+    count, side, shown = (8, 64, 8) if asked.small else (32, 480, 64)
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
@@ -222,9 +222,9 @@ def run_until(words: str, command: Sequence[str], folder: Path, asked: Asked) ->
 
 
 PARTS = {
-    "torch": Part(METHOD, 240, torch_part),
-    "loader": Part(METHOD, 120, loader_part),
-    "sweep": Part((*METHOD, "ray", "optuna", "mlflow"), 170, sweep_part),
+    "torch": Part(METHOD, 180, torch_part),
+    "loader": Part(METHOD, 90, loader_part),
+    "sweep": Part((*METHOD, "ray", "optuna", "mlflow"), 270, sweep_part),
 }
 """Nine minutes in all."""
 

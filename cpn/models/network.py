@@ -12,6 +12,7 @@ from cpn.models.backbone import Backbone, build_backbone, hold_batch_norm, maps_
 from cpn.models.correlation import EPSILON, background_and_peak, pcm, prcm
 from cpn.models.losses import Branch
 from cpn.models.present import upsample
+from cpn.models.ranks import rank_and_world
 
 
 class CPN(nn.Module):
@@ -51,16 +52,17 @@ class CPN(nn.Module):
         hold_batch_norm(self.backbone)
         return self
 
-    def forward(self, images: Tensor, upsampled: bool = True) -> Branch:
+    def forward(self, images: Tensor, upsampled: bool = True, views: int = 1) -> Branch:
         """(B, 3, H, W) normalised images -> (cam, refined_cam), both (B, C, H, W), raw scores.
 
         The CAM is Eq. 1 at stride resolution, upsampled (bilinear, align_corners True), or not: the losses upsample
         present classes alone. Stages 3 and 4 and Y0 enter the refinement detached: losses on the refined CAM train
-        f8_3, f8_4, f9 and f10 and nothing else.
+        f8_3, f8_4, f9 and f10 and nothing else. `views`: how many of each image B holds, all of one kind after another,
+        by which workers share the dropout of a batch.
         """
         size = (images.shape[-2], images.shape[-1]) if upsampled else None
         stage3, stage4, top = maps_of(self.backbone, images)
-        low = self.fc8(functional.dropout2d(top, self.config.dropout, self.training))
+        low = self.fc8(shared_dropout2d(top, self.config.dropout, self.training, views))
         cam = upsample(low, size)
         if not (self.config.pcm or self.config.prcm):
             return Branch(cam, cam.detach())
@@ -110,6 +112,20 @@ class CPN(nn.Module):
     def new_layers(self) -> list[nn.Module]:
         """The layers that start from random weights, whose learning rate is ten times the backbone's."""
         return [self.fc8, self.f8_3, self.f8_4, self.f9, self.f10]
+
+
+def shared_dropout2d(maps: Tensor, share: float, training: bool, views: int = 1) -> Tensor:
+    """Drop a `share` of the channels of (B, C, h, w), the same ones of an image however many workers share the batch.
+
+    All workers draw for the whole batch, from the same seed; each takes what falls to its images, every `world`-th of
+    each of the `views`, as `cpn.data.loader.epoch_keys` deals them out.
+    """
+    rank, world = rank_and_world()
+    if world == 1 or not training or share == 0:
+        return functional.dropout2d(maps, share, training)
+    drawn = maps.new_empty(len(maps) * world, maps.shape[1], 1, 1).bernoulli_(1 - share).div_(1 - share)
+    mine: Tensor = drawn.unflatten(0, (views, -1))[:, rank::world].flatten(0, 1)
+    return maps * mine
 
 
 def build_network(config: NetworkConfig, classes: int) -> CPN:

@@ -84,6 +84,16 @@ def values_of_all(value: int) -> list[int]:
     )
 
 
+def mean_of_all(values: Tensor) -> Tensor:
+    """The mean over all ranks of a tensor that each has, where it lies."""
+    _, world = rank_and_world()
+    if world == 1:
+        return values
+    sent = values.detach().to(_place(), copy=True)
+    dist.all_reduce(sent)
+    return (sent / world).to(values.device)
+
+
 def differing_ranks(value: str) -> list[int]:
     """The ranks that have another value than rank 0, the same list on every rank."""
     if rank_and_world()[1] == 1:

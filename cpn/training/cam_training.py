@@ -88,7 +88,7 @@ def train(
         steps_per_epoch=steps,
         batches=batches,
         losses=lambda batch, progress: objective(wrapped, batch, progress, config.loss, settings.objective),
-        seed=settings.seed * world + rank,
+        seed=settings.seed,
         folder=folder,
         images_per_step=settings.batch_size,
         bf16=settings.precision == "bf16",
@@ -126,7 +126,7 @@ def objective(
     filling = None if batch.filling is None else normalise(batch.filling, batch.valid)
     hidden, complement = complementary_pair(images, batch.hidden, filling)
     # One pass over 3B images gives the same numbers as three passes: batch norm is fixed, and weights are shared.
-    together = in_float32(network(torch.cat([images, hidden, complement]), upsampled=False))
+    together = in_float32(network(torch.cat([images, hidden, complement]), upsampled=False, views=3))
     cams, refined = together.cam.chunk(3), together.refined_cam.chunk(3)
     if kind == "pair_classification":
         cls = torch.stack([classification_loss(cam, batch.labels, size) for cam in cams]).mean()

@@ -17,6 +17,7 @@ from cpn.core.errors import InputError, WorkError
 from cpn.data.batches import TensorBatch, batches_on
 from cpn.data.loader import epoch_keys
 from cpn.models.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
+from cpn.models.ranks import mean_of_all
 from cpn.training.optimizer import PolySchedule, build_optimizer
 
 CHECK_STEPS = 50
@@ -135,10 +136,11 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train until all epochs of the job are done, from the newest whole checkpoint on; return what was reported.
 
-    After each epoch the means of all losses, the learning rate, images per second, the share of time spent waiting for
-    data, `peak_memory_mib` (GPUs only) and whatever `after_epoch(epoch)` measures go to `report`, with the wall clock
-    as `time`. Epochs that a checkpoint already holds are reported again first, so that a listener who was killed too
-    misses none. Only the process with `writes` saves checkpoints. `say` gets a line about each damaged checkpoint.
+    After each epoch the means of all losses (over all workers that share the batches), the learning rate, images per
+    second, the share of time spent waiting for data, `peak_memory_mib` (GPUs only) and whatever `after_epoch(epoch)`
+    measures go to `report`, with the wall clock as `time`. Epochs that a checkpoint already holds are reported again
+    first, so that a listener who was killed too misses none. Only the process with `writes` saves checkpoints. `say`
+    gets a line about each damaged checkpoint.
 
     The unit of resumption is the epoch: what was done of an interrupted one is done again, to the same last bit on a
     CPU.
@@ -183,7 +185,8 @@ def fit(
         check_finite(total, epoch, step)
         elapsed = time.perf_counter() - began
         entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": lr}
-        entry |= {f"loss_{name}": value.item() / max(1, taken) for name, value in sums.items()}
+        of_all = mean_of_all(torch.stack(list(sums.values()))).tolist() if sums else []
+        entry |= {f"loss_{name}": value / max(1, taken) for name, value in zip(sums, of_all, strict=True)}
         entry["images_per_s"] = job.images_per_step * taken / elapsed
         entry["data_wait_share"] = waited / elapsed
         if device.type == "cuda":

@@ -8,7 +8,7 @@ from cpn.config.network import NetworkConfig
 from cpn.data.patches import complementary_pair
 from cpn.models.correlation import background_and_peak, pcm, prcm
 from cpn.models.losses import classification_loss, cpn_losses
-from cpn.models.network import CPN, build_network
+from cpn.models.network import CPN, build_network, shared_dropout2d
 from cpn.models.present import upsample
 
 REFINING = {"f8_3", "f8_4", "f9", "f10"}
@@ -32,6 +32,21 @@ def reached(network: CPN, loss: Tensor) -> set[str]:
     network.zero_grad()
     loss.backward()
     return {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("views", [1, 3])
+def test_workers_drop_the_channels_of_one_batch(world: int, views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = torch.arange(1.0, 1 + views * 6 * 5)[:, None, None, None].expand(-1, 1, 2, 2).reshape(views * 6, 5, 2, 2)
+    torch.manual_seed(3)
+    whole = functional.dropout2d(maps, 0.4, True).unflatten(0, (views, 6))
+    assert 0 < (whole == 0).float().mean() < 1
+    for rank in range(world):
+        monkeypatch.setattr("cpn.models.network.rank_and_world", lambda rank=rank: (rank, world))
+        torch.manual_seed(3)
+        mine = maps.unflatten(0, (views, 6))[:, rank::world].flatten(0, 1)
+        assert torch.equal(shared_dropout2d(mine, 0.4, True, views).unflatten(0, (views, -1)), whole[:, rank::world])
+        assert torch.equal(shared_dropout2d(mine, 0.4, False, views), mine)
 
 
 def test_losses_on_refined_maps_train_the_refining_layers_alone(images: Tensor) -> None:

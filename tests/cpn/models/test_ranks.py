@@ -18,6 +18,7 @@ from cpn.models.checkpoint import Progress, save_checkpoint
 from cpn.models.ranks import (
     differing_ranks,
     from_rank_0,
+    mean_of_all,
     rank_and_world,
     tensors_digest,
     tensors_from_rank_0,
@@ -28,6 +29,7 @@ from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.loop import TrainingJob, fit
 from cpn.training.optimizer import PolySchedule, build_optimizer
+from tests.cpn.training import one_training
 from tests.gloo import in_group
 
 pytestmark = pytest.mark.timeout(600)  # processes that wait for each other, on a machine that has other work
@@ -236,6 +238,7 @@ def talks(rank: int, world: int) -> dict[str, Any]:
         "errors": [raising(e) for e in (InputError("no such file"), WorkError("too large"), OSError("gone"))],
         "tensors": {name: [str(t.dtype), list(t.shape), t.float().flatten().tolist()] for name, t in got.items()},
         "values": values_of_all(-rank),
+        "mean": mean_of_all(torch.tensor([float(rank), 2.0])).tolist(),
         "same": differing_ranks("x"),
         "differing": differing_ranks("x" if rank != 1 else "y"),
     }
@@ -244,7 +247,11 @@ def talks(rank: int, world: int) -> dict[str, Any]:
 def everything(rank: int, world: int, place: str) -> dict[str, Any]:
     """All that is looked at below, by one start of the processes."""
     folder = Path(place)
-    return {"talks": talks(rank, world), "resumed": resumed(rank, world, folder), "runs": runs(rank, world, folder)}
+    one = one_training.all_cases(rank, world, folder / "one")
+    return {
+        "talks": talks(rank, world), "resumed": resumed(rank, world, folder), "runs": runs(rank, world, folder),
+        "one": one, "place": place,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
@@ -253,6 +260,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for name, seed in (("scenes", 0), ("others", 1)):
         write_scenes(place / name, ScenesConfig(train=8, val=1, size=32, seed=seed))
         prepare(place / name, ["train"])
+    one_training.write_data(place / "one")
     return in_group(request.param, everything, str(place))
 
 
@@ -290,6 +298,43 @@ def test_parameters_that_no_loss_reaches_keep_nobody_waiting(ranks: list[dict[st
         assert "metrics" in ranks[0]["runs"][name]["result"]
 
 
+def furthest(found: dict[str, Any], alone: dict[str, Any]) -> float:
+    """The largest difference of losses and of weights, each over the largest value."""
+    losses = [(a[name], b[name]) for a, b in zip(found["losses"], alone["losses"], strict=True) for name in b]
+    shares = []
+    for pairs in (
+        losses,
+        *(list(zip(found["weights"][n], values, strict=True)) for n, values in alone["weights"].items()),
+    ):
+        shares.append(max(abs(a - b) for a, b in pairs) / max(1e-6, *(abs(b) for _, b in pairs)))
+    return max(shares)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process makes of the same data."""
+    place = tmp_path_factory.mktemp("alone") / "one"
+    one_training.write_data(place)
+    return one_training.all_cases(0, 1, place)
+
+
+@pytest.mark.parametrize("case", one_training.CASES)
+def test_several_workers_are_one_training(ranks: list[dict[str, Any]], alone: dict[str, Any], case: str) -> None:
+    for rank in ranks:
+        assert furthest(rank["one"][case], alone[case]) < (1e-4 if case == "fifty steps" else 1e-6)
+
+
+def test_another_number_of_workers_goes_on_as_one(
+    ranks: list[dict[str, Any]], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    made = Path(ranks[0]["place"], "one")
+    shutil.copytree(made / f"checkpoints-{len(ranks)}", tmp_path / "kept")
+    shutil.rmtree(tmp_path / "kept" / "epoch_0005")
+    assert (tmp_path / "kept" / "epoch_0004").exists()
+    found = one_training.trained("fifty steps", open_pack(made), 0, 1, folder=tmp_path / "kept")
+    assert furthest(found, alone["fifty steps"]) < 1e-4
+
+
 def test_what_rank_0_sends_is_what_all_have(ranks: list[dict[str, Any]]) -> None:
     for at, rank in enumerate(rank["talks"] for rank in ranks):
         assert rank["value"] == {"from": 0, "list": [0.1, None]}
@@ -301,11 +346,13 @@ def test_what_rank_0_sends_is_what_all_have(ranks: list[dict[str, Any]]) -> None
         assert rank["errors"][:2] == ["InputError: no such file", "WorkError: too large"]
         assert rank["errors"][2] == ("OSError: gone" if at == 0 else "RuntimeError: rank 0: OSError: gone")
         assert rank["values"] == [-other for other in range(len(ranks))]
+        assert rank["mean"] == [(len(ranks) - 1) / 2, 2]
         assert rank["same"] == [] and rank["differing"] == [1]
 
 
 def test_alone_there_is_nobody_to_agree_with() -> None:
     assert rank_and_world() == (0, 1) and values_of_all(3) == [3] and differing_ranks("x") == []
+    assert mean_of_all(torch.ones(2)).tolist() == [1, 1]
     assert from_rank_0(lambda: (1, 2)) == (1, 2)
     with pytest.raises(OSError, match="gone"):
         from_rank_0(lambda: (_ for _ in ()).throw(OSError("gone")))
