@@ -5,7 +5,7 @@ ARGS ?=
 BIN = .venv/bin
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: sweep test ui lint ci licences
+.PHONY: sweep test ui lint ci licences newest
 
 # `make sweep` searches on synthetic scenes, `make sweep ROOT=/data/mine` on your photographs.
 sweep: .venv/.installed
@@ -22,6 +22,10 @@ lint: .venv/.installed
 	$(BIN)/mypy
 
 ci: lint test
+
+# The newest Ray, Optuna, MLflow, torch, ... in build/newest: what breaks.
+newest: .venv/.installed
+	$(BIN)/python deploy/newest.py $(ARGS)
 
 licences: .venv/.installed
 	$(BIN)/python deploy/licences.py docs/licences.md

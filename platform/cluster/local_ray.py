@@ -66,8 +66,8 @@ def start_ray() -> None:
 @contextmanager
 def loopback() -> Iterator[None]:
     """Let what Ray starts here listen on 127.0.0.1 alone. Given that address, Ray takes this machine's outer one
-    instead, and its processes listen on all; under a variable made for other systems it takes it. An internal of Ray,
-    read when it is imported, which may have happened already.
+    instead (Ray issue 26293), and its processes listen on all; under a variable made for other systems it takes it. An
+    internal of Ray, read when it is imported, which may have happened already.
     """
     from ray._private import ray_constants
 

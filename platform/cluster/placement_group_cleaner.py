@@ -7,7 +7,7 @@ Ray runs on the machine, the query finds both, the helper's thread dies of it, a
 ever. This one asks the Ray that it runs in. And it imports no more of Ray than that takes: its start is part of every
 trial's cost.
 
-trial_trainer.py puts it in the place of Ray's.
+trial_trainer.py puts it in the place of Ray's. Ray issue 61689 is closed, but for the moment before the helper begins.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Frees placement groups that a Ray cluster keeps of sweeps whose driver has ended.
 
 Ray frees a placement group with the job that made it. One of 50 faults (docs/development/chaos.md) left one behind all
-the same, and with it the CPUs that it holds for as long as the cluster runs (Ray 2.60).
+the same, and with it the CPUs that it holds for as long as the cluster runs (Ray 2.60). Ray has no public way to remove
+a group by its id (Ray issue 22774), nor to list jobs without its dashboard.
 """
 
 import threading

@@ -4,7 +4,8 @@ Every process is a start of Python with its imports, and a trial waits for all o
 from it to Tune, a manager of data sets and a helper that watches the controller. A trial already has a process, Tune's,
 that does nothing but wait for the controller, so the controller runs in it and reports to Tune directly; a trial gives
 Ray no data sets; and the helper is a lighter one. `python -m benchmarks platform_overhead` holds a trial against one of
-Ray as it comes. These are internals of Ray: its version is pinned in pyproject.toml.
+Ray as it comes. These are internals of Ray: its version is pinned in pyproject.toml. Ray issue 65443 asks for one
+helper of all trials; tests/platform/cluster/test_ray_internals.py says when a part is no longer needed.
 """
 
 import asyncio
