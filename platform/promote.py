@@ -7,11 +7,11 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.plain_file import folder_there
-from cpn.core.run_files import MODEL
 from cpn.data.voc import open_pack
 
 from .base.paths import check_storage, storage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.paths import Storage
     from .base.terminal import Terminal
     from .cluster.ray_driver import Interruption
-    from .promotion.candidates import Gate
+    from .promotion.candidates import Candidate, Gate
 
 EXAMPLE = "python -m platform.promote quickstart-0003"
 
@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         usage=f'{EXAMPLE} [--because "WHY"] [--dry-run]\n'
         "       python -m platform.promote --watch\n"
         "       python -m platform.promote --history [--json]\n"
-        "       python -m platform.promote CPN.safetensors --sweep released --set data.root=/data/VOC --because WHY",
+        "       python -m platform.promote CPN.safetensors --sweep released --set data.root=/data/VOC --because WHY\n"
+        "       python -m platform.promote --maps FOLDER --sweep NAME --root /data/VOC --because WHY",
         description="Carry the checkpoint of a run on to random walk and DeepLab, make it a version of the sweep's "
         "registered model, and move alias champion to it. Without RUN, and with --watch, the alias is what is asked "
         "for: whoever moved it in the MLflow UI has the run carried on, or, if a gate does not hold, the alias is put "
@@ -48,6 +49,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "run", nargs="?", metavar="RUN", help="a trial's or confirm run's uid, an MLflow run id, a run key, or a file"
     )
+    files = made.add_mutually_exclusive_group()
+    files.add_argument(
+        "--maps", type=Path, metavar="FOLDER", help="score maps of any method, ID.npz as python -m cpn.judge reads them"
+    )
+    files.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help="pseudo labels of any method, ID.png: DeepLab alone"
+    )
+    made.add_argument("--halved", action="store_true", help="the score maps lie in [0, 0.5]: double them")
+    made.add_argument("--root", metavar="DATA", help="as --set data.root=DATA; with --maps or --labels")
     made.add_argument("--because", metavar="WHY", help="the reason; also overrides gates that do not hold")
     made.add_argument("--sweep", metavar="NAME", help="the sweep whose champion it becomes (default: that of the run)")
     made.add_argument("--watch", action="store_true", help="wait for aliases moved by hand, until stopped")
@@ -60,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         dest="sets",
-        help="data.root, a later stage's value, resources or tracking",
+        help="data.root, a later stage's value, resources or tracking; with --maps or --labels any value",
     )
     made.add_argument("--backbone", metavar="NAME", help="your own backbone, for a file that was trained with it")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
@@ -77,11 +87,23 @@ def check_given(given: argparse.Namespace) -> None:
         raise InputError("--because: is empty; say why, it is kept")
     if given.because is not None and len(given.because) > LONGEST_REASON:
         raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
-    if given.because is not None and not given.run:
+    folder = given.maps or given.labels
+    if folder is not None and (given.run or given.watch or given.history):
+        raise InputError(f"{folder}: is promoted alone; leave out RUN, --watch and --history")
+    if folder is not None and given.sweep is None:
+        raise InputError(f"{folder}: say --sweep NAME, whose champion it is to become (a new name, too)")
+    if given.halved and given.maps is None:
+        raise InputError("--halved: says how score maps are kept; name them with --maps, or leave it out")
+    if given.root is not None and folder is None:
+        raise InputError("--root: goes with --maps or --labels; for a run say --set data.root=DATA")
+    if given.backbone and folder is not None:
+        raise InputError("--backbone: is for a file that was trained with it; say --set network.backbone=NAME")
+    asked = given.run or folder
+    if given.because is not None and not asked:
         raise InputError("--because: needs a run; a wish in the MLflow UI passes its gates, or is put back")
-    if given.dry_run and not given.run:
+    if given.dry_run and not asked:
         raise InputError("--dry-run: needs a run: " + EXAMPLE)
-    if given.sets and not given.run:
+    if given.sets and not asked:
         raise InputError("--set: needs a run: " + EXAMPLE)
     if not given.every > 0:
         raise InputError(f"--every {given.every:g}: give seconds above 0")
@@ -94,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_given(given)
 
     store = storage(given.storage)
-    if not folder_there(store.root, "--storage") and not (given.run or "").endswith(".safetensors"):
+    files = given.maps or given.labels
+    if not (folder_there(store.root, "--storage") or files or (given.run or "").endswith(".safetensors")):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
     if given.history:
         return show_history(given, store)
@@ -108,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal, interruption = Terminal(), Interruption()
         with interruption.watch(terminal.say):
             try:
-                found = promoted(given, store, terminal, interruption, command) if given.run else \
-                    watched(given, store, terminal, interruption, command)  # fmt: skip
+                do = promoted if given.run else promoted_files if files else watched
+                found: Any = do(given, store, terminal, interruption, command)
             except KeyboardInterrupt:
                 return report_interruption(terminal, interruption, command)
     if given.json:
@@ -122,6 +145,7 @@ def promoted(
 ) -> dict[str, Any]:
     """Promote the run that the command line names; what came of it."""
     from .promotion.candidates import locate, open_studies
+    from .promotion.printing import results, show_gates, show_result
     from .promotion.promotion import (
         become_champion,
         candidate,
@@ -147,23 +171,9 @@ def promoted(
     show_gates(terminal, chosen.uid, gates)
     failed = [gate.name for gate in gates if not gate.holds]
     plan = stage_plan(store, chosen, pack)
-    found = {
-        "sweep": name,
-        "uid": chosen.uid,
-        "model": str(chosen.model),
-        "beta": chosen.beta,
-        "gates": {gate.name: {"holds": gate.holds, "words": gate.words} for gate in gates},
-        "because": given.because,
-        "stages": plan,
-    }
+    found = planned(given, terminal, name, chosen, gates, plan) | {"model": str(chosen.model)}
     if given.dry_run:
-        terminal.table("stages", ["stage", "what happens"], [[k, "done" if v else "runs"] for k, v in plan.items()])
-        gives = ' add --because "WHY", which overrides and is kept' if failed and not given.because else ""
-        terminal.say(f"nothing was started;{gives or ' without --dry-run it goes on'}")
         return found
-    if failed and not given.because:
-        said = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in gates if not gate.holds)
-        raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
     why = given.because or "promoted by hand, all gates hold"
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
@@ -179,6 +189,78 @@ def promoted(
             raise
         waiting = recorder.flush(20)
     show_result(terminal, store, chosen.uid, manifests, waiting, chosen.config.network.backbone)
+    return {**found, "stages": results(store, manifests), "records_waiting": waiting}
+
+
+def planned(
+    given: argparse.Namespace,
+    terminal: "Terminal",
+    name: str,
+    chosen: "Candidate",
+    gates: Sequence["Gate"],
+    plan: Mapping[str, bool],
+) -> dict[str, Any]:
+    """What is known before anything starts; for a dry run it is printed. InputError where a gate does not hold and no
+    reason overrides it.
+    """
+    failed = [gate for gate in gates if not gate.holds]
+    if given.dry_run:
+        terminal.table("stages", ["stage", "what happens"], [[k, "done" if v else "runs"] for k, v in plan.items()])
+        gives = ' add --because "WHY", which overrides and is kept' if failed and not given.because else ""
+        terminal.say(f"nothing was started;{gives or ' without --dry-run it goes on'}")
+    elif failed and not given.because:
+        said = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
+        raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
+    return {
+        "sweep": name,
+        "uid": chosen.uid,
+        "beta": chosen.beta,
+        "gates": {gate.name: {"holds": gate.holds, "words": gate.words} for gate in gates},
+        "because": given.because,
+        "stages": dict(plan),
+    }
+
+
+def promoted_files(
+    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+) -> dict[str, Any]:
+    """Carry another method's files on to DeepLab, and promote that network; what came of it."""
+    import tempfile
+
+    from .promotion.candidates import Candidate, open_studies
+    from .promotion.imported import import_candidate, imported_champion, imported_gates
+    from .promotion.printing import results, show_gates, show_result
+    from .promotion.promotion import data_of, read_spec, run_later_stages, stage_plan, sweep_of
+    from .run.run_stages import StageFailed
+
+    folder, maps = given.maps or given.labels, given.maps is not None
+    sets = [*given.sets, *([] if given.root is None else [f"data.root={given.root}"])]
+    spec, _ = read_spec(store, given.sweep, sets, given.uri, method=True)
+    book, config = open_studies(store, spec), spec.base_config
+    asked = Candidate(given.sweep, folder, None, config, config.cam.beta, {})
+    pack, root = data_of(asked, store, terminal, make=not given.dry_run)
+    with tempfile.TemporaryDirectory() as temporary:  # a dry run leaves nothing
+        keep_in = (lambda key: Path(temporary) / key) if given.dry_run else store.run
+        of = {"maps": maps, "halved": given.halved, "keep_in": keep_in, "shown": terminal.progress}
+        imported = import_candidate(folder, given.sweep, config, pack, store, **of)
+        chosen, gates = imported.chosen, imported_gates(imported, pack)
+        show_gates(terminal, chosen.uid, gates)
+        plan = stage_plan(store, chosen, pack, imported.files.stage)
+        found = planned(given, terminal, given.sweep, chosen, gates, plan) | {"measured": dict(imported.metrics)}
+    if given.dry_run:
+        return found
+    words = {gate.name: gate.words for gate in gates}
+    with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
+        what = f"{imported.files.kind} of {folder.name}"
+        sweep.records.imported_started(chosen.uid, chosen.model, config, chosen.manifest, what, imported.metrics)
+        try:
+            manifests = run_later_stages(sweep, chosen, pack, root, imported.files)
+        except StageFailed as error:
+            terminal.say(error.next_line(command))
+            raise
+        imported_champion(sweep, imported, manifests, given.because, words, ["confirm"])
+        waiting = recorder.flush(20)
+    show_result(terminal, store, chosen.uid, manifests, waiting, config.network.backbone)
     return {**found, "stages": results(store, manifests), "records_waiting": waiting}
 
 
@@ -227,6 +309,7 @@ def look_at(
     from .promotion.alias_requests import handle_alias_request
     from .promotion.candidates import open_studies
     from .promotion.champion_history import recorded_history
+    from .promotion.printing import results, show_result
     from .promotion.promotion import read_spec, sweep_of
     from .tracking.read import read_model_state
     from .tracking.records import CHAMPION, model_name
@@ -248,63 +331,10 @@ def look_at(
     return {**result, "stages": results(store, result["stages"])}
 
 
-def in_words(entry: Mapping[str, Any]) -> str:
-    """One entry of the history in a line or two: lines are read where a table of six columns is not."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["when"]))
-    to = "waits for the tracking store" if entry.get("waiting") else f"{entry['from'] or '-'} to {entry['to'] or '-'}"
-    of = f" of {entry['uid']}" if entry.get("uid") else ""
-    lines = [f"{when}  {entry['model']}  {to}: {entry.get('kind', 'promotion')}{of} by {entry['who']}: {entry['why']}"]
-    for name in entry.get("overridden", []):
-        lines.append(f"    overrides {name}: {entry.get('gates', {}).get(name, '')}")
-    if entry.get("remark"):
-        lines.append(f"    {entry['remark']}")
-    return "\n".join(lines)
-
-
-def show_gates(terminal: "Terminal", uid: str, gates: Sequence["Gate"]) -> None:
-    """The table of gates."""
-    rows = [[gate.name, "holds" if gate.holds else "fails", gate.words] for gate in gates]
-    terminal.table(f"gates of {uid}", ["gate", "", "what was found"], rows)
-
-
-def results(store: "Storage", manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Each stage's folder and metrics."""
-    return {
-        stage: {"folder": str(store.stage(stage, manifest["key"])), "metrics": manifest["metrics"]}
-        for stage, manifest in manifests.items()
-    }
-
-
-def show_result(
-    terminal: "Terminal",
-    store: "Storage",
-    uid: str,
-    manifests: Mapping[str, Mapping[str, Any]],
-    waiting: int,
-    backbone: str,
-) -> None:
-    """What the stages scored, where their pictures lie, and what to type next: for an own `backbone` with its name."""
-    from .reports.summary import shortened, walk_words
-
-    rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m["metrics"].items()
-            if "miou" in name]  # fmt: skip
-    if rows:
-        terminal.table(f"{uid}, from CAM to segmentation", ["metric", "mIoU %"], rows)
-    if said := walk_words(manifests):
-        terminal.say(said)
-    folders = [store.stage(stage, manifest["key"]) for stage, manifest in manifests.items()]
-    for picture in [path for folder in folders for path in sorted((folder / "pictures").glob("*.png"))]:
-        terminal.say(f"  {shortened(picture)}")
-    model = shortened(store.stage("deeplab", manifests["deeplab"]["key"]) / MODEL)
-    becomes = "becomes champion as soon as the tracking store is back" if waiting else "is champion"
-    terminal.say(f"{uid} {becomes}; python -m platform.promote --history says since when and why")
-    own = f" --backbone {shlex.quote(backbone)}" if ":" in backbone else ""
-    terminal.say(f"next: python -m cpn.predict {shlex.quote(str(model))} IMAGES...{own} --out predictions")
-
-
 def show_history(given: argparse.Namespace, store: "Storage") -> int:
     """Print the history of one sweep's champion, or of all."""
     from .promotion.champion_history import history
+    from .promotion.printing import in_words
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)

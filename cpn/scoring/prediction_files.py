@@ -73,10 +73,13 @@ class ScoreMaps:
         return bool(len(self.present) and self.present[0] == 0)
 
 
-def find_predictions(folder: Path, ids: Sequence[str]) -> PredictionFiles:
+def find_predictions(
+    folder: Path, ids: Sequence[str], other_list: str = "name another list in --list"
+) -> PredictionFiles:
     """Find the file of every image; other files are not looked at.
 
-    InputError for images without one, for maps and labels in one folder, and for pickles in their place.
+    `other_list` tells how another list is named. InputError for images without one, for maps and labels in one folder,
+    and for pickles in their place.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; give the folder with ID.npz or ID.png for every image of the list")
@@ -102,7 +105,7 @@ def find_predictions(folder: Path, ids: Sequence[str]) -> PredictionFiles:
     wanted = f"ID{kind}" if chosen else "ID.npz or ID.png"
     raise InputError(
         f"{folder}: has no file for {len(missing)} of {len(ids)} images ({named}); put {wanted} there for each, or "
-        "name another list in --list"
+        f"{other_list}"
     )
 
 

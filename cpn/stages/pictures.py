@@ -21,30 +21,30 @@ def draw_random_walk(inputs: Inputs, out: Path, beta: float) -> None:
     """`out`/pictures/random_walk.png: pseudo mask of the CAM at `beta`, after the CRF, after the walk, its errors.
 
     IRN's stage crf has confident labels in place of the mask after the CRF. Where the walk is not used, the pseudo
-    labels are the CAM's and the head says so.
+    labels are the CAM's and the head says so. Of imported pseudo labels there are no maps: they stand alone.
     """
     scored = inputs.pack.split(inputs.config.data.score)
     if not set(scored.ids) <= set(inputs.split.ids):
         scored = inputs.split  # without masks the scored list may be another: only the training list has labels
     position = {name: at for at, name in enumerate(inputs.split.ids)}
-    irn, crf = inputs.config.random_walk.kind == "irn", inputs.folders["crf"]
-    images = ScoredImages(inputs.split, crf)
+    irn = inputs.config.random_walk.kind == "irn"
     used = inputs.walk is None or inputs.walk.used
     last = "random walk" if used else "pseudo label, not walked"
     rows = []
     for index, why in panel_choice(scored).items():
         name, truth = scored.ids[index], scored.mask(index)
-        maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-        if irn:
-            middle, learnt = "IRN's labels", load_label(crf / f"{name}.png")
-        else:
-            middle, learnt = "CRF, alpha_low", images.scores(position[name])[0].argmax(axis=0).astype(np.uint8)
         walked = load_label(out / f"{name}.png")
-        columns = {
-            f"CAM, beta {beta:.2f}": pseudo_mask(maps, present, beta),
-            middle: learnt,
-            last: walked,
-        }
+        columns = {}
+        if "cam" in inputs.folders:
+            crf = inputs.folders["crf"]
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            columns[f"CAM, beta {beta:.2f}"] = pseudo_mask(maps, present, beta)
+            if irn:
+                columns["IRN's labels"] = load_label(crf / f"{name}.png")
+            else:
+                scores, _ = ScoredImages(inputs.split, crf).scores(position[name])
+                columns["CRF, alpha_low"] = scores.argmax(axis=0).astype(np.uint8)
+        columns[last if "cam" in inputs.folders else "pseudo label"] = walked
         notes = {head: iou_words(mask, truth) for head, mask in columns.items()}
         if truth is not None:
             columns["errors"] = error_map(walked, truth)

@@ -210,13 +210,16 @@ def stage_keys(
     fingerprint: str,
     beta: float | None = None,
     known: Callable[[dict[str, Any]], dict[str, Any]] = by_content,
+    imported: str | None = None,
 ) -> dict[str, str]:
     """The key of every stage: its version, its own settings, and the keys of what it reads.
 
     So a changed setting makes anew what depends on it and nothing before it. The run's `beta` is in the keys of the
     stages that follow it, and in no other. Names of `ADDED` are in no key at the value that does what was done before.
     Weights and a user's own code are `known` by their content; `known=dict` gives the keys as they were until then, by
-    path and name. Raises ValueError where a stage follows beta and none is given.
+    path and name. Where another method's files take the place of stage `imported` (imported_files.py), `model_digest`
+    is that of their list, and the stages before have no key. Raises ValueError where a stage follows beta and none is
+    given.
     """
     dump = sections_in_keys(config)
     read = {stage: stage_settings(stage, config) for stage in VERSIONS}
@@ -234,13 +237,17 @@ def stage_keys(
     labels = [{"beta": beta}] if affinity and "auto" in (config.crf.alpha_low, config.crf.alpha_high) else []
     walks: list[Any] = [{"beta": beta}] if gives_way or (affinity and config.random_walk.alpha == "auto") else []
     walks += ["keep_if better"] if gives_way and not affinity else []  # section irn has no such name
-    if beta is None and labels + walks:
+    if beta is None and labels + walks and imported != "random_walk":
         raise ValueError("a stage follows the run's beta, but none was given")
 
     def add(stage: str, *inputs: Any) -> None:
         keys[stage] = digest([stage, VERSIONS[stage], *inputs])
 
-    add("cam", model_digest, fingerprint, own["cam"], dump["data"]["train"])
+    if imported == "random_walk":
+        add("random_walk", "imported", model_digest, fingerprint, dump["data"]["train"], dump["data"]["score"], split)
+        add("deeplab", keys["random_walk"], own["deeplab"], augmentation, start, dump["data"]["val"])
+        return keys
+    add("cam", model_digest, fingerprint, "imported" if imported else own["cam"], dump["data"]["train"])
     add("crf", keys["cam"], own["crf"], *labels)
     add("affinity", keys["crf"], own["affinity"], *learning)
     add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split, *walks)

@@ -16,6 +16,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import file_digest, write_bytes
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack, open_pack
+from cpn.stages.imported_files import ImportedFiles
 from cpn.stages.pipeline import stage_keys
 
 from ..base.lock import locked
@@ -30,7 +31,7 @@ from ..cluster.ray_driver import Interruption
 from ..config.own_code import check_code_of
 from ..config.spec import spec_from
 from ..config.sweep_spec import SweepSpec
-from ..run.run_stages import STAGES, run_stages
+from ..run.run_stages import run_stages, stages_after
 from ..run.stage_files import look
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import RECORDS_S
@@ -63,8 +64,12 @@ def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: s
     )
 
 
-def run_later_stages(sweep: SweepContext, chosen: Candidate, pack: Pack, root: str) -> dict[str, dict[str, Any]]:
-    """Run the stages from CAM to DeepLab that are not done; returns their manifests by name."""
+def run_later_stages(
+    sweep: SweepContext, chosen: Candidate, pack: Pack, root: str, imported: ImportedFiles | None = None
+) -> dict[str, dict[str, Any]]:
+    """Run the stages from CAM to DeepLab that are not done; returns their manifests by name. Where `imported` files
+    take the place of a stage, the candidate's file is the list of their digests.
+    """
     records, name = sweep.records, sweep.spec.name
 
     def cluster() -> list[Node]:
@@ -93,6 +98,7 @@ def run_later_stages(sweep: SweepContext, chosen: Candidate, pack: Pack, root: s
         terminal=sweep.terminal,
         started=started,
         ended=ended,
+        imported=imported,
     )
 
 
@@ -101,12 +107,15 @@ def stage_uid(name: str, stage: str, key: str) -> str:
     return f"{name}.{stage}-{key}"
 
 
-def read_spec(store: Storage, name: str, sets: Sequence[str], uri: str | None) -> tuple[SweepSpec, list[str]]:
-    """The sweep as it ran last, or one of that name for a checkpoint of no sweep; and the `--set` values that are left.
+def read_spec(
+    store: Storage, name: str, sets: Sequence[str], uri: str | None, method: bool = False
+) -> tuple[SweepSpec, list[str]]:
+    """The sweep as it ran last, or one of that name for a checkpoint of no sweep; and the `--set` values that are left:
+    none with `method`, which lets them change the method's values as well.
 
     Raises InputError where a password was not kept.
     """
-    mine = [text for text in sets if text.partition(".")[0].strip() in OF_THE_SWEEP]
+    mine = [text for text in sets if method or text.partition(".")[0].strip() in OF_THE_SWEEP]
     rest = [text for text in sets if text not in mine]
     path = store.sweep(name).spec
     raw = load_kept(path) if path.exists() else {"name": name}
@@ -177,11 +186,11 @@ def in_storage(chosen: Candidate, store: Storage) -> Candidate:
     return replace(chosen, model=kept)
 
 
-def stage_plan(store: Storage, chosen: Candidate, pack: Pack) -> dict[str, bool]:
-    """Each stage's folder name, and whether it is done."""
+def stage_plan(store: Storage, chosen: Candidate, pack: Pack, imported: str | None = None) -> dict[str, bool]:
+    """Each stage's folder name, and whether it is done; `imported` names the stage that other files stand for."""
 
-    keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta)
-    folders = [store.stage(stage, keys[stage]) for stage in STAGES]
+    keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta, imported=imported)
+    folders = [store.stage(stage, keys[stage]) for stage in stages_after(imported)]
     return {folder.name: look(folder, everything=False).whole for folder in folders}
 
 

@@ -22,6 +22,7 @@ from cpn.cost.inference_memory import shown_smaller
 from cpn.data.voc import Pack, open_pack
 from cpn.propagation.walk_rule import WalkChoice, far_words
 from cpn.segmentation.schedule import iterations_for
+from cpn.stages.imported_files import ImportedFiles
 from cpn.stages.inputs import Inputs
 from cpn.stages.pictures import draw_deeplab, draw_random_walk
 from cpn.stages.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels, stage_keys, stage_settings
@@ -35,6 +36,7 @@ from ..cluster.capacity import Node, total
 from ..config.own_code import check_contents, contents_of
 from ..config.sections import Resources
 from .earlier_keys import take_over_stage
+from .import_stage import import_stage
 from .stage_files import READS, about_to_be_read, checked, write_files
 from .walk_stage import walk_of
 
@@ -91,30 +93,37 @@ def run_stages(
     terminal: Terminal,
     started: Callable[[str, str, Mapping[str, Any]], None],
     ended: Callable[[str, str, Mapping[str, Any], Path], None],
+    imported: ImportedFiles | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Carry the CAM network `model` on to DeepLab; returns every stage's manifest by name.
+
+    Where `imported` files of another method are given they take the place of their stage, those before it are left out,
+    and `model` is the list of their digests.
 
     `cluster` starts or joins Ray when there is something to do; what another sweep of this storage is making is waited
     for. What is damaged of a stage is said in a line and made again. `started(stage, key, settings)` and
     `ended(stage, key, manifest, folder)` hear of every stage, done before or now.
     """
 
-    keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta)
+    start = None if imported is None else imported.stage
+    stages = stages_after(start)
+    keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta, imported=start)
     dump = config.model_dump(mode="json")
     folders: dict[str, str] = {}
     unknown: list[str] = []
     manifests: dict[str, dict[str, Any]] = {}
-    far = far_words(config.random_walk, config.crf, beta)
+    far = None if start == "random_walk" else far_words(config.random_walk, config.crf, beta)
     whole = store.url is None  # in a bucket what is fetched is checked
 
     def plan_in(work: Path) -> Plan:
         inside = (store.inside(model), dump, data_root, store.inside(work), dict(folders))
         return Plan(store.place, *inside, beta, contents_of(config))
 
-    needed = about_to_be_read({stage: store.stage(stage, keys[stage]) for stage in STAGES}, STAGES) if whole else set()
-    for stage in STAGES:
+    needed = about_to_be_read({stage: store.stage(stage, keys[stage]) for stage in stages}, stages) if whole else set()
+    for stage in stages:
         folder, key = store.stage(stage, keys[stage]), keys[stage]
-        section, settings = stage_settings(stage, config)
+        own = stage != start
+        section, settings = stage_settings(stage, config) if own else ("imported", {"list": str(file_digest(model))})
         started(stage, key, {f"{section}.{name}": value for name, value in settings.items()})
         with claims.alone(folder.name, terminal.say):
             bucket_sync.download_stage(store, folder)
@@ -123,22 +132,28 @@ def run_stages(
             found = checked(folder, stage, stage in needed, terminal.warn)
             unknown += [] if found.known or not whole else [folder.name]
             there = found.manifest is not None
-            if not (there or take_over_stage(store, config, pack.fingerprint, beta, folder, told, terminal.say)):
-                have = cluster()
+            say = terminal.say
+            if not (there or (own and take_over_stage(store, config, pack.fingerprint, beta, folder, told, say))):
+                have = cluster() if own else []
                 if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
                     terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
                     far = None
-                say_what_is_limited(stage, config, pack, terminal)
+                if own:
+                    say_what_is_limited(stage, config, pack, terminal)
                 work = folder.with_name(folder.name + ".work")
                 work.mkdir(parents=True, exist_ok=True)
                 plan = plan_in(work)
                 began = time.monotonic()
                 choice: dict[str, Any] = {}
                 try:
-                    if stage == "random_walk":
+                    if imported is not None and not own:
+                        import_stage(imported, pack, config.data.train, work, terminal)
+                        metrics = finishing_task(stage, plan)
+                    elif stage == "random_walk":
                         choice = choose_walk(plan, store, work, pack, resources, have, terminal)
                         plan = replace(plan, walk=choice.get("choice"))
-                    metrics = run_stage(stage, plan, store, work, pack, resources, have, terminal)
+                    if own:
+                        metrics = run_stage(stage, plan, store, work, pack, resources, have, terminal)
                 except InputError as error:
                     raise plain(error) from None
                 except WorkError as error:
@@ -164,6 +179,11 @@ def run_stages(
     if unknown:
         terminal.say(f"{', '.join(unknown)}: of an earlier version, without digests of their files; taken as they are")
     return manifests
+
+
+def stages_after(imported: str | None) -> tuple[str, ...]:
+    """The stages that are run, or taken over, where other files take the place of stage `imported` (None: all)."""
+    return STAGES if imported is None else STAGES[STAGES.index(imported) :]
 
 
 def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Terminal) -> None:
@@ -359,7 +379,7 @@ def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
     bucket_sync.download_work(store, out)
     metrics: dict[str, float] = {}
     if stage == "random_walk":
-        inputs = inputs_of(plan, {"cam": None, "crf": None})
+        inputs = inputs_of(plan, {name: None for name in ("cam", "crf") if name in plan.folders})
         metrics = score_pseudo_labels(inputs, out)
         draw_random_walk(inputs, out, plan.beta)
     else:

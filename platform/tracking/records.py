@@ -218,16 +218,38 @@ class Records:
 
     def checkpoint_started(self, uid: str, model: Path, config: Config, manifest: Mapping[str, Any]) -> None:
         """A run for a checkpoint that no trial stands for, under the parent."""
+        self._of_no_trial(uid, model, config, manifest, "checkpoint", f"{model.parent.name}/{model.name}", MODEL_FOLDER)
+
+    def imported_started(
+        self, uid: str, listed: Path, config: Config, manifest: Mapping[str, Any], what: str, metrics: Mapping[str, Any]
+    ) -> None:
+        """A run for another method's files, under the parent: `listed` is the file with their digests, `metrics` what
+        they score on the list with masks.
+        """
+        self._of_no_trial(uid, listed, config, manifest, "imported", what, "", metrics)
+
+    def _of_no_trial(
+        self,
+        uid: str,
+        file: Path,
+        config: Config,
+        manifest: Mapping[str, Any],
+        kind: str,
+        what: str,
+        folder: str,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
         if self._recorder.ended(uid):
             return
         if not self._recorder.started(self.parent):
             self._recorder.start(self.parent, name=f"checkpoints {self._spec.name}", tags={"kind": "sweep"})
             self._recorder.end(self.parent, "FINISHED")
         said = {"data_fingerprint": str(manifest.get("fingerprint")), "method_version": str(manifest.get("version"))}
-        tags = {"kind": "checkpoint", **said, **self._provenance}
-        name = f"checkpoint {model.parent.name}/{model.name}"
-        self._recorder.start(uid, name=name, parent=self.parent, params=run_values(config), tags=tags)
-        self._recorder.artifact(uid, model, MODEL_FOLDER)
+        tags = {"kind": kind, **said, **self._provenance}
+        self._recorder.start(uid, name=f"{kind} {what}", parent=self.parent, params=run_values(config), tags=tags)
+        if metrics:
+            self._recorder.metrics(uid, 0, {name: float(value) for name, value in metrics.items()})
+        self._recorder.artifact(uid, file, folder)
         self._recorder.end(uid, "FINISHED")
 
     def pruning_off(self, line: str) -> None:
