@@ -43,6 +43,10 @@ def absolute_spec(raw: Mapping[str, Any]) -> dict[str, Any]:
     table = raw.get("table")
     rows = table.get("rows") if isinstance(table, Mapping) else None
     for row, content in (rows if isinstance(rows, Mapping) else {}).items():
+        for part in ("maps", "labels"):
+            if isinstance(content, Mapping) and isinstance(content.get(part), str) and content[part]:
+                name = f"table.rows.{row}.{part}"
+                found = merge(found, {"table": {"rows": {row: {part: str(full_path(content[part], name))}}}})
         for part in ("values", "scenes"):
             if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
                 found = merge(found, {"table": {"rows": {row: {part: absolute_base(content[part])}}}})

@@ -23,7 +23,7 @@ from .sections import (
 )
 from .space import grid
 from .space.domains import Domain, drawn, values_of_base, with_curve
-from .table_spec import Table, shown_rows
+from .table_spec import Table, trained_rows
 
 
 class SweepSpec(SweepSection):
@@ -77,7 +77,7 @@ class SweepSpec(SweepSection):
         earlier, or None.
         """
         if self.table is not None:
-            return self.table.seeds * len(shown_rows(self.table, self.base_config))
+            return self.table.seeds * len(trained_rows(self.table, self.base_config))
         if not drawn(self.search):
             return 1
         if self.search_options.sampler != "grid":

@@ -49,6 +49,13 @@ class Row(Section):
     """Laid over these where the data are synthetic scenes of the preset's size; null leaves the row out there."""
     scenes_name: str | None = None
     """What the row is called there, where its name holds a number that `scenes` changes; null: as here."""
+    maps: str | None = None
+    """Folder with another method's score maps (ID.npz, docs/judge.md), carried on in the place of a training; null: the
+    row is trained."""
+    labels: str | None = None
+    """The same of pseudo labels (ID.png)."""
+    halved: bool = False
+    """Whether the score maps lie in [0, 0.5] and are to be doubled."""
     pair: PatchesConfig | None = None
     """Patches by which the trained network is shown a complementary pair, for the columns miou_o to recall_pair."""
     pair_scenes: PatchesConfig | None = None
@@ -57,6 +64,11 @@ class Row(Section):
     """Column -> the paper's number, in percent (patch_ms in milliseconds)."""
     group: str | None = None
     """Rows of one group are averaged in a line of their own."""
+
+    @property
+    def imported(self) -> str | None:
+        """The folder with another method's files, where the row names one."""
+        return self.maps or self.labels
 
 
 class Table(Section):
@@ -101,6 +113,11 @@ def shown_rows(table: Table, base: Config) -> dict[str, Row]:
     return {name: row for name, row in table.rows.items() if not scenes or row.scenes is not None}
 
 
+def trained_rows(table: Table, base: Config) -> dict[str, Row]:
+    """Those of them that are trained: they name no files of another method."""
+    return {name: row for name, row in shown_rows(table, base).items() if row.imported is None}
+
+
 def shown_name(name: str, row: Row, scenes: bool) -> str:
     """What a row is called."""
     return row.scenes_name or name if scenes else name
@@ -131,6 +148,16 @@ def row_values(base: Mapping[str, Any], name: str, row: Row, source: str) -> dic
     return {k: v for k, v in to_dotted(row_config(base, name, row, source)).items() if v != before[k]}
 
 
+def check_imported(table: Table, row: Row, where: str) -> None:
+    """Raise InputError for files of another method that cannot be told, or asked, what the row says."""
+    if row.maps is not None and row.labels is not None:
+        raise InputError(f"{where}: names maps and labels; give one of them, or two rows")
+    if row.halved and row.maps is None:
+        raise InputError(f"{where}.halved: says how score maps are kept; name them with maps, or drop it")
+    if row.imported is not None and table.reads_pairs:
+        raise InputError(f"{where}: has no network that could be shown a pair; drop the columns of pairs, or the row")
+
+
 def check_table(table: Table, base: Mapping[str, Any], source: str) -> None:
     """Raise InputError, with the key, for what cannot be run or shown."""
     for name, row in table.rows.items():
@@ -138,6 +165,7 @@ def check_table(table: Table, base: Mapping[str, Any], source: str) -> None:
         where = f"{source}: table.rows.{name}"
         if "seed" in row.values.get("train", {}):
             raise InputError(f"{where}: seeds are given to all rows alike; drop train.seed, and see table.seeds")
+        check_imported(table, row, where)
         if table.reads_pairs and row.pair is None:
             raise InputError(
                 f"{where}.pair: {table.columns[0]} needs the patches of the pair; e.g. {{kind: grid, K: [56]}}"

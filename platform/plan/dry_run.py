@@ -88,7 +88,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
         different = len(dict.fromkeys(config for _, config in corner_configs(spec)))
         once = f"; rows of one configuration share them: {spec.table.seeds * different} are trained"
         terminal.say(
-            f"runs: {trials}, {spec.table.seeds} of each row"
+            f"runs: {trials}, {spec.table.seeds} of each row that is trained"
             + (once if spec.table.seeds * different < (price.trials or 0) else "")
             + (f"; {later}" if spec.table.reads_stages else "")
         )
@@ -111,7 +111,7 @@ def print_search(spec: SweepSpec, terminal: Terminal) -> None:
     """The rows of a table, or the names that are searched, their domains and the reference's values."""
     config = spec.base_config
     if spec.table is not None:
-        said = [(name, dotted_words(row_values(spec.base, name, row, spec.name)))
+        said = [(name, row.imported or dotted_words(row_values(spec.base, name, row, spec.name)))
                 for name, row in shown_rows(spec.table, config).items()]  # fmt: skip
         terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], said)
         return

@@ -16,7 +16,7 @@ from cpn.scoring.metrics import BETAS
 
 from ..config.cost_extremes import COSTLY, MAPPED, extreme_config, extreme_values
 from ..config.sweep_spec import SweepSpec
-from ..config.table_spec import row_config, row_values, shown_rows
+from ..config.table_spec import row_config, row_values, trained_rows
 from ..search.confirm import CAM_BASELINE, cam_baseline_values
 from .data_size import class_count, list_length, picture
 
@@ -78,7 +78,8 @@ def estimate(spec: SweepSpec, sustained: float | None = None, run_code: bool = T
     again = of_reference * reference + of_best * each + of_plain * cam_baseline
     total = reference + (trials - 1) * each + again if trials is not None else None
     if spec.table is not None:
-        total = spec.table.seeds * sum(run_hours(spec, config, rate) for config in dict.fromkeys(configs))
+        hours = sum(run_hours(spec, config, rate) for config in dict.fromkeys(configs))
+        total = spec.table.seeds * hours if trials else 0.0
     price = spec.budget.price_per_gpu_hour if on_gpu(spec) else None
     money = total * price if total is not None and price is not None else None
     return Price(trials, confirm_runs(spec), each, total, money, disk(spec, configs))
@@ -90,13 +91,15 @@ def on_gpu(spec: SweepSpec) -> bool:
 
 
 def corner_configs(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[tuple[dict[str, Any], Config]]:
-    """Every corner of the search in `names`, and the reference, which may lie outside; of a table its rows."""
+    """Every corner of the search in `names`, and the reference, which may lie outside; of a table its trained rows, or
+    the base where there are none.
+    """
     if spec.table is not None:
-        rows = shown_rows(spec.table, spec.base_config)
+        rows = trained_rows(spec.table, spec.base_config)
         return [
             (row_values(spec.base, name, row, spec.name), row_config(spec.base, name, row, spec.name))
             for name, row in rows.items()
-        ]
+        ] or [({}, spec.base_config)]
     return [
         ({}, spec.base_config),
         *((corner, extreme_config(spec, corner)) for corner in extreme_values(spec, names) if corner),

@@ -1,15 +1,15 @@
-"""What a table reads off trained networks besides their own scores: pairs, the time patches take, a panel."""
+"""What a table reads besides the trained networks' own scores: files of others, pairs, time of patches, a panel."""
 
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpn.config import Config, in_keys, to_dotted
+from cpn.config import Config, in_keys, to_dotted, with_values
 from cpn.config.patches import PatchesConfig
 from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_bytes, write_json
 from cpn.core.opencv import cv2
@@ -27,7 +27,10 @@ from cpn.scoring.cam import multi_scale_maps, present_classes
 from cpn.scoring.pair_scores import pair_counts, pair_row
 
 from ..base.paths import MANIFEST
-from ..run.run_stages import needs
+from ..config.table_spec import RUN_COLUMNS, STAGE_COLUMNS, Row, row_config
+from ..promotion.imported import import_candidate
+from ..promotion.promotion import run_later_stages
+from ..run.run_stages import StageFailed, needs
 from ..run.sweep_context import SweepContext
 from ..search.study import TrialRow
 
@@ -120,6 +123,46 @@ def one_thread() -> Iterator[None]:
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
+
+
+def stage_columns(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The columns that later stages answer, of their manifests."""
+    numbers = {f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()}
+    return {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
+
+
+def read_imported(
+    sweep: SweepContext, name: str, row: Row, failures: dict[str, StageFailed]
+) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
+    """The columns of a row of another method's files by seed, and what they are. The files are the same for each seed:
+    it is the later stages' own. A stage that failed is told in `failures`, its columns lack.
+    """
+    spec = sweep.spec
+    assert spec.table is not None and row.imported is not None
+    folder, first = Path(row.imported), spec.base_config.train.seed
+    base = row_config(spec.base, name, row, spec.name)
+    found: dict[int, dict[str, float]] = {}
+    told: dict[str, Any] = {}
+    for seed in range(first, first + spec.table.seeds):
+        config = with_values(base, {"train.seed": seed}, f"row {name}")
+        imported = import_candidate(
+            folder, spec.name, config, sweep.pack, sweep.store,
+            maps=row.maps is not None, halved=row.halved, keep_in=sweep.store.run, shown=sweep.terminal.progress,
+        )  # fmt: skip
+        chosen, files = imported.chosen, imported.files
+        told = {"folder": str(folder), "kind": files.kind, "uid": chosen.uid, "beta": chosen.beta}
+        sweep.records.imported_started(
+            chosen.uid, chosen.model, config, chosen.manifest, f"{files.kind} of {folder.name}", imported.metrics
+        )
+        found[seed] = {column: value for column, value in imported.metrics.items() if column in RUN_COLUMNS}
+        if spec.table.reads_stages:
+            try:
+                manifests = run_later_stages(sweep, chosen, sweep.pack, sweep.root, files)
+            except StageFailed as error:
+                sweep.terminal.warn(f"{name}, seed {seed}: {error}")
+                failures[f"{chosen.uid}, seed {seed}"], manifests = error, error.manifests
+            found[seed] |= stage_columns(manifests)
+    return found, told
 
 
 def draw_table_panel(sweep: SweepContext, runs: dict[str, TrialRow]) -> Path:

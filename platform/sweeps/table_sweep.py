@@ -17,7 +17,7 @@ from cpn.scoring.scale_scores import row_names
 from ..base.notify import Ending
 from ..config.sections import Pruning
 from ..config.sweep_spec import SweepSpec
-from ..config.table_spec import STAGE_COLUMNS, at_scene_size, row_config, row_pair, row_values, shown_rows
+from ..config.table_spec import at_scene_size, row_config, row_pair, row_values, shown_rows, trained_rows
 from ..plan import budget
 from ..promotion.candidates import Candidate
 from ..promotion.promotion import run_later_stages
@@ -29,7 +29,7 @@ from ..run.trial_loop import has_open_trials, reconcile, report_interruption, ru
 from ..search.study import State, Study, TrialRow
 from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
-from .table_readings import draw_table_panel, patch_milliseconds, read_pair
+from .table_readings import draw_table_panel, patch_milliseconds, read_imported, read_pair, stage_columns
 
 PICTURED = ("random_walk", "deeplab")
 """Stages whose pictures a table shows that reads them."""
@@ -41,7 +41,7 @@ def table_entries(spec: SweepSpec) -> list[dict[str, Any]]:
     """The runs of a table, seed by seed: the first seed of every row comes before the second of any."""
     assert spec.table is not None
     first = spec.base_config.train.seed
-    rows = shown_rows(spec.table, spec.base_config)
+    rows = trained_rows(spec.table, spec.base_config)
     values = {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()}
     return [
         {"values": {**values[name], "train.seed": seed}, "seed": seed, "role": ROW, ROW: name}
@@ -75,7 +75,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
         return report_interruption(terminal, sweep.interruption, command)
     runs = runs_of(wanted, trials.rows())
     done = [row for row in runs if row.state is State.COMPLETE and sweep.finished(row) is not None]
-    if not done:
+    if wanted and not done:
         reasons = "; ".join(f"{row.uid}: {row.reason}" for row in runs if row.reason)
         raise WorkError(
             f"{spec.name}: no run finished ({reasons or 'the budget ended before'}); raise it, or --set name=NEW"
@@ -83,7 +83,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
     failures: dict[str, StageFailed] = {}
     result = table_result(sweep, runs, done, failures)
     files = [*write_table(sweep, result), *(path for path in stage_pictures(sweep.paths.root) if path.exists())]
-    if spec.table.panel:
+    if spec.table.panel and done:
         files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
     sweep.records.table_ended(result, files, table_markdown(result))
     recorder.reconcile(alive=set())
@@ -109,10 +109,14 @@ def table_result(
     assert spec.table is not None
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
     readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
-    for row in done:
-        readings[str(row.attrs[ROW])][row.seed] = read_row(sweep, row, row is done[0], failures)
+    for run in done:
+        readings[str(run.attrs[ROW])][run.seed] = read_row(sweep, run, run is done[0], failures)
+    imported: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        if row.imported is not None:
+            readings[name], imported[name] = read_imported(sweep, name, row, failures)
     if "patch_ms" in table.columns:
-        for name in rows:
+        for name in trained_rows(table, spec.base_config):
             method = row_config(spec.base, name, rows[name], spec.name)
             spent = patch_milliseconds(method, sweep.pack, sweep.store.cache)
             for own in readings[name].values():
@@ -133,6 +137,7 @@ def table_result(
         "seeds": table.seeds,
         "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": keys[row.uid]} for row in done},
         "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
+        "imported": imported,
         "stages_failed": {uid: str(error) for uid, error in failures.items()},
         "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
         "fingerprint": sweep.pack.fingerprint,
@@ -168,10 +173,7 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
             failures[row.uid], manifests = error, error.manifests
         if pictures:
             keep_pictures(sweep, manifests)
-        numbers = {
-            f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()
-        }
-        found |= {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
+        found |= stage_columns(manifests)
     pair = row_pair(table.rows[str(row.attrs[ROW])], sweep.config)
     if table.reads_pairs and pair is not None:
         numbers = read_pair(sweep, folder / MODEL, pair, row.seed)
@@ -208,6 +210,10 @@ def table_words(result: Mapping[str, Any]) -> str:
     if told:
         words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]
+    for name, of in result.get("imported", {}).items():
+        words.append(
+            f"Row {name}: {of['kind']} of another method, {of['folder']}; seeds are those of the later stages."
+        )
     for name, value in result["published"].items():
         words.append(f"The paper says of the whole: {name} {value:g}.")
     words += [f"Of {uid} a stage failed: {why}." for uid, why in result["stages_failed"].items()]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.config.table_spec import row_config, row_pair, row_values, shown_rows
+from platform.config.table_spec import row_config, row_pair, row_values, shown_rows, trained_rows
 
 import pytest
 
@@ -95,3 +95,26 @@ def test_a_table_without_a_row_for_scenes_is_refused_there(tmp_path: Path) -> No
     assert spec_of(tmp_path, text).trial_limit == 2
     with pytest.raises(InputError, match="none of them exists for scenes"):
         spec_of(tmp_path, text, "preset=scenes")
+
+
+def test_a_row_of_files_is_not_trained(tmp_path: Path) -> None:
+    text = TEXT.replace("    starred: {values: {preset: seam_prcm}}", "    theirs: {maps: /maps, halved: true}")
+    spec = spec_of(tmp_path, text)
+    assert spec.table is not None and spec.trial_limit == 6
+    assert list(trained_rows(spec.table, spec.base_config)) == ["plain", "many", "large"]
+    assert spec.table.rows["theirs"].imported == "/maps"
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "words"),
+    [
+        ("{maps: /m, labels: /l}", "[miou_train]", "names maps and labels; give one of them"),
+        ("{labels: /l, halved: true}", "[miou_train]", "halved: says how score maps are kept"),
+        ("{maps: /m}", "[miou_o]", "has no network that could be shown a pair"),
+    ],
+    ids=["both", "halved-labels", "pairs"],
+)
+def test_files_that_cannot_be_what_the_row_says(tmp_path: Path, row: str, columns: str, words: str) -> None:
+    text = TEXT.partition("  rows:")[0] + f"  columns: {columns}\n  rows:\n    theirs: {row}\n"
+    with pytest.raises(InputError, match=f"table.rows.theirs.*{words}"):
+        spec_of(tmp_path, text)
