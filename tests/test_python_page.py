@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -123,5 +124,45 @@ def test_every_block_of_the_page_runs(notebook: subprocess.CompletedProcess[str]
 
 
 def test_readme_shows_the_first_block_which_is_short() -> None:
-    assert len(BLOCKS) == 6 and len(BLOCKS[0].splitlines()) < 10
+    assert len(BLOCKS) == 7 and len(BLOCKS[0].splitlines()) < 10
     assert f"```python\n{BLOCKS[0]}```" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+def test_patches_on_another_loop_are_the_terms_of_the_method() -> None:
+    """The block of 30 lines gives what `cpn_losses` gives of the same draws, and trains the network it was given."""
+    import torch
+
+    from cpn import Branch, LossConfig, PatchesConfig, complementary_pair, cpn_losses, hidden_mask
+    from cpn.models.losses import classification_loss
+
+    torch.manual_seed(0)
+    block = BLOCKS[6]
+    assert len(block.splitlines()) <= 30
+    tiles = np.random.default_rng(1).integers(0, 256, (2, 4, 6, 3)).astype(np.uint8)
+    pictures = tiles.repeat(8, axis=1).repeat(8, axis=2)  # in noise there are no superpixels
+    labels = torch.tensor([[1.0, 0, 0, 1, 0, 0], [0, 1.0, 0, 0, 0, 0]])
+    names: dict[str, Any] = {"pictures": pictures, "labels": labels}
+    exec(compile(block, "docs/python.md", "exec"), names)
+    network, images = names["classifier"], names["images"]
+    assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+    torch.nn.init.constant_(network[2].bias, 1.0)  # maps above 0, else all of them are the same
+    names["draws"] = np.random.default_rng(7)
+    cls, tcp = names["complementary_terms"](network, images, pictures, labels)
+    rng = np.random.default_rng(7)
+    drawn = [hidden_mask(picture, PatchesConfig(kind="superpixel", S_N=40), rng) for picture in pictures]
+    masks, lam = torch.from_numpy(np.stack([mask for mask, _ in drawn])), torch.tensor([share for _, share in drawn])
+    branches = []
+    for view in (images, *complementary_pair(images, masks)):
+        maps = torch.nn.functional.interpolate(network(view), images.shape[-2:], mode="bilinear", align_corners=True)
+        maps = torch.cat([maps.new_zeros(2, 1, 32, 48), maps], dim=1)
+        branches.append(Branch(maps, maps))
+    config = LossConfig(w_cpcr=0, tcp_refined=False)
+    terms = cpn_losses(branches[0], branches[1], branches[2], labels, lam, config)
+    torch.testing.assert_close(tcp, terms["tcp"])
+    assert tcp > 0
+    torch.testing.assert_close(cls, sum(classification_loss(branch.cam, labels) for branch in branches[1:]) / 2)
+    gradients = torch.autograd.grad(tcp, network.parameters())
+    own = torch.autograd.grad(terms["tcp"], network.parameters())
+    for mine, theirs in zip(gradients, own, strict=True):
+        torch.testing.assert_close(mine, theirs)
