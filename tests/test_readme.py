@@ -13,6 +13,7 @@ ARCHITECTURE = CHECKOUT / "docs" / "architecture.md"
 PAGES = [
     README,
     CONTRIBUTING,
+    CHECKOUT / "AGENTS.md",
     CHECKOUT / "SECURITY.md",
     CHECKOUT / "deploy" / "README.md",
     CHECKOUT / "benchmarks" / "README.md",
