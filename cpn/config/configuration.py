@@ -17,7 +17,7 @@ from cpn.config.loss import LossConfig, nothing_trained
 from cpn.config.network import NetworkConfig
 from cpn.config.patches import PatchesConfig
 from cpn.config.presets import PRESETS
-from cpn.config.random_walk import RandomWalkConfig
+from cpn.config.random_walk import InstanceMasksConfig, RandomWalkConfig
 from cpn.config.section import Section
 from cpn.config.train import TrainConfig
 from cpn.core.contents import by_content
@@ -47,6 +47,8 @@ ADDED: dict[str, Any] = {
     "cam.epoch_images": None,
     "train.epoch_images": None,
     "random_walk.keep_if": "always",
+    "instance_masks.folder": None,
+    "instance_masks.share": 0.5,
 }
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
 so that earlier runs and sweeps are found. Empty again with the next version."""
@@ -71,6 +73,7 @@ class Config(Section):
     affinity: AffinityConfig = AffinityConfig()
     irn: IrnConfig = IrnConfig()
     random_walk: RandomWalkConfig = RandomWalkConfig()
+    instance_masks: InstanceMasksConfig = InstanceMasksConfig()
     deeplab: DeepLabConfig = DeepLabConfig()
 
 

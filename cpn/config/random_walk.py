@@ -1,4 +1,4 @@
-"""The section `random_walk`: how pseudo labels are propagated from CAMs and affinities."""
+"""The sections `random_walk`, how pseudo labels are propagated from CAMs and affinities, and `instance_masks`."""
 
 from typing import Annotated, Literal
 
@@ -31,3 +31,21 @@ class RandomWalkConfig(Section):
     """
     crf: bool = False
     """Refine the propagated scores by one CRF iteration; off in the released code."""
+
+
+class InstanceMasksConfig(Section):
+    """Refinement of pseudo labels by precomputed instance masks. Off by default: whoever made the masks has learnt from
+    masks, which is more supervision than image labels.
+    """
+
+    folder: str | None = None
+    """Folder with ID.json for every training image: masks as COCO run lengths; null: off."""
+    share: float = Field(0.5, gt=0, le=1)
+    """Smallest share of a mask's pixels that one class of the pseudo label must hold for the mask to take it."""
+
+
+def extra_supervision(config: InstanceMasksConfig) -> str | None:
+    """How results name it; None where it is off."""
+    if config.folder is None:
+        return None
+    return f"with extra supervision: the instance masks of {config.folder} refine the pseudo labels that DeepLab learns"

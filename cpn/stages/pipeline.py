@@ -5,6 +5,7 @@
                  or what IRN learns from: confident labels
     affinity     AffinityNet; or IRN's edges
     random_walk  pseudo labels as palette PNGs
+    instance_masks  the same, refined by masks of another network; off unless instance_masks.folder is given
     deeplab      the segmentation network and its masks' scores on the validation list
 
 random_walk.kind chooses between AffinityNet (cpn/stages/affinity_stages.py) and IRN (cpn/stages/irn_stages.py).
@@ -41,6 +42,7 @@ from cpn.segmentation.deeplab import DeepLab, evaluate, train_deeplab
 from cpn.segmentation.schedule import Facts, schedule_for
 from cpn.stages.affinity_stages import make_crf_scores, train_affinities, walk_affinities
 from cpn.stages.inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
+from cpn.stages.instance_masks import masks_digest, refine_labels
 from cpn.stages.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
 from cpn.stages.walk_choice import grid_of
 from cpn.training.loop import Report
@@ -145,7 +147,8 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     if val.masked:
         check_deeplab(config.network.backbone, settings, inputs.classes, val, inputs.device, crf=True)
     network = DeepLab(backbone, inputs.classes, settings)
-    source = LabelledImages(inputs.split, inputs.folders["random_walk"])
+    labels = inputs.folders.get("instance_masks", inputs.folders["random_walk"])
+    source = LabelledImages(inputs.split, labels)
     history = train_deeplab(
         network,
         source,
@@ -189,10 +192,10 @@ def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab,
     return network.eval(), config, classes
 
 
-VERSIONS = {"cam": 2, "crf": 1, "affinity": 2, "random_walk": 1, "deeplab": 2}
+VERSIONS = {"cam": 2, "crf": 1, "affinity": 2, "random_walk": 1, "instance_masks": 1, "deeplab": 2}
 """Raised when a stage's results change for the same inputs; part of its key."""
 
-PER_IMAGE = {"cam": make_cams, "crf": make_crf, "random_walk": make_pseudo_labels}
+PER_IMAGE = {"cam": make_cams, "crf": make_crf, "random_walk": make_pseudo_labels, "instance_masks": refine_labels}
 TRAINED = {"affinity": make_affinity, "deeplab": make_deeplab}
 """Each stage is in one of the two: image by image, or one training."""
 
@@ -245,11 +248,14 @@ def stage_keys(
 
     if imported == "random_walk":
         add("random_walk", "imported", model_digest, fingerprint, dump["data"]["train"], dump["data"]["score"], split)
-        add("deeplab", keys["random_walk"], own["deeplab"], augmentation, start, dump["data"]["val"])
-        return keys
-    add("cam", model_digest, fingerprint, "imported" if imported else own["cam"], dump["data"]["train"])
-    add("crf", keys["cam"], own["crf"], *labels)
-    add("affinity", keys["crf"], own["affinity"], *learning)
-    add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split, *walks)
-    add("deeplab", keys["random_walk"], own["deeplab"], augmentation, start, dump["data"]["val"])
+    else:
+        add("cam", model_digest, fingerprint, "imported" if imported else own["cam"], dump["data"]["train"])
+        add("crf", keys["cam"], own["crf"], *labels)
+        add("affinity", keys["crf"], own["affinity"], *learning)
+        add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split, *walks)
+    last, masks = keys["random_walk"], config.instance_masks
+    if masks.folder is not None:
+        add("instance_masks", last, masks_digest(masks.folder), masks.share)
+        last = keys["instance_masks"]
+    add("deeplab", last, own["deeplab"], augmentation, start, dump["data"]["val"])
     return keys

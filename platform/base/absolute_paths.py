@@ -11,7 +11,7 @@ from cpn.config import merge
 from cpn.core.contents import NAMED_WEIGHTS
 from cpn.core.files import full_path
 
-PATHS = ("data.root", "network.weights", "irn.weights")
+PATHS = ("data.root", "network.weights", "irn.weights", "instance_masks.folder")
 """Dotted names of the method whose values are paths."""
 
 

@@ -30,7 +30,7 @@ from .garbage import index_runs
 
 UID = re.compile(rf"(?P<study>(?P<sweep>.+?)({re.escape(CONFIRM_STUDY)})?)-\d{{4,}}")
 RUN_KEY, RUN_ID = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}")
-LATER = ("crf", "irn", "affinity", "random_walk", "deeplab")
+LATER = ("crf", "irn", "affinity", "random_walk", "instance_masks", "deeplab")
 """Sections of the stages to come: these may be changed for a network that is trained."""
 OF_A_CHECKPOINT = ("data", "cam")
 """What a checkpoint that comes alone does not know, besides."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import METHOD_VERSION, Config
+from cpn.config.random_walk import extra_supervision
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_json
 from cpn.core.progress import Progress, shown_progress
@@ -78,6 +79,8 @@ def imported_gates(imported: Imported, pack: Pack) -> list[Gate]:
     files = imported.files.files
     size = f"{len(files.paths)} files, sha256 {file_digest(imported.chosen.model)[:12]} of their list"
     fits = f"each image of list {imported.chosen.config.data.train} has its file, data {pack.fingerprint[:12]}"
+    if (extra := extra_supervision(imported.chosen.config.instance_masks)) is not None:
+        fits += f"; {extra}"
     return [
         Gate("artifact", True, size),
         Gate("environment", True, f"{fits}; what made them is not known here"),

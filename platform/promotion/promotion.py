@@ -31,7 +31,7 @@ from ..cluster.ray_driver import Interruption
 from ..config.own_code import check_code_of
 from ..config.spec import spec_from
 from ..config.sweep_spec import SweepSpec
-from ..run.run_stages import run_stages, stages_after
+from ..run.run_stages import run_stages, stages_of
 from ..run.stage_files import look
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import RECORDS_S
@@ -190,7 +190,7 @@ def stage_plan(store: Storage, chosen: Candidate, pack: Pack, imported: str | No
     """Each stage's folder name, and whether it is done; `imported` names the stage that other files stand for."""
 
     keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta, imported=imported)
-    folders = [store.stage(stage, keys[stage]) for stage in stages_after(imported)]
+    folders = [store.stage(stage, keys[stage]) for stage in stages_of(chosen.config, imported)]
     return {folder.name: look(folder, everything=False).whole for folder in folders}
 
 

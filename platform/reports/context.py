@@ -18,7 +18,6 @@ from ..base.provenance import read_starts
 from ..base.tracking_uri import redacted
 from ..config.space.domains import CurveDomain, domain_words, encode
 from ..plan import budget
-from ..run.run_stages import STAGES
 from ..search import pruning_audit
 from ..search.confirm import failed_words
 from ..search.study import REFERENCE, State, TrialRow
@@ -333,7 +332,7 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
         stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
         for known in (by_content, dict)
     )
-    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in STAGES}
+    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in keys}
     return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
 
 

@@ -106,7 +106,7 @@ def run_stages(
     """
 
     start = None if imported is None else imported.stage
-    stages = stages_after(start)
+    stages = stages_of(config, start)
     keys = stage_keys(file_digest(model), config, pack.fingerprint, beta=beta, imported=start)
     dump = config.model_dump(mode="json")
     folders: dict[str, str] = {}
@@ -181,9 +181,10 @@ def run_stages(
     return manifests
 
 
-def stages_after(imported: str | None) -> tuple[str, ...]:
+def stages_of(config: Config, imported: str | None = None) -> tuple[str, ...]:
     """The stages that are run, or taken over, where other files take the place of stage `imported` (None: all)."""
-    return STAGES if imported is None else STAGES[STAGES.index(imported) :]
+    refined = ("instance_masks",) if config.instance_masks.folder is not None else ()
+    return (*STAGES[0 if imported is None else STAGES.index(imported) : -1], *refined, STAGES[-1])
 
 
 def say_what_is_limited(stage: str, config: Config, pack: Pack, terminal: Terminal) -> None:
@@ -359,7 +360,9 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
         bucket_sync.upload_work(store, work, [EPOCHS], "epochs")
         kept.saved()
 
-    metrics: dict[str, float] = TRAINED[stage](inputs_of(plan, dict.fromkeys(READS[stage])), work, report)
+    metrics: dict[str, float] = TRAINED[stage](
+        inputs_of(plan, {name: None for name in READS[stage] if name in plan.folders}), work, report
+    )
     bucket_sync.upload_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
     return metrics
 
@@ -372,7 +375,7 @@ def threads_here() -> int:
 def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
     """Scores and pictures of a stage whose files are all there."""
 
-    if stage not in ("random_walk", "deeplab"):
+    if stage not in ("random_walk", "instance_masks", "deeplab"):
         return {}
     store = storage(plan.storage)
     out = store.root / plan.work
@@ -382,6 +385,8 @@ def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
         inputs = inputs_of(plan, {name: None for name in ("cam", "crf") if name in plan.folders})
         metrics = score_pseudo_labels(inputs, out)
         draw_random_walk(inputs, out, plan.beta)
+    elif stage == "instance_masks":
+        return score_pseudo_labels(inputs_of(plan, {}), out)
     else:
         draw_deeplab(inputs_of(plan, {}), out)
     bucket_sync.upload_work(

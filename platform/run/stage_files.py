@@ -23,8 +23,14 @@ from cpn.core.run_files import CHECKPOINTS, COUNTS, PICTURES
 from ..base.paths import MANIFEST
 
 FILES = "files.json"
-READS = {"crf": ("cam",), "affinity": ("crf",), "random_walk": ("cam", "affinity"), "deeplab": ("random_walk",)}
-"""The earlier stages whose files a stage reads."""
+READS = {
+    "crf": ("cam",),
+    "affinity": ("crf",),
+    "random_walk": ("cam", "affinity"),
+    "instance_masks": ("random_walk",),
+    "deeplab": ("random_walk", "instance_masks"),
+}
+"""The earlier stages whose files a stage reads, as far as they are run."""
 DRAWS = {"random_walk": ("cam", "crf")}
 """And those that its pictures show."""
 
@@ -89,7 +95,7 @@ def about_to_be_read(folders: Mapping[str, Path], stages: Iterable[str]) -> set[
     for stage in reversed(list(stages)):
         if not look(folders[stage], stage in needed).whole:
             needed |= {*READS.get(stage, ()), *DRAWS.get(stage, ())}
-    return needed
+    return needed & folders.keys()
 
 
 def reopen(folder: Path, damaged: Iterable[str]) -> None:

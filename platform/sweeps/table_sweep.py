@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config.cam import CamConfig
+from cpn.config.random_walk import extra_supervision
 from cpn.core.errors import WorkError
 from cpn.core.files import digest, write_bytes, write_json
 from cpn.core.run_files import MODEL, PICTURES
@@ -138,6 +139,7 @@ def table_result(
         "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": keys[row.uid]} for row in done},
         "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
         "imported": imported,
+        "extra_supervision": extra_supervision(spec.base_config.instance_masks),
         "stages_failed": {uid: str(error) for uid, error in failures.items()},
         "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
         "fingerprint": sweep.pack.fingerprint,
@@ -210,6 +212,7 @@ def table_words(result: Mapping[str, Any]) -> str:
     if told:
         words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]
+    words += [f"DeepLab is trained {result['extra_supervision']}."] if result.get("extra_supervision") else []
     for name, of in result.get("imported", {}).items():
         words.append(
             f"Row {name}: {of['kind']} of another method, {of['folder']}; seeds are those of the later stages."

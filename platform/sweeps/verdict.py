@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from cpn.config.random_walk import extra_supervision
+
 from ..run.sweep_context import SweepContext
 from ..search import confirm
 from ..search.against_baseline import against_baseline
@@ -28,10 +30,11 @@ def reach_verdict(
     system = sweep.method(chosen[0]).train.objective
     plain = [replace(cam_baseline[0], uid=CAM_BASELINE)] if cam_baseline else []
     baseline = next(iter(confirm.confirmed(plain, runs, folders, cam, objective)), None)
+    extra = "" if (words := extra_supervision(sweep.config.instance_masks)) is None else f"; {words}"
     if not found:
         best = max(chosen, key=lambda row: row.miou or 0.0)
         words = against_baseline(None, baseline, [], system, 0)
-        return Verdict(best.uid, "not tested: nothing was confirmed", False, False, baseline=words), means, {}
+        return Verdict(best.uid, "not tested: nothing was confirmed" + extra, False, False, baseline=words), means, {}
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
@@ -44,4 +47,4 @@ def reach_verdict(
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
     winner = next(c for c in found if c.uid == verdict.winner)
     words = against_baseline(winner, baseline, found, system, seed)
-    return replace(verdict, sentence=verdict.sentence + unit, baseline=words + unit), means, bounds
+    return replace(verdict, sentence=verdict.sentence + unit + extra, baseline=words + unit), means, bounds

@@ -1,6 +1,14 @@
 import pytest
 
+from cpn.config.random_walk import InstanceMasksConfig, extra_supervision
 from tests.cpn.config.sections import official, refusal
+
+
+def test_instance_masks_are_off_until_a_folder_is_given() -> None:
+    assert official("instance_masks") == {"folder": None, "share": 0.5}
+    assert extra_supervision(InstanceMasksConfig()) is None
+    assert "/masks" in (extra_supervision(InstanceMasksConfig(folder="/masks")) or "")
+    assert refusal("instance_masks", {"share": 0}).startswith("instance_masks.share: Input should be greater than 0")
 
 
 def test_the_defaults_are_the_released_values() -> None:

@@ -71,6 +71,23 @@ def test_maps_become_a_champion_by_the_same_stages(
     assert all(path.stat().st_mtime_ns == when for path, when in written.items())
 
 
+def test_labels_go_to_deeplab_by_instance_masks(
+    scenes: Pack, maps: Path, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A keyed stage before DeepLab, off by default, that gates and verdicts name."""
+    (tmp_path / "sam").mkdir()
+    for name in scenes.split("train").ids:
+        (tmp_path / "sam" / f"{name}.json").write_text("[]")
+    words = command("--labels", maps.parent / "labels", scenes, uri)
+    words += ["--set", f"instance_masks.folder={tmp_path / 'sam'}", "--because", "an upper bound"]
+    assert promote.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["stages"]) == ["random_walk", "instance_masks", "deeplab"]
+    made = found["stages"]["instance_masks"]["metrics"]
+    assert made == found["stages"]["random_walk"]["metrics"], "no mask, nothing refined"
+    assert "with extra supervision: the instance masks of" in found["gates"]["environment"]["words"]
+
+
 def test_labels_go_to_deeplab_alone(
     scenes: Pack, maps: Path, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from platform.sweeps.verdict import reach_verdict
 
 import pytest
 
+from cpn.config import with_values
 from tests.platform.small_sweep import QUALITY, SmallSweep, recorded
 
 
@@ -32,6 +33,15 @@ def test_the_best_mean_wins_and_every_seed_is_kept(small_once: SmallSweep, tmp_p
     ends = [metrics["small-0001"][f"miou_confirm_{name}"] for name in ("low", "mean", "high")]
     assert ends == sorted(ends) and ends[::2] == bounds["small-0001"]["mean"]
     assert verdict.baseline.startswith("CPN against cam_baseline: +10.")
+
+
+def test_the_verdict_names_extra_supervision(small_once: SmallSweep, tmp_path: Path) -> None:
+    chosen = confirm.candidates(small_once.rows, 2)
+    again = study.read_study("small.confirm", f"sqlite:///{small_once.store.study}")
+    with small_once.context(tmp_path / "records") as sweep:
+        sweep.config = with_values(sweep.config, {"instance_masks.folder": "/masks/sam"}, "test")
+        verdict, _, _ = reach_verdict(sweep, chosen, again)
+    assert "; with extra supervision: the instance masks of /masks/sam refine" in verdict.sentence
 
 
 def test_without_confirm_runs_the_best_trial_is_taken(small_once: SmallSweep, tmp_path: Path) -> None:
