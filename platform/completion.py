@@ -80,10 +80,11 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     from cpn import backbone, coco, download, judge, predict, prepare, score, synthetic, voc_submission, weights
 
     from . import compare, export, gc, leaderboard, promote, report, rollback, status, stop, sweep, train, ui
+    from .meta import __main__ as meta
 
-    ours = (compare, export, gc, leaderboard, promote, report, rollback, status, stop, sweep, train, ui)
+    ours = (compare, export, gc, leaderboard, meta, promote, report, rollback, status, stop, sweep, train, ui)
     method = (backbone, coco, download, judge, predict, prepare, score, synthetic, voc_submission, weights)
-    made = {module.__name__: module.parser() for module in (*ours, *method)}
+    made = {module.__name__.removesuffix(".__main__"): module.parser() for module in (*ours, *method)}
     return dict(sorted({**made, f"{__package__}.completion": parser()}.items()))
 
 

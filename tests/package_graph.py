@@ -38,6 +38,7 @@ LEVELS = (
     "platform.reports",
     "platform.promotion",
     "platform.sweeps",
+    "platform.meta",
     f"platform.{COMMANDS}",
 )
 """Lowest first: a package imports itself and lower ones only. `cpn.run` is one file, cpn/run.py."""

@@ -94,6 +94,7 @@ def test_what_completed_python_before_goes_on(text: str, tmp_path: Path) -> None
 def test_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     files = [path for name in ("cpn", "platform") for path in (CHECKOUT / name).glob("*.py")]
     commands = {f"{p.parent.name}.{p.stem}" for p in files if "run_command(main)" in p.read_text()}
+    commands |= {f"platform.{path.parent.name}" for path in (CHECKOUT / "platform").glob("*/__main__.py")}
     assert set(parsers()) == commands - {"platform.cluster.measured_steps"}  # started by a dry run, not by people
     assert main(["bash"]) == 0 and capsys.readouterr().out.startswith("# python -m platform.completion bash")
 

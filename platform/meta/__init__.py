@@ -1,0 +1,1 @@
+"""Comparison of sweeps: which hyperparameters mattered where."""
