@@ -27,8 +27,8 @@ class StudyView:
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         """As in Optuna."""
-        found = [trial for trial in self._seen_trials if states is None or trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
+        trials = [trial for trial in self._seen_trials if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
@@ -58,7 +58,7 @@ def completed(trials: Sequence[FrozenTrial], search: Search) -> list[FrozenTrial
     beside the others stands at the middle of its domain. A trial that lacks a name which does exist there (a reference
     outside the space) is left out.
     """
-    found = []
+    filled = []
     for trial in trials:
         values = decode_params(trial.params, search)
         missing = [name for name in ordered(search) if name not in values]
@@ -67,5 +67,5 @@ def completed(trials: Sequence[FrozenTrial], search: Search) -> list[FrozenTrial
         whole = copy.copy(trial)
         whole.params = {**trial.params, **{name: encode(from_unit(search[name], 0.5)) for name in missing}}  # type: ignore[arg-type]
         whole.distributions = {name: distribution(search[name]) for name in whole.params}  # type: ignore[arg-type]
-        found.append(whole)
-    return found
+        filled.append(whole)
+    return filled

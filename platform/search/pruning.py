@@ -29,14 +29,14 @@ def rungs(epochs: int, grace: float, reduction: float) -> dict[float, int]:
     With the default reduction 2 and a grace of at least one half there is exactly one. Trials with schedules of
     different length are compared at the same share, each after its own epoch.
     """
-    found: dict[float, int] = {}
+    epoch_by_share: dict[float, int] = {}
     share = grace
     while share < 1:
         epoch = math.ceil(share * epochs - 1e-9)
-        if epoch < epochs and epoch not in found.values():
-            found[round(share, 6)] = epoch
+        if epoch < epochs and epoch not in epoch_by_share.values():
+            epoch_by_share[round(share, 6)] = epoch
         share *= reduction
-    return found
+    return epoch_by_share
 
 
 def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Mapping[float, int]) -> float | None:

@@ -57,21 +57,21 @@ def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialR
     """
     stopped = [row.attrs.get("pruned_at") for row in rows if row.state is State.PRUNED]
     finals = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
-    marked = [row.attrs.get("would_prune_at") for row in finals]
-    unseen, seen = Counter(stopped), Counter(marked)  # counted once: looking each time is slow with many trials
+    marks = [row.attrs.get("would_prune_at") for row in finals]
+    pruned_at, audited_at = Counter(stopped), Counter(marks)  # counted once: looking each time is slow with many trials
     early, late, weights, audited = [], [], [], 0
-    for row, mark in zip(finals, marked, strict=True):
+    for row, mark in zip(finals, marks, strict=True):
         rung = rungs_of(row).get(share)
         value = None if rung is None else pruning.value_at(rung, row.reports)
         if value is None or row.miou is None:
             continue
         early.append(value)
         late.append(row.miou)
-        weights.append(1.0 if mark is None else (unseen[mark] + seen[mark]) / seen[mark])
+        weights.append(1.0 if mark is None else (pruned_at[mark] + audited_at[mark]) / audited_at[mark])
         audited += mark is not None
-    found = spearman(np.array(early), np.array(late), np.array(weights))
-    low, high = (None, None) if found is None else bounds(found, np.array(weights))
-    return Agreement(len(early), audited, found, low, high)
+    correlation = spearman(np.array(early), np.array(late), np.array(weights))
+    low, high = (None, None) if correlation is None else bounds(correlation, np.array(weights))
+    return Agreement(len(early), audited, correlation, low, high)
 
 
 def spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float | None:
@@ -104,14 +104,14 @@ def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float
     return math.tanh(centre - half), math.tanh(centre + half)
 
 
-def is_too_low(found: Agreement, options: Pruning) -> bool:
+def is_too_low(measured: Agreement, options: Pruning) -> bool:
     """Whether pruning shall be switched off: enough was audited, and the correlation is below the threshold.
 
     The correlation itself is asked, not a bound: a wrong no costs some hours, a wrong yes the best trial.
     """
-    if options.min_rank_correlation is None or found.correlation is None or found.trials < LEAST_PAIRS:
+    if options.min_rank_correlation is None or measured.correlation is None or measured.trials < LEAST_PAIRS:
         return False
-    return found.audited >= max(1, options.min_audited) and found.correlation < options.min_rank_correlation
+    return measured.audited >= max(1, options.min_audited) and measured.correlation < options.min_rank_correlation
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def account(
 
     shares = pruning.rungs(epochs, options.grace, options.reduction) if options.kind != "none" else {}
     hours = hours_saved(rows, epochs_of)
-    found = {
+    result = {
         "kind": options.kind,
         "rungs": [
             {"share": share, "epoch": epoch, **asdict(agreement(rows, share, rungs_of)), "off": off.get(f"{share:g}")}
@@ -199,21 +199,21 @@ def account(
         "hours_saved": hours,
         "gpu_hours_saved": None if hours is None else hours * gpus_per_trial,
     }
-    return {**found, "words": words(found)}
+    return {**result, "words": words(result)}
 
 
-def words(found: Mapping[str, Any]) -> list[str]:
+def words(result: Mapping[str, Any]) -> list[str]:
     """The account in sentences, one a line; none when nothing was or would have been pruned."""
     lines: list[str] = []
-    if found["unseen"]:
-        hours, gpu_hours = found["hours_saved"], found["gpu_hours_saved"]
+    if result["unseen"]:
+        hours, gpu_hours = result["hours_saved"], result["gpu_hours_saved"]
         saved = "how much that saved is not known: no trial ran in full"
         if hours is not None:
             saved = f"{gpu_hours:.2f} GPU-hours saved" if gpu_hours else f"{hours:.2f} hours of trials saved"
-        lines.append(f"pruning stopped {found['unseen']} of {found['trials']} trials; {saved}")
-    if found["audited"]:
-        lines.append(audit_words(found))
-    for rung in found["rungs"]:
+        lines.append(f"pruning stopped {result['unseen']} of {result['trials']} trials; {saved}")
+    if result["audited"]:
+        lines.append(audit_words(result))
+    for rung in result["rungs"]:
         if rung["trials"] >= LEAST_PAIRS or rung["off"]:
             measured = Agreement(**{name: rung[name] for name in Agreement.__dataclass_fields__})
             lines.append(f"rank correlation of {rung['share']:.0%} of the schedule with its end: {measured}")
@@ -222,26 +222,26 @@ def words(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def audit_words(found: Mapping[str, Any]) -> str:
+def audit_words(result: Mapping[str, Any]) -> str:
     """What the audited trials showed."""
-    text = f"{found['audited']} would-be-pruned trials ran on: "
-    if found["points"] is None:
+    text = f"{result['audited']} would-be-pruned trials ran on: "
+    if result["points"] is None:
         return text + "there is nothing to compare them with"
-    if found["points"] > 0:
-        text += f"pruning them would have cost {found['points']:.1f} miou ({found['best_audited']:.1f} became "
-        text += f"{found['best_other']:.1f})"
+    if result["points"] > 0:
+        text += f"pruning them would have cost {result['points']:.1f} miou ({result['best_audited']:.1f} became "
+        text += f"{result['best_other']:.1f})"
     else:
-        text += f"pruning them would have cost nothing (best {found['best_audited']:.1f}, others "
-        text += f"{found['best_other']:.1f})"
-    if found["unseen"]:
-        text += f"; of the {found['unseen']} unseen at most {found['better_unseen_at_most']} are better (95 %), "
-        text += f"expected loss {found['expected_loss']:.1f}"
+        text += f"pruning them would have cost nothing (best {result['best_audited']:.1f}, others "
+        text += f"{result['best_other']:.1f})"
+    if result["unseen"]:
+        text += f"; of the {result['unseen']} unseen at most {result['better_unseen_at_most']} are better (95 %), "
+        text += f"expected loss {result['expected_loss']:.1f}"
     return text
 
 
-def switched_off(found: Agreement, share: float, options: Pruning) -> str:
+def switched_off(measured: Agreement, share: float, options: Pruning) -> str:
     """The line that is said, tagged and remembered when pruning switches itself off."""
     return (
         f"pruning is switched off at {share:.0%} of the schedule: the order there foretells the end too little, "
-        f"Spearman {found}, {options.min_rank_correlation:g} is asked for"
+        f"Spearman {measured}, {options.min_rank_correlation:g} is asked for"
     )

@@ -145,8 +145,8 @@ class Study:
             )
             reports = trial.intermediate_values
             last = reports[max(reports)] if state is State.PRUNED and reports else None
-            told = value if state is State.COMPLETE else last
-            values = None if told is None else [float(told)]
+            final = value if state is State.COMPLETE else last
+            values = None if final is None else [float(final)]
             self._seal(trial, TrialState[state.name], values)
             self._storage.set_trial_state_values(trial._trial_id, TrialState[state.name], values)
             trial.values, trial.state = values, TrialState[state.name]
@@ -159,7 +159,7 @@ class Study:
         ended.state, ended.values = state, values
         result = {**trial.user_attrs.get("result", {})}
         result.pop(SEAL, None)
-        result[SEAL] = _said(self._row(ended, checked=False), trial)
+        result[SEAL] = _row_digest(self._row(ended, checked=False), trial)
         self._storage.set_trial_user_attr(trial._trial_id, "result", result)
         trial.user_attrs["result"] = result
 
@@ -184,14 +184,14 @@ class Study:
 
     def counts(self) -> dict[State, int]:
         """How many trials stand in each state."""
-        found = [row.state for row in self.rows()]
-        return {state: found.count(state) for state in State}
+        states = [row.state for row in self.rows()]
+        return {state: states.count(state) for state in State}
 
     def identity(self) -> dict[str, Any]:
         """What the study was made for."""
         with reachable(self.url):
-            found: dict[str, Any] = self._study.user_attrs.get("identity", {})
-            return found
+            identity: dict[str, Any] = self._study.user_attrs.get("identity", {})
+            return identity
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep plain values about the whole study under `name`; they survive a restart."""
@@ -201,8 +201,8 @@ class Study:
     def remembered(self, name: str) -> dict[str, Any]:
         """What was kept under `name`; nothing when nothing was."""
         with reachable(self.url):
-            found: dict[str, Any] = self._study.user_attrs.get(name, {})
-            return found
+            values: dict[str, Any] = self._study.user_attrs.get(name, {})
+            return values
 
     def enqueue(self, entries: Sequence[Mapping[str, Any]]) -> int:
         """Add fixed trials `{values, seed, role, ...}` that are not there yet; returns how many were new.
@@ -272,15 +272,15 @@ class Study:
             reason=result.pop("reason", None),
             attrs={**own, **result},
         )
-        if checked and seal is not None and state.finished and seal != _said(row, trial):
+        if checked and seal is not None and state.finished and seal != _row_digest(row, trial):
             raise DamagedFile(shown(self.url), cure_of(self.url), f"{row.uid} is not what it ended as")
         return row
 
 
-def _said(row: TrialRow, trial: FrozenTrial) -> str:
+def _row_digest(row: TrialRow, trial: FrozenTrial) -> str:
     """Digest of what the study says of a trial; the seed of a drawn one is the sweep's, and not the study's to say."""
-    said = {**asdict(row), "state": row.state.name, "seed": trial.user_attrs.get("seed")}
-    return digest(_plain(said))
+    content = {**asdict(row), "state": row.state.name, "seed": trial.user_attrs.get("seed")}
+    return digest(_plain(content))
 
 
 def open_study(spec: SweepSpec, url: str, fingerprint: str, recalled: Sequence[Mapping[str, Any]] = ()) -> Study:
@@ -296,11 +296,11 @@ def open_study(spec: SweepSpec, url: str, fingerprint: str, recalled: Sequence[M
         study = _open(spec.name, url, identity)
         search = domains.drawn(spec.search)
         earlier = _earlier(study, url, options.warm_start, identity, search)
-        there = study.get_trials(deepcopy=False)
-        first: list[dict[str, Any]] = [] if there else [{"values": spec.reference, "seed": seed, "role": REFERENCE}]
-        if earlier and earlier[0].values != spec.reference and all(FROM not in trial.user_attrs for trial in there):
+        trials = study.get_trials(deepcopy=False)
+        first: list[dict[str, Any]] = [] if trials else [{"values": spec.reference, "seed": seed, "role": REFERENCE}]
+        if earlier and earlier[0].values != spec.reference and all(FROM not in trial.user_attrs for trial in trials):
             first.append({"values": earlier[0].values, "seed": seed, "role": SEARCH, FROM: earlier[0].uid})
-        missing = recalled[len(there) + len(first) : spec.trial_limit]
+        missing = recalled[len(trials) + len(first) : spec.trial_limit]
         first += [{"values": dict(values), "seed": seed, "role": SEARCH} for values in missing]
         for entry in first:
             study.add_trial(distributions.waiting_trial(entry, distributions.told_params(search, entry["values"])))
@@ -321,8 +321,8 @@ def read_study(name: str, url: str) -> Study:
         try:
             study = optuna.load_study(study_name=name, storage=connect(url, create=False))
         except KeyError:
-            there = ", ".join(study_names(url)) or "none"
-            raise InputError(f"{name}: no such sweep in {redact(url)}; there are: {there}") from None
+            names = ", ".join(study_names(url)) or "none"
+            raise InputError(f"{name}: no such sweep in {redact(url)}; there are: {names}") from None
     search = study.user_attrs.get("identity", {}).get("search", {})
     return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
 
@@ -362,21 +362,21 @@ def _earlier(
     study: optuna.Study, url: str, names: Sequence[str], identity: Mapping[str, Any], search: domains.Search
 ) -> list[Earlier]:
     """The trials of other sweeps that this one learns from, best first: taken once, then read from the study."""
-    kept = study.user_attrs.get("warm_start")
-    if kept is None and names:
-        found: list[Earlier] = []
+    stored = study.user_attrs.get("warm_start")
+    if stored is None and names:
+        candidates: list[Earlier] = []
         for name in names:
             try:
                 other = read_study(name, url)
             except InputError as error:
                 raise InputError(f"search_options.warm_start: {error}") from None
             done = [Earlier(row.uid, row.values, row.miou) for row in other.rows() if row.miou is not None]
-            theirs = other.identity()
+            other_identity = other.identity()
             other.close()
-            found += usable(name, theirs, done, identity, search)
-        kept = [asdict(trial) for trial in thinned(found)]
-        study.set_user_attr("warm_start", kept)
-    return [Earlier(**trial) for trial in kept or []]
+            candidates += usable(name, other_identity, done, identity, search)
+        stored = [asdict(trial) for trial in thinned(candidates)]
+        study.set_user_attr("warm_start", stored)
+    return [Earlier(**trial) for trial in stored or []]
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:

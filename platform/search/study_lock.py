@@ -110,8 +110,8 @@ class _Advisory:
         self._engine.dispose()
 
     def _try(self) -> bool:
-        asked = sqlalchemy.text("select pg_try_advisory_lock(:k)")
-        return bool(self._connected().execute(asked, {"k": self._key}).scalar())
+        query = sqlalchemy.text("select pg_try_advisory_lock(:k)")
+        return bool(self._connected().execute(query, {"k": self._key}).scalar())
 
     def _connected(self) -> sqlalchemy.Connection:
         if self._connection is None:
@@ -120,12 +120,12 @@ class _Advisory:
 
     def _holder(self) -> str:
         """Who holds the lock: its connection's application name has host and process."""
-        asked = sqlalchemy.text(
+        query = sqlalchemy.text(
             "select application_name from pg_stat_activity join pg_locks using (pid) where granted and "
             "locktype = 'advisory' and ((classid::bigint << 32) | objid::bigint) = :k"
         )
-        found = self._connected().execute(asked, {"k": self._key}).scalar()
-        return str(found or "").removeprefix(f"cpn {self._name} ")
+        application = self._connected().execute(query, {"k": self._key}).scalar()
+        return str(application or "").removeprefix(f"cpn {self._name} ")
 
     def _watch(self) -> None:
         """Look after the connection; one that broke is made anew with the lock, or the driver hears that it is lost."""

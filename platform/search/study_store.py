@@ -105,9 +105,9 @@ def check_whole(path: Path, url: str) -> None:
     with reachable(url):
         engine = sqlalchemy.create_engine(url, connect_args={"timeout": 60}, poolclass=sqlalchemy.pool.NullPool)
         with engine.connect() as connection:
-            found = [str(row[0]) for row in connection.execute(sqlalchemy.text("PRAGMA quick_check"))]
-    if found != ["ok"]:
-        raise DamagedFile(shown(url), cure_of(url), found[0])
+            reports = [str(row[0]) for row in connection.execute(sqlalchemy.text("PRAGMA quick_check"))]
+    if reports != ["ok"]:
+        raise DamagedFile(shown(url), cure_of(url), reports[0])
 
 
 def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
@@ -174,11 +174,13 @@ def reachable(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        said = redact(" ".join(str(getattr(cause, "orig", None) or cause).split()))
-        if any(words in said for words in DAMAGED):
-            raise DamagedFile(shown(url), cure_of(url), said) from None
+        message = redact(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        if any(words in message for words in DAMAGED):
+            raise DamagedFile(shown(url), cure_of(url), message) from None
         cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
-        raise InputError(f"tracking.study: {redact(url)}: the study database cannot be used ({said}); {cure}") from None
+        raise InputError(
+            f"tracking.study: {redact(url)}: the study database cannot be used ({message}); {cure}"
+        ) from None
 
 
 def study_names(url: str) -> list[str]:

@@ -46,11 +46,13 @@ def usable(
     varied = [n for n, domain in other["search"].items() if "curve" not in domain and n not in drawn(search)]
     if varied:
         raise InputError(f"{where}: {varied[0]} is searched there and fixed here; search it too or drop the sweep")
-    given = list(trials)
-    found = [earlier for earlier in (_here(trial, other["base"], search) for trial in given) if earlier is not None]
-    if not found:
-        raise InputError(f"{where}: none of its {len(given)} complete trials lies in this search; drop it")
-    return found
+    complete = list(trials)
+    translated = [
+        earlier for earlier in (_here(trial, other["base"], search) for trial in complete) if earlier is not None
+    ]
+    if not translated:
+        raise InputError(f"{where}: none of its {len(complete)} complete trials lies in this search; drop it")
+    return translated
 
 
 def thinned(trials: Iterable[Earlier]) -> list[Earlier]:

@@ -20,9 +20,9 @@ def withdrawn_if_refused(names: Sequence[str], url: str, records: Path) -> Itera
         yield
     except Exception:
         with reachable(url):
-            made = (existing_studies(url) - before).intersection(names)
+            new_studies = (existing_studies(url) - before).intersection(names)
             database = connect(url, create=True)
-            for name in made:
+            for name in new_studies:
                 database.delete_study(database.get_study_id_from_name(name))
             database.remove_session()
         if not known:

@@ -48,11 +48,11 @@ class Origin:
 def folder_origin(folder: Path) -> Origin:
     """The id that a folder of records keeps, made where there is none."""
     file = folder / FILE
-    kept = _read(folder)
-    if "id" not in kept:
-        kept = {**kept, "id": secrets.token_hex(16)}
-        write_json(file, kept)
-    return Origin(kept["id"], _place(folder, kept))
+    record = _read(folder)
+    if "id" not in record:
+        record = {**record, "id": secrets.token_hex(16)}
+        write_json(file, record)
+    return Origin(record["id"], _place(folder, record))
 
 
 def sweep_origin(study: Study, folder: Path) -> Origin:
@@ -61,22 +61,22 @@ def sweep_origin(study: Study, folder: Path) -> Origin:
 
     Raises InputError where the folder holds the records of another study, or of another search whose study is gone.
     """
-    kept, search = _read(folder), digest(study.identity())
+    record, search = _read(folder), digest(study.identity())
     own = study.remembered(ORIGIN).get("id")
-    if own is not None and kept.get("id", own) != own:
+    if own is not None and record.get("id", own) != own:
         raise InputError(_of_another_study(folder))
-    if own is None and kept.get("search", search) != search:
+    if own is None and record.get("search", search) != search:
         raise InputError(f"{folder}: holds the records of another search, whose study is gone; {CURE}")
-    begun = own is None and "id" not in kept and any(row.state.finished for row in study.rows())
-    found = str(own or kept.get("id") or secrets.token_hex(16))
+    adopts = own is None and "id" not in record and any(row.state.finished for row in study.rows())
+    sweep_id = str(own or record.get("id") or secrets.token_hex(16))
     if own is None:
-        study.remember(ORIGIN, {"id": found})
+        study.remember(ORIGIN, {"id": sweep_id})
     path = sqlite_path(study.url)
     at = redact(study.url) if path is None else _from(folder, path)
-    if kept != (now := {**kept, "id": found, "search": search, "study": at}):
+    if record != (updated := {**record, "id": sweep_id, "search": search, "study": at}):
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILE, now)
-    return Origin(found, at if path is None else _here(path), adopts=begun)
+        write_json(folder / FILE, updated)
+    return Origin(sweep_id, at if path is None else _here(path), adopts=adopts)
 
 
 def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
@@ -85,16 +85,18 @@ def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
 
     Raises InputError where the folder holds the records of another study.
     """
-    kept = _read(folder)
+    record = _read(folder)
     own = None if study is None else study.remembered(ORIGIN).get("id")
-    if own is not None and kept.get("id", own) != own:
+    if own is not None and record.get("id", own) != own:
         raise InputError(_of_another_study(folder))
-    found = str(own or kept.get("id") or secrets.token_hex(16))
-    begun = own is None and "id" not in kept and study is not None and any(row.state.finished for row in study.rows())
-    if "id" in kept and "study" not in kept:
-        return Origin(found, _place(folder, kept))
+    sweep_id = str(own or record.get("id") or secrets.token_hex(16))
+    adopts = (
+        own is None and "id" not in record and study is not None and any(row.state.finished for row in study.rows())
+    )
+    if "id" in record and "study" not in record:
+        return Origin(sweep_id, _place(folder, record))
     path = sqlite_path(url)
-    return Origin(found, redact(url) if path is None else _here(path), adopts=begun)
+    return Origin(sweep_id, redact(url) if path is None else _here(path), adopts=adopts)
 
 
 def of_this_search(folder: Path, identity: Mapping[str, Any]) -> bool:
@@ -114,11 +116,11 @@ def lives(place: str, origin: Origin) -> bool:
         if not origin.shared and other.samefile(Path(origin.place.partition(":")[2])):
             return False
         if other.name == FILE:
-            kept = _read(other.parent)
-            return kept.get("id") == origin.id and _place(other.parent, kept) != origin.place
+            record = _read(other.parent)
+            return record.get("id") == origin.id and _place(other.parent, record) != origin.place
         with closing(sqlite3.connect(f"{other.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-            asked = "select count(*) from study_user_attributes where key = ? and value_json like ?"
-            return bool(database.execute(asked, (ORIGIN, f'%"{origin.id}"%')).fetchone()[0])
+            query = "select count(*) from study_user_attributes where key = ? and value_json like ?"
+            return bool(database.execute(query, (ORIGIN, f'%"{origin.id}"%')).fetchone()[0])
     except (OSError, ValueError, sqlite3.Error):
         return False
 
@@ -133,17 +135,17 @@ def _read(folder: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        found = read_json(file)
+        record = read_json(file)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        record = None
+    if not isinstance(record, dict):
         raise InputError(f"{file}: is damaged; delete it: the sweep's study has the id too")
-    return {str(name): str(value) for name, value in found.items()}
+    return {str(name): str(value) for name, value in record.items()}
 
 
-def _place(folder: Path, kept: Mapping[str, str]) -> str:
+def _place(folder: Path, record: Mapping[str, str]) -> str:
     """What goes on with the records of a folder: its study, or the folder itself."""
-    study = kept.get("study", FILE)
+    study = record.get("study", FILE)
     return study if "://" in study else _here(folder / study)
 
 

@@ -17,7 +17,7 @@ PLACE, REPLAYED = "origin_place", "replayed"
 """Tags of the experiment: the origin's place, and the id of the last record that the store has taken."""
 
 
-class Told(Protocol):
+class DeliveredRecords(Protocol):
     """What is known of the records that the store has been told before."""
 
     @property
@@ -32,56 +32,64 @@ class Told(Protocol):
 
 
 def own_experiment(
-    mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told, say: Callable[[str], None]
+    mlflow: Any,
+    client: Any,
+    uri: str,
+    name: str,
+    origin: Origin,
+    delivered: DeliveredRecords,
+    say: Callable[[str], None],
 ) -> tuple[Any, bool]:
     """The sweep's experiment (`judge`), and whether the store was moved or copied since; None where there is none yet.
     It is restored if it was deleted, and made to write its files where the store lies now. Raises Unfit as `judge`.
     """
-    found, move = judge(mlflow, client, uri, name, origin, told)
-    if found is None:
+    experiment, move = judge(mlflow, client, uri, name, origin, delivered)
+    if experiment is None:
         return None, False
     if move is not None:
-        follow(uri, found.artifact_location, move, say)
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-        say(f"tracking.uri: {redact(uri)}: experiment {found.name!r} had been deleted in MLflow; it is restored")
+        follow(uri, experiment.artifact_location, move, say)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+        say(f"tracking.uri: {redact(uri)}: experiment {experiment.name!r} had been deleted in MLflow; it is restored")
     for key, value in ((ORIGIN, origin.id), (PLACE, origin.place)):
-        if found.tags.get(key) != value:
-            client.set_experiment_tag(found.experiment_id, key, value)
-    return client.get_experiment(found.experiment_id), move is not None
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return client.get_experiment(experiment.experiment_id), move is not None
 
 
-def judge(mlflow: Any, client: Any, uri: str, name: str, origin: Origin, told: Told) -> tuple[Any, Move | None]:
+def judge(
+    mlflow: Any, client: Any, uri: str, name: str, origin: Origin, delivered: DeliveredRecords
+) -> tuple[Any, Move | None]:
     """The experiment that the sweep of `origin` has in the store, and how its files have moved. It is its own under any
     name, or one older than ids that holds runs which it began; None where there is none yet. Changes nothing.
 
     Raises Unfit, in one line, where the name is taken, or a copy of this sweep has the experiment.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None or found.tags.get(ORIGIN) != origin.id:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.tags.get(ORIGIN) != origin.id:
         everything = mlflow.entities.ViewType.ALL
         renamed = client.search_experiments(everything, filter_string=f"tags.{ORIGIN} = '{origin.id}'")
-        found = renamed[0] if renamed else found
-    if found is None:
+        experiment = renamed[0] if renamed else experiment
+    if experiment is None:
         return None, None
-    tags, number = found.tags, found.experiment_id
+    tags, number = experiment.tags, experiment.experiment_id
     owner = tags.get(ORIGIN)
-    where, cure = f"tracking.uri: {redact(uri)}: experiment {found.name!r}", "take another name: --set name=NEW"
+    where, cure = f"tracking.uri: {redact(uri)}: experiment {experiment.name!r}", "take another name: --set name=NEW"
     if owner not in (None, origin.id):
         raise Unfit(f"{where} holds the records of another sweep of this name ({tags.get(PLACE)}); {cure}")
-    if owner is None and not (origin.adopts or _began(client, number, told)):
+    if owner is None and not (origin.adopts or _began(client, number, delivered)):
         raise Unfit(f"{where} holds the records of another sweep of this name, which ran elsewhere; {cure}")
-    move = files_moved(uri, found.artifact_location)
+    move = files_moved(uri, experiment.artifact_location)
     place = tags.get(PLACE, origin.place)
     if move is None and place != origin.place:
         if lives(place, origin):
             raise Unfit(f"{where} is written to by the sweep in {place}, of which this is a copy; {cure}")
-        if not origin.shared and told and REPLAYED in tags and not told.has(tags[REPLAYED]):
+        if not origin.shared and delivered and REPLAYED in tags and not delivered.has(tags[REPLAYED]):
             raise Unfit(f"{where} has been written to from {place} since this folder was copied; {cure}")
-    return found, move
+    return experiment, move
 
 
-def _began(client: Any, experiment_id: str, told: Told) -> bool:
+def _began(client: Any, experiment_id: str, delivered: DeliveredRecords) -> bool:
     """Whether an experiment that nobody signed holds nothing, or a run that was begun from here."""
     token, empty = None, True
     while True:
@@ -89,7 +97,7 @@ def _began(client: Any, experiment_id: str, told: Told) -> bool:
         for run in page:
             if "uid" in run.data.tags:
                 empty = False
-                if (run.data.tags["uid"], run.info.start_time) in told.begun:
+                if (run.data.tags["uid"], run.info.start_time) in delivered.begun:
                     return True
         token = page.token
         if not token:

@@ -28,10 +28,10 @@ def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> li
         return []
     client = connect(uri)
     try:
-        found = client.get_experiment_by_name(experiment)
-        if found is None or found.tags.get(ORIGIN) != (origin or found.tags.get(ORIGIN)):
+        existing = client.get_experiment_by_name(experiment)
+        if existing is None or existing.tags.get(ORIGIN) != (origin or existing.tags.get(ORIGIN)):
             return []
-        return run_rows(client, found.experiment_id)
+        return run_rows(client, existing.experiment_id)
     except mlflow_module().MlflowException as error:
         raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
 
@@ -45,7 +45,7 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
     path = sqlite_path(uri)
     if path is not None and not is_there(path, "tracking.uri"):
         raise InputError(f"--uri: {path}: no records here; go to the folder where the sweep ran, or name its store")
-    client, found = connect(uri), {}
+    client, tags_by_model = connect(uri), {}
     try:
         token = None
         while True:
@@ -53,10 +53,10 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
             for model in page:
                 if alias in model.aliases:
                     version = client.get_model_version_by_alias(model.name, alias)
-                    found[str(model.name)] = {"version": str(version.version), **version.tags}
+                    tags_by_model[str(model.name)] = {"version": str(version.version), **version.tags}
             token = page.token
             if not token:
-                return found
+                return tags_by_model
     except mlflow_module().MlflowException as error:
         raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
 

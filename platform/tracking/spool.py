@@ -238,13 +238,13 @@ class Spool:
                 f"{path}: {len(lines) - len(entries)} of {len(lines)} lines are damaged, the refused records in them "
                 "are lost; the others are kept"
             )
-        kept = [entry for entry in entries if not entry["again"]]
+        final = [entry for entry in entries if not entry["again"]]
         for entry in entries:
             if entry["again"]:
                 self.append(entry["event"])
-        if len(kept) < len(lines):
-            write_bytes(path, b"".join(sealed_line(entry) for entry in kept))
-        return {str(entry["event"].get("id")) for entry in kept}
+        if len(final) < len(lines):
+            write_bytes(path, b"".join(sealed_line(entry) for entry in final))
+        return {str(entry["event"].get("id")) for entry in final}
 
 
 def waiting(folder: Path, store: str | None) -> list[Event]:
@@ -258,18 +258,18 @@ def waiting(folder: Path, store: str | None) -> list[Event]:
     data = events.read_bytes()
     offset = 0 if store is None else _read_map(position, int).get(store, 0)
     behind = data[offset:] if 0 < offset <= len(data) and data[offset - 1 : offset] == b"\n" else data
-    found = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
+    pending = [event for line in behind.splitlines(keepends=True) if line.endswith(b"\n") and (event := _parse(line))]
     entries = [_entry(line) for line in refused.read_bytes().splitlines()] if refused.exists() else []
-    return found + [entry["event"] for entry in entries if entry and entry["again"]]
+    return pending + [entry["event"] for entry in entries if entry and entry["again"]]
 
 
 def _read_map(path: Path, kind: type[Value]) -> dict[str, Value]:
     """What is kept for each store. A damaged file is as good as none: then all is told again, which changes nothing."""
     try:
-        found = read_json(path)
+        values = read_json(path)
     except (FileNotFoundError, ValueError):
         return {}
-    return {str(k): v for k, v in found.items() if isinstance(v, kind)} if isinstance(found, dict) else {}
+    return {str(k): v for k, v in values.items() if isinstance(v, kind)} if isinstance(values, dict) else {}
 
 
 def _stamp(event: Event) -> int:

@@ -19,7 +19,7 @@ from .in_mlflow.pyfunc_folder import write_pyfunc
 from .links import resolved
 from .moved_store import FILES
 from .origin import ORIGIN, Origin
-from .owner import PLACE, REPLAYED, Told, own_experiment
+from .owner import PLACE, REPLAYED, DeliveredRecords, own_experiment
 from .spool import Event, Refused
 
 NOTE = "mlflow.note.content"
@@ -63,7 +63,7 @@ class Store:
         experiment: str,
         folder: Path,
         origin: Origin,
-        told: Told,
+        delivered: DeliveredRecords,
         say: Callable[[str], None],
     ) -> None:
         self.mlflow = mlflow
@@ -72,9 +72,9 @@ class Store:
         self.origin = origin
         self.again = False
         """Whether the event in hand was told before, to this store or to the one in whose place it is."""
-        found, self.moved = own_experiment(mlflow, client, uri, experiment, origin, told, say)
-        self.experiment_id = str(found.experiment_id) if found else self._made(uri, experiment)
-        self.replayed: str | None = found.tags.get(REPLAYED) if found else None
+        existing, self.moved = own_experiment(mlflow, client, uri, experiment, origin, delivered, say)
+        self.experiment_id = str(existing.experiment_id) if existing else self._made(uri, experiment)
+        self.replayed: str | None = existing.tags.get(REPLAYED) if existing else None
         """The id of the last event that the store has taken, or of one shortly before it."""
         self.run_ids: dict[str, str] = {}
         named = run_names(uri, self.experiment_id)
@@ -124,13 +124,13 @@ class Store:
     def restore(self, uids: Collection[str]) -> list[str]:
         """Undo what somebody did who deleted these runs in MLflow; those that could be restored."""
         deleted = run_rows(self.client, self.experiment_id, view=self.mlflow.entities.ViewType.DELETED_ONLY)
-        found = []
+        restored = []
         for row in sorted(deleted, key=lambda row: -len(row.params) - len(row.metrics)):
             if row.uid in uids and row.uid not in self.run_ids:
                 self.client.restore_run(row.run_id)
                 self.run_ids[row.uid] = row.run_id
-                found.append(row.uid)
-        return found
+                restored.append(row.uid)
+        return restored
 
     def model(self, name: str) -> registry.ModelState | None:
         """A registered model; None where there is none."""
@@ -176,10 +176,10 @@ class Store:
         rows = [metric(key, float(value), event["time"], event["step"]) for key, value in values.items()]
         self._batches(run_id, metrics=rows)
 
-    def _known(self, event: Event, run_id: str, key: str, value: float) -> bool:
+    def _known(self, event: Event, run_id: str, key: str, wanted: float) -> bool:
         """Whether the store has a value of that step, or this very one where it is a revision."""
-        found = [item.value for item in self.client.get_metric_history(run_id, key) if item.step == event["step"]]
-        return value in found if event.get("revise") else bool(found)
+        values = [item.value for item in self.client.get_metric_history(run_id, key) if item.step == event["step"]]
+        return wanted in values if event.get("revise") else bool(values)
 
     def _tags(self, event: Event, run_id: str) -> None:
         tag = self.mlflow.entities.RunTag
@@ -201,9 +201,9 @@ class Store:
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         log(run_id, str(path), event["folder"] or None)
 
-    def _path(self, told: str) -> Path:
+    def _path(self, recorded: str) -> Path:
         """A file that the spool tells of, by its place from there or as a whole path."""
-        return Path(os.path.normpath(self.folder / told))
+        return Path(os.path.normpath(self.folder / recorded))
 
     def _dataset(self, event: Event, run_id: str) -> None:
         entities = self.mlflow.entities
@@ -259,13 +259,13 @@ def run_names(uri: str, experiment_id: str) -> list[tuple[str, str]] | None:
     from sqlalchemy import NullPool, create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
-    asked = text(
+    query = text(
         "select tags.value, tags.run_uuid from tags join runs on runs.run_uuid = tags.run_uuid where tags.key = 'uid' "
         "and runs.experiment_id = :experiment and runs.lifecycle_stage = 'active'"
     )
     try:
         with create_engine(uri, poolclass=NullPool).connect() as connection:
-            return [(str(uid), str(run)) for uid, run in connection.execute(asked, {"experiment": int(experiment_id)})]
+            return [(str(uid), str(run)) for uid, run in connection.execute(query, {"experiment": int(experiment_id)})]
     except (SQLAlchemyError, ValueError):
         return None
 

@@ -24,15 +24,15 @@ def authenticate() -> Authorization | Response:
     """The user of the request, by MLflow's basic authentication; a response that refuses it where there is none, or
     the request makes what only others make.
     """
-    found: Authorization | Response = auth.authenticate_request_basic_auth()
-    if isinstance(found, Response) or request.method in ("GET", "HEAD", "OPTIONS") or not MAKING.search(request.path):
-        return found
-    name = found.username or ""
+    answer: Authorization | Response = auth.authenticate_request_basic_auth()
+    if isinstance(answer, Response) or request.method in ("GET", "HEAD", "OPTIONS") or not MAKING.search(request.path):
+        return answer
+    name = answer.username or ""
     if (
         name
         and SWEEPING.search(request.path)
         and name in {each.strip() for each in os.environ.get(MAKERS, "").split(",")}
     ):
-        return found
+        return answer
     refused: Response = auth.make_forbidden_response()
-    return found if auth.store.get_user(name).is_admin else refused
+    return answer if auth.store.get_user(name).is_admin else refused
