@@ -29,18 +29,20 @@ POINTS = 12
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m platform.compare",
         usage=f"{EXAMPLE} [--storage FOLDER] [--json]",
         description="Show how two trials, or confirm runs, of one sweep or of two of a storage folder differ: "
         "configuration, metrics, IoU by class, and the curves over epochs and over beta. Nothing is tested here: one "
         "run each says nothing about seeds; the leaderboard's confirmed means do.",
     )
-    made.add_argument("first", metavar="A", help="a trial, as the leaderboard names it: quickstart-0000")
-    made.add_argument("second", metavar="B", help="the trial that is compared with it")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="one JSON object, with the whole curves")
-    return made
+    command_line.add_argument("first", metavar="A", help="a trial, as the leaderboard names it: quickstart-0000")
+    command_line.add_argument("second", metavar="B", help="the trial that is compared with it")
+    command_line.add_argument(
+        "--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)"
+    )
+    command_line.add_argument("--json", action="store_true", help="one JSON object, with the whole curves")
+    return command_line
 
 
 def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapshot", "TrialRow"]) -> dict[str, Any]:
@@ -63,8 +65,11 @@ def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
     """One trial: what the study knows, and what its run's manifest adds if it was finished and is still there."""
 
     result = sweep.result(row) or {}
-    told = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
-    metrics = {**result.get("metrics", {}), **{name: told[name] for name in METRICS if told.get(name) is not None}}
+    recorded = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
+    metrics = {
+        **result.get("metrics", {}),
+        **{name: recorded[name] for name in METRICS if recorded.get(name) is not None},
+    }
     curve = result.get("curve", {"beta": [], "miou": []})
     names = ["background", *result.get("classes", [])]
     return {
@@ -98,33 +103,35 @@ def paired(names: Sequence[str], sides: Sequence[Mapping[str, Any]], key: str) -
     return {name: pair for name, pair in both.items() if pair != [None, None]}
 
 
-def show(found: Mapping[str, Any], terminal: "Terminal", where: str) -> None:
+def show(result: Mapping[str, Any], terminal: "Terminal", where: str) -> None:
     """The tables."""
     from .reports.ranking import short
 
-    a, b = found["a"]["uid"], found["b"]["uid"]
-    if found["same_run"]:
+    a, b = result["a"]["uid"], result["b"]["uid"]
+    if result["same_run"]:
         terminal.say(f"{a} and {b} are the same run: configuration, seed and data are equal")
-    if not found["same_data"]:
-        terminal.say(f"the data differ ({found['a']['data']} and {found['b']['data']}): the numbers are not comparable")
-    for side in (found["a"], found["b"]):
+    if not result["same_data"]:
+        terminal.say(
+            f"the data differ ({result['a']['data']} and {result['b']['data']}): the numbers are not comparable"
+        )
+    for side in (result["a"], result["b"]):
         if side["state"] != "complete":
             terminal.say(f"{side['uid']}: {side['state']}" + (f", {side['reason']}" if side["reason"] else ""))
-    rows = [[name, short(pair[0]), short(pair[1])] for name, pair in found["config"].items()]
+    rows = [[name, short(pair[0]), short(pair[1])] for name, pair in result["config"].items()]
     terminal.table("what differs in the configuration", ["name", a, b], rows, "" if rows else "nothing", left=1)
-    table(terminal, "metrics, % (beta: 0 to 1.2)", "metric", found, "metrics", decimals={"beta": 2})
-    table(terminal, "IoU by class, % (select)", "class", found, "iou")
-    table(terminal, "while training, % (select, one scale)", "epoch", found, "epochs", thin=True)
-    table(terminal, "mIoU over beta, % (select)", "beta", found, "beta_curve", thin=True)
+    table(terminal, "metrics, % (beta: 0 to 1.2)", "metric", result, "metrics", decimals={"beta": 2})
+    table(terminal, "IoU by class, % (select)", "class", result, "iou")
+    table(terminal, "while training, % (select, one scale)", "epoch", result, "epochs", thin=True)
+    table(terminal, "mIoU over beta, % (select)", "beta", result, "beta_curve", thin=True)
     terminal.say(f"next: python -m platform.export {b}{where} > config.yaml")
 
 
 def table(
-    terminal: "Terminal", title: str, head: str, found: Mapping[str, Any], key: str, thin: bool = False,
+    terminal: "Terminal", title: str, head: str, result: Mapping[str, Any], key: str, thin: bool = False,
     decimals: Mapping[str, int] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """One table of pairs with their difference; a curve is thinned to some of its points."""
-    pairs = list(found[key].items())
+    pairs = list(result[key].items())
     if not pairs:
         return
     step = -(-len(pairs) // POINTS) if thin else 1
@@ -132,24 +139,24 @@ def table(
     rows = []
     for name, (first, second) in some:
         places = decimals.get(name, 1)
-        said = ["-" if value is None else f"{value:.{places}f}" for value in (first, second)]
+        values = ["-" if value is None else f"{value:.{places}f}" for value in (first, second)]
         both = first is not None and second is not None
-        rows.append([name, *said, f"{second - first:+.{places}f}" if both else "-"])
+        rows.append([name, *values, f"{second - first:+.{places}f}" if both else "-"])
     caption = f"{len(some)} of {len(pairs)} points; all of them: --json" if len(some) < len(pairs) else ""
-    terminal.table(title, [head, found["a"]["uid"], found["b"]["uid"], "B - A"], rows, caption, left=1)
+    terminal.table(title, [head, result["a"]["uid"], result["b"]["uid"], "B - A"], rows, caption, left=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a trial that there is not."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 
-    store = storage(given.storage)
-    found = comparison(find_trial(store, given.first), find_trial(store, given.second))
-    if given.json:
-        print(json.dumps(found, indent=2))
+    store = storage(options.storage)
+    result = comparison(find_trial(store, options.first), find_trial(store, options.second))
+    if options.json:
+        print(json.dumps(result, indent=2))
     else:
-        show(found, Terminal(), "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}")
+        show(result, Terminal(), "" if options.storage == "sweeps" else f" --storage {shlex.quote(options.storage)}")
     return 0
 
 

@@ -43,20 +43,24 @@ class StopResult:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m platform.stop",
         usage=f"{EXAMPLE} [--now] [--wait SECONDS] [--storage FOLDER] [--json]",
         description="Stop a running sweep: its trials finish their current reports, and everything is resumable. Exit "
         "code 0 when the sweep does not run any more, 1 when it still does, 2 when there is no such sweep.",
     )
-    made.add_argument("name", help="the sweep's name")
-    made.add_argument("--now", action="store_true", help="do not wait for the current reports; resumable all the same")
-    made.add_argument(
+    command_line.add_argument("name", help="the sweep's name")
+    command_line.add_argument(
+        "--now", action="store_true", help="do not wait for the current reports; resumable all the same"
+    )
+    command_line.add_argument(
         "--wait", type=float, metavar="SECONDS", help="wait no longer than that for its end (default: until it ends)"
     )
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="what was seen, as one JSON object")
-    return made
+    command_line.add_argument(
+        "--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)"
+    )
+    command_line.add_argument("--json", action="store_true", help="what was seen, as one JSON object")
+    return command_line
 
 
 def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Callable[[str], None]) -> StopResult:
@@ -71,8 +75,8 @@ def stop(paths: SweepPaths, name: str, now: bool, wait_s: float | None, say: Cal
         say(f"{name} does not run: nothing in {paths.root} says who drove it")
         return StopResult(name, "stopped", "", 0, 0, 0.0, "")
     if not driver.alive:
-        gone = " and its process is gone" if driver.state == RUNNING else ""
-        say(f"{name} does not run: it {'was running' if gone else 'is ' + driver.stands}{gone}")
+        ended_note = " and its process is gone" if driver.state == RUNNING else ""
+        say(f"{name} does not run: it {'was running' if ended_note else 'is ' + driver.stands}{ended_note}")
         return _seen(name, driver, driver.stands, 0, 0.0)
     if not driver.here:
         raise WorkError(
@@ -140,16 +144,16 @@ def _wait(handle: int, ends: float | None, name: str, say: Callable[[str], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0 when the sweep does not run any more, 1 when it does, 2 for a wrong name."""
-    given = parser().parse_args(arguments)
-    if given.wait is not None and not 0 <= given.wait < float("inf"):
-        raise InputError(f"--wait {given.wait}: no number of seconds; give 0 or more")
-    paths = sweep_paths(with_published_state(storage(given.storage)), given.name)
+    options = parser().parse_args(arguments)
+    if options.wait is not None and not 0 <= options.wait < float("inf"):
+        raise InputError(f"--wait {options.wait}: no number of seconds; give 0 or more")
+    paths = sweep_paths(with_published_state(storage(options.storage)), options.name)
     lines: list[str] = []
-    seen = stop(paths, given.name, given.now, given.wait, lines.append if given.json else _print)
-    if given.json:
-        found: dict[str, Any] = {**seen.__dict__, "said": lines}
-        print(json.dumps(found, indent=2))
-    return 1 if seen.state == RUNNING else 0
+    result = stop(paths, options.name, options.now, options.wait, lines.append if options.json else _print)
+    if options.json:
+        answer: dict[str, Any] = {**result.__dict__, "said": lines}
+        print(json.dumps(answer, indent=2))
+    return 1 if result.state == RUNNING else 0
 
 
 def _print(line: str) -> None:

@@ -133,19 +133,21 @@ class Attempt:
         url = self._url
         if url is None or not self._writes or "" in self._kept:
             return result
-        found: dict[str, Any] = object_storage.with_retries(
-            lambda: self._kept_or_theirs(url, result), PATIENCE_S, self._say
+        counted: dict[str, Any] = object_storage.with_retries(
+            lambda: self._adopt_or_upload(url, result), PATIENCE_S, self._say
         )
-        return found
+        return counted
 
-    def _kept_or_theirs(self, url: str, result: dict[str, Any]) -> dict[str, Any]:
+    def _adopt_or_upload(self, url: str, result: dict[str, Any]) -> dict[str, Any]:
         from cpn.run import finished_run
 
-        theirs = self.folder.with_name(f"{self.folder.name}.theirs")
+        other_folder = self.folder.with_name(f"{self.folder.name}.theirs")
         try:
-            if object_storage.pull(url, theirs, None, object_storage.WHOLE) and (found := finished_run(theirs)):
-                self.folder = theirs
-                return found
+            if object_storage.pull(url, other_folder, None, object_storage.WHOLE) and (
+                other_result := finished_run(other_folder)
+            ):
+                self.folder = other_folder
+                return other_result
         except object_storage.Damaged:
             pass  # ours takes its place
         object_storage.push(self.folder, url)
@@ -166,15 +168,15 @@ def attempt(store: Storage, key: str, writes: bool, say: Say) -> Iterator[Attemp
     attempts = store.root / "attempts"
     delete_dead_attempts(attempts)
     _, ticks = birth(os.getpid()) or ("", 0)
-    own = attempts / f"{os.getpid()}-{ticks}-{secrets.token_hex(4)}"
+    folder = attempts / f"{os.getpid()}-{ticks}-{secrets.token_hex(4)}"
     try:
-        own.mkdir(parents=True)
-        made = Attempt(own / key, store.there(store.run(key)), writes, say)
+        folder.mkdir(parents=True)
+        new_attempt = Attempt(folder / key, store.there(store.run(key)), writes, say)
         if writes:  # the others get what there is to go on from from this one
-            object_storage.with_retries(made.fetch, PATIENCE_S, say)
-        yield made
+            object_storage.with_retries(new_attempt.fetch, PATIENCE_S, say)
+        yield new_attempt
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_dead_attempts(attempts: Path) -> None:
@@ -238,8 +240,8 @@ def download_work(store: Storage, work: Path, wanted: Wanted | None = None) -> N
 def upload_work(store: Storage, work: Path, names: list[str], part: str) -> None:
     """Keep files of a stage that is being made, as one part of it. The part with the manifest makes it done."""
     if store.url is not None:
-        there = store.there(work.with_suffix(""))
-        retry_or_raise(lambda: object_storage.push(work, there, names, part))
+        url = store.there(work.with_suffix(""))
+        retry_or_raise(lambda: object_storage.push(work, url, names, part))
 
 
 def finish_stage(store: Storage, work: Path, folder: Path) -> None:

@@ -103,18 +103,18 @@ def own_token() -> None:
     """
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         return
-    kept = Path.home() / ".ray" / "auth_token"
+    token_file = Path.home() / ".ray" / "auth_token"
     try:
-        if kept.exists() and not kept.read_bytes().strip():
-            kept.unlink()  # a start that was killed, or a full disk
-        if not kept.exists():
-            check_place(kept.parent, "HOME")
-            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_secret(kept, secrets.token_hex(32))
-        found = kept.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & 0o077:
-            kept.chmod(0o600)  # Ray itself had written it
-        readable = os.access(kept, os.R_OK)
+        if token_file.exists() and not token_file.read_bytes().strip():
+            token_file.unlink()  # a start that was killed, or a full disk
+        if not token_file.exists():
+            check_place(token_file.parent, "HOME")
+            token_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_secret(token_file, secrets.token_hex(32))
+        status = token_file.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            token_file.chmod(0o600)  # Ray itself had written it
+        readable = os.access(token_file, os.R_OK)
     except (InputError, OSError):
         readable = False
     if not readable:
@@ -150,8 +150,8 @@ def own_folder() -> Path | None:
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
         return None
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise InputError(f"RAY_TMPDIR: {folder} is another user's; set RAY_TMPDIR to a folder of your own")
     folder.chmod(0o700)
     return folder

@@ -80,9 +80,9 @@ def measured_step(
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Measured(device, problem=f"{WARM_UP + STEPS} steps on {device} took more than {limit_s:g} s")
-    said = done.stdout.strip().splitlines()
-    if done.returncode == 0 and said:
-        return Measured(**json.loads(said[-1]))
+    output = done.stdout.strip().splitlines()
+    if done.returncode == 0 and output:
+        return Measured(**json.loads(output[-1]))
     if done.returncode < 0:
         return Measured(device, problem=f"the process was ended by signal {-done.returncode}; memory may have run out")
     complaint = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -106,10 +106,10 @@ def take_steps(request: Mapping[str, Any]) -> Measured:
     torch.manual_seed(0)
     try:
         job = cam_job(config, request["classes"], device)
-        found = time_steps(job, device, STEPS, warm_up=WARM_UP, bf16=config.train.precision == "bf16")
+        timing = time_steps(job, device, STEPS, warm_up=WARM_UP, bf16=config.train.precision == "bf16")
     except torch.OutOfMemoryError:
         return Measured(name, card_gib=card, fits=False, problem="out of memory")
-    return Measured(name, found.seconds, found.peak_gib, card)
+    return Measured(name, timing.seconds, timing.peak_gib, card)
 
 
 def main() -> int:

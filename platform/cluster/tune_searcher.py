@@ -58,8 +58,8 @@ class StudySearcher(Searcher):
         self._pending = study.unfinished()
         counts = study.counts()
         waiting = counts[State.WAITING]
-        held = sum(counts.values())
-        self._new = math.inf if limit is None else waiting + max(0, limit - held)
+        existing = sum(counts.values())
+        self._new = math.inf if limit is None else waiting + max(0, limit - existing)
         self._uids: dict[str, str] = {}
         self._running: dict[str, dict[str, Any]] = {}
         self._reasons: dict[str, str] = {}
@@ -319,12 +319,12 @@ class StudyPruner(FIFOScheduler):
         before = self._looked.get(key, 0)
         if finished < max(1, self._options.min_audited, math.ceil(before * 1.25), before + 1):
             return
-        found = pruning_audit.agreement(self._study.rows(), share, self._rungs_of)
-        if found.trials < pruning_audit.LEAST_PAIRS:
+        measured = pruning_audit.agreement(self._study.rows(), share, self._rungs_of)
+        if measured.trials < pruning_audit.LEAST_PAIRS:
             return
         self._looked[key] = finished
-        if pruning_audit.is_too_low(found, self._options):
-            self._off[key] = pruning_audit.switched_off(found, share, self._options)
+        if pruning_audit.is_too_low(measured, self._options):
+            self._off[key] = pruning_audit.switched_off(measured, share, self._options)
         self._study.remember("pruning", {"off": self._off, "looked": self._looked})
         if key in self._off:
             self._say(self._off[key])
@@ -344,8 +344,8 @@ class StudyPruner(FIFOScheduler):
                         self._values.setdefault(share, {})[row.number] = value
                 if "would_prune_at" in row.attrs:
                     self._marked.setdefault(row.attrs["would_prune_at"], set()).add(row.number)
-            kept = self._study.remembered("pruning")
-            self._off, self._looked = dict(kept.get("off", {})), dict(kept.get("looked", {}))
+            remembered = self._study.remembered("pruning")
+            self._off, self._looked = dict(remembered.get("off", {})), dict(remembered.get("looked", {}))
             for line in self._off.values():
                 self._say(line)
         return self._values

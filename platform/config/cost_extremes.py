@@ -37,17 +37,17 @@ def extreme_values(spec: SweepSpec, names: Sequence[str] = COSTLY, low_ends: boo
     """
     search = drawn(spec.search)
     needed = _needed(search, names)
-    found: list[dict[str, Any]] = [{}]
+    corners: list[dict[str, Any]] = [{}]
     for name in ordered(search):
         if name in needed:
-            found = [
+            corners = [
                 {**corner, **extra}
-                for corner in found
+                for corner in corners
                 for extra in (
                     [{name: v} for v in _values(name, search, low_ends)] if active(name, search, corner) else [{}]
                 )
             ]
-    return found
+    return corners
 
 
 def extreme_config(spec: SweepSpec, corner: dict[str, Any]) -> Config:

@@ -56,10 +56,10 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, item in value.items():
-        found |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {prefix + name: item}
-    return {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
+        flat |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {prefix + name: item}
+    return {name: list(item) if isinstance(item, tuple) else item for name, item in flat.items()}
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -21,14 +21,14 @@ NAMES = ("network.backbone", "network.weights", "irn.backbone", "irn.weights")
 
 def named_values(spec: SweepSpec) -> list[dict[str, str]]:
     """Everything that NAMES may come to in a sweep: of the base, of each choice of the search, of each table row."""
-    found: list[dict[str, Any]] = [dict(_named(spec.base_config))]
+    sources: list[dict[str, Any]] = [dict(_named(spec.base_config))]
     for name, domain in spec.search.items():
         if name in NAMES and isinstance(domain, ChoiceDomain):
-            found += [{name: str(value)} for value in domain.choice]
+            sources += [{name: str(value)} for value in domain.choice]
     if spec.table is not None:
         rows = shown_rows(spec.table, spec.base_config)
-        found += [row_values(spec.base, name, row, spec.name) for name, row in rows.items()]
-    return [{name: values[name] for name in NAMES if isinstance(values.get(name), str)} for values in found]
+        sources += [row_values(spec.base, name, row, spec.name) for name, row in rows.items()]
+    return [{name: values[name] for name in NAMES if isinstance(values.get(name), str)} for values in sources]
 
 
 def named_contents(spec: SweepSpec) -> dict[str, str]:

@@ -60,8 +60,8 @@ def _check_losses(spec: SweepSpec, source: str) -> None:
     lowest = {name: base[name] for name in ("loss.w_cls", "loss.w_tcp")}
     for name, domain in drawn(spec.search).items():
         if name in lowest:
-            held: list[Any] = list(domain.choice if isinstance(domain, ChoiceDomain) else domain.ends)
-            lowest[name] = min(map(float, held))
+            candidates: list[Any] = list(domain.choice if isinstance(domain, ChoiceDomain) else domain.ends)
+            lowest[name] = min(map(float, candidates))
     if any(lowest.values()):
         return
     for corner in extreme_values(spec, DECIDE_TRAINING, low_ends=True):
@@ -69,10 +69,10 @@ def _check_losses(spec: SweepSpec, source: str) -> None:
             with_values(spec.base_config, corner, "-")
         except InputError as error:
             zero = next((name for name in corner if name.startswith("loss.w_")), next(iter(corner), "loss.w_cls"))
-            said = str(error).removeprefix("-: ")
+            cause = str(error).removeprefix("-: ")
             raise InputError(
                 f"{source}: search.{zero}: a trial can draw {', '.join(f'{n}={v}' for n, v in corner.items())}, which "
-                f"is not possible ({said}); raise the low end of one weight"
+                f"is not possible ({cause}); raise the low end of one weight"
             ) from None
 
 
@@ -116,8 +116,8 @@ def _check_field(spec: SweepSpec, name: str, domain: Drawn, where: str) -> None:
         try:
             with_values(spec.base_config, {name: value}, "-")
         except InputError as error:
-            said = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
-            raise InputError(f"{where}: {value!r} is not possible there ({said}); narrow the domain") from None
+            cause = str(error).removeprefix("-: ").removeprefix(f"{name}: ")
+            raise InputError(f"{where}: {value!r} is not possible there ({cause}); narrow the domain") from None
     if isinstance(domain, FloatDomain) and domain.step is None and domain.ends[0] < domain.ends[1]:
         inside = domain.ends[0] + (domain.ends[1] - domain.ends[0]) * 0.381966  # no whole number
         try:
@@ -135,9 +135,9 @@ def meant_search(spec: SweepSpec, source: str) -> dict[str, Any]:
     meanings: dict[str, dict[tuple[type, Any], Any]] = {}
     for name, domain in spec.search.items():
         if isinstance(domain, ChoiceDomain):
-            held = [to_dotted(with_values(spec.base_config, {name: value}, "-"))[name] for value in domain.choice]
+            parsed = [to_dotted(with_values(spec.base_config, {name: value}, "-"))[name] for value in domain.choice]
             pairs = [(old, list(new) if isinstance(new, tuple) else new)
-                     for old, new in zip(domain.choice, held, strict=True)]  # fmt: skip
+                     for old, new in zip(domain.choice, parsed, strict=True)]  # fmt: skip
             # 1 for 1.0 is found as it stands, and a study that has it goes on.
             meanings[name] = {_as_written(old): old if _alike(old, new) else new for old, new in pairs}
     meant: dict[str, Any] = {}
@@ -148,13 +148,13 @@ def meant_search(spec: SweepSpec, source: str) -> dict[str, Any]:
         if not isinstance(domain, CurveDomain) and domain.when is not None:
             changed["when"] = {parent: _meant_condition(wanted, meanings.get(parent, {}))
                                for parent, wanted in domain.when.items()}  # fmt: skip
-        given = domain.model_dump(by_alias=True, exclude_none=True)
-        if changed and any(_as_written(given[key]) != _as_written(value) for key, value in changed.items()):
+        written = domain.model_dump(by_alias=True, exclude_none=True)
+        if changed and any(_as_written(written[key]) != _as_written(value) for key, value in changed.items()):
             try:
-                meant[name] = type(domain).model_validate({**given, **changed})
+                meant[name] = type(domain).model_validate({**written, **changed})
             except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise InputError(f"{source}: search.{name}: {said}") from None
+                cause = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise InputError(f"{source}: search.{name}: {cause}") from None
         else:
             meant[name] = domain
     return meant

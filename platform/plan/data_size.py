@@ -54,8 +54,8 @@ def of(config: Config) -> Packed | None:
 
 def list_length(config: Config, name: str) -> int:
     """Images of a list: packed ones, of the scenes that are described, else as many as VOC 2012's."""
-    if (found := of(config)) is not None:
-        return found.lists.get(name, max(found.lists.values()))
+    if (described := of(config)) is not None:
+        return described.lists.get(name, max(described.lists.values()))
     scenes = config.data.scenes if config.data.root is None else None
     if scenes is not None:
         return {"train": scenes.train, "val": scenes.val}.get(name, scenes.train + scenes.extra)
@@ -64,16 +64,16 @@ def list_length(config: Config, name: str) -> int:
 
 def picture(config: Config) -> tuple[int, int]:
     """Height and width in pixels of an image: of those that are packed, of the scenes, else of a photograph of VOC."""
-    if (found := of(config)) is not None:
-        return found.height, found.width
+    if (described := of(config)) is not None:
+        return described.height, described.width
     scenes = config.data.scenes if config.data.root is None else None
     return (scenes.size, scenes.size) if scenes is not None else PHOTO
 
 
 def class_count(config: Config) -> int:
     """C, with background: of the packed data, of the scenes that are described, else of VOC."""
-    if (found := of(config)) is not None:
-        return found.classes
+    if (described := of(config)) is not None:
+        return described.classes
     scenes = config.data.scenes if config.data.root is None else None
     return len(CREATURES if scenes is not None else VOC_CLASSES) + 1
 

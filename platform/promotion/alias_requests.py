@@ -56,8 +56,8 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
         return put_back(recorder, state, words, sweep.terminal.say)
     manifests = run_later_stages(sweep, chosen, pack, root)
     why = f"moved by hand to version {wished}"
-    found = {gate.name: gate.words for gate in gates}
-    entry = {"kind": BY_HAND, "by": PERSON, "uid": chosen.uid, "gates": found, "overridden": sorted(excused)}
+    words_by_gate = {gate.name: gate.words for gate in gates}
+    entry = {"kind": BY_HAND, "by": PERSON, "uid": chosen.uid, "gates": words_by_gate, "overridden": sorted(excused)}
     recorder.tags(chosen.uid, {"promoted": "true"})
     recorder.moved(model, CHAMPION, before, wished, why, entry)
     return {"from": before, "to": wished, "kind": BY_HAND, "why": why, "uid": chosen.uid, "stages": manifests}

@@ -54,10 +54,10 @@ class DiskUse:
 
     def part(self, folder: Path, why: str, without: Mapping[str, str]) -> None:
         """Note a folder that stays but for some of what is in it: name -> why that can go."""
-        parts = [Item(str(folder / name), size(folder / name), said) for name, said in without.items()]
-        there = [item for item in parts if Path(item.path).exists()]
-        self.goes += there
-        self.keeps.append(Item(str(folder), size(folder) - sum(item.bytes for item in there), why))
+        parts = [Item(str(folder / name), size(folder / name), reason) for name, reason in without.items()]
+        existing = [item for item in parts if Path(item.path).exists()]
+        self.goes += existing
+        self.keeps.append(Item(str(folder), size(folder) - sum(item.bytes for item in existing), why))
 
     def let_go(self, path: Path, why: str) -> None:
         """Note what can go."""
@@ -88,23 +88,23 @@ def index_runs(store: Storage, name: str) -> RunIndex:
 
     paths = sweep_paths(store, name)
     url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
-    there, told = study_names(url), waiting(paths.records, None)
-    begun = [event for event in told if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
-    keys = {event["uid"]: event["tags"].get("run_key") for event in begun}
+    studies, events = study_names(url), waiting(paths.records, None)
+    starts = [event for event in events if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
+    keys = {event["uid"]: event["tags"].get("run_key") for event in starts}
 
     def rows(study: str) -> list[tuple["TrialRow", str]]:
-        if study not in there:
+        if study not in studies:
             return []
-        read = read_study(study, url)
-        found = [(row, row.attrs.get("run_key") or keys.get(row.uid)) for row in read.rows()]
-        read.close()
-        return [(row, str(key)) for row, key in found if key]
+        opened = read_study(study, url)
+        pairs = [(row, row.attrs.get("run_key") or keys.get(row.uid)) for row in opened.rows()]
+        opened.close()
+        return [(row, str(key)) for row, key in pairs if key]
 
     return RunIndex(rows(name), rows(f"{name}.confirm"))
 
 
 def reasons(
-    book: RunIndex,
+    runs: RunIndex,
     others: Mapping[str, RunIndex],
     top: int,
     promoted: str | None,
@@ -114,27 +114,27 @@ def reasons(
     from ..search.study import REFERENCE, State
 
     why: dict[str, str] = {}
-    for row, key in [*book.rows, *book.confirm]:
+    for row, key in [*runs.rows, *runs.confirm]:
         if not row.state.finished:
             why.setdefault(key, f"{row.uid} can be resumed")
-    done = [(row, key) for row, key in book.rows if row.state is State.COMPLETE and row.miou is not None]
+    done = [(row, key) for row, key in runs.rows if row.state is State.COMPLETE and row.miou is not None]
     for place, (row, key) in enumerate(sorted(done, key=lambda pair: (-(pair[0].miou or 0.0), pair[0].number))[:top]):
         why[key] = f"{row.uid}, number {place + 1} of the leaderboard"
-    for row, key in book.rows:
+    for row, key in runs.rows:
         if row.role == REFERENCE:
             why[key] = f"{row.uid}, the reference"
     for name, other in others.items():
         for row, key in [*other.rows, *other.confirm]:
             if row.state is State.COMPLETE or not row.state.finished:
                 why.setdefault(key, f"{row.uid} of sweep {name} needs it")
-    for row, key in book.rows:
+    for row, key in runs.rows:
         if row.uid == promoted:
             why[key] = f"{row.uid}, promoted"
-    uids = {row.uid: key for row, key in [*book.rows, *book.confirm]}
+    uids = {row.uid: key for row, key in [*runs.rows, *runs.confirm]}
     for tags in champions:
-        is_driven = tags.get("run_key") or uids.get(tags.get("uid", ""))
-        if is_driven:
-            why[is_driven] = f"{tags.get('uid', is_driven)}, MLflow's champion"
+        champion_key = tags.get("run_key") or uids.get(tags.get("uid", ""))
+        if champion_key:
+            why[champion_key] = f"{tags.get('uid', champion_key)}, MLflow's champion"
     return why
 
 
@@ -142,53 +142,53 @@ def find_deletable(
     store: Storage, name: str, top: int, champions: Iterable[Mapping[str, str]], superpixels: bool = False
 ) -> DiskUse:
     """What a sweep holds and what of it can go, `superpixels` among it. Changes nothing."""
-    book = index_runs(store, name)
+    runs = index_runs(store, name)
     others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
-    paths, found = store.sweep(name), DiskUse(name)
+    paths, use = store.sweep(name), DiskUse(name)
     summary = read_summary(paths.summary)
-    why = reasons(book, others, top, summary.winner if summary else None, champions)
-    confirm = {key: row for row, key in book.confirm if row.state.name == "COMPLETE"}
+    why = reasons(runs, others, top, summary.winner if summary else None, champions)
+    confirm = {key: row for row, key in runs.confirm if row.state.name == "COMPLETE"}
     made_by: dict[str, str] = {}
-    for row, key in [*book.rows, *book.confirm]:
+    for row, key in [*runs.rows, *runs.confirm]:
         folder = store.run(key)
         if key in made_by.values() or not folder.exists():
             continue
         made_by[_model_digest(folder) or f"unfinished {key}"] = key
         if key in why:
-            found.keep(folder, why[key])
+            use.keep(folder, why[key])
         elif key in confirm:
-            found.part(
+            use.part(
                 folder,
                 f"{row.uid}, a confirm run's results",
                 {MODEL: f"{row.uid}, a confirm run's network", CHECKPOINTS: f"{row.uid}, which is finished"},
             )
         else:
-            found.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
-    gone = {item.path for item in found.goes}
+            use.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
+    deletable = {item.path for item in use.goes}
     for stage in sorted((store.root / "stages").glob("*")):
         key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
-        if key and str(store.run(key)) in gone:
-            found.let_go(stage, f"made of run {key}, which goes")
+        if key and str(store.run(key)) in deletable:
+            use.let_go(stage, f"made of run {key}, which goes")
         elif key:
-            found.part(stage, f"made of run {key}", {CHECKPOINTS: "of a stage that is finished"})
+            use.part(stage, f"made of run {key}", {CHECKPOINTS: "of a stage that is finished"})
     if paths.tune.exists():
-        found.let_go(paths.tune, "what Ray wrote for itself")
+        use.let_go(paths.tune, "what Ray wrote for itself")
     for maps in sorted((store.cache / "superpixels").glob("*")):
         if superpixels:
-            found.let_go(maps, "superpixel maps, made again where a run needs them")
+            use.let_go(maps, "superpixel maps, made again where a run needs them")
         else:
-            found.keep(maps, "superpixel maps, for all sweeps on these pictures; --superpixels lets them go")
+            use.keep(maps, "superpixel maps, for all sweeps on these pictures; --superpixels lets them go")
     if paths.records.exists():
-        found.keep(paths.records, "records for MLflow")
-    return found
+        use.keep(paths.records, "records for MLflow")
+    return use
 
 
-def delete(found: DiskUse, store: Storage) -> None:
+def delete(use: DiskUse, store: Storage) -> None:
     """Delete what can go: each under another name first, so that nothing half deleted looks whole."""
-    for item in found.goes:
+    for item in use.goes:
         if not Path(item.path).resolve().is_relative_to(store.root):  # a link that somebody laid
             raise WorkError(f"{item.path}: leads out of {store.root}; nothing was deleted, mend the link")
-    for item in found.goes:
+    for item in use.goes:
         bucket_sync.delete(Path(item.path))
 
 

@@ -60,32 +60,32 @@ def retain(
     stay = reasons(own, others, limit, None, champions)
     stay |= {key: "needed" for row, key in own.rows if row.uid in set(needed)}
     stay |= {key: "a confirm run" for _, key in own.confirm}
-    networks = checkpoints = size = kept = 0
+    networks = checkpoints = size = kept_networks = 0
     uids: list[str] = []
     for key, row in {key: row for row, key in own.rows if row.state.finished}.items():
         folder, done = store.run(key), row.state.name == "COMPLETE"
         if done and key in stay:
-            kept += 1
+            kept_networks += 1
         elif key in stay:
             continue  # pruned here, but another trial or sweep is about to go on with it
         elif freed := bucket_sync.drop(store, folder, MODEL if done else CHECKPOINTS):
             networks, checkpoints, size = networks + done, checkpoints + (not done), size + freed
             uids.append(row.uid)
-    return Deleted(networks, checkpoints, size, kept, tuple(uids))
+    return Deleted(networks, checkpoints, size, kept_networks, tuple(uids))
 
 
-def words(gone: Deleted) -> str | None:
+def words(deleted: Deleted) -> str | None:
     """What was let go of, in a line; None if nothing."""
-    found = (
-        (gone.networks, "networks beyond the best"),
-        (gone.checkpoints, "trials' checkpoints that nothing resumes"),
+    counts = (
+        (deleted.networks, "networks beyond the best"),
+        (deleted.checkpoints, "trials' checkpoints that nothing resumes"),
     )
-    parts = [f"{count} {what}" for count, what in found if count]
+    parts = [f"{count} {what}" for count, what in counts if count]
     if not parts:
         return None
-    named = f" ({', '.join(gone.uids)})" if gone.uids else ""
+    named = f" ({', '.join(deleted.uids)})" if deleted.uids else ""
     what = f"{' and of '.join(parts)}{named}"
-    return f"let go of {what}, {megabytes(gone.bytes)}; {gone.kept} networks of the search are kept"
+    return f"let go of {what}, {megabytes(deleted.bytes)}; {deleted.kept} networks of the search are kept"
 
 
 def delete_at_the_end(
@@ -105,10 +105,10 @@ def delete_at_the_end(
     try:
         if waiting:
             raise WorkError(f"{waiting} records are still on their way to MLflow")
-        gone = retain(store, name, rows, confirm, top, needed, read_aliases(uri, CHAMPION).values())
+        deleted = retain(store, name, rows, confirm, top, needed, read_aliases(uri, CHAMPION).values())
     except (InputError, WorkError) as error:
         say(f"nothing was let go of: {error}")
         return
-    line = words(gone)
+    line = words(deleted)
     if line is not None:
         say(line)

@@ -74,13 +74,13 @@ def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
 
 def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mapping[str, Any], y: Any = None) -> Any:
     """Trials as marks that say on hover which they are and what they were."""
-    said = [
-        "<br>".join([f"<b>{row.uid}</b>", *(f"{key} = {plots.said(given)}" for key, given in row.values.items())])
+    labels = [
+        "<br>".join([f"<b>{row.uid}</b>", *(f"{key} = {plots.said(value)}" for key, value in row.values.items())])
         for row in rows
     ]
     return go.Scatter(
         x=list(x), y=[plots.value(row) for row in rows] if y is None else y, mode="markers", name=name,
-        marker=dict(marker), hovertext=said, hovertemplate="%{hovertext}<br>%{y:.1f} %<extra></extra>",
+        marker=dict(marker), hovertext=labels, hovertemplate="%{hovertext}<br>%{y:.1f} %<extra></extra>",
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def importance_bars(shares: Mapping[str, float]) -> go.Figure | None:
 
 def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
     """Name -> the value over it, of the trials that have it; later trials are darker."""
-    some, made = fewer(plots.finished(rows)), {}
+    some, figures = fewer(plots.finished(rows)), {}
     last = max((row.number for row in some), default=0)
     for name, domain in drawn(spec.search).items():
         have = [row for row in some if name in row.values]
@@ -138,8 +138,8 @@ def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=known)
         elif domain.log:
             figure.update_xaxes(type="log", dtick="D2")
-        made[name] = figure.update_layout(showlegend=False)
-    return made
+        figures[name] = figure.update_layout(showlegend=False)
+    return figures
 
 
 def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
@@ -192,14 +192,14 @@ def epochs(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
         if part:
             x: list[Any] = []
             y: list[Any] = []
-            said: list[str] = []
+            labels: list[str] = []
             for row in part:  # one trace with gaps: hundreds of traces are slow to draw
                 x += [*row.reports, None]
                 y += [*row.reports.values(), None]
-                said += [row.uid] * (len(row.reports) + 1)
+                labels += [row.uid] * (len(row.reports) + 1)
             width = 3 if name == "reference" else 1.3
             figure.add_trace(
-                go.Scatter(x=x, y=y, mode="lines+markers", name=name, hovertext=said, connectgaps=False,
+                go.Scatter(x=x, y=y, mode="lines+markers", name=name, hovertext=labels, connectgaps=False,
                            line={"color": colour, "width": width}, marker={"size": 4},
                            hovertemplate="%{hovertext}, epoch %{x}: %{y:.1f} %<extra></extra>")
             )  # fmt: skip
@@ -213,7 +213,7 @@ def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Fig
     """Share of the schedule -> the value there against the value at the end, and the words for it."""
     if spec.pruning.kind == "none":
         return {}
-    rungs_of, made = partial(rungs_of_trial, spec), {}
+    rungs_of, figures = partial(rungs_of_trial, spec), {}
     for share in pruning.rungs(spec.base_config.train.epochs, spec.pruning.grace, spec.pruning.reduction):
         both, pruned = plots.rung_values(rows, share, rungs_of)
         if not both:
@@ -230,11 +230,11 @@ def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Fig
             marker = {"symbol": "line-ns-open", "color": GREY, "size": 9}
             figure.add_trace(go.Scatter(x=thin, y=[low] * len(thin), mode="markers", marker=marker, name="pruned",
                                         hovertemplate="pruned at %{x:.1f} %<extra></extra>"))  # fmt: skip
-        found = pruning_audit.agreement(rows, share, rungs_of)
-        words = f"{how_many([row for row, _ in both], 'trials with both values')}; rank correlation {found}"
+        correlation = pruning_audit.agreement(rows, share, rungs_of)
+        words = f"{how_many([row for row, _ in both], 'trials with both values')}; rank correlation {correlation}"
         at = f"{spec.objective}_epoch at {share:.0%} of the schedule, %"
-        made[share] = (styled(figure, at, f"{spec.objective} (select), %"), words)
-    return made
+        figures[share] = (styled(figure, at, f"{spec.objective} (select), %"), words)
+    return figures
 
 
 def hours(spent: Mapping[str, float], unit: str) -> go.Figure | None:
@@ -265,8 +265,8 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
 
 def part(figure: go.Figure, name: str) -> str:
     """A chart as HTML that `script` brings to life; the same figure gives the same text."""
-    made: str = figure.to_html(
+    html: str = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}",
         config={"responsive": True, "displaylogo": False, "modeBarButtons": BUTTONS},
     )  # fmt: skip
-    return made
+    return html

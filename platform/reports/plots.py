@@ -163,11 +163,11 @@ def rung_scatter(
     if pruned:
         axes.scatter(pruned, [low] * len(pruned), marker="|", color=GREY, s=60, label="pruned", clip_on=False)
     axes.set_ylim(low, high)
-    found = "" if correlation is None else f", rank correlation {correlation:.2f}"
+    note = "" if correlation is None else f", rank correlation {correlation:.2f}"
     axes.set(
         xlabel=f"{objective}_epoch at {share:.0%} of the schedule, %",
         ylabel=f"{objective} (select), %",
-        title=f"Does the rung foretell the end? {len(both)} trials{found}",
+        title=f"Does the rung foretell the end? {len(both)} trials{note}",
     )
     figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
     return png(figure)
@@ -240,13 +240,13 @@ def extent(search: Search, name: str) -> list[Any]:
     return [domain.choice[0], domain.choice[-1]] if isinstance(domain, ChoiceDomain) else list(domain.ends)
 
 
-def unit(search: Search, name: str, given: Any) -> float:
+def unit(search: Search, name: str, setting: Any) -> float:
     """Where a value lies in its domain, 0 to 1; the reference may lie outside and is moved to the end."""
     domain = drawn(search)[name]
     if isinstance(domain, ChoiceDomain):
         known = [encode(choice) for choice in domain.choice]
-        return known.index(encode(given)) / max(1, len(known) - 1) if encode(given) in known else 0.5
-    low, high, at = (np.log(x) if domain.log else float(x) for x in (*domain.ends, given))
+        return known.index(encode(setting)) / max(1, len(known) - 1) if encode(setting) in known else 0.5
+    low, high, at = (np.log(x) if domain.log else float(x) for x in (*domain.ends, setting))
     return float(np.clip((at - low) / (high - low), 0, 1)) if high > low else 0.5
 
 
@@ -267,11 +267,11 @@ def place(axes: Axes, search: Search, name: str, rows: Sequence[TrialRow]) -> li
     return [float(row.values[name]) for row in rows]
 
 
-def said(given: Any) -> str:
+def said(setting: Any) -> str:
     """A value in few letters."""
-    if isinstance(given, list | tuple) and given and isinstance(given[0], str):
-        return " or ".join(given)
-    shown = encode(list(given) if isinstance(given, tuple) else given)
+    if isinstance(setting, list | tuple) and setting and isinstance(setting[0], str):
+        return " or ".join(setting)
+    shown = encode(list(setting) if isinstance(setting, tuple) else setting)
     return f"{shown:.3g}" if isinstance(shown, float) else str(shown)
 
 

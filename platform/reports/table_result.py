@@ -19,15 +19,15 @@ Readings = Mapping[int, Mapping[str, float]]
 
 def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
     """The columns that a finished run (the manifest of cpn/run.py) answers itself; `hours` is its own time."""
-    found = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
+    readings = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
              if name in result["metrics"]}  # fmt: skip
-    found["hours"] = float(result["seconds"]) / 3600
+    readings["hours"] = float(result["seconds"]) / 3600
     for row in result.get("scales", ()):
-        found[scale_column(row["scale"])] = float(row["miou"])
+        readings[scale_column(row["scale"])] = float(row["miou"])
     if result.get("scales"):
-        found["iou_background"] = float(result["scales"][-1]["iou_background"])
-        found["iou_foreground"] = float(result["scales"][-1]["iou_foreground"])
-    return found
+        readings["iou_background"] = float(result["scales"][-1]["iou_background"])
+        readings["iou_foreground"] = float(result["scales"][-1]["iou_foreground"])
+    return readings
 
 
 def scale_column(scale: str) -> str:
@@ -37,10 +37,10 @@ def scale_column(scale: str) -> str:
 
 def shown_columns(table: Table, scales: Sequence[str]) -> list[str]:
     """The table's columns, `by_scale` spread out over the rows of `scale_scores.row_names`."""
-    found: list[str] = []
+    columns: list[str] = []
     for column in table.columns:
-        found += [scale_column(scale) for scale in scales] if column == BY_SCALE else [column]
-    return found
+        columns += [scale_column(scale) for scale in scales] if column == BY_SCALE else [column]
+    return columns
 
 
 def table_rows(
@@ -61,7 +61,7 @@ def table_rows(
         if table.against is not None and name != table.against
     }
     others = {name: other for name, other in others.items() if other in rows}
-    found = []
+    entries = []
     for name, row in rows.items():
         own, other = readings.get(name, {}), others.get(name)
         entry: dict[str, Any] = {"name": shown_name(name, row, scenes), "group": row.group}
@@ -78,8 +78,8 @@ def table_rows(
             if column in columns:
                 gains = [values[column] for values in own.values() if column in values]
                 entry.setdefault("differences", {})[column] = interval(gains, len(rows))
-        found.append(entry)
-    return found + group_rows(rows, columns, readings)
+        entries.append(entry)
+    return entries + group_rows(rows, columns, readings)
 
 
 def group_rows(
@@ -100,7 +100,7 @@ def group_rows(
             }
             for seed in common
         }
-    found = [
+    entries = [
         {
             "name": f"average of {group}",
             "group": group,
@@ -111,30 +111,35 @@ def group_rows(
         }
         for group, averaged in averages.items()
     ]
-    if len(found) == 2:
+    if len(entries) == 2:
         one, other = averages.values()
-        found[0]["against"] = found[1]["name"]
+        entries[0]["against"] = entries[1]["name"]
         scores = [column for column in columns if column not in (*COST_COLUMNS, *GAIN_COLUMNS)]
-        found[0]["differences"] = {column: paired(one, other, column, 1) for column in scores}
-    return found
+        entries[0]["differences"] = {column: paired(one, other, column, 1) for column in scores}
+    return entries
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
     """For each column whose rows are compared, a sentence: which are above, which below, and where none is shown."""
-    found = []
+    sentences = []
     for column in columns:
-        told = {"above": list[str](), "below": list[str](), "undecided": list[str](), "with one seed": list[str]()}
+        names_by_verdict = {
+            "above": list[str](),
+            "below": list[str](),
+            "undecided": list[str](),
+            "with one seed": list[str](),
+        }
         compared = [row for row in rows if row.get("differences", {}).get(column, {}).get("difference") is not None]
         others = [GAIN_AGAINST if column in GAIN_COLUMNS else row["against"] for row in compared]
         same = len(set(others)) == 1
         for row, other in zip(compared, others, strict=True):
             name = row["name"] if same else f"{row['name']} (against {other})"
-            told[verdict(row["differences"][column])].append(name)
+            names_by_verdict[verdict(row["differences"][column])].append(name)
         if compared:
-            words = [f"{kind}: {', '.join(names)}" for kind, names in told.items() if names]
+            parts = [f"{kind}: {', '.join(names)}" for kind, names in names_by_verdict.items() if names]
             against = f" against {others[0]}" if same else ""
-            found.append(f"{column}{against}: {'; '.join(words)}.")
-    return found
+            sentences.append(f"{column}{against}: {'; '.join(parts)}.")
+    return sentences
 
 
 def verdict(difference: Mapping[str, float | None]) -> str:

@@ -37,7 +37,7 @@ def measure(sweep: SweepSnapshot) -> Throughput | None:
         row for row in (*sweep.rows, *sweep.again) if row.state is State.COMPLETE and "reused_from" not in row.attrs
     ]
     results = [result for row in done[-MOST:] if (result := sweep.result(row)) is not None]
-    rates = [found for result in results if (found := rate(result["history"])) is not None]
+    rates = [images_per_s for result in results if (images_per_s := rate(result["history"])) is not None]
     if not rates:
         return None
     peaks = [float(e["peak_memory_mib"]) for r in results for e in r["history"] if e.get("peak_memory_mib")]

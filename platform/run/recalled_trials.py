@@ -19,14 +19,14 @@ def recalled_trials(folder: Path, name: str, search: Search) -> list[dict[str, A
     """The values of the trials of the sweep `name` from number 0 on, by the records in `folder`, as far as those tell
     of them without a gap; number 0, the reference, has what it was given, whatever the search holds.
     """
-    told = _started(folder, name)
-    found: list[dict[str, Any]] = []
-    while (params := told.get(len(found))) is not None:
+    parameters = _started(folder, name)
+    trials: list[dict[str, Any]] = []
+    while (params := parameters.get(len(trials))) is not None:
         values = searched_values(search, params)
-        if values is None and found:
+        if values is None and trials:
             break
-        found.append(values or {})
-    return found
+        trials.append(values or {})
+    return trials
 
 
 def searched_values(search: Search, params: Mapping[str, str]) -> dict[str, Any] | None:
@@ -56,9 +56,9 @@ def _read(domain: Drawn, text: str) -> tuple[Any] | None:
 def _started(folder: Path, name: str) -> dict[int, dict[str, str]]:
     """Number -> parameters of each trial that was begun, as its first start says."""
     file = folder / EVENTS
-    found: dict[int, dict[str, str]] = {}
+    parameters: dict[int, dict[str, str]] = {}
     if not file.exists():
-        return found
+        return parameters
     with open(file, "rb") as lines:
         for line in lines:
             if b'"start"' not in line:
@@ -66,5 +66,5 @@ def _started(folder: Path, name: str) -> dict[int, dict[str, str]]:
             event = unsealed_line(line)
             study, _, number = str((event or {}).get("uid", "")).rpartition("-")
             if event and event.get("kind") == "start" and study == name and number.isdigit():
-                found.setdefault(int(number), event["params"])
-    return found
+                parameters.setdefault(int(number), event["params"])
+    return parameters

@@ -37,8 +37,8 @@ def walk_of(
     bucket_sync.download_work(store, work, lambda name: name == CHOICE)
     if (work / CHOICE).exists():
         try:
-            found: dict[str, Any] = read_json(work / CHOICE)
-            return found
+            choice: dict[str, Any] = read_json(work / CHOICE)
+            return choice
         except DamagedFile as error:
             terminal.warn(f"{error.path} is damaged; the choice is made again")
     split = pack.split(scored)
@@ -51,10 +51,10 @@ def walk_of(
         with terminal.stage("random_walk, choosing", "images", len(split)) as bar:
             wait(refs, lambda ended: bar.at(min(size * ended, len(split))))
     counts = np.concatenate([ray.get(ref) for ref in refs]) if refs else None
-    found = ray.get(as_task(choosing_task).remote(inputs_of, counts))
-    write_json(work / CHOICE, found)
+    choice = ray.get(as_task(choosing_task).remote(inputs_of, counts))
+    write_json(work / CHOICE, choice)
     bucket_sync.upload_work(store, work, [CHOICE], "choice")
-    return found
+    return choice
 
 
 def counting_task(inputs_of: InputsOf, names: Sequence[str], indices: Sequence[int]) -> Any:

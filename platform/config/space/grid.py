@@ -16,8 +16,8 @@ def points(search: Search, reference: dict[str, Any], seed: int) -> list[dict[st
     """All configurations but the reference, which runs anyway, in an order shuffled by `seed`: a budget that ends early
     has seen a fair part of the grid. Every domain has to be one that `problem` does not name.
     """
-    found = [point for point in _combinations(search, ordered(search), {}) if point != reference]
-    return [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
+    others = [point for point in _combinations(search, ordered(search), {}) if point != reference]
+    return [others[i] for i in np.random.default_rng(seed).permutation(len(others))]
 
 
 def problem(search: Search) -> tuple[str, str] | None:
@@ -30,7 +30,7 @@ def problem(search: Search) -> tuple[str, str] | None:
                 f"the sampler grid takes single values, this range is continuous; {step}write {{choice: [...]}}",
             )
     if len(list(islice(_combinations(search, ordered(search), {}), MOST + 1))) > MOST:
-        name, most = max(((n, len(_values(d) or ())) for n, d in drawn(search).items()), key=lambda found: found[1])
+        name, most = max(((n, len(_values(d) or ())) for n, d in drawn(search).items()), key=lambda pair: pair[1])
         return name, f"the grid has more than {MOST} points, {most} values of this name alone; write a step or choices"
     return None
 
