@@ -28,7 +28,7 @@ POINTS = 12
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     command_line = argparse.ArgumentParser(
         prog="python -m platform.compare",
         usage=f"{EXAMPLE} [--storage FOLDER] [--json]",
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapshot", "TrialRow"]) -> dict[str, Any]:
-    """How two trials differ, as plain values; each pair is [A, B], and None stands for what one of them lacks."""
+    """Compare two trials as plain values; each pair is [A, B], with None for a missing value."""
     sides = [described(*one), described(*two)]
     return {
         "a": {name: sides[0][name] for name in ("uid", "state", "reason", "run", "data")},
@@ -62,7 +62,7 @@ def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapsho
 
 
 def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
-    """One trial: what the study knows, and what its run's manifest adds if it was finished and is still there."""
+    """Describe one trial from the study, and from its run's manifest if the run is finished and exists."""
 
     result = sweep.result(row) or {}
     recorded = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
@@ -87,24 +87,24 @@ def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The dotted names whose values are not the same."""
+    """Return the dotted names whose values differ, with both values."""
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     return {name: [first.get(name), second.get(name)] for name in names}
 
 
 def merged(sides: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """The names of both, in order."""
+    """Merge the names of both sides, in order."""
     return list({**sides[0][key], **sides[1][key]})
 
 
 def paired(names: Sequence[str], sides: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:
-    """Name -> [A, B], of the names that at least one has."""
+    """Map each name that at least one side has to [A, B]."""
     both = {name: [side[key].get(name) for side in sides] for name in names}
     return {name: pair for name, pair in both.items() if pair != [None, None]}
 
 
 def show(result: Mapping[str, Any], terminal: "Terminal", where: str) -> None:
-    """The tables."""
+    """Print the comparison as tables."""
     from .reports.ranking import short
 
     a, b = result["a"]["uid"], result["b"]["uid"]
@@ -130,7 +130,7 @@ def table(
     terminal: "Terminal", title: str, head: str, result: Mapping[str, Any], key: str, thin: bool = False,
     decimals: Mapping[str, int] = MappingProxyType({}),
 ) -> None:  # fmt: skip
-    """One table of pairs with their difference; a curve is thinned to some of its points."""
+    """Print a table of pairs with their difference; a curve is thinned to some of its points."""
     pairs = list(result[key].items())
     if not pairs:
         return
@@ -147,7 +147,7 @@ def table(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a trial that there is not."""
+    """Run the command. Exit code 0; 2 for an unknown trial."""
     options = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 

@@ -20,7 +20,7 @@ EXAMPLE = "python -m platform.gc quickstart"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     command_line = argparse.ArgumentParser(
         prog="python -m platform.gc",
         usage=f"{EXAMPLE} [--keep-top K] [--superpixels] [--delete] [--storage FOLDER] [--uri URI] [--json]",
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def show(disk_use: DiskUse, deleted: bool, command: str) -> None:
-    """The tables and what to type next."""
+    """Print the tables and the next command."""
 
     terminal = Terminal()
     for title, items in (("kept", disk_use.keeps), ("deleted" if deleted else "can go", disk_use.goes)):
@@ -55,7 +55,7 @@ def show(disk_use: DiskUse, deleted: bool, command: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0; 1 while the sweep's files are still needed, 2 for a wrong name or store."""
+    """Run the command. Exit code 0; 1 while the sweep's files are still needed, 2 for a wrong name or store."""
     options = parser().parse_args(arguments)
     if options.keep_top < 0:
         raise InputError(f"--keep-top {options.keep_top}: no number of trials; give 0 or more")

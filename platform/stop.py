@@ -42,7 +42,7 @@ class StopResult:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     command_line = argparse.ArgumentParser(
         prog="python -m platform.stop",
         usage=f"{EXAMPLE} [--now] [--wait SECONDS] [--storage FOLDER] [--json]",
@@ -143,7 +143,7 @@ def _wait(handle: int, ends: float | None, name: str, say: Callable[[str], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0 when the sweep does not run any more, 1 when it does, 2 for a wrong name."""
+    """Run the command. Exit code 0 when the sweep does not run any more, 1 when it does, 2 for a wrong name."""
     options = parser().parse_args(arguments)
     if options.wait is not None and not 0 <= options.wait < float("inf"):
         raise InputError(f"--wait {options.wait}: no number of seconds; give 0 or more")

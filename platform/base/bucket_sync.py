@@ -1,4 +1,4 @@
-"""Between a machine's folders and object storage. All code works in folders; here they are fetched and kept.
+"""Transfer files between a machine's folders and object storage: all code works in local folders.
 
 With `resources.storage=FOLDER` that every node sees the folders are the storage, and nothing here does anything. With
 s3://... `Storage.root` is this machine's own copy: a worker, a stage's task and the driver each fetch what they read,
@@ -112,7 +112,7 @@ class Attempt:
             yield f"/{CHECKPOINTS}/{name}"
 
     def saved(self) -> None:
-        """Keep the checkpoint that was written last. Trouble is said, and the next one tries again."""
+        """Upload the newest checkpoint. An error is reported, and the next checkpoint is tried again."""
         if self._url is None or not self._writes:
             return
         place = self.folder / CHECKPOINTS
@@ -129,7 +129,7 @@ class Attempt:
         self._kept.add(f"/{CHECKPOINTS}/{names[-1]}")
 
     def done(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Keep the finished run, unless another sweep has finished the same one meanwhile: then that one counts."""
+        """Upload the finished run, and return its result; that of another sweep if it finished the same run first."""
         url = self._url
         if url is None or not self._writes or "" in self._kept:
             return result
@@ -189,7 +189,7 @@ def delete_dead_attempts(attempts: Path) -> None:
 
 
 def put_shared(store: Storage, place: Path, value: bytes) -> None:
-    """Write one small file for whoever asks next, on whatever machine."""
+    """Write a small file that processes on all machines can read."""
     if store.url is None:
         write_bytes(place, value)
     else:
@@ -197,7 +197,7 @@ def put_shared(store: Storage, place: Path, value: bytes) -> None:
 
 
 def get_shared(store: Storage, place: Path) -> bytes | None:
-    """Read what `note` wrote; None where nothing was."""
+    """Read a file that `put_shared` wrote; None if there is none."""
     if store.url is not None:
         return object_storage.read_object(store.there(place))
     return place.read_bytes() if place.exists() else None
@@ -232,13 +232,13 @@ def download_stage(store: Storage, folder: Path) -> None:
 
 
 def download_work(store: Storage, work: Path, wanted: Wanted | None = None) -> None:
-    """Fetch what is kept of a stage that is being made; its folder of work is kept under the stage's own name."""
+    """Download the uploaded files of an unfinished stage into its work folder; they lie under the stage's own name."""
     if store.url is not None:
         retry_or_raise(lambda: object_storage.pull(store.there(work.with_suffix("")), work, wanted))
 
 
 def upload_work(store: Storage, work: Path, names: list[str], part: str) -> None:
-    """Keep files of a stage that is being made, as one part of it. The part with the manifest makes it done."""
+    """Upload files of an unfinished stage as one part of it. The part with the manifest completes the stage."""
     if store.url is not None:
         url = store.there(work.with_suffix(""))
         retry_or_raise(lambda: object_storage.push(work, url, names, part))

@@ -55,7 +55,7 @@ class Driver:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still drives the sweep. On another machine nobody can look: the record is believed."""
+        """Whether the process still drives the sweep. Remote processes cannot be probed; the record is trusted."""
         return self.state == RUNNING and (not self.here or birth(self.pid) == (self.boot, self.ticks))
 
     @property
@@ -156,7 +156,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def second_driver_message(name: str, driver: Driver | None) -> str:
-    """What the second driver of a sweep is told."""
+    """Return the message for the second driver of a sweep."""
     who = f" (process {driver.pid} on {driver.host})" if driver is not None and driver.state == RUNNING else ""
     return f"sweep {name!r} is already running{who}; wait for it, or stop it: python -m platform.stop {name}"
 

@@ -36,7 +36,7 @@ class Storage:
 
     @property
     def place(self) -> str:
-        """What other machines are told."""
+        """Return where the storage lies, its URL or folder, as other machines are told."""
         return self.url or str(self.root)
 
     def there(self, path: Path) -> str:

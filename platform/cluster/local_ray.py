@@ -97,8 +97,8 @@ def own_groups() -> Iterator[None]:
 
 
 def own_token() -> None:
-    """Make the token without which nobody is let in, where Ray looks for it, for this user's eyes alone: Ray would
-    write it for everybody's. Where the home folder cannot be written (a service with ProtectHome, a container), this
+    """Create the access token of Ray where Ray looks for it, readable by this user alone: Ray itself would make it
+    readable by all. Where the home folder cannot be written (a service with ProtectHome, a container), this
     start of Ray gets one of its own in its environment.
     """
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):

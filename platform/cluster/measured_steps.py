@@ -90,7 +90,7 @@ def measured_step(
 
 
 def take_steps(request: Mapping[str, Any]) -> Measured:
-    """What the process does: the steps, on the device that `request` names. Out of memory is an answer."""
+    """Time the steps in the child process, on the device that `request` names. Out of memory is a result."""
     import torch
 
     from cpn.cost.step_time import cam_job, time_steps

@@ -33,7 +33,7 @@ FULL = tuple(f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT, errn
 
 
 class StudySearcher(Searcher):
-    """Hands out the study's unfinished trials under their own uid, then new ones, and tells it how each ended."""
+    """Hand out the study's unfinished trials under their own uid, then new ones, and record how each ended."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class StudySearcher(Searcher):
         claim: Callable[[TrialRow], bool] | None = None,
     ) -> None:
         """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each
-        trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is told at once
-        and never started, and `told` hears its uid. `claim` says whether a trial's run is free to be made.
+        trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is recorded at
+        once and never started, and `told` is called with its uid. `claim` says whether a trial's run is free.
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
         self._study = study
@@ -140,7 +140,7 @@ class StudySearcher(Searcher):
         """Nothing to restore: the study is the state."""
 
     def _next(self) -> TrialRow | None:
-        """The next trial that has to be run; those whose result is known are told on the way."""
+        """Return the next trial that has to be run; record those whose result is known on the way."""
         while not self.interrupted:
             if self._should_stop():  # what waits stays resumable too
                 self.interrupted = True
@@ -156,7 +156,7 @@ class StudySearcher(Searcher):
         return None
 
     def _attributes(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """What is kept of a trial's last result beside its value."""
+        """Return the attributes recorded of a trial's last result, besides its value."""
         return {key: result[key] for key in RECORDED if key != self._objective and result.get(key) is not None}
 
     def _ask(self) -> TrialRow | None:
@@ -167,7 +167,7 @@ class StudySearcher(Searcher):
 
 
 class TrialEvents(Callback):
-    """Tune's callbacks, said by uid to whoever listens in the driver."""
+    """Forward Tune's callbacks, by uid, to the listeners in the driver."""
 
     def __init__(
         self,

@@ -28,7 +28,8 @@ MAPPED = (
 
 
 def extreme_values(spec: SweepSpec, names: Sequence[str] = COSTLY, low_ends: bool = False) -> list[dict[str, Any]]:
-    """Dotted values of every corner in `names`: each choice, the high end of each number, only where conditions hold.
+    """List the dotted values of every corner in `names`: each choice, the high end of each
+    number, only where conditions hold.
 
     With `low_ends` the low end of each number as well.
 

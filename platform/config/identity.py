@@ -32,7 +32,7 @@ def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
 def known_by_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`old` with the contents of `new` where it has names: it was made before identities held contents.
 
-    Nobody kept what lay behind the names, so it is taken to be the same. A file in the place of none, or of the
+    What lay behind the names was not recorded, so it is assumed unchanged. A file in the place of none, or of the
     pretrained proxy, stays a difference.
     """
     base = dict(old.get("base", {}))
@@ -46,7 +46,7 @@ def known_by_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The fields in which two identities differ, in words, or None. Names the first three."""
+    """Describe the fields in which two identities differ, naming the first three; None if they are equal."""
     if digest(dict(old)) == digest(dict(new)):
         return None
     before, after = _flat(old), _flat(new)

@@ -20,7 +20,7 @@ NAMES = ("network.backbone", "network.weights", "irn.backbone", "irn.weights")
 
 
 def named_values(spec: SweepSpec) -> list[dict[str, str]]:
-    """Everything that NAMES may come to in a sweep: of the base, of each choice of the search, of each table row."""
+    """List the values that NAMES can take in a sweep: in the base, each choice of the search and each table row."""
     sources: list[dict[str, Any]] = [dict(_named(spec.base_config))]
     for name, domain in spec.search.items():
         if name in NAMES and isinstance(domain, ChoiceDomain):
@@ -32,12 +32,12 @@ def named_values(spec: SweepSpec) -> list[dict[str, str]]:
 
 
 def named_contents(spec: SweepSpec) -> dict[str, str]:
-    """Digests of the files and the code that the sweep names: path or `module:factory` -> digest."""
+    """Digest the files and the code that the sweep names: path or `module:factory` -> digest."""
     return {value: content for values in named_values(spec) for value, content in contents(values).items()}
 
 
 def contents_of(config: Config) -> dict[str, str]:
-    """The same of one configuration."""
+    """Digest the files and the code that one configuration names: path or `module:factory` -> digest."""
     return contents(_named(config))
 
 

@@ -53,9 +53,9 @@ def of(config: Config) -> Packed | None:
 
 
 def list_length(config: Config, name: str) -> int:
-    """Images of a list: packed ones, of the scenes that are described, else as many as VOC 2012's."""
-    if (described := of(config)) is not None:
-        return described.lists.get(name, max(described.lists.values()))
+    """Count the images of a list: in the packed data, of the configured scenes, else VOC 2012's."""
+    if (packed_size := of(config)) is not None:
+        return packed_size.lists.get(name, max(packed_size.lists.values()))
     scenes = config.data.scenes if config.data.root is None else None
     if scenes is not None:
         return {"train": scenes.train, "val": scenes.val}.get(name, scenes.train + scenes.extra)
@@ -63,17 +63,17 @@ def list_length(config: Config, name: str) -> int:
 
 
 def picture(config: Config) -> tuple[int, int]:
-    """Height and width in pixels of an image: of those that are packed, of the scenes, else of a photograph of VOC."""
-    if (described := of(config)) is not None:
-        return described.height, described.width
+    """Return height and width of an image in pixels: of the packed data, of the scenes, else of a photograph of VOC."""
+    if (packed_size := of(config)) is not None:
+        return packed_size.height, packed_size.width
     scenes = config.data.scenes if config.data.root is None else None
     return (scenes.size, scenes.size) if scenes is not None else PHOTO
 
 
 def class_count(config: Config) -> int:
-    """C, with background: of the packed data, of the scenes that are described, else of VOC."""
-    if (described := of(config)) is not None:
-        return described.classes
+    """Count the classes with background: of the packed data, of the configured scenes, else of VOC."""
+    if (packed_size := of(config)) is not None:
+        return packed_size.classes
     scenes = config.data.scenes if config.data.root is None else None
     return len(CREATURES if scenes is not None else VOC_CLASSES) + 1
 

@@ -16,13 +16,13 @@ from .candidates import UID, Candidate, SweepStudies, of_trial
 from .promotion import data_of, gates_of, run_later_stages
 
 FLUSH_S = 20.0
-"""Seconds that the store is given to take what it has not got: only then a moved alias is somebody's wish."""
+"""Seconds to wait for pending records to reach the store: only after them does a moved alias count as a request."""
 
 
 def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStudies) -> dict[str, Any] | None:
-    """Carry out the wish, if there is one; what came of it, None where there is none or the store is away.
+    """Handle an alias moved manually; return the outcome, None if there is no request or the store does not answer.
 
-    The alias is written into the history once the stages are done, so that a stop in between leaves the wish.
+    The history records the alias once the stages are done, so that a stop in between leaves the request.
     """
     model = model_name(sweep.spec.name)
     if recorder.flush(FLUSH_S):

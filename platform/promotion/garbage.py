@@ -49,18 +49,18 @@ class DiskUse:
     goes: list[Item] = field(default_factory=list)
 
     def keep(self, path: Path, why: str) -> None:
-        """Note what stays."""
+        """Record a file or folder that is kept."""
         self.keeps.append(Item(str(path), size(path), why))
 
     def part(self, folder: Path, why: str, without: Mapping[str, str]) -> None:
-        """Note a folder that stays but for some of what is in it: name -> why that can go."""
+        """Record a folder that is kept except for the entries of `without`: name -> why it can be deleted."""
         parts = [Item(str(folder / name), size(folder / name), reason) for name, reason in without.items()]
         existing = [item for item in parts if Path(item.path).exists()]
         self.goes += existing
         self.keeps.append(Item(str(folder), size(folder) - sum(item.bytes for item in existing), why))
 
     def let_go(self, path: Path, why: str) -> None:
-        """Note what can go."""
+        """Record a file or folder that can be deleted."""
         self.goes.append(Item(str(path), size(path), why))
 
 
@@ -110,7 +110,7 @@ def reasons(
     promoted: str | None,
     champions: Iterable[Mapping[str, str]],
 ) -> dict[str, str]:
-    """Run key -> why the whole run is kept."""
+    """Map the run key of each run that is kept whole to the reason."""
     from ..search.study import REFERENCE, State
 
     why: dict[str, str] = {}
@@ -141,7 +141,7 @@ def reasons(
 def find_deletable(
     store: Storage, name: str, top: int, champions: Iterable[Mapping[str, str]], superpixels: bool = False
 ) -> DiskUse:
-    """What a sweep holds and what of it can go, `superpixels` among it. Changes nothing."""
+    """List what a sweep holds on disk and what of it can be deleted, with `superpixels` also the maps. Read-only."""
     runs = index_runs(store, name)
     others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
     paths, use = store.sweep(name), DiskUse(name)
@@ -184,7 +184,7 @@ def find_deletable(
 
 
 def delete(use: DiskUse, store: Storage) -> None:
-    """Delete what can go: each under another name first, so that nothing half deleted looks whole."""
+    """Delete what can be deleted, each renamed first, so that nothing half deleted looks whole."""
     for item in use.goes:
         if not Path(item.path).resolve().is_relative_to(store.root):  # a link that somebody laid
             raise WorkError(f"{item.path}: leads out of {store.root}; nothing was deleted, mend the link")
@@ -210,7 +210,7 @@ def check_quiet(store: Storage, name: str, uri: str | None) -> None:
 
 
 def megabytes(count: int) -> str:
-    """Bytes for people."""
+    """Format a number of bytes."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

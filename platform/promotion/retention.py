@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deleted:
-    """What was let go of."""
+    """What was deleted."""
 
     networks: int = 0
     checkpoints: int = 0
     bytes: int = 0
     kept: int = 0
-    """Networks of the search that stay."""
+    """Networks of the search that are kept."""
     uids: tuple[str, ...] = ()
-    """The runs that something of was let go."""
+    """Runs of which files were deleted."""
 
 
 def retain(
@@ -75,7 +75,7 @@ def retain(
 
 
 def words(deleted: Deleted) -> str | None:
-    """What was let go of, in a line; None if nothing."""
+    """Describe the deleted files in a line; None if there are none."""
     counts = (
         (deleted.networks, "networks beyond the best"),
         (deleted.checkpoints, "trials' checkpoints that nothing resumes"),

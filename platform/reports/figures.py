@@ -73,7 +73,7 @@ def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
 
 
 def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mapping[str, Any], y: Any = None) -> Any:
-    """Trials as marks that say on hover which they are and what they were."""
+    """Plot trials as markers, with uid and values on hover."""
     labels = [
         "<br>".join([f"<b>{row.uid}</b>", *(f"{key} = {plots.said(value)}" for key, value in row.values.items())])
         for row in rows
@@ -180,7 +180,7 @@ def thirds(domain: Any) -> list[float]:
 
 
 def epochs(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
-    """What each trial reported while it trained, by how it ended."""
+    """Plot each trial's reports over the epochs, coloured by final state."""
     figure, some = go.Figure(), fewer([row for row in rows if row.reports], MOST_CURVES)
     kinds = {
         "pruned": ([r for r in some if r.state is State.PRUNED], GREY),
@@ -264,7 +264,7 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
 
 
 def part(figure: go.Figure, name: str) -> str:
-    """A chart as HTML that `script` brings to life; the same figure gives the same text."""
+    """Render a chart as HTML that needs `script`; the same figure gives the same text."""
     html: str = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}",
         config={"responsive": True, "displaylogo": False, "modeBarButtons": BUTTONS},

@@ -241,7 +241,7 @@ def extent(search: Search, name: str) -> list[Any]:
 
 
 def unit(search: Search, name: str, setting: Any) -> float:
-    """Where a value lies in its domain, 0 to 1; the reference may lie outside and is moved to the end."""
+    """Scale a value to its domain, 0 to 1; the reference may lie outside and is clipped."""
     domain = drawn(search)[name]
     if isinstance(domain, ChoiceDomain):
         known = [encode(choice) for choice in domain.choice]
@@ -268,7 +268,7 @@ def place(axes: Axes, search: Search, name: str, rows: Sequence[TrialRow]) -> li
 
 
 def said(setting: Any) -> str:
-    """A value in few letters."""
+    """Format a value briefly."""
     if isinstance(setting, list | tuple) and setting and isinstance(setting[0], str):
         return " or ".join(setting)
     shown = encode(list(setting) if isinstance(setting, tuple) else setting)

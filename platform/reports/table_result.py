@@ -18,7 +18,7 @@ Readings = Mapping[int, Mapping[str, float]]
 
 
 def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
-    """The columns that a finished run (the manifest of cpn/run.py) answers itself; `hours` is its own time."""
+    """Read the columns of a finished run from its manifest (cpn/run.py); `hours` is its own time."""
     readings = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
              if name in result["metrics"]}  # fmt: skip
     readings["hours"] = float(result["seconds"]) / 3600
@@ -31,12 +31,12 @@ def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def scale_column(scale: str) -> str:
-    """The column of one scale, or of `all`."""
+    """Name the column of one scale, or of `all`."""
     return f"scale {scale}"
 
 
 def shown_columns(table: Table, scales: Sequence[str]) -> list[str]:
-    """The table's columns, `by_scale` spread out over the rows of `scale_scores.row_names`."""
+    """List the table's columns, `by_scale` expanded to the rows of `scale_scores.row_names`."""
     columns: list[str] = []
     for column in table.columns:
         columns += [scale_column(scale) for scale in scales] if column == BY_SCALE else [column]
@@ -50,9 +50,9 @@ def table_rows(
     readings: Mapping[str, Readings],
     scenes: bool = False,
 ) -> list[dict[str, Any]]:
-    """Every row as plain values: its values by column in the order of the seeds, mean, standard deviation, the paper's
-    number, and where it is compared (`against` names the row) the difference with its interval. Groups follow as rows
-    of their own.
+    """Return every row as plain values: its values by column in the order of the seeds, mean, standard deviation, the
+    paper's number, and where it is compared (`against` names the row) the difference with its interval. Groups follow
+    as rows of their own.
     """
     above = dict(zip(list(rows)[1:], rows, strict=False))
     others = {
@@ -85,8 +85,8 @@ def table_rows(
 def group_rows(
     rows: Mapping[str, Row], columns: Sequence[str], readings: Mapping[str, Readings]
 ) -> list[dict[str, Any]]:
-    """One row for each group: the mean over its rows, seed by seed, of the seeds that all of them have. Where there are
-    two groups, the first is compared with the second.
+    """Average the rows of each group, seed by seed, over the seeds that all of them have. Of two groups the first is
+    compared with the second.
     """
     averages: dict[str, Readings] = {}
     for group in dict.fromkeys(row.group for row in rows.values() if row.group is not None):
@@ -120,7 +120,7 @@ def group_rows(
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
-    """For each column whose rows are compared, a sentence: which are above, which below, and where none is shown."""
+    """Write a sentence for each compared column: which rows are above, which below, which are undecided."""
     sentences = []
     for column in columns:
         names_by_verdict = {
@@ -143,7 +143,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[
 
 
 def verdict(difference: Mapping[str, float | None]) -> str:
-    """Where the interval of a difference lies; one that holds 0 shows neither a difference nor that there is none."""
+    """Classify the interval of a difference; one that holds 0 shows neither a difference nor that there is none."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return "with one seed"
@@ -151,7 +151,7 @@ def verdict(difference: Mapping[str, float | None]) -> str:
 
 
 def column_values(readings: Readings, column: str) -> dict[str, Any]:
-    """The values of a column by seed, their mean and standard deviation (None where there are none, or just one)."""
+    """Return the values of a column by seed, their mean and standard deviation (None for no, or a single, value)."""
     values = [own[column] for own in readings.values() if column in own]
     return {
         "values": values,
@@ -161,7 +161,7 @@ def column_values(readings: Readings, column: str) -> dict[str, Any]:
 
 
 def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[str, float | None]:
-    """`interval` of the differences over the seeds that both have."""
+    """Compute the `interval` of the differences over the seeds that both have."""
     differences = [
         values[column] - other[seed][column]
         for seed, values in own.items()
@@ -171,7 +171,7 @@ def paired(own: Readings, other: Readings, column: str, compared: int) -> dict[s
 
 
 def interval(differences: Sequence[float], compared: int) -> dict[str, float | None]:
-    """Mean of differences by seed, and its t interval at .05 / `compared`; no interval below 2."""
+    """Average differences by seed, with the t interval at .05 / `compared`; no interval below 2."""
     if not differences:
         return {"difference": None, "low": None, "high": None}
     mean, count = float(np.mean(differences)), len(differences)
@@ -201,7 +201,7 @@ def difference_cell(value: Mapping[str, float | None]) -> str:
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells as text: for each column ours, the paper's where a row has one, the difference where asked."""
+    """Format heads and cells: each column's value, the paper's where a row has one, the difference where compared."""
     columns = list(columns)
     with_paper = [column for column in columns if any(column in row["published"] for row in rows)]
     compared = {column for row in rows for column in row.get("differences", ())} - set(GAIN_COLUMNS)
@@ -223,7 +223,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> tu
 
 
 def table_markdown(result: Mapping[str, Any]) -> str:
-    """The table as Markdown, with its title, its note and what it was run on."""
+    """Format the table as Markdown, with its title, its note and what it was run on."""
     heads, body = table_cells(result["rows"], result["columns"])
     escaped = [[text.replace("|", "\\|") for text in line] for line in [heads, *body]]
     lines = [f"**{result['title']}**", ""]
@@ -234,6 +234,6 @@ def table_markdown(result: Mapping[str, Any]) -> str:
 
 
 def cost_words(result: Mapping[str, Any]) -> str:
-    """How many networks a table trained, each counted once however many rows read it, and the hours of that."""
+    """State how many networks a table trained, each counted once however many rows use it, and their hours."""
     count = len({run["key"] for run in result["runs"].values()})
     return f"{count} run{'s' if count != 1 else ''}, {result['run_hours']:.2f} hours of training."

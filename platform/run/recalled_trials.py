@@ -1,4 +1,4 @@
-"""What the records tell of the trials of a sweep whose study is lost, or an older copy: the values of each.
+"""Recover the values of trials from the records of a sweep whose study is lost, or an older copy.
 
 So a trial keeps its values under its number: its finished run is taken over, and its run in MLflow, which has the old
 parameters, gets no metrics of other ones.
@@ -16,8 +16,8 @@ from ..tracking.spool import EVENTS
 
 
 def recalled_trials(folder: Path, name: str, search: Search) -> list[dict[str, Any]]:
-    """The values of the trials of the sweep `name` from number 0 on, by the records in `folder`, as far as those tell
-    of them without a gap; number 0, the reference, has what it was given, whatever the search holds.
+    """Read the values of the trials of the sweep `name` from the records in `folder`, from number 0 to the first gap;
+    number 0, the reference, keeps its values whatever the search holds.
     """
     parameters = _started(folder, name)
     trials: list[dict[str, Any]] = []
@@ -30,7 +30,7 @@ def recalled_trials(folder: Path, name: str, search: Search) -> list[dict[str, A
 
 
 def searched_values(search: Search, params: Mapping[str, str]) -> dict[str, Any] | None:
-    """The searched values behind the parameters of a run, in MLflow's form; None where one of them is not to be had."""
+    """Parse the searched values from the parameters of a run, in MLflow's form; None if one of them is missing."""
     values: dict[str, Any] = {}
     for name in ordered(search):
         domain = drawn(search)[name]
@@ -44,7 +44,7 @@ def searched_values(search: Search, params: Mapping[str, str]) -> dict[str, Any]
 
 
 def _read(domain: Drawn, text: str) -> tuple[Any] | None:
-    """The value of a domain that is written so."""
+    """Parse a value of a domain, as a 1-tuple; None if it is none."""
     if isinstance(domain, ChoiceDomain):
         return next(((value,) for value in domain.choice if plain(value) == text), None)
     try:
@@ -54,7 +54,7 @@ def _read(domain: Drawn, text: str) -> tuple[Any] | None:
 
 
 def _started(folder: Path, name: str) -> dict[int, dict[str, str]]:
-    """Number -> parameters of each trial that was begun, as its first start says."""
+    """Map the number of each started trial to the parameters of its first start."""
     file = folder / EVENTS
     parameters: dict[int, dict[str, str]] = {}
     if not file.exists():

@@ -31,7 +31,7 @@ def walk_of(
     store: Storage, work: Path, pack: "Pack", scored: str, inputs_of: InputsOf, as_task: Any, have: Sequence[Node],
     terminal: Terminal, wait: Callable[[Sequence[Any], Callable[[int], None]], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """What `walk_choice.chosen` says, counted where it is not known yet. `scored` names the list with masks."""
+    """Return the result of `walk_choice.chosen`, computed if not stored yet. `scored` names the list with masks."""
     import ray
 
     bucket_sync.download_work(store, work, lambda name: name == CHOICE)

@@ -33,7 +33,7 @@ class StudyView:
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        """What Optuna's own samplers call."""
+        """Return `get_trials`, under the name that Optuna's own samplers call."""
         return self.get_trials(deepcopy, states)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 
 MIN_PEERS = 4
-"""Fewer earlier values at a rung than this prove nothing: nobody is pruned."""
+"""Minimum number of earlier values at a rung; with fewer no trial is pruned."""
 
 
 class Decision(Enum):

@@ -21,13 +21,13 @@ from . import pruning
 from .study import SEARCH, State, TrialRow
 
 LEAST_PAIRS = 8
-"""Fewer trials with a value at the rung and at the end say nothing about a correlation."""
+"""Minimum number of trials with a value at the rung and at the end for an estimate of the correlation."""
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the order at a rung foretells the order at the end."""
+    """Rank correlation between the rung and the final score."""
 
     trials: int
     """Trials with a value at the rung and at the end."""
@@ -40,7 +40,7 @@ class Agreement:
     """Bounds at 95 %; None when the trials are too few for any."""
 
     def __str__(self) -> str:
-        """In words."""
+        """Describe the correlation in words."""
         if self.correlation is None:
             return f"not measured, {self.trials} trials have both"
         bounds = f" [{self.low:.2f}, {self.high:.2f}]" if self.low is not None and self.high is not None else ""
@@ -48,7 +48,7 @@ class Agreement:
 
 
 def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialRow], Mapping[float, int]]) -> Agreement:
-    """Spearman's correlation of the value at the rung `share` with the miou at the end, over all trials that have both.
+    """Correlate (Spearman) the value at the rung `share` with the final miou, over all trials that have both.
 
     Those trials are no fair sample: the pruned ones are missing, and without the lower half any correlation looks
     weak. So the audited ones stand for all that would have been pruned at their rung, each with the weight
@@ -87,7 +87,7 @@ def spearman(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> floa
 
 
 def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weight below each value and half of the weight at it: (n,), equal values with equal ranks."""
+    """Return the weight below each value and half of the weight at it: (n,), equal values with equal ranks."""
     _, group = np.unique(values, return_inverse=True)
     mass = np.bincount(group, weights=weights)
     ranks: np.ndarray = (np.cumsum(mass) - mass / 2)[group]
@@ -95,7 +95,7 @@ def weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval of a Spearman correlation over trials of these weights; (None, None) for 3 or fewer."""
+    """Compute the 95 % interval of a Spearman correlation over weighted trials; (None, None) for 3 or fewer."""
     effective = weights.sum() ** 2 / (weights**2).sum()
     if effective <= 3:
         return None, None
@@ -105,9 +105,9 @@ def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float
 
 
 def is_too_low(measured: Agreement, options: Pruning) -> bool:
-    """Whether pruning shall be switched off: enough was audited, and the correlation is below the threshold.
+    """Whether to switch pruning off: enough trials were audited, and the correlation is below the threshold.
 
-    The correlation itself is asked, not a bound: a wrong no costs some hours, a wrong yes the best trial.
+    The estimate decides, not a bound: pruning switched off wrongly costs some hours, pruning wrongly the best trial.
     """
     if options.min_rank_correlation is None or measured.correlation is None or measured.trials < LEAST_PAIRS:
         return False
@@ -116,7 +116,7 @@ def is_too_low(measured: Agreement, options: Pruning) -> bool:
 
 @dataclass(frozen=True)
 class Regret:
-    """The price of pruning in miou points, as far as the audited trials show it."""
+    """Cost of pruning in miou points, estimated from the audited trials."""
 
     audited: int
     """Would-be-pruned trials that ran to their end."""
@@ -136,7 +136,7 @@ class Regret:
 
 
 def regret(rows: Sequence[TrialRow]) -> Regret:
-    """What stopping every would-be-pruned trial would have cost; the numbers are None where nothing was audited."""
+    """Estimate what stopping every would-be-pruned trial would have cost; None where no trial was audited."""
     done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
     audited = sorted(float(row.miou or 0) for row in done if "would_prune_at" in row.attrs)
     others = [float(row.miou or 0) for row in done if "would_prune_at" not in row.attrs]
@@ -175,7 +175,7 @@ def account(
     gpus_per_trial: float,
     off: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything about a sweep's pruning as plain values, for summary and report.
+    """Summarise a sweep's pruning as plain values, for summary and report.
 
     `epochs` is the base's schedule, `off` what the study remembers of rungs that were switched off: share -> words.
     """
@@ -203,7 +203,7 @@ def account(
 
 
 def words(result: Mapping[str, Any]) -> list[str]:
-    """The account in sentences, one a line; none when nothing was or would have been pruned."""
+    """Describe the account in sentences, one a line; none when nothing was or would have been pruned."""
     lines: list[str] = []
     if result["unseen"]:
         hours, gpu_hours = result["hours_saved"], result["gpu_hours_saved"]
@@ -223,7 +223,7 @@ def words(result: Mapping[str, Any]) -> list[str]:
 
 
 def audit_words(result: Mapping[str, Any]) -> str:
-    """What the audited trials showed."""
+    """Describe the results of the audited trials."""
     text = f"{result['audited']} would-be-pruned trials ran on: "
     if result["points"] is None:
         return text + "there is nothing to compare them with"
@@ -240,7 +240,7 @@ def audit_words(result: Mapping[str, Any]) -> str:
 
 
 def switched_off(measured: Agreement, share: float, options: Pruning) -> str:
-    """The line that is said, tagged and remembered when pruning switches itself off."""
+    """Return the line that is printed, tagged and stored when pruning switches itself off."""
     return (
         f"pruning is switched off at {share:.0%} of the schedule: the order there foretells the end too little, "
         f"Spearman {measured}, {options.min_rank_correlation:g} is asked for"

@@ -154,7 +154,7 @@ class Study:
             return state
 
     def _seal(self, trial: FrozenTrial, state: TrialState, values: list[float] | None) -> None:
-        """Keep a digest of all that the study will say of a trial that is about to end."""
+        """Store a digest of the row of a trial that is about to end."""
         ended = copy.copy(trial)
         ended.state, ended.values = state, values
         result = {**trial.user_attrs.get("result", {})}
@@ -183,12 +183,12 @@ class Study:
         return sorted(done, key=lambda row: (-(row.miou or 0.0), row.number))
 
     def counts(self) -> dict[State, int]:
-        """How many trials stand in each state."""
+        """Count the trials by state."""
         states = [row.state for row in self.rows()]
         return {state: states.count(state) for state in State}
 
     def identity(self) -> dict[str, Any]:
-        """What the study was made for."""
+        """Return the identity of the sweep that the study was made for."""
         with reachable(self.url):
             identity: dict[str, Any] = self._study.user_attrs.get("identity", {})
             return identity
@@ -199,7 +199,7 @@ class Study:
             self._study.set_user_attr(name, dict(value))
 
     def remembered(self, name: str) -> dict[str, Any]:
-        """What was kept under `name`; nothing when nothing was."""
+        """Return what was stored under `name`; empty if nothing was."""
         with reachable(self.url):
             values: dict[str, Any] = self._study.user_attrs.get(name, {})
             return values
@@ -278,7 +278,7 @@ class Study:
 
 
 def _row_digest(row: TrialRow, trial: FrozenTrial) -> str:
-    """Digest of what the study says of a trial; the seed of a drawn one is the sweep's, and not the study's to say."""
+    """Digest what the study stores of a trial, without the seed of a drawn one: that is the sweep's."""
     content = {**asdict(row), "state": row.state.name, "seed": trial.user_attrs.get("seed")}
     return digest(_plain(content))
 

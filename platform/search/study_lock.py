@@ -149,7 +149,7 @@ class _Advisory:
 
 
 def overtaken(say: Callable[[str], None], line: str) -> None:
-    """What a driver does that lost its study: it says so, and stops as if asked to."""
+    """Stop a driver that lost its study, as on SIGTERM, after printing `line`."""
     say(line)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -160,7 +160,7 @@ def whoami() -> str:
 
 
 def taken(name: str, where: str, holder: str) -> str:
-    """What the second driver of a study is told."""
+    """Return the message for the second driver of a study."""
     who = f" ({holder})" if holder.strip() else ""
     return (
         f"sweep {name!r} is already running{who}, by its study in {where}; wait for it, stop it there: "

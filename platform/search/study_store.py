@@ -28,7 +28,7 @@ DAMAGED = (
     "file is not a database", "disk image is malformed", "malformed database", "no such table", "no such column",
     "unable to open database file: is damaged", "Can't locate revision", "integrity",
 )  # fmt: skip
-"""What is said of an sqlite file that is not what was written."""
+"""Messages of sqlite about a damaged file."""
 
 
 COMES_BACK = (
@@ -169,7 +169,7 @@ def _pragmas(connection: Any, _record: Any) -> None:
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
-    """Turn what a database can raise into one line with the masked URL."""
+    """Turn the errors of a database into an InputError of one line with the redacted URL."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:

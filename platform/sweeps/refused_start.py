@@ -1,4 +1,4 @@
-"""What a start makes and does not keep: one that is refused leaves studies and records as it found them."""
+"""Undo a refused start: studies and records are left as they were before it."""
 
 import shutil
 from collections.abc import Iterator, Sequence

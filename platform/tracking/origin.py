@@ -37,7 +37,7 @@ class Origin:
     place: str
     """HOST:/FILE that keeps the id, the study's database or origin.json; or a database's URL without its password."""
     adopts: bool = False
-    """Whether runs that nobody signed are taken for its own though its spool tells of none: it is older than ids."""
+    """Whether the sweep adopts unsigned runs that its spool does not list: it is older than ids."""
 
     @property
     def shared(self) -> bool:

@@ -1,7 +1,7 @@
-"""Whose an experiment in the store is: one sweep writes to it, known by its id (origin.py) and not by its name.
+"""Owner of an experiment in the store: one sweep writes to it, identified by its id (origin.py), not by its name.
 
 The id is a tag of the experiment, so that one that was given another name in the MLflow UI is still found. Beside it
-stands the place of the sweep, and the last record that it has told: a copied folder has the same id, but not both.
+stands the place of the sweep, and the last record that it has delivered: a copied folder has the same id, but not both.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PLACE, REPLAYED = "origin_place", "replayed"
 
 
 class DeliveredRecords(Protocol):
-    """What is known of the records that the store has been told before."""
+    """Records that were delivered to the store before."""
 
     @property
     def begun(self) -> set[tuple[str, int]]:
@@ -40,7 +40,7 @@ def own_experiment(
     delivered: DeliveredRecords,
     say: Callable[[str], None],
 ) -> tuple[Any, bool]:
-    """The sweep's experiment (`judge`), and whether the store was moved or copied since; None where there is none yet.
+    """Return the sweep's experiment (`judge`; None if there is none yet), and whether the store was moved or copied.
     It is restored if it was deleted, and made to write its files where the store lies now. Raises Unfit as `judge`.
     """
     experiment, move = judge(mlflow, client, uri, name, origin, delivered)
@@ -60,7 +60,7 @@ def own_experiment(
 def judge(
     mlflow: Any, client: Any, uri: str, name: str, origin: Origin, delivered: DeliveredRecords
 ) -> tuple[Any, Move | None]:
-    """The experiment that the sweep of `origin` has in the store, and how its files have moved. It is its own under any
+    """Find the experiment of the sweep of `origin` in the store, and how its files have moved. It is its own under any
     name, or one older than ids that holds runs which it began; None where there is none yet. Changes nothing.
 
     Raises Unfit, in one line, where the name is taken, or a copy of this sweep has the experiment.
@@ -90,7 +90,7 @@ def judge(
 
 
 def _began(client: Any, experiment_id: str, delivered: DeliveredRecords) -> bool:
-    """Whether an experiment that nobody signed holds nothing, or a run that was begun from here."""
+    """Whether an unsigned experiment is empty, or holds a run that was started from here."""
     token, empty = None, True
     while True:
         page = client.search_runs([experiment_id], max_results=500, page_token=token)

@@ -64,7 +64,7 @@ class Spool:
             os.close(self._file)
             raise WorkError(f"{folder}: another process writes these records; wait for it or stop it") from error
         self.troubles: list[str] = []
-        """What was found damaged, a line each, with what is done about it."""
+        """One line for each damaged file, with what is done about it."""
         self.size = self._drop_torn_line()
         self.offset = self._read_position()
         self._stamp = self.pending = start = 0
@@ -264,7 +264,7 @@ def waiting(folder: Path, store: str | None) -> list[Event]:
 
 
 def _read_map(path: Path, kind: type[Value]) -> dict[str, Value]:
-    """What is kept for each store. A damaged file is as good as none: then all is told again, which changes nothing."""
+    """Read the values by store. A damaged file counts as missing: all events are sent again, which changes nothing."""
     try:
         values = read_json(path)
     except (FileNotFoundError, ValueError):

@@ -71,7 +71,7 @@ class Store:
         self.folder = folder
         self.origin = origin
         self.again = False
-        """Whether the event in hand was told before, to this store or to the one in whose place it is."""
+        """Whether the current event was delivered before, to this store or to its predecessor."""
         existing, self.moved = own_experiment(mlflow, client, uri, experiment, origin, delivered, say)
         self.experiment_id = str(existing.experiment_id) if existing else self._made(uri, experiment)
         self.replayed: str | None = existing.tags.get(REPLAYED) if existing else None
@@ -89,7 +89,7 @@ class Store:
         """uids of runs that the store had while the spool knew nothing of them: it was lost."""
 
     def apply(self, event: Event) -> None:
-        """Tell MLflow one event; the same event again changes nothing."""
+        """Apply one event to MLflow; applying it again changes nothing."""
         kind = event["kind"]
         if kind == "start":
             self._start(event)
@@ -122,7 +122,7 @@ class Store:
         self.replayed = event["id"]
 
     def restore(self, uids: Collection[str]) -> list[str]:
-        """Undo what somebody did who deleted these runs in MLflow; those that could be restored."""
+        """Restore runs that were deleted in MLflow; return the uids of those that could be restored."""
         deleted = run_rows(self.client, self.experiment_id, view=self.mlflow.entities.ViewType.DELETED_ONLY)
         restored = []
         for row in sorted(deleted, key=lambda row: -len(row.params) - len(row.metrics)):
@@ -202,7 +202,7 @@ class Store:
         log(run_id, str(path), event["folder"] or None)
 
     def _path(self, recorded: str) -> Path:
-        """A file that the spool tells of, by its place from there or as a whole path."""
+        """Resolve a path of the spool, relative to the folder of records or absolute."""
         return Path(os.path.normpath(self.folder / recorded))
 
     def _dataset(self, event: Event, run_id: str) -> None:
@@ -238,7 +238,7 @@ class Store:
         self._keep(registry.move(self.client, event, version))
 
     def _own(self, model: str) -> None:
-        """Sign a registered model that nobody has. Raises Refused where it is another sweep's."""
+        """Sign a registered model without an owner. Raises Refused where it is another sweep's."""
         owner = self.client.get_registered_model(model).tags.get(ORIGIN)
         if owner not in (None, self.origin.id):
             raise Refused(f"registered model {model} is another sweep's; take another name: --set name=NEW")

@@ -21,7 +21,7 @@ def points(search: Search, reference: dict[str, Any], seed: int) -> list[dict[st
 
 
 def problem(search: Search) -> tuple[str, str] | None:
-    """Why there is no grid, as (searched name, what is wrong and the cure); or None."""
+    """Return why there is no grid, as (searched name, problem and cure); or None."""
     for name, domain in drawn(search).items():
         if _values(domain) is None:
             step = "" if domain.log else "give it a step, or "  # type: ignore[union-attr]  # a choice has values
