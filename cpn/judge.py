@@ -46,7 +46,7 @@ No score lies above 0.5: if these maps are halved, as the released CPN code keep
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m cpn.judge",
         usage=f"{EXAMPLE} [--list LIST] [--against OTHER] [--halved folder] [--crf] [--json] [--out DIR]",
         description="Judge score maps or pseudo labels of any method on a packed list with masks: mIoU with an "
@@ -54,23 +54,29 @@ def parser() -> argparse.ArgumentParser:
         epilog="ID.npz holds `classes` (K,), indices from 1, and `maps` (K, H, W), scores in [0, 1] at the image's "
         "size; ID.png the class of every pixel. docs/judge.md says how to write them.",
     )
-    made.add_argument("folder", type=Path, metavar="FOLDER", help="ID.npz or ID.png for every image of the list")
-    made.add_argument("--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed")
-    made.add_argument("--list", default="train", help="list with masks (default: train)")
-    made.add_argument("--against", type=Path, metavar="FOLDER", help="another method's files: the paired difference")
-    made.add_argument(
+    command_line.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="ID.npz or ID.png for every image of the list"
+    )
+    command_line.add_argument(
+        "--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed"
+    )
+    command_line.add_argument("--list", default="train", help="list with masks (default: train)")
+    command_line.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="another method's files: the paired difference"
+    )
+    command_line.add_argument(
         "--halved",
         action="append",
         choices=("folder", "against"),
         default=[],
         help="whose maps lie in [0, 0.5], as the released CPN code keeps them: doubled before all else",
     )
-    made.add_argument(
+    command_line.add_argument(
         "--crf", action="store_true", help="also score the masks behind the dense CRF, one an image and beta"
     )
-    made.add_argument("--json", action="store_true", help="print one line of JSON and nothing else")
-    made.add_argument("--out", type=Path, metavar="FOLDER", help="write judge.json, panel.png and curve.png")
-    return made
+    command_line.add_argument("--json", action="store_true", help="print one line of JSON and nothing else")
+    command_line.add_argument("--out", type=Path, metavar="FOLDER", help="write judge.json, panel.png and curve.png")
+    return command_line
 
 
 def check_out(out: Path | None, folders: Sequence[Path | None]) -> None:
@@ -105,21 +111,21 @@ def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
     return "-" if pair is None else f"[{pair[0]:{form}}, {pair[1]:{form}}]"
 
 
-def title(found: Mapping[str, Any]) -> str:
+def title(scores: Mapping[str, Any]) -> str:
     """What was judged, and against what, in a line."""
-    against = f", against {found['against']['folder']}: {found['against']['kind']}" if "against" in found else ""
-    return f"{found['folder']}: {found['kind']}{against}; {found['list']}, {found['images']} images"
+    against = f", against {scores['against']['folder']}: {scores['against']['kind']}" if "against" in scores else ""
+    return f"{scores['folder']}: {scores['kind']}{against}; {scores['list']}, {scores['images']} images"
 
 
-def set_table(found: Mapping[str, Any]) -> Table:
+def set_table(scores: Mapping[str, Any]) -> Table:
     """mIoU of all and of the hold-out images, percent, with the paired difference from the other method."""
     from rich.table import Table
 
     table = Table(title="mIoU, %", title_justify="left")
     heads = ["set", "images", "beta / t", "mIoU", "interval"]
-    for head in [*heads, *(["other", "difference", "interval"] if "against" in found else [])]:
+    for head in [*heads, *(["other", "difference", "interval"] if "against" in scores else [])]:
         table.add_column(head, justify="right")
-    for row in found["sets"]:
+    for row in scores["sets"]:
         beta = f"{row['beta']:.2f} / {row['t']:.2f}" if "beta" in row else "-"
         cells = [
             row["set"] + ", CRF" * row["crf"],
@@ -128,14 +134,14 @@ def set_table(found: Mapping[str, Any]) -> Table:
             number(row["miou"]),
             bounds(row["interval"]),
         ]
-        if "against" in found:
+        if "against" in scores:
             difference = bounds(row["difference_interval"], "+.2f")
             cells += [number(row["other"]), number(row["difference"], "+.2f"), difference]
         table.add_row(*cells)
     return table
 
 
-def class_table(found: Mapping[str, Any]) -> Table:
+def class_table(scores: Mapping[str, Any]) -> Table:
     """IoU, false positives and false negatives of every class, which add up to 100 %."""
     from rich.table import Table
 
@@ -143,12 +149,12 @@ def class_table(found: Mapping[str, Any]) -> Table:
     table.add_column("class")
     for head in ("IoU", "false positive", "false negative"):
         table.add_column(head, justify="right")
-    for name, row in found["classes"].items():
+    for name, row in scores["classes"].items():
         table.add_row(name, *(f"{row[key]:.1f}" for key in ("iou", "false_positive", "false_negative")))
     return table
 
 
-def group_table(found: Mapping[str, Any]) -> Table:
+def group_table(scores: Mapping[str, Any]) -> Table:
     """Regions (a class in an image) by their size and by the number of classes of their image."""
     from rich.table import Table
 
@@ -157,17 +163,17 @@ def group_table(found: Mapping[str, Any]) -> Table:
     for head in ("number", "mean IoU", "pixels found"):
         table.add_column(head, justify="right")
     named = [
-        *((f"{row['size']}: {row['from']:.0f} to {row['to']:.0f} % of the image", row) for row in found["by_size"]),
-        *((f"{row['classes']} in the image, {row['images']} images", row) for row in found["by_classes"]),
+        *((f"{row['size']}: {row['from']:.0f} to {row['to']:.0f} % of the image", row) for row in scores["by_size"]),
+        *((f"{row['classes']} in the image, {row['images']} images", row) for row in scores["by_classes"]),
     ]
     for name, row in named:
         table.add_row(name, str(row["regions"]), number(row.get("iou"), ".1f"), number(row.get("recall"), ".1f"))
     return table
 
 
-def error_lines(found: Mapping[str, Any]) -> list[str]:
+def error_lines(scores: Mapping[str, Any]) -> list[str]:
     """Kinds of error, and how near to boundaries, in words."""
-    errors, boundary = found["errors"], found["boundary"]
+    errors, boundary = scores["errors"], scores["boundary"]
     return [
         f"wrong pixels: {sum(errors.values()):.2f} % of the labelled ones: background called object "
         f"{errors['false_positive']:.2f}, object called background {errors['false_negative']:.2f}, wrong class "
@@ -178,21 +184,21 @@ def error_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
+def notes(scores: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables should know."""
-    said = [MAPS_NOTE if "curve" in found else LABELS_NOTE, INTERVAL_NOTE]
-    if any(row["crf"] for row in found["sets"]):
-        said.append(CRF_NOTE)
-    if "curve" in found:
-        if found["sets"][0]["beta"] in (found["curve"]["beta"][0], found["curve"]["beta"][-1]):
-            said.append(END_NOTE)
-        if found["all_below_half"]:
-            said.append(HALVED_NOTE)
-    return said
+    lines = [MAPS_NOTE if "curve" in scores else LABELS_NOTE, INTERVAL_NOTE]
+    if any(row["crf"] for row in scores["sets"]):
+        lines.append(CRF_NOTE)
+    if "curve" in scores:
+        if scores["sets"][0]["beta"] in (scores["curve"]["beta"][0], scores["curve"]["beta"][-1]):
+            lines.append(END_NOTE)
+        if scores["all_below_half"]:
+            lines.append(HALVED_NOTE)
+    return lines
 
 
 def keep(
-    out: Path, found: dict[str, Any], judged: Judged, split: Split, names: Sequence[str], other: Judged | None
+    out: Path, scores: dict[str, Any], judged: Judged, split: Split, names: Sequence[str], other: Judged | None
 ) -> str:
     """Write panel.png, for score maps curve.png, and, last, judge.json; each whole or absent."""
     import numpy as np
@@ -203,19 +209,19 @@ def keep(
 
     write_bytes(out / "panel.png", panel(judged, split, names, other))
     written = ["panel.png"]
-    if "curve" in found:
+    if "curve" in scores:
         others = None if other is None or other.curve is None else {"other": curve_of(other)}
         drawn = beta_curve(
             np.array(BETAS),
             curve_of(judged),
-            found["sets"][0]["beta"],
-            found["list"],
-            f"mIoU of {found['folder']}",
+            scores["sets"][0]["beta"],
+            scores["list"],
+            f"mIoU of {scores['folder']}",
             others,
         )
         write_bytes(out / "curve.png", drawn)
         written.append("curve.png")
-    write_json(out / "judge.json", found)
+    write_json(out / "judge.json", scores)
     return f"wrote {out}/judge.json, {' and '.join(written)}"
 
 
@@ -229,23 +235,23 @@ def curve_of(judged: Judged) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see --help."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     from rich.console import Console
 
     from cpn.config import METHOD_VERSION
     from cpn.scoring.prediction_files import find_predictions
 
-    check_out(given.out, (given.folder, given.against))
-    pack, split = open_list(given.root, given.list)
+    check_out(options.out, (options.folder, options.against))
+    pack, split = open_list(options.root, options.list)
     names = ["background", *pack.classes]
-    folders = {"folder": given.folder, "against": given.against}
+    folders = {"folder": options.folder, "against": options.against}
     files = {key: find_predictions(path, split.ids) for key, path in folders.items() if path is not None}
-    for key in given.halved:
+    for key in options.halved:
         if key not in files or not files[key].are_maps:
             raise InputError(f"--halved {key}: there are no score maps to double; leave it out")
-    if given.crf and not files["folder"].are_maps:
-        raise InputError(f"--crf: {given.folder} holds labels, and the CRF runs on score maps; leave it out")
+    if options.crf and not files["folder"].are_maps:
+        raise InputError(f"--crf: {options.folder} holds labels, and the CRF runs on score maps; leave it out")
     from cpn.config.crf import CrfConfig
     from cpn.cost.inference_memory import check_crf
     from cpn.stages.judgement import (
@@ -256,25 +262,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # loads torch: what is refused above is refused at once
 
     # With --json the line has standard output to itself.
-    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
-        judged = {key: judge(one, split, len(names), report, key in given.halved) for key, one in files.items()}
-        if given.crf:
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout), shown_progress() as report:
+        judged = {key: judge(one, split, len(names), report, key in options.halved) for key, one in files.items()}
+        if options.crf:
             check_crf(split, range(len(split)))
             for key in [key for key, one in judged.items() if key == "folder" or one.kind == MAPS]:
                 judged[key] = with_crf(judged[key], split, CrfConfig(), report)
     other = judged.get("against")
     own = summary(judged["folder"], split, names, other)
-    found = {**own, "data": pack.fingerprint, "method": METHOD_VERSION}
-    wrote = None if given.out is None else keep(given.out, found, judged["folder"], split, names, other)
-    if given.json:
-        print(json.dumps(found))
+    scores = {**own, "data": pack.fingerprint, "method": METHOD_VERSION}
+    wrote = None if options.out is None else keep(options.out, scores, judged["folder"], split, names, other)
+    if options.json:
+        print(json.dumps(scores))
         return 0
     # Without a terminal's width the tables go to files and logs, and may be wide.
     console = Console(width=None if sys.stdout.isatty() else 120)
-    print(title(found))
-    for table in (set_table(found), class_table(found), group_table(found)):
+    print(title(scores))
+    for table in (set_table(scores), class_table(scores), group_table(scores)):
         console.print(table)
-    for line in (*error_lines(found), *notes(found)):
+    for line in (*error_lines(scores), *notes(scores)):
         print(line)
     if wrote is not None:
         print(wrote)

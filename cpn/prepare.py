@@ -20,25 +20,29 @@ from cpn.sources.voc_lists import list_path, list_warnings, sbd_folder, usual_na
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m cpn.prepare",
         usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER|URL]",
         description="Check a data set in VOC 2012 layout and pack it into Arrow files.",
     )
-    made.add_argument("root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets")
-    made.add_argument("--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)")
-    made.add_argument(
+    command_line.add_argument(
+        "root", type=Path, help="folder with JPEGImages, Annotations, SegmentationClass, ImageSets"
+    )
+    command_line.add_argument(
+        "--lists", nargs="+", default=list(LISTS), help="lists to pack (default: train trainaug val)"
+    )
+    command_line.add_argument(
         "--out", help="where to put the folder `packed` (default: in the data set); s3://BUCKET/PREFIX: there as well"
     )
-    return made
+    return command_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command: check and pack, then say what was found and what to type next."""
-    given = parser().parse_args(arguments)
-    given.root = full_path(str(given.root), "ROOT") if str(given.root).startswith("~") else given.root
-    url = given.out if given.out and object_storage.is_url(given.out) else None
-    out = full_path(given.out, "--out") if given.out and url is None else None
+    options = parser().parse_args(arguments)
+    options.root = full_path(str(options.root), "ROOT") if str(options.root).startswith("~") else options.root
+    url = options.out if options.out and object_storage.is_url(options.out) else None
+    out = full_path(options.out, "--out") if options.out and url is None else None
     if url is not None:
         object_storage.check_url(url, "--out", write=True)
     worked = False
@@ -49,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             worked = True
             progress(what, done, total)
 
-        pack = prepare(given.root, given.lists, out, report, say=to_stderr, renew=True)
+        pack = prepare(options.root, options.lists, out, report, say=to_stderr, renew=True)
         if url is not None:
             publish(pack, url, progress)
     if not worked:
         print("packed already, and no source has changed since: nothing to do")
     for name in pack.lists:
-        print(_list_line(pack.split(name), given.root))
+        print(_list_line(pack.split(name), options.root))
         for line in pack.notes(name):
             print(line)
     from cpn.cost.inference_memory import default_lines  # brings torch
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     extra = "" if "trainaug" in pack.lists else f" --set data.train={_training_list(pack)}"
     if bare := [name for name in SCORED if name in pack.lists and not pack.split(name).masked]:
         print(
-            f"warning: {' and '.join(bare)}: no masks in {given.root}/SegmentationClass, so no mIoU: add them, or "
+            f"warning: {' and '.join(bare)}: no masks in {options.root}/SegmentationClass, so no mIoU: add them, or "
             "train and search by image-level labels alone (objective=mask_free)"
         )
         extra += " --set objective=mask_free" if "train" in bare else ""
@@ -97,13 +101,13 @@ def _training_list(pack: Pack) -> str:
 def _list_line(split: Split, root: Path) -> str:
     """What is said about a packed list."""
     by_rule = split.name == "trainaug" and not file_there(list_path(root, split.name))
-    made = f", made by rule from {sbd_folder(root)} and list train, without list val" if by_rule else ""
+    origin = f", made by rule from {sbd_folder(root)} and list train, without list val" if by_rule else ""
     if not split.labelled:
         return f"{split.name}: {len(split)} images without labels, for prediction only"
     counts = split.labels.sum(1)
     empty = int((counts == 0).sum())
     note = f", {empty} without any class" if empty else ""
-    return f"{split.name}: {len(split)} images, {counts.mean():.3f} classes per image{note}{made}"
+    return f"{split.name}: {len(split)} images, {counts.mean():.3f} classes per image{note}{origin}"
 
 
 if __name__ == "__main__":

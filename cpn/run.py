@@ -153,15 +153,15 @@ def run(
     if rank != 0:
         return {}
     network.eval()
-    found: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
+    scored_metrics: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
     if masked:
         for left in folder.glob(f".{COUNTS}.*.tmp"):  # by an attempt that was killed while it scored
             left.unlink(missing_ok=True)
         scales = score_by_scale(network, scored, config.cam, classes, folder / COUNTS)
-        found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
-        found["scales"] = score_rows(scales, config.cam, pack.classes)
+        scored_metrics = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
+        scored_metrics["scales"] = score_rows(scales, config.cam, pack.classes)
     scores = score_without_masks(network, scored, config.cam)
-    found["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
+    scored_metrics["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
     result = {
         "key": key,
         "config": config.model_dump(mode="json"),
@@ -170,7 +170,7 @@ def run(
         "version": METHOD_VERSION,
         "history": history,
         "seconds": time.perf_counter() - began,
-        **found,
+        **scored_metrics,
     }
     metadata = {k: result[k] for k in ("key", "config", "classes", "fingerprint", "version")}
     save_model(folder / MODEL, network, {"kind": "cam", "beta": result["metrics"]["beta"], **metadata})
@@ -179,8 +179,8 @@ def run(
     save_panel(folder / PANEL, panel)
     for name, png in run_pictures(scored, pack.classes, config, result, panel).items():
         write_bytes(folder / PICTURES / f"{name}.png", png)
-    kept = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES, folder / PANEL]
-    written = [*kept, *sorted((folder / PICTURES).glob("*.png"))]
+    outputs = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES, folder / PANEL]
+    written = [*outputs, *sorted((folder / PICTURES).glob("*.png"))]
     result["digests"] = {str(path.relative_to(folder)): file_digest(path) for path in written}
     write_json(folder / RESULT, result)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -280,14 +280,14 @@ def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArra
     return total
 
 
-def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, kept: Path) -> NDArray[np.int64]:
+def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, counts_path: Path) -> NDArray[np.int64]:
     """Counts of every row of `scale_scores.row_names` summed over a list, int64 (R, len(BETAS), 3, C).
 
-    Those of each image over all scales go to the file `kept`, one by one. The network must be in eval mode. Every scale
-    is computed anyway: a row costs its histogram.
+    Those of each image over all scales go to the file `counts_path`, one by one. The network must be in eval mode.
+    Every scale is computed anyway: a row costs its histogram.
     """
     total = np.zeros((len(row_names(config)), len(BETAS), 3, classes), np.int64)
-    with counts_file(kept, split.ids, total.shape[1:]) as add:
+    with counts_file(counts_path, split.ids, total.shape[1:]) as add:
         for index in range(len(split)):
             with image_of(split, index, CAM_CURE):
                 present, truth = present_classes(split.labels[index]), mask_of(split, index)

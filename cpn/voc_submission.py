@@ -154,80 +154,86 @@ def _check_mask(where: str, data: bytes, shape: tuple[int, int], classes: int) -
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m cpn.voc_submission",
         usage="python -m cpn.voc_submission MODEL --root /data/VOC2012 --out results.tgz [--competition comp6]"
         "\n       python -m cpn.voc_submission --check results.tgz --root /data/VOC2012",
         description="Predict VOC 2012's test list with a trained DeepLab and pack the masks for the evaluation server.",
     )
-    made.add_argument("model", type=Path, nargs="?", help="model.safetensors of the stage deeplab")
-    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
-    made.add_argument("--root", required=True, help="folder or URL of VOC 2012, packed with --lists test")
-    made.add_argument("--list", default="test", help="the list to predict (default: test)")
-    made.add_argument("--out", type=Path, default=Path("results.tgz"), help="the archive (default: results.tgz)")
-    made.add_argument(
+    command_line.add_argument("model", type=Path, nargs="?", help="model.safetensors of the stage deeplab")
+    command_line.add_argument(
+        "--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it"
+    )
+    command_line.add_argument("--root", required=True, help="folder or URL of VOC 2012, packed with --lists test")
+    command_line.add_argument("--list", default="test", help="the list to predict (default: test)")
+    command_line.add_argument(
+        "--out", type=Path, default=Path("results.tgz"), help="the archive (default: results.tgz)"
+    )
+    command_line.add_argument(
         "--competition",
         choices=get_args(Competition),
         default="comp5",
         help="comp5 (default): trained on VOC's own data alone; comp6: on other data as well",
     )
-    made.add_argument(
+    command_line.add_argument(
         "--crf", action=argparse.BooleanOptionalAction, default=True, help="the CRF of deeplab.crf (default: with it)"
     )
-    made.add_argument("--folder", action="store_true", help="leave the folder of PNGs, OUT.parts, beside the archive")
-    made.add_argument("--check", type=Path, metavar="ARCHIVE", help="only check an archive against the list")
-    return made
+    command_line.add_argument(
+        "--folder", action="store_true", help="leave the folder of PNGs, OUT.parts, beside the archive"
+    )
+    command_line.add_argument("--check", type=Path, metavar="ARCHIVE", help="only check an archive against the list")
+    return command_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command: predict, pack and check; or check alone."""
-    given = parser().parse_args(arguments)
-    if given.check is None and given.model is None:
+    options = parser().parse_args(arguments)
+    if options.check is None and options.model is None:
         raise InputError("MODEL is missing: give model.safetensors of the stage deeplab, or --check ARCHIVE")
-    pack = open_pack(given.root)
-    split, classes = pack.split(given.list), len(pack.classes) + 1
+    pack = open_pack(options.root)
+    split, classes = pack.split(options.list), len(pack.classes) + 1
     if pack.classes != VOC_CLASSES:
-        raise InputError(f"{given.root} has classes of its own: the server knows the 20 classes of VOC 2012 only")
-    if given.check is not None:
+        raise InputError(f"{options.root} has classes of its own: the server knows the 20 classes of VOC 2012 only")
+    if options.check is not None:
         with shown_progress() as progress:
-            competition = check_archive(given.check, split, classes, progress)
-        print(f"{given.check}: {len(split)} masks of list {split.name} for {competition}, nothing wrong")
+            competition = check_archive(options.check, split, classes, progress)
+        print(f"{options.check}: {len(split)} masks of list {split.name} for {competition}, nothing wrong")
         print("next: send it to the VOC evaluation server")
         return
-    _refuse_out(given.out)
+    _refuse_out(options.out)
     import torch
 
     from cpn.cost.inference_memory import check_deeplab, shown_smaller
     from cpn.stages.pipeline import load_deeplab
 
-    network, config, names = load_deeplab(given.model, given.backbone)
+    network, config, names = load_deeplab(options.model, options.backbone)
     if names != VOC_CLASSES:
-        raise InputError(f"{given.model} was trained on other classes: the server knows the 20 of VOC 2012 only")
-    parts = given.out.with_name(f"{given.out.name}.parts")
-    folder = archive_folder(given.competition, split.name)
-    made_of = {"model": file_digest(given.model), "images": split.digest, "crf": given.crf}
+        raise InputError(f"{options.model} was trained on other classes: the server knows the 20 of VOC 2012 only")
+    parts = options.out.with_name(f"{options.out.name}.parts")
+    folder = archive_folder(options.competition, split.name)
+    origin = {"model": file_digest(options.model), "images": split.digest, "crf": options.crf}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_deeplab(config.network.backbone, config.deeplab, classes, split, device, given.crf)
+    check_deeplab(config.network.backbone, config.deeplab, classes, split, device, options.crf)
     if (words := shown_smaller(config.deeplab, split)) is not None:
         print(words)
     network.to(device).eval()
     try:
-        _claim_parts(parts, made_of)
+        _claim_parts(parts, origin)
         with shown_progress() as progress:
-            predict_list(network, split, config.deeplab, given.crf, parts / folder, progress)
-            write_archive(parts / folder, split.ids, folder, given.out)
-            check_archive(given.out, split, classes, progress)
+            predict_list(network, split, config.deeplab, options.crf, parts / folder, progress)
+            write_archive(parts / folder, split.ids, folder, options.out)
+            check_archive(options.out, split, classes, progress)
     except OSError as error:
         raise InputError(
-            f"{error.filename or given.out} cannot be written ({error.strerror}): make room or give the right, and the "
-            "same command goes on"
+            f"{error.filename or options.out} cannot be written ({error.strerror}): make room or give the right, and "
+            "the same command goes on"
         ) from error
-    if given.folder:
+    if options.folder:
         print(f"masks: {parts / folder}")
     else:
         shutil.rmtree(parts)
-    print(f"{given.out}: {len(split)} masks of list {split.name} {'with' if given.crf else 'without'} CRF, checked")
-    print(f"next: send it to the VOC evaluation server as {given.competition}, segmentation")
+    print(f"{options.out}: {len(split)} masks of list {split.name} {'with' if options.crf else 'without'} CRF, checked")
+    print(f"next: send it to the VOC evaluation server as {options.competition}, segmentation")
 
 
 def _refuse_out(out: Path) -> None:
@@ -241,17 +247,17 @@ def _refuse_out(out: Path) -> None:
         raise InputError(f"--out {out}: {existing} may not be written: name another folder")
 
 
-def _claim_parts(parts: Path, made_of: dict[str, Any]) -> None:
+def _claim_parts(parts: Path, origin: dict[str, Any]) -> None:
     """Begin a folder of parts, or go on with it. InputError when its masks are of another model, list or setting."""
     if not parts.exists():
-        write_json(parts / PARTS, made_of)
+        write_json(parts / PARTS, origin)
         return
     try:
-        found = read_json(parts / PARTS)
+        recorded = read_json(parts / PARTS)
     except (OSError, ValueError):
-        found = None
-    if found != made_of:
-        differing = [key for key in made_of if not isinstance(found, dict) or found.get(key) != made_of[key]]
+        recorded = None
+    if recorded != origin:
+        differing = [key for key in origin if not isinstance(recorded, dict) or recorded.get(key) != origin[key]]
         raise InputError(f"{parts} holds masks of another {', '.join(differing)}: delete it, or name another --out")
 
 

@@ -80,13 +80,13 @@ def nothing_trained(config: Any) -> str | None:
 def untrained_words(config: Any) -> str | None:
     """One line about layers that stay as they start because no loss has a weight that reaches them; else None."""
     refining = config.network.pcm or config.network.prcm
-    found = reach_of(config.loss, config.train.objective, refining)
-    if not found.cam:
+    reach = reach_of(config.loss, config.train.objective, refining)
+    if not reach.cam:
         return (
             "loss.w_cls and loss.w_tcp are 0: backbone and classifier get no gradient and stay as they start, only the "
             "layers of PCM and PRCM are trained"
         )
-    if refining and not found.refined and config.train.objective in ("cpn", "seam"):
+    if refining and not reach.refined and config.train.objective in ("cpn", "seam"):
         return (
             "no loss on refined maps has a weight (loss.amp_weight, loss.w_tcp with loss.tcp_refined, loss.w_cpcr): "
             "the layers of PCM and PRCM get no gradient and stay as they start"

@@ -76,8 +76,8 @@ def unsealed_line(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict):
         return None
-    said = value.pop(SUM, None)
-    if said is not None and said != _sum(json.dumps(value, separators=(",", ":"))):
+    recorded_sum = value.pop(SUM, None)
+    if recorded_sum is not None and recorded_sum != _sum(json.dumps(value, separators=(",", ":"))):
         return None
     return value
 
@@ -179,7 +179,7 @@ def write_side(path: Path, sha256: str) -> None:
 def side_digest(path: Path) -> str | None:
     """The digest beside a file; None where an earlier version wrote it, or the digest is not whole."""
     try:
-        found = side_file(path).read_bytes().strip()
+        recorded = side_file(path).read_bytes().strip()
     except FileNotFoundError:
         return None
-    return found.decode("ascii", "replace") or "none"
+    return recorded.decode("ascii", "replace") or "none"

@@ -75,15 +75,15 @@ def fault_of(path: Path, own: bool) -> str | None:
 
     `own` is what has to belong to this user or to root: files, and the folders that modules are looked for in.
     """
-    found = path.stat()
-    folder = stat.S_ISDIR(found.st_mode)
-    if own and found.st_uid not in (0, os.geteuid()):
-        return f"belongs to {user_name(found.st_uid)} and neither to you nor to root; use a copy of your own"
-    others = found.st_mode & stat.S_IWOTH or (
-        found.st_mode & stat.S_IWGRP and not is_private(found.st_uid, found.st_gid)
+    status = path.stat()
+    folder = stat.S_ISDIR(status.st_mode)
+    if own and status.st_uid not in (0, os.geteuid()):
+        return f"belongs to {user_name(status.st_uid)} and neither to you nor to root; use a copy of your own"
+    others = status.st_mode & stat.S_IWOTH or (
+        status.st_mode & stat.S_IWGRP and not is_private(status.st_uid, status.st_gid)
     )
-    if others and not (folder and found.st_mode & stat.S_ISVTX):
-        return f"can be written by others than its owner (mode {stat.S_IMODE(found.st_mode):o}); chmod go-w {path}"
+    if others and not (folder and status.st_mode & stat.S_ISVTX):
+        return f"can be written by others than its owner (mode {stat.S_IMODE(status.st_mode):o}); chmod go-w {path}"
     return None
 
 

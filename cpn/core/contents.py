@@ -46,13 +46,13 @@ def by_content(values: Mapping[str, Any]) -> dict[str, Any]:
     `weights` that name a file become the digest of its bytes, and a `backbone` that names a user's code gets an entry
     `backbone_code` beside it. A missing file or module keeps its name here; reading or importing it raises the error.
     """
-    found: dict[str, Any] = {}
+    keyed: dict[str, Any] = {}
     for name, value in values.items():
         content = _content(name, value)
-        found[name] = value if content is None or is_code(value) else content
+        keyed[name] = value if content is None or is_code(value) else content
         if content is not None and is_code(value):
-            found[f"{name}_code"] = content
-    return found
+            keyed[f"{name}_code"] = content
+    return keyed
 
 
 def contents(values: Mapping[str, Any]) -> dict[str, str]:
@@ -82,17 +82,17 @@ def own_modules(target: str) -> tuple[OwnModule, ...]:
     Not among them: Python's own modules, installed packages (but for the named module itself) and this product's.
     Nothing is imported or run. Empty where there is no such module.
     """
-    found = reached_modules(target)
-    return found if any(module.name == target.partition(":")[0] for module in found) else ()
+    modules = reached_modules(target)
+    return modules if any(module.name == target.partition(":")[0] for module in modules) else ()
 
 
 def reached_modules(target: str) -> tuple[OwnModule, ...]:
     """`own_modules`, but where there is no such module the packages around it: Python runs them before it fails."""
-    asked = (target.partition(":")[0], tuple(sys.path))
-    kept = _walked.get(asked, ())
-    if not kept or any(not module.file.exists() or _stamp(module.file) != stamp for module, stamp in kept):
-        kept = _walked[asked] = tuple((module, _stamp(module.file)) for module in _walk(asked[0]))
-    return tuple(module for module, _ in kept)
+    request = (target.partition(":")[0], tuple(sys.path))
+    modules = _walked.get(request, ())
+    if not modules or any(not module.file.exists() or _stamp(module.file) != stamp for module, stamp in modules):
+        modules = _walked[request] = tuple((module, _stamp(module.file)) for module in _walk(request[0]))
+    return tuple(module for module, _ in modules)
 
 
 _walked: dict[tuple[str, tuple[str, ...]], tuple[tuple[OwnModule, tuple[int, int, int]], ...]] = {}
@@ -100,7 +100,7 @@ _walked: dict[tuple[str, tuple[str, ...]], tuple[tuple[OwnModule, tuple[int, int
 
 
 def _walk(named: str) -> list[OwnModule]:
-    found: dict[str, OwnModule] = {}
+    modules: dict[str, OwnModule] = {}
     known: dict[str, ModuleSpec | None] = {}
     waiting = [named]
     while waiting:
@@ -113,13 +113,13 @@ def _walk(named: str) -> list[OwnModule]:
                 if module is not None and (_is_own(module) or f"{named}.".startswith(f"{name}.")):
                     if not module.file.is_file():
                         raise InputError(f"module {name}: {module.file} lies in no folder; unpack the archive")
-                    found[name] = module
+                    modules[name] = module
                     waiting += _imports(module) if _is_own(module) else []
                 elif module is not None:
                     known[name] = None  # what lies in somebody else's package is theirs
             if known[name] is None:
                 break
-    return list(found.values())
+    return list(modules.values())
 
 
 def _find(name: str, known: Mapping[str, ModuleSpec | None]) -> ModuleSpec | None:
@@ -164,15 +164,15 @@ def _imports_of(name: str, file: str, *_stamp: int) -> tuple[str, ...]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # importing it raises the same error, with its place
         return ()
     above = name.split(".") if Path(file).stem == "__init__" else name.split(".")[:-1]
-    found: list[str] = []
+    imported: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             package = above[: len(above) - node.level + 1] if node.level else []
             base = ".".join([*package, *filter(None, [node.module])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in found if name and not name.startswith("."))
+            imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in imported if name and not name.startswith("."))
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -168,19 +168,19 @@ def _say(text: str, end: str = "\n") -> None:
 
 def reader_gone() -> bool:
     """Whether standard output or standard error is a pipe without a reader, or a terminal that was closed."""
-    looked = select.poll()
+    poll = select.poll()
     for number in (1, 2):
-        looked.register(number, 0)
-    return any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0))
+        poll.register(number, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def quiet(*streams: IO[str]) -> None:
     """From now on what is written to those of these streams that nobody reads goes nowhere."""
     for stream in streams:
         with suppress(OSError, ValueError, AttributeError):  # one that is no file, as under a test
-            looked = select.poll()
-            looked.register(stream.fileno(), 0)
-            if any(found & (select.POLLERR | select.POLLHUP) for _, found in looked.poll(0)):
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)

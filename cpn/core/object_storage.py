@@ -102,11 +102,13 @@ def _s3_of(_process: int, endpoint: str, region: str | None, _user: str | None) 
 
 def explain(error: OSError) -> str:
     """An error of object storage in words, with the cure."""
-    said = _one_line(error)
-    cure = next((text for name, text in CURES.items() if name in said), None)
-    cure = cure or (CURES["ACCESS_DENIED"] if "403" in said else "check the URL, the credentials and AWS_ENDPOINT_URL")
-    name = re.search(r"AWS Error ([A-Z_]+)", said)
-    return f"{cure} ({name.group(1) if name else said[:200]})"
+    message = _one_line(error)
+    cure = next((text for name, text in CURES.items() if name in message), None)
+    cure = cure or (
+        CURES["ACCESS_DENIED"] if "403" in message else "check the URL, the credentials and AWS_ENDPOINT_URL"
+    )
+    name = re.search(r"AWS Error ([A-Z_]+)", message)
+    return f"{cure} ({name.group(1) if name else message[:200]})"
 
 
 def check_url(url: str, key: str, write: bool) -> None:
@@ -187,26 +189,26 @@ def listing(url: str, part: str | None = None) -> dict[str, str] | None:
     system, path = filesystem(url)
     if part is not None:
         return _read_list(system, _list_path(path, part))
-    found: dict[str, str] | None = None
+    digests: dict[str, str] | None = None
     for info in system.get_file_info(fs.FileSelector(f"{path}/{LISTS}", allow_not_found=True)):
         files = _read_list(system, info.path) if info.path.endswith(".json") else None
         if files is not None:
-            found = {**(found or {}), **files}
-    return found
+            digests = {**(digests or {}), **files}
+    return digests
 
 
 def folders(url: str) -> list[str]:
     """Names of the folders right below a URL, sorted."""
     system, path = filesystem(url)
-    found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in found if info.type == fs.FileType.Directory and info.base_name != LISTS)
+    entries = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in entries if info.type == fs.FileType.Directory and info.base_name != LISTS)
 
 
 def sizes(url: str) -> dict[str, int]:
     """Name -> bytes of everything below a URL, in one listing."""
     system, path = filesystem(url)
-    found = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
-    return {i.path.removeprefix(f"{path}/"): i.size for i in found if i.type == fs.FileType.File}
+    entries = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    return {i.path.removeprefix(f"{path}/"): i.size for i in entries if i.type == fs.FileType.File}
 
 
 def remove(url: str) -> None:
@@ -251,22 +253,22 @@ def read_object(url: str) -> bytes | None:
 
 def names_in(local: Path) -> list[str]:
     """The files below a folder, without those that are still being written."""
-    found = [path.relative_to(local) for path in local.rglob("*") if path.is_file()]
-    return sorted(str(name) for name in found if not any(part.startswith(".") for part in name.parts))
+    files = [path.relative_to(local) for path in local.rglob("*") if path.is_file()]
+    return sorted(str(name) for name in files if not any(part.startswith(".") for part in name.parts))
 
 
 def with_retries(work: Callable[[], Any], seconds: float, say: Callable[[str], None]) -> Any:
     """Do `work`, again and again while object storage has troubles, for `seconds`; `say` hears of the first one."""
-    end, wait, said = time.monotonic() + seconds, FIRST_WAIT, False
+    end, wait, reported = time.monotonic() + seconds, FIRST_WAIT, False
     while True:
         try:
             return work()
         except OSError as error:
             if time.monotonic() + wait > end or error.filename is not None:  # a file of this machine gets no better
                 raise
-            if not said:
+            if not reported:
                 say(f"object storage: {explain(error)}; trying again for {seconds:.0f} s")
-            said = True
+            reported = True
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 
@@ -275,17 +277,17 @@ def _read_list(system: fs.FileSystem, path: str) -> dict[str, str] | None:
     """A part's list; one that says something else names no files. None where there is none."""
     try:
         with system.open_input_stream(path) as file:
-            found = json.loads(file.read())
+            digests = json.loads(file.read())
     except FileNotFoundError:
         return None
     except ValueError:
         return None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(digests, dict) or not all(isinstance(value, str) for value in digests.values()):
         return None
-    outside = next((name for name in found if name.startswith("/") or ".." in name.split("/")), None)
+    outside = next((name for name in digests if name.startswith("/") or ".." in name.split("/")), None)
     if outside is not None:
         raise Damaged(f"{path}: names {outside!r}, a file outside its folder")
-    return found
+    return digests
 
 
 def _list_path(path: str, part: str) -> str:

@@ -49,19 +49,19 @@ def redact(text: str) -> str:
 
 def known_secrets() -> list[str]:
     """The secrets in the environment as they stand and decoded, longest first."""
-    found = [os.environ.get(name, "") for name in IN_ENVIRONMENT]
+    secrets = [os.environ.get(name, "") for name in IN_ENVIRONMENT]
     for name in URLS_IN_ENVIRONMENT:
         credentials = _URL.match(os.environ.get(name, ""))
         if credentials:
-            found.append(credentials[2].partition(":")[2])
-    both = {text for secret in found for text in (secret, unquote(secret)) if len(text) >= SHORTEST}
+            secrets.append(credentials[2].partition(":")[2])
+    both = {text for secret in secrets for text in (secret, unquote(secret)) if len(text) >= SHORTEST}
     return sorted(both, key=len, reverse=True)
 
 
-def _without_password(found: re.Match[str]) -> str:
+def _without_password(url: re.Match[str]) -> str:
     """A URL up to its @, masked; a path with an @ in it, and a user alone, stay. On http a user alone is a token."""
-    scheme, credentials = found[1], found[2]
+    scheme, credentials = url[1], url[2]
     user, colon, password = credentials.partition(":")
     if "/" in user or (not colon and "http" not in scheme.lower()):
-        return found[0]
+        return url[0]
     return f"{scheme}{user}:***@" if password else f"{scheme}***@"

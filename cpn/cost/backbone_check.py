@@ -84,9 +84,9 @@ class Subject:
         return torch.randn(count, 3, *sides, generator=torch.Generator().manual_seed(0))
 
 
-def passed(check: str, found: str) -> Check:
+def passed(check: str, finding: str) -> Check:
     """A check that found nothing wrong."""
-    return Check(check, "passed", found)
+    return Check(check, "passed", finding)
 
 
 def layers(subject: Subject) -> Check:
@@ -100,8 +100,8 @@ def layers(subject: Subject) -> Check:
     try:
         save({name: value.contiguous() for name, value in state.items()})
     except (RuntimeError, ValueError) as error:  # two names for one tensor
-        said = " ".join(str(error).split())[:160]
-        return Check("layers", "failed", f"cannot be saved: {said}", "give every parameter one name, or clone it")
+        reason = " ".join(str(error).split())[:160]
+        return Check("layers", "failed", f"cannot be saved: {reason}", "give every parameter one name, or clone it")
     again = make_backbone(subject.name).state_dict()
     differ = [name for name in state.keys() | again.keys() if _shape(state, name) != _shape(again, name)]
     if differ:
@@ -148,9 +148,9 @@ def repeatable(subject: Subject) -> Check:
     """In evaluation mode: the same maps again, each image by itself, finite, and the images left as they were."""
     subject.module.eval()
     images = subject.noise(2)
-    given = images.clone()
-    first, second, alone = subject.run(images), subject.run(given.clone()), subject.run(given[:1].clone())
-    if not torch.equal(images, given):
+    originals = images.clone()
+    first, second, alone = subject.run(images), subject.run(originals.clone()), subject.run(originals[:1].clone())
+    if not torch.equal(images, originals):
         return Check("maps", "failed", "forward writes into the images", "remove the in-place operation on its input")
     if not all(bool(torch.isfinite(maps).all()) for maps in first):
         return Check("maps", "failed", "NaN or infinity on noise", "check the weights, and divisions in forward")
@@ -175,8 +175,8 @@ def batch_norm(subject: Subject) -> Check:
         return passed("batch norm", "none")
     if not moving:
         return passed("batch norm", f"{len(norms)}, in evaluation mode after .train()")
-    found = f"{len(moving)} of {len(norms)} would train: the CAM network and AffinityNet keep them in evaluation mode"
-    return Check("batch norm", "note", found, "nothing to do; deeplab.batch_norm_train rules DeepLab's")
+    finding = f"{len(moving)} of {len(norms)} would train: the CAM network and AffinityNet keep them in evaluation mode"
+    return Check("batch norm", "note", finding, "nothing to do; deeplab.batch_norm_train rules DeepLab's")
 
 
 def frozen(subject: Subject) -> Check:
@@ -190,15 +190,15 @@ def frozen(subject: Subject) -> Check:
         return Check("frozen", "failed", f"{strangers} of {len(listed)} are no parameters of the module", cure)
     ids = {id(parameter) for parameter in listed}
     fixed = [n for n, p in subject.module.named_parameters() if not p.requires_grad and id(p) not in ids]
-    found = f"{len(ids)} of {len(own)} parameters"
+    finding = f"{len(ids)} of {len(own)} parameters"
     if fixed:
-        found += f"; {len(fixed)} more have requires_grad False, e.g. {fixed[0]}"
-        return Check("frozen", "note", found, "list them in frozen_parameters(): DeepLab trains what is not listed")
+        finding += f"; {len(fixed)} more have requires_grad False, e.g. {fixed[0]}"
+        return Check("frozen", "note", finding, "list them in frozen_parameters(): DeepLab trains what is not listed")
     if not ids:
-        return Check("frozen", "note", found, "CPN freezes the first layers and the weights of batch norm")
+        return Check("frozen", "note", finding, "CPN freezes the first layers and the weights of batch norm")
     if ids == own:
-        return Check("frozen", "note", found, "nothing of it is trained, the new layers alone learn")
-    return passed("frozen", found)
+        return Check("frozen", "note", finding, "nothing of it is trained, the new layers alone learn")
+    return passed("frozen", finding)
 
 
 def gradients(subject: Subject) -> Check:
@@ -212,22 +212,22 @@ def gradients(subject: Subject) -> Check:
     maps = subject.run(subject.noise(2))
     reached = [_reached(each, trained) for each in maps]
     counts = ", ".join(f"{name} {len(names)}" for name, names in zip(MAPS, reached, strict=True))
-    found = f"of {len(trained)} trained parameters: {counts}"
+    finding = f"of {len(trained)} trained parameters: {counts}"
     if not reached[2]:
-        return Check("gradients", "failed", found, "return the top without detach(), no_grad() or .data")
+        return Check("gradients", "failed", finding, "return the top without detach(), no_grad() or .data")
     if lost := [name for name in trained if name not in reached[2]]:
-        found += f"; not from the top, which alone trains it: {', '.join(lost[:3])}"
-        return Check("gradients", "failed", found, "list these in frozen_parameters(), or leave the layers out")
+        finding += f"; not from the top, which alone trains it: {', '.join(lost[:3])}"
+        return Check("gradients", "failed", finding, "list these in frozen_parameters(), or leave the layers out")
     if not all(reached):
-        return Check("gradients", "note", found, "fine where all below that map is frozen, else remove detach()")
-    return passed("gradients", found)
+        return Check("gradients", "note", finding, "fine where all below that map is frozen, else remove detach()")
+    return passed("gradients", finding)
 
 
 def _reached(maps: Tensor, trained: dict[str, nn.Parameter]) -> list[str]:
     if not maps.requires_grad:
         return []
-    given = torch.autograd.grad(maps.square().sum(), list(trained.values()), retain_graph=True, allow_unused=True)
-    return [name for name, gradient in zip(trained, given, strict=True) if gradient is not None]
+    derivatives = torch.autograd.grad(maps.square().sum(), list(trained.values()), retain_graph=True, allow_unused=True)
+    return [name for name, gradient in zip(trained, derivatives, strict=True) if gradient is not None]
 
 
 @torch.no_grad()
@@ -244,18 +244,18 @@ def tap_scale(subject: Subject) -> Check:
         image = normalise(torch.from_numpy(resize(np.ascontiguousarray(photograph), (height, width))[None]), None)
         squares.append([float(each.float().square().mean()) for each in (image, *subject.run(image))])
     image_rms, *taps = np.sqrt(np.mean(squares, axis=0)).tolist()
-    found = f"RMS on photographs: image {image_rms:.2g}, " + ", ".join(
+    finding = f"RMS on photographs: image {image_rms:.2g}, " + ", ".join(
         f"{name} {value:.2g}" for name, value in zip(MAPS, taps, strict=True)
     )
     if not all(np.isfinite(taps)) or min(taps) == 0:
-        return Check("scale", "failed", found, "check the weights: a map without values carries nothing")
+        return Check("scale", "failed", finding, "check the weights: a map without values carries nothing")
     far = [name for name, value in zip(MAPS[:2], taps[:2], strict=True) if not 1 / ALIKE < value / image_rms < ALIKE]
     if far:
         cure = f"{' and '.join(far)} stand beside the image in X: --set network.x_scale=unit evens them out"
         if subject.weights is None:
             cure += "; --weights FILE measures those of its weights"
-        return Check("scale", "note", found, cure)
-    return passed("scale", found)
+        return Check("scale", "note", finding, cure)
+    return passed("scale", finding)
 
 
 def meta(subject: Subject) -> Check:
@@ -278,10 +278,12 @@ def cost(subject: Subject) -> Check:
     config = config_from(values, "--check")
     operations = forward_operations(config.network, subject.classes + 1, SIDE, SIDE)
     least = step_bytes(config, subject.classes + 1)
-    found = f"{operations / 1e9:.1f} GFLOP an image forward; "
-    found += "memory unknown" if least is None else f"a training step of one image holds at least {least / GIB:.2f} GiB"
+    finding = f"{operations / 1e9:.1f} GFLOP an image forward; "
+    finding += (
+        "memory unknown" if least is None else f"a training step of one image holds at least {least / GIB:.2f} GiB"
+    )
     crop = aligned_side(SIDE, subject.backbone.stride)
-    return passed(f"cost at {SIDE}", f"{found}; crop {crop} fits the stride")
+    return passed(f"cost at {SIDE}", f"{finding}; crop {crop} fits the stride")
 
 
 def pyramid(subject: Subject) -> Check:
@@ -340,8 +342,8 @@ def check(name: str, weights: str | None, classes: int, as_json: bool) -> None:
         first = bad[0]
         # What the user's code raised is a whole sentence already.
         whole = first.found.startswith("network.backbone: ")
-        said = first.found if whole else f"network.backbone: {name!r}: {first.check}: {first.found}; {first.cure}"
-        raise InputError(said + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
+        message = first.found if whole else f"network.backbone: {name!r}: {first.check}: {first.found}; {first.cure}"
+        raise InputError(message + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
 
 
 def print_table(name: str, done: Sequence[Check]) -> None:
@@ -363,8 +365,8 @@ def print_table(name: str, done: Sequence[Check]) -> None:
 def next_command(name: str, weights: str | None, failed: bool) -> str:
     """What to type next: the same check after a fault, else the plan of a sweep with this backbone."""
     if failed:
-        given = [] if weights is None else ["--weights", weights]
-        return shlex.join(["python", "-m", "cpn.backbone", "--check", name, *given])
+        weights_option = [] if weights is None else ["--weights", weights]
+        return shlex.join(["python", "-m", "cpn.backbone", "--check", name, *weights_option])
     sets = ["--run-code"] if is_code(name) else []
     sets += ["--set", f"network.backbone={name}"]
     if weights is not None:

@@ -166,13 +166,13 @@ def _deeplab(network: nn.Module, settings: DeepLabConfig, height: int, width: in
 
 
 @lru_cache(maxsize=256)
-def _counted(kind: tuple[Any, ...], work: Callable[..., None], *given: Any) -> float | None:
+def _counted(kind: tuple[Any, ...], work: Callable[..., None], *arguments: Any) -> float | None:
     """Bytes of the weights of a network and of what `work` holds at most with it; None where it cannot be made so."""
     network = _meta_network(kind)
     if network is None:
         return None
     try:
-        return held_bytes(network, lambda: work(network, *given))
+        return held_bytes(network, lambda: work(network, *arguments))
     except (RuntimeError, InputError):
         return None
 
@@ -182,12 +182,12 @@ def _meta_network(kind: tuple[Any, ...]) -> nn.Module | None:
     """A network without numbers; None where a user's backbone cannot be made so."""
     try:
         with torch.device("meta"):
-            return _made(*kind).eval()
+            return _network_of_kind(*kind).eval()
     except (RuntimeError, InputError):
         return None
 
 
-def _made(kind: str, of: Any, *more: Any) -> nn.Module:
+def _network_of_kind(kind: str, of: Any, *more: Any) -> nn.Module:
     if kind == "cam":
         return build_network(of, *more)
     if kind == "irn":
@@ -240,11 +240,11 @@ def _left_in_group(group: Path) -> float:
 
 def check_cams(network: NetworkConfig, cam: CamConfig, classes: int, split: Split, device: torch.device) -> None:
     """Raise WorkError, before any image is read, where the CAM of the list's largest image does not fit in memory."""
-    found = largest(split, cam.long_side)
-    needed = cam_bytes(network, cam, classes, found.height, found.width, found.present)
-    pixels = max(map(math.prod, sizes_at_scales(found.height, found.width, cam.scales, cam, 1)))
+    image = largest(split, cam.long_side)
+    needed = cam_bytes(network, cam, classes, image.height, image.width, image.present)
+    pixels = max(map(math.prod, sizes_at_scales(image.height, image.width, cam.scales, cam, 1)))
     _check(
-        split, found, "its CAM", needed, device, lambda part: f"{CAM_CURE}: cam.max_pixels={fits(pixels, part)} fits"
+        split, image, "its CAM", needed, device, lambda part: f"{CAM_CURE}: cam.max_pixels={fits(pixels, part)} fits"
     )
 
 
@@ -252,40 +252,40 @@ def check_deeplab(
     backbone: str, settings: DeepLabConfig, classes: int, split: Split, device: torch.device, crf: bool
 ) -> None:
     """The same for DeepLab's masks, and with `crf` for what the processor makes of them."""
-    found = largest(split)
-    needed = deeplab_bytes(backbone, settings, classes, found.height, found.width)
-    pixels = found.height * found.width * max(settings.scales or (1.0,)) ** 2
+    image = largest(split)
+    needed = deeplab_bytes(backbone, settings, classes, image.height, image.width)
+    pixels = image.height * image.width * max(settings.scales or (1.0,)) ** 2
     pixels = min(pixels, settings.max_pixels or pixels)
     cure = DEEPLAB_CURE
     _check(
-        split, found, "DeepLab's mask of it", needed, device,
+        split, image, "DeepLab's mask of it", needed, device,
         lambda part: f"{cure}: deeplab.max_pixels={fits(pixels, part)} fits",
     )  # fmt: skip
     if crf:
-        _check_crf(split, found, crf_bytes(LEAST_LABELS, found.height, found.width))
+        _check_crf(split, image, crf_bytes(LEAST_LABELS, image.height, image.width))
 
 
 def check_crf(split: Split, indices: Sequence[int]) -> None:
     """The same for the dense CRF on the maps of the images at `indices`."""
     if indices:
-        found = largest(split.subset([split.ids[index] for index in indices]))
-        _check_crf(split, found, crf_stage_bytes(found.present, found.height, found.width))
+        image = largest(split.subset([split.ids[index] for index in indices]))
+        _check_crf(split, image, crf_stage_bytes(image.present, image.height, image.width))
 
 
-def _check_crf(split: Split, found: Largest, needed: float) -> None:
-    _check(split, found, "the dense CRF on it", needed, torch.device("cpu"), lambda part: SCALE_DOWN)
+def _check_crf(split: Split, image: Largest, needed: float) -> None:
+    _check(split, image, "the dense CRF on it", needed, torch.device("cpu"), lambda part: SCALE_DOWN)
 
 
 def check_walk(config: Config, split: Split, device: torch.device) -> None:
     """The same for the network of the random walk."""
-    found = largest(split)
-    needed = walk_bytes(config, found.height, found.width)
-    _check(split, found, "the random walk on it", needed, device, lambda part: SCALE_DOWN)
+    image = largest(split)
+    needed = walk_bytes(config, image.height, image.width)
+    _check(split, image, "the random walk on it", needed, device, lambda part: SCALE_DOWN)
 
 
 def _check(
     split: Split,
-    found: Largest,
+    image: Largest,
     what: str,
     needed: float | None,
     device: torch.device,
@@ -296,7 +296,7 @@ def _check(
     have, name = free_bytes(device)
     if needed > have:
         raise WorkError(
-            f"memory: {found.id}, the largest image of list {split.name} ({found.width}x{found.height} pixels): "
+            f"memory: {image.id}, the largest image of list {split.name} ({image.width}x{image.height} pixels): "
             f"{what} takes at least {needed / GIB:.1f} GiB, and {name} has {max(have, 0) / GIB:.1f} GiB free; "
             f"{cure(SPARE * max(have, 0) / needed)}"
         )
@@ -350,8 +350,10 @@ def list_needs(
 
 def list_words(name: str, most: Largest, needs: Mapping[str, float | None]) -> str:
     """A list's largest image and what it needs, in words."""
-    said = ", ".join(f"{what} {'not counted' if n is None else f'{n / GIB:.2g} GiB'}" for what, n in needs.items())
-    return f"{name}: the largest image, {most.id} ({most.width}x{most.height}), takes in memory at least: {said}"
+    bytes_text = ", ".join(
+        f"{what} {'not counted' if n is None else f'{n / GIB:.2g} GiB'}" for what, n in needs.items()
+    )
+    return f"{name}: the largest image, {most.id} ({most.width}x{most.height}), takes in memory at least: {bytes_text}"
 
 
 def default_lines(pack: Pack, training: str) -> list[str]:

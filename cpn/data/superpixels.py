@@ -94,8 +94,8 @@ def levels_of(patches: PatchesConfig, data: DataConfig) -> list[int]:
     low, high = data.long_side
     shapes = [(long, short) for long in range(low, high + 1) for short in (1, min(long, data.crop), long)]
     ends = patches.S_N_range or (patches.S_N,)  # more superpixels never mean a lower level
-    found = [level_of(S_N, long, short, data.crop) for S_N in ends for long, short in shapes]
-    return list(range(min(found), max(found) + 1))
+    levels = [level_of(S_N, long, short, data.crop) for S_N in ends for long, short in shapes]
+    return list(range(min(levels), max(levels) + 1))
 
 
 def maps_for(
@@ -143,15 +143,15 @@ class SuperpixelMaps:
 
         InputError where the level is not there: `make_maps` makes it.
         """
-        found = self._readers.get(level)
-        if found is None or found[0] != os.getpid():
+        opened = self._readers.get(level)
+        if opened is None or opened[0] != os.getpid():
             path = level_file(self._folder, level)
             if not path.exists():
                 raise InputError(f"{path}: superpixels are not there (deleted meanwhile?); start the command again")
             with reading(path):
-                found = self._readers[level] = (os.getpid(), ipc.open_file(pa.memory_map(str(path))))
+                opened = self._readers[level] = (os.getpid(), ipc.open_file(pa.memory_map(str(path))))
         with reading(level_file(self._folder, level)):
-            row = found[1].get_batch(index)
+            row = opened[1].get_batch(index)
             height, width = row["height"][0].as_py(), row["width"][0].as_py()
             data = pa.decompress(row["labels"][0].as_buffer(), decompressed_size=2 * height * width, codec="zstd")
             labels: NDArray[np.uint16] = np.frombuffer(data, np.uint16).reshape(height, width)
@@ -213,14 +213,14 @@ def make_maps(
     """
     for level in levels:
         drop_damaged(folder, level, say)
-    made_by = (spread or in_threads)(folder, split)
+    compute_shares = (spread or in_threads)(folder, split)
     total = len(levels) * len(split)
     while missing := missing_shares(folder, len(split), levels):
         done = total - sum(share.stop - share.start for share in missing)
         busy = True
-        for share, made in made_by(missing):
-            busy = busy and not made
-            done += (share.stop - share.start) if made else 0
+        for share, is_computed in compute_shares(missing):
+            busy = busy and not is_computed
+            done += (share.stop - share.start) if is_computed else 0
             progress("superpixels", done, total)
         if busy:
             time.sleep(WAIT_S)
@@ -234,12 +234,13 @@ def drop_damaged(folder: Path, level: int, say: Callable[[str], None]) -> None:
     digest and are taken as they are.
     """
     for path in (level_file(folder, level), *sorted((folder / f"{level}.parts").glob("*.arrow"))):
-        said = side_digest(path)
-        if said is None or verified(path, said) or not path.exists():
+        expected = side_digest(path)
+        if expected is None or verified(path, expected) or not path.exists():
             continue
         with file_lock(folder / f"{level}.lock"):
-            said = side_digest(path)
-            if path.exists() and said is not None and not verified(path, said):  # nobody has made it again meanwhile
+            expected = side_digest(path)
+            # Another process may have made it again meanwhile.
+            if path.exists() and expected is not None and not verified(path, expected):
                 side_file(path).unlink(missing_ok=True)
                 path.unlink()
                 say(f"{path} is damaged; these superpixels are made again")

@@ -166,8 +166,8 @@ class Split:
         if self._reader is None or self._reader[0] != os.getpid():
             with reading(Path(self._folder, f"{self.name}.arrow"), _again(self._folder)):
                 reader = ipc.open_file(_open(self._folder, f"{self.name}.arrow"))
-            found = (reader.schema.metadata or {}).get(b"digest", b"").decode()
-            if found != self._digest:
+            file_digest = (reader.schema.metadata or {}).get(b"digest", b"").decode()
+            if file_digest != self._digest:
                 raise InputError(
                     f"{self._folder}/{self.name}.arrow was packed anew while it was in use: start the command again"
                 )
@@ -195,8 +195,8 @@ class Pack:
 
     def notes(self, name: str | None = None) -> list[str]:
         """What was found when list `name`, or all of them, were packed: lines for the user; older packs have none."""
-        found = (self.manifest if name is None else self.manifest["lists"][name]).get("notes", [])
-        return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
+        lines = (self.manifest if name is None else self.manifest["lists"][name]).get("notes", [])
+        return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
     def check(self, lists: Sequence[str] | None = None, again: bool = False) -> None:
         """Raise DamagedFile unless the files of these lists (all) are what was packed. Remembered by machine; `again`
@@ -275,11 +275,13 @@ def open_pack(root: Path | str) -> Pack:
         for file_name, size in ((f"{name}.arrow", entry["bytes"]), (f"{name}.index.arrow", entry["index_bytes"])):
             try:
                 with _open(folder, file_name) as file:
-                    found = file.size()
+                    actual_size = file.size()
             except OSError:
-                found = -1
-            if found != size:
-                raise DamagedFile(f"{folder}/{file_name}", cure, f"{found} of {size} bytes", missing=found < 0)
+                actual_size = -1
+            if actual_size != size:
+                raise DamagedFile(
+                    f"{folder}/{file_name}", cure, f"{actual_size} of {size} bytes", missing=actual_size < 0
+                )
     return Pack(place, folder, manifest)
 
 
@@ -287,12 +289,12 @@ def packed_files(pack: "Pack", lists: Sequence[str] | None = None) -> dict[str, 
     """Name -> size in bytes and SHA-256 (None where an earlier version packed it) of a packed folder's Arrow files, of
     all lists or of these.
     """
-    found = {}
+    files = {}
     for name in pack.manifest["lists"] if lists is None else lists:
         entry = pack.manifest["lists"][name]
-        found[f"{name}.arrow"] = (int(entry["bytes"]), entry.get("sha256"))
-        found[f"{name}.index.arrow"] = (int(entry["index_bytes"]), entry.get("index_sha256"))
-    return found
+        files[f"{name}.arrow"] = (int(entry["bytes"]), entry.get("sha256"))
+        files[f"{name}.index.arrow"] = (int(entry["index_bytes"]), entry.get("index_sha256"))
+    return files
 
 
 def _is_whole(manifest: dict[str, Any]) -> bool:

@@ -77,8 +77,8 @@ def save_checkpoint(
             "digests": digests,
         }
         write_json(temporary / MANIFEST, manifest)
-    kept = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
-    for old in set(_candidates(folder)) - set(kept):
+    newest = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
+    for old in set(_candidates(folder)) - set(newest):
         shutil.rmtree(old)
     return target
 
@@ -110,8 +110,8 @@ def load_latest(
             return None
         return {**asdict(progress), "scalars": _flatten_optimizer(optimizer)[1]}
 
-    found = from_rank_0(read)
-    if found is None:
+    loaded = from_rank_0(read)
+    if loaded is None:
         return None
     sent = tensors_from_rank_0(_state(network, optimizer) if rank == 0 else {})
     if rank != 0:
@@ -120,10 +120,10 @@ def load_latest(
             part, name = key.split(".", 1)
             parts[part][name] = tensor
         network.load_state_dict(parts["network"])
-        _restore_optimizer(optimizer, parts["optimizer"], found["scalars"])
+        _restore_optimizer(optimizer, parts["optimizer"], loaded["scalars"])
     if others := differing_ranks(tensors_digest(_state(network, optimizer))):
         raise RuntimeError(f"{folder}: ranks {others} did not come to the weights of rank 0")
-    return Progress(found["epoch"], found["step"], found["history"])
+    return Progress(loaded["epoch"], loaded["step"], loaded["history"])
 
 
 def _load_own(
@@ -160,10 +160,10 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], cure: str = DAMAGED_MO
     with safe_open(path, "pt") as file:
         header = (file.metadata() or {}).get("cpn", "{}")
     try:
-        said = json.loads(header).get(TENSORS)
+        recorded_digest = json.loads(header).get(TENSORS)
     except (ValueError, RecursionError, AttributeError):
         raise DamagedFile(path, cure, "what it says of itself is not what was written") from None
-    if said is not None and said != tensors_digest(tensors):
+    if recorded_digest is not None and recorded_digest != tensors_digest(tensors):
         raise DamagedFile(path, cure, "its numbers are not those that were written")
 
 
@@ -283,8 +283,8 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _candidates(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, newest first."""
-    found = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
-    return sorted(found, key=_epoch, reverse=True)
+    folders = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
+    return sorted(folders, key=_epoch, reverse=True)
 
 
 def _epoch(checkpoint: Path) -> int:

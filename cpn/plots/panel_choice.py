@@ -22,7 +22,7 @@ def panel_choice(scored: Split) -> dict[int, str]:
         places = np.linspace(0, len(order) - 1, min(WITHOUT_MASKS, len(order)))
         return {order[round(place)]: "" for place in places}
     share, ragged, classes = (np.array(values) for values in zip(*map(mask_facts, masks_of(scored)), strict=True))
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for why, values, quantile in (
         ("large object", share, 0.9),
         ("middling object", share, 0.5),
@@ -34,10 +34,10 @@ def panel_choice(scored: Split) -> dict[int, str]:
             np.flatnonzero(share > 0).tolist() or range(len(scored)), key=lambda i: (values[i], scored.ids[i])
         )
         wanted = round(quantile * (len(order) - 1))
-        free = [place for place, index in enumerate(order) if index not in found]
+        free = [place for place, index in enumerate(order) if index not in reasons]
         if free:
-            found[order[min(free, key=lambda place: abs(place - wanted))]] = why
-    return found
+            reasons[order[min(free, key=lambda place: abs(place - wanted))]] = why
+    return reasons
 
 
 def masks_of(scored: Split) -> list[np.ndarray]:

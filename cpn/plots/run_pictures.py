@@ -58,11 +58,11 @@ def run_pictures(
 
 def panel_images(network: CPN, scored: Split, config: Config, beta: float) -> list[PanelImage]:
     """The panel's images as the network sees them; it has to be in eval mode."""
-    found = []
+    images = []
     for index, why in panel_choice(scored).items():
         with image_of(scored, index, CAM_CURE):
-            found.append(PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta)))
-    return found
+            images.append(PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta)))
+    return images
 
 
 def panel_arrays(network: CPN, scored: Split, index: int, config: Config, beta: float) -> dict[str, np.ndarray]:

@@ -63,8 +63,8 @@ class WalkGrid:
 
 def alpha_of(beta: float) -> float:
     """The exponent whose background score (1 - m)^alpha equals m at m = beta: ln beta / ln(1 - beta)."""
-    kept = min(max(beta, SMALLEST_BETA), LARGEST_BETA)
-    return math.log(kept) / math.log1p(-kept)
+    threshold = min(max(beta, SMALLEST_BETA), LARGEST_BETA)
+    return math.log(threshold) / math.log1p(-threshold)
 
 
 def beta_of(alpha: float) -> float:
@@ -137,21 +137,21 @@ def far_words(walk: RandomWalkConfig, crf: CrfConfig, beta: float) -> str | None
 
     An alpha_low or alpha_high stands for the beta at which the rule of `crf_alphas` would give it.
     """
-    given = {
+    settings = {
         "random_walk.alpha": (walk.alpha, 1.0),
         "crf.alpha_low": (crf.alpha_low, LOW),
         "crf.alpha_high": (crf.alpha_high, HIGH),
     }
-    found = {
+    thresholds = {
         name: beta_of(alpha / factor)
-        for name, (alpha, factor) in given.items()
+        for name, (alpha, factor) in settings.items()
         if walk.kind == "affinity" and alpha != "auto"
     }
-    far = [name for name, threshold in found.items() if abs(threshold - beta) > FAR]
+    far = [name for name, threshold in thresholds.items() if abs(threshold - beta) > FAR]
     if not far:
         return None
-    said = ", ".join(f"{name} {given[name][0]:g} (made for beta {found[name]:.2f})" for name in far)
-    return f"{said}: this run's beta is {beta:.2f}; with {'=auto, '.join(far)}=auto they follow it"
+    stale = ", ".join(f"{name} {settings[name][0]:g} (made for beta {thresholds[name]:.2f})" for name in far)
+    return f"{stale}: this run's beta is {beta:.2f}; with {'=auto, '.join(far)}=auto they follow it"
 
 
 def _needed(beta: float | None, name: str) -> float:

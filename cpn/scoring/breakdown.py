@@ -67,8 +67,8 @@ def by_classes(counts: NDArray[np.integer]) -> list[dict[str, Any]]:
     for name, low, high in CLASSES:
         images = (number >= low) & (number <= high)
         errors = error_kinds(counts[images].sum(axis=0)) if images.any() else {}
-        said = {"classes": name, "images": int(images.sum()), **_regions(counts, regions & images[:, None])}
-        rows.append({**said, **errors})
+        group = {"classes": name, "images": int(images.sum()), **_regions(counts, regions & images[:, None])}
+        rows.append({**group, **errors})
     return rows
 
 
@@ -76,8 +76,8 @@ def _regions(counts: NDArray[np.integer], chosen: NDArray[np.bool_]) -> dict[str
     """Of the regions `chosen` (N, C): how many, their mean IoU, and the share of their pixels found; percent."""
     if not chosen.any():
         return {"regions": 0}
-    found, true = int(counts[:, 0][chosen].sum()), int(counts[:, 2][chosen].sum())
-    return {"regions": int(chosen.sum()), "iou": 100 * float(iou(counts)[chosen].mean()), "recall": 100 * found / true}
+    hits, true = int(counts[:, 0][chosen].sum()), int(counts[:, 2][chosen].sum())
+    return {"regions": int(chosen.sum()), "iou": 100 * float(iou(counts)[chosen].mean()), "recall": 100 * hits / true}
 
 
 def near_boundary(truth: NDArray[np.uint8], near: int = NEAR) -> NDArray[np.bool_]:
@@ -86,8 +86,8 @@ def near_boundary(truth: NDArray[np.uint8], near: int = NEAR) -> NDArray[np.bool
     IGNORE counts as a value: VOC draws it around every object, and its edge is where the labels end.
     """
     window = np.ones((2 * near + 1, 2 * near + 1), np.uint8)
-    found: NDArray[np.bool_] = cv2.dilate(truth, window) != cv2.erode(truth, window)
-    return found
+    near_edge: NDArray[np.bool_] = cv2.dilate(truth, window) != cv2.erode(truth, window)
+    return near_edge
 
 
 def boundary_counts(label: NDArray[np.integer], truth: NDArray[np.uint8], near: int = NEAR) -> NDArray[np.int64]:

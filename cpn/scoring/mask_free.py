@@ -130,42 +130,42 @@ def average_precision(
     hits = np.cumsum(counted * present, axis=-1)[..., last]
     precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
     total = (counted * present).sum(axis=-1)
-    found = (counted * present * precision).sum(axis=-1)
-    return np.asarray(np.divide(found, total, out=np.full_like(found, np.nan), where=total > 0))
+    precision_sum = (counted * present * precision).sum(axis=-1)
+    return np.asarray(np.divide(precision_sum, total, out=np.full_like(precision_sum, np.nan), where=total > 0))
 
 
 def parts(
-    found: MaskFreeScores, weights: NDArray[np.floating] | None = None
+    scores: MaskFreeScores, weights: NDArray[np.floating] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """mAP over the classes that occur, and mean agreement, both in [0, 1]: (...) each for `weights` (..., N)."""
-    counted = np.ones(len(found)) if weights is None else np.asarray(weights, np.float64)
-    classes = np.flatnonzero(found.labels.sum(axis=0) > 0)
-    each = np.stack([average_precision(found.scores[:, c], found.labels[:, c], counted) for c in classes])
+    counted = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
+    classes = np.flatnonzero(scores.labels.sum(axis=0) > 0)
+    each = np.stack([average_precision(scores.scores[:, c], scores.labels[:, c], counted) for c in classes])
     occurs = ~np.isnan(each)
     precision = np.where(occurs, each, 0).sum(axis=0) / np.maximum(1, occurs.sum(axis=0))
-    with_class = ~np.isnan(found.agreement)
-    values = np.where(with_class, found.agreement, 0).astype(np.float64)
+    with_class = ~np.isnan(scores.agreement)
+    values = np.where(with_class, scores.agreement, 0).astype(np.float64)
     mass = (counted * with_class).sum(axis=-1)
     mean = np.divide(counted @ values, mass, out=np.zeros_like(mass), where=mass > 0)
     return np.asarray(precision), np.asarray(mean)
 
 
-def mask_free(found: MaskFreeScores, weights: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+def mask_free(scores: MaskFreeScores, weights: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
     """The value in percent: (...) for `weights` (..., N), a number without."""
-    precision, mean = parts(found, weights)
+    precision, mean = parts(scores, weights)
     return np.asarray(100 * (precision + mean) / 2)
 
 
-def save_scores(path: Path, ids: Sequence[str], found: MaskFreeScores) -> None:
+def save_scores(path: Path, ids: Sequence[str], scores: MaskFreeScores) -> None:
     """Write the scores of images with these ids."""
     with whole_file(path) as file:
         np.savez_compressed(
-            file, ids=np.array(ids), scores=found.scores, labels=found.labels, agreement=found.agreement
+            file, ids=np.array(ids), scores=scores.scores, labels=scores.labels, agreement=scores.agreement
         )
 
 
 def load_scores(path: Path) -> tuple[list[str], MaskFreeScores]:
     """Read what `save_scores` wrote. DamagedFile where it is missing or damaged."""
     with reading(path, OF_RUN), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        found = MaskFreeScores(file["scores"], file["labels"], file["agreement"])
-        return [str(name) for name in file["ids"]], found
+        scores = MaskFreeScores(file["scores"], file["labels"], file["agreement"])
+        return [str(name) for name in file["ids"]], scores

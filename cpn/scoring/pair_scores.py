@@ -85,9 +85,9 @@ def pair_row(counts: NDArray[np.integer]) -> dict[str, float]:
     of Y_o for all four: what is found more there is found at the same threshold.
     """
     common = BETAS.index(best_beta(counts[0])[0])
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for name, own in zip(MAPS, counts, strict=True):
         hits, _, true = own[common, :, 1:].sum(axis=1)
-        found[f"miou_{name}"] = 100 * float(miou(own).max())
-        found[f"recall_{name}"] = 100 * float(hits) / max(1, int(true))
-    return found
+        scores[f"miou_{name}"] = 100 * float(miou(own).max())
+        scores[f"recall_{name}"] = 100 * float(hits) / max(1, int(true))
+    return scores

@@ -28,21 +28,21 @@ def chosen(checked: Mapping[str, Sequence[Checked]], scored: Sequence[str]) -> l
     rows = {row.entry.image: (name, row) for name in reversed(names) for row in checked[name]}
     left = [rows[image] for image in dict.fromkeys(row.entry.image for name in names for row in checked[name])]
     left = [pair for pair in left if pair[1].classes is not None]
-    found: list[tuple[str, Checked]] = []
+    picked: list[tuple[str, Checked]] = []
     seen: set[int] = set()
 
     def worth(pair: tuple[str, Checked]) -> tuple[bool, bool, bool, int]:
         row = pair[1]
-        there = set(row.classes or ()) | set(row.mask_classes or ())
+        classes = set(row.classes or ()) | set(row.mask_classes or ())
         large = row.shape[0] * row.shape[1] > LARGE
-        return row.mask_classes is not None, not large, bool(there), len(there - seen)
+        return row.mask_classes is not None, not large, bool(classes), len(classes - seen)
 
-    while left and len(found) < COUNT:
+    while left and len(picked) < COUNT:
         best = max(left, key=worth)
         left.remove(best)
-        found.append(best)
+        picked.append(best)
         seen |= set(best[1].classes or ()) | set(best[1].mask_classes or ())
-    return found
+    return picked
 
 
 def check_picture(rows: Sequence[tuple[str, Checked]], classes: Sequence[str]) -> bytes:

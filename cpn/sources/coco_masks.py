@@ -57,23 +57,25 @@ def read_annotation(values: dict[str, object]) -> Annotation:
     number, image, category = (whole_number(values.get(key)) for key in ("id", "image_id", "category_id"))
     if number is None or image is None or category is None:
         raise InputError(f"{where}: id, image_id and category_id have to be whole numbers")
-    crowd, found = _crowd(values.get("iscrowd", 0), where), values.get("segmentation")
-    given = values.get("bbox")
-    box = _box(given)
-    odd_box = box is None and given not in (None, [])
-    if found is None:
-        found = []
-    if isinstance(found, list):
-        polygons = tuple(_polygon(p, where) for p in found if p != [])
+    crowd, segmentation = _crowd(values.get("iscrowd", 0), where), values.get("segmentation")
+    raw_box = values.get("bbox")
+    box = _box(raw_box)
+    odd_box = box is None and raw_box not in (None, [])
+    if segmentation is None:
+        segmentation = []
+    if isinstance(segmentation, list):
+        polygons = tuple(_polygon(p, where) for p in segmentation if p != [])
         whole = tuple(p for p in polygons if len(p) > 2)
         if odd_box and not whole:
             raise InputError(
-                f"{where}: it has no polygon of three points, and its bbox is {brief(given)}: write polygons, or left, "
-                "top, width and height with some area, or delete it"
+                f"{where}: it has no polygon of three points, and its bbox is {brief(raw_box)}: write polygons, or "
+                "left, top, width and height with some area, or delete it"
             )
         thin = len(polygons) - len(whole)
         return Annotation(number, image, category, crowd, whole, None, None, box, thin, odd_box)
-    runs, size = (found.get("counts"), found.get("size")) if isinstance(found, dict) else (None, None)
+    runs, size = (
+        (segmentation.get("counts"), segmentation.get("size")) if isinstance(segmentation, dict) else (None, None)
+    )
     if not isinstance(runs, (list, str)) or not _is_size(size):
         raise InputError(f"{where}: segmentation is neither polygons nor run lengths with their size")
     return Annotation(number, image, category, crowd, None, runs, (size[0], size[1]), odd_box=odd_box)

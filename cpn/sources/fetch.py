@@ -37,11 +37,11 @@ def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> N
     Raises InputError where there is no such file or a web page comes in its place, WorkError when the connection fails
     `TRIES` times in a row without a new byte: the same command then goes on.
     """
-    part, said = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
+    part, validators = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
     tries, most = 0, part.stat().st_size if part.exists() else 0
     while True:
         try:
-            total = _receive(address, part, said, report)
+            total = _receive(address, part, validators, report)
             break
         except (requests.RequestException, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
@@ -50,28 +50,30 @@ def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> N
             # By the most that ever was: a server that begins anew each time must not look as if it went on.
             tries, most = (1, now) if now > most else (tries + 1, most)
             if tries >= TRIES:
-                kept = f"{now:,} bytes are kept in {part}, and the same command goes on" if now else "try again later"
+                next_step = (
+                    f"{now:,} bytes are kept in {part}, and the same command goes on" if now else "try again later"
+                )
                 raise WorkError(
                     f"{address} cannot be downloaded ({_reason(error)}; {TRIES} tries in a row brought nothing "
-                    f"more): {kept}, or name another server by --mirror"
+                    f"more): {next_step}, or name another server by --mirror"
                 ) from error
             time.sleep(pause_s * 2 ** (tries - 1))
     size = part.stat().st_size
     if total is not None and size != total:
         part.unlink()
-        said.unlink(missing_ok=True)
+        validators.unlink(missing_ok=True)
         raise WorkError(
             f"{address}: {size:,} bytes came where the server promised {total:,}; nothing was kept: try again, or "
             "name another server by --mirror"
         )
     part.replace(to)
-    said.unlink(missing_ok=True)
+    validators.unlink(missing_ok=True)
 
 
-def _receive(address: str, part: Path, said: Path, report: Report) -> int | None:
+def _receive(address: str, part: Path, validators: Path, report: Report) -> int | None:
     """Receive the rest of `address` into `part`; gives the whole file's size, None where the server does not say."""
     had = part.stat().st_size if part.exists() else 0
-    known = read_json(said) if said.exists() and had else {}
+    known = read_json(validators) if validators.exists() and had else {}
     headers = {"Accept-Encoding": "identity"}
     if had and known.get("validator"):
         headers |= {"Range": f"bytes={had}-", "If-Range": known["validator"]}
@@ -91,7 +93,7 @@ def _receive(address: str, part: Path, said: Path, report: Report) -> int | None
         length = answer.headers.get("Content-Length")
         total = had + int(length) if length is not None and length.isdigit() else None
         tag = answer.headers.get("ETag") or "W/"  # a weak one says nothing of bytes
-        write_json(said, {"validator": answer.headers.get("Last-Modified") if tag.startswith("W/") else tag})
+        write_json(validators, {"validator": answer.headers.get("Last-Modified") if tag.startswith("W/") else tag})
         with open(part, "r+b" if goes_on else "wb") as file:
             file.seek(had)
             file.truncate()
@@ -125,9 +127,9 @@ def check_digest(path: Path, md5: str | None, sha256_start: str | None) -> str |
         if expected is None:
             continue
         with open(path, "rb") as file:
-            found = hashlib.file_digest(file, name).hexdigest()
-        if not found.startswith(expected):
-            return f"its {name.upper()} is {found}, published is {expected}{'...' * (len(expected) < len(found))}"
+            actual = hashlib.file_digest(file, name).hexdigest()
+        if not actual.startswith(expected):
+            return f"its {name.upper()} is {actual}, published is {expected}{'...' * (len(expected) < len(actual))}"
     return None
 
 

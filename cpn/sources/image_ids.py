@@ -62,11 +62,11 @@ def format_of(data: bytes) -> str | None:
 
 def pictures_by_name(folder: Path) -> dict[str, list[str]]:
     """The files in a folder that may be pictures, of any format, by `loose_name`, each list in order."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() in (*PICTURES, *OTHER_PICTURES):
-            found.setdefault(loose_name(path.stem), []).append(path.name)
-    return found
+            names.setdefault(loose_name(path.stem), []).append(path.name)
+    return names
 
 
 def loose_name(text: str) -> str:

@@ -201,15 +201,15 @@ def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
     by_rule = "trainaug" in lists and not file_there(list_path(root, "trainaug"))
     sources = sorted({*lists, "train", "val"} if by_rule else lists)
     files = [root / "classes.txt", *(list_path(root, name) for name in sources)]
-    found = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if file_there(f)]
+    stamps = [[str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns] for f in files if file_there(f)]
     for part in ("JPEGImages", "Annotations", "SegmentationClass", *(SBD_FOLDERS if by_rule else ())):
         if (root / part).is_dir():
             with os.scandir(root / part) as items:
                 for item in items:
-                    there = not item.is_symlink() or os.path.exists(item)  # a link to nowhere may be in no list
-                    status = item.stat(follow_symlinks=there)
-                    found.append([f"{part}/{item.name}", status.st_size, status.st_mtime_ns])
-    return digest([PACK_FORMAT, sorted(lists), sorted(set(scored) & set(lists)), sorted(found)])
+                    resolves = not item.is_symlink() or os.path.exists(item)  # a link to nowhere may be in no list
+                    status = item.stat(follow_symlinks=resolves)
+                    stamps.append([f"{part}/{item.name}", status.st_size, status.st_mtime_ns])
+    return digest([PACK_FORMAT, sorted(lists), sorted(set(scored) & set(lists)), sorted(stamps)])
 
 
 def _packed(target: Path) -> list[str]:

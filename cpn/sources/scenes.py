@@ -287,7 +287,7 @@ def _already_there(root: Path, marker: dict[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = read_json(root / "scenes.json", f"delete {root}, and the same scenes are made again")
+        recorded = read_json(root / "scenes.json", f"delete {root}, and the same scenes are made again")
     except DamagedFile:
         raise
     except OSError:
@@ -295,8 +295,10 @@ def _already_there(root: Path, marker: dict[str, Any]) -> bool:
             f"{root} is not empty and holds no synthetic scenes: choose a new folder, or, if it held scenes, delete it "
             "for its scenes.json is missing, and the same are made again"
         ) from None
-    if found != marker:
-        differing = ", ".join(key for key in marker if not isinstance(found, dict) or found.get(key) != marker[key])
+    if recorded != marker:
+        differing = ", ".join(
+            key for key in marker if not isinstance(recorded, dict) or recorded.get(key) != marker[key]
+        )
         raise InputError(f"{root} holds scenes with another {differing}: choose a new folder or delete this one")
     return True
 

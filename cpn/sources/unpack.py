@@ -50,11 +50,11 @@ def _untar(archive: Path, to: Path, report: Report) -> None:
 
 
 def _unzip(archive: Path, to: Path, report: Report) -> None:
-    with zipfile.ZipFile(archive) as found:
-        total, done = sum(member.file_size for member in found.infolist()), 0
-        for member in found.infolist():
+    with zipfile.ZipFile(archive) as zipped:
+        total, done = sum(member.file_size for member in zipped.infolist()), 0
+        for member in zipped.infolist():
             if Path(member.filename).is_absolute() or ".." in Path(member.filename).parts:
                 raise ValueError(f"it names {member.filename!r}, outside of its folder")
-            found.extract(member, to)
+            zipped.extract(member, to)
             done += member.file_size
             report(done, total)

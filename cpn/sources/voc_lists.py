@@ -80,8 +80,8 @@ def listed_ids(root: Path, name: str) -> dict[str, str]:
 def other_names(root: Path, name: str) -> list[str]:
     """Lists that are there under another usual name of `name`: `train_aug` and `trainaug_id` for `trainaug`."""
     wanted = usual_name(name)
-    found = sorted(path.stem for path in list_path(root, name).parent.glob("*.txt"))
-    return [other for other in found if other != name and usual_name(other) == wanted]
+    names = sorted(path.stem for path in list_path(root, name).parent.glob("*.txt"))
+    return [other for other in names if other != name and usual_name(other) == wanted]
 
 
 def usual_name(name: str) -> str:
@@ -102,20 +102,22 @@ def list_warnings(pack: Pack) -> list[str]:
     that `trainaug` lacks would be scored without a pseudo label.
     """
     ids = {name: set(pack.split(name).ids) for name in pack.lists}
-    found = []
+    warnings = []
     if pack.classes == VOC_CLASSES:
         for name, expected in VOC_COUNTS.items():
             if name in ids and len(ids[name]) != expected:
-                found.append(f"{name} has {len(ids[name])} images, that of VOC 2012 has {expected}")
+                warnings.append(f"{name} has {len(ids[name])} images, that of VOC 2012 has {expected}")
     for name in sorted(filter(is_for_training, ids), key=lambda name: (len(name), name)):
         for other in sorted(name for name in ids if not is_for_training(name)):
             if both := ids[name] & ids[other]:
-                found.append(
+                warnings.append(
                     f"{len(both)} images of {other} are also in {name} (such as {min(both)}): they would be trained on"
                 )
     if "trainaug" in ids and (lost := ids.get("train", set()) - ids["trainaug"]):
-        found.append(f"{len(lost)} images of train are not in trainaug (such as {min(lost)}): they get no pseudo label")
-    return found
+        warnings.append(
+            f"{len(lost)} images of train are not in trainaug (such as {min(lost)}): they get no pseudo label"
+        )
+    return warnings
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
@@ -148,8 +150,8 @@ def _ids_of(path: Path) -> dict[str, str]:
 def _trainaug(root: Path, folder: Path) -> dict[str, str]:
     """The rule, in the order of the ids: VOC publishes none for this list."""
     train, val = (listed_ids(root, name) for name in ("train", "val"))
-    found = {path.stem: str(path) for path in _sbd_files(folder)} | train
-    return {image_id: found[image_id] for image_id in sorted(found.keys() - val.keys())}
+    paths = {path.stem: str(path) for path in _sbd_files(folder)} | train
+    return {image_id: paths[image_id] for image_id in sorted(paths.keys() - val.keys())}
 
 
 def _sbd_files(folder: Path) -> list[Path]:

@@ -92,12 +92,16 @@ def with_crf(judged: Judged, split: Split, config: CrfConfig, report: Progress) 
     counts = np.zeros_like(judged.counts)
     for index in range(len(split)):
         with image_of(split, index, SCALE_DOWN):
-            found = _maps(judged.files, split, index, classes, judged.halved)
-            maps, image, truth = np.clip(found.maps, 0, 1).astype(np.float32), split.image(index), mask_of(split, index)
+            score_maps = _maps(judged.files, split, index, classes, judged.halved)
+            maps, image, truth = (
+                np.clip(score_maps.maps, 0, 1).astype(np.float32),
+                split.image(index),
+                mask_of(split, index),
+            )
             masks = {}
             for beta in set(judged.betas):
                 scores = crf_scores(image, maps, alpha_of(beta), config)
-                masks[beta] = np.concatenate([[0], found.present])[scores.argmax(axis=0)]
+                masks[beta] = np.concatenate([[0], score_maps.present])[scores.argmax(axis=0)]
             counts[:, index] = [hard_counts(masks[beta], truth, classes) for beta in judged.betas]
         report("CRF", index + 1, len(split))
     return replace(judged, crf=counts)
@@ -109,9 +113,9 @@ def _curve(files: PredictionFiles, split: Split, classes: int, report: Progress,
     total = np.zeros((2, len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
         with image_of(split, index, SCALE_DOWN):
-            found = _same_kind(_maps(files, split, index, classes, halved), MAPS, files.paths[index])
+            score_maps = _same_kind(_maps(files, split, index, classes, halved), MAPS, files.paths[index])
             total[int(index in held_out)] += curve_counts(
-                found.maps, found.present, mask_of(split, index), classes, BETAS
+                score_maps.maps, score_maps.present, mask_of(split, index), classes, BETAS
             )
         report("scoring maps", index + 1, len(split))
     return total
@@ -122,12 +126,12 @@ def _maps(files: PredictionFiles, split: Split, index: int, classes: int, halved
     return read_maps(files.paths[index], (height, width), classes, halved)
 
 
-def _same_kind(found: ScoreMaps, kind: str, path: Path) -> ScoreMaps:
+def _same_kind(score_maps: ScoreMaps, kind: str, path: Path) -> ScoreMaps:
     """Maps as they were read. InputError unless their background is as in the first file."""
-    if found.with_background != (kind == WITH_BACKGROUND):
-        how = "a map of the background" if found.with_background else "no map of the background"
+    if score_maps.with_background != (kind == WITH_BACKGROUND):
+        how = "a map of the background" if score_maps.with_background else "no map of the background"
         raise InputError(f"{path}: has {how}, unlike the first file of its folder; write all files in one way")
-    return found
+    return score_maps
 
 
 def _masks(
@@ -143,11 +147,11 @@ def _masks(
     if kind == LABELS:
         height, width = mask_of(split, index).shape
         return [read_label(files.paths[index], (height, width), classes)] * 2
-    found = _same_kind(_maps(files, split, index, classes, halved), kind, files.paths[index])
+    score_maps = _same_kind(_maps(files, split, index, classes, halved), kind, files.paths[index])
     if betas is None:
-        return [found.present[found.maps.argmax(axis=0)].astype(np.uint8)] * 2
-    first = pseudo_mask(found.maps, found.present, betas[0])
-    return [first, first if betas[1] == betas[0] else pseudo_mask(found.maps, found.present, betas[1])]
+        return [score_maps.present[score_maps.maps.argmax(axis=0)].astype(np.uint8)] * 2
+    first = pseudo_mask(score_maps.maps, score_maps.present, betas[0])
+    return [first, first if betas[1] == betas[0] else pseudo_mask(score_maps.maps, score_maps.present, betas[1])]
 
 
 def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | None = None) -> dict[str, Any]:
@@ -165,7 +169,7 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
         if 0 < len(held_out) < len(split):
             sets.append(_set_row("hold-out", 1, held_out, judged, other, crf))
     shares = 100 * class_shares(counts.sum(axis=0))
-    found = {
+    report = {
         "folder": str(judged.files.folder),
         "kind": judged.kind,
         "halved": judged.halved,
@@ -183,11 +187,11 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
     }
     if judged.curve is not None:
         lines = {"select": judged.curve[0], "hold-out": judged.curve[1], "all": judged.curve.sum(axis=0)}
-        found["all_below_half"] = not judged.curve[:, BETAS.index(0.5) :, 1, 1:].any()
-        found["curve"] = {"beta": list(BETAS), **{name: (100 * miou(one)).tolist() for name, one in lines.items()}}
+        report["all_below_half"] = not judged.curve[:, BETAS.index(0.5) :, 1, 1:].any()
+        report["curve"] = {"beta": list(BETAS), **{name: (100 * miou(one)).tolist() for name, one in lines.items()}}
     if other is not None:
-        found["against"] = {"folder": str(other.files.folder), "kind": other.kind, "halved": other.halved}
-    return found
+        report["against"] = {"folder": str(other.files.folder), "kind": other.kind, "halved": other.halved}
+    return report
 
 
 def _set_row(
@@ -203,7 +207,7 @@ def _set_row(
 
     value, draws = drawn(judged)
     row: dict[str, Any] = {"set": name, "crf": crf, "images": len(chosen), "miou": value}
-    row["interval"] = None if (found := interval(value, draws, len(chosen))) is None else _within(found)
+    row["interval"] = None if (own_bounds := interval(value, draws, len(chosen))) is None else _within(own_bounds)
     if judged.betas is not None:
         row |= {"beta": judged.betas[which], "t": to_halved(judged.betas[which])}
     if other is not None:

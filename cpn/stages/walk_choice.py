@@ -90,8 +90,12 @@ def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> 
     """
     rule, config, beta = grid.rule, inputs.config.random_walk, _beta(inputs)
     if counts is None:
-        found = {"choice": vars(rule), "rule": vars(rule), "metrics": _numbers(rule, beta)}
-        return {**found, "grid": [], "words": f"random walk: {_said(rule)}, by rule alone: there are no masks"}
+        by_rule = {"choice": vars(rule), "rule": vars(rule), "metrics": _numbers(rule, beta)}
+        return {
+            **by_rule,
+            "grid": [],
+            "words": f"random walk: {_setting_words(rule)}, by rule alone: there are no masks",
+        }
     sets = select_and_confirm(inputs.pack.split(inputs.config.data.score).ids, inputs.config.cam)
     select, confirm = (100 * miou(counts[indices].sum(0)) for indices in sets)
     best = int(select[1:].argmax())
@@ -103,12 +107,12 @@ def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> 
     for name, row in zip(RANKED, (0, 1 + best, 1 + at_rule), strict=True):
         metrics |= {f"miou_{name}_select": float(select[row]), f"miou_{name}_confirm": float(confirm[row])}
     both = {name: f"{metrics[f'miou_{name}_select']:.1f} / {metrics[f'miou_{name}_confirm']:.1f}" for name in RANKED}
-    told = f"mIoU on select / confirm images {both['walk']}, its CAM {both['cam']}"
-    told += f", the rule alone ({_said(rule)}) {both['rule']}" if len(grid.pairs) > 1 else ""
-    words = f"random walk: {_said(choice)}; {told}"
+    comparison = f"mIoU on select / confirm images {both['walk']}, its CAM {both['cam']}"
+    comparison += f", the rule alone ({_setting_words(rule)}) {both['rule']}" if len(grid.pairs) > 1 else ""
+    words = f"random walk: {_setting_words(choice)}; {comparison}"
     if not used:
         words = "random walk: a miss, it lowers its CAM and is not used, the pseudo labels are the CAM's masks at beta "
-        words += f"{beta:.2f}; {_said(choice)}: {told}"
+        words += f"{beta:.2f}; {_setting_words(choice)}: {comparison}"
     table = [
         {"alpha": alpha, "logt": logt, "miou_select": float(select[at]), "miou_confirm": float(confirm[at])}
         for at, (alpha, logt) in enumerate(grid.pairs, 1)
@@ -122,7 +126,7 @@ def _numbers(choice: WalkChoice, beta: float) -> dict[str, float]:
     return numbers if choice.alpha is None else {"alpha": choice.alpha, **numbers}
 
 
-def _said(choice: WalkChoice) -> str:
+def _setting_words(choice: WalkChoice) -> str:
     """The choice in words."""
     alpha = "IRN's, " if choice.alpha is None else f"alpha {choice.alpha:.3g}, "
     return f"{alpha}{2**choice.logt} steps of radius {choice.radius}"
