@@ -62,9 +62,9 @@ USAGE = """python -m benchmarks winner --json
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the topics, all comparisons when none is named; each ends with one line, as JSON with --json."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    topics = list(takewhile(lambda word: not word.startswith("-"), given))
-    rest = given[len(topics) :]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    topics = list(takewhile(lambda word: not word.startswith("-"), words))
+    rest = words[len(topics) :]
     unknown = [topic for topic in topics if topic not in {**COMPARISONS, **TOPICS}]
     if unknown:
         raise InputError(f"{unknown[0]}: no such topic; take {', '.join([*COMPARISONS, *TOPICS])}")
@@ -89,25 +89,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def topic_module(topic: str) -> ModuleType:
     """Import the module of a topic, from the one folder that has it."""
-    found = [f"benchmarks.{name}.{topic}" for name in FOLDERS if (HERE / name / f"{topic}.py").is_file()]
-    return importlib.import_module(found[0])
+    modules = [f"benchmarks.{name}.{topic}" for name in FOLDERS if (HERE / name / f"{topic}.py").is_file()]
+    return importlib.import_module(modules[0])
 
 
 def parser(topic: str, module: ModuleType) -> argparse.ArgumentParser:
     """The options that every topic has, and those that `module` adds."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog=f"python -m benchmarks {topic}",
         usage=f"python -m benchmarks {topic} [--quick] [--json] [options]",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
-    made.add_argument("--json", action="store_true", help="the last line is the result as JSON")
+    command_line.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
+    command_line.add_argument("--json", action="store_true", help="the last line is the result as JSON")
     if topic in COMPARISONS:
-        made.add_argument("--write", type=Path, metavar="FILE.md", help="put the result's row into a page")
+        command_line.add_argument("--write", type=Path, metavar="FILE.md", help="put the result's row into a page")
     if hasattr(module, "add_arguments"):
-        module.add_arguments(made)
-    return made
+        module.add_arguments(command_line)
+    return command_line
 
 
 def general_help(rest: Sequence[str]) -> None:

@@ -75,9 +75,9 @@ def conditions(quick: bool) -> str:
     """How and where something was measured: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
     from platform.base.provenance import provenance
 
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    found = re.search(r"model name\s*: (.*)", told)
-    cores = f"{len(os.sched_getaffinity(0))} x {found[1].strip() if found else 'core'}"
+    cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    cpu_model = re.search(r"model name\s*: (.*)", cpu_info)
+    cores = f"{len(os.sched_getaffinity(0))} x {cpu_model[1].strip() if cpu_model else 'core'}"
     return f"{'quick, ' if quick else ''}commit {provenance('')['commit']}, {cores}"
 
 
@@ -106,8 +106,8 @@ def write_page(page: Path, results: Sequence[Mapping[str, Any]], measured: str) 
     """Put the rows between the page's marks; rows of topics that were not run now stay as they are."""
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
-    kept, _, after = rest.partition(END)
-    rows = {name: line for line in kept.splitlines() if (name := topic_of(line))}
+    old_rows, _, after = rest.partition(END)
+    rows = {name: line for line in old_rows.splitlines() if (name := topic_of(line))}
     rows |= {str(result["name"]): row(result, measured) for result in results}
     body = "\n".join([HEAD, *(rows[name] for name in sorted(rows))])
     write_bytes(page, f"{before}{BEGIN}\n{body}\n{END}{after}".encode())
@@ -115,5 +115,5 @@ def write_page(page: Path, results: Sequence[Mapping[str, Any]], measured: str) 
 
 def topic_of(line: str) -> str | None:
     """The topic whose row a line is."""
-    found = re.match(r"\| `(\w+)` \|", line)
-    return found[1] if found else None
+    topic = re.match(r"\| `(\w+)` \|", line)
+    return topic[1] if topic else None

@@ -40,11 +40,11 @@ class Books:
 
     def counts(self) -> dict[str, int]:
         """How many of each."""
-        return {name: len(found) for name, found in vars(self).items()}
+        return {name: len(sentences) for name, sentences in vars(self).items()}
 
     def sentences(self) -> list[str]:
         """All of them."""
-        return [f"{name}: {sentence}" for name, found in vars(self).items() for sentence in found]
+        return [f"{name}: {sentence}" for name, lines in vars(self).items() for sentence in lines]
 
 
 @dataclass(frozen=True)
@@ -107,23 +107,23 @@ def compare(sweep: Sweep, study_url: str, mlflow_url: str, cluster: Cluster, und
 def against_undisturbed(books: Books, ran: Ran, undisturbed: Ran) -> None:
     """The same trials with the same parameters, ends, reports and networks."""
     for uid, expected in undisturbed.trials.items():
-        found = ran.trials.get(uid)
-        if found is None:
+        trial = ran.trials.get(uid)
+        if trial is None:
             books.lost.append(f"trial {uid} is not in the study")
-        elif found.state != expected.state:
-            (books.orphans if found.state == "RUNNING" else books.lost).append(f"trial {uid} is {found.state}")
-        elif found != expected:
-            books.corrupt.append(f"trial {uid} is {found}, undisturbed {expected}")
+        elif trial.state != expected.state:
+            (books.orphans if trial.state == "RUNNING" else books.lost).append(f"trial {uid} is {trial.state}")
+        elif trial != expected:
+            books.corrupt.append(f"trial {uid} is {trial}, undisturbed {expected}")
     extra = sorted(set(ran.trials) - set(undisturbed.trials))
     books.duplicates += [f"trial {uid} is more than the undisturbed sweep has" for uid in extra]
     for what in ("runs", "metrics", "stages"):
-        there, expected_there = getattr(ran, what), getattr(undisturbed, what)
-        for key, value in expected_there.items():
-            if key not in there:
+        entries, expected_entries = getattr(ran, what), getattr(undisturbed, what)
+        for key, value in expected_entries.items():
+            if key not in entries:
                 books.lost.append(f"{what}: {key} is not there")
-            elif there[key] != value:
-                books.corrupt.append(f"{what}: {key} is {there[key]}, undisturbed {value}")
-        extra = sorted(set(there) - set(expected_there))
+            elif entries[key] != value:
+                books.corrupt.append(f"{what}: {key} is {entries[key]}, undisturbed {value}")
+        extra = sorted(set(entries) - set(expected_entries))
         books.duplicates += [f"{what}: {key} is more than the undisturbed sweep has" for key in extra]
 
 
@@ -185,8 +185,8 @@ def champion(books: Books, sweep: Sweep, client: MlflowClient, by_uid: dict[str,
     folder = sweep.storage / "runs" / version.tags["run_key"]
     with tempfile.TemporaryDirectory() as to:
         run_id = by_uid[version.tags["uid"]].info.run_id
-        kept = client.download_artifacts(run_id, "model/model.safetensors", to)
-        digests = {version.tags["digest"], sha256(Path(kept)), sha256(folder / "model.safetensors")}
+        model_file = client.download_artifacts(run_id, "model/model.safetensors", to)
+        digests = {version.tags["digest"], sha256(Path(model_file)), sha256(folder / "model.safetensors")}
     if len(digests) != 1:
         books.corrupt.append("the champion's digest is not that of its file")
 
@@ -210,9 +210,9 @@ def left_over(books: Books, sweep: Sweep, cluster: Cluster) -> None:
 def settled(look: Callable[[], Iterable[str]]) -> list[str]:
     """What is left when nothing is left, or after PATIENCE_S."""
     end = time.monotonic() + PATIENCE_S
-    while (found := list(look())) and time.monotonic() < end:
+    while (remaining := list(look())) and time.monotonic() < end:
         time.sleep(0.5)
-    return found
+    return remaining
 
 
 def sha256(path: Path) -> str:

@@ -53,10 +53,10 @@ class Campaign:
 
     def count(self, name: str) -> int:
         """All sweeps' sentences of one kind."""
-        return sum(found.counts()[name] for found in self.books.values())
+        return sum(books.counts()[name] for books in self.books.values())
 
 
-def conducted(campaign: Campaign, planned: list[Planned], folder: Path) -> None:
+def run_campaign(campaign: Campaign, planned: list[Planned], folder: Path) -> None:
     """Start the services, run the undisturbed sweep and then the others, until all faults have been brought about."""
     with ExitStack() as stack:
         say("starting two Ray nodes, MLflow" + (", PostgreSQL" if any(p.postgres for p in planned) else ""))
@@ -66,7 +66,7 @@ def conducted(campaign: Campaign, planned: list[Planned], folder: Path) -> None:
         mark = stack.enter_context(marked("chaos"))
         world = World(cluster, server, database)
         say("the undisturbed sweep")
-        sweep, url = made(world, mark, folder, "chaos-00", Planned((), False))
+        sweep, url = new_sweep(world, mark, folder, "chaos-00", Planned((), False))
         under_faults(world, sweep, [], campaign)
         undisturbed = what_ran(sweep, url)
         campaign.books[sweep.name] = compare(sweep, url, server.url, cluster, undisturbed)
@@ -77,7 +77,7 @@ def conducted(campaign: Campaign, planned: list[Planned], folder: Path) -> None:
             this = waiting.pop(0)
             name = f"chaos-{number:02d}"
             say(f"{name}: {', '.join(fault.kind for fault in this.faults)}")
-            sweep, url = made(world, mark, folder, name, this)
+            sweep, url = new_sweep(world, mark, folder, name, this)
             if this.away:
                 server.kill()
             left = under_faults(world, sweep, list(this.faults), campaign)
@@ -92,7 +92,7 @@ def conducted(campaign: Campaign, planned: list[Planned], folder: Path) -> None:
                 waiting.append(arranged(left, this.postgres))
 
 
-def made(world: World, mark: Mark, folder: Path, name: str, planned: Planned) -> tuple[Sweep, str]:
+def new_sweep(world: World, mark: Mark, folder: Path, name: str, planned: Planned) -> tuple[Sweep, str]:
     """A new sweep and the URL of its study."""
     settings = [f"tracking.uri={world.mlflow.url}"]
     environment = {**mark.environment, **world.cluster.environment}
@@ -209,14 +209,14 @@ def judged(world: World, sweep: Sweep, url: str, undisturbed: Ran, campaign: Cam
     if WAITING in sweep.said():
         sweep.start()
         ended(sweep, campaign)
-    found = campaign.books.pop(sweep.name, Books())
+    books = campaign.books.pop(sweep.name, Books())
     try:
         compared = compare(sweep, url, world.mlflow.url, world.cluster, undisturbed)
     except Exception:
         compared = Books(lost=[f"the books cannot be read: {traceback.format_exc()[-500:]}"])
     for name, sentences in vars(compared).items():
-        getattr(found, name).extend(sentences)
-    return found
+        getattr(books, name).extend(sentences)
+    return books
 
 
 def again(campaign: Campaign, sweep: Sweep) -> None:
@@ -231,8 +231,8 @@ def again(campaign: Campaign, sweep: Sweep) -> None:
 
 def unexplained(campaign: Campaign, sweep: Sweep) -> None:
     """An end of the command that no fault explains is something lost."""
-    said = sweep.log.read_text(errors="replace").strip().splitlines()[-1][:300]
-    lost(campaign, sweep, f"the command ended with {sweep.code()} by itself: {said}")
+    last_line = sweep.log.read_text(errors="replace").strip().splitlines()[-1][:300]
+    lost(campaign, sweep, f"the command ended with {sweep.code()} by itself: {last_line}")
 
 
 def stood_still(campaign: Campaign, sweep: Sweep) -> None:

@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chaos.books import Books
-from benchmarks.chaos.campaign import Campaign, conducted
+from benchmarks.chaos.campaign import Campaign, run_campaign
 from benchmarks.chaos.plan import KINDS, plan
 from benchmarks.services.postgres import missing
 from cpn.core.errors import InputError
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     campaign = Campaign()
     folder = Path(tempfile.mkdtemp(prefix="cpn-chaos-"))
     try:
-        conducted(campaign, planned, folder)
+        run_campaign(campaign, planned, folder)
     finally:
         if options.keep:
             print(f"the sweeps: {folder}", flush=True)
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "tracebacks": sum(campaign.tracebacks.values()),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "hits": [{**vars(hit.fault), **{k: v for k, v in vars(hit).items() if k != "fault"}} for hit in campaign.hits],
-        "sentences": [f"{name}: {line}" for name, found in campaign.books.items() for line in found.sentences()],
+        "sentences": [f"{name}: {line}" for name, books in campaign.books.items() for line in books.sentences()],
     }
 
 

@@ -188,22 +188,22 @@ def campaign(place: Path, options: argparse.Namespace) -> tuple[list[Try], int]:
 def one_try(name: str, path: Path, work: Path, before: Ended, expected: Any) -> tuple[str, str]:
     """What a command makes of a folder in which `path` is damaged, and the line that says so."""
     ended = command(COMMANDS[name], work)
-    said = next((line for line in (ended.err + ended.out).splitlines() if named(path, line)), "")
+    naming_line = next((line for line in (ended.err + ended.out).splitlines() if named(path, line)), "")
     if ended.traceback:
         return "traceback", (ended.err.strip() or ended.out.strip()).splitlines()[-1]
     if ended.code == before.code and outcome(name, ended, work) == expected:
-        return ("told" if said.startswith("warning: ") else "same"), said
+        return ("told" if naming_line.startswith("warning: ") else "same"), naming_line
     if ended.code == 0:
-        return ("told" if said else "silent"), said
+        return ("told" if naming_line else "silent"), naming_line
     error = ended.err.strip().splitlines()[-1] if ended.err.strip() else ""
-    if not said:
+    if not naming_line:
         return "unnamed", error
-    if not follow(said, path, work):
-        return "dead_end", f"no cure: {said}"
+    if not follow(naming_line, path, work):
+        return "dead_end", f"no cure: {naming_line}"
     again = command(COMMANDS[name], work)
     if again.code == before.code and outcome(name, again, work) == expected:
-        return "told", said
-    return "dead_end", f"{said} -> {again.code}: {again.err.strip()[-300:]}"
+        return "told", naming_line
+    return "dead_end", f"{naming_line} -> {again.code}: {again.err.strip()[-300:]}"
 
 
 def named(path: Path, line: str) -> bool:
@@ -292,15 +292,15 @@ def outcome(name: str, ended: Ended, work: Path) -> Any:
     if ended.code != 0:
         return ended.code
     if name == "sweep":
-        found = json.loads((work / f"sweeps/{SWEEP}/summary.json").read_bytes())
-        kept = ("verdict", "winner", "leaderboard", "metrics", "trials", "confirm_runs", "stage_failed")
-        return without({key: found[key] for key in kept})
+        result = json.loads((work / f"sweeps/{SWEEP}/summary.json").read_bytes())
+        compared = ("verdict", "winner", "leaderboard", "metrics", "trials", "confirm_runs", "stage_failed")
+        return without({key: result[key] for key in compared})
     if name == "report":
         return (work / f"sweeps/{SWEEP}/leaderboard.md").read_text().replace(f", {REUSED}", "")
-    found = json.loads(ended.out)
+    result = json.loads(ended.out)
     if name == "gc":
-        return {part: sorted((item["path"], item["why"]) for item in found[part]) for part in ("keeps", "goes")}
-    return without(found)
+        return {part: sorted((item["path"], item["why"]) for item in result[part]) for part in ("keeps", "goes")}
+    return without(result)
 
 
 def without(value: Any) -> Any:

@@ -113,5 +113,5 @@ DAMAGES: dict[str, Callable[[Path, Path], bool]] = {
 
 def file_of(kind: str, folder: Path, keys: dict[str, str]) -> Path | None:
     """The file of a kind in a sweep's folder; None where the sweep has none."""
-    found = sorted(folder.glob(KINDS[kind].format(**keys)))
-    return found[0] if found else None
+    paths = sorted(folder.glob(KINDS[kind].format(**keys)))
+    return paths[0] if paths else None

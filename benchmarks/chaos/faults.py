@@ -44,19 +44,19 @@ class World:
 
     def actors(self, titles: Sequence[str]) -> list[psutil.Process]:
         """Ray's processes that run one of these now, oldest first."""
-        found = []
+        processes = []
         for node in self.cluster.nodes:
             for process in node.processes():
                 with suppress(psutil.NoSuchProcess):
                     if " ".join(process.cmdline()).startswith(tuple(titles)):
-                        found.append(process)
-        return sorted(found, key=lambda process: process.pid)
+                        processes.append(process)
+        return sorted(processes, key=lambda process: process.pid)
 
     def _one(self, titles: Sequence[str], fault: Fault) -> psutil.Process:
-        found = self.actors(titles)
-        if not found:
+        actors = self.actors(titles)
+        if not actors:
             raise Absent(titles[0])
-        return found[int(fault.choice * len(found))]
+        return actors[int(fault.choice * len(actors))]
 
     def _worker(self, fault: Fault, sweep: Sweep) -> None:
         kill_all([self._one(TRAINS, fault)])
@@ -113,11 +113,11 @@ class World:
         return limited(self.mlflow.processes())
 
     def _checkpoint(self, fault: Fault, sweep: Sweep) -> None:
-        found = list(sweep.storage.glob("runs/*/checkpoints/epoch_*/model.safetensors"))
-        if not found or not self.actors(TRAINS):
+        checkpoints = list(sweep.storage.glob("runs/*/checkpoints/epoch_*/model.safetensors"))
+        if not checkpoints or not self.actors(TRAINS):
             raise Absent("checkpoint")
         try:
-            spoil(max(found, key=lambda path: path.stat().st_mtime), fault.choice)
+            spoil(max(checkpoints, key=lambda path: path.stat().st_mtime), fault.choice)
         except FileNotFoundError:
             raise Absent("checkpoint") from None  # the next one took its place meanwhile
         kill_all(self.actors(TRAINS))

@@ -110,13 +110,13 @@ class Sweep:
 
     def running(self) -> set[str]:
         """The trials and stages that were started and have not ended."""
-        found: set[str] = set()
+        unfinished: set[str] = set()
         for event in self.events():
             if event["kind"] == "start" and event["parent"] is not None:
-                found.add(event["uid"])
+                unfinished.add(event["uid"])
             elif event["kind"] == "end":
-                found.discard(event["uid"])
-        return found
+                unfinished.discard(event["uid"])
+        return unfinished
 
     def steps(self) -> int:
         """How far it came: starts, epochs and ends so far. A trial's end has a hundred records more, all at once."""

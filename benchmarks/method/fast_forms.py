@@ -66,9 +66,9 @@ def one_run(run: tuple[str, int], scenes: int, epochs: int | None, cache: Path, 
     config = config_from(
         merge({**BASE, **RUNS[name]}, {"train": {**RUNS[name].get("train", {}), **train}}), "fast_forms"
     )
-    kept = out / f"{run_key(config, pack.fingerprint)}{'-pil' if name == 'PIL' else ''}.json"
+    result_file = out / f"{run_key(config, pack.fingerprint)}{'-pil' if name == 'PIL' else ''}.json"
     with pil_pictures() if name == "PIL" else nullcontext():
-        return {"name": name, "seed": seed, **measured(config, pack, cache, kept)}
+        return {"name": name, "seed": seed, **measured(config, pack, cache, result_file)}
 
 
 def compare(form: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -78,18 +78,18 @@ def compare(form: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     fast, exact = ({row["seed"]: row for row in rows if row["name"] == name} for name in PAIRS[form])
     seeds = sorted(fast)
     differences = [fast[seed]["miou"] - exact[seed]["miou"] for seed in seeds]
-    mean, found = statistics.mean(differences), {"form": form, "seeds": len(seeds)}
+    mean, identity = statistics.mean(differences), {"form": form, "seeds": len(seeds)}
     half = float(t.ppf(0.975, len(seeds) - 1)) * statistics.stdev(differences) / len(seeds) ** 0.5
     means = {
         key: statistics.mean(side[seed]["miou"] for seed in seeds) for key, side in (("fast", fast), ("exact", exact))
     }
-    return {**found, **means, "difference": mean, "low": mean - half, "high": mean + half}
+    return {**identity, **means, "difference": mean, "low": mean - half, "high": mean + half}
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
+def table(comparisons: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
     lines = ["| form | seeds | miou, fast | miou, exact | fast minus exact | 95 % |", "|---" * 6 + "|"]
-    for row in found:
+    for row in comparisons:
         cells = [row["form"], str(row["seeds"]), f"{row['fast']:.2f}", f"{row['exact']:.2f}"]
         cells += [f"{row['difference']:+.2f}", f"{row['low']:+.2f} to {row['high']:+.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -122,6 +122,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     runs = [(name, seed) for seed in range(options.seeds) for name in names]
     work = partial(one_run, scenes=options.scenes, epochs=options.epochs, cache=options.cache, out=options.out)
     rows = each_run(work, runs, options.jobs)
-    found = [compare(form, rows) for form in options.forms]
-    print(table(found))
-    return {"forms": found, "rows": rows}
+    comparisons = [compare(form, rows) for form in options.forms]
+    print(table(comparisons))
+    return {"forms": comparisons, "rows": rows}

@@ -37,8 +37,8 @@ def gradient(work: Callable[[Any, Any], Any], cam: "Tensor", features: "Tensor")
     """The gradient at the features of the sum of squares of the refined map."""
     import torch
 
-    (found,) = torch.autograd.grad((work(cam, features) ** 2).sum(), features)
-    return found
+    (derivative,) = torch.autograd.grad((work(cam, features) ** 2).sum(), features)
+    return derivative
 
 
 def give_back() -> None:

@@ -80,6 +80,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     difference = float(np.abs(ours() - dense_walk(scores, pairs, sources, targets)).max())
     fast, slow = take_turns(ours, lambda: dense_walk(scores, pairs, sources, targets), 1 if options.quick else 3)
-    found, searched = take_turns(lambda: pair_indices(height, width, RADIUS), lambda: looped_pairs(height, width), 5)
-    more = {"largest_difference": difference, "pairs_ratio": found / searched}
+    pairs_s, looped_s = take_turns(lambda: pair_indices(height, width, RADIUS), lambda: looped_pairs(height, width), 5)
+    more = {"largest_difference": difference, "pairs_ratio": pairs_s / looped_s}
     return Comparison(fast, slow, "CPU s an image", same_pairs and difference < TOLERANCE, 1 / 50, more).result()

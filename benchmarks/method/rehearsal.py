@@ -135,8 +135,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def done(name: str, place: Place) -> dict[str, Any]:
     """The row of a part, which is done where it was not. Raises WorkError where its process was killed."""
-    kept = place.keep / f"{name}.json"
-    if not kept.exists():
+    result_file = place.keep / f"{name}.json"
+    if not result_file.exists():
         with ProcessPoolExecutor(1, get_context("spawn")) as own:
             try:
                 row = own.submit(in_own_process, name, place).result()
@@ -144,8 +144,8 @@ def done(name: str, place: Place) -> dict[str, Any]:
                 raise WorkError(
                     f"{name}: its process was killed, most likely for memory: free some, then run the same command"
                 ) from error
-        write_json(kept, row)
-    row = read_json(kept)
+        write_json(result_file, row)
+    row = read_json(result_file)
     return {"part": name, **row}
 
 
@@ -162,13 +162,13 @@ def in_own_process(name: str, place: Place) -> dict[str, Any]:
 def measured(name: str, place: Place) -> dict[str, Any]:
     """Do a part from its start; returns its row, whose peak is that of the whole process."""
     began, spent = time.perf_counter(), cpu_seconds()
-    found = PARTS[name].work(place)
+    results = PARTS[name].work(place)
     return {
         "what": PARTS[name].what,
         "cpu_minutes": (cpu_seconds() - spent) / 60,
         "wall_minutes": (time.perf_counter() - began) / 60,
         "peak_gib": peak_mib() / 1024,
-        "found": dict(found),
+        "found": dict(results),
     }
 
 

@@ -97,13 +97,13 @@ def train_steps(name: str, precision: str, device: Any, small: bool, steps: int)
     torch.manual_seed(0)
     config = config_from({"preset": ["official", "scenes"] if small else "official"}, "single_gpu")
     job, images_in_all = JOBS[name](config, device)
-    found = time_steps(job, device, steps, warm_up=WARM_UP, bf16=precision == "bf16")
-    images_per_s = job.batch_size / found.seconds
+    timing = time_steps(job, device, steps, warm_up=WARM_UP, bf16=precision == "bf16")
+    images_per_s = job.batch_size / timing.seconds
     return {
         "batch": job.batch_size,
         "side": config.data.crop,
-        "peak_gib": found.peak_gib if device.type == "cuda" else None,
-        "step_s": found.seconds,
+        "peak_gib": timing.peak_gib if device.type == "cuda" else None,
+        "step_s": timing.seconds,
         "images_per_s": images_per_s,
         "epoch_minutes": VOC_COUNTS["trainaug"] / images_per_s / 60,
         "training_hours": images_in_all / images_per_s / 3600,

@@ -33,15 +33,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
     for classes in CLASSES:
         torch.manual_seed(0)
         step, plain = sides(classes, options.backbone, options.crop, options.batch)
         ours, other = take_turns(step, plain, 3 if options.quick else 9)
-        found |= {f"ratio_{classes}": ours / other, f"step_{classes}": ours, f"plain_{classes}": other}
-    worst = max(found[f"ratio_{classes}"] for classes in CLASSES)
-    asked = {"backbone": options.backbone, "crop": options.crop, "batch": options.batch}
-    return {**found, "worst": worst, "goal": GOAL, "reached": worst <= GOAL, "unit": "CPU s", **asked}
+        ratios |= {f"ratio_{classes}": ours / other, f"step_{classes}": ours, f"plain_{classes}": other}
+    worst = max(ratios[f"ratio_{classes}"] for classes in CLASSES)
+    setting = {"backbone": options.backbone, "crop": options.crop, "batch": options.batch}
+    return {**ratios, "worst": worst, "goal": GOAL, "reached": worst <= GOAL, "unit": "CPU s", **setting}
 
 
 def sides(classes: int, backbone: str, crop: int, batch: int) -> tuple[Any, Any]:
@@ -60,11 +60,11 @@ def sides(classes: int, backbone: str, crop: int, batch: int) -> tuple[Any, Any]
     }
     job = cam_job(config_from(values, "the benchmark"), classes, torch.device("cpu"))
     network: Any = job.network.train()
-    given = replace(job.batch, labels=shown_labels(batch, classes - 1))
-    images = normalise(given.images, given.valid)
+    batch_of_classes = replace(job.batch, labels=shown_labels(batch, classes - 1))
+    images = normalise(batch_of_classes.images, batch_of_classes.valid)
 
     def step() -> None:
-        total = job.losses(given, 0.5)["total"]
+        total = job.losses(batch_of_classes, 0.5)["total"]
         job.optimizer.zero_grad(set_to_none=True)
         total.backward()
         job.optimizer.step()

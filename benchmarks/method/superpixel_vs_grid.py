@@ -71,15 +71,15 @@ def counts(samples: Any, S_N: int, long_side: int, epochs: int) -> Pairs:
     return ours, slic
 
 
-def ratio_of_medians(found: Iterable[Pairs]) -> float:
+def ratio_of_medians(sides: Iterable[Pairs]) -> float:
     """The median of the first over that of the second, over all crops together."""
-    ours, slic = zip(*found, strict=True)
+    ours, slic = zip(*sides, strict=True)
     return statistics.median(chain(*ours)) / statistics.median(chain(*slic))
 
 
 def furthest(by_side: Mapping[int, Pairs]) -> tuple[int, float]:
     """Of the scales' ratios the one that is furthest from 1, above or below, after its scale."""
-    ratios = {side: ratio_of_medians([found]) for side, found in by_side.items()}
+    ratios = {side: ratio_of_medians([pairs]) for side, pairs in by_side.items()}
     at = max(ratios, key=lambda side: abs(ratios[side] - 1))
     return at, ratios[at]
 

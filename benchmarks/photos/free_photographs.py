@@ -35,8 +35,8 @@ def photograph(name: str) -> Any:
 
     from cpn.data.transforms import resize, scaled_size
 
-    found = getattr(data, name)()
-    image = np.ascontiguousarray(found[..., :3] if found.ndim == 3 else np.stack(3 * [found], -1), dtype=np.uint8)
+    raw = getattr(data, name)()
+    image = np.ascontiguousarray(raw[..., :3] if raw.ndim == 3 else np.stack(3 * [raw], -1), dtype=np.uint8)
     return resize(image, scaled_size(*image.shape[:2], LONG_SIDE))
 
 

@@ -126,16 +126,16 @@ def drawn(inits: "Sequence[NDArray[np.int64]]") -> "NDArray[np.float64]":
     """The same in each draw of the bootstrap: (RESAMPLES,)."""
     from platform.search.confirm import Confirmed, bootstrap
 
-    found: NDArray[np.float64] = bootstrap(Confirmed("", {}, [], list(inits)), BOOTSTRAP_SEED).mean(axis=0)
-    return found
+    means: NDArray[np.float64] = bootstrap(Confirmed("", {}, [], list(inits)), BOOTSTRAP_SEED).mean(axis=0)
+    return means
 
 
 def goal(name: str, bound: float, of: Scored | None, reference: Scored | None, **more: Any) -> Goal:
     """The line of a difference."""
-    found = None if of is None or reference is None else difference(of, reference)
-    if found is None:
+    gain = None if of is None or reference is None else difference(of, reference)
+    if gain is None:
         return Goal(name, bound, None, **more)
-    return Goal(name, bound, found.mean, found.seeds, found.images, **more)
+    return Goal(name, bound, gain.mean, gain.seeds, gain.images, **more)
 
 
 def table(goals: Sequence[Goal]) -> str:

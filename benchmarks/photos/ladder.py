@@ -104,18 +104,18 @@ def one_run(run: Run, over: Mapping[str, Any], scenes: int, cache: Path, out: Pa
     group, member, data_seed, seed = run
     pack = prepare(scenes_root(cache, scenes, data_seed))
     config = config_from(merge(values_of(group, member, over), {"train": {"seed": seed}}), "the ladder")
-    kept = out / f"{run_key(config, pack.fingerprint)}.json"
+    result_file = out / f"{run_key(config, pack.fingerprint)}.json"
     return {
         "group": group,
         "member": member,
         "data_seed": data_seed,
         "seed": seed,
-        **measured(config, pack, cache, kept),
+        **measured(config, pack, cache, result_file),
     }
 
 
-def measured(config: "Config", pack: "Pack", cache: Path, kept: Path) -> dict[str, Any]:
-    """`miou` and `plain` in percent, `beta` and `cpu_seconds` of a run, trained if the file `kept` is not there yet."""
+def measured(config: "Config", pack: "Pack", cache: Path, result_file: Path) -> dict[str, Any]:
+    """`miou` and `plain` in percent, `beta` and `cpu_seconds` of a run, trained unless `result_file` exists."""
     import torch
 
     from cpn.config.cam import CamConfig
@@ -125,9 +125,9 @@ def measured(config: "Config", pack: "Pack", cache: Path, kept: Path) -> dict[st
     from cpn.run import run as train_and_score
     from cpn.scoring.metrics import best_beta
 
-    if kept.exists():
-        found: dict[str, Any] = read_json(kept)
-        return found
+    if result_file.exists():
+        recorded: dict[str, Any] = read_json(result_file)
+        return recorded
     torch.set_num_threads(1)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +143,7 @@ def measured(config: "Config", pack: "Pack", cache: Path, kept: Path) -> dict[st
         "plain": 100 * best_beta(counts)[1],
         "cpu_seconds": time.process_time() - began,
     }
-    write_json(kept, row)
+    write_json(result_file, row)
     return row
 
 
@@ -208,12 +208,12 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 
     lines: list[str] = []
     reference = of("systems", "cam_baseline")
-    said: dict[str, dict[str, str]] = {
+    descriptions: dict[str, dict[str, str]] = {
         "systems": {name: what for name, (what, _) in SYSTEMS.items()},
         "departures": {name: what for name, (what, _) in DEPARTURES.items()},
         **{name: dict.fromkeys(points, "") for name, points in CURVES.items()},
     }
-    for group, members in said.items():
+    for group, members in descriptions.items():
         if not any(row["group"] == group for row in rows):
             continue
         head = f"{GROUP_HEADS.get(group, group)} | what"
@@ -249,12 +249,12 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     reference = [row["miou"] for row in rows if row["group"] == "systems" and row["member"] == "cam_baseline"]
     for axis, (name, points) in zip(axes, CURVES.items(), strict=True):
         for key, label, style in (("miou", "refined map", "o-"), ("plain", "its plain map", "s--")):
-            found = [[row[key] for row in rows if (row["group"], row["member"]) == (name, point)] for point in points]
-            kept = [(i, values) for i, values in enumerate(found) if values]
+            scores = [[row[key] for row in rows if (row["group"], row["member"]) == (name, point)] for point in points]
+            measured_points = [(i, values) for i, values in enumerate(scores) if values]
             axis.errorbar(
-                [i for i, _ in kept],
-                [statistics.mean(values) for _, values in kept],
-                [statistics.stdev(values) if len(values) > 1 else 0 for _, values in kept],
+                [i for i, _ in measured_points],
+                [statistics.mean(values) for _, values in measured_points],
+                [statistics.stdev(values) if len(values) > 1 else 0 for _, values in measured_points],
                 fmt=style,
                 capsize=3,
                 label=label,

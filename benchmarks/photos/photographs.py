@@ -146,17 +146,17 @@ def gathered(place: Place, seeds: int, inits: int, cpn: str) -> tuple[dict[str, 
                     continue
                 folder = runs.run_folder(place, system, seed, pack)
                 folder = folder if kind == "run" else runs.init_folder(place, seed, init, pack)
-                found = read_json(folder / runs.RESULT)["metrics"]
-                of_images = confirm_counts(folder, found["beta"], cam)
+                values = read_json(folder / runs.RESULT)["metrics"]
+                of_images = confirm_counts(folder, values["beta"], cam)
                 counts.setdefault(system, {}).setdefault(seed, []).append(of_images)
-                row = {name: found[name] for name in ("miou", "miou_confirm", "beta")}
+                row = {name: values[name] for name in ("miou", "miou_confirm", "beta")}
                 row |= {"system": system, "seed": seed, "init": init, "cpu_minutes": runs.minutes_of(folder)}
                 if kind == "run" and system in ("cam_baseline", cpn):
                     row |= later(
                         Piece("stages", system, seed), place, pack, counts, of_images if system == cpn else None
                     )
                 rows.append(row)
-    return {name: Scored(found) for name, found in counts.items()}, rows
+    return {name: Scored(values) for name, values in counts.items()}, rows
 
 
 def later(
@@ -168,13 +168,13 @@ def later(
     row: dict[str, Any] = {}
     minutes = []
     for stage, folder in stages_of(piece, place, pack).items():
-        found = runs.result_of(folder)
-        if "failed" in found:
-            row["failed"] = f"{stage}: {found['failed']}"
+        result = runs.result_of(folder)
+        if "failed" in result:
+            row["failed"] = f"{stage}: {result['failed']}"
         minutes.append(runs.minutes_of(folder))
-        if "metrics" not in found:
+        if "metrics" not in result:
             continue
-        row |= {f"{stage}/{name}": value for name, value in found["metrics"].items() if "miou" in name}
+        row |= {f"{stage}/{name}": value for name, value in result["metrics"].items() if "miou" in name}
         if stage == "random_walk" and cam_counts is not None:
             counts.setdefault("walk", {})[piece.seed] = [label_counts(folder, place, pack)]
             counts.setdefault("walk's cam", {})[piece.seed] = [cam_counts]
@@ -204,9 +204,9 @@ def label_counts(folder: Path, place: Place, pack: "Pack") -> Any:
     return np.stack(rows)
 
 
-def goals(found: dict[str, Scored], rows: Sequence[dict[str, Any]], cpn: str, superpixels: float | None) -> list[Goal]:
+def goals(scores: dict[str, Scored], rows: Sequence[dict[str, Any]], cpn: str, superpixels: float | None) -> list[Goal]:
     """The goals in their order. `cpn` is the preset's own CPN, `superpixels` CPU minutes that its first run adds."""
-    of = found.get
+    of = scores.get
     failed = [f"{row['system']} seed {row['seed']}, {row['failed']}" for row in rows if "failed" in row]
     minutes = [row["cpu_minutes"] for row in rows if row["system"] == cpn and row["cpu_minutes"] is not None]
     longest = max(minutes) + (superpixels or 0) if minutes else None
@@ -308,8 +308,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         place = Place(options.keep.resolve(), data, train, over)
         cpn = runs.preset_system(place)
         carry_out(plan(options.only, options.seeds, options.inits, cpn), place, options.jobs)
-        found, rows = gathered(place, options.seeds, options.inits, cpn)
-        reached = goals(found, rows, cpn, runs.minutes_of(place.cache))
+        scores, rows = gathered(place, options.seeds, options.inits, cpn)
+        reached = goals(scores, rows, cpn, runs.minutes_of(place.cache))
     with_prcm = "with" if cpn == "cpn_prcm" else "without"
     print(f"\n{runs_table(rows)}\n\n{goals_of.table(reached)}\n")
     print(f"CPN is the preset's, {with_prcm} PRCM; {options.seeds} seeds, {options.inits} inits of control_pcm")
@@ -326,9 +326,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def over_of(text: str) -> dict[str, Any]:
     """The values of --over."""
     try:
-        found = json.loads(text)
+        values = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        values = None
+    if not isinstance(values, dict):
         raise InputError(f'--over: {text!r} is no JSON object; give one such as \'{{"train": {{"epochs": 2}}}}\'')
-    return found
+    return values

@@ -64,18 +64,18 @@ def score_readings(network: Any, pack: Any, scales: Sequence[float]) -> dict[str
             image, truth, present = split.image(index), split.mask(index), present_classes(split.labels[index])
             if truth is None or len(present) == 0:
                 continue
-            kept = torch.zeros(classes)
-            kept[[0, *present.tolist()]] = 1
+            class_mask = torch.zeros(classes)
+            class_mask[[0, *present.tolist()]] = 1
             passes: dict[str, list[Tensor]] = {name: [] for name in READINGS}
             for scale in scales:
                 size = size_at_scale(*image.shape[:2], scale)
                 inputs = normalise(torch.from_numpy(np.ascontiguousarray(resize(image, size))[None]), None)
-                maps = read_network(network, torch.cat([inputs, inputs.flip(3)]), kept)
+                maps = read_network(network, torch.cat([inputs, inputs.flip(3)]), class_mask)
                 peaks += (maps["refined"] - maps["pcm alone"])[0, torch.as_tensor(present)].amax(dim=(1, 2)).tolist()
                 for name, raw in maps.items():
                     passes[name] += list(upsample(raw, size)[:, torch.as_tensor(present)])
-            for name, found in passes.items():
-                summed = sum_passes(found, [False, True] * len(scales), truth.shape)
+            for name, maps_of_passes in passes.items():
+                summed = sum_passes(maps_of_passes, [False, True] * len(scales), truth.shape)
                 counts[name] = counts[name] + curve_counts(normalise_sum(summed).numpy(), present, truth, classes)
     scores = {name: 100 * best_beta(value)[1] for name, value in counts.items()}
     return {**scores, "peak": statistics.mean(peaks), "peak_deviation": statistics.stdev(peaks)}

@@ -153,9 +153,9 @@ def base_config(data: str, train: str, epochs: int, seed: int, over: Mapping[str
     """Preset photos, without PRCM."""
     from cpn.config import config_from, merge
 
-    given = {"data": {"root": data, "train": train, "workers": 0}, "train": {"epochs": epochs, "seed": seed}}
+    options = {"data": {"root": data, "train": train, "workers": 0}, "train": {"epochs": epochs, "seed": seed}}
     values = merge({"preset": ["official", "photos"], "network": {"prcm": False}}, over)
-    return config_from(merge(values, given), "refinement_losses")
+    return config_from(merge(values, options), "refinement_losses")
 
 
 def config_of(row: Row, base: "Config") -> "Config":
@@ -171,7 +171,7 @@ def config_of(row: Row, base: "Config") -> "Config":
 
 def rows_for(base: "Config", quick: bool) -> list[Row]:
     """The rows, without those that only repeat the one they are compared with."""
-    kept = [row for row in ROWS if not quick or row.name in QUICK_ROWS]
+    chosen = [row for row in ROWS if not quick or row.name in QUICK_ROWS]
     plain = {True: "official losses", False: "photos"}
     by_name = {row.name: row for row in ROWS}
 
@@ -179,7 +179,7 @@ def rows_for(base: "Config", quick: bool) -> list[Row]:
         other = by_name[plain[row.official] if row.trained else UNTRAINED]
         return row is not other and row.lr_factor == 1 and config_of(row, base) == config_of(other, base)
 
-    return [row for row in kept if not repeats(row)]
+    return [row for row in chosen if not repeats(row)]
 
 
 def train_rows(
@@ -228,7 +228,7 @@ def train_rows(
         refinement.network.to(device)
     measure_all(refinements, split, base, device)
     samples = TrainingSamples(split, base.data, base.patches, settings.seed, maps_for(base, split, cache))
-    found: list[dict[str, Any]] = [{"row": row.name, "miou": [], "beta": []} for row in rows]
+    scores: list[dict[str, Any]] = [{"row": row.name, "miou": [], "beta": []} for row in rows]
     began, step = time.monotonic(), 0
     for epoch in range(settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.training.loop.fit`: dropout draws from it
@@ -254,13 +254,13 @@ def train_rows(
                 print(
                     f"  step {step} of {total}  loss {terms['total'].item():.3f}  about {left:.0f} min left", flush=True
                 )
-        for row, (miou, beta) in zip(found, score_all(refinements, trunk, scored, classes), strict=True):
+        for row, (miou, beta) in zip(scores, score_all(refinements, trunk, scored, classes), strict=True):
             row["miou"].append(miou)
             row["beta"].append(beta)
-        best = max(found, key=lambda row: row["miou"][-1])
-        print(f"epoch {epoch + 1} of {settings.epochs}: {UNTRAINED} {found[0]['miou'][-1]:.1f}, "
+        best = max(scores, key=lambda row: row["miou"][-1])
+        print(f"epoch {epoch + 1} of {settings.epochs}: {UNTRAINED} {scores[0]['miou'][-1]:.1f}, "
               f"best {best['row']} {best['miou'][-1]:.1f}", flush=True)  # fmt: skip
-    return found
+    return scores
 
 
 def measure_all(refinements: Sequence[Refinement], split: "Split", base: "Config", device: "torch.device") -> None:
@@ -294,12 +294,12 @@ def score_all(
     return [(100 * miou, beta) for beta, miou in map(best_beta, totals)]
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: each row's mIoU after every epoch, its last beta, and its last difference to the untrained one."""
-    epochs = len(found[0]["miou"])
+    epochs = len(rows[0]["miou"])
     heads = ["refinement", *(f"epoch {epoch + 1}" for epoch in range(epochs)), "beta", "minus untrained"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in found:
+    for row in rows:
         cells = [row["row"], *(f"{value:.1f}" for value in row["miou"])]
         cells += [f"{row['beta'][-1]:.2f}", f"{row['minus_untrained'][-1]:+.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -336,8 +336,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         pack = open_pack(data)
 
         def at_most(split: "Split", indices: Sequence[int]) -> "Split":
-            kept = np.random.default_rng(0).permutation(indices)[: options.images or len(indices)]
-            return split.subset([split.ids[index] for index in sorted(kept)])
+            sample = np.random.default_rng(0).permutation(indices)[: options.images or len(indices)]
+            return split.subset([split.ids[index] for index in sorted(sample)])
 
         split, scored = pack.split(base.data.train), pack.split(base.data.score)
         select, _ = select_and_confirm(scored.ids, base.cam)
@@ -345,7 +345,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if device.type == "cpu":
             torch.set_num_threads(1)
         rows = rows_for(base, options.quick)
-        found = train_rows(
+        scores = train_rows(
             rows,
             base,
             at_most(split, range(len(split))),
@@ -354,14 +354,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             options.keep / "cache",
             device,
         )
-    for row in found:
-        row["minus_untrained"] = [a - b for a, b in zip(row["miou"], found[0]["miou"], strict=True)]
-    print(f"\n{table(found)}\n\nmIoU in percent over select images at scale 1; one training, seed {options.seed}")
+    for row in scores:
+        row["minus_untrained"] = [a - b for a, b in zip(row["miou"], scores[0]["miou"], strict=True)]
+    print(f"\n{table(scores)}\n\nmIoU in percent over select images at scale 1; one training, seed {options.seed}")
     print(f"next: python -m benchmarks photographs --data {shlex.quote(str(options.data))}", flush=True)
-    worst = min(found, key=lambda row: row["minus_untrained"][-1])
+    worst = min(scores, key=lambda row: row["minus_untrained"][-1])
     return {
         "epochs": options.epochs,
         "worst": worst["row"],
         "worst_minus_untrained": worst["minus_untrained"][-1],
-        "rows": found,
+        "rows": scores,
     }

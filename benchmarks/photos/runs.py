@@ -147,7 +147,9 @@ def say(piece: Piece, text: str) -> None:
     print(f"  {piece}: {text}", flush=True)
 
 
-def epochs_said(piece: Piece, clock: Clock, epochs: int | None, what: str = "") -> Callable[[Mapping[str, Any]], None]:
+def epoch_listener(
+    piece: Piece, clock: Clock, epochs: int | None, what: str = ""
+) -> Callable[[Mapping[str, Any]], None]:
     """A listener of a training that keeps the CPU seconds and prints a line an epoch; those of earlier attempts come
     first and at once. `epochs` None: their number is not known.
     """
@@ -215,7 +217,7 @@ def make_run(piece: Piece, place: Place, pack: "Pack") -> None:
     config = config_of(place, piece.system, piece.seed)
     folder = run_folder(place, piece.system, piece.seed, pack)
     clock = Clock(folder)
-    report = epochs_said(piece, clock, config.train.epochs)
+    report = epoch_listener(piece, clock, config.train.epochs)
     run(config, pack, folder, cache=place.cache, device=device(), report=report, say=lambda text: say(piece, text))
     clock.save()
 
@@ -264,17 +266,17 @@ def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
     _, confirm = select_and_confirm(scored.ids, config.cam)
     network = untrained_control(place, piece.seed, piece.init, pack)
     score_by_scale(network, scored, config.cam, len(pack.classes) + 1, folder / COUNTS)
-    found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
+    summary = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
     clock.save()
-    write_json(folder / RESULT, {"metrics": found["metrics"]})
+    write_json(folder / RESULT, {"metrics": summary["metrics"]})
 
 
 def result_of(folder: Path) -> dict[str, Any]:
     """What a piece kept when it ended: `metrics`, or of a stage why it `failed`; empty while it has not ended."""
     from cpn.core.files import read_json
 
-    found: dict[str, Any] = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
-    return found
+    result: dict[str, Any] = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    return result
 
 
 def stage_folders(place: Place, system: str, seed: int, pack: "Pack", beta: float) -> dict[str, Path]:
@@ -308,7 +310,7 @@ def make_stages(piece: Piece, place: Place, pack: "Pack") -> None:
                 metrics = score_pseudo_labels(inputs, folder) if stage == "random_walk" else {}
             else:
                 try:
-                    metrics = TRAINED[stage](inputs, folder, epochs_said(piece, clock, None, f"{stage} "))
+                    metrics = TRAINED[stage](inputs, folder, epoch_listener(piece, clock, None, f"{stage} "))
                 except WorkError as error:
                     write_json(folder / RESULT, {"failed": str(error)})
                     say(piece, f"{stage} failed: {error}")
@@ -348,6 +350,6 @@ def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | N
         grid = grid_of(inputs)
         scored = range(len(inputs.pack.split(inputs.config.data.score)))
         write_json(folder / CHOICE, chosen(inputs, grid, count_settings(inputs, grid, scored)))
-    found = read_json(folder / CHOICE)
-    say(piece, found["words"])
-    return WalkChoice(**found["choice"])
+    recorded = read_json(folder / CHOICE)
+    say(piece, recorded["words"])
+    return WalkChoice(**recorded["choice"])

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from cpn.propagation.walk_rule import WalkGrid
     from cpn.stages.walk_choice import chosen, count_settings, grid_of
 
-    inputs, given = stages_of(options)
+    inputs, label_alphas = stages_of(options)
     rule = grid_of(inputs)
     alphas = {float(rule.rule.alpha or 0) * factor for factor in SCANNED} | {float(a or 0) for a in rule.alphas}
     logts = sorted({*range(rule.rule.logt + 3), *rule.logts})
@@ -63,11 +63,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     counts = np.concatenate(parts)
     columns = [0, *(1 + wide.pairs.index(pair) for pair in rule.pairs)]
     if options.quick:
-        return {"images": count, "settings": len(wide.pairs), "beta": inputs.beta, "given": given}
+        return {"images": count, "settings": len(wide.pairs), "beta": inputs.beta, "given": label_alphas}
     narrow, scan = chosen(inputs, rule, counts[:, columns]), chosen(inputs, wide, counts)
     choice = narrow["choice"]
     at_steps = [row for row in scan["grid"] if row["logt"] == choice["logt"]]
-    result: dict[str, Any] = {"images": count, "beta": inputs.beta, "radius": choice["radius"], "given": given}
+    result: dict[str, Any] = {"images": count, "beta": inputs.beta, "radius": choice["radius"], "given": label_alphas}
     result |= {"alpha": choice["alpha"], "steps": 2 ** choice["logt"], "rule_alpha": rule.rule.alpha}
     result |= {"rule_steps": 2**rule.rule.logt}
     result |= {name: narrow["metrics"][name] for name in narrow["metrics"] if name.startswith("miou")}
@@ -121,16 +121,16 @@ def values(sets: list[str]) -> dict[str, Any]:
 
     from cpn.core.errors import InputError
 
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for text in sets:
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text}: give NAME=VALUE, for example --set affinity.epochs=8")
         try:
-            found[name] = json.loads(value)
+            settings[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings
 
 
 def table(grid: list[dict[str, Any]]) -> str:

@@ -78,8 +78,8 @@ def account() -> pwd.struct_passwd | None:
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """A fresh server; its files go with it. RuntimeError where `missing` has a reason."""
-    reason, found = missing(), programs()
-    if reason or found is None:
+    reason, binaries = missing(), programs()
+    if reason or binaries is None:
         raise RuntimeError(reason)
     with marked("postgres") as mark:
         data, password = mark.folder / "data", secrets.token_hex(16)
@@ -89,11 +89,11 @@ def postgres() -> Iterator[Postgres]:
             as_user = ["setpriv", f"--reuid={other.pw_uid}", f"--regid={other.pw_gid}", "--clear-groups"]
             for path in (mark.folder, mark.folder / "password"):
                 os.chown(path, other.pw_uid, other.pw_gid)
-        made = [*as_user, str(found / "initdb"), "--pgdata", str(data), "--username", USER, "--auth=scram-sha-256"]
-        made += ["--pwfile", str(mark.folder / "password"), "--encoding=UTF8", "--no-locale", "--no-sync"]
-        subprocess.run(made, cwd=mark.folder, env=mark.environment, check=True, stdout=subprocess.DEVNULL)
+        initdb = [*as_user, str(binaries / "initdb"), "--pgdata", str(data), "--username", USER, "--auth=scram-sha-256"]
+        initdb += ["--pwfile", str(mark.folder / "password"), "--encoding=UTF8", "--no-locale", "--no-sync"]
+        subprocess.run(initdb, cwd=mark.folder, env=mark.environment, check=True, stdout=subprocess.DEVNULL)
         port = free_port()
-        command = [*as_user, str(found / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
+        command = [*as_user, str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
         # No socket file; and the system keeps what a killed process has written, only a power cut would not.
         command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
         server = Postgres(command, mark.folder / "log", mark.environment, lambda: _answers(server))

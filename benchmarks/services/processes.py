@@ -75,13 +75,13 @@ def guard(name: str, folder: Path) -> None:
 
 def with_mark(name: str) -> list[psutil.Process]:
     """The processes that carry the mark `name`, or one below it (`name.1`); of other users only root sees them."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             carried = process.environ().get(MARK, "")
             if f"{carried}.".startswith(f"{name}.") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def kill_all(processes: Sequence[psutil.Process]) -> None:
@@ -95,9 +95,9 @@ def kill_all(processes: Sequence[psutil.Process]) -> None:
 def free_port() -> int:
     """A TCP port on loopback that nobody holds now, outside the range from which Ray gives its workers theirs."""
     while True:
-        with socket.socket() as made:
-            made.bind(("127.0.0.1", 0))
-            port = int(made.getsockname()[1])
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
         if not 10002 <= port <= 19999:
             return port
 

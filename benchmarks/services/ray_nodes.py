@@ -122,8 +122,8 @@ class Cluster:
             headers={"Authorization": f"Bearer {self._token}"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            found: list[dict[str, str]] = json.load(answer)["data"]["result"]["result"]
-        return found
+            rows: list[dict[str, str]] = json.load(answer)["data"]["result"]["result"]
+        return rows
 
 
 def is_raylet(process: psutil.Process) -> bool:

@@ -79,8 +79,8 @@ def mlflow_ui(uri: str) -> Iterator[str]:
 def answers(address: str) -> bool:
     """Whether a server is up."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as said:
-            return bool(said.status == 200)
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
@@ -88,11 +88,13 @@ def answers(address: str) -> bool:
 def await_all(page: webdriver.Chrome, xpath: str, count: int = 1) -> list[WebElement]:
     """Wait for at least `count` elements."""
 
-    def found(at: webdriver.Chrome) -> list[WebElement] | None:
+    def enough_elements(at: webdriver.Chrome) -> list[WebElement] | None:
         elements = at.find_elements(By.XPATH, xpath)
         return elements if len(elements) >= count else None
 
-    return WebDriverWait(page, PATIENCE_S).until(found, f"fewer than {count} of {xpath} at {page.current_url}")
+    return WebDriverWait(page, PATIENCE_S).until(
+        enough_elements, f"fewer than {count} of {xpath} at {page.current_url}"
+    )
 
 
 def await_true(page: webdriver.Chrome, truth: Callable[[], Any], what: str) -> None:

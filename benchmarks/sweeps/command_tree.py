@@ -65,12 +65,12 @@ class CpuSeconds:
 
 def spent(mark: Mark) -> list[tuple[object, float]]:
     """The marked processes, by pid and start, for a pid comes again; user and system seconds of each."""
-    found: list[tuple[object, float]] = []
+    seconds: list[tuple[object, float]] = []
     for process in mark.processes():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             times = process.cpu_times()
-            found.append(((process.pid, process.create_time()), times.user + times.system))
-    return found
+            seconds.append(((process.pid, process.create_time()), times.user + times.system))
+    return seconds
 
 
 class Tree:
@@ -102,9 +102,9 @@ class Tree:
 def parsed(text: str) -> dict[str, Any]:
     """A line as an event."""
     with suppress(ValueError):
-        found = json.loads(text)
-        if isinstance(found, dict):
-            return found
+        event = json.loads(text)
+        if isinstance(event, dict):
+            return event
     return {"said": text.rstrip()}
 
 

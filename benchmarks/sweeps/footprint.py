@@ -38,21 +38,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.trials < 2:
         raise InputError("--trials: give at least 2")
     trials = min(options.trials, 3) if options.quick else options.trials
-    with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+    with ExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         study, records = f"sqlite:///{folder / 'study.db'}", f"sqlite:///{folder / 'mlflow.db'}"
         if options.postgres:
             from benchmarks.services.postgres import missing, postgres
 
             if missing() is not None:
                 return {"note": f"not measured: {missing()}"}
-            server = held.enter_context(postgres())
+            server = resources.enter_context(postgres())
             study, records = server.database("studies"), server.database("records")
         before, seconds = tell(folder, study, records, trials)
         (rows, size), (mlflow_rows, mlflow_size) = (
             tuple(now - then for now, then in zip(counted(url), before[url], strict=True)) for url in (study, records)
         )
-        found = {
+        result = {
             "database": "postgresql" if options.postgres else "sqlite",
             "trials": trials,
             "study_rows": rows / trials,
@@ -63,12 +63,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "model_bytes": network_bytes(),
         }
     print(
-        f"{found['database']}, a trial of {EPOCHS} epochs: study {found['study_rows']:.0f} rows, "
-        f"{found['study_bytes'] / 1e3:.1f} kB; MLflow {found['mlflow_rows']:.0f} rows, "
-        f"{found['mlflow_bytes'] / 1e3:.1f} kB, told and sent in {found['send_ms']:.0f} ms of CPU; "
-        f"its network {found['model_bytes'] / 1e6:.0f} MB"
+        f"{result['database']}, a trial of {EPOCHS} epochs: study {result['study_rows']:.0f} rows, "
+        f"{result['study_bytes'] / 1e3:.1f} kB; MLflow {result['mlflow_rows']:.0f} rows, "
+        f"{result['mlflow_bytes'] / 1e3:.1f} kB, told and sent in {result['send_ms']:.0f} ms of CPU; "
+        f"its network {result['model_bytes'] / 1e6:.0f} MB"
     )
-    return found
+    return result
 
 
 def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[dict[str, tuple[int, int]], float]:
@@ -92,8 +92,8 @@ def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[d
         (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "run" / name).write_bytes(bytes(1000))
     study = open_study(spec, study_url, "simulated")
-    told = Told(study, spec, folder / "spool", records_url)
-    told.recorder.close(600)  # the tables are made, and the sweep's own run is there
+    recorder = Told(study, spec, folder / "spool", records_url)
+    recorder.recorder.close(600)  # the tables are made, and the sweep's own run is there
     before = {url: counted(url) for url in (study_url, records_url)}
     again = Told(study, spec, folder / "spool", records_url)
     began = time.process_time()
@@ -132,9 +132,9 @@ def counted(url: str) -> tuple[int, int]:
         size = "pg_database_size(current_database())"
         if url.startswith("sqlite"):
             size = "page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-        found = connection.execute(sqlalchemy.text(f"SELECT {size}")).scalar_one()
+        size_bytes = connection.execute(sqlalchemy.text(f"SELECT {size}")).scalar_one()
     engine.dispose()
-    return int(rows), int(found)
+    return int(rows), int(size_bytes)
 
 
 def network_bytes() -> int:

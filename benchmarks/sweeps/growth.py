@@ -92,10 +92,10 @@ def inputs(folder: Path, count: int) -> "Inputs":
     from cpn.config import config_from
     from cpn.stages.inputs import Inputs
 
-    given = {"preset": ["official", "scenes"], "network": {"weights": None}, "data": {"train": "train"}}
+    values = {"preset": ["official", "scenes"], "network": {"weights": None}, "data": {"train": "train"}}
     folders = {"cam": folder / f"maps{count}", "affinity": folder / "affinity"}
     return Inputs(
-        folder / "model.safetensors", config_from(given, "the benchmark"), scenes(folder, count), folder / "cache",
+        folder / "model.safetensors", config_from(values, "the benchmark"), scenes(folder, count), folder / "cache",
         torch.device("cpu"), folders,
     )  # fmt: skip
 
@@ -115,17 +115,21 @@ def lay_out(folder: Path, sizes: Sequence[int]) -> None:
 
     rng = np.random.default_rng(0)
     for size in sizes:
-        given = inputs(folder, size)
-        maps_for(given.config, given.split, given.cache)
-        for index, name in enumerate(given.split.ids):
-            present = present_classes(given.split.labels[index])
-            shape = (len(present), *given.split.image(index).shape[:2])
-            save_maps(given.folders["cam"] / f"{name}.npz", rng.random(shape, np.float32), present)
+        stage_inputs = inputs(folder, size)
+        maps_for(stage_inputs.config, stage_inputs.split, stage_inputs.cache)
+        for index, name in enumerate(stage_inputs.split.ids):
+            present = present_classes(stage_inputs.split.labels[index])
+            shape = (len(present), *stage_inputs.split.image(index).shape[:2])
+            save_maps(stage_inputs.folders["cam"] / f"{name}.npz", rng.random(shape, np.float32), present)
     torch.manual_seed(0)
-    network = build_network(given.config.network, given.classes)
-    save_model(given.model, network, {"kind": "cam", "beta": 0.5, **stage_metadata(given)})
-    affinity = AffinityNet(build_backbone(given.config.network.backbone), given.config.affinity.widths)
-    save_model(given.folders["affinity"] / "model.safetensors", affinity, {"kind": "affinity", **stage_metadata(given)})
+    network = build_network(stage_inputs.config.network, stage_inputs.classes)
+    save_model(stage_inputs.model, network, {"kind": "cam", "beta": 0.5, **stage_metadata(stage_inputs)})
+    affinity = AffinityNet(build_backbone(stage_inputs.config.network.backbone), stage_inputs.config.affinity.widths)
+    save_model(
+        stage_inputs.folders["affinity"] / "model.safetensors",
+        affinity,
+        {"kind": "affinity", **stage_metadata(stage_inputs)},
+    )
 
 
 def make_sweep(folder: Path, trials: int) -> None:
@@ -165,14 +169,14 @@ def make_sweep(folder: Path, trials: int) -> None:
         for name in domains.ordered(search):
             if domains.active(name, search, values):
                 values[name] = from_unit(search[name], float(rng.random()))
-        told, miou = distributions.told_params(search, values), 40 + float(rng.normal(0, 4))
+        stored, miou = distributions.told_params(search, values), 40 + float(rng.normal(0, 4))
         pruned = number % 3 == 0  # after two of four epochs
         drawn.append(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE,
                 value=miou,
-                params={name: value for name, (value, _) in told.items()},
-                distributions={name: distribution for name, (_, distribution) in told.items()},
+                params={name: value for name, (value, _) in stored.items()},
+                distributions={name: distribution for name, (_, distribution) in stored.items()},
                 intermediate_values={epoch: miou - 8 + 2 * epoch for epoch in range(1, 3 if pruned else 5)},
                 user_attrs={"result": {"beta": 0.44, "seconds": 30.0, "run_key": str(number), "miou_confirm": miou}},
             )
@@ -189,19 +193,21 @@ def multiply(database: Path, trials: int) -> None:
     Through Optuna ten thousand take minutes.
     """
     with sqlite3.connect(database) as connection:
-        there = connection.execute("SELECT count(*) FROM trials").fetchone()[0]
+        trials_present = connection.execute("SELECT count(*) FROM trials").fetchone()[0]
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in sorted(names, key=lambda name: name != "trials"):
             columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
             if "trial_id" not in columns:
                 continue
-            kept = columns if table == "trials" else columns[1:]  # the first is the row's own key
-            copied = ", ".join(f"{name} + :shift" if name in ("trial_id", "number") else name for name in kept)
-            for shift in range(there - 1, trials - 1, there - 1):
+            copied_columns = columns if table == "trials" else columns[1:]  # the first is the row's own key
+            copied = ", ".join(
+                f"{name} + :shift" if name in ("trial_id", "number") else name for name in copied_columns
+            )
+            for shift in range(trials_present - 1, trials - 1, trials_present - 1):
                 connection.execute(
-                    f'INSERT INTO "{table}" ({", ".join(kept)}) SELECT {copied} FROM "{table}" '
+                    f'INSERT INTO "{table}" ({", ".join(copied_columns)}) SELECT {copied} FROM "{table}" '
                     "WHERE trial_id BETWEEN 2 AND :there AND trial_id + :shift <= :trials",
-                    {"shift": shift, "there": there, "trials": trials},
+                    {"shift": shift, "there": trials_present, "trials": trials},
                 )
     connection.close()
 
@@ -218,10 +224,12 @@ def do_loader(folder: Path, count: int, out: Path) -> int:
     from cpn.data.loader import TrainingSamples, epoch_keys, load_batches
     from cpn.data.superpixels import maps_for
 
-    given = inputs(folder, count)
-    maps = maps_for(given.config, given.split, given.cache)
-    samples = TrainingSamples(given.split, given.config.data, given.config.patches, 0, maps)
-    return sum(len(batch.images) for batch in load_batches(samples, epoch_keys(count, BATCH, 0, 0), 0, given.device))
+    stage_inputs = inputs(folder, count)
+    maps = maps_for(stage_inputs.config, stage_inputs.split, stage_inputs.cache)
+    samples = TrainingSamples(stage_inputs.split, stage_inputs.config.data, stage_inputs.config.patches, 0, maps)
+    return sum(
+        len(batch.images) for batch in load_batches(samples, epoch_keys(count, BATCH, 0, 0), 0, stage_inputs.device)
+    )
 
 
 def do_cam(folder: Path, count: int, out: Path) -> int:
@@ -237,10 +245,10 @@ def do_curve(folder: Path, count: int, out: Path) -> int:
     from cpn.run import load_run, score_by_scale
     from cpn.scoring.counts import load_ids
 
-    given = inputs(folder, count)
-    network, config, _ = load_run(given.model)
+    stage_inputs = inputs(folder, count)
+    network, config, _ = load_run(stage_inputs.model)
     quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
-    score_by_scale(network, given.split, quick, given.classes, out / "counts.npz")
+    score_by_scale(network, stage_inputs.split, quick, stage_inputs.classes, out / "counts.npz")
     return len(load_ids(out / "counts.npz"))
 
 
@@ -280,14 +288,14 @@ def measure(part: str, folder: Path, sizes: Sequence[int]) -> list[tuple[int, fl
         return PARTS[part](folder, size, out), time.process_time() - began
 
     once(sizes[0])  # imports, and fills caches
-    found = []
+    measurements = []
     for size in sizes:
         done, seconds = once(size)
         spent = [seconds]
         while len(spent) < ROUNDS and sum(spent) < ENOUGH_S:
             spent.append(once(size)[1])
-        found.append((done, statistics.median(spent), peak_mib()))
-    return found
+        measurements.append((done, statistics.median(spent), peak_mib()))
+    return measurements
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -312,10 +320,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return summary(measured, {part: trials if part == "report" else images for part in wanted})
 
 
-def line(part: str, sizes: Sequence[int], found: Sequence[tuple[int, float, float]]) -> str:
+def line(part: str, sizes: Sequence[int], measurements: Sequence[tuple[int, float, float]]) -> str:
     """A part's measurements for people."""
-    each = [f"{size:,}: {seconds:.3g} s, {mib:.0f} MiB" for size, (_, seconds, mib) in zip(sizes, found, strict=True)]
-    return f"{part}: {'; '.join(each)}; exponent {exponent(sizes, [seconds for _, seconds, _ in found]):.2f}"
+    each = [
+        f"{size:,}: {seconds:.3g} s, {mib:.0f} MiB" for size, (_, seconds, mib) in zip(sizes, measurements, strict=True)
+    ]
+    return f"{part}: {'; '.join(each)}; exponent {exponent(sizes, [seconds for _, seconds, _ in measurements]):.2f}"
 
 
 def summary(
@@ -323,12 +333,12 @@ def summary(
 ) -> dict[str, Any]:  # fmt: skip
     """The largest exponent against a linear one, and every part's."""
     slopes, ends, memory, whole = {}, [], {}, True
-    for part, found in measured.items():
-        seconds = [spent for _, spent, _ in found]
+    for part, measurements in measured.items():
+        seconds = [spent for _, spent, _ in measurements]
         slopes[part] = exponent(sizes[part], seconds)
         ends.append(exponent(sizes[part][-2:], seconds[-2:]))
-        memory[f"{part}_mib"] = found[-1][2] - found[0][2]
-        whole = whole and [done for done, _, _ in found] == list(sizes[part])
+        memory[f"{part}_mib"] = measurements[-1][2] - measurements[0][2]
+        whole = whole and [done for done, _, _ in measurements] == list(sizes[part])
     flat = [name.removesuffix("_mib") for name, mib in memory.items() if mib < FLAT_MIB]
     more = {**slopes, "steepest_end": max(ends), **memory, "flat": " ".join(flat) or "none"}
     return Comparison(max(slopes.values()), 1.0, "exponent of CPU time over size", whole, TARGET, more).result()

@@ -107,9 +107,9 @@ def run_other(
     folder: Path, base: Mapping[str, Any], values: Sequence[Mapping[str, Any]], images: int
 ) -> Side:  # fmt: skip
     """The bare script with the same trials."""
-    given = {"base": base, "score": True, "folder": str(folder)}
-    given["trials"] = [{"values": own, "workers": 1} for own in values]
-    (folder / "given.json").write_text(json.dumps(given))
+    settings = {"base": base, "score": True, "folder": str(folder)}
+    settings["trials"] = [{"values": own, "workers": 1} for own in values]
+    (folder / "given.json").write_text(json.dumps(settings))
     with watched([sys.executable, "-m", "benchmarks.sweeps.bare_trials", "given.json"], folder) as tree:
         lines = tree.until(lambda lines: len(ended(lines)) == len(values))
     return side(tree.began, lines, images)
@@ -125,8 +125,8 @@ def heavy_imports(arguments: Sequence[str], folder: Path) -> str:
     """Which of HEAVY `python -m ...` imports: names, or none."""
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, cwd=folder, env=plain_environment(), capture_output=True, text=True, check=True)
-    found = imported(done.stderr)
-    return " ".join(name for name in HEAVY if name in found) or "none"
+    modules = imported(done.stderr)
+    return " ".join(name for name in HEAVY if name in modules) or "none"
 
 
 def plain_environment() -> dict[str, str]:
@@ -166,10 +166,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             folders = [root / f"ours{at}", root / f"other{at}"]
             for folder in folders:
                 folder.mkdir()
-            mine, values = run_ours(folders[0], base, sizes["trials"], seen)
-            ours.append(mine)
+            own_side, values = run_ours(folders[0], base, sizes["trials"], seen)
+            ours.append(own_side)
             other.append(run_other(folders[1], base, values, seen))
-            print(f"round {at + 1}: ours {told(ours[-1])}; bare {told(other[-1])}", flush=True)
+            print(f"round {at + 1}: ours {side_words(ours[-1])}; bare {side_words(other[-1])}", flush=True)
         help_words = ["-m", "platform.sweep", "--help"]
         imports = {
             "help_imports": heavy_imports(help_words, root),
@@ -182,20 +182,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return summary(ours, other) | imports
 
 
-def told(found: Side) -> str:
+def side_words(one: Side) -> str:
     """A side for people."""
-    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found.until.items())
-    return f"{found.cpu:.2f} CPU s, {found.wall:.2f} s a trial ({steps} s before the first step)"
+    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one.until.items())
+    return f"{one.cpu:.2f} CPU s, {one.wall:.2f} s a trial ({steps} s before the first step)"
 
 
 def summary(ours: Sequence[Side], other: Sequence[Side]) -> dict[str, Any]:
     """Medians over the rounds, and what is added."""
 
     def middle(sides: Sequence[Side], name: str) -> float:
-        return statistics.median(getattr(found, name) for found in sides)
+        return statistics.median(getattr(one, name) for one in sides)
 
     def until(sides: Sequence[Side], name: str) -> float:
-        return statistics.median(found.until[name] for found in sides)
+        return statistics.median(one.until[name] for one in sides)
 
     steps = {
         f"{who}_until_{name}": until(sides, name)
@@ -205,7 +205,9 @@ def summary(ours: Sequence[Side], other: Sequence[Side]) -> dict[str, Any]:
     wall = {"ours_s": middle(ours, "wall"), "other_s": middle(other, "wall")}
     more = {**wall, "added_s": wall["ours_s"] - wall["other_s"], "target_added_s": TARGET_S, **steps}
     pairs = [
-        (a, b) for mine, theirs in zip(ours, other, strict=True) for a, b in zip(mine.mious, theirs.mious, strict=True)
+        (a, b)
+        for own_side, other_side in zip(ours, other, strict=True)
+        for a, b in zip(own_side.mious, other_side.mious, strict=True)
     ]
     equal = all(a == b for a, b in pairs)
     return Comparison(middle(ours, "cpu"), middle(other, "cpu"), "CPU s a trial", equal, TARGET, more).result()

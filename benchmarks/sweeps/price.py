@@ -87,14 +87,14 @@ def tables(spaces: Path) -> dict[str, tuple[list["Config"], int]]:
     from platform.config.spec import load_spec
     from platform.config.table_spec import row_config, shown_rows
 
-    found = {}
+    configs_by_title = {}
     for path in sorted(spaces.glob("*.yaml")):
         spec = load_spec(path)
         if spec.table is not None:
             rows = shown_rows(spec.table, spec.base_config)
             configs = [row_config(spec.base, name, row, path.name) for name, row in rows.items()]
-            found[spec.table.title] = (list(dict.fromkeys(configs)), spec.table.seeds)
-    return found
+            configs_by_title[spec.table.title] = (list(dict.fromkeys(configs)), spec.table.seeds)
+    return configs_by_title
 
 
 def run_hours(config: "Config", rate: float) -> float:

@@ -103,10 +103,10 @@ def run_one(seed: int, keep: Path, more: Sequence[str]) -> Ended:
     own = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     with log.open("a", encoding="utf-8") as lines:
         code = subprocess.run(command(seed, keep, more), stdout=lines, stderr=lines, env=own, cwd=CHECKOUT).returncode
-    found = result(seed, keep)
-    if code or found is None:
+    outcome = result(seed, keep)
+    if code or outcome is None:
         raise WorkError(f"{name_of(seed)}: ended with exit code {code}; see {log}")
-    return found
+    return outcome
 
 
 def table(rows: Sequence[Ended]) -> str:
@@ -131,12 +131,12 @@ def account(rows: Sequence[Ended]) -> dict[str, Any]:
     }
 
 
-def in_words(found: dict[str, Any]) -> str:
+def in_words(totals: dict[str, Any]) -> str:
     """The account in one line."""
-    bounds = found["interval"]
+    bounds = totals["interval"]
     shown = "one sweep, no interval" if bounds is None else f"[{bounds[0]:+.1f}, {bounds[1]:+.1f}]"
-    above = f"CPN above cam_baseline in {found['above']} of {found['sweeps']} quickstarts"
-    return f"{above}, mean gain {found['gain']:+.1f} {shown}, the longest took {found['longest_minutes']:.1f} minutes"
+    above = f"CPN above cam_baseline in {totals['above']} of {totals['sweeps']} quickstarts"
+    return f"{above}, mean gain {totals['gain']:+.1f} {shown}, the longest took {totals['longest_minutes']:.1f} minutes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,14 +162,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rows: list[Ended] = []
     ran, began = 0, time.monotonic()
     for seed in seeds:
-        found = result(seed, keep)
-        if found is None:
-            found = run_one(seed, keep, SMALL if options.quick else ())
+        outcome = result(seed, keep)
+        if outcome is None:
+            outcome = run_one(seed, keep, SMALL if options.quick else ())
             ran += 1
-        rows.append(found)
+        rows.append(outcome)
         left = (seeds[-1] - seed) * (time.monotonic() - began) / max(ran, 1) / 60
-        print(f"{len(rows)} of {len(seeds)}  {found.words}  at most {left:.0f} min left", flush=True)
-    found_all = account(rows)
-    print(f"\n{table(rows)}\n\n{in_words(found_all)}")
+        print(f"{len(rows)} of {len(seeds)}  {outcome.words}  at most {left:.0f} min left", flush=True)
+    totals = account(rows)
+    print(f"\n{table(rows)}\n\n{in_words(totals)}")
     print(f"next: python -m platform.leaderboard {name_of(seeds[0])} --storage {keep}", flush=True)
-    return {**found_all, "rows": [vars(row) | {"gain": row.gain} for row in rows]}
+    return {**totals, "rows": [vars(row) | {"gain": row.gain} for row in rows]}
