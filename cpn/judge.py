@@ -112,13 +112,13 @@ def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
 
 
 def title(scores: Mapping[str, Any]) -> str:
-    """What was judged, and against what, in a line."""
+    """Describe in one line what was judged, and against what."""
     against = f", against {scores['against']['folder']}: {scores['against']['kind']}" if "against" in scores else ""
     return f"{scores['folder']}: {scores['kind']}{against}; {scores['list']}, {scores['images']} images"
 
 
 def set_table(scores: Mapping[str, Any]) -> Table:
-    """mIoU of all and of the hold-out images, percent, with the paired difference from the other method."""
+    """Build the table of mIoU on all and hold-out images, percent, with the paired difference from the other method."""
     from rich.table import Table
 
     table = Table(title="mIoU, %", title_justify="left")
@@ -142,7 +142,7 @@ def set_table(scores: Mapping[str, Any]) -> Table:
 
 
 def class_table(scores: Mapping[str, Any]) -> Table:
-    """IoU, false positives and false negatives of every class, which add up to 100 %."""
+    """Build the table of every class's IoU, false positives and false negatives, which add up to 100 %."""
     from rich.table import Table
 
     table = Table(title="by class, % of predicted and true pixels together", title_justify="left")
@@ -155,7 +155,7 @@ def class_table(scores: Mapping[str, Any]) -> Table:
 
 
 def group_table(scores: Mapping[str, Any]) -> Table:
-    """Regions (a class in an image) by their size and by the number of classes of their image."""
+    """Build the table of regions (a class in an image) by their size and by the number of classes of their image."""
     from rich.table import Table
 
     table = Table(title="a region is one class in one image, %", title_justify="left")
@@ -172,7 +172,7 @@ def group_table(scores: Mapping[str, Any]) -> Table:
 
 
 def error_lines(scores: Mapping[str, Any]) -> list[str]:
-    """Kinds of error, and how near to boundaries, in words."""
+    """Describe the kinds of error and the share near boundaries."""
     errors, boundary = scores["errors"], scores["boundary"]
     return [
         f"wrong pixels: {sum(errors.values()):.2f} % of the labelled ones: background called object "
@@ -185,7 +185,7 @@ def error_lines(scores: Mapping[str, Any]) -> list[str]:
 
 
 def notes(scores: Mapping[str, Any]) -> list[str]:
-    """What a reader of the tables should know."""
+    """List the notes that explain the tables."""
     lines = [MAPS_NOTE if "curve" in scores else LABELS_NOTE, INTERVAL_NOTE]
     if any(row["crf"] for row in scores["sets"]):
         lines.append(CRF_NOTE)

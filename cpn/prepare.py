@@ -99,7 +99,7 @@ def _training_list(pack: Pack) -> str:
 
 
 def _list_line(split: Split, root: Path) -> str:
-    """What is said about a packed list."""
+    """Describe a packed list in one line."""
     by_rule = split.name == "trainaug" and not file_there(list_path(root, split.name))
     origin = f", made by rule from {sbd_folder(root)} and list train, without list val" if by_rule else ""
     if not split.labelled:

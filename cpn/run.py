@@ -206,7 +206,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[str] | None:
     """The files of a run (all, or `names` among them) that are missing or not what was written, pictures last; None
-    where no run has been finished. Read once a machine, then remembered while nobody touches them.
+    where no run has been finished. Read once a machine, then remembered while the files stay unchanged.
     """
     if not (folder / RESULT).exists():
         return None
@@ -322,7 +322,7 @@ def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: C
 
 
 def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig) -> dict[str, float]:
-    """What needs no masks, in percent: of the select images, and `mask_free_confirm` of the others."""
+    """Compute the mask-free metrics, in percent: of the select images, and `mask_free_confirm` of the others."""
     select, confirm = select_and_confirm(ids, config)
     chosen = scores.subset(select)
     precision, agreement = parts(chosen)

@@ -55,7 +55,7 @@ class Reach(NamedTuple):
 
 
 def reach_of(loss: LossConfig, objective: Objective, refining: bool) -> Reach:
-    """What the losses of `objective` reach; `refining`: the network has PCM or PRCM."""
+    """Return what the losses of `objective` reach; `refining`: the network has PCM or PRCM."""
     if objective in ("classification", "pair_classification"):
         return Reach(cam=True, refined=False)  # it has no weight
     refined = loss.w_cls * loss.amp_weight > 0 or loss.w_cpcr > 0
@@ -64,7 +64,7 @@ def reach_of(loss: LossConfig, objective: Objective, refining: bool) -> Reach:
 
 
 def nothing_trained(config: Any) -> str | None:
-    """What is wrong, with key and cure, where the losses of a configuration reach no parameter; else None."""
+    """Describe, with key and cure, a configuration whose losses reach no parameter; else None."""
     loss, network = config.loss, config.network
     if any(reach_of(loss, config.train.objective, network.pcm or network.prcm)):
         return None

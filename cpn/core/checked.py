@@ -69,7 +69,7 @@ def sealed_line(value: Mapping[str, Any]) -> bytes:
 
 
 def unsealed_line(line: bytes) -> dict[str, Any] | None:
-    """What `sealed_line` made a line of; None for one that is damaged. Lines of earlier versions have no checksum."""
+    """Read a line of `sealed_line`; None for a damaged one. Lines of earlier versions have no checksum."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

@@ -71,7 +71,7 @@ def on_the_way(path: Path) -> Iterator[Path]:
 
 
 def fault_of(path: Path, own: bool) -> str | None:
-    """What is wrong with the rights to a file or folder, and the cure; None when nothing is.
+    """Describe what is wrong with the permissions of a file or folder, and the cure; None when nothing is.
 
     `own` is what has to belong to this user or to root: files, and the folders that modules are looked for in.
     """

@@ -56,7 +56,7 @@ def by_content(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def contents(values: Mapping[str, Any]) -> dict[str, str]:
-    """What `values` name outside the configuration and is there: path or `module:factory` -> digest."""
+    """Return digests of the existing files and modules that `values` name: path or `module:factory` -> digest."""
     named = ((value, _content(name, value)) for name, value in values.items())
     return {value: content for value, content in named if content is not None}
 
@@ -176,7 +176,7 @@ def _imports_of(name: str, file: str, *_stamp: int) -> tuple[str, ...]:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does: size, time, inode."""
+    """Return what changes when a file does: size, time, inode."""
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 

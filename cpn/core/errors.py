@@ -98,7 +98,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with the exit code of the table in docs/usage.md.
 
     0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
-    resumable, 141 the reader of its output has gone. The traceback of what nobody foresaw, exit code 1 as well, shows
+    resumable, 141 the reader of its output has gone. The traceback of an unexpected error, exit code 1 as well, shows
     no password either.
     """
     drop_empty()
@@ -111,7 +111,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _code(main: Callable[[], int | None]) -> int:
-    """The exit code of `main`; what went wrong has been said in a line."""
+    """Run `main` and return its exit code; an error has been printed as one line."""
     try:
         try:
             return main() or 0
@@ -154,12 +154,12 @@ def as_work_error(error: Exception) -> WorkError | None:
 
 
 def brief_words(error: BaseException) -> str:
-    """What an error says, in one line that fills no screen."""
+    """Shorten an error's message to one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _say(text: str, end: str = "\n") -> None:
-    """A line on standard error; where nobody reads it any more the exit code has to do."""
+    """Print a line on standard error; without a reader the exit code alone reports the error."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
@@ -175,7 +175,7 @@ def reader_gone() -> bool:
 
 
 def quiet(*streams: IO[str]) -> None:
-    """From now on what is written to those of these streams that nobody reads goes nowhere."""
+    """Redirect those of these streams whose reader has gone to the null device."""
     for stream in streams:
         with suppress(OSError, ValueError, AttributeError):  # one that is no file, as under a test
             poll = select.poll()

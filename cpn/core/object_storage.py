@@ -49,7 +49,7 @@ CURES = {
 
 
 class Damaged(WorkError):
-    """What was fetched is not what was written."""
+    """Fetched data differ from what was written."""
 
 
 def is_url(place: str) -> bool:
@@ -101,7 +101,7 @@ def _s3_of(_process: int, endpoint: str, region: str | None, _user: str | None) 
 
 
 def explain(error: OSError) -> str:
-    """An error of object storage in words, with the cure."""
+    """Describe an error of object storage, with the cure."""
     message = _one_line(error)
     cure = next((text for name, text in CURES.items() if name in message), None)
     cure = cure or (

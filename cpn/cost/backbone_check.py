@@ -85,7 +85,7 @@ class Subject:
 
 
 def passed(check: str, finding: str) -> Check:
-    """A check that found nothing wrong."""
+    """Return a passed check."""
     return Check(check, "passed", finding)
 
 
@@ -145,7 +145,7 @@ def shapes(subject: Subject) -> Check:
 
 @torch.no_grad()
 def repeatable(subject: Subject) -> Check:
-    """In evaluation mode: the same maps again, each image by itself, finite, and the images left as they were."""
+    """Check that in evaluation mode the maps are finite, repeatable and each image's own, and the images unchanged."""
     subject.module.eval()
     images = subject.noise(2)
     originals = images.clone()
@@ -202,7 +202,7 @@ def frozen(subject: Subject) -> Check:
 
 
 def gradients(subject: Subject) -> Check:
-    """Which trained parameters each of the maps reaches; the top has to reach all of them."""
+    """Check which trained parameters each of the maps reaches; the top has to reach all of them."""
     module = subject.module.train()
     hold_batch_norm(module)
     ids = {id(parameter) for parameter in subject.backbone.frozen_parameters()}
@@ -363,7 +363,7 @@ def print_table(name: str, done: Sequence[Check]) -> None:
 
 
 def next_command(name: str, weights: str | None, failed: bool) -> str:
-    """What to type next: the same check after a fault, else the plan of a sweep with this backbone."""
+    """Return the next command: the check again after a failure, else the plan of a sweep with this backbone."""
     if failed:
         weights_option = [] if weights is None else ["--weights", weights]
         return shlex.join(["python", "-m", "cpn.backbone", "--check", name, *weights_option])

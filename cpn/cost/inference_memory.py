@@ -105,7 +105,7 @@ def cam_bytes(
 
 
 def deeplab_bytes(backbone: str, settings: DeepLabConfig, classes: int, height: int, width: int) -> float | None:
-    """The same while DeepLab makes the mask of an image. None too where `deeplab.schedule` has yet to decide scales."""
+    """Count the bytes held at least while DeepLab predicts an image's mask; None while its schedule is undecided."""
     if settings.scales is None or settings.dilation is None or settings.batch_norm_train is None:
         return None
     kind = ("deeplab", backbone, settings.width, settings.dilation, classes)
@@ -113,7 +113,7 @@ def deeplab_bytes(backbone: str, settings: DeepLabConfig, classes: int, height: 
 
 
 def walk_bytes(config: Config, height: int, width: int) -> float | None:
-    """The same while the walk's network, AffinityNet or IRN's, sees an image."""
+    """Count the bytes held at least in the forward pass of the walk's network, AffinityNet or IRN's, on an image."""
     if config.random_walk.kind == "irn":
         kind = ("irn", config.irn.backbone or config.network.backbone, config.irn.displacement)
         return _counted(kind, _pass, 2, height, width)
@@ -134,7 +134,7 @@ def crf_bytes(labels: int, height: int, width: int) -> float:
 
 
 def crf_stage_bytes(present: int, height: int, width: int) -> float:
-    """The same in the stage crf, which holds the maps, and the scores with background, beside it."""
+    """Count the bytes held at least in the stage crf: the CRF's own, the maps, and the scores with background."""
     return crf_bytes(present + 1, height, width) + 4 * height * width * (present + present + 1)
 
 
@@ -148,7 +148,7 @@ def _padded_pass(network: nn.Module, height: int, width: int) -> None:
 
 
 def _cam(network: nn.Module, cam: CamConfig, height: int, width: int, present: int) -> None:
-    """What `multi_scale_maps` does, without the image."""
+    """Compute the CAM as `multi_scale_maps` does, without the image."""
     net = cast(CPN, network)
     sizes = sizes_at_scales(height, width, cam.scales, cam, cast(Backbone, net.backbone).stride)
     raw = (view_maps(net, torch.zeros(1, 3, *size, device="meta"), cam) for size in sizes)
@@ -156,7 +156,7 @@ def _cam(network: nn.Module, cam: CamConfig, height: int, width: int, present: i
 
 
 def _deeplab(network: nn.Module, settings: DeepLabConfig, height: int, width: int) -> None:
-    """What `predict` does before the CRF, without the image."""
+    """Compute DeepLab's scores as `predict` does before the CRF, without the image."""
     net = cast(DeepLab, network)
     stride = cast(Backbone, net.backbone).stride if settings.sizes == "aligned" else None
     sizes = [limited_size(height, width, scale, stride, settings.max_pixels) for scale in decided(settings.scales)]
@@ -251,7 +251,7 @@ def check_cams(network: NetworkConfig, cam: CamConfig, classes: int, split: Spli
 def check_deeplab(
     backbone: str, settings: DeepLabConfig, classes: int, split: Split, device: torch.device, crf: bool
 ) -> None:
-    """The same for DeepLab's masks, and with `crf` for what the processor makes of them."""
+    """Raise WorkError where DeepLab on the list's largest image, or with `crf` the CRF on it, does not fit."""
     image = largest(split)
     needed = deeplab_bytes(backbone, settings, classes, image.height, image.width)
     pixels = image.height * image.width * max(settings.scales or (1.0,)) ** 2
@@ -266,7 +266,7 @@ def check_deeplab(
 
 
 def check_crf(split: Split, indices: Sequence[int]) -> None:
-    """The same for the dense CRF on the maps of the images at `indices`."""
+    """Raise WorkError where the dense CRF on the largest of the images at `indices` does not fit in memory."""
     if indices:
         image = largest(split.subset([split.ids[index] for index in indices]))
         _check_crf(split, image, crf_stage_bytes(image.present, image.height, image.width))
@@ -277,7 +277,7 @@ def _check_crf(split: Split, image: Largest, needed: float) -> None:
 
 
 def check_walk(config: Config, split: Split, device: torch.device) -> None:
-    """The same for the network of the random walk."""
+    """Raise WorkError where the random walk's network on the list's largest image does not fit in memory."""
     image = largest(split)
     needed = walk_bytes(config, image.height, image.width)
     _check(split, image, "the random walk on it", needed, device, lambda part: SCALE_DOWN)
@@ -357,7 +357,7 @@ def list_words(name: str, most: Largest, needs: Mapping[str, float | None]) -> s
 
 
 def default_lines(pack: Pack, training: str) -> list[str]:
-    """What the largest images of the lists that a sweep reads take with the default settings, ResNet-38's."""
+    """Describe the memory that each list's largest image takes with the default settings, ResNet-38's."""
     config = Config(data=DataConfig(train=training))
     lines = []
     for name in (name for name in pack.lists if name in (training, config.data.score, config.data.val)):

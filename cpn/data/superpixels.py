@@ -163,7 +163,7 @@ class SuperpixelMaps:
 
 
 def seen(labels: NDArray[np.uint16], view: "View") -> NDArray[np.int32]:
-    """What a view shows of an image's map: (H, W) -> int32 (crop, crop), nearest neighbour, numbers as they were.
+    """Crop an image's map to a view: (H, W) -> int32 (crop, crop), nearest neighbour, superpixel numbers unchanged.
 
     Padding gets grid cells of the mean patch's area, numbered on.
     """
@@ -187,7 +187,7 @@ def nearest(before: int, after: int) -> NDArray[np.int64]:
 
 
 def maps_folder(cache: Path, split: Split) -> Path:
-    """Where the maps of a list lie: the same images in the same order, cut by the same SLIC, share them."""
+    """Return the folder of a list's maps; lists with the same images in the same order and the same SLIC share it."""
     return (
         cache / "superpixels" / digest({"format": FORMAT, "slic": SLIC, "pictures": split.digest, "order": split.ids})
     )
@@ -247,7 +247,7 @@ def drop_damaged(folder: Path, level: int, say: Callable[[str], None]) -> None:
 
 
 def missing_shares(folder: Path, pictures: int, levels: Sequence[int]) -> list[Share]:
-    """What is not there yet of these levels."""
+    """List the shares of these levels that are missing."""
     return [
         share
         for level in levels
@@ -306,7 +306,7 @@ def make_share(folder: Path, split: Split, share: Share) -> bool:
 
 
 def join_shares(folder: Path, pictures: int, level: int) -> None:
-    """Make one file of a level's shares, once; whoever comes second finds it done. One that an earlier version made
+    """Join a level's shares into one file, unless another process did already. One that an earlier version made
     gets its digest.
     """
     target, parts = level_file(folder, level), folder / f"{level}.parts"

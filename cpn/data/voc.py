@@ -152,7 +152,7 @@ class Split:
         return not missing
 
     def subset(self, ids: Sequence[str]) -> "Split":
-        """The same list cut down to `ids`, in that order. KeyError names an id that is not in it."""
+        """Return the list restricted to `ids`, in that order. KeyError names an id that is not in it."""
         position = {name: at for at, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in position]
         if missing:
@@ -194,7 +194,7 @@ class Pack:
         self._folder = folder
 
     def notes(self, name: str | None = None) -> list[str]:
-        """What was found when list `name`, or all of them, were packed: lines for the user; older packs have none."""
+        """Return the notes for the user from packing list `name`, or all lists; older packs have none."""
         lines = (self.manifest if name is None else self.manifest["lists"][name]).get("notes", [])
         return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
@@ -313,7 +313,7 @@ def _is_whole(manifest: dict[str, Any]) -> bool:
 
 
 def _again(folder: str) -> str:
-    """What mends a packed folder."""
+    """Return the command that repairs a packed folder."""
     root = folder.removesuffix("/packed")
     return f"run python -m cpn.prepare {'FOLDER --out ' if object_storage.is_url(root) else ''}{root}"
 

@@ -1,6 +1,6 @@
 """Which images a panel shows: the same in every run on the same data, chosen by their masks and by no network.
 
-Which image a network finds easiest or hardest nobody knows before the first run has ended. What is known is the masks:
+Which image is easiest or hardest for a network is unknown before the first run has ended. The masks are known:
 CAM networks do well on large objects, and worst on small ones and on thin or ragged ones.
 """
 
@@ -12,7 +12,7 @@ WITHOUT_MASKS = 5
 
 
 def panel_choice(scored: Split) -> dict[int, str]:
-    """Index -> why it is shown, up to five images, in the order of the panel.
+    """Choose up to five images for the panel, in its order: index -> why it is shown.
 
     With masks: the object share at its 90 %, 50 % and 10 % quantile, the most ragged outline (90 %), the most classes.
     Without: spread over the number of classes and the list.

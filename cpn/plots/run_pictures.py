@@ -30,7 +30,7 @@ ARRAYS = ("I_h", "I_hb", "CAM", "refined CAM", "mask")
 
 @dataclass(frozen=True)
 class PanelImage:
-    """What a network makes of one image of the panel: `arrays` by the names of ARRAYS, all uint8."""
+    """A network's maps of one image of the panel: `arrays` by the names of ARRAYS, all uint8."""
 
     id: str
     why: str
@@ -139,7 +139,7 @@ def strongest(maps: np.ndarray) -> np.ndarray:
 
 
 def heat(array: np.ndarray) -> np.ndarray:
-    """What `strongest` made as float32 in [0, 1], which panels show as heat."""
+    """Convert the output of `strongest` to float32 in [0, 1], which panels show as heat."""
     shown: np.ndarray = array.astype(np.float32) / 255
     return shown
 

@@ -49,7 +49,7 @@ class WalkChoice:
 
 @dataclass(frozen=True)
 class WalkGrid:
-    """What is tried on masks: every alpha with every logt, both ascending; and what the rule alone says."""
+    """Settings tried on masks: every alpha with every logt, both ascending; and the setting of the rule alone."""
 
     alphas: tuple[float | None, ...]
     logts: tuple[int, ...]

@@ -99,7 +99,7 @@ def boundary_counts(label: NDArray[np.integer], truth: NDArray[np.uint8], near: 
 
 
 def boundary_errors(counts: NDArray[np.integer]) -> dict[str, float]:
-    """What `boundary_counts` (2, 2), summed over images, say in percent: wrong near, wrong elsewhere, errors near."""
+    """Convert `boundary_counts` (2, 2), summed over images, to percent: wrong near, wrong elsewhere, errors near."""
     (near, wrong), (far, wrong_far) = ((int(a), int(b)) for a, b in counts)
     return {
         "pixels": NEAR,

@@ -45,7 +45,7 @@ P_HIDDEN = 0.5
 
 @dataclass(frozen=True)
 class MaskFreeScores:
-    """What a network makes of N images of F classes."""
+    """Scores of a network on N images of F classes, computed without masks."""
 
     scores: NDArray[np.float32]
     """(N, F): spatial mean of Y_c."""
@@ -58,7 +58,7 @@ class MaskFreeScores:
         return len(self.agreement)
 
     def subset(self, indices: Sequence[int]) -> "MaskFreeScores":
-        """The same of some of the images."""
+        """Return the scores of the images at `indices`."""
         at = list(indices)
         return MaskFreeScores(self.scores[at], self.labels[at], self.agreement[at])
 
@@ -151,7 +151,7 @@ def parts(
 
 
 def mask_free(scores: MaskFreeScores, weights: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
-    """The value in percent: (...) for `weights` (..., N), a number without."""
+    """Compute the mask-free score in percent: (...) for `weights` (..., N), a number without."""
     precision, mean = parts(scores, weights)
     return np.asarray(100 * (precision + mean) / 2)
 

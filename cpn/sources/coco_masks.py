@@ -42,7 +42,7 @@ class Annotation:
 
     @property
     def named(self) -> str:
-        """How messages name it."""
+        """Name the annotation in messages."""
         return f"annotation {self.number} of image {self.image}"
 
     @property
@@ -94,7 +94,7 @@ def extent(annotation: Annotation) -> tuple[float, float, float, float] | None:
 
 
 def _crowd(value: object, where: str) -> bool:
-    """What `iscrowd` says. InputError for anything but 0 and 1: "0", null and true mean what their writer meant."""
+    """Read `iscrowd`. InputError for anything but 0 and 1: "0", null and true mean what their writer meant."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in (0, 1):
         raise InputError(f"{where}: iscrowd is {brief(value)}: write 0 for one object, 1 for a crowd")
     return value == 1

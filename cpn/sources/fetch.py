@@ -32,7 +32,7 @@ Report = Callable[[int, int | None], None]
 
 
 def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> None:
-    """Download `address` to `to`. What came of it is kept in `to`.part, and beside it what the server said of the file.
+    """Download `address` to `to`. Received bytes are kept in `to`.part, the server's validator beside it.
 
     Raises InputError where there is no such file or a web page comes in its place, WorkError when the connection fails
     `TRIES` times in a row without a new byte: the same command then goes on.

@@ -49,7 +49,7 @@ def is_image_id(text: str) -> bool:
 
 
 def format_of(data: bytes) -> str | None:
-    """What kind of file begins like this, in a word; None for what is not known here."""
+    """Name the file format that begins like this; None for an unknown one."""
     if data[4:8] == b"ftyp":
         return _BOXES.get(data[8:12])
     if data[:4] == b"RIFF" and data[8:12] != b"WEBP":

@@ -103,7 +103,7 @@ def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: 
 
 
 def _across(root: Path, checked: dict[str, list[Checked]]) -> list[str]:
-    """What is odd about the folder and all lists together, one line each."""
+    """List what is odd about the folder and all lists together, one line each."""
     lines = pack_notes(checked)
     there = [
         sorted(p.name for p in (root / part).iterdir()) if (root / part).is_dir() else []

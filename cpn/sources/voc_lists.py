@@ -96,7 +96,7 @@ def is_for_training(name: str) -> bool:
 
 
 def list_warnings(pack: Pack) -> list[str]:
-    """What is odd about the lists of a packed data set without being wrong, one line each.
+    """List what is odd about the lists of a packed data set without being wrong, one line each.
 
     VOC's own lists have published sizes; images of `val` in a training list would be trained on; and images of `train`
     that `trainaug` lacks would be scored without a pseudo label.

@@ -155,7 +155,7 @@ def _masks(
 
 
 def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | None = None) -> dict[str, Any]:
-    """All that is said of a method, as plain JSON values in percent; `names` are the C classes, background first.
+    """Summarise a method's scores as plain JSON values in percent; `names` are the C classes, background first.
 
     `sets` has a row for all images and one for the hold-out images, each with its interval and, with `other`, the
     paired difference from it; and the same two behind the CRF where it ran. All else is of the masks at the first

@@ -37,7 +37,7 @@ def follows_run(config: RandomWalkConfig) -> bool:
 
 
 def grid_of(inputs: Inputs) -> WalkGrid:
-    """What is tried for these inputs; of IRN's walk its one setting."""
+    """Return the settings to try for these inputs; of IRN's walk its one setting."""
     config = inputs.config
     if config.random_walk.kind == "irn":
         rule = WalkChoice(None, config.irn.walk_logt, config.irn.walk_radius)
@@ -127,7 +127,7 @@ def _numbers(choice: WalkChoice, beta: float) -> dict[str, float]:
 
 
 def _setting_words(choice: WalkChoice) -> str:
-    """The choice in words."""
+    """Describe a setting of the walk in words."""
     alpha = "IRN's, " if choice.alpha is None else f"alpha {choice.alpha:.3g}, "
     return f"{alpha}{2**choice.logt} steps of radius {choice.radius}"
 
