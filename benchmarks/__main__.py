@@ -111,7 +111,7 @@ def parser(topic: str, module: ModuleType) -> argparse.ArgumentParser:
 
 
 def general_help(rest: Sequence[str]) -> None:
-    """What there is: the topics, and with --help how to ask for them."""
+    """Print the topics, and with --help how to ask for them."""
     if "--list" not in rest:
         print(f"usage: {USAGE}\n\nRun benchmarks. A topic's own options: python -m benchmarks TOPIC --help\n\ntopics:")
     for topic, measures in {**COMPARISONS, **TOPICS}.items():

@@ -72,7 +72,7 @@ def take_turns(
 
 @functools.cache  # a row that is written changes the tree
 def conditions(quick: bool) -> str:
-    """How and where something was measured: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
+    """Name the conditions of a measurement: `quick, commit 8545a7a12345, 2 x AMD EPYC`; -dirty: of a changed tree."""
     from platform.base.provenance import provenance
 
     cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""

@@ -31,7 +31,7 @@ PATIENCE_S = 20.0
 
 @dataclass
 class Books:
-    """What is wrong, each in a sentence. All empty: the books agree."""
+    """Errors, each in a sentence. All empty: the books agree."""
 
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Books:
     corrupt: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
-        """How many of each."""
+        """Count the sentences of each kind."""
         return {name: len(sentences) for name, sentences in vars(self).items()}
 
     def sentences(self) -> list[str]:
-        """All of them."""
+        """List all sentences with their kind."""
         return [f"{name}: {sentence}" for name, lines in vars(self).items() for sentence in lines]
 
 
@@ -60,7 +60,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a sweep came to: of the undisturbed one, what every other has to come to as well."""
+    """Results of a sweep; those of the undisturbed sweep are expected of every other."""
 
     trials: dict[str, Trial]
     """By uid without the sweep's name: `-0001`, `.confirm-0000`."""
@@ -105,7 +105,7 @@ def compare(sweep: Sweep, study_url: str, mlflow_url: str, cluster: Cluster, und
 
 
 def against_undisturbed(books: Books, ran: Ran, undisturbed: Ran) -> None:
-    """The same trials with the same parameters, ends, reports and networks."""
+    """Check that trials, parameters, ends, reports and networks equal those of the undisturbed sweep."""
     for uid, expected in undisturbed.trials.items():
         trial = ran.trials.get(uid)
         if trial is None:
@@ -128,7 +128,7 @@ def against_undisturbed(books: Books, ran: Ran, undisturbed: Ran) -> None:
 
 
 def folders(books: Books, sweep: Sweep) -> None:
-    """What counts as done is whole, the records are out, and nobody drives the sweep."""
+    """Check that finished folders are whole, the records are sent, and no driver holds the sweep."""
     for path in sweep.storage.glob("runs/*/result.json"):
         for name, digest in json.loads(path.read_bytes())["digests"].items():
             if sha256(path.parent / name) != digest:
@@ -142,7 +142,7 @@ def folders(books: Books, sweep: Sweep) -> None:
 
 
 def mlflow(books: Books, sweep: Sweep, ran: Ran, client: MlflowClient) -> None:
-    """MLflow says the same as the study, run by run and epoch by epoch, and the champion is the winner's network."""
+    """Check that MLflow agrees with the study, run by run and epoch by epoch, and the winner is the champion."""
     experiment = client.get_experiment_by_name(sweep.name)
     if experiment is None:
         books.lost.append("MLflow has no such experiment")
@@ -172,7 +172,7 @@ def mlflow(books: Books, sweep: Sweep, ran: Ran, client: MlflowClient) -> None:
 
 
 def champion(books: Books, sweep: Sweep, client: MlflowClient, by_uid: dict[str, Any]) -> None:
-    """One registered version, with the alias, whose file has the digest that its tag and the run's folder say."""
+    """Check that one registered version has the alias, and its file the digest of its tag and of the run's folder."""
     model = f"cpn-{sweep.name}"
     try:
         version = client.get_model_version_by_alias(model, "champion")
@@ -208,7 +208,7 @@ def left_over(books: Books, sweep: Sweep, cluster: Cluster) -> None:
 
 
 def settled(look: Callable[[], Iterable[str]]) -> list[str]:
-    """What is left when nothing is left, or after PATIENCE_S."""
+    """Wait until `look` returns nothing, at most PATIENCE_S; return what remains."""
     end = time.monotonic() + PATIENCE_S
     while (remaining := list(look())) and time.monotonic() < end:
         time.sleep(0.5)

@@ -43,7 +43,7 @@ class Hit:
 
 @dataclass
 class Campaign:
-    """What there is to tell at the end."""
+    """Results of all sweeps."""
 
     hits: list[Hit] = field(default_factory=list)
     books: dict[str, Books] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Campaign:
     """In what the commands printed."""
 
     def count(self, name: str) -> int:
-        """All sweeps' sentences of one kind."""
+        """Count all sweeps' sentences of one kind."""
         return sum(books.counts()[name] for books in self.books.values())
 
 
@@ -93,7 +93,7 @@ def run_campaign(campaign: Campaign, planned: list[Planned], folder: Path) -> No
 
 
 def new_sweep(world: World, mark: Mark, folder: Path, name: str, planned: Planned) -> tuple[Sweep, str]:
-    """A new sweep and the URL of its study."""
+    """Prepare a new sweep; return it and the URL of its study."""
     settings = [f"tracking.uri={world.mlflow.url}"]
     environment = {**mark.environment, **world.cluster.environment}
     if planned.postgres and world.postgres is not None:
@@ -230,7 +230,7 @@ def again(campaign: Campaign, sweep: Sweep) -> None:
 
 
 def unexplained(campaign: Campaign, sweep: Sweep) -> None:
-    """An end of the command that no fault explains is something lost."""
+    """Record an end of the command that no fault explains."""
     last_line = sweep.log.read_text(errors="replace").strip().splitlines()[-1][:300]
     lost(campaign, sweep, f"the command ended with {sweep.code()} by itself: {last_line}")
 

@@ -186,7 +186,7 @@ def campaign(place: Path, options: argparse.Namespace) -> tuple[list[Try], int]:
 
 
 def one_try(name: str, path: Path, work: Path, before: Ended, expected: Any) -> tuple[str, str]:
-    """What a command makes of a folder in which `path` is damaged, and the line that says so."""
+    """Run a command on a folder in which `path` is damaged; return the verdict and the line that shows it."""
     ended = command(COMMANDS[name], work)
     naming_line = next((line for line in (ended.err + ended.out).splitlines() if named(path, line)), "")
     if ended.traceback:
@@ -288,7 +288,7 @@ def keys_of(folder: Path) -> dict[str, str]:
 
 
 def outcome(name: str, ended: Ended, work: Path) -> Any:
-    """What a command came to, without times and sizes."""
+    """Read a command's result, without times and sizes."""
     if ended.code != 0:
         return ended.code
     if name == "sweep":
@@ -314,7 +314,7 @@ def without(value: Any) -> Any:
 
 
 def print_table(tries: list[Try]) -> None:
-    """What came of each kind of file, by damage: the worst over the commands."""
+    """Print the verdict of each kind of file, by damage: the worst over the commands."""
     order = ("same", "told", *BAD)
     table = Table("file", *DAMAGES)
     for kind in dict.fromkeys(each.file for each in tries):

@@ -79,7 +79,7 @@ def zeros(path: Path, _older: Path) -> bool:
 
 
 def older_copy(path: Path, older: Path) -> bool:
-    """What it was after an earlier start of the sweep."""
+    """Replace the file by its copy after an earlier start of the sweep."""
     if not older.exists() or older.read_bytes() == path.read_bytes():
         return False
     shutil.copyfile(older, path)

@@ -28,7 +28,7 @@ Repair = Callable[[], None]
 
 
 class Absent(Exception):
-    """What the fault is for does not exist at the moment."""
+    """The target of the fault does not exist at the moment."""
 
 
 class World:
@@ -43,7 +43,7 @@ class World:
         return repair or (lambda: None)
 
     def actors(self, titles: Sequence[str]) -> list[psutil.Process]:
-        """Ray's processes that run one of these now, oldest first."""
+        """List Ray's processes that run one of these now, oldest first."""
         processes = []
         for node in self.cluster.nodes:
             for process in node.processes():

@@ -81,7 +81,7 @@ class Sweep:
             )  # fmt: skip
 
     def said(self) -> str:
-        """What the last start has printed so far."""
+        """Read the output of the last start so far."""
         return self.log.read_text(errors="replace").rpartition("\n--- start ")[2]
 
     def code(self) -> int | None:
@@ -109,7 +109,7 @@ class Sweep:
         return self._events
 
     def running(self) -> set[str]:
-        """The trials and stages that were started and have not ended."""
+        """List the trials and stages that were started and have not ended."""
         unfinished: set[str] = set()
         for event in self.events():
             if event["kind"] == "start" and event["parent"] is not None:

@@ -79,7 +79,7 @@ class Place(NamedTuple):
         return self.keep / "run"
 
     def stage(self, name: str) -> Path:
-        """What a stage after the CAM run writes."""
+        """Return the folder of a stage after the CAM run."""
         return self.keep / f"stage-{name}"
 
 
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def done(name: str, place: Place) -> dict[str, Any]:
-    """The row of a part, which is done where it was not. Raises WorkError where its process was killed."""
+    """Return the row of a part, doing it first where needed. Raises WorkError where its process was killed."""
     result_file = place.keep / f"{name}.json"
     if not result_file.exists():
         with ProcessPoolExecutor(1, get_context("spawn")) as own:
@@ -318,7 +318,7 @@ def make_stage(name: str, place: Place) -> Mapping[str, float]:
 
 
 def inputs_of(place: Place) -> "Inputs":
-    """What every stage after the CAM run reads."""
+    """Build the inputs of the stages after the CAM run."""
     import torch
 
     from cpn.data.voc import open_pack

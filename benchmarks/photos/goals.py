@@ -23,7 +23,7 @@ Verdict = Literal["met", "missed", "undecided", "not run"]
 
 @dataclass(frozen=True)
 class Scored:
-    """What one reading of a network made of the same images, by training seed."""
+    """Counts of one reading of a network on the same images, by training seed."""
 
     counts: "Mapping[int, Sequence[NDArray[np.int64]]]"
     """Seed -> counts (N, 3, C) of each image, one array for each init of that seed."""
@@ -123,7 +123,7 @@ def mean_miou(inits: "Sequence[NDArray[np.int64]]") -> float:
 
 
 def drawn(inits: "Sequence[NDArray[np.int64]]") -> "NDArray[np.float64]":
-    """The same in each draw of the bootstrap: (RESAMPLES,)."""
+    """Compute the mIoU in percent, the mean over inits, in each draw of the bootstrap: (RESAMPLES,)."""
     from platform.search.confirm import Confirmed, bootstrap
 
     means: NDArray[np.float64] = bootstrap(Confirmed("", {}, [], list(inits)), BOOTSTRAP_SEED).mean(axis=0)
@@ -131,7 +131,7 @@ def drawn(inits: "Sequence[NDArray[np.int64]]") -> "NDArray[np.float64]":
 
 
 def goal(name: str, bound: float, of: Scored | None, reference: Scored | None, **more: Any) -> Goal:
-    """The line of a difference."""
+    """Compare a difference with its goal."""
     gain = None if of is None or reference is None else difference(of, reference)
     if gain is None:
         return Goal(name, bound, None, **more)

@@ -167,7 +167,7 @@ def make_inputs(cache: Path, scenes: int, data_seeds: Sequence[int]) -> None:
 
 
 def each_run(work: Callable[[Any], dict[str, Any]], runs: Sequence[Any], jobs: int) -> list[dict[str, Any]]:
-    """What `work` makes of each run, `jobs` at a time, in their order; says how far it is. A row has `miou`."""
+    """Do `work` on each run, `jobs` at a time; return the rows in order and print progress. A row has `miou`."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: list[dict[str, Any]] = []
     began = time.monotonic()

@@ -51,7 +51,7 @@ QUICK = {"train": {"epochs": 1, "epoch_images": None}, "affinity": {"epochs": 1}
 
 
 def plan(parts: Sequence[str], seeds: int, inits: int, cpn: str) -> list[list[Piece]]:
-    """What the parts need, in steps: pieces of one step do not wait for each other. `cpn` is the preset's own."""
+    """List the pieces of the parts, in steps: those of one step are independent. `cpn` is the preset's own."""
     every = range(seeds)
     systems = []
     if "cam" in parts:
@@ -124,7 +124,7 @@ def progress(piece: Piece, done: float, total: float, began: float) -> str:
 
 
 def gathered(place: Place, seeds: int, inits: int, cpn: str) -> tuple[dict[str, Scored], list[dict[str, Any]]]:
-    """What is finished, whichever command made it: counts by reading, and a row for each run.
+    """Gather all finished results: counts by reading, and a row for each run.
 
     Readings are the systems on hold-out images, `walk` and `walk's cam` of the CPN that goes on, and `deeplab SYSTEM`.
     """
@@ -245,7 +245,7 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def next_line(options: argparse.Namespace, parts: Sequence[str], reached: Sequence[Goal], place: Place) -> str:
-    """What to type next: the parts that are missing, why a difference was missed, or a search on the same data."""
+    """Suggest the next step: the parts that are missing, why a difference was missed, or a search on the same data."""
     words = ["--data", str(options.data)]
     for name in ("seeds", "inits", "keep", "over", "jobs"):
         if getattr(options, name) != DEFAULTS[name]:

@@ -106,7 +106,7 @@ def config_of(place: Place, system: str, seed: int) -> "Config":
 
 
 def preset_system(place: Place) -> str:
-    """Which of the two CPN systems is the preset's own."""
+    """Return which of the two CPN systems is the preset's own."""
     from cpn.config import config_from, merge
 
     values = merge({"preset": ["official", "photos"]}, place.over)
@@ -150,7 +150,7 @@ def say(piece: Piece, text: str) -> None:
 def epoch_listener(
     piece: Piece, clock: Clock, epochs: int | None, what: str = ""
 ) -> Callable[[Mapping[str, Any]], None]:
-    """A listener of a training that keeps the CPU seconds and prints a line an epoch; those of earlier attempts come
+    """Return a training listener that saves the CPU seconds and prints a line an epoch; those of earlier attempts come
     first and at once. `epochs` None: their number is not known.
     """
     began, first = time.monotonic(), True
@@ -272,7 +272,7 @@ def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """What a piece kept when it ended: `metrics`, or of a stage why it `failed`; empty while it has not ended."""
+    """Read the result of an ended piece: `metrics`, or of a stage why it `failed`; empty before its end."""
     from cpn.core.files import read_json
 
     result: dict[str, Any] = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
@@ -339,7 +339,7 @@ def each_image(piece: Piece, stage: str, inputs: "Inputs", folder: Path, clock: 
 
 
 def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | None":
-    """What is chosen for the random walk on select images, counted once; None where its settings are numbers."""
+    """Choose the random walk's settings on select images, counted once; None where its settings are numbers."""
     from cpn.core.files import read_json, write_json
     from cpn.propagation.walk_rule import WalkChoice
     from cpn.stages.walk_choice import chosen, count_settings, follows_run, grid_of

@@ -1,4 +1,4 @@
-"""Processes that end with whoever started them, however that ends: known by a mark in their environment.
+"""Processes that end with the one that started them, however that ends: known by a mark in their environment.
 
     with marked("postgres") as mark:
         server = Service([...], mark.folder / "log", mark.environment, ready=...)
@@ -93,7 +93,7 @@ def kill_all(processes: Sequence[psutil.Process]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody holds now, outside the range from which Ray gives its workers theirs."""
+    """Choose a free TCP port on loopback, outside the range of Ray's worker ports."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

@@ -70,7 +70,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a driver needs."""
+        """Return the environment of a driver."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
     def add(
@@ -116,7 +116,7 @@ class Cluster:
         return name in [node.name for node in running] and len(alive) >= len(running)
 
     def state(self, kind: str) -> list[dict[str, str]]:
-        """What the cluster says of its `nodes`, `actors` or `placement_groups`: the dashboard's state API."""
+        """Query the dashboard's state API for `nodes`, `actors` or `placement_groups`."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.dashboard}/api/v0/{kind}?limit=10000&detail=true",
             headers={"Authorization": f"Bearer {self._token}"},

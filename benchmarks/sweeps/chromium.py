@@ -132,7 +132,7 @@ def followed(page: webdriver.Chrome, xpath: str) -> Iterator[None]:
 
 
 def without_guides(page: webdriver.Chrome, address: str) -> None:
-    """Do what MLflow asks of whoever comes first, once: choose its pages for model training, close its assistant."""
+    """Do once what MLflow asks at the first visit: choose its pages for model training, close its assistant."""
     page.get(f"{address}/#/experiments")
     await_all(page, "//a[contains(@href, '#/experiments/')]")
     click(page, "//*[normalize-space(text())='Model training']")

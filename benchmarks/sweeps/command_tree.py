@@ -4,8 +4,8 @@
         lines = tree.until(lambda lines: bool(lines))
 
 CPU seconds are summed over every process that carries the command's mark (benchmarks/services/processes.py), ended ones
-too, as they were when last seen: at most LOOK_S of each is missed. Ray's processes are nobody's children for long, so
-that what the system adds up of children does not hold them.
+too, as they were when last seen: at most LOOK_S of each is missed. Ray's processes are soon orphaned, so
+that the system's sum over children misses them.
 """
 
 import json
@@ -100,7 +100,7 @@ class Tree:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """A line as an event."""
+    """Parse a line as an event."""
     with suppress(ValueError):
         event = json.loads(text)
         if isinstance(event, dict):
@@ -109,7 +109,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def environment(mark: Mark) -> dict[str, str]:
-    """What a command with Ray needs to be alone on this machine, and nothing of the caller's that leads elsewhere."""
+    """Return the environment that isolates a command with Ray on this machine from the caller's services."""
     own = {name: value for name, value in mark.environment.items() if name not in NOT_OURS}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), own.get("PYTHONPATH")]))
     return {

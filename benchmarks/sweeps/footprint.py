@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Tell the trials of one simulated sweep, and count."""
+    """Record the trials of one simulated sweep, and count."""
     if options.trials < 2:
         raise InputError("--trials: give at least 2")
     trials = min(options.trials, 3) if options.quick else options.trials
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[dict[str, tuple[int, int]], float]:
-    """Tell `trials` trials; what the databases held before them, and the CPU seconds until the store had all of it."""
+    """Record `trials` trials; return what the databases held before, and the CPU seconds until all was sent."""
     from platform.search.study import open_study
 
     from benchmarks.sweeps import surrogate
@@ -105,7 +105,7 @@ def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[d
 
 
 def manifest(row: "TrialRow") -> dict[str, Any]:
-    """What `cpn.run` leaves of a run on VOC, as far as records take it."""
+    """Build the manifest of a run on VOC, as far as it is recorded."""
     from cpn.data.voc import VOC_CLASSES
     from cpn.scoring.metrics import BETAS
 

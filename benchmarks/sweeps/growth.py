@@ -86,7 +86,7 @@ def scenes(folder: Path, count: int) -> "Pack":
 
 
 def inputs(folder: Path, count: int) -> "Inputs":
-    """What a stage reads: the scenes, and networks with random weights that `lay_out` wrote."""
+    """Build a stage's inputs: the scenes, and networks with random weights that `lay_out` wrote."""
     import torch
 
     from cpn.config import config_from
@@ -241,7 +241,7 @@ def do_cam(folder: Path, count: int, out: Path) -> int:
 
 
 def do_curve(folder: Path, count: int, out: Path) -> int:
-    """What the end of a trial measures: the counts of each image at every beta, kept one by one; of one pass."""
+    """Measure what the end of a trial does: write the counts of each image at every beta, of one pass."""
     from cpn.run import load_run, score_by_scale
     from cpn.scoring.counts import load_ids
 

@@ -46,7 +46,7 @@ SEARCH = {"loss.w_tcp": {"float": [0.1, 10], "log": True}, "patches.p_h": {"floa
 
 @dataclass(frozen=True)
 class Side:
-    """What one run of one command showed."""
+    """Measurements of one run of one command."""
 
     cpu: float
     """CPU seconds a trial."""
@@ -106,7 +106,7 @@ def run_ours(folder: Path, base: Mapping[str, Any], trials: int, images: int) ->
 def run_other(
     folder: Path, base: Mapping[str, Any], values: Sequence[Mapping[str, Any]], images: int
 ) -> Side:  # fmt: skip
-    """The bare script with the same trials."""
+    """Run the bare script with equal trials."""
     settings = {"base": base, "score": True, "folder": str(folder)}
     settings["trials"] = [{"values": own, "workers": 1} for own in values]
     (folder / "given.json").write_text(json.dumps(settings))
@@ -122,7 +122,7 @@ def imported(trace: str) -> set[str]:
 
 
 def heavy_imports(arguments: Sequence[str], folder: Path) -> str:
-    """Which of HEAVY `python -m ...` imports: names, or none."""
+    """List which of HEAVY `python -m ...` imports: names, or none."""
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, cwd=folder, env=plain_environment(), capture_output=True, text=True, check=True)
     modules = imported(done.stderr)
@@ -183,13 +183,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def side_words(one: Side) -> str:
-    """A side for people."""
+    """Describe a side in words."""
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one.until.items())
     return f"{one.cpu:.2f} CPU s, {one.wall:.2f} s a trial ({steps} s before the first step)"
 
 
 def summary(ours: Sequence[Side], other: Sequence[Side]) -> dict[str, Any]:
-    """Medians over the rounds, and what is added."""
+    """Compute the medians over the rounds, and the overhead."""
 
     def middle(sides: Sequence[Side], name: str) -> float:
         return statistics.median(getattr(one, name) for one in sides)

@@ -46,7 +46,7 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Ended:
-    """What a finished quickstart came to; mIoU in percent, on the confirm images."""
+    """Result of a finished quickstart; mIoU in percent, on the confirm images."""
 
     seed: int
     baseline: float
@@ -77,7 +77,7 @@ def ended(seed: int, summary: "SweepSummary") -> Ended:
 
 
 def name_of(seed: int) -> str:
-    """What the sweep with this seed is called."""
+    """Return the name of the sweep with this seed."""
     return f"quickstart-seed{seed}"
 
 
@@ -90,7 +90,7 @@ def command(seed: int, keep: Path, more: Sequence[str] = ()) -> list[str]:
 
 
 def result(seed: int, keep: Path) -> Ended | None:
-    """What is there of the sweep with this seed; None while it has not ended."""
+    """Read the result of the sweep with this seed; None while it has not ended."""
     from platform.search.sweep_summary import read_summary
 
     summary = read_summary(keep / name_of(seed) / "summary.json")
