@@ -23,6 +23,8 @@ class Throughput:
     high: float
     peak_memory_mib: float | None
     """The largest of the runs; None on the CPU."""
+    reused: bool = False
+    """Whether all of them were made by another sweep, maybe on other machines."""
 
 
 def rate(history: Iterable[Mapping[str, Any]]) -> float | None:
@@ -32,16 +34,16 @@ def rate(history: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def measure(sweep: SweepSnapshot) -> Throughput | None:
-    """Of the newest finished runs that trained in this sweep, not the reused ones; None where there is none."""
-    done = [
-        row for row in (*sweep.rows, *sweep.again) if row.state is State.COMPLETE and "reused_from" not in row.attrs
-    ]
+    """Of the newest finished runs that trained in this sweep, or where all are reused of these; None without any."""
+    every = [row for row in (*sweep.rows, *sweep.again) if row.state is State.COMPLETE]
+    own = [row for row in every if "reused_from" not in row.attrs]
+    done = own or every
     results = [result for row in done[-MOST:] if (result := sweep.result(row)) is not None]
     rates = [images_per_s for result in results if (images_per_s := rate(result["history"])) is not None]
     if not rates:
         return None
     peaks = [float(e["peak_memory_mib"]) for r in results for e in r["history"] if e.get("peak_memory_mib")]
-    return Throughput(len(rates), median(rates), min(rates), max(rates), max(peaks, default=None))
+    return Throughput(len(rates), median(rates), min(rates), max(rates), max(peaks, default=None), not own)
 
 
 def efficiency(images_per_s: float, workers: int, single_gpu: float) -> float:

@@ -37,17 +37,18 @@ class TrialListener:
 
     def ended(self, uid: str) -> None:
         self._sweep.clock.ended(uid)
-        self._sweep.save_clock()
         row = self._trials.row(uid)
         if not row.state.finished:
             self._sweep.claims.give(uid)
             self._table.ended(uid, "resumable", None, None)
+            self._sweep.save_clock()
             return
         if row.state is State.PRUNED:
             self._sweep.let_go(row)
         self._sweep.claims.give(uid)
         # cam_baseline is what the others are compared with, and never the best of them.
         self._table.ended(uid, row.state.name, row.miou, row.reason, row.role != CAM_BASELINE)
+        self._sweep.save_clock()
         self._sweep.records.trial_ended(row, self._sweep.finished(row), self._sweep.folder(row))
         self._sweep.changed()
 

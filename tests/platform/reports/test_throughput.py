@@ -16,6 +16,9 @@ def test_medians_by_hand(sweep: SweepSnapshot) -> None:
         None,
     )
     assert found.runs == sum(row.miou is not None and "reused_from" not in row.attrs for row in sweep.rows) == 19
-    assert measure(replace(sweep, rows=[], again=[])) is None
+    assert measure(replace(sweep, rows=[], again=[])) is None and not found.reused
+    reused = [row for row in sweep.rows if "reused_from" in row.attrs]
+    alone = measure(replace(sweep, rows=reused, again=[]))
+    assert alone is not None and alone.reused and (alone.runs, alone.images_per_s) == (1, 12.5)
     assert rate([{"images_per_s": 1.0}, {"images_per_s": 9.0}, {"images_per_s": 10.0}]) == 9 and rate([{}]) is None
     assert efficiency(30.0, 4, 10.0) == pytest.approx(0.75)

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 from platform.cluster.ray_driver import Interruption
+from platform.config.sections import Pruning
+from platform.run import trial_loop
+from platform.run.sweep_context import SweepContext
+from platform.run.trial_listener import TrialListener
 from platform.run.trial_loop import find_reusable_run, has_open_trials, reconcile, report_interruption
-from platform.search.study import State, open_list, read_study
+from platform.search.study import State, Study, open_list, read_study
 from platform.tracking.recorder import Recorder
 
 import pytest
@@ -78,3 +82,25 @@ def test_a_signal_gives_its_exit_code(small_once: SmallSweep, tmp_path: Path, si
     with small_once.context(tmp_path) as sweep:
         assert report_interruption(sweep.terminal, interruption, "the command") == code
         assert said(sweep) == "stopped; every trial can go on: the command\n"
+
+
+def test_the_end_of_a_search_leaves_confirm_runs_and_stages(
+    small_once: SmallSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(trials: Study, setup: object, *, listener: TrialListener, **_: object) -> None:
+        row = trials.ask()
+        assert row is not None
+        listener.started(row.uid)
+        listener.reported(row.uid, {"epoch": 1, "miou_epoch": 40.0, "loss_total": 1.0})
+        trials.tell(row.uid, State.COMPLETE, 50.0)
+        listener.ended(row.uid)
+
+    monkeypatch.setattr(trial_loop, "run_trials", run)
+    monkeypatch.setattr(SweepContext, "cluster", lambda self: [{"CPU": 2.0}])
+    study = open_list("small", f"sqlite:///{tmp_path}/study.db", {})
+    study.enqueue([{"values": {"patches.p_h": 0.25}, "seed": 7, "role": "search"}])
+    with small_once.context(tmp_path / "records") as sweep:
+        trial_loop.run_open_trials(sweep, study, "small: search", 1, Pruning(kind="none"), None)
+        assert "1 of 1 trials, sweep about" in said(sweep)
+        told = read_json(sweep.paths.clock)["progress"]
+    assert (told["phase"], told["done"], told["runs"]) == ("search", 1, 1) and told["left"] > 0
