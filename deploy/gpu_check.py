@@ -282,9 +282,11 @@ def run_part(part: str, small: bool, out: Path) -> int:
         try:
             code = own.wait(limit(part, small))
         except subprocess.TimeoutExpired:
-            os.killpg(own.pid, signal.SIGKILL)
-            own.wait()
             code = -1
+        finally:  # what it started ends with it, also where this process is told to end
+            if own.poll() is None:
+                os.killpg(own.pid, signal.SIGKILL)
+                own.wait()
     if code == 0:
         seconds = json.loads((out / f"{part}.json").read_text())["seconds"]
         print(f"{part}: done in {seconds:.0f} s: {out / part}.json", flush=True)
@@ -374,6 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if given.inside:
         return inside(given.parts[0], given.small, out)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     codes = [run_part(part, given.small, out) for part in given.parts or PARTS]
     if given.write:
         files = {part: out / f"{part}.json" for part in PARTS}
