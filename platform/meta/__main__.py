@@ -84,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"fANOVA's main effects over full-budget trials that have the name; [95 % interval] over {given.resamples} "
             "redraws of the trials; * above 95 % of what shuffled scores give; shares are of the searched ranges"
         )
-    for sweep, by_name in found.items():
+    for name, by_name in found.items():
         if not by_name:
-            terminal.say(f"{sweep}: too few full-budget trials, or all with one score")
+            terminal.say(f"{name}: too few full-budget trials, or all with one score")
     sides = [[name, f"{s.best:.0f} [{s.low:.0f}, {s.high:.0f}]", side(s.patch_side), side(s.object_side)]
              for name, s in sizes.items()]  # fmt: skip
     if sides:

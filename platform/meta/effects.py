@@ -101,8 +101,8 @@ def sweep_importances(
         for name in asked:
             low, high = np.quantile(redrawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             chance = float(np.quantile(shuffled[name], LEVEL))
-            shown = (shares.get(name, 0.0), float(low), float(high), chance)
-            found[name] = Importance(*(100 * value for value in shown), len(trials))
+            share = 100 * shares.get(name, 0.0)
+            found[name] = Importance(share, 100 * float(low), 100 * float(high), 100 * chance, len(trials))
     return found
 
 
