@@ -4,8 +4,10 @@
 
 A simulated sweep has 30 trials, the reference among them. Each trial scores every image; what a run makes of an image
 is simulated as confusion counts, and everything after that is the product's own: `confirm.candidates` ranks on the
-select images, `confirm.entries` says which runs are made with fresh seeds (by default 5 for each of the best 5, 10 for
-the reference), `confirm.judge` gives the verdict on the confirm images. Nothing is trained, so all of it is arithmetic.
+select images, `confirm.next_runs` says which runs of the race come next, with fresh seeds (at most --runs, by default
+what a sweep makes; with --seeds there is no race, and `confirm.entries` says how many of each), `confirm.judge` gives
+the verdict on the confirm images. Nothing is trained, so all of it is arithmetic. The column of runs is their mean
+where nothing is better, and counts cam_baseline's, which a sweep makes beside them.
 
 Assumptions. A run's quality on an image is, in logits of recall and in this order of what they do to a verdict,
 
@@ -28,7 +30,7 @@ from platform.config.sections import Confirm
 from platform.config.sweep_spec import SweepSpec
 from platform.search import confirm
 from platform.search.study import REFERENCE, SEARCH, State, TrialRow
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,7 @@ from numpy.typing import NDArray
 from cpn.core.errors import InputError
 from cpn.scoring.metrics import miou
 
-TRIALS, TOP_K, SEEDS, REFERENCE_SEEDS = 30, 5, 5, 10
+TRIALS = 30
 BETTER = 17
 """Number of the trial that is better where one is."""
 SEED_NOISE = 1.0
@@ -69,6 +71,15 @@ class Scale:
 
     shift: float
     scatter: float
+
+
+class End(NamedTuple):
+    """The verdict's winner, whether it is shown better, the best trial of the search, and the confirm runs."""
+
+    winner: str
+    better: bool
+    argmax: str
+    runs: int
 
 
 def draw_images(count: int, classes: int, rng: np.random.Generator) -> Images:
@@ -112,8 +123,8 @@ def measure_scale(count: int, classes: int, rng: np.random.Generator) -> Scale:
 
 def sweep(
     gain: float, image_noise: float, scale: Scale, spec: SweepSpec, images: int, classes: int, seed: int
-) -> tuple[str, bool, str]:
-    """One simulated sweep: the verdict's winner, whether it is shown better, and the best trial of the search.
+) -> "End":
+    """One simulated sweep.
 
     `gain` and `image_noise` are in units of the seed noise; `gain` goes to the trial BETTER.
     """
@@ -141,10 +152,27 @@ def sweep(
         for number in range(TRIALS)
     ]
     chosen = confirm.candidates(rows, spec.confirm.top_k)
-    runs = [entry["of"] for entry in confirm.entries(chosen, spec)]
-    found = [confirm.scored(row, [run(row.number, 1) for of in runs if of == row.uid]) for row in chosen]
-    verdict = confirm.judge(found[0], found[1:], seed)
-    return verdict.winner, verdict.better, max(rows, key=lambda row: row.miou or 0.0).uid
+    best = max(rows, key=lambda row: row.miou or 0.0).uid
+    tail = confirm.tail_of(chosen, spec.confirm)
+    if tail is None:
+        of = [entry["of"] for entry in confirm.entries(chosen, spec)]
+        found = [confirm.scored(row, [run(row.number, 1) for uid in of if uid == row.uid]) for row in chosen]
+        verdict = confirm.judge(found[0], found[1:], seed)
+        return End(verdict.winner, verdict.better, best, len(of))
+    # The reference's trial is scored on the confirm images too, and no score of it had a part in what was chosen.
+    counts: list[list[NDArray[np.int64]]] = [[run(0, 1)], *([] for _ in chosen[1:])]
+    limit = left = spec.confirm.race_runs(len(chosen) - 1)
+    raced: list[confirm.Confirmed | None] = []
+    while True:
+        raced = [confirm.scored(row, own) if own else None for row, own in zip(chosen, counts, strict=True)]
+        picked = confirm.next_runs(raced, [0] * len(chosen), left, limit, seed)
+        if not picked:
+            break
+        for arm in picked:
+            counts[arm].append(run(chosen[arm].number, 1))
+        left -= len(picked)
+    verdict = confirm.judge(raced[0], [one for one in raced[1:] if one], seed, tail)
+    return End(verdict.winner, verdict.better, best, limit - left + spec.confirm.seeds_each)
 
 
 def rates(sweeps: int, image_noise: float, options: Confirm, images: int, classes: int, seed: int) -> dict[str, float]:
@@ -157,13 +185,15 @@ def rates(sweeps: int, image_noise: float, options: Confirm, images: int, classe
     # Every question has its own sweeps; every level has the same ones, but for its noise.
     first = seed * 1_000_000
     ends = [one(0.0, seed=first + i) for i in range(sweeps)]
-    found["false_winner_rate"] = share([shown for _, shown, _ in ends])
-    found["argmax_false_rate"] = share([top != reference for _, _, top in ends])
+    found["false_winner_rate"] = share([end.better for end in ends])
+    found["argmax_false_rate"] = share([end.argmax != reference for end in ends])
+    found["runs"], found["most_runs"] = float(np.mean([end.runs for end in ends])), max(end.runs for end in ends)
     for question, (name, gain) in enumerate(GAINS.items(), start=1):
         ends = [one(gain, seed=first + question * 100_000 + i) for i in range(sweeps)]
-        found[f"true_winner_rate_{name}"] = share([shown and won == better for won, shown, _ in ends])
-        found[f"wrong_winner_rate_{name}"] = share([shown and won != better for won, shown, _ in ends])
-        found[f"argmax_true_rate_{name}"] = share([top == better for _, _, top in ends])
+        found[f"true_winner_rate_{name}"] = share([end.better and end.winner == better for end in ends])
+        found[f"wrong_winner_rate_{name}"] = share([end.better and end.winner != better for end in ends])
+        found[f"argmax_true_rate_{name}"] = share([end.argmax == better for end in ends])
+        found[f"runs_{name}"] = float(np.mean([end.runs for end in ends]))
     return found
 
 
@@ -175,11 +205,10 @@ def share(outcomes: list[bool]) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
     parser.add_argument("--sweeps", type=int, default=SWEEPS, help="sweeps a question, first level (%(default)s)")
-    parser.add_argument("--top-k", type=int, default=TOP_K, help="confirm.top_k (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="confirm.seeds (%(default)s)")
-    parser.add_argument(
-        "--reference-seeds", type=int, default=REFERENCE_SEEDS, help="confirm.reference_seeds (%(default)s)"
-    )
+    parser.add_argument("--top-k", type=int, default=Confirm().top_k, help="confirm.top_k (%(default)s)")
+    parser.add_argument("--runs", type=int, help="confirm.runs (what a sweep makes)")
+    parser.add_argument("--seeds", type=int, help="confirm.seeds: no race")
+    parser.add_argument("--reference-seeds", type=int, help="confirm.reference_seeds: no race")
     parser.add_argument("--images", type=int, default=200, help="select images, and confirm images (%(default)s)")
     parser.add_argument("--classes", type=int, default=7, help="classes with background (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (%(default)s)")
@@ -195,26 +224,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Simulate every level; prints a table as it goes."""
     levels, sweeps = options.image_noise, options.sweeps
-    least = {"sweeps": 1, "top_k": 1, "seeds": 3, "reference_seeds": 3, "images": 2, "classes": 4}
+    least = {"sweeps": 1, "top_k": 1, "runs": 5, "seeds": 3, "reference_seeds": 3, "images": 2, "classes": 4}
     for name, fewest in least.items():
-        if getattr(options, name) < fewest:
+        if getattr(options, name) is not None and getattr(options, name) < fewest:
             raise InputError(f"--{name.replace('_', '-')}: {getattr(options, name)} is too few; give at least {fewest}")
-    chosen = Confirm(top_k=options.top_k, seeds=options.seeds, reference_seeds=options.reference_seeds)
+    chosen = Confirm(**{name: getattr(options, name) for name in ("top_k", "runs", "seeds", "reference_seeds")})
     if options.seed < 0 or min(levels) < 0:
         raise InputError("--seed, --image-noise: give numbers of at least 0")
     if options.quick:
         levels, sweeps = levels[:1], min(sweeps, 20)
     print("percent of sweeps; image noise in units of the seed noise")
-    print("| image noise | sweeps | false winner | found, 2 sd | 3 sd | argmax: false winner | found, 2 sd | 3 sd |")
-    print("|" + "---|" * 8)
+    print(
+        "| image noise | sweeps | runs, at most | false winner | found, 2 sd | 3 sd "
+        "| argmax: false winner | found, 2 sd | 3 sd |"
+    )
+    print("|" + "---|" * 9)
     table = []
     for level in levels:
         count = min(sweeps, FURTHER) if table else sweeps
         row = rates(count, level, chosen, options.images, options.classes, options.seed)
         table.append(row)
         cells = (row[name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate", *ARGMAX_FOUND))
+        runs = f"{row['runs']:.1f}, {row['most_runs']:.0f}"
         print(
-            f"| {level:g} | {row['sweeps']} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |", flush=True
+            f"| {level:g} | {row['sweeps']} | {runs} | " + " | ".join(f"{100 * cell:.1f}" for cell in cells) + " |",
+            flush=True,
         )
-    named = {name: table[0][name] for name in ("false_winner_rate", *FOUND, "argmax_false_rate")}
+    names = ("false_winner_rate", *FOUND, "argmax_false_rate", "runs", "most_runs")
+    named = {name: table[0][name] for name in names}
     return {**named, "sweeps": sweeps, "levels": table}

@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 
 from cpn.config.section import MOST_PROCESSES, MOST_SEEDS, MOST_TRIALS, Section
 
+SEEDS = 3
+"""Fresh seeds where nothing else is said: fewer of a configuration say nothing about its spread."""
 CONFIRM_STUDY = ".confirm"
 """Behind a sweep's name: the study of its confirm runs."""
 
@@ -167,21 +169,39 @@ class Pruning(SweepSection):
 
 
 class Confirm(SweepSection):
-    """Running the best again."""
+    """Running the best again: a race (platform/search/race.py), or with `seeds` a fixed number of runs each."""
 
-    top_k: int = Field(default=3, ge=0, le=MOST_SEEDS)
+    top_k: int = Field(default=5, ge=0, le=MOST_SEEDS)
     """Best trials that run again beside the reference; 0 confirms nothing."""
-    seeds: int = Field(default=3, ge=1, le=MOST_SEEDS)
-    """Fresh seeds for each of them, and for cam_baseline; fewer than 3 give no verdict."""
+    runs: int | None = Field(default=None, ge=5, le=MOST_SEEDS)
+    """Most runs of the race with fresh seeds, cam_baseline's 3 left out; null: 3 for the reference and for each of up
+    to three candidates, 12.
+    """
+    seeds: int | None = Field(default=None, ge=1, le=MOST_SEEDS)
+    """No race: fresh seeds for each, cam_baseline too; fewer than 3 give no verdict. null: a race."""
     reference_seeds: int | None = Field(default=None, ge=1, le=MOST_SEEDS)
-    """Fresh seeds for the reference, which every other one is compared with; null: as many as `seeds`. About
+    """No race: fresh seeds for the reference, which every other one is compared with; null: as many as `seeds`. About
     sqrt(`top_k`) times `seeds` narrows the interval the most for its cost.
     """
 
     @property
+    def raced(self) -> bool:
+        """Whether results decide what runs next."""
+        return self.seeds is None and self.reference_seeds is None
+
+    @property
+    def seeds_each(self) -> int:
+        """How often a candidate runs again where nothing is raced, and cam_baseline."""
+        return self.seeds or SEEDS
+
+    @property
     def seeds_of_reference(self) -> int:
-        """How often the reference runs again."""
-        return self.reference_seeds or self.seeds
+        """How often the reference runs again where nothing is raced."""
+        return self.reference_seeds or self.seeds_each
+
+    def race_runs(self, compared: int) -> int:
+        """Most runs of a race of so many candidates."""
+        return self.runs or SEEDS * (1 + min(compared, 3))
 
 
 class Promote(SweepSection):

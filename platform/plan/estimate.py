@@ -17,7 +17,7 @@ from cpn.scoring.metrics import BETAS
 from ..config.cost_extremes import COSTLY, MAPPED, extreme_config, extreme_values
 from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import row_config, row_values, trained_rows
-from ..search.confirm import CAM_BASELINE, cam_baseline_values
+from ..search.confirm import CAM_BASELINE, LEAST_SEEDS, cam_baseline_values
 from .data_size import class_count, list_length, picture
 
 GPU_FLOPS = 30e12
@@ -122,14 +122,20 @@ def confirm_runs(spec: SweepSpec) -> int:
 
 
 def confirm_counts(spec: SweepSpec) -> tuple[int, int, int]:
-    """Confirm runs of the reference, of the best others, and of cam_baseline."""
+    """Confirm runs, at most, of the reference, of the best others, and of cam_baseline. Of a race the reference has a
+    quarter at least, or all that it needs.
+    """
     confirm, limit = spec.confirm, spec.trial_limit
     if spec.table is not None:
         return 0, 0, 0
     if not confirm.top_k:
         return 0, 0, 1
     compared = confirm.top_k if limit is None else min(confirm.top_k, limit - 1)
-    return confirm.seeds_of_reference, confirm.seeds * compared, confirm.seeds
+    if confirm.raced and compared:
+        runs = confirm.race_runs(compared)
+        of_reference = min(runs, max(LEAST_SEEDS - 1, runs // 4))
+        return of_reference, runs - of_reference, confirm.seeds_each
+    return confirm.seeds_of_reference, confirm.seeds_each * compared, confirm.seeds_each
 
 
 def run_hours(spec: SweepSpec, config: Config, rate: float) -> float:

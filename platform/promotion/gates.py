@@ -76,9 +76,11 @@ def confirm_gate(
     if reference is not None and searched.values == reference.values:
         return Gate("confirm", True, "it is the reference")
     try:
-        found = confirm.confirmed(
-            complete, again, {run.uid: folder_of(run) for run in again}, spec.base_config.cam, spec.objective
-        )
+        options = confirm.options_of(spec.confirm, again)
+        chosen = confirm.candidates(rows, options.top_k)
+        runs = confirm.counted(chosen, again, confirm.race_of(chosen, options))
+        folders = {run.uid: folder_of(run) for run in runs}
+        found = confirm.confirmed(complete, runs, folders, spec.base_config.cam, spec.objective)
     except DamagedFile as error:
         return Gate("confirm", False, f"a confirm run cannot be read: {error}")
     mine = next((c for c in found if c.values == searched.values), None)
@@ -91,6 +93,7 @@ def confirm_gate(
     if fewest < confirm.LEAST_SEEDS or len(mine.counts[0]) < confirm.LEAST_IMAGES:
         short = f"{fewest} seeds, {confirm.LEAST_SEEDS} are needed" if fewest < confirm.LEAST_SEEDS else "one image"
         return Gate("confirm", False, f"not tested against the reference: {short}")
-    low, high = confirm.interval(theirs, mine, found, max(1, len(found) - 1), spec.search_options.seed)
+    seed, tail = spec.search_options.seed, confirm.tail_of(chosen, options)
+    low, high = confirm.interval(theirs, mine, found, max(1, len(found) - 1), seed, tail)
     words = f"{mine.mean - theirs.mean:+.1f} [{low:.1f}, {high:.1f}] against the reference on the confirm images"
     return Gate("confirm", high >= 0, words if high >= 0 else f"shown to be worse: {words}")

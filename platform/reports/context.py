@@ -19,7 +19,7 @@ from ..base.tracking_uri import redacted
 from ..config.space.domains import CurveDomain, domain_words, encode
 from ..plan import budget
 from ..search import pruning_audit
-from ..search.confirm import failed_words
+from ..search.confirm_bounds import failed_words
 from ..search.study import REFERENCE, State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from . import figures, plots, throughput

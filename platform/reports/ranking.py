@@ -78,12 +78,12 @@ def marks(row: TrialRow, winner: bool) -> list[str]:
 
 def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
     """The confirm runs that have ended, by the trial they confirm: the objective on the confirm images, percent."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[int, float]] = {}
     for run in sweep.again:
         value = run.attrs.get(f"{sweep.spec.objective}_confirm")
-        if run.state is State.COMPLETE and value is not None:
-            found.setdefault(str(run.attrs.get("of")), []).append(float(value))
-    return found
+        if run.state is State.COMPLETE and value is not None:  # the same run may be in two races
+            found.setdefault(str(run.attrs.get("of")), {})[run.seed] = float(value)
+    return {uid: list(values.values()) for uid, values in found.items()}
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -16,7 +16,8 @@ from ..config.space.domains import encode
 from ..config.sweep_spec import SweepSpec
 from ..run.run_stages import StageFailed
 from ..search import pruning_audit
-from ..search.confirm import CAM_BASELINE, Verdict, failed_words
+from ..search.confirm import CAM_BASELINE, Verdict
+from ..search.confirm_bounds import failed_words
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import LeaderboardEntry, SweepSummary
 

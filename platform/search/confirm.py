@@ -4,8 +4,8 @@ Trials were ranked on the select images. What counts here are the confirm images
 that no trial used. Every difference is in mIoU points (percent).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy import optimize, special, stats
 from cpn.config import config_from, merge, to_dotted
 from cpn.config.cam import CamConfig
 from cpn.config.presets import PRESETS
+from cpn.core.files import digest
 from cpn.core.run_files import COUNTS, SCORES
 from cpn.run import select_and_confirm
 from cpn.scoring.bootstrap import RESAMPLES, resample_weights, weighted_sums
@@ -23,21 +24,25 @@ from cpn.scoring.counts import each_counts, load_ids
 from cpn.scoring.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.scoring.metrics import BETAS, miou
 
+from ..config.sections import Confirm
 from ..config.sweep_spec import SweepSpec
+from . import race
+from .race import LEAST_SEEDS as LEAST_SEEDS
+from .race import LEVEL
 from .study import REFERENCE, State, TrialRow
 
 CAM_BASELINE = "cam_baseline"
 FIRST_FRESH_SEED = 1000
 """Added to the base seed; searches never come near it."""
-LEAST_SEEDS = 3
-"""Fewer seeds of a configuration say nothing about its spread."""
 LEAST_IMAGES = 2
 """Of one image nobody knows how much another would have changed the verdict."""
-LEVEL = 0.05
-"""At most this share of sweeps in which nothing is better calls something better."""
+AGAIN = "confirm"
+"""Role of the runs of what is compared."""
 
 Images = NDArray[np.int64] | MaskFreeScores
 """What a run made of the confirm images, one by one: counts (N, 3, C), or scores that need no masks."""
+Tail = Callable[[float], float]
+"""The chance of an error up to which a race calls something better: by the variance of images over that of seeds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     baseline: str | None = None
-    """How it stands against cam_baseline, in words (platform/search/against_baseline.py)."""
+    """How it stands against cam_baseline, in words (`confirm_bounds.against_baseline`)."""
 
 
 def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
@@ -90,25 +95,102 @@ def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
 
 
 def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]:
-    """The runs to make: every chosen configuration and cam_baseline, each with its number of fresh seeds."""
-    base, confirm = spec.base_config.train.seed + FIRST_FRESH_SEED, spec.confirm
-    wanted = [(CAM_BASELINE, cam_baseline_values(spec), confirm.seeds if confirm.top_k else 1)]
+    """The runs of a sweep that does not race: every chosen configuration and cam_baseline, each with its number of
+    fresh seeds. One that would race, had it anything to compare, makes no more of them than the race.
+    """
+    confirm, wanted = spec.confirm, []
+    if confirm.raced:
+        chosen = chosen[: max(1, confirm.race_runs(len(chosen) - 1) // confirm.seeds_each)]
     if confirm.top_k:
-        wanted = [
-            *((r.uid, r.values, confirm.seeds_of_reference if r.role == REFERENCE else confirm.seeds) for r in chosen),
-            *wanted,
-        ]
-    return [
-        {
-            "values": {**values, "train.seed": base + i},
-            "seed": base + i,
-            "role": CAM_BASELINE if of == CAM_BASELINE else "confirm",
-            "of": of,
-        }
-        for i in range(max(seeds for _, _, seeds in wanted))
-        for of, values, seeds in wanted
-        if i < seeds
-    ]
+        wanted = [(row, confirm.seeds_of_reference if row.role == REFERENCE else confirm.seeds_each) for row in chosen]
+    baseline = confirm.seeds_each if confirm.top_k else 1
+    found = []
+    for i in range(max(baseline, *(seeds for _, seeds in wanted), 0)):
+        found += [entry(row, i, spec) for row, seeds in wanted if i < seeds]
+        found += [entry(None, i, spec)] * (i < baseline)
+    return found
+
+
+def entry(row: TrialRow | None, number: int, spec: SweepSpec, **more: Any) -> dict[str, Any]:
+    """A run of a configuration, None for cam_baseline, with the fresh seed of that number."""
+    seed = spec.base_config.train.seed + FIRST_FRESH_SEED + number
+    values = row.values if row else cam_baseline_values(spec)
+    role, of = (AGAIN, row.uid) if row else (CAM_BASELINE, CAM_BASELINE)
+    return {"values": {**values, "train.seed": seed}, "seed": seed, "role": role, "of": of, **more}
+
+
+def options_of(options: Confirm, runs: Sequence[TrialRow]) -> Confirm:
+    """What a sweep does that has these confirm runs: one that began before there were races goes on without."""
+    of = {str(run.attrs.get("of")) for run in runs if run.role == AGAIN}
+    if not options.raced or not of or any("race" in run.attrs for run in runs):
+        return options
+    return options.model_copy(
+        update={"seeds": options.seeds_each, "top_k": sum(not uid.endswith("-0000") for uid in of)}
+    )
+
+
+def race_of(chosen: Sequence[TrialRow], options: Confirm) -> str | None:
+    """The name of the race of these candidates, the same as long as they and the number of runs are; None where nothing
+    is raced, or there is nothing to compare.
+    """
+    if not options.raced or not options.top_k or len(chosen) < 2 or chosen[0].role != REFERENCE:
+        return None
+    return digest([[row.uid for row in chosen], options.race_runs(len(chosen) - 1)])[:12]
+
+
+def tail_of(chosen: Sequence[TrialRow], options: Confirm) -> Tail | None:
+    """How sure a race has to be; None where nothing is raced."""
+    if race_of(chosen, options) is None:
+        return None
+    compared = len(chosen) - 1
+    return lambda ratio: race.level(compared, options.race_runs(compared), ratio)
+
+
+def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | None) -> list[TrialRow]:
+    """The confirm runs that the verdict is about. In a race they are its own, and the reference's own trial: nothing
+    chose that for its score, and the confirm images had no part in it.
+    """
+    found = [run for run in runs if run.role == CAM_BASELINE or run.attrs.get("race") == name]
+    if name is None:
+        return found
+    return [replace(chosen[0], attrs={**chosen[0].attrs, "of": chosen[0].uid}), *found]
+
+
+def race_entries(
+    number: int, chosen: Sequence[TrialRow], runs: Sequence[TrialRow], found: Sequence[Confirmed], spec: SweepSpec
+) -> list[dict[str, Any]]:
+    """The runs of round `number` of a race, none at its end. `runs` are those of the rounds before, `found` what came
+    of them; nothing else decides.
+    """
+    options = spec.confirm
+    of = [str(run.attrs["of"]) for run in runs]
+    failed = [str(run.attrs["of"]) for run in runs if run.state is State.FAIL]
+    results = [next((c for c in found if c.uid == row.uid), None) for row in chosen]
+    left = options.race_runs(len(chosen) - 1) - len(runs)
+    arms = next_runs(
+        results, [failed.count(row.uid) for row in chosen], left, len(runs) + left, spec.search_options.seed
+    )
+    name, made = race_of(chosen, options), []
+    for arm in arms:
+        made.append(entry(chosen[arm], of.count(chosen[arm].uid), spec, race=name, round=number))
+        of.append(chosen[arm].uid)
+    return made + ([entry(None, i, spec) for i in range(options.seeds_each)] if number == 0 else [])
+
+
+def next_runs(
+    results: Sequence[Confirmed | None], failed: Sequence[int], left: int, limit: int, seed: int
+) -> list[int]:
+    """Which configurations run next in a race over `limit` runs, `left` of them still to come: their numbers, the
+    reference's is 0; none where it is over. A configuration of which two runs have `failed` does not run again.
+    """
+    arms = race.Arms.of([found.mious if found else [] for found in results])
+    reference, *others = results
+    rivals = [found for found in others if found]
+    # Images only widen the difference: where the seeds alone are in doubt, the bootstrap is spared.
+    if reference and rivals and race.error(arms)[0] < LEVEL:
+        if judge(reference, rivals, seed, lambda _: race.early(limit)).better:
+            return []
+    return [int(arm[0]) for arm in race.next_arms(arms, left, np.array([failed]) >= 2) if arm[0] >= 0]
 
 
 def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
@@ -116,18 +198,6 @@ def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
     base = to_dotted(spec.base_config)
     changed = to_dotted(config_from(merge(spec.base_config.model_dump(), PRESETS[CAM_BASELINE]), CAM_BASELINE))
     return {name: value for name, value in changed.items() if value != base[name]}
-
-
-def failed_words(runs: Sequence[TrialRow]) -> str | None:
-    """Which confirm runs failed, and why, in one line; None where none did."""
-    failed = [run for run in runs if run.state is State.FAIL]
-    if not failed:
-        return None
-    named = "; ".join(f"{run.uid} ({run.attrs.get('of')}, seed {run.seed}): {run.reason}" for run in failed[:3])
-    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    baseline = [run.state for run in runs if run.role == CAM_BASELINE]
-    alone = "" if State.COMPLETE in baseline or State.FAIL not in baseline else "; no cam_baseline to compare with"
-    return f"{len(failed)} of {len(runs)} confirm runs failed: {named}{more}{alone}"
 
 
 def confirmed(
@@ -177,17 +247,21 @@ def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int6
     return np.stack([counts[at].copy() for i, counts in every if i in wanted])  # a view would keep every beta's
 
 
-def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -> Verdict:
-    """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`)."""
+def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int, tail: Tail | None = None) -> Verdict:
+    """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`). Of
+    a race, which has a `tail`, those that were left behind before they had seeds enough can't be the best.
+    """
     everything = [*([reference] if reference else []), *others]
-    best = max(everything, key=lambda c: c.mean)
+    enough = [c for c in others if len(c.mious) >= LEAST_SEEDS] if tail else []
+    others = enough or others
+    best = max([*([reference] if reference else []), *others], key=lambda c: c.mean)
     if reference is None or not others:
         return Verdict(best.uid, "not tested: there is nothing to compare", False, False)
     if best is reference:
         rival = max(others, key=lambda c: c.mean)
         behind = f"{best.mean - rival.mean:.1f} points lower"
         if is_tested(reference, rival):
-            low, high = interval(reference, rival, everything, len(others), seed)
+            low, high = interval(reference, rival, everything, len(others), seed, tail)
             behind += f" [{low:.1f}, {high:.1f}]"
         sentence = f"no trial beat the reference (best: {rival.uid}, {behind})"
         return Verdict(best.uid, sentence, True, False, rival.mean - best.mean)
@@ -203,7 +277,7 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int) -
     if len(best.counts[0]) < LEAST_IMAGES:
         sentence = f"not tested: {difference:+.1f} over the reference on a single confirm image"
         return Verdict(best.uid, sentence, False, False, difference)
-    low, high = interval(reference, best, everything, len(others), seed)
+    low, high = interval(reference, best, everything, len(others), seed, tail)
     if low > 0:
         sentence = f"beats the reference by {difference:.1f} [{low:.1f}, {high:.1f}]"
     else:
@@ -217,7 +291,12 @@ def is_tested(reference: Confirmed, other: Confirmed) -> bool:
 
 
 def interval(
-    reference: Confirmed, best: Confirmed, everything: Sequence[Confirmed], compared: int, seed: int
+    reference: Confirmed,
+    best: Confirmed,
+    everything: Sequence[Confirmed],
+    compared: int,
+    seed: int,
+    tail: Tail | None = None,
 ) -> tuple[float, float]:
     """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
 
@@ -231,7 +310,8 @@ def interval(
             reference; n_least is the fewest seeds of any configuration
 
     The verdict asks one question, whether the lower bound is above 0, once for each of k = `compared` configurations:
-    by chance one of them passes in at most 5 % of sweeps in which none is better.
+    by chance one of them passes in at most 5 % of sweeps in which none is better. In a race runs go to what is ahead,
+    so that c is Student's t for `tail`(I / s^2), which keeps the same promise (`race.level`).
     """
     squares = sum(float(np.sum((np.array(c.mious) - c.mean) ** 2)) for c in everything)
     seed_freedom = sum(len(c.mious) - 1 for c in everything)
@@ -242,10 +322,14 @@ def interval(
     freedom = float(seed_freedom)
     if of_images > 0:
         freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / image_freedom)
-    least = min(len(c.mious) for c in everything if c is not reference)
-    most = squares / seed_freedom / least + of_reference + of_images
-    shared = of_reference / most if most > 0 else 0.0
-    half = critical(compared, freedom, shared) * np.sqrt(of_seeds + of_images)
+    if tail is not None:
+        ratio = of_images / max(squares / seed_freedom, np.finfo(float).tiny)
+        bound = float(stats.t.ppf(1 - tail(ratio), freedom))
+    else:
+        least = min(len(c.mious) for c in everything if c is not reference)
+        most = squares / seed_freedom / least + of_reference + of_images
+        bound = critical(compared, freedom, of_reference / most if most > 0 else 0.0)
+    half = bound * np.sqrt(of_seeds + of_images)
     difference = best.mean - reference.mean
     return difference - float(half), difference + float(half)
 

@@ -1,13 +1,26 @@
-"""What a table says beside the confirmed means: the interval of each, and of its difference to the reference."""
+"""What is said beside the verdict: the interval of each confirmed mean and of its difference to the reference, how the
+winner stands against cam_baseline, and which confirm runs failed.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-from .confirm import LEAST_IMAGES, LEAST_SEEDS, LEVEL, Confirmed, bootstrap, interval, own_seeds_share
+from cpn.config.train import Objective
+
+from .confirm import CAM_BASELINE, LEAST_IMAGES, LEAST_SEEDS, Confirmed, Tail, bootstrap, interval, own_seeds_share
+from .race import LEVEL
+from .study import State, TrialRow
 
 Bounds = dict[str, list[float] | None]
+NAMES: dict[Objective, str] = {
+    "cpn": "CPN",
+    "seam": "SEAM",
+    "classification": "the winner",
+    "pair_classification": "the winner",
+}
+"""What the winner's objective is called."""
 
 
 def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) -> tuple[float, float] | None:
@@ -34,9 +47,11 @@ def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) ->
     return one.mean - half, one.mean + half
 
 
-def bounds(reference: Confirmed | None, everything: Sequence[Confirmed], seed: int) -> dict[str, Bounds]:
-    """By uid the bounds of the mean, and of the difference to the reference at the verdict's level, where both have
-    seeds enough.
+def bounds(
+    reference: Confirmed | None, everything: Sequence[Confirmed], seed: int, tail: Tail | None = None
+) -> dict[str, Bounds]:
+    """By uid the bounds of the mean, and of the difference to the reference at the verdict's level (`interval`), where
+    both have seeds enough.
     """
     found: dict[str, Bounds] = {}
     others = sum(c is not reference for c in everything)
@@ -44,6 +59,46 @@ def bounds(reference: Confirmed | None, everything: Sequence[Confirmed], seed: i
         mean, apart = mean_interval(one, everything, seed), None
         if reference is not None and one is not reference and len(one.counts[0]) >= LEAST_IMAGES:
             if min(len(c.mious) for c in (reference, one)) >= LEAST_SEEDS:
-                apart = interval(reference, one, everything, others, seed)
+                apart = interval(reference, one, everything, others, seed, tail)
         found[one.uid] = {"mean": list(mean) if mean else None, "difference": list(apart) if apart else None}
     return found
+
+
+def against_baseline(
+    winner: Confirmed | None,
+    baseline: Confirmed | None,
+    everything: Sequence[Confirmed],
+    objective: Objective,
+    seed: int,
+) -> str:
+    """`CPN against cam_baseline: +12.6 [10.4, 14.8]`, or why there is no interval, or nothing to compare.
+
+    Both ran again with fresh seeds on the confirm images; the bounds are the verdict's (`confirm.interval`) for one
+    comparison. `everything` ran again too and tells the spread over seeds.
+    """
+    heading = f"{NAMES[objective]} against cam_baseline"
+    if baseline is None:
+        return f"{heading}: not compared, no run of cam_baseline finished"
+    if winner is None:
+        return f"{heading}: not compared, the winner did not run again (confirm.top_k)"
+    difference = f"{heading}: {winner.mean - baseline.mean:+.1f}"
+    fewest = min(len(winner.mious), len(baseline.mious))
+    if fewest < LEAST_SEEDS:
+        return f"{difference}, not tested: {fewest} fresh seed{'s' * (fewest > 1)}, {LEAST_SEEDS} are needed"
+    if len(winner.counts[0]) < LEAST_IMAGES:
+        return f"{difference}, not tested: a single confirm image"
+    low, high = interval(baseline, winner, [*everything, baseline], 1, seed)
+    shown = "" if low > 0 else ", no gain shown" if high > 0 else ", it is worse"
+    return f"{difference} [{low:.1f}, {high:.1f}]{shown}"
+
+
+def failed_words(runs: Sequence[TrialRow]) -> str | None:
+    """Which confirm runs failed, and why, in one line; None where none did."""
+    failed = [run for run in runs if run.state is State.FAIL]
+    if not failed:
+        return None
+    named = "; ".join(f"{run.uid} ({run.attrs.get('of')}, seed {run.seed}): {run.reason}" for run in failed[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    baseline = [run.state for run in runs if run.role == CAM_BASELINE]
+    alone = "" if State.COMPLETE in baseline or State.FAIL not in baseline else "; no cam_baseline to compare with"
+    return f"{len(failed)} of {len(runs)} confirm runs failed: {named}{more}{alone}"

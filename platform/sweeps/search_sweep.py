@@ -13,6 +13,7 @@ from ..base.notify import Ending
 from ..base.paths import SweepPaths
 from ..base.remaining_time import CONFIRM
 from ..config.sections import Pruning
+from ..config.sweep_spec import SweepSpec
 from ..plan import budget
 from ..promotion import retention
 from ..promotion.alias_requests import handle_alias_request
@@ -28,7 +29,7 @@ from ..run.run_stages import StageFailed
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import RECORDS_S, has_open_trials, reconcile, report_interruption, run_open_trials
 from ..search import confirm, study
-from ..search.study import Study
+from ..search.study import Study, TrialRow
 from ..search.sweep_summary import SweepSummary, read_summary
 from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
@@ -59,27 +60,15 @@ def run_search_sweep(
         run_open_trials(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
     if sweep.interruption:
         return report_interruption(sweep.terminal, sweep.interruption, command)
-    chosen = confirm.candidates(trials.rows(), spec.confirm.top_k)
+    options = confirm.options_of(spec.confirm, again.rows())
+    chosen = confirm.candidates(trials.rows(), options.top_k)
     if not chosen:
         reasons = "; ".join(f"{row.uid}: {row.reason}" for row in trials.rows() if row.reason)
         cure = "raise the budget" if trials.unfinished() else "mend the cause, then --set name=NEW"
         raise WorkError(f"{spec.name}: no trial finished ({reasons or 'none was run to its end'}); {cure}")
-    again.enqueue(confirm.entries(chosen, spec))
-    if has_open_trials(again, None):
-        run_open_trials(
-            sweep,
-            again,
-            f"{spec.name}: confirming with fresh seeds",
-            len(again.rows()),
-            Pruning(kind="none"),
-            None,
-            CONFIRM,
-        )
-    if sweep.interruption:
+    if not confirm_again(sweep, trials, again, chosen, spec.model_copy(update={"confirm": options})):
         return report_interruption(sweep.terminal, sweep.interruption, command)
     url = study.study_url(spec)
-    if (lost := lost_runs(sweep, again.rows(), READ)) and not remake(sweep, url, trials, lost):
-        return report_interruption(sweep.terminal, sweep.interruption, command)
     verdict, means, bounds = reach_verdict(sweep, chosen, again)
     terminal.event("verdict", **asdict(verdict))
     winner = trials.row(verdict.winner)
@@ -147,6 +136,35 @@ def run_search_sweep(
     page = "" if recorder.experiment_id is None else address_of(recorder.experiment_id)
     terminal.say(f"next: {ui_command(spec.tracking.uri, page)}")
     return 0
+
+
+def confirm_again(sweep: SweepContext, trials: Study, again: Study, chosen: list[TrialRow], spec: SweepSpec) -> bool:
+    """Run what was chosen with fresh seeds, all at once or in a race; False where a signal came first.
+
+    A race is gone through from its first round: what has run is there already, and decides the same again.
+    """
+    url, race = study.study_url(spec), confirm.race_of(chosen, spec.confirm)
+    heading, objective, number = f"{spec.name}: confirming with fresh seeds", spec.objective, 0
+    wanted = confirm.entries(chosen, spec) if race is None else []
+    if race is not None and (lost := lost_runs(sweep, [chosen[0]], READ)) and not remake(sweep, url, trials, lost):
+        return False
+    while True:
+        if race is not None:
+            own = [row for row in again.rows() if row.attrs.get("race") == race and row.attrs["round"] < number]
+            runs = confirm.counted(chosen, own, race)
+            folders = {run.uid: sweep.folder(run) for run in runs}
+            found = confirm.confirmed(chosen, runs, folders, sweep.config.cam, objective)
+            wanted = confirm.race_entries(number, chosen, own, found, spec)
+        again.enqueue(wanted)
+        if has_open_trials(again, None):
+            run_open_trials(sweep, again, heading, len(again.rows()), Pruning(kind="none"), None, CONFIRM)
+        if sweep.interruption:
+            return False
+        if (lost := lost_runs(sweep, again.rows(), READ)) and not remake(sweep, url, trials, lost):
+            return False
+        if race is None or not wanted:
+            return True
+        number += 1
 
 
 def read_last_summary(paths: SweepPaths) -> SweepSummary | None:

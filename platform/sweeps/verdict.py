@@ -7,8 +7,8 @@ from cpn.config.random_walk import extra_supervision
 
 from ..run.sweep_context import SweepContext
 from ..search import confirm
-from ..search.against_baseline import against_baseline
 from ..search.confirm import CAM_BASELINE, Verdict
+from ..search.confirm_bounds import against_baseline
 from ..search.confirm_bounds import bounds as bounds_of
 from ..search.confirm_bounds import mean_interval
 from ..search.study import REFERENCE, State, Study, TrialRow
@@ -18,7 +18,8 @@ def reach_verdict(
     sweep: SweepContext, chosen: list[TrialRow], again: Study
 ) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
     """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
-    runs = again.rows()
+    options = confirm.options_of(sweep.spec.confirm, again.rows())
+    runs = confirm.counted(chosen, again.rows(), confirm.race_of(chosen, options))
     for run in runs:
         sweep.finished(run)
     folders = {run.uid: sweep.folder(run) for run in runs}
@@ -38,7 +39,8 @@ def reach_verdict(
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
-    verdict, bounds = confirm.judge(reference, others, seed), bounds_of(reference, found, seed)
+    tail = confirm.tail_of(chosen, options)
+    verdict, bounds = confirm.judge(reference, others, seed, tail), bounds_of(reference, found, seed, tail)
     for one in found:
         sweep.records.confirmed(one.uid, one.mious, bounds[one.uid]["mean"])
     if baseline is not None:

@@ -35,6 +35,7 @@ def make_sweep(folder: Path, name: str = "made", trials: int = 24, ended: bool =
         "search": SEARCH,
         "search_options": {"sampler": "random"},
         "budget": {"trials": trials},
+        "confirm": {"top_k": 3, "seeds": 3},
         "resources": {"gpus_per_worker": 0, "storage": str(store.root)},
         **sections,
     }

@@ -76,14 +76,14 @@ class SmallSweep:
             row = trials.ask()
             assert row is not None
             if number < 4:
-                self._complete(trials, row, QUALITY[row.uid])
+                self.complete(trials, row, QUALITY[row.uid])
             elif number < 6:
                 trials.tell(row.uid, (State.PRUNED, State.FAIL)[number - 4], reason="out of memory")
         self.rows = trials.rows()
         again = study.open_list("small.confirm", url, trials.identity())
         again.enqueue(confirm.entries(confirm.candidates(self.rows, 2), self.spec))
         while (row := again.ask()) is not None:
-            self._complete(again, row, QUALITY.get(row.attrs["of"], 0.5))
+            self.complete(again, row, QUALITY.get(row.attrs["of"], 0.5))
         self.again = again.rows()
         trials.close(), again.close()
 
@@ -93,7 +93,7 @@ class SmallSweep:
     def row(self, uid: str) -> TrialRow:
         return next(row for row in [*self.rows, *self.again] if row.uid == uid)
 
-    def _complete(self, trials: study.Study, row: TrialRow, quality: float) -> None:
+    def complete(self, trials: study.Study, row: TrialRow, quality: float) -> None:
         """A run folder with a random network and scores of about `quality`."""
         config, folder = with_values(self.spec.base_config, row.values, "-"), self.folder(row)
         seed = zlib.crc32(f"{row.uid}{row.seed}".encode())

@@ -42,8 +42,8 @@ def test_a_better_run_has_a_higher_miou_by_the_measured_slope() -> None:
     assert np.mean(gains) == pytest.approx(scale.shift, rel=0.05) and 0 < scale.scatter < scale.shift
 
 
-def ends(gain: float, noise: float, sweeps: int) -> list[tuple[str, bool, str]]:
-    spec = SweepSpec(name="winner", confirm=Confirm(top_k=5, seeds=5, reference_seeds=10))
+def ends(gain: float, noise: float, sweeps: int, **options: int) -> list[winner.End]:
+    spec = SweepSpec(name="winner", confirm=Confirm(**options))
     scale = winner.measure_scale(IMAGES, CLASSES, np.random.default_rng(0))
     return [winner.sweep(gain, noise, scale, spec, IMAGES, CLASSES, 1000 + i) for i in range(sweeps)]
 
@@ -59,15 +59,24 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_winner_among_equals_is_seldom(noise: float) -> None:
     """At most 5 percent, and two standard errors of 100 sweeps on top; argmax takes another than the reference."""
     found = ends(0.0, noise, 100)
-    assert np.mean([shown for _, shown, _ in found]) <= 0.05 + 2 * (0.05 * 0.95 / 100) ** 0.5
-    assert np.mean([top != "winner-0000" for _, _, top in found]) > 0.85
+    assert np.mean([end.better for end in found]) <= 0.05 + 2 * (0.05 * 0.95 / 100) ** 0.5
+    assert np.mean([end.argmax != "winner-0000" for end in found]) > 0.85
+    assert all(5 <= end.runs <= 15 for end in found), "3 of them are cam_baseline's"
 
 
 @pytest.mark.usefixtures("fewer_draws")
 def test_three_standard_deviations_of_the_seeds_are_found() -> None:
-    """95 percent, less two standard errors of 60 sweeps; by name, the better one."""
+    """95 percent, less two standard errors of 60 sweeps; by name, the better one. So many runs of each, as once was."""
+    found = ends(3.0, 0.0, 60, top_k=5, seeds=5, reference_seeds=10)
+    rate = np.mean([end.better and end.winner == "winner-0017" for end in found])
+    assert rate >= 0.95 - 2 * (0.05 * 0.95 / 60) ** 0.5 and {end.runs for end in found} == {40}
+
+
+@pytest.mark.usefixtures("fewer_draws")
+def test_a_race_finds_as_much_with_fewer_runs() -> None:
     found = ends(3.0, 0.0, 60)
-    assert np.mean([shown and won == "winner-0017" for won, shown, _ in found]) >= 0.95 - 2 * (0.05 * 0.95 / 60) ** 0.5
+    rate = np.mean([end.better and end.winner == "winner-0017" for end in found])
+    assert rate >= 0.93 - 2 * (0.07 * 0.93 / 60) ** 0.5 and np.mean([end.runs for end in found]) < 14
 
 
 def test_seed_noise_and_image_noise_have_the_given_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +114,7 @@ def test_the_last_line_holds_the_rates(capsys: pytest.CaptureFixture[str]) -> No
     [
         ["--sweeps", "0"],
         ["--seeds", "2"],
+        ["--runs", "4"],
         ["--reference-seeds", "2"],
         ["--images", "1"],
         ["--classes", "3"],

@@ -20,7 +20,7 @@ from platform.search.confirm import (
     judge,
     own_seeds_share,
 )
-from platform.search.study import State, TrialRow, open_list, study_url
+from platform.search.study import State, Study, TrialRow, open_list, study_url
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def test_the_reference_may_run_more_often_than_the_others(tmp_path: Path) -> Non
 
 
 def test_entries_are_enqueued_once(tmp_path: Path) -> None:
-    spec = spec_with(tmp_path)
+    spec = spec_with(tmp_path, "confirm.seeds=3")
     again = open_list("s.confirm", study_url(spec), {"base": 1})
     chosen = [row(0, 50.0, "reference"), row(2, 55.0)]
     assert again.enqueue(entries(chosen, spec)) == 9
@@ -147,6 +147,157 @@ def test_entries_are_enqueued_once(tmp_path: Path) -> None:
 def test_confirming_nothing_still_runs_cam_baseline(tmp_path: Path) -> None:
     spec = spec_with(tmp_path, "confirm.top_k=0")
     assert [(e["of"], e["seed"]) for e in entries([row(0, 50.0, "reference")], spec)] == [(CAM_BASELINE, 1007)]
+
+
+# A race
+
+CHOSEN = [row(0, 50.0, "reference"), row(2, 55.0), row(3, 54.0)]
+QUALITY = {"s-0000": 50.0, "s-0002": 50.5, "s-0003": 54.0}
+
+
+def found_in(runs: list[TrialRow]) -> list[Confirmed]:
+    """What the runs of a race came to, and the reference's trial: on images that are the same for everybody."""
+    mious: dict[str, list[float]] = {"s-0000": [50.2]}
+    for run in runs:
+        if run.state is State.COMPLETE and run.role == "confirm":
+            mious.setdefault(str(run.attrs["of"]), []).append(run.miou or 0.0)
+    return [configuration(uid, values) for uid, values in sorted(mious.items())]
+
+
+def raced(again: Study, spec: SweepSpec, most: int | None = None, fails: tuple[str, ...] = ()) -> list[int]:
+    """A race as a sweep goes through it, killed after `most` more runs; how many runs each round added."""
+    name, added, done = confirm.race_of(CHOSEN, spec.confirm), [], 0
+    for number in range(99):
+        own = [run for run in again.rows() if run.attrs.get("race") == name and run.attrs["round"] < number]
+        made = confirm.race_entries(number, CHOSEN, own, found_in(own), spec)
+        if not made:
+            return added
+        added.append(again.enqueue(made))
+        while done != most and (run := again.ask()) is not None:
+            value = QUALITY.get(run.attrs["of"], 40.0) + (run.seed * 37 % 11 - 5) / 10
+            failed = run.attrs["of"] in fails
+            again.tell(run.uid, State.FAIL if failed else State.COMPLETE, None if failed else value, reason="lost")
+            done += 1
+        if done == most:
+            return added
+    raise AssertionError("a race without end")
+
+
+def told(again: Study) -> list[tuple[Any, ...]]:
+    return [(run.attrs["of"], run.seed, run.attrs.get("round"), run.miou) for run in again.rows()]
+
+
+def test_a_race_goes_to_the_better_one_and_ends_when_it_is_sure(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path)
+    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    assert raced(again, spec)[:2] == [2 + 3, 2]
+    of = [run.attrs["of"] for run in again.rows()]
+    assert of[:2] == ["s-0002", "s-0003"] and of.count(CAM_BASELINE) == 3
+    assert of.count("s-0003") >= 3 > of.count("s-0002") and len(of) < 9 + 3
+    assert all(run.values["train.seed"] == run.seed for run in again.rows())
+    assert len({(run.attrs["of"], run.seed) for run in again.rows()}) == len(of), "no seed twice"
+    runs = confirm.counted(CHOSEN, again.rows(), confirm.race_of(CHOSEN, spec.confirm))
+    assert runs[0].uid == "s-0000" and runs[0].attrs["of"] == "s-0000" and len(runs) == len(of) + 1
+    reference, *others = found_in(again.rows())
+    verdict = judge(reference, others, 0, confirm.tail_of(CHOSEN, spec.confirm))
+    assert verdict.better and verdict.winner == "s-0003"
+
+
+@pytest.mark.parametrize("most", [0, 1, 4, 5, 6, 7, 8])
+def test_a_race_that_was_killed_goes_on_as_it_would_have(tmp_path: Path, most: int) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one, other = spec_with(tmp_path / "a"), spec_with(tmp_path / "b")
+    whole, killed = (open_list("s.confirm", study_url(spec), {"metric": "miou"}) for spec in (one, other))
+    raced(whole, one)
+    raced(killed, other, most)
+    killed.close()
+    killed = open_list("s.confirm", study_url(other), {"metric": "miou"})
+    raced(killed, other)
+    assert told(killed) == told(whole)
+    assert sum(raced(killed, other)) == 0, "nothing is left to do"
+
+
+def test_an_entry_that_a_kill_left_out_is_added(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one, other = spec_with(tmp_path / "a"), spec_with(tmp_path / "b")
+    whole, cut = (open_list("s.confirm", study_url(spec), {"metric": "miou"}) for spec in (one, other))
+    raced(whole, one)
+    cut.enqueue(confirm.race_entries(0, CHOSEN, [], found_in([]), other)[:1])
+    raced(cut, other)
+    assert told(cut) == told(whole)
+
+
+def test_a_configuration_that_fails_twice_is_left_out(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path)
+    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    raced(again, spec, fails=("s-0003",))
+    of = [run.attrs["of"] for run in again.rows()]
+    assert of.count("s-0003") == 2 and len(of) == 9 + 3, "to the last run: the other one is hardly better"
+
+
+def test_the_number_of_runs_is_kept(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path, "confirm.runs=5")
+    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    assert raced(again, spec) == [2 + 3, 2, 1]
+
+
+def test_another_race_begins_anew_with_the_same_seeds(tmp_path: Path) -> None:
+    """Its runs are finished already where the first made them, and count once."""
+    spec, more = spec_with(tmp_path, "confirm.runs=5"), spec_with(tmp_path, "confirm.runs=6")
+    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    raced(again, spec)
+    raced(again, more)
+    name = confirm.race_of(CHOSEN, more.confirm)
+    runs = confirm.counted(CHOSEN, again.rows(), name)
+    assert name != confirm.race_of(CHOSEN, spec.confirm)
+    assert len(runs) == 1 + 6 + 3 and {run.attrs.get("race") for run in runs[1:]} == {name, None}
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [["confirm.seeds=3"], ["confirm.reference_seeds=4"], ["confirm.top_k=0"]],
+    ids=["seeds", "reference seeds", "nothing"],
+)
+def test_where_nothing_is_raced(tmp_path: Path, sets: list[str]) -> None:
+    options = spec_with(tmp_path, *sets).confirm
+    assert confirm.race_of(CHOSEN, options) is None and confirm.tail_of(CHOSEN, options) is None
+
+
+def test_without_anything_to_compare_there_is_no_race(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path)
+    assert confirm.race_of(CHOSEN[1:], spec.confirm) is None and confirm.race_of(CHOSEN[:1], spec.confirm) is None
+    of = [entry["of"] for entry in entries([row(n, 50.0) for n in range(2, 7)], spec)]
+    assert len(of) == 12 + 3 and of.count("s-0005") == 3 and of.count("s-0006") == 0, "no more than a race"
+    assert [entry["of"] for entry in entries(CHOSEN[:1], spec)] == ["s-0000", CAM_BASELINE] * 3
+
+
+def test_a_sweep_that_began_without_races_goes_on_so(tmp_path: Path) -> None:
+    spec = spec_with(tmp_path)
+    old = [row(n, 50.0, "confirm", attrs={"of": f"s-000{n}"}) for n in range(3)]
+    options = confirm.options_of(spec.confirm, [*old, row(3, 40.0, CAM_BASELINE, attrs={"of": CAM_BASELINE})])
+    assert (options.raced, options.top_k, options.seeds_each) == (False, 2, 3)
+    assert confirm.counted(CHOSEN, old, None) == old
+    new = [replace(run, attrs={**run.attrs, "race": "a"}) for run in old]
+    for runs in ([], new, [row(3, 40.0, CAM_BASELINE, attrs={"of": CAM_BASELINE})]):
+        assert confirm.options_of(spec.confirm, runs) == spec.confirm
+
+
+def test_a_lucky_one_that_was_left_behind_is_not_the_best(tmp_path: Path) -> None:
+    lucky, steady = configuration("lucky", [60.0]), configuration("steady", [52.0, 53.0, 52.5])
+    reference, tail = configuration("ref", [50.0, 50.5, 49.5]), confirm.tail_of(CHOSEN, spec_with(tmp_path).confirm)
+    assert judge(reference, [lucky, steady], 0, tail).winner == "steady"
+    assert judge(reference, [lucky, steady], 0).winner == "lucky"
+    assert judge(reference, [lucky], 0, tail).sentence.startswith("not tested: +10.0")
+
+
+def test_the_interval_of_a_race_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, 4/3 of seeds with s^2 = 2, and images 3: their ratio is 1.5."""
+    monkeypatch.setattr(confirm, "image_variance", lambda reference, best, seed: 3.0)
+    reference, best = configuration("ref", [49.0, 50.0, 51.0]), configuration("a", [53.0, 55.0, 57.0])
+    other, asked = configuration("b", [51.0, 52.0, 53.0]), []
+    low, high = interval(reference, best, [reference, best, other], 2, 0, lambda ratio: asked.append(ratio) or 0.02)
+    freedom = (13 / 3) ** 2 / ((4 / 3) ** 2 / 6 + 3**2 / 3)
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.98, freedom) * (13 / 3) ** 0.5) and asked == [1.5]
 
 
 def test_what_ran_again_is_gathered_on_the_confirm_images_only(tmp_path: Path) -> None:

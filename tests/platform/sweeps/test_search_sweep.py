@@ -1,11 +1,15 @@
-"""The end of a sweep whose last stage fails: the promotion stands, everything is told and written."""
+"""The phases of a search sweep: a race is run and resumed, and a stage that fails leaves the promotion standing."""
 
 from collections.abc import Callable
 from pathlib import Path
 from platform.base.lock import read_driver
 from platform.base.paths import storage
+from platform.config.sections import Confirm
 from platform.run.run_stages import StageFailed
+from platform.run.sweep_context import SweepContext
+from platform.search import confirm, study
 from platform.sweeps import run_sweep, search_sweep
+from platform.sweeps.verdict import reach_verdict
 from platform.tracking.read import read_model_state
 from platform.tracking.records import CHAMPION
 from typing import Any
@@ -14,7 +18,7 @@ import pytest
 
 from cpn.core.errors import WorkError
 from cpn.core.files import read_json, write_bytes, write_json
-from tests.platform.small_sweep import SmallSweep
+from tests.platform.small_sweep import QUALITY, SmallSweep
 
 COMMAND = "python -m platform.sweep small.yaml"
 WALK = {"metrics": {"miou_confirm": 56.0, "miou_train": 56.5}}
@@ -82,3 +86,33 @@ def test_the_panel_beside_cam_baseline_takes_the_runs_place(tmp_path: Path) -> N
         write_bytes(tmp_path / name, b"")
     panel = tmp_path / "s/panels/s-0001/cam_panel.png"
     assert search_sweep.pictures_in([tmp_path / "runs/k"], panel) == [tmp_path / "runs/k/pictures/b.png", panel]
+
+
+def test_a_race_is_run_round_by_round_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best trial is ahead from its first run on; a signal after the second round, and the same call goes on."""
+    small = SmallSweep(tmp_path, "sqlite:///nowhere/mlflow.db")
+    spec = small.spec.model_copy(update={"confirm": Confirm(top_k=2)})
+    url = f"sqlite:///{small.store.study}"
+    trials = study.read_study("small", url)
+    again = study.open_list("raced.confirm", url, trials.identity())
+    rounds: list[int] = []
+
+    def run(sweep: SweepContext, listed: study.Study, *rest: Any) -> None:
+        rounds.append(0)
+        while (row := listed.ask()) is not None:
+            small.complete(listed, row, QUALITY.get(row.attrs["of"], 0.5))
+            rounds[-1] += 1
+        if len(rounds) == 2:
+            sweep.interruption.signal = 15
+
+    monkeypatch.setattr(search_sweep, "run_open_trials", run)
+    chosen = confirm.candidates(small.rows, 2)
+    with small.context(tmp_path / "records", confirm=spec.confirm) as sweep:
+        assert not search_sweep.confirm_again(sweep, trials, again, chosen, spec) and rounds == [2 + 3, 2]
+        sweep.interruption.signal = None
+        assert search_sweep.confirm_again(sweep, trials, again, chosen, spec)
+        verdict, means, _ = reach_verdict(sweep, chosen, again)
+    assert rounds[:3] == [2 + 3, 2, 2] and sum(rounds) <= 9 + 3
+    assert verdict.tested and verdict.winner == "small-0001"
+    assert len(means["small-0000"]) == 1 + sum(row.attrs["of"] == "small-0000" for row in again.rows())
+    trials.close(), again.close()
