@@ -2,12 +2,15 @@
 
     python -m benchmarks search --json
 
-Trials to a good configuration: on the surrogate of the published points (benchmarks/sweeps/surrogate.py, committed
-before anything was compared on it) how many trials are drawn until one is within 0.3 mIoU of the optimum, noise left
-out; a trial only sees its noisy score. Compared are our TPE, independent random draws, and Ray's OptunaSearch as it
-comes (TPE with Optuna's defaults, the same conditional space written as a function). Ours counts its first trial, the
-reference, which is the worst corner here. Every trial runs to its end. A search that has not got there after CAP trials
-counts as CAP; ratios are of geometric means over seeds, with a bootstrap interval.
+Trials to a good configuration, on two families: the surrogate of the published points (benchmarks/sweeps/surrogate.py,
+committed before anything was compared on it), and random conditional landscapes over the space of patch.yaml, another
+for each seed (benchmarks/sweeps/landscapes.py). Counted is how many trials are drawn until one is within 0.3 mIoU of
+the optimum, noise left out; a trial only sees its noisy score. Compared are our TPE, independent random draws, and
+Ray's OptunaSearch as it comes (TPE with Optuna's defaults, the same conditional space written as a function). Ours
+counts its first trial, the reference, which is the worst corner of the surrogate and any point of a landscape. Every
+trial runs to its end. A search that has not got there after CAP trials counts as CAP; ratios are of geometric means
+over seeds, with a bootstrap interval. `stock_ratio` is ours to stock over all seeds of the families, `not_found` the
+share of ours that CAP ends.
 
 Own time: one sweep with the sampler `random` and pruning, one CPU-second counted as one, nothing trained.
 """
@@ -19,6 +22,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from platform.config.sections import SearchOptions
 from platform.config.space import domains
@@ -34,6 +38,7 @@ import psutil
 from numpy.typing import NDArray
 
 from benchmarks.sweeps import surrogate
+from benchmarks.sweeps.landscapes import Landscape
 from benchmarks.sweeps.simulate import simulate, simulated_spec, simulated_study
 
 WITHIN = 0.3
@@ -47,12 +52,41 @@ SHORT = 100
 """Trials of the short sweep that TPE's draw is measured after, beside the long one."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is searched: the space and the reference of a sweep, a configuration's score without noise, and the best."""
+
+    search: Mapping[str, Any]
+    base: Mapping[str, Any]
+    true_miou: Callable[[Mapping[str, Any]], float]
+    optimum: float
+
+    def good(self, values: Mapping[str, Any]) -> bool:
+        """Whether a configuration is within WITHIN of the optimum, noise left out."""
+        return self.true_miou(values) >= self.optimum - WITHIN
+
+
+def published(seed: int) -> Problem:
+    """The surrogate, the same for every seed."""
+    return Problem(surrogate.SEARCH, surrogate.BASE, surrogate.true_miou, surrogate.OPTIMUM)
+
+
+def landscape(seed: int) -> Problem:
+    """The random landscape of a seed; the reference is the paper's setting."""
+    drawn = Landscape(seed)
+    return Problem(drawn.search, {"patches": {"draw": "bernoulli"}}, drawn.true_miou, drawn.optimum)
+
+
+FAMILIES: dict[str, Callable[[int], Problem]] = {"surrogate": published, "landscapes": landscape}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this topic."""
     parser.add_argument("--seeds", type=int, default=50, help="searches of each kind (default: 50)")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the one long sweep (default: 10000)")
     parser.add_argument("--only", choices=("trials", "time"), help="one of the two halves")
+    parser.add_argument("--family", choices=tuple(FAMILIES), help="one family of the trials (all)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -62,24 +96,34 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
     found: dict[str, Any] = {}
     if options.only != "time":
-        found |= trials_to_optimum(range(options.first_seed, options.first_seed + seeds))
+        families = [options.family] if options.family else list(FAMILIES)
+        found |= over_families(families, range(options.first_seed, options.first_seed + seeds))
     if options.only != "trials":
         found |= own_time(trials)
     return found
 
 
-def trials_to_optimum(seeds: Sequence[int]) -> dict[str, Any]:
-    """The comparison, printed; counts by searcher and the ratios of ours to the others."""
-    search = domains.parse_search(surrogate.SEARCH)
-    searchers: dict[str, Callable[[int], int]] = {
-        "ours": ours,
-        "random": lambda seed: random_draws(search, seed),
-        "stock": stock,
+def over_families(families: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """The comparison on each family, and ours to stock over all of them."""
+    by_family = {family: trials_to_optimum(family, seeds) for family in families}
+    counts = {
+        name: [count for found in by_family.values() for count in found["counts"][name]] for name in ("ours", "stock")
     }
+    ratio, low, high = geometric_ratio(counts["ours"], counts["stock"])
+    missed = sum(count >= CAP for count in counts["ours"]) / len(counts["ours"])
+    print(f"\nall families: ours / stock: {ratio:.3f} [{low:.3f}, {high:.3f}], not found {100 * missed:.1f} %")
+    return {"stock_ratio": ratio, "stock_ratio_interval": [low, high], "not_found": missed, "families": by_family}
+
+
+def trials_to_optimum(family: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """The comparison on one family, printed; counts by searcher and the ratios of ours to the others."""
+    searchers: dict[str, Callable[[Problem, int], int]] = {"ours": ours, "random": random_draws, "stock": stock}
     counts: dict[str, list[int]] = {name: [] for name in searchers}
+    print(f"\n{family}", flush=True)
     for seed in seeds:
+        problem = FAMILIES[family](seed)
         for name, searcher in searchers.items():
-            counts[name].append(searcher(seed))
+            counts[name].append(searcher(problem, seed))
         print(f"seed {seed}: " + ", ".join(f"{name} {made[-1]}" for name, made in counts.items()), flush=True)
     print(f"\n| searcher | median trials to within {WITHIN} | 10 % | 90 % | not found |\n|---|---|---|---|---|")
     for name, made in counts.items():
@@ -94,72 +138,68 @@ def trials_to_optimum(seeds: Sequence[int]) -> dict[str, Any]:
     return result
 
 
-def objective(seed: int) -> Callable[[Mapping[str, Any], int], tuple[list[float], float]]:
-    """The surrogate with the noise of one seed: a trial's noise depends on its number alone."""
+def objective(problem: Problem, seed: int) -> Callable[[Mapping[str, Any], int], tuple[list[float], float]]:
+    """The problem with the noise of one seed: a trial's noise depends on its number alone."""
 
     def trial(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
         noise = np.random.default_rng([seed, number])
-        final = surrogate.true_miou(values) + surrogate.SEED_NOISE * float(noise.standard_normal())
+        final = problem.true_miou(values) + surrogate.SEED_NOISE * float(noise.standard_normal())
         return [surrogate.at_epoch(final, epoch, EPOCHS, noise) for epoch in range(1, EPOCHS + 1)], final
 
     return trial
 
 
-def ours(seed: int) -> int:
+def ours(problem: Problem, seed: int) -> int:
     """Trials of a sweep of ours until one is good enough."""
     reached: list[int] = []
-    scored = objective(seed)
+    scored = objective(problem, seed)
 
     def watched(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
-        if good(values):
+        if problem.good(values):
             reached.append(number + 1)
         return [], scored(values, number)[1]
 
     with tempfile.TemporaryDirectory() as folder:
-        spec = simulated_spec(Path(folder), surrogate.SEARCH, surrogate.BASE, CAP, seed, pruning={"kind": "none"})
+        spec = simulated_spec(Path(folder), problem.search, problem.base, CAP, seed, pruning={"kind": "none"})
         study = simulated_study(spec)
         simulate(study, spec, watched, over=lambda: bool(reached))
         study.close()
     return reached[0] if reached else CAP
 
 
-def random_draws(search: domains.Search, seed: int) -> int:
+def random_draws(problem: Problem, seed: int) -> int:
     """Independent draws, as the sampler `random` makes them, until one is good enough."""
+    search = domains.parse_search(problem.search)
     rng = np.random.default_rng([seed, 1])
     for number in range(1, RANDOM_CAP):
         values: dict[str, Any] = {}
         for name in domains.ordered(search):
             if domains.active(name, search, values):
                 values[name] = from_unit(domains.drawn(search)[name], float(rng.random()))
-        if good(values):
+        if problem.good(values):
             return number
     return RANDOM_CAP
 
 
-def stock(seed: int) -> int:
+def stock(problem: Problem, seed: int) -> int:
     """Trials of Ray's OptunaSearch, as it comes, until one is good enough."""
     from ray.tune.search.optuna import OptunaSearch
 
-    search = domains.parse_search(surrogate.SEARCH)
+    search = domains.parse_search(problem.search)
 
     def define(trial: optuna.Trial) -> dict[str, Any]:
         distributions.draw(trial, search)
         return {}
 
     searcher = OptunaSearch(define, metric="miou", mode="max", seed=seed)
-    scored = objective(seed)
+    scored = objective(problem, seed)
     for number in range(CAP):
         drawn = searcher.suggest(str(number))
         values = distributions.decode_params(drawn, search)
-        if good(values):
+        if problem.good(values):
             return number + 1
         searcher.on_trial_complete(str(number), {"miou": scored(values, number)[1], "training_iteration": EPOCHS})
     return CAP
-
-
-def good(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration is within WITHIN of the optimum, noise left out."""
-    return surrogate.true_miou(values) >= surrogate.OPTIMUM - WITHIN
 
 
 def geometric_ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, float]:
@@ -225,7 +265,7 @@ def long_sweep(folder: Path, trials: int, ended: Callable[[str], None]) -> dict[
     options = {"search_options": {"sampler": "random"}, "pruning": {"kind": "asha"}}
     spec = simulated_spec(folder, surrogate.SEARCH, base, trials, **options)
     study = simulated_study(spec)
-    simulate(study, spec, objective(0), concurrent=4, ended=ended)
+    simulate(study, spec, objective(published(0), 0), concurrent=4, ended=ended)
     states = study.counts()
     study.close()
     return states

@@ -153,8 +153,8 @@ def sweep(
     ]
     chosen = confirm.candidates(rows, spec.confirm.top_k)
     best = max(rows, key=lambda row: row.miou or 0.0).uid
-    tail = confirm.tail_of(chosen, spec.confirm)
-    if tail is None:
+    rule = confirm.rule_of(chosen, spec.confirm)
+    if rule is None:
         of = [entry["of"] for entry in confirm.entries(chosen, spec)]
         found = [confirm.scored(row, [run(row.number, 1) for uid in of if uid == row.uid]) for row in chosen]
         verdict = confirm.judge(found[0], found[1:], seed)
@@ -171,7 +171,7 @@ def sweep(
         for arm in picked:
             counts[arm].append(run(chosen[arm].number, 1))
         left -= len(picked)
-    verdict = confirm.judge(raced[0], [one for one in raced[1:] if one], seed, tail)
+    verdict = confirm.judge(raced[0], [one for one in raced[1:] if one], seed, rule)
     return End(verdict.winner, verdict.better, best, limit - left + spec.confirm.seeds_each)
 
 

@@ -93,7 +93,7 @@ def confirm_gate(
     if fewest < confirm.LEAST_SEEDS or len(mine.counts[0]) < confirm.LEAST_IMAGES:
         short = f"{fewest} seeds, {confirm.LEAST_SEEDS} are needed" if fewest < confirm.LEAST_SEEDS else "one image"
         return Gate("confirm", False, f"not tested against the reference: {short}")
-    seed, tail = spec.search_options.seed, confirm.tail_of(chosen, options)
-    low, high = confirm.interval(theirs, mine, found, max(1, len(found) - 1), seed, tail)
+    seed, rule = spec.search_options.seed, confirm.rule_of(chosen, options)
+    low, high = confirm.interval(theirs, mine, found, max(1, len(found) - 1), seed, rule)
     words = f"{mine.mean - theirs.mean:+.1f} [{low:.1f}, {high:.1f}] against the reference on the confirm images"
     return Gate("confirm", high >= 0, words if high >= 0 else f"shown to be worse: {words}")

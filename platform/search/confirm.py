@@ -4,7 +4,7 @@ Trials were ranked on the select images. What counts here are the confirm images
 that no trial used. Every difference is in mIoU points (percent).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,6 @@ AGAIN = "confirm"
 
 Images = NDArray[np.int64] | MaskFreeScores
 """What a run made of the confirm images, one by one: counts (N, 3, C), or scores that need no masks."""
-Tail = Callable[[float], float]
-"""The chance of an error up to which a race calls something better: by the variance of images over that of seeds."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,12 @@ def race_of(chosen: Sequence[TrialRow], options: Confirm) -> str | None:
     return digest([[row.uid for row in chosen], options.race_runs(len(chosen) - 1)])[:12]
 
 
-def tail_of(chosen: Sequence[TrialRow], options: Confirm) -> Tail | None:
+def rule_of(chosen: Sequence[TrialRow], options: Confirm) -> race.Rule | None:
     """How sure a race has to be; None where nothing is raced."""
     if race_of(chosen, options) is None:
         return None
     compared = len(chosen) - 1
-    return lambda ratio: race.level(compared, options.race_runs(compared), ratio)
+    return race.Rule(compared, options.race_runs(compared))
 
 
 def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | None) -> list[TrialRow]:
@@ -188,7 +186,7 @@ def next_runs(
     rivals = [found for found in others if found]
     # Images only widen the difference: where the seeds alone are in doubt, the bootstrap is spared.
     if reference and rivals and race.error(arms)[0] < LEVEL:
-        if judge(reference, rivals, seed, lambda _: race.early(limit)).better:
+        if judge(reference, rivals, seed, race.Rule(len(others), limit, early=True)).better:
             return []
     return [int(arm[0]) for arm in race.next_arms(arms, left, np.array([failed]) >= 2) if arm[0] >= 0]
 
@@ -247,12 +245,14 @@ def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int6
     return np.stack([counts[at].copy() for i, counts in every if i in wanted])  # a view would keep every beta's
 
 
-def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int, tail: Tail | None = None) -> Verdict:
+def judge(
+    reference: Confirmed | None, others: Sequence[Confirmed], seed: int, rule: race.Rule | None = None
+) -> Verdict:
     """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`). Of
-    a race, which has a `tail`, those that were left behind before they had seeds enough can't be the best.
+    a race, which has a `rule`, those that were left behind before they had seeds enough can't be the best.
     """
     everything = [*([reference] if reference else []), *others]
-    enough = [c for c in others if len(c.mious) >= LEAST_SEEDS] if tail else []
+    enough = [c for c in others if len(c.mious) >= LEAST_SEEDS] if rule else []
     others = enough or others
     best = max([*([reference] if reference else []), *others], key=lambda c: c.mean)
     if reference is None or not others:
@@ -261,7 +261,7 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int, t
         rival = max(others, key=lambda c: c.mean)
         behind = f"{best.mean - rival.mean:.1f} points lower"
         if is_tested(reference, rival):
-            low, high = interval(reference, rival, everything, len(others), seed, tail)
+            low, high = interval(reference, rival, everything, len(others), seed, rule)
             behind += f" [{low:.1f}, {high:.1f}]"
         sentence = f"no trial beat the reference (best: {rival.uid}, {behind})"
         return Verdict(best.uid, sentence, True, False, rival.mean - best.mean)
@@ -277,7 +277,7 @@ def judge(reference: Confirmed | None, others: Sequence[Confirmed], seed: int, t
     if len(best.counts[0]) < LEAST_IMAGES:
         sentence = f"not tested: {difference:+.1f} over the reference on a single confirm image"
         return Verdict(best.uid, sentence, False, False, difference)
-    low, high = interval(reference, best, everything, len(others), seed, tail)
+    low, high = interval(reference, best, everything, len(others), seed, rule)
     if low > 0:
         sentence = f"beats the reference by {difference:.1f} [{low:.1f}, {high:.1f}]"
     else:
@@ -296,7 +296,7 @@ def interval(
     everything: Sequence[Confirmed],
     compared: int,
     seed: int,
-    tail: Tail | None = None,
+    rule: race.Rule | None = None,
 ) -> tuple[float, float]:
     """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
 
@@ -310,8 +310,9 @@ def interval(
             reference; n_least is the fewest seeds of any configuration
 
     The verdict asks one question, whether the lower bound is above 0, once for each of k = `compared` configurations:
-    by chance one of them passes in at most 5 % of sweeps in which none is better. In a race runs go to what is ahead,
-    so that c is Student's t for `tail`(I / s^2), which keeps the same promise (`race.level`).
+    by chance one of them passes in at most 5 % of sweeps in which none is better. In a race runs go to what is ahead:
+    for S c is Student's t for `rule.chance`(I / s^2), which keeps the same promise (`race.level`), and for I it stays
+    Dunnett's: how much images matter is itself estimated, and simulations ask for it.
     """
     squares = sum(float(np.sum((np.array(c.mious) - c.mean) ** 2)) for c in everything)
     seed_freedom = sum(len(c.mious) - 1 for c in everything)
@@ -322,14 +323,14 @@ def interval(
     freedom = float(seed_freedom)
     if of_images > 0:
         freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / image_freedom)
-    if tail is not None:
-        ratio = of_images / max(squares / seed_freedom, np.finfo(float).tiny)
-        bound = float(stats.t.ppf(1 - tail(ratio), freedom))
-    else:
-        least = min(len(c.mious) for c in everything if c is not reference)
-        most = squares / seed_freedom / least + of_reference + of_images
-        bound = critical(compared, freedom, of_reference / most if most > 0 else 0.0)
+    least = min(len(c.mious) for c in everything if c is not reference)
+    most = squares / seed_freedom / least + of_reference + of_images
+    bound = critical(rule.compared if rule else compared, freedom, of_reference / most if most > 0 else 0.0)
     half = bound * np.sqrt(of_seeds + of_images)
+    if rule is not None:
+        ratio = of_images / max(squares / seed_freedom, np.finfo(float).tiny)
+        raced = float(stats.t.ppf(1 - rule.chance(ratio), freedom))
+        half = np.sqrt(raced**2 * of_seeds + max(raced, bound) ** 2 * of_images)
     difference = best.mean - reference.mean
     return difference - float(half), difference + float(half)
 

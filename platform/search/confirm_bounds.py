@@ -9,8 +9,8 @@ from scipy import stats
 
 from cpn.config.train import Objective
 
-from .confirm import CAM_BASELINE, LEAST_IMAGES, LEAST_SEEDS, Confirmed, Tail, bootstrap, interval, own_seeds_share
-from .race import LEVEL
+from .confirm import CAM_BASELINE, LEAST_IMAGES, LEAST_SEEDS, Confirmed, bootstrap, interval, own_seeds_share
+from .race import LEVEL, Rule
 from .study import State, TrialRow
 
 Bounds = dict[str, list[float] | None]
@@ -48,7 +48,7 @@ def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) ->
 
 
 def bounds(
-    reference: Confirmed | None, everything: Sequence[Confirmed], seed: int, tail: Tail | None = None
+    reference: Confirmed | None, everything: Sequence[Confirmed], seed: int, rule: Rule | None = None
 ) -> dict[str, Bounds]:
     """By uid the bounds of the mean, and of the difference to the reference at the verdict's level (`interval`), where
     both have seeds enough.
@@ -59,7 +59,7 @@ def bounds(
         mean, apart = mean_interval(one, everything, seed), None
         if reference is not None and one is not reference and len(one.counts[0]) >= LEAST_IMAGES:
             if min(len(c.mious) for c in (reference, one)) >= LEAST_SEEDS:
-                apart = interval(reference, one, everything, others, seed, tail)
+                apart = interval(reference, one, everything, others, seed, rule)
         found[one.uid] = {"mean": list(mean) if mean else None, "difference": list(apart) if apart else None}
     return found
 

@@ -146,6 +146,21 @@ def level(compared: int, limit: int, ratio: float) -> float:
     return simulated_level(min(compared, limit), limit, LEAST_RATIO * STEP**step)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How sure a race of `compared` candidates over `limit` runs has to be to call something better: `early`, to end
+    before its last run, or at its end.
+    """
+
+    compared: int
+    limit: int
+    early: bool = False
+
+    def chance(self, ratio: float) -> float:
+        """The chance of an error up to which it does; `ratio` as in `level`."""
+        return early(self.limit) if self.early else level(self.compared, self.limit, ratio)
+
+
 @lru_cache(maxsize=64)
 def simulated_level(compared: int, limit: int, ratio: float) -> float:
     """`level` for one of the ratios."""

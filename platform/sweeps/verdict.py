@@ -39,8 +39,8 @@ def reach_verdict(
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
-    tail = confirm.tail_of(chosen, options)
-    verdict, bounds = confirm.judge(reference, others, seed, tail), bounds_of(reference, found, seed, tail)
+    rule = confirm.rule_of(chosen, options)
+    verdict, bounds = confirm.judge(reference, others, seed, rule), bounds_of(reference, found, seed, rule)
     for one in found:
         sweep.records.confirmed(one.uid, one.mious, bounds[one.uid]["mean"])
     if baseline is not None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from platform.cluster.tune_searcher import StudyPruner, StudySearcher
-from platform.config.space import domains
 from platform.plan.budget import Clock, Limits, reached
 from platform.search.study import State, TrialRow
 from platform.tracking.recorder import read_runs
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.sweeps import surrogate
-from benchmarks.sweeps.search import geometric_ratio, good, random_draws
+from benchmarks.sweeps.search import geometric_ratio, published, random_draws
 from benchmarks.sweeps.simulate import SimulatedRecords, reports_of, simulate, simulated_spec, simulated_study
 
 EPOCHS = 4
@@ -70,8 +69,9 @@ def test_the_surrogate_gives_the_published_points(changed: dict[str, Any], score
 
 
 def test_the_optimum_is_found_by_chance_after_all(tmp_path: Path) -> None:
-    assert good(BEST) and not good({**BEST, "network.prcm": False})
-    assert 10 < random_draws(domains.parse_search(surrogate.SEARCH), 0) < 20_000
+    problem = published(0)
+    assert problem.good(BEST) and not problem.good({**BEST, "network.prcm": False})
+    assert 10 < random_draws(problem, 0) < 20_000
 
 
 def test_a_ratio_of_searches_by_hand() -> None:

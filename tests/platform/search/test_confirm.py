@@ -7,7 +7,7 @@ from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.search import confirm
+from platform.search import confirm, race
 from platform.search.confirm import (
     CAM_BASELINE,
     Confirmed,
@@ -199,7 +199,7 @@ def test_a_race_goes_to_the_better_one_and_ends_when_it_is_sure(tmp_path: Path) 
     runs = confirm.counted(CHOSEN, again.rows(), confirm.race_of(CHOSEN, spec.confirm))
     assert runs[0].uid == "s-0000" and runs[0].attrs["of"] == "s-0000" and len(runs) == len(of) + 1
     reference, *others = found_in(again.rows())
-    verdict = judge(reference, others, 0, confirm.tail_of(CHOSEN, spec.confirm))
+    verdict = judge(reference, others, 0, confirm.rule_of(CHOSEN, spec.confirm))
     assert verdict.better and verdict.winner == "s-0003"
 
 
@@ -260,7 +260,7 @@ def test_another_race_begins_anew_with_the_same_seeds(tmp_path: Path) -> None:
 )
 def test_where_nothing_is_raced(tmp_path: Path, sets: list[str]) -> None:
     options = spec_with(tmp_path, *sets).confirm
-    assert confirm.race_of(CHOSEN, options) is None and confirm.tail_of(CHOSEN, options) is None
+    assert confirm.race_of(CHOSEN, options) is None and confirm.rule_of(CHOSEN, options) is None
 
 
 def test_without_anything_to_compare_there_is_no_race(tmp_path: Path) -> None:
@@ -284,10 +284,10 @@ def test_a_sweep_that_began_without_races_goes_on_so(tmp_path: Path) -> None:
 
 def test_a_lucky_one_that_was_left_behind_is_not_the_best(tmp_path: Path) -> None:
     lucky, steady = configuration("lucky", [60.0]), configuration("steady", [52.0, 53.0, 52.5])
-    reference, tail = configuration("ref", [50.0, 50.5, 49.5]), confirm.tail_of(CHOSEN, spec_with(tmp_path).confirm)
-    assert judge(reference, [lucky, steady], 0, tail).winner == "steady"
+    reference, rule = configuration("ref", [50.0, 50.5, 49.5]), confirm.rule_of(CHOSEN, spec_with(tmp_path).confirm)
+    assert judge(reference, [lucky, steady], 0, rule).winner == "steady"
     assert judge(reference, [lucky, steady], 0).winner == "lucky"
-    assert judge(reference, [lucky], 0, tail).sentence.startswith("not tested: +10.0")
+    assert judge(reference, [lucky], 0, rule).sentence.startswith("not tested: +10.0")
 
 
 def test_the_interval_of_a_race_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,9 +295,12 @@ def test_the_interval_of_a_race_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(confirm, "image_variance", lambda reference, best, seed: 3.0)
     reference, best = configuration("ref", [49.0, 50.0, 51.0]), configuration("a", [53.0, 55.0, 57.0])
     other, asked = configuration("b", [51.0, 52.0, 53.0]), []
-    low, high = interval(reference, best, [reference, best, other], 2, 0, lambda ratio: asked.append(ratio) or 0.02)
+    monkeypatch.setattr(race, "level", lambda *given: asked.append(given) or 0.02)
+    low, high = interval(reference, best, [reference, best, other], 1, 0, race.Rule(2, 12))
     freedom = (13 / 3) ** 2 / ((4 / 3) ** 2 / 6 + 3**2 / 3)
-    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.98, freedom) * (13 / 3) ** 0.5) and asked == [1.5]
+    raced, dunnett = stats.t.ppf(0.98, freedom), critical(2, freedom, 2 / 13)
+    assert (high - low) / 2 == pytest.approx((raced**2 * 4 / 3 + max(raced, dunnett) ** 2 * 3) ** 0.5)
+    assert asked == [(2, 12, 1.5)]
 
 
 def test_what_ran_again_is_gathered_on_the_confirm_images_only(tmp_path: Path) -> None:
