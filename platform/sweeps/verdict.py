@@ -8,9 +8,8 @@ from cpn.config.random_walk import extra_supervision
 from ..run.sweep_context import SweepContext
 from ..search import confirm
 from ..search.confirm import CAM_BASELINE, Verdict
-from ..search.confirm_bounds import against_baseline
+from ..search.confirm_bounds import against_baseline, mean_interval
 from ..search.confirm_bounds import bounds as bounds_of
-from ..search.confirm_bounds import mean_interval
 from ..search.study import REFERENCE, State, Study, TrialRow
 
 
