@@ -15,7 +15,8 @@ import importlib, os, sys
 from cpn.core.errors import run_command
 from platform.completion import parsers
 for name in parsers():
-    main = importlib.import_module(name).main
+    package = hasattr(importlib.import_module(name), "__path__")
+    main = importlib.import_module(name + ".__main__" * package).main
     if os.fork() == 0:
         reads, writes = os.pipe()
         os.close(reads)
