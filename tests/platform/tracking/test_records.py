@@ -112,7 +112,7 @@ def test_the_parent_holds_the_sweep_as_it_was_asked_for(records: Records, heard:
     assert COMMAND in heard.of("note")[0][0][1] and "| `patches.p_h` | float 0.1 to 0.5 |" in heard.of("note")[0][0][1]
     params = told["params"]
     assert params["search.patches.p_h"].startswith("{'float': (0.1, 0.5)") and "curve" in params["search.cam.beta"]
-    assert params["budget.trials"] == 4 and params["confirm.seeds"] == 3 and params["promote.when"] == "always"
+    assert params["budget.trials"] == 4 and params["confirm.top_k"] == 5 and params["promote.when"] == "always"
     assert params["base.patches.p_h"] == spec.base_config.patches.p_h and "base.data.root" not in params
     assert len(params) == len(set(params))
 
