@@ -325,7 +325,7 @@ def inputs_of(place: Place) -> "Inputs":
     from cpn.stages.inputs import Inputs
     from cpn.stages.pipeline import VERSIONS
 
-    folders = {stage: place.stage(stage) for stage in VERSIONS}
+    folders = {stage: place.stage(stage) for stage in VERSIONS if place.stage(stage).exists()}
     beta = read_json(place.keep / "run.json")["found"]["beta"]
     device = torch.device("cpu")
     return Inputs(place.run / MODEL, config_of(place), open_pack(place.data), place.cache, device, folders, beta)

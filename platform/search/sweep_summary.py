@@ -129,4 +129,4 @@ def read_summary(path: Path) -> SweepSummary | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}." for part in first["loc"])
-        raise DamagedFile(path, SWEEP_WRITES, f"{where[:-1]}: {first['msg']}" if where else "no summary") from None
+        raise DamagedFile(path, SWEEP_WRITES, f"{where[:-1]}: {first['msg']}" if where else "no dictionary") from None

@@ -229,12 +229,12 @@ def test_files_that_mlflow_has_not_yet_are_not_deleted(collect: Gc, store: Stora
 def test_the_tables(store: Storage, champions: Any, capsys: pytest.CaptureFixture[str]) -> None:
     main(["patch", "--storage", str(store.root), "--keep-top", "1"])
     said = capsys.readouterr().out
-    assert "patch: can go" in said and "the reference" in said
+    assert "patch: can go" in said and "patch-0000, the " in said
     told = f"python -m platform.gc patch --keep-top 1 --storage {store.root} --delete"
     assert said.splitlines()[-1] == f"nothing was deleted; to let it go: {told}"
     main(["patch", "--storage", str(store.root), "--keep-top", "1", "--delete"])
     said = capsys.readouterr().out
-    assert "patch: deleted" in said and "patch-0001, complete" in said
+    assert "patch: deleted" in said and "patch-0001, " in said
 
 
 def test_wrong_input(store: Storage, champions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

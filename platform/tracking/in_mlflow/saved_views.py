@@ -5,8 +5,10 @@ MLflow 3 reads a view from the experiment's tag `mlflow.sharedViewState.NAME` an
 """
 
 import json
+from typing import TYPE_CHECKING
 
-from ...config.sweep_spec import SweepSpec
+if TYPE_CHECKING:  # `platform.ui --help` needs an address of this file, and not what a specification imports
+    from ...config.sweep_spec import SweepSpec
 
 VIEW = "workflowType=machine_learning"
 """MLflow 3 opens on pages for language models unless its address says this."""
@@ -15,7 +17,7 @@ LEADERBOARD = "leaderboard"
 STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
 
 
-def saved_views(spec: SweepSpec) -> dict[str, str]:
+def saved_views(spec: "SweepSpec") -> dict[str, str]:
     """The experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep."""
     key, searched = spec.objective, [column("params", name) for name in spec.search]
     confirmed = [column("metrics", f"{key}_confirm_{end}") for end in ("mean", "low", "high")]
