@@ -25,9 +25,10 @@ GPU_FLOPS = 30e12
 CORE_FLOPS = 30e9
 """The same of one CPU core: the images per second that trials of search_spaces/quickstart.yaml report, times their
 operations, were 27e9 with superpixels and 36e9 without patches. `--dry-run --measure` measures it."""
-START_SECONDS = 15 + 1.5
-"""Of a run through Ray, before the first line of ours and after the last: 11 to 15 s and 1.5 s, measured on two cores.
-On the CPU with small pictures this is half of a run."""
+START_SECONDS = 12.0
+"""Of a run through Ray, before the first line of ours and after the last: 10 to 14 s in the trials of
+search_spaces/quickstart.yaml on two cores, the time of a trial less the `seconds` of its run. On the CPU with small
+pictures this is a third of a run."""
 PRESENT = 2
 """Classes present in an image, on the safe side: VOC and the scenes have about 1.5."""
 KEPT = 2

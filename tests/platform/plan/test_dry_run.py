@@ -131,19 +131,19 @@ def test_a_measurement_that_fails_leaves_the_estimate(card: list[Any], capsys: p
 def test_a_step_on_the_cpu_prices_a_sweep_on_the_cpu_alone(
     card: list[Any], no_device: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0.3 s a step, 18.75 steps an epoch, 6 epochs: 33.75 s; scoring less than half of it, then Ray's 16.5 s."""
+    """0.3 s a step, 18.75 steps an epoch, 6 epochs: 33.75 s; scoring less than half of it, then Ray's 12 s."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     card[0] = Measured("cpu", step_s=0.3, peak_gib=0.5)
     said = printed(capsys, QUICKSTART, "--measure")
     found = re.search(
-        r"price, by the step measured on cpu: about (\d):(\d\d) a run, 16.5 s of it Ray's start and end; "
+        r"price, by the step measured on cpu: about (\d):(\d\d) a run, 12 s of it Ray's start and end; "
         r"(\d+):(\d\d) of runs in all without pruning, about (\d+):(\d\d) of wall-clock time with 2 at a time",
         said,
     )
     assert found is not None
     run, runs, by_clock = (60 * int(found[i]) + int(found[i + 1]) for i in (1, 3, 5))
-    assert 33.75 + 16.5 < run < 1.5 * 33.75 + 16.5
+    assert 33.75 + 12 < run < 1.5 * 33.75 + 12
     assert 14 * run < runs < 17 * run and by_clock == pytest.approx(runs / 2, abs=1)
     said = printed(capsys, PATCH, "--measure")
     assert "measured: 0.300 s a step on cpu" in said and "nothing was measured of a GPU (one RTX 3090" in said
@@ -213,13 +213,13 @@ def test_the_user_s_code_is_shown_and_imported_when_asked_alone(
     assert "TFLOP" not in said and " a run" not in said and "runs: 8 trials" in said
     said = printed(capsys, QUICKSTART, *sets, "--run-code")
     assert (tmp_path / "run").exists()
-    assert "TFLOP a step" in said and " a run, 16.5 s" in said and "uncompressed: networks " in said
+    assert "TFLOP a step" in said and " a run, 12 s" in said and "uncompressed: networks " in said
 
 
 @pytest.mark.usefixtures("no_device")
 def test_code_of_a_later_stage_lacks_no_price(own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = printed(capsys, QUICKSTART, "--set", "random_walk.kind=irn", "--set", f"irn.backbone={own}")
-    assert f"runs code: {own}, " in said and " a run, 16.5 s" in said and not (tmp_path / "run").exists()
+    assert f"runs code: {own}, " in said and " a run, 12 s" in said and not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("no_device")

@@ -79,20 +79,20 @@ def test_hours_on_gpus_and_on_the_cpu(tmp_path: Path) -> None:
         return 3600 * run_hours(spec_of(tmp_path, {}, *sets), config, 1e9)
 
     gpu, cpu = "resources.gpus_per_worker=1", "resources.gpus_per_worker=0"
-    assert START_SECONDS == 16.5
-    assert hours(gpu) == pytest.approx(seconds + 16.5)
-    assert hours(gpu, "resources.workers=4") == pytest.approx(seconds + 4 * 16.5)
-    assert hours("resources.gpus_per_worker=0.5") == pytest.approx(seconds + 8.25)
-    assert hours(cpu) == pytest.approx(seconds + 16.5)
-    assert hours(cpu, "resources.workers=4") == pytest.approx(seconds / 4 + 16.5)
+    assert START_SECONDS == 12
+    assert hours(gpu) == pytest.approx(seconds + 12)
+    assert hours(gpu, "resources.workers=4") == pytest.approx(seconds + 4 * 12)
+    assert hours("resources.gpus_per_worker=0.5") == pytest.approx(seconds + 6)
+    assert hours(cpu) == pytest.approx(seconds + 12)
+    assert hours(cpu, "resources.workers=4") == pytest.approx(seconds / 4 + 12)
 
 
 def test_a_measured_rate_takes_the_place_of_the_assumed_one(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, {}, "resources.gpus_per_worker=0")
     work = operations(spec.base_config) / 3600
     assumed, faster = estimate(spec), estimate(spec, 4 * CORE_FLOPS)
-    assert assumed.hours_per_trial == pytest.approx(work / CORE_FLOPS + 16.5 / 3600)
-    assert faster.hours_per_trial == pytest.approx(work / CORE_FLOPS / 4 + 16.5 / 3600)
+    assert assumed.hours_per_trial == pytest.approx(work / CORE_FLOPS + 12 / 3600)
+    assert faster.hours_per_trial == pytest.approx(work / CORE_FLOPS / 4 + 12 / 3600)
     assert estimate(spec_of(tmp_path, {}, "budget.price_per_gpu_hour=2", "resources.gpus_per_worker=0")).money is None
 
 
@@ -127,7 +127,7 @@ def test_scenes_are_mostly_rays_start(tmp_path: Path) -> None:
     spec = load_spec(SPACES / "quickstart.yaml")
     price = estimate(spec)
     assert (price.trials, price.confirm_runs) == (8, 3 * (1 + 1 + 1))
-    assert 16.5 < 3600 * price.hours_per_trial < 3 * 16.5 and price.disk_gb < 0.1
+    assert 12 < 3600 * price.hours_per_trial < 3 * 12 and price.disk_gb < 0.1
 
 
 def test_disk_by_hand(tmp_path: Path) -> None:
