@@ -15,7 +15,7 @@ from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack, Split
 from cpn.sources.packing import CHECK, LISTS, SCORED, prepare
 from cpn.sources.voc_folder import UNLABELLED
-from cpn.sources.voc_lists import list_path, list_warnings, sbd_folder, usual_name
+from cpn.sources.voc_lists import has_list, is_for_training, list_path, list_warnings, sbd_folder, usual_name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(pack.lists) == {UNLABELLED}:
         print(f"next: python -m cpn.voc_submission MODEL --root {root} --out results.tgz")
         return
+    if lacking := _lacking(pack, options.root):
+        absent = [str(list_path(options.root, name)) for name in lacking if not has_list(options.root, name)]
+        cure = f"; write {' and '.join(absent)}" if absent else ""
+        print(f"note: a sweep also needs list {' and list '.join(lacking)}, which is not packed{cure}")
+        words = ["python", "-m", "cpn.prepare", str(options.root), *(["--out", options.out] if options.out else [])]
+        print(f"next: {shlex.join([*words, '--lists', *lacking])}")
+        return
     extra = "" if "trainaug" in pack.lists else f" --set data.train={_training_list(pack)}"
     if bare := [name for name in SCORED if name in pack.lists and not pack.split(name).masked]:
         print(
@@ -87,6 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         extra += " --set objective=mask_free" if "train" in bare else ""
     data = f"data.root={yaml_value(place)}"
     print(f"next: python -m platform.sweep search_spaces/patch.yaml --set {shlex.quote(data)}{extra}")
+
+
+def _lacking(pack: Pack, root: Path) -> list[str]:
+    """The lists that a sweep scores and evaluates and that are not packed, where they could be, or nothing is there to
+    train on. Those of other names are given by data.score and data.val.
+    """
+    trains = any(map(is_for_training, pack.lists))
+    wanted = [name for name in SCORED if name not in pack.lists]
+    return [name for name in wanted if has_list(root, name) or (name == "train" and not trains)]
 
 
 def _training_list(pack: Pack) -> str:

@@ -26,12 +26,13 @@ from pyarrow import ipc
 from cpn.core.errors import InputError
 from cpn.core.file_lock import file_lock
 from cpn.core.files import DamagedFile, digest, file_digest, whole_folder, write_json
+from cpn.core.jpeg_warnings import JpegWarnings
 from cpn.core.plain_file import file_there, refuse_irregular
 from cpn.core.progress import Progress, silent
 from cpn.data.voc import PACK_FORMAT, Pack, open_pack
 from cpn.sources.check_picture import write_check
 from cpn.sources.class_names import read_classes
-from cpn.sources.prepare_notes import folder_notes, list_notes, pack_notes
+from cpn.sources.prepare_notes import folder_notes, jpeg_notes, list_notes, pack_notes
 from cpn.sources.voc_folder import Checked, Entry, check_entry, check_layout, read_list
 from cpn.sources.voc_lists import SBD_FOLDERS, has_list, list_path, other_names
 
@@ -67,9 +68,10 @@ def prepare(
     _refuse_if_unwritable(target)
     classes = read_classes(root)
     entries = {name: read_list(root, name, name in scored) for name in lists}
-    checked = _check_all(entries, classes, report)
-    notes = {name: list_notes(name, rows, classes, name in scored) for name, rows in checked.items()}
-    notes[""] = _across(root, checked)
+    with JpegWarnings() as jpeg:
+        checked = _check_all(entries, classes, report, jpeg)
+        notes = {name: list_notes(name, rows, classes, name in scored) for name, rows in checked.items()}
+        notes[""] = [*_across(root, checked), *jpeg_notes(jpeg.result(), checked)]
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
         refuse_irregular(lock := target / ".packed.lock")
@@ -81,8 +83,10 @@ def prepare(
     return open_pack(target)
 
 
-def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: Progress) -> dict[str, list[Checked]]:
-    """Check each distinct picture once, in threads: decoding leaves the interpreter lock."""
+def _check_all(
+    entries: dict[str, list[Entry]], classes: Sequence[str], report: Progress, jpeg: JpegWarnings
+) -> dict[str, list[Checked]]:
+    """Check each distinct picture once, in threads: decoding leaves the interpreter lock. JPEGs go on to `jpeg`."""
 
     def job(entry: Entry) -> tuple[Path, Path | None, bool, bool]:
         return entry.image, entry.mask, entry.labelled, entry.may_be_empty
@@ -95,6 +99,8 @@ def _check_all(entries: dict[str, list[Entry]], classes: Sequence[str], report: 
         try:
             for key, result in zip(jobs, pool.map(lambda e: check_entry(e, classes), jobs.values()), strict=True):
                 results[key] = result
+                if result.entry.image.suffix.lower() != ".png":
+                    jpeg.add(result.entry.image)
                 report("checking", len(results), len(jobs))
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -6,6 +6,7 @@ and examples, which `cpn.prepare` keeps with the packed lists and says after eac
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
 from cpn.core.errors import InputError
@@ -49,6 +50,7 @@ def list_notes(name: str, rows: Sequence[Checked], classes: Sequence[str], score
             f"warning: {name}: {len(empty)} of {len(compared)} masks hold no object though their annotation names one "
             f"({_examples(empty, classes)})"
         )
+    lines += _other_images(name, rows)
     if lacking:
         lines.append(
             f"note: {name}: {len(lacking)} of {len(compared)} masks lack a class that their annotation names "
@@ -64,6 +66,29 @@ def list_notes(name: str, rows: Sequence[Checked], classes: Sequence[str], score
             f"such as {odd[0].entry.name}: {odd[0].palette}): index 1 is the first class whatever its colour"
         )
     return lines + _absent(name, rows, masked, classes, scored)
+
+
+def _other_images(name: str, rows: Sequence[Checked]) -> list[str]:
+    """Lines about annotations that name another file, or another size, than their image has."""
+    lines = []
+    annotated = sum(row.entry.annotation is not None for row in rows)
+    if renamed := [row for row in rows if row.annotated_file is not None]:
+        examples = "; ".join(f"{row.entry.name}: {row.annotated_file}" for row in renamed[:EXAMPLES])
+        lines.append(
+            f"warning: {name}: {len(renamed)} of {annotated} annotations name another file than their image "
+            f"({examples}): look whether they belong to it"
+        )
+    if resized := [row for row in rows if row.annotated_size is not None]:
+        examples = "; ".join(
+            f"{row.entry.name}: {row.annotated_size[1]}x{row.annotated_size[0]}, image {row.shape[1]}x{row.shape[0]}"
+            for row in resized[:EXAMPLES]
+            if row.annotated_size is not None
+        )
+        lines.append(
+            f"warning: {name}: {len(resized)} of {annotated} annotations give another size than their image has "
+            f"({examples}): look whether they belong to it"
+        )
+    return lines
 
 
 def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
@@ -85,6 +110,18 @@ def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
             "deeplab.max_pixels, above which a view is shown smaller, or scale it down, with its mask"
         )
     return lines + _twice(checked)
+
+
+def jpeg_notes(damaged: Mapping[Path, str], checked: Mapping[str, Sequence[Checked]]) -> list[str]:
+    """Lines about JPEG data that are damaged: the path of each such image, and the decoder's words."""
+    images = {row.entry.image.absolute(): row.entry.name for part in checked.values() for row in part}
+    examples = "; ".join(f"{images[path]}: {words}" for path, words in list(damaged.items())[:EXAMPLES])
+    if not damaged:
+        return []
+    return [
+        f"warning: {len(damaged)} of {len(images)} images decode with a warning, so their JPEG data are damaged "
+        f"({examples}): look at them, and get them again where pixels are wrong"
+    ]
 
 
 def _twice(checked: Mapping[str, Sequence[Checked]]) -> list[str]:

@@ -110,6 +110,10 @@ class Checked:
     """A colour of the mask's palette that is neither VOC's nor grey, in words."""
     pixels: str
     """SHA-256 of the decoded picture: the same picture in another file has the same."""
+    annotated_file: str | None = None
+    """The image's file by its annotation, where that is another one."""
+    annotated_size: tuple[int, int] | None = None
+    """Height and width of the image by its annotation, where they are others."""
 
 
 def check_layout(root: Path) -> None:
@@ -194,14 +198,15 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode() + image.tobytes())
     mask_bytes = _read(entry.mask) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None
-    in_mask, ignored, odd_colour = None, 0.0, None
+    in_mask, ignored, odd_colour, annotation = None, 0.0, None, None
     if mask_bytes is not None:
         counts, odd_colour = _check_mask(entry, mask_bytes, shape, turned, classes)
         in_mask = tuple(int(v) - 1 for v in np.flatnonzero(counts) if v not in (0, IGNORE))
         present, ignored = in_mask, float(counts[IGNORE] / counts.sum())
     source, why = entry.mask, f" (0 and {IGNORE} alone, and {IGNORE} means ignore)" if ignored else ""
     if entry.annotation is not None:
-        present, source, why = read_annotation(entry.annotation, classes), entry.annotation, ""
+        annotation = read_annotation(entry.annotation, classes)
+        present, source, why = annotation.classes, entry.annotation, ""
     if present is not None and not present and not entry.may_be_empty:
         raise InputError(f"{source} holds no object{why}, and a training picture needs a class: delete {entry.where}")
     return Checked(
@@ -216,7 +221,14 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
         ignored,
         odd_colour,
         pixels.hexdigest(),
+        annotation.file if annotation is not None and not _is_file_of(entry.name, annotation.file) else None,
+        annotation.size if annotation is not None and annotation.size != shape else None,
     )
+
+
+def _is_file_of(name: str, file: str | None) -> bool:
+    """Whether an annotation's file name can be that of the image with an id; some tools leave the ending out."""
+    return file is None or loose_name(name) in (loose_name(file), loose_name(Path(file).stem))
 
 
 def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8]:

@@ -52,6 +52,27 @@ def test_without_trainaug_trains_on_train(root: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.endswith(" --set data.train=train\n")
 
 
+@pytest.mark.parametrize(("packed", "lacking"), [("val", "train"), ("train", "val"), ("trainaug", "train val")])
+def test_the_next_command_packs_what_a_sweep_lacks(
+    root: Path, packed: str, lacking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(root), "--lists", packed])
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == f"note: a sweep also needs list {' and list '.join(lacking.split())}, which is not packed"
+    assert said[-1] == f"next: python -m cpn.prepare {root} --lists {lacking}"
+    main(said[-1].split()[4:])
+    assert "next: python -m platform.sweep" in capsys.readouterr().out
+
+
+def test_without_any_list_to_train_on_it_says_which(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "trainaug"):
+        listed(root, name).unlink()
+    main([str(root), "--lists", "val", "--out", str(root / "o")])
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].endswith(f"list train, which is not packed; write {listed(root)}")
+    assert said[-1] == f"next: python -m cpn.prepare {root} --out {root}/o --lists train"
+
+
 def test_wrong_input_is_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cpn.prepare", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -154,6 +154,30 @@ def move(source: str, target: str) -> Change:
     return lambda root: (root / source).rename(root / target)
 
 
+def image_by_annotation(image_id: str, file: str, width: int, height: int) -> Change:
+    """An annotation that names a file and a size."""
+
+    def change(root: Path) -> None:
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        objects = f"<object><name>{NAMES[KINDS[image_id] - 1]}</name></object>"
+        text = f"<annotation><filename>{file}</filename>{size}{objects}</annotation>"
+        (root / f"Annotations/{image_id}.xml").write_text(text)
+
+    return change
+
+
+def zeros_in_scan(image_id: str) -> Change:
+    """Zeros in the second half of a JPEG, as a damaged disk leaves them."""
+
+    def change(root: Path) -> None:
+        path = root / f"JPEGImages/{image_id}.jpg"
+        data = bytearray(path.read_bytes())
+        data[-100:-20] = bytes(80)
+        path.write_bytes(data)
+
+    return change
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "white objects": (
         masks(lambda kind: square(IGNORE)),
@@ -299,6 +323,17 @@ SAID: dict[str, tuple[Change, str]] = {
     "trainaug in two forms": (
         lambda root: lines(root, "train_aug", "a1"), "note: there is also train_aug.txt, another name for trainaug",
     ),
+    "JPEG data that are damaged": (
+        zeros_in_scan("a4"), "warning: 1 of 8 images decode with a warning, so their JPEG data are damaged (a4: ",
+    ),
+    "an annotation of another file": (
+        image_by_annotation("a2", "b7.jpg", SIZE[1], SIZE[0]),
+        "warning: train: 1 of 3 annotations name another file than their image (a2: b7.jpg): look whether",
+    ),
+    "an annotation of another size": (
+        image_by_annotation("b2", "b2.jpg", 640, 480),
+        "warning: val: 1 of 3 annotations give another size than their image has (b2: 640x480, image 24x20): look",
+    ),
     "masks under other names": (
         lambda root: [p.rename(p.with_name(f"{p.stem}_mask.png")) for p in (root / "SegmentationClass").iterdir()],
         "warning: SegmentationClass has 8 pictures, such as a1_mask.png, and none is named ID.png after an image of",
@@ -327,6 +362,8 @@ QUIET: dict[str, Change] = {
     "a border that is ignored": masks(lambda kind: square(kind, IGNORE)),
     "an orientation that turns nothing": turned(1, "a1"),
     "an image twice as large": enlarge("a2", 2),
+    "an annotation of its image": image_by_annotation("a1", "/data/A1.JPG", SIZE[1], SIZE[0]),
+    "an annotation without size": image_by_annotation("a1", "a1", 0, 0),
 }
 
 

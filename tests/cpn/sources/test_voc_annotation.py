@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpn.core.errors import InputError
-from cpn.sources.voc_annotation import MAX_BYTES, object_names, read_annotation
+from cpn.sources.voc_annotation import MAX_BYTES, Annotation, read_annotation, texts
 
 CLASSES = ("cat", "dog")
 CAT = "<annotation><object><name>cat</name></object></annotation>"
@@ -37,7 +37,7 @@ def elements() -> st.SearchStrategy[str]:
 @given(elements())
 def test_names_are_those_of_the_tree(inner: str) -> None:
     data = f'<annotation xmlns:n="n">{inner}</annotation>'.encode()
-    assert object_names(data) == by_tree(data)
+    assert texts(data)[0] == by_tree(data)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,30 @@ def test_names_are_those_of_the_tree(inner: str) -> None:
 )
 def test_what_is_read(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.xml").write_bytes(data)
-    assert read_annotation(tmp_path / "a.xml", CLASSES) == {0}
+    assert read_annotation(tmp_path / "a.xml", CLASSES) == Annotation(frozenset({0}), None, None)
+
+
+SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "file", "size"),
+    [
+        ("<filename>a.jpg</filename>" + SIZE.format(48, 40), "a.jpg", (40, 48)),
+        ("<filename> C:\\data\\a b.jpg\n</filename>" + SIZE.format(" 48 ", "40"), "a b.jpg", (40, 48)),
+        ("<filename>/x/a.jpg</filename>" + SIZE.format(0, 0), "a.jpg", None),
+        ("<filename/>" + SIZE.format("48", ""), None, None),
+        (
+            "<object><filename>b.jpg</filename><name>dog</name></object><size>48</size>" + SIZE.format(-1, "4.5"),
+            None,
+            None,
+        ),
+        ("<part><size><width>9</width></size></part>" + SIZE.format(1, 2) + SIZE.format(3, 4), None, (2, 1)),
+    ],
+)
+def test_which_image_it_is_of(tmp_path: Path, inner: str, file: str | None, size: tuple[int, int] | None) -> None:
+    (tmp_path / "a.xml").write_text(f"<annotation>{inner}<object><name>dog</name></object></annotation>")
+    assert read_annotation(tmp_path / "a.xml", CLASSES) == Annotation(frozenset({1}), file, size)
 
 
 def bomb(levels: int, width: int) -> str:
