@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cpn.config.crf import CrfConfig
+from cpn.config.network import BackboneName
 from cpn.config.section import LARGEST_BATCH, LARGEST_RADIUS, LARGEST_SIDE, MOST_EPOCHS, Section
 from cpn.config.train import OptimizerKind
 
@@ -25,7 +26,7 @@ class IrnConfig(Section):
     that (cam.beta), so that with them far more counts as foreground.
     """
 
-    backbone: str | None = None
+    backbone: BackboneName | None = None
     """Frozen backbone under both heads, named as network.backbone, which null takes; the released code has a ResNet50.
     """
     weights: str | None = None

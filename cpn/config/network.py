@@ -1,16 +1,29 @@
 """The section `network`: backbone, pretrained weights, PCM and PRCM."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cpn.config.section import LARGEST_WIDTH, Section
+
+BACKBONES = ("efficientnet_lite0", "efficientnet_lite0_stride8", "resnet38", "resnet50", "scene")
+"""The backbones that need no module of the user's; cpn/models/backbone.py makes them."""
+
+
+def _ours_or_code(name: str) -> str:
+    """Refuse a name that is neither one of BACKBONES nor can be code: the source of the value is known here alone."""
+    if name not in BACKBONES and ":" not in name:
+        raise ValueError(f"{name!r} is unknown; use {', '.join(BACKBONES)}, or your own as 'package.module:factory'")
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(_ours_or_code)]
 
 
 class NetworkConfig(Section):
     """The CAM network (paper section 3.3, method.md (c) and (d))."""
 
-    backbone: str = "resnet38"
+    backbone: BackboneName = "resnet38"
     """`resnet38`, `resnet50`, `efficientnet_lite0` (stride 16), `efficientnet_lite0_stride8`, `scene`, or a user's own
     as 'package.module:factory'."""
     weights: str | None = None

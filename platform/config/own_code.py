@@ -21,14 +21,24 @@ NAMES = ("network.backbone", "network.weights", "irn.backbone", "irn.weights")
 
 def named_values(spec: SweepSpec) -> list[dict[str, str]]:
     """List the values that NAMES can take in a sweep: in the base, each choice of the search and each table row."""
-    sources: list[dict[str, Any]] = [dict(_named(spec.base_config))]
+    return [values for _, values in _places(spec)]
+
+
+def _places(spec: SweepSpec) -> list[tuple[str, dict[str, str]]]:
+    """The same, each behind the place in the specification where it stands, as messages name it before the key.
+
+    What stands in the base may also come from --set or a preset, and has no place here.
+    """
+    places: list[tuple[str, dict[str, Any]]] = [("", dict(_named(spec.base_config)))]
     for name, domain in spec.search.items():
         if name in NAMES and isinstance(domain, ChoiceDomain):
-            sources += [{name: str(value)} for value in domain.choice]
+            places += [(f"{spec._source}: search.", {name: str(value)}) for value in domain.choice]
     if spec.table is not None:
         rows = shown_rows(spec.table, spec.base_config)
-        sources += [row_values(spec.base, name, row, spec.name) for name, row in rows.items()]
-    return [{name: values[name] for name in NAMES if isinstance(values.get(name), str)} for values in sources]
+        places += [(f"{spec._source}: table, row {name}: ", row_values(spec.base, name, row, spec.name))
+                   for name, row in rows.items()]  # fmt: skip
+    return [(place, {name: values[name] for name in NAMES if isinstance(values.get(name), str)})
+            for place, values in places]  # fmt: skip
 
 
 def named_contents(spec: SweepSpec) -> dict[str, str]:
@@ -75,14 +85,15 @@ def check_named(spec: SweepSpec) -> None:
     """Raise InputError where a weights file or a module that a trial may ask for is not there, or somebody else could
     have written the module (cpn/core/code_files.py).
     """
-    for values in named_values(spec):
+    for place, values in _places(spec):
         for name, value in values.items():
-            if name.endswith("weights") and value not in NAMED_WEIGHTS and not file_there(Path(value), name):
-                raise InputError(f"{name}: {value}: no such weights file; check the path")
+            key = f"{place}{name}"
+            if name.endswith("weights") and value not in NAMED_WEIGHTS and not file_there(Path(value), key):
+                raise InputError(f"{key}: {value}: no such weights file; check the path")
             if name.endswith("backbone") and is_code(value) and not own_modules(value):
-                raise InputError(f"{name}: {value!r} cannot be imported; run the command in the module's folder")
+                raise InputError(f"{key}: {value!r} cannot be imported; run the command in the module's folder")
             if name.endswith("backbone") and is_code(value):
-                check_code(value, name)
+                check_code(value, key)
 
 
 def check_code_of(config: Config) -> None:

@@ -1,5 +1,7 @@
 import pytest
 
+from cpn.config import config_from, to_dotted
+from cpn.models.backbone import BACKBONES as OURS
 from tests.cpn.config.sections import official, refusal
 
 
@@ -37,3 +39,11 @@ def test_the_defaults_are_the_released_values() -> None:
 )
 def test_a_wrong_value_is_one_line(values: dict[str, object], words: str) -> None:
     assert refusal("network", values).startswith(words)
+
+
+@pytest.mark.parametrize("section", ["network", "irn"])
+def test_a_backbone_is_ours_or_code(section: str) -> None:
+    for name in ("scene", "resnet50", "mine.nets:Net"):
+        assert to_dotted(config_from({section: {"backbone": name}}, "x"))[f"{section}.backbone"] == name
+    said = refusal(section, {"backbone": "resnet99"})
+    assert said.startswith(f"{section}.backbone: 'resnet99' is unknown; use {', '.join(sorted(OURS))}, or your own as")

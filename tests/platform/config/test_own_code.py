@@ -50,9 +50,9 @@ def test_what_a_search_or_a_table_may_ask_for_is_named_too(mine: Path) -> None:
     assert set(found) == {NAME, str(mine / "w.safetensors"), str(mine / "v.safetensors")}
     assert len(set(found.values())) == 3
     check_named(spec(mine))
-    with pytest.raises(InputError, match=r"network\.weights: .*none\.safetensors: no such weights file"):
+    with pytest.raises(InputError, match=r"/s\.yaml: search\.network\.weights: .*none\.safetensors: no such"):
         check_named(spec(mine, **{"network.weights": {"choice": ["w.safetensors", "none.safetensors"]}}))
-    with pytest.raises(InputError, match=r"network\.backbone: 'no\.such:net' cannot be imported"):
+    with pytest.raises(InputError, match=r"/s\.yaml: search\.network\.backbone: 'no\.such:net' cannot be imported"):
         check_named(spec(mine, **{"network.backbone": {"choice": [NAME, "no.such:net"]}}))
 
 

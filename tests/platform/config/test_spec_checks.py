@@ -128,3 +128,9 @@ def test_cmaes_needs_a_number(tmp_path: Path) -> None:
 def test_names_of_values_leave_the_sections_out() -> None:
     names = value_names()
     assert {"loss.w_tcp", "patches.kind", "train.seed"} <= set(names) and not {"loss", "patches"} & set(names)
+
+
+def test_a_choice_of_an_unknown_backbone_names_the_file(tmp_path: Path) -> None:
+    path = spec_file(tmp_path, search={"network.backbone": {"choice": ["scene", "resnet99"]}})
+    said = refusal(lambda: load_spec(path))
+    assert said.startswith(f"{path}: search.network.backbone: 'resnet99' is not possible there ('resnet99' is unknown;")
