@@ -6,7 +6,7 @@
     ID.png   the class of every pixel, 0 = background: palette or grey PNG of 8 bits
 
 The size of what is unpacked is known from the headers, and checked, before anything is unpacked. A `.npy` dictionary is
-a pickle, which runs code when it is read: it is never read here.
+a pickle, which runs code when it is read: it is never read here; of any `.npy` the header says what is to be done.
 """
 
 import io
@@ -24,7 +24,7 @@ from PIL import Image
 
 from cpn.core.checked import is_png, reading
 from cpn.core.errors import InputError
-from cpn.core.plain_file import MB, read_plain
+from cpn.core.plain_file import MB, read_plain, refuse_irregular
 from cpn.data.voc import IGNORE
 from cpn.scoring.metrics import BETAS
 
@@ -100,13 +100,33 @@ def find_predictions(
     if not missing:
         return PredictionFiles(folder, tuple(chosen))
     if (folder / f"{missing[0]}.npy").exists():
-        raise InputError(pickle_words(folder / f"{missing[0]}.npy"))
+        raise InputError(npy_words(folder / f"{missing[0]}.npy"))
     named = ", ".join(missing[:NAMED]) + ", ..." * (len(missing) > NAMED)
     wanted = f"ID{kind}" if chosen else "ID.npz or ID.png"
     raise InputError(
         f"{folder}: has no file for {len(missing)} of {len(ids)} images ({named}); put {wanted} there for each, or "
         f"{other_list}"
     )
+
+
+def npy_words(path: Path) -> str:
+    """Say why a .npy is refused, by its header alone: a pickle, with or without numpy's header, or a plain array."""
+    refuse_irregular(path)
+    try:
+        with open(path, "rb") as file:
+            version = npy.read_magic(file)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, kind = read(file)
+    except (ValueError, EOFError):
+        return pickle_words(path)
+    if kind.hasobject:
+        return pickle_words(path)
+    cure = f"numpy.savez_compressed({path.with_suffix(MAPS).name!r}, classes=numbers of its classes from 1, maps=array)"
+    if len(shape) == 2:
+        cure = f"PIL.Image.fromarray(array.astype('uint8')).save({path.with_suffix(LABELS).name!r})"
+    what = f"a plain array of shape {shape} and type {kind}"
+    wanted = "classes of all pixels are read from ID.png" if len(shape) == 2 else "score maps are read from ID.npz"
+    return f"{path}: is {what}, and {wanted}; save each array by {cure}"
 
 
 def pickle_words(path: Path) -> str:

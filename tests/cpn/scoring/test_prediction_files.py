@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZipFile
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.lib import format as npy
 from PIL import Image
@@ -217,6 +218,29 @@ KINDS: dict[str, Any] = {
     "SEAM": {2: MAPS[0], 0: MAPS[1]},
     "IRN": {"keys": np.array([2, 0]), "cam": MAPS[:, ::4, ::4], "high_res": MAPS},
 }
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (MAPS, "is a plain array of shape (2, {h}, {w}) and type float"),
+        (np.zeros(SHAPE, np.int64), "and classes of all pixels are read from ID.png; save each array by PIL.Image"),
+    ],
+)
+def test_a_plain_array_is_no_pickle(array: np.ndarray, words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError) as caught:
+        find_predictions(tmp_path, ["a"])
+    said = str(caught.value)
+    assert words.format(h=SHAPE[0], w=SHAPE[1]) in said and "pickle" not in said
+    from_message = (
+        said.split("save each array by ")[1]
+        .replace("'a.", f"'{tmp_path}/a.")
+        .replace("numbers of its classes from 1", "np.array([1, 3])")
+    )
+    exec(from_message, {"numpy": np, "np": np, "PIL": PIL, "array": array})
+    (tmp_path / "a.npy").unlink()
+    assert find_predictions(tmp_path, ["a"]).are_maps == (array is MAPS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
