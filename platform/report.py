@@ -62,19 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if (given.name is None) != given.paper:
         raise InputError("platform.report: give a sweep's name, or --paper and no name")
-    if given.out is not None:
-        check_place(given.out, "--out")
     if given.paper:
+        check_place(given.out or Path(), "--out")
         return paper(given)
+    store = storage(given.storage)
+    folder = given.out or store.sweep(given.name).root
+    check_place(folder, "--out")
     from .reports.snapshot import read_sweep
 
-    store = storage(given.storage)
     sweep = read_sweep(store, given.name)
     single = single_run(store, given.single_gpu) if given.single_gpu else None
     words = ["python", "-m", "platform.report", given.name]
     words += ["--storage", given.storage] if given.storage != "sweeps" else []
     words += ["--single-gpu", given.single_gpu] if given.single_gpu else []
-    folder = given.out or store.sweep(given.name).root
     files = write_report(sweep, folder, single, shlex.join(words))
     if given.json:
         print(json.dumps({"sweep": sweep.name, "so_far": sweep.so_far, "files": [str(file) for file in files]}))

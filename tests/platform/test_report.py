@@ -1,12 +1,15 @@
 """The command `report`: what it prints, where it writes, and what it says before the end of a sweep."""
 
+import errno
 import json
+import tempfile
 from pathlib import Path
 from platform.base.paths import Storage
 from platform.report import main
 
 import pytest
 
+from cpn.core.errors import InputError
 from tests.platform.made_sweep import make_sweep
 from tests.platform.reports.test_page import Page
 
@@ -27,4 +30,21 @@ def test_where_it_goes_and_json(made: Storage, tmp_path: Path, capsys: pytest.Ca
     found = json.loads(capsys.readouterr().out)
     assert [Path(file).name for file in found["files"]] == ["report.html", "leaderboard.md", "leaderboard.tex"]
     assert all(Path(file).is_file() and Path(file).parent == tmp_path for file in found["files"])
+    assert not made.sweep("made").report.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "place"), [("made", "sweeps/made"), ("made --out o", "o"), ("--paper", "."), ("--paper --out o", "o")]
+)
+def test_a_place_that_cannot_be_written_is_one_line(
+    words: str, place: str, made: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:  # noqa: A002
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.chdir(made.root.parent)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\); choose another folder") as said:
+        main(words.split())
+    assert str(said.value).startswith("--out: ") and f"{place} cannot" in str(said.value)
     assert not made.sweep("made").report.exists()
