@@ -20,6 +20,7 @@ ONLY_IN = {
         "platform/reports/appendix.py",
         "platform/tracking/in_mlflow",
     },
+    "fcntl": {"platform/base/claims.py"},
     "shtab": {"platform/completion.py"},
     "ray": {"platform/cluster", "platform/run", "platform/sweeps/table_readings.py"},
     "ray.tune": {"platform/cluster/ray_driver.py", "platform/cluster/tune_searcher.py"},

@@ -26,12 +26,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from benchmarks.photos import goals as goals_of
 from benchmarks.photos import runs
 from benchmarks.photos.goals import Goal, Scored, goal
 from benchmarks.photos.runs import Piece, Place
 from cpn.core.errors import InputError
-from cpn.core.file_lock import file_lock_if_free
 
 if TYPE_CHECKING:
     from cpn.data.voc import Pack
@@ -262,9 +263,11 @@ def next_line(options: argparse.Namespace, parts: Sequence[str], reached: Sequen
 @contextmanager
 def alone(keep: Path) -> Iterator[None]:
     """Hold the folder; InputError where another command holds it."""
-    with file_lock_if_free(keep / ".lock") as ours:
-        if not ours:
-            raise InputError(f"--keep {keep}: another command works there; wait for it, or give another folder")
+    try:
+        held = FileLock(keep / ".lock", blocking=False).acquire()
+    except Timeout:
+        raise InputError(f"--keep {keep}: another command works there; wait for it, or give another folder") from None
+    with held:
         yield
 
 

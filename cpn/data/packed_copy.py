@@ -6,9 +6,10 @@ Training reads single rows in random order, many times over; a memory map of a l
 import shutil
 from pathlib import Path
 
+from filelock import FileLock
+
 from cpn.core import object_storage
 from cpn.core.errors import InputError
-from cpn.core.file_lock import file_lock
 from cpn.core.files import digest, whole_folder, write_json
 from cpn.core.progress import Progress, silent
 from cpn.data.voc import Pack, open_pack, packed_files
@@ -48,7 +49,7 @@ def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
     pack = open_pack(url)
     files = packed_files(pack)
     copy = cache / f"data-{digest([pack.fingerprint, files])}"
-    with file_lock(cache / f".{copy.name}.lock"):
+    with FileLock(cache / f".{copy.name}.lock"):
         if (copy / "packed").is_dir():
             if _whole(copy):
                 return copy

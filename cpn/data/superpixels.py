@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pyarrow import ipc
 
@@ -35,7 +36,6 @@ from cpn.config.data import DataConfig
 from cpn.config.patches import PatchesConfig
 from cpn.core.checked import reading, side_digest, side_file, verified, write_side
 from cpn.core.errors import InputError, to_stderr
-from cpn.core.file_lock import file_lock, file_lock_if_free
 from cpn.core.files import digest, file_digest, whole_file
 from cpn.core.progress import Progress, silent
 from cpn.data.patches import SLIC, grid_labels, superpixel_labels
@@ -237,7 +237,7 @@ def drop_damaged(folder: Path, level: int, say: Callable[[str], None]) -> None:
         expected = side_digest(path)
         if expected is None or verified(path, expected) or not path.exists():
             continue
-        with file_lock(folder / f"{level}.lock"):
+        with FileLock(folder / f"{level}.lock"):
             expected = side_digest(path)
             # Another process may have made it again meanwhile.
             if path.exists() and expected is not None and not verified(path, expected):
@@ -286,9 +286,11 @@ def in_threads(folder: Path, split: Split) -> Spread:
 def make_share(folder: Path, split: Split, share: Share) -> bool:
     """Make one share unless it is there; False when another process is making it just now."""
     path = share_file(folder, share)
-    with file_lock_if_free(path.with_suffix(".lock")) as ours:
-        if not ours:
-            return False
+    try:
+        held = FileLock(path.with_suffix(".lock"), blocking=False).acquire()
+    except Timeout:
+        return False
+    with held:
         if path.exists() or level_file(folder, share.level).exists():
             return True
         side_file(path).unlink(missing_ok=True)
@@ -312,7 +314,7 @@ def join_shares(folder: Path, pictures: int, level: int) -> None:
     target, parts = level_file(folder, level), folder / f"{level}.parts"
     if target.exists() and not parts.exists() and side_file(target).exists():
         return
-    with file_lock(folder / f"{level}.lock"):
+    with FileLock(folder / f"{level}.lock"):
         if not target.exists():
             side_file(target).unlink(missing_ok=True)
             with whole_file(target) as file, ipc.new_file(file, SCHEMA) as writer:

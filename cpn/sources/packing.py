@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from filelock import FileLock
 from pyarrow import ipc
 
 from cpn.core.errors import InputError
-from cpn.core.file_lock import file_lock
 from cpn.core.files import DamagedFile, digest, file_digest, whole_folder, write_json
 from cpn.core.jpeg_warnings import JpegWarnings
 from cpn.core.plain_file import file_there, refuse_irregular
@@ -75,7 +75,7 @@ def prepare(
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
         refuse_irregular(lock := target / ".packed.lock")
-        with file_lock(lock):
+        with FileLock(lock):
             if not _up_to_date(target, stamp, renew):
                 _remove_leftovers(target)
                 _refuse_if_full(target, checked)

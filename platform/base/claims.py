@@ -1,7 +1,8 @@
 """What this driver is making: two sweeps in one storage folder never write to one run's or stage's folder at once.
 
-A claim is a lock on one byte of one file, held by the driver and let go by the system when it dies. For a bucket it
-holds among the drivers of one machine; runs need none there, for each attempt has its own folder (bucket_sync.py).
+A claim is a lock on one byte of one file, held by the driver and let go by the system when it dies: by `fcntl`, as
+filelock locks whole files only, and a file for each run and stage would be left behind. For a bucket it holds among
+the drivers of one machine; runs need none there, for each attempt has its own folder (bucket_sync.py).
 """
 
 import fcntl

@@ -1,11 +1,10 @@
 """Who drives a sweep: one process at a time, known to the others by a lock and a record in the sweep's folder.
 
-`lock` is held (flock) while a driver runs, and let go by the system however the process ends. `driver.json` says who it
-is or was: host, process, start, command, and how it ended. A process number alone says little, for numbers come again:
-it is the one that wrote the record if it runs since the same tick of the same boot.
+`lock` is held (filelock, which is flock) while a driver runs, and let go by the system however the process ends.
+`driver.json` says who it is or was: host, process, start, command, and how it ended. A process number alone says
+little, for numbers come again: it is the one that wrote the record if it runs since the same tick of the same boot.
 """
 
-import fcntl
 import os
 import socket
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cpn.core.checked import SWEEP_WRITES
 from cpn.core.errors import InputError
@@ -92,21 +93,15 @@ def locked(paths: SweepPaths, name: str) -> Iterator[None]:
     Raises InputError when one does, or the folder cannot be written or locked.
     """
     try:
-        paths.root.mkdir(parents=True, exist_ok=True)
-        file = open(paths.lock, "a+", encoding="utf-8")
+        held = FileLock(paths.lock, blocking=False, fallback_to_soft=False).acquire()
+    except Timeout:
+        raise InputError(f"{paths.lock}: {second_driver_message(name, read_driver(paths))}") from None
     except OSError as error:
+        trouble = "has no file locks" if error.filename is None else "cannot be written"
         raise InputError(
-            f"resources.storage: {paths.root.parent} cannot be written ({error.strerror}); choose another folder"
+            f"resources.storage: {paths.root.parent} {trouble} ({error.strerror}); choose another folder"
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{paths.lock}: {second_driver_message(name, read_driver(paths))}") from None
-        except OSError as error:
-            raise InputError(
-                f"resources.storage: {paths.root.parent} has no file locks ({error.strerror}); choose another folder"
-            ) from error
+    with held:
         yield
 
 
@@ -172,11 +167,10 @@ def read_driver(paths: SweepPaths) -> Driver | None:
 def is_driven(paths: SweepPaths) -> bool:
     """Whether some process of any machine drives the sweep, by its lock alone: its record may be damaged."""
     try:
-        with open(paths.lock, "a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(paths.lock, blocking=False, fallback_to_soft=False):
+            return False
+    except Timeout:
         return True
-    return False
 
 
 def driver_note(paths: SweepPaths) -> str | None:

@@ -5,7 +5,6 @@ So the study is locked as well: in PostgreSQL by an advisory lock, which the ser
 however it ends; beside an sqlite file by a lock file, which the system lets go. Nothing has to time out.
 """
 
-import fcntl
 import hashlib
 import os
 import signal
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
+from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from cpn.core.errors import InputError
@@ -64,16 +64,13 @@ def _nothing() -> Iterator[None]:
 @contextmanager
 def _beside(path: Path, name: str) -> Iterator[None]:
     """Hold a lock file beside an sqlite file, one for each study."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f"{path.name}.{name}.lock"), "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(taken(name, f"sqlite:///{path}", file.read())) from None
-        file.truncate(0)
-        file.write(whoami())
-        file.flush()
+    lock = path.with_name(f"{path.name}.{name}.lock")
+    try:
+        held = FileLock(lock, blocking=False, fallback_to_soft=False).acquire()
+    except Timeout:
+        raise InputError(taken(name, f"sqlite:///{path}", lock.read_text("utf-8"))) from None
+    with held:
+        lock.write_text(whoami(), "utf-8")
         yield
 
 

@@ -4,7 +4,6 @@
 last line. What brings the events to the store is in replay.py.
 """
 
-import fcntl
 import os
 import secrets
 import threading
@@ -13,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import lock_descriptor
 
 from cpn.core.checked import sealed_line, unsealed_line
 from cpn.core.errors import WorkError
@@ -58,11 +59,9 @@ class Spool:
         self._path = folder / EVENTS
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._lock, self._aside = threading.Lock(), threading.Lock()
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not lock_descriptor(self._file, blocking=False):
             os.close(self._file)
-            raise WorkError(f"{folder}: another process writes these records; wait for it or stop it") from error
+            raise WorkError(f"{folder}: another process writes these records; wait for it or stop it")
         self.troubles: list[str] = []
         """One line for each damaged file, with what is done about it."""
         self.size = self._drop_torn_line()

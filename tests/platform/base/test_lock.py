@@ -28,6 +28,10 @@ with driving(SweepPaths(Path(sys.argv[1])), "small", {COMMAND!r}):
     sys.stdin.read()
 """
 
+FORKER = HOLDER.replace("import sys", "import os, sys, time").replace(
+    "    print(", "    if (child := os.fork()) == 0:\n        time.sleep(60)\n    print(child, "
+)
+
 
 @pytest.fixture
 def paths(tmp_path: Path) -> SweepPaths:
@@ -150,6 +154,22 @@ def test_what_a_kill_leaves_is_taken_over(paths: SweepPaths) -> None:
     assert birth(process.pid) is None
     with driving(paths, "small", COMMAND):
         assert now(paths).pid == os.getpid()
+
+
+def test_a_fork_that_outlives_a_killed_driver_holds_no_lock(paths: SweepPaths) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKER, str(paths.root)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline().split()[0])
+        try:
+            process.kill()
+            process.wait()
+            assert birth(child) is not None
+            with driving(paths, "small", COMMAND):
+                assert now(paths).pid == os.getpid()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_number_that_came_again_is_another_process(paths: SweepPaths) -> None:
