@@ -340,8 +340,9 @@ def each_image(piece: Piece, stage: str, inputs: "Inputs", folder: Path, clock: 
 
 def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | None":
     """Choose the random walk's settings on select images, counted once; None where its settings are numbers."""
-    from cpn.core.files import read_json, write_json
-    from cpn.propagation.walk_rule import WalkChoice
+    from cpn.core.checked import read_typed
+    from cpn.core.files import write_json
+    from cpn.stages.stage_manifest import WalkReport
     from cpn.stages.walk_choice import chosen, count_settings, follows_run, grid_of
 
     if not follows_run(inputs.config.random_walk):
@@ -349,7 +350,7 @@ def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | N
     if not (folder / CHOICE).exists():
         grid = grid_of(inputs)
         scored = range(len(inputs.pack.split(inputs.config.data.score)))
-        write_json(folder / CHOICE, chosen(inputs, grid, count_settings(inputs, grid, scored)))
-    recorded = read_json(folder / CHOICE)
-    say(piece, recorded["words"])
-    return WalkChoice(**recorded["choice"])
+        write_json(folder / CHOICE, chosen(inputs, grid, count_settings(inputs, grid, scored)).to_json())
+    recorded = read_typed(folder / CHOICE, WalkReport)
+    say(piece, recorded.words)
+    return recorded.choice

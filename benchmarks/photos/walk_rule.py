@@ -65,23 +65,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.quick:
         return {"images": count, "settings": len(wide.pairs), "beta": inputs.beta, "given": label_alphas}
     narrow, scan = chosen(inputs, rule, counts[:, columns]), chosen(inputs, wide, counts)
-    choice = narrow["choice"]
-    at_steps = [row for row in scan["grid"] if row["logt"] == choice["logt"]]
-    result: dict[str, Any] = {"images": count, "beta": inputs.beta, "radius": choice["radius"], "given": label_alphas}
-    result |= {"alpha": choice["alpha"], "steps": 2 ** choice["logt"], "rule_alpha": rule.rule.alpha}
+    choice, tried = narrow.choice, [setting.model_dump() for setting in scan.grid]
+    at_steps = [row for row in tried if row["logt"] == choice.logt]
+    result: dict[str, Any] = {"images": count, "beta": inputs.beta, "radius": choice.radius, "given": label_alphas}
+    result |= {"alpha": choice.alpha, "steps": 2**choice.logt, "rule_alpha": rule.rule.alpha}
     result |= {"rule_steps": 2**rule.rule.logt}
-    result |= {name: narrow["metrics"][name] for name in narrow["metrics"] if name.startswith("miou")}
+    result |= {name: narrow.metrics[name] for name in narrow.metrics if name.startswith("miou")}
     for images in ("select", "confirm"):
         key = f"miou_{images}"
         best = max(at_steps, key=lambda row: row[key])
-        every = max(scan["grid"], key=lambda row: row[key])
+        every = max(tried, key=lambda row: row[key])
         result |= {f"best_alpha_{images}": best["alpha"], f"best_{images}": best[key]}
-        result |= {f"gap_{images}": best[key] - narrow["metrics"][f"miou_walk_{images}"]}
+        result |= {f"gap_{images}": best[key] - narrow.metrics[f"miou_walk_{images}"]}
         result |= {f"best_of_all_{images}": every[key], f"best_of_all_alpha_{images}": every["alpha"]}
         result |= {f"best_of_all_steps_{images}": 2 ** every["logt"]}
-    print(table(scan["grid"]), flush=True)
-    print(narrow["words"], flush=True)
-    return {**result, "grid": scan["grid"]}
+    print(table(tried), flush=True)
+    print(narrow.words, flush=True)
+    return {**result, "grid": tried}
 
 
 def stages_of(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
-from cpn.core.files import AGAIN, DamagedFile, digest, file_digest, write_bytes
+from pydantic import BaseModel, ValidationError
+
+from cpn.core.files import AGAIN, DamagedFile, digest, file_digest, read_json, write_bytes
 from cpn.core.object_storage import scratch
 
 BROKEN = (
@@ -41,6 +43,8 @@ SIDE = ".sha256"
 KEPT_DAYS = 60
 """After so long without being used, what is remembered of a file is forgotten."""
 
+Typed = TypeVar("Typed", bound=BaseModel)
+
 
 @contextmanager
 def reading(path: Path, cure: str = AGAIN) -> Iterator[None]:
@@ -60,6 +64,24 @@ def reading(path: Path, cure: str = AGAIN) -> Iterator[None]:
         raise DamagedFile(path, cure, error) from None
     except BROKEN as error:
         raise DamagedFile(path, cure, error) from None
+
+
+def read_typed(path: Path, model: type[Typed], cure: str = AGAIN) -> Typed:
+    """Read a JSON file of `write_json` as the model that it was written from.
+
+    Raises FileNotFoundError where there is none, DamagedFile, with the `cure`, where it is not what was written.
+    """
+    return validated(read_json(path, cure), path, model, cure)
+
+
+def validated(value: object, path: Path, model: type[Typed], cure: str = AGAIN) -> Typed:
+    """Validate what a file holds. Raises DamagedFile, naming the first key that is missing or wrong."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedFile(path, cure, f"{where}: {first['msg']}" if where else "no dictionary") from None
 
 
 def sealed_line(value: Mapping[str, Any]) -> bytes:

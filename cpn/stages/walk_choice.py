@@ -7,7 +7,6 @@ CRF, which would have to run for each setting.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from cpn.scoring.metrics import curve_counts, hard_counts, miou
 from cpn.stages.affinity_stages import affinity_network
 from cpn.stages.inputs import Inputs
 from cpn.stages.irn_stages import edge_network, irn_label
+from cpn.stages.stage_manifest import WalkReport, WalkSetting
 
 SAMPLED = 64
 """Images whose size is looked at."""
@@ -80,22 +80,15 @@ def count_settings(inputs: Inputs, grid: WalkGrid, indices: Sequence[int]) -> ND
     return np.stack(rows)
 
 
-def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> dict[str, Any]:
+def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> WalkReport:
     """The choice, from counts (N, 1 + len(grid.pairs), 3, C) of the whole scored list, None where there are no masks.
 
-    Plain values: `choice` (WalkChoice's fields), `rule`, `words` for people, `metrics` (numbers; mIoU in percent of
-    the walk, of the rule alone and of the CAM, on select and confirm images), and `grid`, every alpha and logt with
-    its mIoU on both, empty without masks. The first of equals is taken. With keep_if `better` a walk below its CAM on
-    the select images is not used.
+    The first of equals is taken. With keep_if `better` a walk below its CAM on the select images is not used.
     """
     rule, config, beta = grid.rule, inputs.config.random_walk, _beta(inputs)
     if counts is None:
-        by_rule = {"choice": vars(rule), "rule": vars(rule), "metrics": _numbers(rule, beta)}
-        return {
-            **by_rule,
-            "grid": [],
-            "words": f"random walk: {_setting_words(rule)}, by rule alone: there are no masks",
-        }
+        words = f"random walk: {_setting_words(rule)}, by rule alone: there are no masks"
+        return WalkReport(choice=rule, rule=rule, metrics={**_numbers(rule, beta)}, grid=(), words=words)
     sets = select_and_confirm(inputs.pack.split(inputs.config.data.score).ids, inputs.config.cam)
     select, confirm = (100 * miou(counts[indices].sum(0)) for indices in sets)
     best = int(select[1:].argmax())
@@ -113,11 +106,11 @@ def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> 
     if not used:
         words = "random walk: a miss, it lowers its CAM and is not used, the pseudo labels are the CAM's masks at beta "
         words += f"{beta:.2f}; {_setting_words(choice)}: {comparison}"
-    table = [
-        {"alpha": alpha, "logt": logt, "miou_select": float(select[at]), "miou_confirm": float(confirm[at])}
+    table = tuple(
+        WalkSetting(alpha=alpha, logt=logt, miou_select=float(select[at]), miou_confirm=float(confirm[at]))
         for at, (alpha, logt) in enumerate(grid.pairs, 1)
-    ]
-    return {"choice": vars(choice), "rule": vars(rule), "metrics": metrics, "grid": table, "words": words}
+    )
+    return WalkReport(choice=choice, rule=rule, metrics={**metrics}, grid=table, words=words)
 
 
 def _numbers(choice: WalkChoice, beta: float) -> dict[str, float]:

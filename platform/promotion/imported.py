@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cpn.config import METHOD_VERSION, Config
 from cpn.config.random_walk import extra_supervision
@@ -18,6 +17,7 @@ from cpn.core.progress import Progress, shown_progress
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack
 from cpn.stages.imported_files import ImportedFiles, find_imported, measure, write_list
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.paths import Storage
 from ..run.sweep_context import SweepContext
@@ -91,13 +91,13 @@ def imported_gates(imported: Imported, pack: Pack) -> list[Gate]:
 def imported_champion(
     sweep: SweepContext,
     imported: Imported,
-    stages: Mapping[str, Mapping[str, Any]],
+    stages: Mapping[str, StageManifest],
     why: str,
     gates: Mapping[str, str],
     overridden: Sequence[str],
 ) -> None:
     """Say that the alias moves to the DeepLab network of these files, for there is no CAM network to register."""
-    key = stages["deeplab"]["key"]
+    key = stages["deeplab"].key
     model = sweep.store.stage("deeplab", key) / MODEL
     backbone = imported.chosen.config.network.backbone
     entry = {"kind": PROMOTED, "by": PERSON, "uid": imported.chosen.uid, "gates": dict(gates)}

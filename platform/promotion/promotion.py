@@ -18,6 +18,7 @@ from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack, open_pack
 from cpn.stages.imported_files import ImportedFiles
 from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.lock import locked
 from ..base.paths import Storage
@@ -66,7 +67,7 @@ def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: s
 
 def run_later_stages(
     sweep: SweepContext, chosen: Candidate, pack: Pack, root: str, imported: ImportedFiles | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StageManifest]:
     """Run the stages from CAM to DeepLab that are not done; returns their manifests by name. Where `imported` files
     take the place of a stage, the candidate's file is the list of their digests.
     """
@@ -80,7 +81,7 @@ def run_later_stages(
     def started(stage: str, key: str, settings: Mapping[str, Any]) -> None:
         records.stage_started(stage_uid(name, stage, key), stage, settings)
 
-    def ended(stage: str, key: str, manifest: Mapping[str, Any], out: Path) -> None:
+    def ended(stage: str, key: str, manifest: StageManifest, out: Path) -> None:
         records.stage_ended(stage_uid(name, stage, key), stage, manifest, out)
         sweep.terminal.remaining.stage(stage, 1.0)
         sweep.save_clock()

@@ -9,6 +9,7 @@ import numpy as np
 
 from cpn.core.files import write_bytes, write_json
 from cpn.data.voc import Pack
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.paths import SweepPaths
 from ..base.terminal import shown
@@ -33,7 +34,7 @@ def summarise(
     means: Mapping[str, Sequence[float]],
     verdict: Verdict,
     winner: TrialRow,
-    manifests: Mapping[str, Mapping[str, Any]],
+    manifests: Mapping[str, StageManifest],
     hours: float,
     pruning_off: Mapping[str, str] | None = None,
     bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
@@ -46,7 +47,7 @@ def summarise(
         state.name.lower(): sum(row.state is state for row in rows)
         for state in (State.COMPLETE, State.PRUNED, State.FAIL)
     }
-    stages = {name: dict(manifest["metrics"]) for name, manifest in manifests.items()}
+    stages = {name: manifest.metrics for name, manifest in manifests.items()}
     walk, deeplab = stages.get("random_walk", {}), stages.get("deeplab", {})
     objective = spec.objective
     metrics = {
@@ -101,10 +102,10 @@ def summarise(
     return summary.model_copy(update={"note": markdown(summary)})
 
 
-def walk_words(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
+def walk_words(manifests: Mapping[str, StageManifest]) -> str | None:
     """What was chosen for the random walk, and whether it is used; None where its numbers were given."""
-    words: str | None = manifests.get("random_walk", {}).get("walk", {}).get("words")
-    return words
+    walk = manifests["random_walk"].walk if "random_walk" in manifests else None
+    return walk.words if walk else None
 
 
 def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import Config, key_by_name, run_key, with_values
+from cpn.core.checked import read_typed
 from cpn.core.contents import is_code, own_modules
 from cpn.core.files import DamagedFile, read_json, whole_folder, write_json
 from cpn.core.run_files import RESULT
 from cpn.run import finished_run
 from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base import bucket_sync
 from ..base.paths import MANIFEST, Storage
@@ -49,30 +51,30 @@ def take_over_run(store: Storage, config: Config, fingerprint: str, say: Say) ->
 
 
 def take_over_stage(
-    store: Storage, config: Config, fingerprint: str, beta: float, folder: Path, made: Mapping[str, Any], say: Say
+    store: Storage, config: Config, fingerprint: str, beta: float, folder: Path, begun: StageManifest, say: Say
 ) -> bool:
-    """The same for the folder of a stage; `made` is the part of its manifest that tells stage, key and inputs.
+    """The same for the folder of a stage; `begun` is the part of its manifest that tells stage, key and inputs.
 
     Not from a bucket, where a stage's files lie in parts: there it is made anew.
     """
     if store.url is not None:
         return False
     for spelt in spellings(config):
-        source = store.stage(
-            made["stage"], stage_keys(made["inputs"]["model"], spelt, fingerprint, beta, dict)[made["stage"]]
-        )
+        key = stage_keys(begun.inputs["model"], spelt, fingerprint, beta, dict)[begun.stage]
+        source = store.stage(begun.stage, key)
         if source == folder:
             return False
         if (source / MANIFEST).exists():
             try:
-                manifest = read_json(source / MANIFEST)
+                manifest = read_typed(source / MANIFEST, StageManifest)
             except DamagedFile as error:
-                say(f"{error.path} is damaged; stage {made['stage']}, kept there under a key of names, is made anew")
+                say(f"{error.path} is damaged; stage {begun.stage}, kept there under a key of names, is made anew")
                 continue
-            began = float(manifest.get("finished", 0)) - float(manifest.get("seconds", 0))
+            began = manifest.finished - manifest.seconds
             if not unchanged(config, began, source, say):
                 return False
-            copy_under(source, folder, MANIFEST, {**made, "earlier_key": manifest.get("key")})
+            told = begun.model_dump(include={"stage", "key", "inputs"})
+            copy_under(source, folder, MANIFEST, {**told, "earlier_key": manifest.key})
             say(f"stage {source.name}, kept under a key of names, is taken over as {folder.name}")
             return True
     return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import Config
+from cpn.core.checked import read_typed
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import file_digest, read_json, write_json
 from cpn.core.run_files import COUNTS, MODEL, PICTURES
@@ -26,6 +27,7 @@ from cpn.stages.imported_files import ImportedFiles
 from cpn.stages.inputs import Inputs
 from cpn.stages.pictures import draw_deeplab, draw_random_walk
 from cpn.stages.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels, stage_keys, stage_settings
+from cpn.stages.stage_manifest import StageManifest, WalkReport
 from cpn.stages.walk_choice import follows_run
 
 from ..base import bucket_sync
@@ -62,14 +64,14 @@ class Plan:
     """The run's."""
     contents: dict[str, str]
     """Digests of the weights files and the user's own code, which a training starts from (own_code.py)."""
-    walk: dict[str, Any] | None = None
-    """Of the random walk: what was chosen (WalkChoice's fields), where something was."""
+    walk: WalkChoice | None = None
+    """Of the random walk: what was chosen, where something was."""
 
 
 class StageFailed(WorkError):
     """A stage failed; those before it are done and stay, and the same command goes on from here."""
 
-    def __init__(self, stage: str, key: str, why: Exception, manifests: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, stage: str, key: str, why: Exception, manifests: Mapping[str, StageManifest]) -> None:
         """`manifests` are those of the stages that are done, by name."""
         super().__init__(f"stage {stage}: {why}", getattr(why, "cure", None))
         self.stage, self.key, self.manifests = stage, key, dict(manifests)
@@ -92,9 +94,9 @@ def run_stages(
     claims: Claims,
     terminal: Terminal,
     started: Callable[[str, str, Mapping[str, Any]], None],
-    ended: Callable[[str, str, Mapping[str, Any], Path], None],
+    ended: Callable[[str, str, StageManifest, Path], None],
     imported: ImportedFiles | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StageManifest]:
     """Carry the CAM network `model` on to DeepLab; returns every stage's manifest by name.
 
     Where `imported` files of another method are given they take the place of their stage, those before it are left out,
@@ -111,7 +113,7 @@ def run_stages(
     dump = config.model_dump(mode="json")
     folders: dict[str, str] = {}
     unknown: list[str] = []
-    manifests: dict[str, dict[str, Any]] = {}
+    manifests: dict[str, StageManifest] = {}
     far = None if start == "random_walk" else far_words(config.random_walk, config.crf, beta)
     whole = store.url is None  # in a bucket what is fetched is checked
 
@@ -128,12 +130,12 @@ def run_stages(
         with claims.alone(folder.name, terminal.say):
             bucket_sync.download_stage(store, folder)
             inputs = {name: keys[name] for name in folders} | {"model": str(file_digest(model))}
-            told = {"stage": stage, "key": key, "inputs": inputs}
+            begun = StageManifest(stage=stage, key=key, inputs=inputs, metrics={})
             found = checked(folder, stage, stage in needed, terminal.warn)
             unknown += [] if found.known or not whole else [folder.name]
             there = found.manifest is not None
             say = terminal.say
-            if not (there or (own and take_over_stage(store, config, pack.fingerprint, beta, folder, told, say))):
+            if not (there or (own and take_over_stage(store, config, pack.fingerprint, beta, folder, begun, say))):
                 have = cluster() if own else []
                 if far is not None and stage in ("crf", "random_walk") and pack.split(config.data.score).masked:
                     terminal.warn(far)  # beta was read off masks, and what it decides is about to be made
@@ -144,14 +146,14 @@ def run_stages(
                 work.mkdir(parents=True, exist_ok=True)
                 plan = plan_in(work)
                 began = time.monotonic()
-                choice: dict[str, Any] = {}
+                choice: WalkReport | None = None
                 try:
                     if imported is not None and not own:
                         import_stage(imported, pack, config.data.train, work, terminal)
                         metrics = finishing_task(stage, plan)
                     elif stage == "random_walk":
                         choice = choose_walk(plan, store, work, pack, resources, have, terminal)
-                        plan = replace(plan, walk=choice.get("choice"))
+                        plan = replace(plan, walk=choice.choice if choice else None)
                     if own:
                         metrics = run_stage(stage, plan, store, work, pack, resources, have, terminal)
                 except InputError as error:
@@ -159,22 +161,24 @@ def run_stages(
                 except WorkError as error:
                     raise StageFailed(stage, key, plain(error), manifests) from None
                 bucket_sync.download_work(store, work, lambda name: name == EPOCHS)
-                made = {
-                    **told,
-                    "config": settings,
-                    "metrics": {**choice.get("metrics", {}), **metrics},
+                made = StageManifest(
+                    stage=stage,
+                    key=key,
+                    inputs=inputs,
+                    config=settings,
+                    metrics={**(choice.metrics if choice else {}), **metrics},
                     **({"walk": choice} if choice else {}),
-                    "history": read_json(work / EPOCHS) if (work / EPOCHS).exists() else [],
-                    "seconds": time.monotonic() - began,
-                    "finished": time.time(),
-                }
-                made |= {"files": write_files(work)} if whole else {}
-                write_json(work / MANIFEST, made)
+                    history=read_json(work / EPOCHS) if (work / EPOCHS).exists() else (),
+                    seconds=time.monotonic() - began,
+                    finished=time.time(),
+                    **({"files": write_files(work)} if whole else {}),
+                )
+                write_json(work / MANIFEST, made.to_json())
                 bucket_sync.finish_stage(store, work, folder)
             elif found.damaged:
                 draw_again(stage, plan_in(folder), folder, resources, cluster)
         folders[stage] = store.inside(folder)
-        manifests[stage] = read_json(folder / MANIFEST)
+        manifests[stage] = read_typed(folder / MANIFEST, StageManifest)
         ended(stage, key, manifests[stage], folder)
     if unknown:
         terminal.say(f"{', '.join(unknown)}: of an earlier version, without digests of their files; taken as they are")
@@ -204,7 +208,8 @@ def draw_again(
 
     cluster()
     ray.get(ray.remote(**needs(stage, resources), max_retries=3)(finishing_task).remote(stage, plan))
-    write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), "files": write_files(folder)})
+    made = read_typed(folder / MANIFEST, StageManifest).model_copy(update={"files": write_files(folder)})
+    write_json(folder / MANIFEST, made.to_json())
 
 
 def run_stage(
@@ -271,17 +276,17 @@ def choose_walk(
     resources: Resources,
     have: Sequence[Node],
     terminal: Terminal,
-) -> dict[str, Any]:
-    """What is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; empty where its numbers stand."""
+) -> WalkReport | None:
+    """What is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; None where its numbers stand."""
     import ray
 
     config = Config.model_validate(plan.config)
     if not follows_run(config.random_walk):
-        return {}
+        return None
     as_task = ray.remote(**needs("random_walk", resources), max_retries=3)
     known = partial(inputs_of, plan)
     found = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
-    terminal.say(found["words"])
+    terminal.say(found.words)
     return found
 
 
@@ -322,8 +327,7 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
     for name, images in reads.items():
         bucket_sync.download(store, folders[name], partial(is_read, images))
     pack = open_pack(bucket_sync.data_folder(plan.data_root))
-    walk = None if plan.walk is None else WalkChoice(**plan.walk)
-    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, walk)
+    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, plan.walk)
 
 
 def is_read(images: Collection[str] | None, file: str) -> bool:

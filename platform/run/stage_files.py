@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from cpn.core.checked import damaged_among
+from cpn.core.checked import damaged_among, read_typed
 from cpn.core.files import DamagedFile, file_digest, read_json, write_json
 from cpn.core.object_storage import names_in
 from cpn.core.run_files import CHECKPOINTS, COUNTS, PICTURES
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.paths import MANIFEST
 
@@ -39,7 +39,7 @@ DRAWS = {"random_walk": ("cam", "crf")}
 class Found:
     """A stage's folder as it was found."""
 
-    manifest: dict[str, Any] | None = None
+    manifest: StageManifest | None = None
     """None: the stage is not done, or its manifest is damaged."""
     damaged: list[str] = field(default_factory=list)
     """Names of the files that are missing or not what was written."""
@@ -72,18 +72,18 @@ def is_of_image(name: str) -> bool:
 def look(folder: Path, everything: bool) -> Found:
     """How a stage stands; with `everything` the files of each image are held against their digests too."""
     try:
-        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        manifest = read_typed(folder / MANIFEST, StageManifest)
     except FileNotFoundError:
         return Found()
     except DamagedFile:
         return Found(damaged=[MANIFEST])
-    if "files" not in manifest:
+    if manifest.files is None:
         return Found(manifest, known=False)
     try:
         digests: dict[str, str] = read_json(folder / FILES)
     except (FileNotFoundError, DamagedFile):
         return Found(manifest, [FILES])
-    if file_digest(folder / FILES) != manifest["files"]:
+    if file_digest(folder / FILES) != manifest.files:
         return Found(manifest, [FILES])
     wanted = {name: sha256 for name, sha256 in digests.items() if everything or not is_of_image(name)}
     return Found(manifest, damaged_among(folder, wanted))
@@ -119,11 +119,12 @@ def checked(folder: Path, stage: str, everything: bool, warn: Callable[[str], No
         return found
     more = f" and {len(found.damaged) - 1} more" if len(found.damaged) > 1 else ""
     what = f"{folder / found.damaged[0]}{more}: missing or damaged"
-    if found.damaged == [FILES]:
+    if found.damaged == [FILES] and found.manifest is not None:
         warn(f"{what}; the digests of its files are written anew")
-        found = Found({**(found.manifest or {}), "files": write_files(folder)})
-        write_json(folder / MANIFEST, found.manifest)
-    elif found.only_pictures:
+        manifest = found.manifest.model_copy(update={"files": write_files(folder)})
+        write_json(folder / MANIFEST, manifest.to_json())
+        return Found(manifest)
+    if found.only_pictures:
         warn(f"{what}; its pictures are drawn again")
     else:
         warn(f"{what}; what is lost of stage {stage} is made again")

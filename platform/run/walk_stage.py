@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpn.core.files import DamagedFile, read_json, write_json
+from cpn.core.checked import read_typed
+from cpn.core.files import DamagedFile, write_json
+from cpn.stages.stage_manifest import WalkReport
 
 from ..base import bucket_sync
 from ..base.paths import Storage
@@ -30,15 +32,14 @@ InputsOf = Callable[[Mapping[str, Any]], "Inputs"]
 def walk_of(
     store: Storage, work: Path, pack: "Pack", scored: str, inputs_of: InputsOf, as_task: Any, have: Sequence[Node],
     terminal: Terminal, wait: Callable[[Sequence[Any], Callable[[int], None]], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> WalkReport:  # fmt: skip
     """Return the result of `walk_choice.chosen`, computed if not stored yet. `scored` names the list with masks."""
     import ray
 
     bucket_sync.download_work(store, work, lambda name: name == CHOICE)
     if (work / CHOICE).exists():
         try:
-            choice: dict[str, Any] = read_json(work / CHOICE)
-            return choice
+            return read_typed(work / CHOICE, WalkReport)
         except DamagedFile as error:
             terminal.warn(f"{error.path} is damaged; the choice is made again")
     split = pack.split(scored)
@@ -51,8 +52,8 @@ def walk_of(
         with terminal.stage("random_walk, choosing", "images", len(split)) as bar:
             wait(refs, lambda ended: bar.at(min(size * ended, len(split))))
     counts = np.concatenate([ray.get(ref) for ref in refs]) if refs else None
-    choice = ray.get(as_task(choosing_task).remote(inputs_of, counts))
-    write_json(work / CHOICE, choice)
+    choice: WalkReport = ray.get(as_task(choosing_task).remote(inputs_of, counts))
+    write_json(work / CHOICE, choice.to_json())
     bucket_sync.upload_work(store, work, [CHOICE], "choice")
     return choice
 
@@ -65,7 +66,7 @@ def counting_task(inputs_of: InputsOf, names: Sequence[str], indices: Sequence[i
     return count_settings(inputs, grid_of(inputs), indices)
 
 
-def choosing_task(inputs_of: InputsOf, counts: Any) -> dict[str, Any]:
+def choosing_task(inputs_of: InputsOf, counts: Any) -> WalkReport:
     """The choice; a task of its own, for it opens images."""
     from cpn.stages.walk_choice import chosen, grid_of
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from cpn.core.checked import SWEEP_WRITES
-from cpn.core.files import DamagedFile, read_json
+from cpn.core.checked import SWEEP_WRITES, read_typed
 
 Number = int | float
 """As the file holds it."""
@@ -121,12 +120,6 @@ class SweepSummary(BaseModel):
 def read_summary(path: Path) -> SweepSummary | None:
     """Read a summary; None where there is none. Raises DamagedFile where it is not what a sweep writes."""
     try:
-        values = read_json(path, SWEEP_WRITES)
+        return read_typed(path, SweepSummary, SWEEP_WRITES)
     except FileNotFoundError:
         return None
-    try:
-        return SweepSummary.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}." for part in first["loc"])
-        raise DamagedFile(path, SWEEP_WRITES, f"{where[:-1]}: {first['msg']}" if where else "no dictionary") from None

@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cpn.core.errors import WorkError
 from cpn.core.files import DamagedFile, read_json
 from cpn.core.run_files import MODEL, PICTURES, RESULT
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.lock import FAILED, FINISHED
 from ..base.notify import Ending
@@ -78,7 +78,7 @@ def run_search_sweep(
     for uid, picture in compared_panels(trials.rows(), again.rows(), sweep.folder, sweep.pack, panels, sweep.warn_once):
         sweep.records.panel(uid, picture)
         complete[uid] = picture
-    manifests: dict[str, dict[str, Any]] = {}
+    manifests: dict[str, StageManifest] = {}
     failed: StageFailed | None = None
     promoted = spec.promote.when == "always" or verdict.better
     if promoted:
@@ -118,7 +118,7 @@ def run_search_sweep(
     files += report
     sweep.records.sweep_ended(summary, files)
     recorder.reconcile(alive=set(), ended={stage_uid(spec.name, failed.stage, failed.key): "FAILED"} if failed else {})
-    stage_folders = [sweep.store.stage(name, manifest["key"]) for name, manifest in manifests.items()]
+    stage_folders = [sweep.store.stage(name, manifest.key) for name, manifest in manifests.items()]
     print_summary(
         terminal, summary, [*pictures_in([folder, *stage_folders], complete.get(winner.uid)), *map(shortened, drawn)]
     )

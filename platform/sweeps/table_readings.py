@@ -11,7 +11,8 @@ import numpy as np
 
 from cpn.config import Config, in_keys, to_dotted, with_values
 from cpn.config.patches import PatchesConfig
-from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_bytes, write_json
+from cpn.core.checked import read_typed
+from cpn.core.files import DamagedFile, digest, file_digest, write_bytes, write_json
 from cpn.core.opencv import cv2
 from cpn.core.progress import silent
 from cpn.core.run_files import MODEL
@@ -25,6 +26,7 @@ from cpn.plots.run_pictures import heat, strongest
 from cpn.run import load_run
 from cpn.scoring.cam import multi_scale_maps, present_classes
 from cpn.scoring.pair_scores import pair_counts, pair_row
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.paths import MANIFEST
 from ..config.table_spec import RUN_COLUMNS, STAGE_COLUMNS, Row, row_config
@@ -62,7 +64,7 @@ def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) 
     folder = sweep.store.stage(PAIR, key)
     found: dict[str, float] | None = None
     try:
-        found = read_json(folder / MANIFEST)["metrics"]
+        found = read_typed(folder / MANIFEST, StageManifest).metrics
     except FileNotFoundError:
         pass
     except DamagedFile as error:
@@ -71,8 +73,8 @@ def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) 
         sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")
         found = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MANIFEST, {"stage": PAIR, "key": key, "metrics": found})
-    return dict(found or {})
+        write_json(folder / MANIFEST, StageManifest(stage=PAIR, key=key, metrics={**found}).to_json())
+    return found
 
 
 def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:
@@ -125,9 +127,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
-def stage_columns(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def stage_columns(manifests: Mapping[str, StageManifest]) -> dict[str, float]:
     """The columns that later stages answer, of their manifests."""
-    numbers = {f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made["metrics"].items()}
+    numbers = {f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made.metrics.items()}
     return {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
 
 

@@ -14,6 +14,7 @@ from cpn.core.errors import WorkError
 from cpn.core.files import digest, write_bytes, write_json
 from cpn.core.run_files import MODEL, PICTURES
 from cpn.scoring.scale_scores import row_names
+from cpn.stages.stage_manifest import StageManifest
 
 from ..base.notify import Ending
 from ..config.sections import Pruning
@@ -189,12 +190,12 @@ def stage_pictures(folder: Path) -> list[Path]:
     return [folder / f"{stage}.png" for stage in PICTURED]
 
 
-def keep_pictures(sweep: SweepContext, manifests: Mapping[str, Mapping[str, Any]]) -> None:
+def keep_pictures(sweep: SweepContext, manifests: Mapping[str, StageManifest]) -> None:
     """Put a run's pictures of random walk and DeepLab beside the table, in place of those of an earlier one."""
     for stage, target in zip(PICTURED, stage_pictures(sweep.paths.root), strict=True):
         if stage not in manifests:
             continue
-        picture = sweep.store.stage(stage, manifests[stage]["key"]) / PICTURES / f"{stage}.png"
+        picture = sweep.store.stage(stage, manifests[stage].key) / PICTURES / f"{stage}.png"
         if picture.exists():
             write_bytes(target, picture.read_bytes())
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpn.config import Config, run_values, to_dotted
 from cpn.config.patches import PatchesConfig
@@ -18,6 +18,9 @@ from .descriptions import experiment_begun, experiment_done, stage_done, sweep_b
 from .in_mlflow.saved_views import saved_views
 from .recorder import Recorder
 from .registry import SWEEP
+
+if TYPE_CHECKING:
+    from cpn.stages.stage_manifest import StageManifest
 
 EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
 """Besides the loss terms and `system/`; few enough to read the run's page."""
@@ -267,12 +270,12 @@ class Records:
         )
         self._linked(uid)
 
-    def stage_ended(self, uid: str, stage: str, manifest: Mapping[str, Any], folder: Path) -> None:
+    def stage_ended(self, uid: str, stage: str, manifest: "StageManifest", folder: Path) -> None:
         """A stage's metrics and pictures."""
-        for entry in manifest["history"]:
+        for entry in manifest.history:
             self.trial_reported(uid, entry)
-        stamp = manifest["finished"]
-        metrics = {f"{stage}/{name}": float(value) for name, value in manifest["metrics"].items()}
+        stamp = manifest.finished
+        metrics = {f"{stage}/{name}": float(value) for name, value in manifest.metrics.items()}
         if metrics:
             self._recorder.metrics(uid, 0, metrics, stamp)
             self._recorder.metrics(self.parent, 0, metrics, stamp)
@@ -280,8 +283,8 @@ class Records:
         for extra in (PICTURES, MODEL):
             if (folder / extra).exists():
                 self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
-        said = manifest.get("walk", {}).get("words")
-        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest["metrics"], said))
+        said = manifest.walk.words if manifest.walk else None
+        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest.metrics, said))
         self._recorder.end(uid, "FINISHED", stamp)
 
     def sweep_ended(self, summary: SweepSummary, files: list[Path]) -> None:

@@ -17,6 +17,7 @@ from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes
 from cpn.plots.panel import PanelRow, cam_panel
 from cpn.scoring.metrics import BETAS
+from cpn.stages.stage_manifest import StageManifest
 
 NAME, TRIALS, WINNER = "made", 5, "made-0002"
 QUESTION = "Are many small patches better than few large ones?"
@@ -44,7 +45,7 @@ def make_records(folder: Path) -> str:
     stage = folder / "stage"
     write_bytes(stage / "manifest.json", b"{}")
     write_bytes(stage / "pictures" / "random_walk.png", panel("random walk"))
-    manifest = {"history": [], "metrics": {"miou_train": 57.0}, "finished": time.time()}
+    manifest = StageManifest(stage="random_walk", key="k", metrics={"miou_train": 57.0}, finished=time.time())
     records.stage_started("made.random_walk-k", "random_walk", {"random_walk.alpha": 0.7})
     records.stage_ended("made.random_walk-k", "random_walk", manifest, stage)
     write_bytes(folder / "report.html", b"<!doctype html><title>report</title><h1>The report</h1>")

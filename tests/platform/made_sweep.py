@@ -19,6 +19,7 @@ from PIL import Image
 from benchmarks.sweeps.growth import SEARCH
 from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes, write_json
+from cpn.stages.stage_manifest import StageManifest
 
 LINE = "CPN against cam_baseline: +5.5 [3.1, 7.9]"
 COMMAND = "python -m platform.sweep search_spaces/quickstart.yaml"
@@ -111,8 +112,8 @@ def end(store: Storage, spec: SweepSpec, rows: list[TrialRow], again: list[Trial
     bounds[best.uid]["difference"] = [0.7, 3.1]
     verdict = Verdict(best.uid, "beats the reference by 1.9 [0.7, 3.1]", True, True, 1.9, 0.7, 3.1, LINE)
     manifests = {
-        "random_walk": {"metrics": {"miou_confirm": 58.0, "miou_train": 58.5}},
-        "deeplab": {"metrics": {"miou_val": 60.0, "miou_val_crf": 61.25}},
+        "random_walk": StageManifest(stage="random_walk", key="1", metrics={"miou_confirm": 58.0, "miou_train": 58.5}),
+        "deeplab": StageManifest(stage="deeplab", key="2", metrics={"miou_val": 60.0, "miou_val_crf": 61.25}),
     }
     pack = cast(Any, SimpleNamespace(fingerprint=FINGERPRINT))
     summary = summarise(spec, pack, rows, again, means, verdict, best, manifests, 0.5, {}, bounds)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
 from benchmarks.chaos.damage_files import DAMAGES
-from cpn.core.checked import damaged_among, is_png, reading, sealed_line, unsealed_line, verified
+from cpn.core.checked import damaged_among, is_png, read_typed, reading, sealed_line, unsealed_line, verified
 from cpn.core.files import DamagedFile, file_digest, read_json, write_json
 from cpn.core.object_storage import SCRATCH
 from cpn.models.checkpoint import load_model, read_metadata, save_model
@@ -184,3 +185,35 @@ def test_what_the_disk_answers_stays_its_own(tmp_path: Path) -> None:
         raise PermissionError(13, "no", str(tmp_path / "a"))
     with pytest.raises(DamagedFile, match="a: is missing; delete it"), reading(tmp_path / "a"):
         (tmp_path / "a").read_bytes()
+
+
+class Written(BaseModel):
+    """A file as a test writes it."""
+
+    name: str
+    numbers: dict[str, int] = {}
+
+
+def test_a_file_is_read_as_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(FileNotFoundError):
+        read_typed(path, Written)
+    write_json(path, {"name": "n", "numbers": {"a": 1}})
+    assert read_typed(path, Written) == Written(name="n", numbers={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({}, "name: Field required"),
+        ({"name": "n", "numbers": {"a": "x"}}, "numbers.a: Input should be a valid integer"),
+        (["n"], "no dictionary"),
+    ],
+)
+def test_another_content_is_damage_in_one_line(tmp_path: Path, value: object, why: str) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, value)
+    with pytest.raises(DamagedFile) as raised:
+        read_typed(path, Written, "write it again")
+    assert str(raised.value).startswith(f"{path}: is damaged ({why}") and str(raised.value).endswith("; write it again")
+    assert "\n" not in str(raised.value)

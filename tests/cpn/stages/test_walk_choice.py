@@ -87,11 +87,11 @@ def test_the_choice_is_that_of_each_setting_by_itself(made: Inputs, counts: np.n
             rows.append(hard_counts(label, scored.mask(index), 7))  # type: ignore[arg-type]
         expected.append([100 * float(miou(np.stack(rows)[part].sum(0))) for part in sets])
     found = chosen(made, grid, counts)
-    assert [[row["miou_select"], row["miou_confirm"]] for row in found["grid"]] == expected[1:]
+    assert [[row.miou_select, row.miou_confirm] for row in found.grid] == expected[1:]
     best = max(range(len(grid.pairs)), key=lambda at: expected[1 + at][0])
     alpha, logt = grid.pairs[best]
-    assert (found["choice"]["alpha"], found["choice"]["logt"], found["choice"]["radius"]) == (alpha, logt, 2)
-    metrics = found["metrics"]
+    assert (found.choice.alpha, found.choice.logt, found.choice.radius) == (alpha, logt, 2)
+    metrics = found.metrics
     assert [metrics["miou_walk_select"], metrics["miou_walk_confirm"]] == expected[1 + best]
     assert [metrics["miou_cam_select"], metrics["miou_cam_confirm"]] == expected[0]
     at_rule = 1 + grid.pairs.index((grid.rule.alpha, grid.rule.logt))
@@ -117,12 +117,10 @@ def of(counts: np.ndarray, cam: bool) -> np.ndarray:
 
 def test_a_walk_that_lowers_its_cam_is_not_used(made: Inputs, counts: np.ndarray, tmp_path: Path) -> None:
     found = chosen(made, grid_of(made), of(counts, cam=True))
-    assert found["choice"]["used"] is False and found["metrics"]["used"] == 0.0
-    assert found["words"].startswith(
-        "random walk: a miss, it lowers its CAM and is not used, the pseudo labels are the "
-    )
-    assert "CAM's masks at beta 0.30" in found["words"] and "\n" not in found["words"]
-    pipeline.make_pseudo_labels(replace(made, walk=WalkChoice(**found["choice"])), [2, 5], tmp_path)
+    assert found.choice.used is False and found.metrics["used"] == 0.0
+    assert found.words.startswith("random walk: a miss, it lowers its CAM and is not used, the pseudo labels are the ")
+    assert "CAM's masks at beta 0.30" in found.words and "\n" not in found.words
+    pipeline.make_pseudo_labels(replace(made, walk=found.choice), [2, 5], tmp_path)
     for name in (made.split.ids[2], made.split.ids[5]):
         maps, present = load_maps(made.folders["cam"] / f"{name}.npz")
         assert np.array_equal(load_label(tmp_path / f"{name}.png"), pseudo_mask(maps, present, 0.3))
@@ -130,8 +128,8 @@ def test_a_walk_that_lowers_its_cam_is_not_used(made: Inputs, counts: np.ndarray
 
 def test_a_walk_that_raises_its_cam_is_used_with_its_numbers(made: Inputs, counts: np.ndarray, tmp_path: Path) -> None:
     found = chosen(made, grid_of(made), of(counts, cam=False))
-    choice = WalkChoice(**found["choice"])
-    assert choice.used and found["metrics"]["used"] == 1.0 and "miss" not in found["words"]
+    choice = found.choice
+    assert choice.used and found.metrics["used"] == 1.0 and "miss" not in found.words
     pipeline.make_pseudo_labels(replace(made, walk=choice), [2], tmp_path)
     maps, present = load_maps(made.folders["cam"] / f"{made.split.ids[2]}.npz")
     config = RandomWalkConfig(alpha=choice.alpha, logt=choice.logt, radius=choice.radius)  # type: ignore[arg-type]
@@ -141,13 +139,13 @@ def test_a_walk_that_raises_its_cam_is_used_with_its_numbers(made: Inputs, count
 
 def test_always_keeps_a_walk_that_lowers_its_cam(made: Inputs, counts: np.ndarray) -> None:
     always = replace(made, config=with_values(made.config, {"random_walk.keep_if": "always"}, "test"))
-    assert chosen(always, grid_of(made), of(counts, cam=True))["choice"]["used"] is True
+    assert chosen(always, grid_of(made), of(counts, cam=True)).choice.used is True
 
 
 def test_without_masks_the_rule_stands_alone(made: Inputs, tmp_path: Path) -> None:
     found = chosen(made, grid_of(made), None)
-    assert WalkChoice(**found["choice"]) == grid_of(made).rule and found["grid"] == []
-    assert "by rule alone" in found["words"] and not any(name.startswith("miou") for name in found["metrics"])
+    assert found.choice == grid_of(made).rule and found.grid == ()
+    assert "by rule alone" in found.words and not any(name.startswith("miou") for name in found.metrics)
     pipeline.make_pseudo_labels(made, [0], tmp_path / "rule")
     pipeline.make_pseudo_labels(replace(made, walk=grid_of(made).rule), [0], tmp_path / "given")
     name = f"{made.split.ids[0]}.png"
@@ -172,7 +170,7 @@ def test_irn_walks_at_its_own_setting(made: Inputs) -> None:
     counts = count_settings(inputs, grid, range(9))
     assert counts.shape == (9, 2, 3, 7)
     found = chosen(inputs, grid, counts)
-    assert "alpha" not in found["metrics"] and "IRN's, 8 steps of radius 3" in found["words"]
+    assert "alpha" not in found.metrics and "IRN's, 8 steps of radius 3" in found.words
 
 
 def test_a_scored_image_without_maps_is_named(made: Inputs) -> None:

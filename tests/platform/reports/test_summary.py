@@ -19,6 +19,8 @@ import pytest
 from rich.console import Console
 
 from cpn.core.files import read_json
+from cpn.propagation.walk_rule import WalkChoice
+from cpn.stages.stage_manifest import StageManifest, WalkReport
 
 STEPS = ["cam_baseline", "best CAM", "random walk", "random walk", "DeepLab", "DeepLab with CRF"]
 
@@ -38,10 +40,10 @@ ROWS = [
 ]
 LINE = "CPN against cam_baseline: +6.5 [4.0, 9.0]"
 VERDICT = Verdict("s-0004", "beats the reference by 2.0 [0.5, 3.5]", True, True, 2.0, 0.5, 3.5, LINE)
-MANIFESTS: dict[str, dict[str, Any]] = {
-    "crf": {"metrics": {}},
-    "random_walk": {"metrics": {"miou_confirm": 58.0, "miou_train": 58.5}},
-    "deeplab": {"metrics": {"miou_val": 60.0, "miou_val_crf": 61.25}},
+MANIFESTS = {
+    "crf": StageManifest(stage="crf", key="1", metrics={}),
+    "random_walk": StageManifest(stage="random_walk", key="2", metrics={"miou_confirm": 58.0, "miou_train": 58.5}),
+    "deeplab": StageManifest(stage="deeplab", key="3", metrics={"miou_val": 60.0, "miou_val_crf": 61.25}),
 }
 
 
@@ -155,28 +157,29 @@ def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
         assert said in told
 
 
-def summary_of(walk: dict[str, Any], tmp_path: Path) -> SweepSummary:
+def summary_of(metrics: dict[str, int | float], words: str | None, tmp_path: Path) -> SweepSummary:
     path = tmp_path / "s.yaml"
     dump_yaml(path, {"name": "s", "base": {"preset": "official"}, "budget": {"trials": 6}})
     pack = cast(Any, SimpleNamespace(fingerprint="f00d"))
-    made = {**MANIFESTS, "random_walk": walk}
+    walk = None if words is None else WalkReport(choice=WalkChoice(1.0, 4, 3), words=words)
+    made = {**MANIFESTS, "random_walk": StageManifest(stage="random_walk", key="2", metrics=metrics, walk=walk)}
     return summarise(load_spec(path), pack, ROWS, [], {}, VERDICT, ROWS[4], made, 0.5)
 
 
 def test_an_unused_walk_is_said_in_words_and_table(tmp_path: Path) -> None:
     words = "random walk: a miss, it lowers its CAM and is not used"
     metrics = {"miou_confirm": 58.0, "miou_train": 58.5}
-    missed = summary_of({"metrics": {**metrics, "used": 0.0}, "walk": {"words": words}}, tmp_path)
+    missed = summary_of({**metrics, "used": 0.0}, words, tmp_path)
     assert [step for step, _, _ in ladder(missed)][2:4] == ["the CAM's masks, for the walk is a miss"] * 2
     assert words in missed.note.splitlines()
     text = io.StringIO()
     print_summary(Terminal(Console(file=text, force_terminal=False, width=200)), missed, [])
     assert words in text.getvalue()
-    used = summary_of({"metrics": {**metrics, "used": 1.0}, "walk": {"words": "random walk: alpha 1"}}, tmp_path)
+    used = summary_of({**metrics, "used": 1.0}, "random walk: alpha 1", tmp_path)
     assert [step for step, _, _ in ladder(used)][2:4] == ["random walk"] * 2 and "random walk: alpha 1" in used.note
-    assert summary_of({"metrics": metrics}, tmp_path).walk is None
+    assert summary_of({**metrics}, None, tmp_path).walk is None
 
 
 def test_numbers_of_a_choice_are_no_score(tmp_path: Path) -> None:
-    made = summary_of({"metrics": {"alpha": 1.0, "steps": 16.0, "used": 1.0}, "walk": {"words": "w"}}, tmp_path)
+    made = summary_of({"alpha": 1.0, "steps": 16.0, "used": 1.0}, "w", tmp_path)
     assert made.unscored == ("random_walk",) and ladder(made)[2][2] == "no masks"

@@ -12,6 +12,7 @@ from cpn.core.files import file_digest, read_json, write_bytes, write_json
 from cpn.core.run_files import MODEL, RESULT
 from cpn.run import finished_run
 from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import StageManifest
 
 LATER = 4e9
 """A time after every file of the test was written."""
@@ -84,11 +85,12 @@ def test_a_stage_is_taken_over_with_its_files(store: Storage, tmp_path: Path) ->
     write_bytes(old / MODEL, b"affinities")
     write_json(old / MANIFEST, {"stage": "affinity", "key": old.name, "metrics": {"loss": 1.0}, "finished": LATER})
     key = stage_keys("m", now, "f")["affinity"]
-    folder, made = store.stage("affinity", key), {"stage": "affinity", "key": key, "inputs": {"model": "m"}}
+    folder = store.stage("affinity", key)
+    begun = StageManifest(stage="affinity", key=key, inputs={"model": "m"}, metrics={})
     said: list[str] = []
-    assert take_over_stage(store, now, "f", 0.3, folder, made, said.append)
+    assert take_over_stage(store, now, "f", 0.3, folder, begun, said.append)
     manifest = read_json(folder / MANIFEST)
     assert (folder / MODEL).read_bytes() == b"affinities" and len(said) == 1
     assert (manifest["key"], manifest["metrics"], manifest["inputs"]) == (key, {"loss": 1.0}, {"model": "m"})
-    crf = {**made, "stage": "crf", "key": stage_keys("m", now, "f")["crf"]}
-    assert not take_over_stage(store, now, "f", 0.3, store.stage("crf", crf["key"]), crf, said.append)
+    crf = begun.model_copy(update={"stage": "crf", "key": stage_keys("m", now, "f")["crf"]})
+    assert not take_over_stage(store, now, "f", 0.3, store.stage("crf", crf.key), crf, said.append)

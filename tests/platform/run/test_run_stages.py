@@ -6,7 +6,6 @@ from platform.base.paths import Storage, storage
 from platform.base.terminal import Terminal
 from platform.config.sections import Resources
 from platform.run import run_stages
-from typing import Any
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from cpn.data.voc import Pack
 from cpn.run import run
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
+from cpn.stages.stage_manifest import StageManifest
 from tests.platform.machines import Machines
 
 CONFIG = config_from(
@@ -51,7 +51,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return prepare(root)
 
 
-def carry(store: Storage, scenes: Pack, root: str) -> dict[str, dict[str, Any]]:
+def carry(store: Storage, scenes: Pack, root: str) -> dict[str, StageManifest]:
     """A CAM run, kept, and all stages after it."""
     folder = store.run("k")
     run(FOLLOWING, scenes, folder, cache=store.cache, device=torch.device("cpu"), report=lambda entry: None)
@@ -84,7 +84,7 @@ def test_a_stage_that_fails_is_told_and_those_before_it_stand(
             raise RayTaskError("training_task", "Traceback", cause).as_instanceof_cause()
         return {}
 
-    def carried(config: Config) -> dict[str, dict[str, Any]]:
+    def carried(config: Config) -> dict[str, StageManifest]:
         claims = Claims(store)
         try:
             return run_stages.run_stages(
@@ -136,22 +136,22 @@ def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkey
     machines.said.clear()
     there = carry(store, scenes, f"{store.url}/data")
     assert machines.said.count("image_task") >= 6 and machines.said.count("training_task") == 2
-    assert {name: made["metrics"] for name, made in here.items()} == {n: m["metrics"] for n, m in there.items()}
+    assert {name: made.metrics for name, made in here.items()} == {n: m.metrics for n, m in there.items()}
     assert machines.said.count("counting_task") >= 1 and machines.said.count("choosing_task") == 1
-    choice = there["random_walk"]["walk"]
-    assert choice["words"].startswith("random walk: ") and len(choice["grid"]) == 13 * 6
-    assert {"alpha", "steps", "used", "miou_cam_select"} < there["random_walk"]["metrics"].keys()
+    choice = there["random_walk"].walk
+    assert choice is not None and choice.words.startswith("random walk: ") and len(choice.grid) == 13 * 6
+    assert {"alpha", "steps", "used", "miou_cam_select"} < there["random_walk"].metrics.keys()
     for name, made in there.items():
-        folder = store.stage(name, made["key"])
-        assert made["history"] == [] or len(made["history"]) == len(here[name]["history"])
-        mine = {path.relative_to(storage("folder").stage(name, here[name]["key"])).as_posix()
-                for path in storage("folder").stage(name, here[name]["key"]).rglob("*") if path.is_file()}  # fmt: skip
+        folder = store.stage(name, made.key)
+        assert made.history == () or len(made.history) == len(here[name].history)
+        mine = {path.relative_to(storage("folder").stage(name, here[name].key)).as_posix()
+                for path in storage("folder").stage(name, here[name].key).rglob("*") if path.is_file()}  # fmt: skip
         mine.remove("files.json")  # in a bucket each part has its list
         assert set(object_storage.listing(store.there(folder)) or {}) == mine, (
             "the same files, no checkpoints among them"
         )
         assert not any(file.suffix in (".npz", ".png") for file in folder.glob("*")), "maps and labels stay there"
-    assert (store.stage("deeplab", there["deeplab"]["key"]) / "pictures/deeplab.png").is_file()
+    assert (store.stage("deeplab", there["deeplab"].key) / "pictures/deeplab.png").is_file()
     machines.said.clear()
     assert carry(store, scenes, f"{store.url}/data") == there and machines.said == [], "done is done"
 

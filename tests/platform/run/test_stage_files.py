@@ -22,7 +22,8 @@ def make(folder: Path) -> Path:
         (folder / name).write_text(name)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints/c").write_text("")
-    write_json(folder / MANIFEST, {"metrics": {"miou_val": 51.5}, "files": write_files(folder)})
+    manifest = {"stage": "deeplab", "key": "1", "metrics": {"miou_val": 51.5}}
+    write_json(folder / MANIFEST, {**manifest, "files": write_files(folder)})
     return folder
 
 
@@ -30,7 +31,7 @@ def test_a_whole_stage(tmp_path: Path) -> None:
     folder = make(tmp_path / "stage-1")
     assert set(read_json(folder / FILES)) == set(NAMES)
     found = look(folder, everything=True)
-    assert found.whole and found.known and found.manifest is not None and found.manifest["metrics"]["miou_val"] == 51.5
+    assert found.whole and found.known and found.manifest is not None and found.manifest.metrics["miou_val"] == 51.5
     assert not look(tmp_path / "none", True).whole
 
 
@@ -64,11 +65,20 @@ def test_damage_is_said_and_what_is_lost_is_made_again(tmp_path: Path, name: str
 
 def test_a_stage_of_an_earlier_version_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = make(tmp_path / "stage-1")
-    write_json(folder / MANIFEST, {"metrics": {}})
+    write_json(folder / MANIFEST, {"stage": "deeplab", "key": "1", "metrics": {}})
     (folder / FILES).unlink()
     (folder / "a.npz").write_text("other")
     found = look(folder, True)
     assert found.whole and not found.known
+
+
+def test_whole_json_that_is_no_manifest_is_damaged(tmp_path: Path) -> None:
+    for value in ({"stage": "deeplab", "key": "1"}, ["a list"], {"stage": "deeplab", "key": "1", "metrics": "many"}):
+        folder = make(tmp_path / "stage-1")
+        write_json(folder / MANIFEST, value)
+        lines: list[str] = []
+        assert look(folder, True).damaged == [MANIFEST] and not checked(folder, "deeplab", True, lines.append).whole
+        assert lines == [f"{folder / MANIFEST}: missing or damaged; what is lost of stage deeplab is made again"]
 
 
 def test_what_a_later_stage_is_about_to_read(tmp_path: Path) -> None:

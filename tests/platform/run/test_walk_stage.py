@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import ray
 
-from cpn.core.files import read_json, write_json
+from cpn.core.checked import read_typed
+from cpn.core.files import write_json
+from cpn.propagation.walk_rule import WalkChoice
 from cpn.stages.inputs import Inputs
+from cpn.stages.stage_manifest import WalkReport
 from cpn.stages.walk_choice import chosen, count_settings, grid_of
 from tests.cpn.stages.test_walk_choice import make_inputs
 
@@ -37,7 +40,7 @@ class Tasks:
         return SimpleNamespace(remote=remote)
 
 
-def choice(tasks: Tasks, inputs: Inputs, place: Path, cpus: int = 2) -> dict[str, Any]:
+def choice(tasks: Tasks, inputs: Inputs, place: Path, cpus: int = 2) -> WalkReport:
     def wait(refs: Sequence[Any], ended: Callable[[int], None]) -> None:
         ended(len(refs))
 
@@ -52,21 +55,23 @@ def test_shares_add_up_to_the_whole_list(monkeypatch: pytest.MonkeyPatch, inputs
     grid = grid_of(inputs)
     assert found == chosen(inputs, grid, count_settings(inputs, grid, range(images)))
     assert tasks.ran == ["counting_task", "counting_task", "choosing_task"], "a share for each core"
-    assert read_json(tmp_path / "sweeps/stages/w.work" / CHOICE) == found
+    assert read_typed(tmp_path / "sweeps/stages/w.work" / CHOICE, WalkReport) == found
 
 
 def test_a_choice_that_was_made_is_read(monkeypatch: pytest.MonkeyPatch, inputs: Inputs, tmp_path: Path) -> None:
     tasks = Tasks(monkeypatch)
-    write_json(tmp_path / "sweeps/stages/w.work" / CHOICE, {"alpha": 3})
-    assert choice(tasks, inputs, tmp_path) == {"alpha": 3} and tasks.ran == []
+    made = WalkReport(choice=WalkChoice(3.0, 4, 2), words="made before")
+    write_json(tmp_path / "sweeps/stages/w.work" / CHOICE, made.to_json())
+    assert choice(tasks, inputs, tmp_path) == made and tasks.ran == []
 
 
+@pytest.mark.parametrize("text", ["{", '{"alpha": 3}', "[]"])
 def test_a_damaged_choice_is_made_again(
-    monkeypatch: pytest.MonkeyPatch, inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     tasks, path = Tasks(monkeypatch), tmp_path / "sweeps/stages/w.work" / CHOICE
     path.parent.mkdir(parents=True)
-    path.write_text("{")
+    path.write_text(text)
     found = choice(tasks, inputs, tmp_path, cpus=1)
     assert f"{path} is damaged; the choice is made again" in capsys.readouterr().out
-    assert tasks.ran == ["counting_task", "choosing_task"] and read_json(path) == found
+    assert tasks.ran == ["counting_task", "choosing_task"] and read_typed(path, WalkReport) == found

@@ -18,10 +18,11 @@ import pytest
 
 from cpn.core.errors import WorkError
 from cpn.core.files import read_json, write_bytes, write_json
+from cpn.stages.stage_manifest import StageManifest
 from tests.platform.small_sweep import QUALITY, SmallSweep
 
 COMMAND = "python -m platform.sweep small.yaml"
-WALK = {"metrics": {"miou_confirm": 56.0, "miou_train": 56.5}}
+WALK: dict[str, int | float] = {"miou_confirm": 56.0, "miou_train": 56.5}
 
 
 def test_a_stage_that_fails_ends_the_sweep_with_everything_told(
@@ -33,8 +34,10 @@ def test_a_stage_that_fails_ends_the_sweep_with_everything_told(
     monkeypatch.chdir(tmp_path)
     made = SmallSweep(tmp_path, new_store("store"))
     done = {stage: made.lay_out_stages("small-0001")[stage].name.partition("-")[2] for stage in ("cam", "random_walk")}
-    manifests: dict[str, dict[str, Any]] = {stage: {"key": key, "metrics": {}} for stage, key in done.items()}
-    manifests["random_walk"] |= WALK
+    manifests = {
+        stage: StageManifest(stage=stage, key=key, metrics=WALK if stage == "random_walk" else {})
+        for stage, key in done.items()
+    }
 
     def failing(*_: object) -> None:
         raise StageFailed("deeplab", "k", WorkError("one mask for all images", "deeplab.lr=0.1"), manifests)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from cpn.core.files import write_bytes
+from cpn.stages.stage_manifest import StageManifest
 from tests.conftest import CHECKOUT
 from tests.test_smoke import read_until
 
@@ -137,7 +138,8 @@ def test_pictures_are_those_of_the_stages_as_they_are(tmp_path: Path) -> None:
     for key in ("old", "new"):
         for stage in ("random_walk", "deeplab"):
             write_bytes(sweep.store.stage(stage, key) / "pictures" / f"{stage}.png", key.encode())
-        keep_pictures(sweep, {stage: {"key": key} for stage in ("random_walk", "deeplab")})  # type: ignore[arg-type]
+        made = {s: StageManifest(stage=s, key=key, metrics={}) for s in ("random_walk", "deeplab")}
+        keep_pictures(sweep, made)  # type: ignore[arg-type]
     assert [path.read_bytes() for path in stage_pictures(sweep.paths.root)] == [b"new", b"new"]
 
 

@@ -33,6 +33,7 @@ from cpn.run import select_and_confirm
 from cpn.scoring.mask_free import MaskFreeScores, mask_free, save_scores
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
+from cpn.stages.stage_manifest import StageManifest
 from tests.platform.search.test_study import make_study
 
 
@@ -148,7 +149,7 @@ def test_the_summary_names_its_value_and_what_was_not_scored(tmp_path: Path) -> 
     search = {"patches.p_h": {"float": [0.1, 0.5]}}
     dump_yaml(path, {"name": "s", "search": search, "budget": {"trials": 6}, "objective": "mask_free"})
     means = {"s-0000": [69.0], "s-0003": [71.0, 72.0], CAM_BASELINE: [60.0, 62.0]}
-    manifests: dict[str, Any] = {"crf": {"metrics": {}}, "random_walk": {"metrics": {}}, "deeplab": {"metrics": {}}}
+    manifests = {s: StageManifest(stage=s, key="k", metrics={}) for s in ("crf", "random_walk", "deeplab")}
     verdict, pack = Verdict("s-0003", "beats the reference", True, True), cast(Any, SimpleNamespace(fingerprint="f"))
     trials = rows("mask_free")
     made = summarise(load_spec(path), pack, trials, [], means, verdict, trials[3], manifests, 0.5)

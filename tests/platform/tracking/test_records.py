@@ -15,6 +15,7 @@ import pytest
 
 from cpn.config import Config, config_from, to_dotted, with_values
 from cpn.scoring.metrics import BETAS
+from cpn.stages.stage_manifest import StageManifest
 
 COMMAND = "python -m platform.sweep s.yaml"
 MOST_KEYS = 20
@@ -253,7 +254,9 @@ def test_the_winner_becomes_champion(records: Records, heard: Heard, tmp_path: P
 
 def test_a_stage_is_a_run_under_the_parent(records: Records, heard: Heard, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    manifest = {"history": [epoch(1)], "metrics": {"miou_val": 60.0}, "finished": 2000.0}
+    manifest = StageManifest.model_validate(
+        {"stage": "deeplab", "key": "k", "history": [epoch(1)], "metrics": {"miou_val": 60.0}, "finished": 2000.0}
+    )
     records.stage_started("small.deeplab-k", "deeplab", {"deeplab.epochs": 3})
     records.stage_ended("small.deeplab-k", "deeplab", manifest, tmp_path)
     ((uid,), told) = heard.of("start")[0]
