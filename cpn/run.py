@@ -18,6 +18,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +29,9 @@ from torch import nn
 
 from cpn.config import METHOD_VERSION, Config, config_from, run_key
 from cpn.config.cam import CamConfig
-from cpn.core.checked import OF_RUN, damaged_among
+from cpn.core.checked import OF_RUN, damaged_among, read_typed
 from cpn.core.errors import InputError
-from cpn.core.files import file_digest, read_json, write_bytes, write_json
+from cpn.core.files import DamagedFile, file_digest, write_bytes, write_json
 from cpn.core.run_files import CHECKPOINTS, COUNTS, MODEL, PANEL, PICTURES, RESULT, SCORES
 from cpn.cost.inference_memory import check_cams, shown_smaller
 from cpn.data.image_memory import CAM_CURE, image_of
@@ -47,6 +48,7 @@ from cpn.scoring.cam import image_counts, present_classes
 from cpn.scoring.counts import counts_file, two_sums
 from cpn.scoring.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
 from cpn.scoring.metrics import BETAS, best_beta, iou, miou
+from cpn.scoring.run_manifest import Curve, RunManifest
 from cpn.scoring.scale_scores import counts_by_scale, mask_of, row_names, score_rows
 from cpn.training.cam_training import train
 from cpn.training.loop import Report
@@ -69,9 +71,9 @@ def run(
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     objective: Objective | None = None,
     say: Callable[[str], None] = to_stderr,
-) -> dict[str, Any]:
-    """Train, score and draw; returns the manifest (on workers other than rank 0 an empty one). Resumes itself, and
-    `say` hears of damaged checkpoints that were passed over.
+) -> RunManifest | None:
+    """Train, score and draw; returns the manifest (on workers other than rank 0 None). Resumes itself, and `say` hears
+    of damaged checkpoints that were passed over.
 
     `report` hears every epoch's means with `miou_epoch`, or `mask_free_epoch`, whichever is the `objective` (None: miou
     where there are masks), in percent; nothing else depends on it. `cache` holds the pretrained proxy and the
@@ -96,13 +98,13 @@ def run(
             f"workers {others} would train another run than worker 0: their data set, configuration or code differs; "
             "make data.root and the installed code the same on every machine"
         )
-    finished = from_rank_0(lambda: whole_run(folder, pack, say))
+    finished = on_every_rank(lambda: whole_run(folder, pack, say))
     if finished is not None:
-        if finished["key"] != key:
-            raise InputError(f"{folder}: holds run {finished['key']}, not this one, {key}; give a folder of its own")
-        for entry in finished["history"]:
+        if finished.key != key:
+            raise InputError(f"{folder}: holds run {finished.key}, not this one, {key}; give a folder of its own")
+        for entry in finished.history:
             report(entry)
-        return dict(finished) if rank == 0 else {}
+        return finished if rank == 0 else None
     began = time.perf_counter()
     classes = len(pack.classes) + 1
     scored = pack.split(config.data.score)
@@ -151,43 +153,56 @@ def run(
         superpixels=maps_for(config, split, cache, say=say),
     )
     if rank != 0:
-        return {}
+        return None
     network.eval()
-    scored_metrics: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
+    by_masks: dict[str, Any] = {"metrics": {"beta": config.cam.beta}}
     if masked:
         for left in folder.glob(f".{COUNTS}.*.tmp"):  # by an attempt that was killed while it scored
             left.unlink(missing_ok=True)
         scales = score_by_scale(network, scored, config.cam, classes, folder / COUNTS)
-        scored_metrics = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
-        scored_metrics["scales"] = score_rows(scales, config.cam, pack.classes)
+        found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
+        rows = score_rows(scales, config.cam, pack.classes)
+        by_masks = {"metrics": found.metrics, "curve": found.curve, "iou": found.iou, "scales": rows}
     scores = score_without_masks(network, scored, config.cam)
-    scored_metrics["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
-    result = {
+    by_masks["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
+    metadata = {
         "key": key,
         "config": config.model_dump(mode="json"),
         "classes": list(pack.classes),
         "fingerprint": pack.fingerprint,
         "version": METHOD_VERSION,
-        "history": history,
-        "seconds": time.perf_counter() - began,
-        **scored_metrics,
     }
-    metadata = {k: result[k] for k in ("key", "config", "classes", "fingerprint", "version")}
-    save_model(folder / MODEL, network, {"kind": "cam", "beta": result["metrics"]["beta"], **metadata})
+    manifest = RunManifest.model_validate(
+        {**metadata, **by_masks, "history": history, "seconds": time.perf_counter() - began, "digests": {}}
+    )
+    beta = float(manifest.metrics["beta"])
+    save_model(folder / MODEL, network, {"kind": "cam", "beta": beta, **metadata})
     save_scores(folder / SCORES, scored.ids, scores)
-    panel = panel_images(network, scored, config, result["metrics"]["beta"])
+    panel = panel_images(network, scored, config, beta)
     save_panel(folder / PANEL, panel)
-    for name, png in run_pictures(scored, pack.classes, config, result, panel).items():
+    for name, png in run_pictures(scored, pack.classes, config, manifest, panel).items():
         write_bytes(folder / PICTURES / f"{name}.png", png)
     outputs = [folder / MODEL, *([folder / COUNTS] if masked else []), folder / SCORES, folder / PANEL]
     written = [*outputs, *sorted((folder / PICTURES).glob("*.png"))]
-    result["digests"] = {str(path.relative_to(folder)): file_digest(path) for path in written}
-    write_json(folder / RESULT, result)
+    digests = {str(path.relative_to(folder)): file_digest(path) for path in written}
+    manifest = manifest.model_copy(update={"digests": digests})
+    write_json(folder / RESULT, manifest.to_json())
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return result
+    return manifest
 
 
-def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any] | None:
+def on_every_rank(read: Callable[[], RunManifest | None]) -> RunManifest | None:
+    """Give every rank the manifest that rank 0 reads."""
+
+    def plain() -> dict[str, Any] | None:
+        manifest = read()
+        return None if manifest is None else manifest.to_json()
+
+    values = from_rank_0(plain)
+    return None if values is None else RunManifest.model_validate(values)
+
+
+def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -> RunManifest | None:
     """The manifest of a finished run whose files are whole, else None; `say` hears, in a line, of a damaged one."""
     damaged = damaged_files(folder)
     if damaged:
@@ -195,13 +210,12 @@ def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -
     return read_result(folder) if damaged == [] else None
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
+def read_result(folder: Path) -> RunManifest | None:
     """The manifest of a run, None where there is none, or none that is whole."""
     try:
-        result: dict[str, Any] = read_json(folder / RESULT, OF_RUN)
-    except (OSError, ValueError):
+        return read_typed(folder / RESULT, RunManifest, OF_RUN)
+    except (OSError, DamagedFile):
         return None
-    return result if isinstance(result, dict) and isinstance(result.get("digests"), dict) else None
 
 
 def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[str] | None:
@@ -213,22 +227,23 @@ def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[st
     result = read_result(folder)
     if result is None:
         return [RESULT]
-    wanted = {name: sha256 for name, sha256 in result["digests"].items() if names is None or name in names}
+    wanted = {name: sha256 for name, sha256 in result.digests.items() if names is None or name in names}
     return sorted(damaged_among(folder, wanted), key=lambda name: (name.startswith(PICTURES), name))
 
 
-def whole_run(folder: Path, pack: Pack, say: Callable[[str], None]) -> dict[str, Any] | None:
+def whole_run(folder: Path, pack: Pack, say: Callable[[str], None]) -> RunManifest | None:
     """`finished_run`, after its pictures have been drawn again if they alone are damaged."""
     damaged = damaged_files(folder)
     if damaged and all(name.startswith(PICTURES) for name in damaged):
         say(f"{folder / damaged[0]}: missing or damaged; the run's pictures are drawn again")
-        result = read_result(folder) or {}
-        config = config_from(result["config"], str(folder / RESULT))
-        drawn = run_pictures(pack.split(config.data.score), pack.classes, config, result, load_panel(folder / PANEL))
+        manifest = read_typed(folder / RESULT, RunManifest, OF_RUN)
+        config = config_from(manifest.config, str(folder / RESULT))
+        drawn = run_pictures(pack.split(config.data.score), pack.classes, config, manifest, load_panel(folder / PANEL))
+        digests = {**manifest.digests}
         for name, png in drawn.items():
             write_bytes(folder / PICTURES / f"{name}.png", png)
-            result["digests"][f"{PICTURES}/{name}.png"] = file_digest(folder / PICTURES / f"{name}.png")
-        write_json(folder / RESULT, result)
+            digests[f"{PICTURES}/{name}.png"] = file_digest(folder / PICTURES / f"{name}.png")
+        write_json(folder / RESULT, manifest.model_copy(update={"digests": digests}).to_json())
     return finished_run(folder, say)
 
 
@@ -297,7 +312,16 @@ def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, 
     return total
 
 
-def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: CamConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class MaskScores:
+    """What masks say of a list, in percent: the manifest's `metrics`, `curve` and `iou`."""
+
+    metrics: dict[str, float]
+    curve: Curve
+    iou: list[float]
+
+
+def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: CamConfig) -> MaskScores:
     """Metrics, beta curve and per-class IoU, in percent, of counts (len(BETAS), 3, C) of select and confirm images."""
     everything = chosen + held_back
     beta, best = best_beta(chosen)
@@ -310,15 +334,13 @@ def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: C
         "miou_confirm": float(miou(held_back[at])),
         "miou_train": best_train,
     }
-    return {
-        "metrics": {name: 100 * value for name, value in metrics.items()} | {"beta": beta, "beta_train": beta_train},
-        "curve": {
-            "beta": list(BETAS),
-            "miou": [100 * float(v) for v in miou(chosen)],
-            "miou_train": [100 * float(v) for v in miou(everything)],
-        },
-        "iou": [100 * float(v) for v in iou(chosen[at])],
-    }
+    curve = Curve(
+        beta=tuple(BETAS),
+        miou=tuple(100 * float(v) for v in miou(chosen)),
+        miou_train=tuple(100 * float(v) for v in miou(everything)),
+    )
+    percent = {name: 100 * value for name, value in metrics.items()} | {"beta": beta, "beta_train": beta_train}
+    return MaskScores(percent, curve, [100 * float(v) for v in iou(chosen[at])])
 
 
 def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig) -> dict[str, float]:

@@ -64,14 +64,16 @@ def comparison(one: tuple["SweepSnapshot", "TrialRow"], two: tuple["SweepSnapsho
 def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
     """Describe one trial from the study, and from its run's manifest if the run is finished and exists."""
 
-    result = sweep.result(row) or {}
+    result = sweep.result(row)
     recorded = {sweep.spec.objective: row.miou, "beta": row.beta, **row.attrs}
     metrics = {
-        **result.get("metrics", {}),
+        **(result.metrics if result else {}),
         **{name: recorded[name] for name in METRICS if recorded.get(name) is not None},
     }
-    curve = result.get("curve", {"beta": [], "miou": []})
-    names = ["background", *result.get("classes", [])]
+    curve = result.curve if result else None
+    points = zip(curve.beta, curve.miou, strict=True) if curve else ()
+    points = zip(curve.beta, curve.miou, strict=True) if curve else ()
+    names = ["background", *(result.classes if result else ())]
     return {
         "uid": row.uid,
         "state": row.state.name.lower(),
@@ -80,9 +82,9 @@ def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
         "data": sweep.fingerprint,
         "config": to_dotted(sweep.config(row)),
         "metrics": metrics,
-        "iou": dict(zip(names, result.get("iou", []), strict=False)),
+        "iou": dict(zip(names, result.iou if result else (), strict=False)),
         "epochs": {str(epoch): value for epoch, value in row.reports.items()},
-        "beta_curve": {f"{beta:.2f}": value for beta, value in zip(curve["beta"], curve["miou"], strict=True)},
+        "beta_curve": {f"{beta:.2f}": value for beta, value in points},
     }
 
 

@@ -179,7 +179,7 @@ def promoted(
     with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         chosen = in_storage(chosen, store)
         if chosen.row is None:
-            sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.manifest)
+            sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.lineage)
         become_champion(sweep, chosen, why, words["confirm"], PERSON, gates=words, overridden=failed)
         try:
             manifests = run_later_stages(sweep, chosen, pack, root)
@@ -237,7 +237,7 @@ def promoted_files(
     sets = [*given.sets, *([] if given.root is None else [f"data.root={given.root}"])]
     spec, _ = read_spec(store, given.sweep, sets, given.uri, method=True)
     book, config = open_studies(store, spec), spec.base_config
-    asked = Candidate(given.sweep, folder, None, config, config.cam.beta, {})
+    asked = Candidate(given.sweep, folder, None, config, config.cam.beta)
     pack, root = data_of(asked, store, terminal, make=not given.dry_run)
     with tempfile.TemporaryDirectory() as temporary:  # a dry run leaves nothing
         keep_in = (lambda key: Path(temporary) / key) if given.dry_run else store.run
@@ -252,7 +252,7 @@ def promoted_files(
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         what = f"{imported.files.kind} of {folder.name}"
-        sweep.records.imported_started(chosen.uid, chosen.model, config, chosen.manifest, what, imported.metrics)
+        sweep.records.imported_started(chosen.uid, chosen.model, config, chosen.lineage, what, imported.metrics)
         try:
             manifests = run_later_stages(sweep, chosen, pack, root, imported.files)
         except StageFailed as error:

@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mask_free": "select",
         "mask_free_confirm": "confirm",
     }
-    metrics = result["metrics"]
+    assert result is not None, "the only worker is rank 0"
+    metrics = result.metrics
     rows = [(name, f"{score}, {images}", metrics[name]) for name, images in sets.items() if name in metrics]
     terminal.table(f"pseudo labels, beta {metrics['beta']:.2f}", ["metric", "images", "%"], rows)
     if "miou" not in metrics:

@@ -301,7 +301,7 @@ def make_run(place: Place) -> Mapping[str, float]:
         device=torch.device("cpu"),
         report=lambda entry: None,
     )
-    return {"beta": result["metrics"]["beta"], "loss": result["history"][-1]["loss_total"]}
+    return {"beta": result.metrics["beta"], "loss": result.history[-1]["loss_total"]}
 
 
 def make_stage(name: str, place: Place) -> Mapping[str, float]:

@@ -138,8 +138,8 @@ def measured(config: "Config", pack: "Pack", cache: Path, result_file: Path) -> 
     plain: CamConfig = config.cam.model_copy(update={"map": "plain"})
     counts = score(network, pack.split(config.data.score), plain, len(pack.classes) + 1)
     row = {
-        "miou": result["metrics"]["miou_train"],
-        "beta": result["metrics"]["beta_train"],
+        "miou": result.metrics["miou_train"],
+        "beta": result.metrics["beta_train"],
         "plain": 100 * best_beta(counts)[1],
         "cpu_seconds": time.process_time() - began,
     }

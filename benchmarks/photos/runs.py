@@ -268,7 +268,7 @@ def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
     score_by_scale(network, scored, config.cam, len(pack.classes) + 1, folder / COUNTS)
     summary = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
     clock.save()
-    write_json(folder / RESULT, {"metrics": summary["metrics"]})
+    write_json(folder / RESULT, {"metrics": summary.metrics})
 
 
 def result_of(folder: Path) -> dict[str, Any]:

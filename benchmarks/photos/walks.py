@@ -41,7 +41,7 @@ def one_data_set(data_seed: int, seed: int, scenes: int, system: str, cache: Pat
     row: dict[str, Any] = {"data_seed": data_seed, "seed": seed, "system": system}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        metrics = run(config, pack, folder / "run", cache=cache, device=device, report=lambda entry: None)["metrics"]
+        metrics = run(config, pack, folder / "run", cache=cache, device=device, report=lambda entry: None).metrics
         row |= {"cam": metrics["miou_train"], "cam_confirm": metrics["miou_confirm"], "beta": metrics["beta_train"]}
         for kind in KINDS:
             own = with_values(config, {"random_walk.kind": kind}, "the walks")

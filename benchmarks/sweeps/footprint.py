@@ -23,6 +23,8 @@ from cpn.core.errors import InputError
 if TYPE_CHECKING:
     from platform.search.trial_row import TrialRow
 
+    from cpn.scoring.run_manifest import RunManifest
+
 EPOCHS = 8
 TERMS = ("total", "cls", "cls_amp", "tcp", "tcp_refined", "cpcr")
 
@@ -104,21 +106,25 @@ def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[d
     return before, time.process_time() - began
 
 
-def manifest(row: "TrialRow") -> dict[str, Any]:
+def manifest(row: "TrialRow") -> "RunManifest":
     """Build the manifest of a run on VOC, as far as it is recorded."""
     from cpn.data.voc import VOC_CLASSES
     from cpn.scoring.metrics import BETAS
+    from cpn.scoring.run_manifest import RunManifest
 
     epoch: Mapping[str, float] = {f"loss_{term}": 1.0 for term in TERMS} | {
         "lr": 0.01, "miou_epoch": 50.0, "images_per_s": 20.0, "data_wait_share": 0.1, "peak_memory_mib": 9000.0,
     }  # fmt: skip
-    return {
+    values = {
+        "key": row.uid,
+        "digests": {},
         "history": [{"epoch": at + 1, "time": time.time(), **epoch} for at in range(EPOCHS)],
         "metrics": {"miou": row.miou or 0.0, "miou_fixed_beta": 50.0, "miou_confirm": 50.0, "miou_train": 50.0},
         "classes": list(VOC_CLASSES),
         "iou": [50.0] * (len(VOC_CLASSES) + 1),
         "curve": {"beta": list(BETAS), "miou": [50.0] * len(BETAS)},
     }
+    return RunManifest.model_validate(values)
 
 
 def counted(url: str) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from cpn.plots.panel import PanelRow, cam_panel, error_map
 from cpn.plots.panel_choice import panel_choice
 from cpn.scoring.cam import multi_scale_maps, present_classes
 from cpn.scoring.metrics import BETAS
+from cpn.scoring.run_manifest import RunManifest
 
 CAM_BASELINE = "cam_baseline CAM"
 NOT_YET = "not run here: a sweep adds it at its end"
@@ -38,21 +39,21 @@ class PanelImage:
 
 
 def run_pictures(
-    scored: Split, classes: tuple[str, ...], config: Config, result: dict[str, Any], panel: Sequence[PanelImage]
+    scored: Split, classes: tuple[str, ...], config: Config, manifest: RunManifest, panel: Sequence[PanelImage]
 ) -> dict[str, bytes]:
-    """PNG bytes by name. `result` is the run's manifest."""
-    beta = result["metrics"]["beta"]
+    """PNG bytes by name, of a run with this manifest."""
+    beta = float(manifest.metrics["beta"])
     names, compared = ["background", *classes], config.train.objective != "classification"
     select = f"{config.data.score}, select images"
     drawn = {
         "cam_panel": draw_panel(panel, scored, names, beta, compared),
-        "loss_terms": loss_terms(result["history"]),
+        "loss_terms": loss_terms(manifest.history),
     }
-    if "curve" not in result:
+    if manifest.curve is None:
         return drawn
     return drawn | {
-        "beta_curve": beta_curve(np.array(BETAS), np.array(result["curve"]["miou"]) / 100, beta, select),
-        "class_iou": class_iou(names, np.array(result["iou"]) / 100, select),
+        "beta_curve": beta_curve(np.array(BETAS), np.array(manifest.curve.miou) / 100, beta, select),
+        "class_iou": class_iou(names, np.array(manifest.iou) / 100, select),
     }
 
 

@@ -73,7 +73,7 @@ def write_list(imported: ImportedFiles, folder_of: Callable[[str], Path], name: 
     return path
 
 
-def measure(imported: ImportedFiles, config: Config, pack: Pack, report: Progress) -> dict[str, Any]:
+def measure(imported: ImportedFiles, config: Config, pack: Pack, report: Progress) -> dict[str, float]:
     """Metrics of the files on the list `data.score`, as `cpn.run` gives them for a network's own maps, in percent.
 
     beta is chosen on the selection images of that list, never on the validation list. Empty where there are no masks.
@@ -102,10 +102,10 @@ def measure(imported: ImportedFiles, config: Config, pack: Pack, report: Progres
         total[int(index in held_back)] += counts
         report(f"scoring {imported.kind}", index + 1, len(scored))
     if imported.files.are_maps:
-        found = summarise(total[0], total[1], config.cam)
-        return {**found["metrics"], **_background_and_objects(total, BETAS.index(found["metrics"]["beta_train"]))}
-    metrics = {"miou": total[0, 0], "miou_confirm": total[1, 0], "miou_train": total[:, 0].sum(0)}
-    return {name: 100 * float(miou(one)) for name, one in metrics.items()} | _background_and_objects(total, 0)
+        metrics = summarise(total[0], total[1], config.cam).metrics
+        return {**metrics, **_background_and_objects(total, BETAS.index(metrics["beta_train"]))}
+    counted = {"miou": total[0, 0], "miou_confirm": total[1, 0], "miou_train": total[:, 0].sum(0)}
+    return {name: 100 * float(miou(one)) for name, one in counted.items()} | _background_and_objects(total, 0)
 
 
 def _background_and_objects(total: NDArray[np.int64], at: int) -> dict[str, float]:

@@ -5,9 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cpn.propagation.walk_rule import WalkChoice
-
-Number = int | float
-"""As the file holds it: an epoch stays a whole number."""
+from cpn.scoring.run_manifest import Number, Numbers
 
 
 class WalkSetting(BaseModel):
@@ -30,7 +28,7 @@ class WalkReport(BaseModel):
     choice: WalkChoice
     rule: WalkChoice | None = None
     """What the rule alone would have chosen."""
-    metrics: dict[str, Number] = {}
+    metrics: Numbers = {}
     """The choice as numbers; mIoU of the walk, of the rule alone and of the CAM, on select and confirm images."""
     grid: tuple[WalkSetting, ...] = ()
     """Every setting that was tried; none without masks."""
@@ -57,11 +55,11 @@ class StageManifest(BaseModel):
     """Keys of the stages before it, and `model`, the digest of the CAM network or of the imported list."""
     config: dict[str, Any] = {}
     """The stage's own settings, as plain values."""
-    metrics: dict[str, Number]
+    metrics: Numbers
     """Of the pseudo labels or predictions; none where there are no masks."""
     walk: WalkReport | None = None
     """Of the random walk, where its numbers were chosen."""
-    history: tuple[dict[str, Number], ...] = ()
+    history: tuple[Numbers, ...] = ()
     """What a training reported after each epoch."""
     seconds: float = 0.0
     finished: float = 0.0

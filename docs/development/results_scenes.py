@@ -68,7 +68,7 @@ def one_run(run: tuple[str], configs: "dict[str, Config]", root: str, place: str
     folder, pack = store.run(key), open_pack(root)
     with closing(Claims(store)) as claims, claims.alone(key, print):
         result = trial.run(configs[key], pack, folder, cache=store.cache, device=device, report=lambda entry: None)
-    return {"miou": float(result["metrics"]["miou_train"])}
+    return {"miou": float(result.metrics["miou_train"])}
 
 
 def train(jobs: int, place: str, seeds: int | None) -> None:

@@ -23,6 +23,7 @@ from cpn.core.files import check_place, digest, read_json, sync, unsealed, write
 from cpn.core.progress import shown_progress
 from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
 from cpn.data.packed_copy import local_copy
+from cpn.scoring.run_manifest import RunManifest
 
 from .lock import birth
 from .paths import MANIFEST, SHARED, Storage, SweepPaths
@@ -128,17 +129,17 @@ class Attempt:
             return
         self._kept.add(f"/{CHECKPOINTS}/{names[-1]}")
 
-    def done(self, result: dict[str, Any]) -> dict[str, Any]:
+    def done(self, result: RunManifest) -> RunManifest:
         """Upload the finished run, and return its result; that of another sweep if it finished the same run first."""
         url = self._url
         if url is None or not self._writes or "" in self._kept:
             return result
-        counted: dict[str, Any] = object_storage.with_retries(
+        counted: RunManifest = object_storage.with_retries(
             lambda: self._adopt_or_upload(url, result), PATIENCE_S, self._say
         )
         return counted
 
-    def _adopt_or_upload(self, url: str, result: dict[str, Any]) -> dict[str, Any]:
+    def _adopt_or_upload(self, url: str, result: RunManifest) -> RunManifest:
         from cpn.run import finished_run
 
         other_folder = self.folder.with_name(f"{self.folder.name}.theirs")

@@ -169,10 +169,10 @@ def train_on_worker(config: dict[str, Any]) -> None:
                 say=notes.append,
             )
             final: dict[str, Any] = {}
-            if result:
+            if result is not None:
                 result = attempt.done(result)
-                metrics = narrowed(result["metrics"], attempt.folder, method.cam, setup.betas)
-                final = {**metrics, "seconds": result["seconds"]}
+                metrics = narrowed(result.metrics, attempt.folder, method.cam, setup.betas)
+                final = {**metrics, "seconds": result.seconds}
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if world > 1:
             bucket_sync.put_shared(store, reason, sealed_line({"failed": why_failed(error)}))

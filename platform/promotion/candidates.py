@@ -2,18 +2,18 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cpn.config import Config, config_from, run_key, with_values
-from cpn.core.checked import OF_RUN
+from cpn.core.checked import OF_RUN, read_typed
 from cpn.core.errors import InputError
-from cpn.core.files import file_digest, read_json
+from cpn.core.files import file_digest
 from cpn.core.plain_file import file_there, is_there
 from cpn.core.run_files import MODEL, RESULT
 from cpn.models.checkpoint import network_metadata, read_metadata
+from cpn.scoring.run_manifest import Lineage, RunManifest
 
 from ..base import bucket_sync
 from ..base.paths import Storage
@@ -57,8 +57,8 @@ class Candidate:
     config: Config
     """The run's, with the sections of the later stages as they are to be."""
     beta: float
-    manifest: Mapping[str, Any]
-    """The run's result.json: version, fingerprint, digests; what the checkpoint itself says where there is none."""
+    lineage: Lineage = Lineage()
+    """As the run's result.json has it; what the checkpoint itself says where there is none."""
     row: TrialRow | None = None
     """As its study knows it; None for a run of no sweep."""
 
@@ -191,14 +191,14 @@ def of_trial(book: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
         raise InputError(f"{uid}: is not finished; the sweep's own command finishes it")
     folder = book.folder(row)
     manifest = _manifest(folder)
-    if not manifest or not (folder / MODEL).is_file():
+    if manifest is None or not (folder / MODEL).is_file():
         raise InputError(
             f"{uid}: its folder {folder} is gone or not whole; promote another run, put the folder back, or make it "
             f"again: python -m platform.export {uid} > run.yaml, then python -m platform.train run.yaml"
         )
     config = changed(with_values(book.spec.base_config, row.values, f"trial {uid}"), sets, LATER)
     beta = book.spec.base_config.cam.beta if row.beta is None else row.beta
-    return Candidate(uid, folder / MODEL, folder.name, config, beta, manifest, row)
+    return Candidate(uid, folder / MODEL, folder.name, config, beta, manifest.lineage, row)
 
 
 def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | None) -> Candidate:
@@ -208,12 +208,13 @@ def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | N
     """
     config, classes = network_metadata(path, "cam", "CAM network", backbone)
     said, manifest = read_metadata(path), _manifest(path.parent)
-    if not manifest:
-        manifest = {**{name: said.get(name) for name in ("version", "fingerprint")}, "classes": list(classes)}
+    lineage = Lineage(said.get("version"), said.get("fingerprint"), classes=classes)
+    if manifest is not None:
+        lineage = manifest.lineage
     config = changed(config, sets, (*LATER, *OF_A_CHECKPOINT, "network.weights"))
     beta = config.cam.beta if said.get("beta") is None else float(said["beta"])
     uid = f"{sweep}.checkpoint-{file_digest(path)[:16]}"
-    return Candidate(uid, path.absolute(), said.get("key"), config, beta, manifest)
+    return Candidate(uid, path.absolute(), said.get("key"), config, beta, lineage)
 
 
 def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Config:
@@ -228,10 +229,9 @@ def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Conf
     return config_from(apply_sets(config.model_dump(mode="json"), sets, "--set"), "--set")
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished run; empty where there is none. Raises DamagedFile."""
+def _manifest(folder: Path) -> RunManifest | None:
+    """The manifest of a finished run; None where there is none. Raises DamagedFile."""
     try:
-        value = read_json(folder / RESULT, OF_RUN)
+        return read_typed(folder / RESULT, RunManifest, OF_RUN)
     except FileNotFoundError:
-        return {}
-    return value if isinstance(value, dict) and "digests" in value else {}
+        return None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cpn.config import METHOD_VERSION
 from cpn.core.files import DamagedFile, file_digest
-from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack
 
 from ..config.sweep_spec import SweepSpec
@@ -19,7 +18,7 @@ from .candidates import Candidate, Gate
 
 def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> Gate:
     """The file is the one that the run's manifest, and every registered version of the run, tell the digest of."""
-    found, said = file_digest(chosen.model), chosen.manifest.get("digests", {}).get(MODEL)
+    found, said = file_digest(chosen.model), chosen.lineage.digest
     registered = {tags["digest"] for tags in versions if tags.get("uid") == chosen.uid and "digest" in tags}
     if said is not None and said != found:
         words = f"{chosen.model} is not the file that its run wrote: sha256 {found[:12]}, the manifest says {said[:12]}"
@@ -40,7 +39,7 @@ def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> G
 
 def environment_gate(chosen: Candidate, pack: Pack) -> Gate:
     """The run was made by this version of the method, on these data."""
-    version, fingerprint = chosen.manifest.get("version"), chosen.manifest.get("fingerprint")
+    version, fingerprint = chosen.lineage.version, chosen.lineage.fingerprint
     wrong = []
     if version != METHOD_VERSION:
         wrong.append(f"the run was made by method version {version}, this is {METHOD_VERSION}")

@@ -16,6 +16,7 @@ from cpn.core.files import DamagedFile, digest, file_digest, read_json, write_js
 from cpn.core.progress import Progress, shown_progress
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack
+from cpn.scoring.run_manifest import Lineage
 from cpn.stages.imported_files import ImportedFiles, find_imported, measure, write_list
 from cpn.stages.stage_manifest import StageManifest
 
@@ -68,10 +69,8 @@ def import_candidate(
             metrics = measure(files, config, pack, report)
         write_json(kept, metrics)
     uid = f"{sweep}.{'maps' if maps else 'labels'}-{file_digest(listed)[:16]}"
-    manifest = {"version": METHOD_VERSION, "fingerprint": pack.fingerprint}
-    return Imported(
-        files, Candidate(uid, listed, None, config, metrics.get("beta", config.cam.beta), manifest), metrics
-    )
+    lineage = Lineage(METHOD_VERSION, pack.fingerprint)
+    return Imported(files, Candidate(uid, listed, None, config, metrics.get("beta", config.cam.beta), lineage), metrics)
 
 
 def imported_gates(imported: Imported, pack: Pack) -> list[Gate]:

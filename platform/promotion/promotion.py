@@ -155,8 +155,8 @@ def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -
         root = shared_data(chosen.config, store, pack)
     else:
         pack = open_pack(root)
-    classes = chosen.manifest.get("classes")
-    if classes is not None and tuple(classes) != pack.classes:
+    classes = chosen.lineage.classes
+    if classes is not None and classes != pack.classes:
         raise InputError(f"data.root: {root} has other classes than {chosen.model}; give the data it was trained on")
     return pack, root
 

@@ -11,6 +11,7 @@ from cpn.config import METHOD_VERSION, to_dotted
 from cpn.core.checked import whole_png
 from cpn.core.contents import by_content
 from cpn.core.run_files import MODEL, PICTURES
+from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.pipeline import stage_keys
 
 from ..base.lock import RUNNING
@@ -45,7 +46,7 @@ ALT = {
 """What a picture shows, by its file's name; another one is called by it."""
 
 
-def context(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None, command: str) -> dict[str, Any]:
+def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> dict[str, Any]:
     """Everything the template shows. `single_gpu` is the manifest of the run that throughput is relative to."""
     entries, best = ranking(sweep), best_trial(sweep)
     summary, shares = sweep.summary, importances(sweep.spec.search, sweep.rows)
@@ -254,7 +255,7 @@ def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
     return {"words": words, "charts": charts} if charts or found["words"] else None
 
 
-def cost(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None) -> dict[str, Any]:
+def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]:
     """Hours by what they went to, and how fast the runs trained."""
     spec = sweep.spec
     told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
@@ -277,9 +278,9 @@ def cost(sweep: SweepSnapshot, single_gpu: Mapping[str, Any] | None) -> dict[str
     return {"words": told["words"] + ".", "charts": charts, "facts": facts}
 
 
-def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: Mapping[str, Any] | None) -> str:
+def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: RunManifest | None) -> str:
     """A trial's throughput against the user's own run on one card; or that nobody measured it, and how to."""
-    alone = throughput.rate(single_gpu["history"]) if single_gpu else None
+    alone = throughput.rate(single_gpu.history) if single_gpu else None
     if measured is None or alone is None:
         return (
             "not measured: train one run alone, python -m platform.train CONFIG.yaml --storage single, and name it: "
@@ -326,7 +327,7 @@ def whole(path: Path) -> bool:
 def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
     """Where the stages of a run lie, by name, as far as its network leads."""
     result = sweep.result(best)
-    digest = (result or {}).get("digests", {}).get(MODEL)
+    digest = result.digests.get(MODEL) if result else None
     if digest is None:
         return {}
     keys, earlier = (

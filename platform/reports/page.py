@@ -10,12 +10,14 @@ from cpn.core.files import write_bytes
 from ..base.paths import Storage
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
+    from cpn.scoring.run_manifest import RunManifest
+
     from .snapshot import SweepSnapshot
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 def write_report(
-    sweep: "SweepSnapshot", folder: Path, single_gpu: Mapping[str, Any] | None = None, command: str | None = None
+    sweep: "SweepSnapshot", folder: Path, single_gpu: "RunManifest | None" = None, command: str | None = None
 ) -> list[Path]:
     """Write report.html, leaderboard.md and leaderboard.tex into `folder`, returned in this order. `command` makes them
     again.
@@ -55,7 +57,7 @@ def html(told: Mapping[str, Any]) -> str:
     return made.render(trusted(dict(told)), plotly=Markup(script()))  # noqa: S704
 
 
-def single_run(store: Storage, run: str) -> Mapping[str, Any]:
+def single_run(store: Storage, run: str) -> "RunManifest":
     """The manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
     from .snapshot import read_result
 

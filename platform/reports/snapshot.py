@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cpn.config import Config, run_key, with_values
-from cpn.core.checked import OF_RUN, SWEEP_WRITES
+from cpn.core.checked import OF_RUN, SWEEP_WRITES, read_typed
 from cpn.core.errors import InputError, to_stderr
-from cpn.core.files import DamagedFile, read_json
+from cpn.core.files import DamagedFile
 from cpn.core.object_storage import is_url
 from cpn.core.plain_file import folder_there
 from cpn.core.run_files import RESULT
+from cpn.scoring.run_manifest import RunManifest
 
 from ..base.bucket_sync import with_published_state
 from ..base.lock import FINISHED, STOPPED, driver_note, read_driver
@@ -96,21 +97,20 @@ class SweepSnapshot:
         """Where a trial's run lies, whether it is there or not."""
         return self.store.run(row.attrs.get("run_key") or run_key(self.config(row), self.fingerprint))
 
-    def result(self, row: TrialRow) -> dict[str, Any] | None:
+    def result(self, row: TrialRow) -> RunManifest | None:
         """The manifest of a trial's finished run; None where there is none."""
         return read_result(self.folder(row))
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
+def read_result(folder: Path) -> RunManifest | None:
     """The manifest of a finished run; None where the folder holds none."""
     try:
-        found = read_json(folder / RESULT, OF_RUN)
+        return read_typed(folder / RESULT, RunManifest, OF_RUN)
     except DamagedFile as error:
         say_once(f"{error}; what it says is left out")
         return None
     except OSError:
         return None
-    return found if isinstance(found, dict) and "history" in found else None
 
 
 def read_sweep(store: Storage, name: str) -> SweepSnapshot:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from cpn.scoring.run_manifest import RunManifest
+
 from ..config.table_spec import BY_SCALE, COST_COLUMNS, GAIN_COLUMNS, ROW_ABOVE, Row, Table, shown_name
 
 GAIN_AGAINST = "the image alone"
@@ -17,16 +19,19 @@ Readings = Mapping[int, Mapping[str, float]]
 """Seed -> column -> value."""
 
 
-def run_readings(result: Mapping[str, Any]) -> dict[str, float]:
+def run_readings(result: RunManifest) -> dict[str, float]:
     """Read the columns of a finished run from its manifest (cpn/run.py); `hours` is its own time."""
-    readings = {name: float(result["metrics"][name]) for name in ("miou_train", "miou_confirm", "mask_free")
-             if name in result["metrics"]}  # fmt: skip
-    readings["hours"] = float(result["seconds"]) / 3600
-    for row in result.get("scales", ()):
-        readings[scale_column(row["scale"])] = float(row["miou"])
-    if result.get("scales"):
-        readings["iou_background"] = float(result["scales"][-1]["iou_background"])
-        readings["iou_foreground"] = float(result["scales"][-1]["iou_foreground"])
+    wanted: tuple[str, ...] = ("miou_train", "miou_confirm", "mask_free")
+    readings = {name: float(result.metrics[name]) for name in wanted if name in result.metrics}
+    readings["hours"] = result.seconds / 3600
+    for row in result.scales:
+        readings[scale_column(row.scale)] = float(row.miou)
+    if result.scales:
+        of_all = {
+            "iou_background": result.scales[-1].iou_background,
+            "iou_foreground": result.scales[-1].iou_foreground,
+        }
+        readings |= {name: float(value) for name, value in of_all.items() if value is not None}
     return readings
 
 

@@ -39,10 +39,10 @@ def measure(sweep: SweepSnapshot) -> Throughput | None:
     own = [row for row in every if "reused_from" not in row.attrs]
     done = own or every
     results = [result for row in done[-MOST:] if (result := sweep.result(row)) is not None]
-    rates = [images_per_s for result in results if (images_per_s := rate(result["history"])) is not None]
+    rates = [images_per_s for result in results if (images_per_s := rate(result.history)) is not None]
     if not rates:
         return None
-    peaks = [float(e["peak_memory_mib"]) for r in results for e in r["history"] if e.get("peak_memory_mib")]
+    peaks = [float(e["peak_memory_mib"]) for r in results for e in r.history if e.get("peak_memory_mib")]
     return Throughput(len(rates), median(rates), min(rates), max(rates), max(peaks, default=None), not own)
 
 

@@ -40,7 +40,7 @@ def take_over_run(store: Storage, config: Config, fingerprint: str, say: Say) ->
         result = finished_run(source)
         if result is None:
             continue
-        began = min((float(entry["time"]) for entry in result["history"] if "time" in entry), default=0.0)
+        began = min((float(entry["time"]) for entry in result.history if "time" in entry), default=0.0)
         if not unchanged(config, began, source, say):
             return False
         copy_under(source, folder, RESULT, {"key": key, "earlier_key": source.name})

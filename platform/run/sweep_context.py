@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from cpn.config import Config, run_key, with_values
 from cpn.core.run_files import CHECKPOINTS
 from cpn.data.voc import Pack
 from cpn.run import whole_run
+from cpn.scoring.run_manifest import RunManifest
 
 from ..base import bucket_sync
 from ..base.claims import Claims
@@ -110,7 +110,7 @@ class SweepContext:
         """Where a trial's run lies."""
         return self.store.run(self.key(row))
 
-    def finished(self, row: TrialRow) -> dict[str, Any] | None:
+    def finished(self, row: TrialRow) -> RunManifest | None:
         """The manifest of a trial's finished run, fetched where it is kept elsewhere; None while there is none."""
         bucket_sync.download_run(self.store, self.folder(row), self.warn_once)
         return whole_run(self.folder(row), self.pack, self.warn_once)

@@ -68,18 +68,18 @@ def find_reusable_run(sweep: SweepContext, row: TrialRow) -> dict[str, Any] | No
         result = sweep.finished(row)
     if result is None:
         return None
-    if sweep.spec.objective not in result["metrics"]:
+    if sweep.spec.objective not in result.metrics:
         raise InputError(
             f"{sweep.folder(row)}: an earlier version left {sweep.spec.objective} out of this run; delete the folder"
         )
     key, report = sweep.key(row), f"{sweep.spec.objective}_epoch"
     return {
-        "epoch": result["history"][-1]["epoch"],
-        "reports": {entry["epoch"]: entry[report] for entry in result["history"] if entry.get(report) is not None},
+        "epoch": result.history[-1]["epoch"],
+        "reports": {entry["epoch"]: entry[report] for entry in result.history if entry.get(report) is not None},
         "run_key": key,
         "reused_from": key,
         "seconds": 0.0,
-        **narrowed(result["metrics"], sweep.folder(row), sweep.config.cam, searched_range(sweep.spec.search)),
+        **narrowed(result.metrics, sweep.folder(row), sweep.config.cam, searched_range(sweep.spec.search)),
     }
 
 

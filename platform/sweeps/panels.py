@@ -52,8 +52,8 @@ def compared_panels(
                     f"{folder / (damaged or [RESULT])[0]}: missing or damaged, no panel of {row.uid} is drawn; {OF_RUN}"
                 )
                 continue
-            scored, beta = pack.split(result["config"]["data"]["score"]), float(result["metrics"]["beta"])
-            compared = result["config"]["train"]["objective"] != "classification"
+            scored, beta = pack.split(result.config["data"]["score"]), float(result.metrics["beta"])
+            compared = result.config["train"]["objective"] != "classification"
             drawn = draw_panel(load_panel(folder / PANEL), scored, names, beta, compared, cam_baseline)
             write_bytes(picture, drawn)
         yield row.uid, picture

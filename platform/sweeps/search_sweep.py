@@ -3,9 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from cpn.core.checked import read_typed
 from cpn.core.errors import WorkError
-from cpn.core.files import DamagedFile, read_json
+from cpn.core.files import DamagedFile
 from cpn.core.run_files import MODEL, PICTURES, RESULT
+from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.stage_manifest import StageManifest
 
 from ..base.lock import FAILED, FINISHED
@@ -90,7 +92,7 @@ def run_search_sweep(
             folder.name,
             sweep.method(winner),
             winner.beta or 0.0,
-            read_json(folder / RESULT),
+            read_typed(folder / RESULT, RunManifest).lineage,
             winner,
         )
         first = become_champion(sweep, best, verdict.sentence, verdict.sentence, SWEEP)

@@ -154,7 +154,7 @@ def read_imported(
         chosen, files = imported.chosen, imported.files
         told = {"folder": str(folder), "kind": files.kind, "uid": chosen.uid, "beta": chosen.beta}
         sweep.records.imported_started(
-            chosen.uid, chosen.model, config, chosen.manifest, f"{files.kind} of {folder.name}", imported.metrics
+            chosen.uid, chosen.model, config, chosen.lineage, f"{files.kind} of {folder.name}", imported.metrics
         )
         found[seed] = {column: value for column, value in imported.metrics.items() if column in RUN_COLUMNS}
         if spec.table.reads_stages:

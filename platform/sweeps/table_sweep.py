@@ -168,7 +168,7 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
     assert result is not None
     found = run_readings(result)
     if table.reads_stages:
-        run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result, row)
+        run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result.lineage, row)
         try:
             manifests = run_later_stages(sweep, run, sweep.pack, sweep.root)
         except StageFailed as error:

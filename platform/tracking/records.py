@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cpn.config import Config, run_values, to_dotted
 from cpn.config.patches import PatchesConfig
 from cpn.core.run_files import MODEL, PICTURES, RESULT
+from cpn.scoring.run_manifest import Curve, Lineage, RunManifest
 
 from ..base.paths import MANIFEST
 from ..config.space.domains import encode
@@ -128,7 +129,7 @@ class Records:
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
-    def trial_ended(self, row: TrialRow, result: Mapping[str, Any] | None, folder: Path) -> None:
+    def trial_ended(self, row: TrialRow, result: RunManifest | None, folder: Path) -> None:
         """The end of a trial; `result` is the run's manifest if the run was finished."""
         tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
         if row.reason:
@@ -140,14 +141,14 @@ class Records:
         self._recorder.tags(row.uid, tags)
         stamp = None
         if result is not None and row.state is State.COMPLETE:
-            for entry in result["history"]:
+            for entry in result.history:
                 self.trial_reported(row.uid, entry)
-            stamp = result["history"][-1]["time"]
-            last = int(result["history"][-1]["epoch"])
-            final = self._final({**result["metrics"], **self._told(row)})
+            stamp = result.history[-1]["time"]
+            last = int(result.history[-1]["epoch"])
+            final = self._final({**result.metrics, **self._told(row)})
             self._recorder.metrics(row.uid, last, final, stamp)
-            if "curve" in result:
-                self._curves(row.uid, last, result, stamp)
+            if result.curve is not None:
+                self._curves(row.uid, last, result, result.curve, stamp)
             self._recorder.artifact(row.uid, folder / PICTURES, PICTURES)
             self._recorder.artifact(row.uid, folder / RESULT)
             self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
@@ -163,11 +164,11 @@ class Records:
         told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
         return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
 
-    def _curves(self, uid: str, last: int, result: Mapping[str, Any], stamp: float) -> None:
+    def _curves(self, uid: str, last: int, result: RunManifest, curve: Curve, stamp: float) -> None:
         """IoU by class, and mIoU by beta."""
-        keys = iou_keys(["background", *result["classes"]])
-        self._recorder.metrics(uid, last, dict(zip(keys, result["iou"], strict=True)), stamp)
-        for beta, value in zip(result["curve"]["beta"], result["curve"]["miou"], strict=True):
+        keys = iou_keys(["background", *result.classes])
+        self._recorder.metrics(uid, last, dict(zip(keys, result.iou, strict=True)), stamp)
+        for beta, value in zip(curve.beta, curve.miou, strict=True):
             # The step is beta in hundredths: MLflow draws the curve over it.
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
 
@@ -219,24 +220,24 @@ class Records:
         )
         return True
 
-    def checkpoint_started(self, uid: str, model: Path, config: Config, manifest: Mapping[str, Any]) -> None:
+    def checkpoint_started(self, uid: str, model: Path, config: Config, lineage: Lineage) -> None:
         """A run for a checkpoint that no trial stands for, under the parent."""
-        self._of_no_trial(uid, model, config, manifest, "checkpoint", f"{model.parent.name}/{model.name}", MODEL_FOLDER)
+        self._of_no_trial(uid, model, config, lineage, "checkpoint", f"{model.parent.name}/{model.name}", MODEL_FOLDER)
 
     def imported_started(
-        self, uid: str, listed: Path, config: Config, manifest: Mapping[str, Any], what: str, metrics: Mapping[str, Any]
+        self, uid: str, listed: Path, config: Config, lineage: Lineage, what: str, metrics: Mapping[str, Any]
     ) -> None:
         """A run for another method's files, under the parent: `listed` is the file with their digests, `metrics` what
         they score on the list with masks.
         """
-        self._of_no_trial(uid, listed, config, manifest, "imported", what, "", metrics)
+        self._of_no_trial(uid, listed, config, lineage, "imported", what, "", metrics)
 
     def _of_no_trial(
         self,
         uid: str,
         file: Path,
         config: Config,
-        manifest: Mapping[str, Any],
+        lineage: Lineage,
         kind: str,
         what: str,
         folder: str,
@@ -247,7 +248,7 @@ class Records:
         if not self._recorder.started(self.parent):
             self._recorder.start(self.parent, name=f"checkpoints {self._spec.name}", tags={"kind": "sweep"})
             self._recorder.end(self.parent, "FINISHED")
-        said = {"data_fingerprint": str(manifest.get("fingerprint")), "method_version": str(manifest.get("version"))}
+        said = {"data_fingerprint": str(lineage.fingerprint), "method_version": str(lineage.version)}
         tags = {"kind": kind, **said, **self._provenance}
         self._recorder.start(uid, name=f"{kind} {what}", parent=self.parent, params=run_values(config), tags=tags)
         if metrics:

@@ -17,6 +17,7 @@ from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes
 from cpn.plots.panel import PanelRow, cam_panel
 from cpn.scoring.metrics import BETAS
+from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.stage_manifest import StageManifest
 
 NAME, TRIALS, WINNER = "made", 5, "made-0002"
@@ -96,7 +97,8 @@ def tell(
     write_bytes(run / "result.json", b"{}")
     metrics = {"miou": miou, "miou_confirm": miou - 1, "miou_train": miou, "beta": 0.44}
     curve = {"beta": list(BETAS), "miou": [miou - 50 * abs(beta - 0.44) for beta in BETAS]}
-    result = {"history": history, "classes": CLASSES, "metrics": metrics, "iou": [80.0, miou, miou], "curve": curve}
+    told = {"history": history, "classes": CLASSES, "metrics": metrics, "iou": [80.0, miou, miou], "curve": curve}
+    result = RunManifest.model_validate({"key": uid, "digests": {}, **told})
     records.trial_ended(row, result, run)
 
 

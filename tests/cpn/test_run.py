@@ -29,6 +29,7 @@ from cpn.run import (
 from cpn.scoring.cam import image_counts
 from cpn.scoring.counts import load_counts
 from cpn.scoring.metrics import BETAS, best_beta, iou, miou
+from cpn.scoring.run_manifest import RunManifest
 from cpn.scoring.scale_scores import row_names, score_list
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
@@ -64,7 +65,7 @@ def start(config: Config, pack: Pack, folder: Path, **more: Any) -> dict[str, An
 class Finished:
     """A finished run, made once for all tests that only look at it."""
 
-    def __init__(self, folder: Path, result: dict[str, Any], heard: list[dict[str, float]]) -> None:
+    def __init__(self, folder: Path, result: RunManifest, heard: list[dict[str, float]]) -> None:
         self.folder, self.result, self.heard = folder, result, heard
 
 
@@ -78,27 +79,28 @@ def finished(config: Config, pack: Pack, tmp_path_factory: pytest.TempPathFactor
 
 def test_the_manifest_is_complete(finished: Finished, config: Config, pack: Pack) -> None:
     result = finished.result
-    assert result == read_json(finished.folder / "result.json", sealed=True) == finished_run(finished.folder)
-    assert result["key"] == run_key(config, pack.fingerprint)
-    assert config_from(result["config"], "x") == config
-    assert result["classes"] == list(pack.classes) and result["fingerprint"] == pack.fingerprint
-    assert result["history"] == finished.heard and [e["epoch"] for e in finished.heard] == [1, 2]
-    assert all(0 <= entry["miou_epoch"] <= 100 for entry in finished.heard) and result["seconds"] > 0
-    metrics = result["metrics"]
+    assert result.to_json() == read_json(finished.folder / "result.json", sealed=True)
+    assert result == finished_run(finished.folder)
+    assert result.key == run_key(config, pack.fingerprint)
+    assert config_from(result.config, "x") == config
+    assert result.classes == pack.classes and result.fingerprint == pack.fingerprint
+    assert list(result.history) == finished.heard and [e["epoch"] for e in finished.heard] == [1, 2]
+    assert all(0 <= entry["miou_epoch"] <= 100 for entry in finished.heard) and result.seconds > 0
+    metrics = result.metrics
     shares = {"miou", "miou_fixed_beta", "miou_confirm", "miou_train"}
     shares |= {"mask_free", "mask_free_confirm", "classification_map", "cp_agreement"}
     assert set(metrics) == shares | {"beta", "beta_train"}
     assert all(0 < metrics[name] < 100 for name in shares)
     assert metrics["beta"] in BETAS and metrics["beta_train"] in BETAS
-    assert metrics["miou"] == max(result["curve"]["miou"]) >= metrics["miou_fixed_beta"]
-    assert metrics["miou_train"] == max(result["curve"]["miou_train"])
-    assert result["curve"]["beta"] == list(BETAS) and len(result["curve"]["miou"]) == len(BETAS)
-    assert len(result["iou"]) == 7 and np.mean(result["iou"]) == pytest.approx(metrics["miou"])
+    assert metrics["miou"] == max(result.curve.miou) >= metrics["miou_fixed_beta"]
+    assert metrics["miou_train"] == max(result.curve.miou_train)
+    assert result.curve.beta == BETAS and len(result.curve.miou) == len(BETAS)
+    assert len(result.iou) == 7 and np.mean(result.iou) == pytest.approx(metrics["miou"])
 
 
 def test_the_folder_holds_what_the_manifest_says(finished: Finished) -> None:
     files = {str(p.relative_to(finished.folder)) for p in finished.folder.rglob("*") if p.is_file()}
-    digests = finished.result["digests"]
+    digests = finished.result.digests
     assert files == {"result.json", *digests}
     assert {"model.safetensors", "counts.npz"} < set(digests)
     assert {"pictures/cam_panel.png", "pictures/beta_curve.png"} < set(digests)
@@ -115,13 +117,13 @@ def test_metrics_are_those_of_the_kept_counts(finished: Finished, config: Config
     np.testing.assert_array_equal(image_counts(network, pack.split("train"), 3, again.cam, 7), counts[3])
     select, confirm = select_and_confirm(ids, config.cam)
     beta, best = best_beta(counts[select].sum(0))
-    metrics = finished.result["metrics"]
+    metrics = finished.result.metrics
     assert (metrics["beta"], metrics["miou"]) == (beta, pytest.approx(100 * best))
     assert metrics["miou_confirm"] == pytest.approx(100 * float(miou(counts[confirm].sum(0))[BETAS.index(beta)]))
     fixed = float(miou(counts[select].sum(0)[BETAS.index(config.cam.beta)]))
     assert metrics["miou_fixed_beta"] == pytest.approx(100 * fixed)
     assert metrics["miou_train"] == pytest.approx(100 * float(miou(counts.sum(0)).max()))
-    assert finished.result["iou"] == pytest.approx((100 * iou(counts[select].sum(0)[BETAS.index(beta)])).tolist())
+    assert finished.result.iou == pytest.approx((100 * iou(counts[select].sum(0)[BETAS.index(beta)])).tolist())
 
 
 def test_rows_by_scale_are_those_of_scoring_by_scale(
@@ -135,10 +137,10 @@ def test_rows_by_scale_are_those_of_scoring_by_scale(
     np.testing.assert_array_equal(by_scale, score_list(network, pack.split("train"), cam, 7, lambda *_: None))
     np.testing.assert_array_equal(each.sum(0), by_scale[-1])
     np.testing.assert_array_equal(score(network, pack.split("train"), cam, 7), each.sum(0))
-    rows = finished.result["scales"]
-    assert [row["scale"] for row in rows] == row_names(config.cam)
-    assert rows[-1]["miou"] == pytest.approx(finished.result["metrics"]["miou_train"])
-    assert len(rows[-1]["iou"]) == len(classes) + 1
+    rows = finished.result.scales
+    assert [row.scale for row in rows] == row_names(config.cam)
+    assert rows[-1].miou == pytest.approx(finished.result.metrics["miou_train"])
+    assert len(rows[-1].iou) == len(classes) + 1
 
 
 def test_a_finished_run_is_not_done_again(
@@ -160,7 +162,7 @@ def test_the_folder_of_another_run_is_refused(finished: Finished, config: Config
     other = with_values(config, {"train.seed": 1}, "x")
     with pytest.raises(InputError) as refused:
         start(other, pack, finished.folder)
-    assert finished.result["key"] in str(refused.value) and run_key(other, pack.fingerprint) in str(refused.value)
+    assert finished.result.key in str(refused.value) and run_key(other, pack.fingerprint) in str(refused.value)
 
 
 @pytest.mark.parametrize("when", [1, 2, "scoring"])
@@ -186,11 +188,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     torch.manual_seed(123)
     result = start(config, pack, folder, report=heard.append)
     assert [entry["epoch"] for entry in heard] == [1, 2]
-    for name in finished.result.keys() - {"seconds", "history", "digests"}:
-        assert result[name] == finished.result[name], name
+    changing = {"seconds": 0.0, "history": (), "digests": {}}
+    assert result is not None and result.model_copy(update=changing) == finished.result.model_copy(update=changing)
     for name in ("model.safetensors", "counts.npz"):
-        assert result["digests"][name] == finished.result["digests"][name]
-    assert [without_times(e) for e in result["history"]] == [without_times(e) for e in finished.heard]
+        assert result.digests[name] == finished.result.digests[name]
+    assert [without_times(e) for e in result.history] == [without_times(e) for e in finished.heard]
     assert not (folder / "checkpoints").exists()
 
 
@@ -217,8 +219,8 @@ def test_a_number_that_was_changed_in_a_manifest_is_noticed(finished: Finished, 
     folder, lines = tmp_path / "run", []
     shutil.copytree(finished.folder, folder)
     text = (folder / "result.json").read_text()
-    better = f'"miou": {finished.result["metrics"]["miou"] + 40}'
-    (folder / "result.json").write_text(text.replace(f'"miou": {finished.result["metrics"]["miou"]}', better))
+    better = f'"miou": {finished.result.metrics["miou"] + 40}'
+    (folder / "result.json").write_text(text.replace(f'"miou": {finished.result.metrics["miou"]}', better))
     assert finished_run(folder, lines.append) is None and damaged_files(folder) == ["result.json"]
     assert len(lines) == 1 and str(folder / "result.json") in lines[0]
     unsealed = {name: value for name, value in read_json(finished.folder / "result.json").items()}
@@ -233,7 +235,7 @@ def test_pictures_that_alone_are_damaged_are_drawn_again(finished: Finished, pac
     assert damaged_files(folder) == ["pictures/loss_terms.png"]
     result = whole_run(folder, pack, lines.append)
     assert result is not None and damaged_files(folder) == [] and len(lines) == 1
-    assert {**result, "digests": None} == {**finished.result, "digests": None}
+    assert result.model_copy(update={"digests": {}}) == finished.result.model_copy(update={"digests": {}})
     (folder / "counts.npz").write_bytes(b"")
     assert damaged_files(folder, ("panel.npz",)) == [] and damaged_files(folder, ("counts.npz",)) == ["counts.npz"]
     assert whole_run(folder, pack, lines.append) is None and "counts.npz" in lines[-1]
@@ -244,8 +246,8 @@ def test_another_seed_is_another_run(
 ) -> None:
     monkeypatch.setattr("cpn.run.run_pictures", lambda *_: {})
     result = start(with_values(config, {"train.seed": 1, "train.epochs": 1}, "x"), pack, tmp_path / "run")
-    assert result["key"] != finished.result["key"]
-    assert result["digests"]["model.safetensors"] != finished.result["digests"]["model.safetensors"]
+    assert result.key != finished.result.key
+    assert result.digests["model.safetensors"] != finished.result.digests["model.safetensors"]
 
 
 def test_workers_other_than_the_first_write_nothing(config: Config, pack: Pack, tmp_path: Path) -> None:

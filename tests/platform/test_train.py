@@ -42,7 +42,7 @@ def test_it_trains_scores_and_says_what_is_next(
     said = capsys.readouterr().out
     (folder,) = (tmp_path / "sweeps" / "runs").glob("[!.]*")
     result = finished_run(folder)
-    assert result is not None and result["metrics"]["miou"] > 0 and len(result["history"]) == 1
+    assert result is not None and result.metrics["miou"] > 0 and len(result.history) == 1
     assert "making 15 synthetic scenes" in said and f"run {folder.name} on " in said and "  epoch 1: loss " in said
     assert "train, select" in said and "train, confirm" in said and "train, all" in said
     assert f"checkpoint: {folder / MODEL}\n" in said and f"pictures: {folder / 'pictures'}\n" in said

@@ -6,7 +6,6 @@ metrics take the best of all; where a sweep searches a part of them, the same co
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cpn.config.cam import CamConfig
 from cpn.core.run_files import COUNTS
@@ -25,7 +24,7 @@ def searched_range(search: Search) -> Range | None:
     return domain.within if isinstance(domain, CurveDomain) else None
 
 
-def narrowed(metrics: Mapping[str, Any], folder: Path, config: CamConfig, within: Range | None) -> dict[str, Any]:
+def narrowed(metrics: Mapping[str, float], folder: Path, config: CamConfig, within: Range | None) -> dict[str, float]:
     """A finished run's metrics with `miou`, `beta` and `miou_confirm` (percent) taken within a range of betas.
 
     `folder` is the run's; without a range, or without masks, the metrics are returned as they are. The best beta is the

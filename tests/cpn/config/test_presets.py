@@ -145,15 +145,15 @@ def test_every_system_trains_and_is_scored_from_end_to_end(
     }
     config = config_from({"preset": name, **small}, "test")
     result = run(config, pack, tmp_path / "run", cache=tmp_path, device=torch.device("cpu"), report=lambda _: None)
-    for entry in result["history"]:
+    for entry in result.history:
         losses = {key.removeprefix("loss_"): entry[key] for key in entry if key.startswith("loss_")}
         assert losses.keys() == TERMS.get(name, CPN_TERMS) and all(math.isfinite(value) for value in losses.values())
         rest = [key for key in losses if key != "total"]
         assert losses["total"] == pytest.approx(sum(losses[key] for key in rest), rel=1e-5), "official weights are 1"
     if name == "table2_row2":
-        assert all(entry["loss_cpcr"] == 0 < entry["loss_tcp_refined"] for entry in result["history"])
+        assert all(entry["loss_cpcr"] == 0 < entry["loss_tcp_refined"] for entry in result.history)
     for metric in ("miou", "miou_fixed_beta", "miou_confirm", "miou_train"):
-        assert 0 < result["metrics"][metric] <= 100, metric
+        assert 0 < result.metrics[metric] <= 100, metric
     torch.manual_seed(config.train.seed)
     before = build_network(config.network, len(pack.classes) + 1).state_dict()
     after, _, _ = load_run(tmp_path / "run" / "model.safetensors")

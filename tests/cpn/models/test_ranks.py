@@ -199,7 +199,7 @@ def runs(rank: int, world: int, place: Path) -> dict[str, Any]:
                 config, pack, folder, cache=place / "cache", device=torch.device("cpu"), rank=rank, world=world,
                 report=lambda entry: heard.append(entry["epoch"]), wrap=DistributedDataParallel,
             )  # fmt: skip
-            found[name] = {"heard": heard, "result": sorted(result)}
+            found[name] = {"heard": heard, "result": sorted(result.to_json()) if result else []}
         except InputError as refused:
             found[name] = {"heard": heard, "error": str(refused)}
         distributed.barrier()

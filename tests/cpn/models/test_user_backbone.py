@@ -106,8 +106,8 @@ def test_it_trains_and_is_scored(
 ) -> None:
     monkeypatch.setattr("cpn.run.run_pictures", lambda *_: {})
     result = run(config(**sections), pack, tmp_path / "run", cache=tmp_path, device=CPU, report=lambda _: None)
-    assert 0 < result["metrics"]["miou_train"] <= 100
-    assert all(np.isfinite(entry["loss_total"]) for entry in result["history"])
+    assert 0 < result.metrics["miou_train"] <= 100
+    assert all(np.isfinite(entry["loss_total"]) for entry in result.history)
 
 
 def test_every_later_stage_stands_on_it(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

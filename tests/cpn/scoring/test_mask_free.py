@@ -185,15 +185,15 @@ def test_a_run_without_masks_has_everything_but_miou(pack: Pack, config: Config,
     heard: list[dict[str, float]] = []
     device = torch.device("cpu")
     result = run(config, pack, tmp_path / "run", cache=tmp_path, device=device, report=heard.append)
-    assert set(result["metrics"]) == {"mask_free", "mask_free_confirm", "classification_map", "cp_agreement", "beta"}
-    assert result["metrics"]["beta"] == 0.5 and not {"curve", "iou"} & set(result)
+    assert set(result.metrics) == {"mask_free", "mask_free_confirm", "classification_map", "cp_agreement", "beta"}
+    assert result.metrics["beta"] == 0.5 and (result.curve, result.iou) == (None, ())
     assert all("miou_epoch" not in entry and 0 <= entry["mask_free_epoch"] <= 100 for entry in heard)
-    assert result == finished_run(tmp_path / "run") and SCORES in result["digests"]
+    assert result == finished_run(tmp_path / "run") and SCORES in result.digests
     assert {p.name for p in (tmp_path / "run" / "pictures").iterdir()} == {"cam_panel.png", "loss_terms.png"}
     ids, kept = load_scores(tmp_path / "run" / SCORES)
     select, confirm = select_and_confirm(ids, config.cam)
-    assert result["metrics"]["mask_free"] == pytest.approx(float(mask_free(kept.subset(select))))
-    assert result["metrics"]["mask_free_confirm"] == pytest.approx(float(mask_free(kept.subset(confirm))))
+    assert result.metrics["mask_free"] == pytest.approx(float(mask_free(kept.subset(select))))
+    assert result.metrics["mask_free_confirm"] == pytest.approx(float(mask_free(kept.subset(confirm))))
     network, _, _ = load_run(tmp_path / "run" / "model.safetensors")
     np.testing.assert_array_equal(
         score_without_masks(network, pack.split("train"), config.cam).agreement, kept.agreement

@@ -32,7 +32,7 @@ def test_own_maps_come_back_and_score_what_they_scored(made: Made, tmp_path: Pat
     for index, name in enumerate(scored.ids):
         maps, present = load_maps(made.folders["cam"] / f"{name}.npz")
         total[int(index in held_back)] += curve_counts(maps, present, mask_of(scored, index), inputs.classes, BETAS)
-    expected = summarise(total[0], total[1], inputs.config.cam)["metrics"]
+    expected = summarise(total[0], total[1], inputs.config.cam).metrics
     found = measure(imported, inputs.config, inputs.pack, silent)
     assert expected.items() <= found.items() and found["iou_background"] > 0
 

@@ -23,6 +23,7 @@ from cpn.core.run_files import MODEL, RESULT
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack
 from cpn.run import finished_run, run
+from cpn.scoring.run_manifest import RunManifest
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 
@@ -51,12 +52,13 @@ def checkpoint(attempt: bucket_sync.Attempt, epoch: int) -> None:
     attempt.saved()
 
 
-def finish(folder: Path, miou: float = 1.0) -> dict[str, Any]:
+def finish(folder: Path, miou: float = 1.0) -> RunManifest:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(b"weights" * 100)
-    result = {"metrics": {"miou": miou}, "digests": {MODEL: file_digest(folder / MODEL)}}
-    write_json(folder / RESULT, result)
+    digests = {MODEL: file_digest(folder / MODEL)}
+    result = RunManifest(key="k", history=(), metrics={"miou": miou}, digests=digests)
+    write_json(folder / RESULT, result.to_json())
     return result
 
 
@@ -108,7 +110,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(store: Storage) -> None:
 def test_only_the_process_that_writes_keeps_anything(store: Storage) -> None:
     with bucket_sync.attempt(store, "k", writes=False, say=print) as attempt:
         checkpoint(attempt, 1)
-        attempt.done({})
+        attempt.done(RunManifest(key="k", history=(), metrics={}, digests={}))
     assert object_storage.sizes(str(store.url)) == {}
 
 
@@ -117,8 +119,8 @@ def test_what_another_sweep_finished_meanwhile_counts(store: Storage, monkeypatc
         other = elsewhere(store, monkeypatch)
         with bucket_sync.attempt(other, "k", writes=True, say=print) as theirs:
             theirs.done(finish(theirs.folder, 70.0))
-        assert ours.done(finish(ours.folder, 60.0))["metrics"]["miou"] == 70.0
-        assert finished_run(ours.folder)["metrics"]["miou"] == 70.0  # type: ignore[index]
+        assert ours.done(finish(ours.folder, 60.0)).metrics["miou"] == 70.0
+        assert finished_run(ours.folder).metrics["miou"] == 70.0  # type: ignore[union-attr]
 
 
 def test_trouble_while_a_checkpoint_is_kept_ends_nothing(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

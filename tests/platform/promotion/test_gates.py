@@ -1,5 +1,6 @@
 """Which gates hold for the runs of a small sweep."""
 
+from dataclasses import replace
 from platform.promotion.candidates import Candidate, Gate, of_trial, open_studies
 from platform.promotion.gates import artifact_gate, environment_gate
 from platform.promotion.promotion import gates_of
@@ -7,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cpn.core.run_files import MODEL
 from tests.platform.small_sweep import SmallSweep
 
 
@@ -63,7 +63,7 @@ def test_fewer_seeds_are_no_test(sweep: SmallSweep) -> None:
 def with_manifest(sweep: SmallSweep, **changes: Any) -> Candidate:
     book = open_studies(sweep.store, sweep.spec)
     chosen = of_trial(book, "small-0001", ())
-    return Candidate(chosen.uid, chosen.model, chosen.key, chosen.config, 0.5, {**chosen.manifest, **changes})
+    return Candidate(chosen.uid, chosen.model, chosen.key, chosen.config, 0.5, replace(chosen.lineage, **changes))
 
 
 def test_another_version_and_other_data_do_not_pass(sweep: SmallSweep) -> None:
@@ -75,8 +75,8 @@ def test_another_version_and_other_data_do_not_pass(sweep: SmallSweep) -> None:
 
 
 def test_another_file_does_not_pass(sweep: SmallSweep) -> None:
-    assert "the manifest says 0000" in artifact_gate(with_manifest(sweep, digests={MODEL: "0" * 64}), ()).words
+    assert "the manifest says 0000" in artifact_gate(with_manifest(sweep, digest="0" * 64), ()).words
     assert artifact_gate(with_manifest(sweep), [{"uid": "small-0002", "digest": "x"}]).holds
     gate = artifact_gate(with_manifest(sweep), [{"uid": "small-0001", "digest": "0" * 64}])
     assert not gate.holds and "is not the file that was registered" in gate.words
-    assert not artifact_gate(with_manifest(sweep, digests={}), ()).holds
+    assert not artifact_gate(with_manifest(sweep, digest=None), ()).holds

@@ -13,6 +13,7 @@ import numpy as np
 
 from cpn.core.files import write_bytes
 from cpn.data.voc import encode_mask
+from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.pipeline import stage_keys
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
@@ -48,12 +49,17 @@ def test_stages_of_the_best_run_are_found_by_their_keys(sweep: SweepSnapshot, ma
     assert stage_folders(sweep, sweep.rows[5]) == {}
 
 
+def ran(**entry: float) -> RunManifest:
+    """A run of one epoch, with this entry."""
+    return RunManifest(key="k", history=(entry,), metrics={}, digests={})
+
+
 def test_scaling_in_words() -> None:
     measured = Throughput(3, 40.0, 38.0, 42.0, None)
-    assert efficiency_words(measured, 4, {"history": [{"images_per_s": 12.5}]}).startswith("80%: 40.0 images/s on 4")
+    assert efficiency_words(measured, 4, ran(images_per_s=12.5)).startswith("80%: 40.0 images/s on 4")
     assert efficiency_words(measured, 4, None).startswith("not measured: train one run alone")
-    assert efficiency_words(None, 4, {"history": [{"images_per_s": 12.5}]}).startswith("not measured")
-    assert efficiency_words(measured, 4, {"history": [{}]}).startswith("not measured")
+    assert efficiency_words(None, 4, ran(images_per_s=12.5)).startswith("not measured")
+    assert efficiency_words(measured, 4, ran()).startswith("not measured")
 
 
 def test_the_panel_beside_cam_baseline_replaces_the_runs_own(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cpn.core.errors import InputError
+from cpn.scoring.run_manifest import RunManifest
 from tests.platform.made_sweep import make_sweep
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -116,7 +117,9 @@ def test_the_users_own_run_is_what_throughput_is_relative_to(
     assert single_run(made, key)["key"] == key == single_run(made, str(made.run(key)))["key"]
     with pytest.raises(InputError, match="^--single-gpu nowhere: no finished run there"):
         single_run(made, "nowhere")
-    [page, *_] = write_report(sweep, tmp_path, {"history": [{"images_per_s": 25.0}]})
+    [page, *_] = write_report(
+        sweep, tmp_path, RunManifest(key="k", history=({"images_per_s": 25.0},), metrics={}, digests={})
+    )
     assert "50%: 12.5 images/s on 1 worker(s), 25.0 by the run alone" in page.read_text()
 
 

@@ -17,6 +17,8 @@ from platform.reports.table_result import (
 import pytest
 from scipy import stats
 
+from cpn.scoring.run_manifest import RunManifest
+
 ROWS = {
     "a": Row(published={"miou_train": 50.0}, group="g"),
     "b": Row(group="g"),
@@ -137,7 +139,9 @@ def test_a_run_answers_its_columns() -> None:
     ]
     for row in scales[:1]:
         row |= {"iou_background": 1.0, "iou_foreground": 2.0}
-    result = {"metrics": {"miou_train": 42.0, "beta": 0.3}, "seconds": 1800, "scales": scales}
+    metrics = {"miou_train": 42.0, "beta": 0.3}
+    values = {"key": "k", "history": [], "metrics": metrics, "seconds": 1800, "scales": scales, "digests": {}}
+    result = RunManifest.model_validate(values)
     assert run_readings(result) == {
         "miou_train": 42.0, "hours": 0.5, "scale 1": 41.0, "scale all": 42.0, "iou_background": 80.0,
         "iou_foreground": 30.0,

@@ -35,7 +35,8 @@ def finished(store: Storage, key: str, time: float = LATER) -> Path:
     write_bytes(folder / MODEL, b"network")
     write_bytes(folder / "pictures" / "cam_panel.png", b"picture")
     digests = {MODEL: file_digest(folder / MODEL)}
-    write_json(folder / RESULT, {"key": key, "history": [{"epoch": 1, "time": time}], "digests": digests})
+    history = [{"epoch": 1, "time": time}]
+    write_json(folder / RESULT, {"key": key, "history": history, "metrics": {}, "digests": digests})
     return folder
 
 
@@ -47,7 +48,7 @@ def test_a_run_under_its_path_is_taken_over(store: Storage, spelt: str, tmp_path
     assert take_over_run(store, now, "f", said.append)
     folder = store.run(run_key(now, "f"))
     result = finished_run(folder)
-    assert result is not None and (result["key"], result["earlier_key"]) == (folder.name, old.name)
+    assert result is not None and (result.key, result.earlier_key) == (folder.name, old.name)
     assert finished_run(old) is not None and (folder / "pictures" / "cam_panel.png").read_bytes() == b"picture"
     assert said == [f"run {old.name}, kept under a key of names, is taken over as {folder.name}"]
     assert not take_over_run(store, now, "f", said.append) and len(said) == 1, "it is there"

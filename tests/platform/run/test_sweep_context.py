@@ -22,7 +22,7 @@ def test_a_trial_has_the_key_that_it_ended_with(small_once: SmallSweep, tmp_path
 def test_only_a_finished_run_has_a_manifest(small_once: SmallSweep, tmp_path: Path) -> None:
     with small_once.context(tmp_path) as sweep:
         result = sweep.finished(small_once.row("small-0001"))
-        assert result is not None and result["metrics"]["miou"] == 61.0
+        assert result is not None and result.metrics["miou"] == 61.0
         assert sweep.finished(small_once.row("small-0006")) is None
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from cpn.config import Config, config_from, to_dotted, with_values
 from cpn.scoring.metrics import BETAS
+from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.stage_manifest import StageManifest
 
 COMMAND = "python -m platform.sweep s.yaml"
@@ -88,14 +89,17 @@ def epoch(number: int) -> dict[str, float]:
     return {"epoch": float(number), "time": 1000.0 + number, "miou_epoch": 40.0 + number, **terms, **more}
 
 
-def result() -> dict[str, Any]:
-    return {
+def result() -> RunManifest:
+    values = {
+        "key": "k",
+        "digests": {},
         "history": [epoch(1), epoch(2)],
         "classes": ["cat", "dog"],
         "metrics": {"miou": 55.0, "miou_fixed_beta": 54.0, "miou_confirm": 53.0, "miou_train": 54.5, "beta": 0.44},
         "iou": [80.0, 40.0, 45.0],
         "curve": {"beta": list(BETAS), "miou": [1.0] * len(BETAS)},
     }
+    return RunManifest.model_validate(values)
 
 
 def test_the_start_of_a_sweep_leaves_its_saved_views(records: Records, heard: Heard, spec: SweepSpec) -> None:

@@ -85,7 +85,7 @@ def percent(counts: np.ndarray) -> float:
 def test_the_chosen_beta_and_its_value_are_those_of_brute_force(
     finished: Finished, within: tuple[float, float] | None
 ) -> None:
-    metrics = narrowed(finished.result["metrics"], finished.folder, finished.config.cam, within)
+    metrics = narrowed(finished.result.metrics, finished.folder, finished.config.cam, within)
     select, confirm = select_and_confirm(finished.ids, finished.config.cam)
     ids, counts = load_counts(finished.folder / COUNTS)
     assert ids == finished.ids
