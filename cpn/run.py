@@ -9,7 +9,7 @@ The folder of a finished run holds
     mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/scoring/mask_free.py)
     panel.npz           the maps and masks of the panel's images, for panels that show several runs
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
-    checkpoints/        the newest two epochs, until the run is finished
+    checkpoints/        the newest two, of epochs or within one, until the run is finished
 
 A folder without a whole `result.json` is an unfinished run, and the same call goes on with it.
 """
@@ -53,6 +53,7 @@ from cpn.scoring.scale_scores import counts_by_scale, mask_of, row_names, score_
 from cpn.training.cam_training import train
 from cpn.training.loop import Report
 from cpn.training.pretrained_proxy import load_standin
+from cpn.training.saving import Saving
 
 Objective = Literal["miou", "mask_free"]
 """What trials are ranked by: of the masks, or of image-level labels alone (cpn/scoring/mask_free.py)."""
@@ -71,6 +72,7 @@ def run(
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     objective: Objective | None = None,
     say: Callable[[str], None] = to_stderr,
+    saving: Saving | None = None,
 ) -> RunManifest | None:
     """Train, score and draw; returns the manifest (on workers other than rank 0 None). Resumes itself, and `say` hears
     of damaged checkpoints that were passed over.
@@ -82,6 +84,8 @@ def run(
     images at the beta chosen on select, `miou_train` all scored images at their own best beta (the paper's protocol).
     `mask_free` and `mask_free_confirm` need no masks, and of select are their halves `classification_map` and
     `cp_agreement`. Without masks those are all, and `beta` is cam.beta: nothing can choose it.
+
+    Within an epoch progress is saved as `saving` says (None: as `train.checkpoint_minutes` does).
 
     Several workers call it alike, each with its rank: what is finished and what is gone on from is what rank 0 sees.
 
@@ -151,6 +155,7 @@ def run(
         wrap=wrap,
         say=say,
         superpixels=maps_for(config, split, cache, say=say),
+        saving=saving,
     )
     if rank != 0:
         return None

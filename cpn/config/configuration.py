@@ -53,8 +53,8 @@ ADDED: dict[str, Any] = {
 """Names younger than `METHOD_VERSION`, with the value that stands for what was done before: at it they are in no key,
 so that earlier runs and sweeps are found. Empty again with the next version."""
 
-WITHOUT_EFFECT = ("data.root", "data.workers")
-"""Names that say where and how fast, not what: they are in no key."""
+WITHOUT_EFFECT = ("data.root", "data.workers", "train.checkpoint_minutes")
+"""Names that say where, how fast and how safe, not what: they are in no key."""
 
 RUN_SECTIONS = ("data", "patches", "network", "loss", "train", "cam")
 """The sections that a CAM run depends on; the others belong to later stages."""

@@ -38,6 +38,9 @@ class TrainConfig(Section):
     """Power of the polynomial decay."""
     precision: Precision = "fp32"
     """`fp32` as published, or `bf16` autocast of the network; losses are float32 in both."""
+    checkpoint_minutes: float | None = Field(20.0, gt=0)
+    """Minutes after which an epoch that still runs is saved, here and in the stages that train. The result is the same
+    with any value, and so is the run's key. None: only at an epoch's end."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, sample order, augmentation, patches and dropout."""
 

@@ -61,7 +61,7 @@ def time_steps(job: Job, device: torch.device, steps: int, *, warm_up: int, bf16
         schedule=PolySchedule(job.optimizer, warm_up + steps),
         epochs=1,
         steps_per_epoch=warm_up + steps,
-        batches=lambda epoch: repeated(job.batch, warm_up + steps, device, stamps),
+        batches=lambda epoch, first: repeated(job.batch, warm_up + steps, device, stamps),
         losses=job.losses,
         seed=0,
         images_per_step=job.batch_size,

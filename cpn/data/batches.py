@@ -1,5 +1,6 @@
 """Batches on their way to the device: stacked by loader processes, page-locked for a GPU, and sent without waiting."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, Self, TypeVar
@@ -42,7 +43,15 @@ def batches_on(
         batch_sampler=keys,  # type: ignore[arg-type]  # keys are (epoch, index)
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=ignore_sigterm,
         pin_memory=device.type == "cuda",
     )
     for batch in loader:
         yield batch.to(device)
+
+
+def ignore_sigterm(_: int) -> None:
+    """Ignore SIGTERM, in a loader process. A batch system sends it to all processes at once, and the training saves its
+    progress first; it takes its loaders with it, and one that is killed is noticed by them within seconds.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -3,17 +3,21 @@
 A checkpoint is one folder `epoch_0003/` with `model.safetensors`, `optimizer.safetensors` and `checkpoint.json`,
 synced, and renamed into place when whole. No pickle is written or read.
 
-It stands for the end of an epoch, and that is all there is to resume: the schedule follows from `step`, dropout is
-seeded per epoch (cpn/training/loop.py), and every sample is drawn from (seed, epoch, index) alone (cpn/data/loader.py).
-An epoch that was broken off is done again from its first step, with the same numbers.
+At the end of an epoch that is all there is to resume: the schedule follows from `step`, dropout is seeded per epoch
+(cpn/training/loop.py), and every sample is drawn from (seed, epoch, index) alone (cpn/data/loader.py).
+
+Within a long epoch it is called `epoch_0003_step_000250` (three epochs are done, and 250 steps of the fourth) and has
+`part.safetensors` too: the state of the random generators, and the sums that the epoch's report is made of. Beside it
+stays the checkpoint of the epoch before, for the case that it is damaged. Without either an epoch that was broken off
+is done again from its first step, with the same numbers.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,7 @@ from cpn.core.errors import InputError
 from cpn.core.errors import to_stderr as to_stderr
 from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
 from cpn.core.plain_file import refuse_irregular
-from cpn.core.run_files import MODEL
+from cpn.core.run_files import MODEL, checkpoint_name, kept_names, position
 from cpn.models.backbone import BACKBONES
 from cpn.models.ranks import (
     differing_ranks,
@@ -41,10 +45,27 @@ from cpn.models.ranks import (
 MAX_METADATA = 1_000_000
 """The most letters that a file may say of itself; ours have some thousand."""
 OPTIMIZER = "optimizer.safetensors"
+PART = "part.safetensors"
 MANIFEST = "checkpoint.json"
 TENSORS = "tensors"
 """Key in what a model file says of itself for the digest of its tensors; all of it has its own, as JSON files have."""
 DAMAGED_MODEL = "put it back from a copy, or delete it and give the command again that made it"
+
+
+@dataclass(frozen=True)
+class EpochPart:
+    """What is done of an epoch that has not ended."""
+
+    steps: int
+    """Steps of it, those of all ranks together counted once."""
+    seconds: float
+    """How long they took."""
+    waited: float
+    """Seconds of these in which they waited for data."""
+    lr: float
+    """Of the last one."""
+    tensors: dict[str, Tensor]
+    """What else its end depends on, as the training loop names it."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +75,27 @@ class Progress:
     epoch: int
     step: int
     history: list[dict[str, float]]
+    part: EpochPart | None = None
+    """Of the epoch after these; None at its beginning."""
 
 
 def save_checkpoint(
     folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int = 2
 ) -> Path:
-    """Write the checkpoint of `progress.epoch` under `folder` and drop all but the newest `keep`.
+    """Write the checkpoint of `progress` under `folder` and drop all but the newest `keep` (`kept_names`).
 
-    Those of later epochs go too: they were passed over as damaged, or training would not be here.
+    Later ones go too: they were passed over as damaged, or training would not be here.
     """
-    target = folder / f"epoch_{progress.epoch:04d}"
+    part = progress.part
+    name = checkpoint_name(progress.epoch, part.steps if part else 0)
+    target = folder / name
     with whole_folder(target) as temporary:
         _save_file(_contiguous(network.state_dict()), temporary / MODEL)
         tensors, scalars = _flatten_optimizer(optimizer)
         _save_file(tensors, temporary / OPTIMIZER)
-        digests = {name: file_digest(temporary / name) for name in (MODEL, OPTIMIZER)}
+        if part is not None:
+            _save_file(_contiguous(part.tensors), temporary / PART)
+        digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
         manifest = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -76,10 +103,10 @@ def save_checkpoint(
             "optimizer": scalars,
             "digests": digests,
         }
-        write_json(temporary / MANIFEST, manifest)
-    newest = [candidate for candidate in _candidates(folder) if _epoch(candidate) <= progress.epoch][:keep]
-    for old in set(_candidates(folder)) - set(newest):
-        shutil.rmtree(old)
+        write_json(temporary / MANIFEST, manifest | ({"part": _numbers(part)} if part else {}))
+    names = {candidate.name for candidate in _candidates(folder)}
+    for old in names - kept_names(names, name, keep):
+        shutil.rmtree(folder / old)
     return target
 
 
@@ -98,32 +125,45 @@ def load_latest(
     rank, world = rank_and_world()
     if world == 1:
         return _load_own(folder, network, optimizer, say)
-    seen = values_of_all(_newest_epoch(folder))
+    newest = _newest(folder)
+    seen = list(zip(values_of_all(newest[0]), values_of_all(newest[1]), strict=True))
+    tensors_of_part: dict[str, Tensor] = {}
 
     def read() -> dict[str, Any] | None:
         progress = _load_own(folder, network, optimizer, say)
-        if max(seen) > (reached := progress.epoch if progress else 0):
+        reached = (progress.epoch, progress.part.steps if progress.part else 0) if progress else (0, 0)
+        if max(seen) > reached:
             later = seen.index(max(seen))
-            going = f"going on from epoch {reached}" if progress else "beginning anew"
-            say(f"{folder}: rank {later} sees epoch {max(seen)} there, rank 0, whose copy counts, does not; {going}")
+            going = f"going on from {_words(reached)}" if progress else "beginning anew"
+            say(f"{folder}: rank {later} sees {_words(max(seen))} there, rank 0, whose copy counts, does not; {going}")
         if progress is None:
             return None
-        return {**asdict(progress), "scalars": _flatten_optimizer(optimizer)[1]}
+        tensors_of_part.update(progress.part.tensors if progress.part else {})
+        return {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "history": progress.history,
+            "part": _numbers(progress.part) if progress.part else None,
+            "scalars": _flatten_optimizer(optimizer)[1],
+        }
 
     loaded = from_rank_0(read)
     if loaded is None:
         return None
-    sent = tensors_from_rank_0(_state(network, optimizer) if rank == 0 else {})
+    own = {f"part.{name}": tensor for name, tensor in tensors_of_part.items()}
+    sent = tensors_from_rank_0({**_state(network, optimizer), **own} if rank == 0 else {})
+    tensors_of_part = {name[5:]: tensor for name, tensor in sent.items() if name.startswith("part.")}
     if rank != 0:
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "part": {}}
         for key, tensor in sent.items():
             part, name = key.split(".", 1)
             parts[part][name] = tensor
         network.load_state_dict(parts["network"])
         _restore_optimizer(optimizer, parts["optimizer"], loaded["scalars"])
-    if others := differing_ranks(tensors_digest(_state(network, optimizer))):
+    own = {f"part.{name}": tensor for name, tensor in tensors_of_part.items()}
+    if others := differing_ranks(tensors_digest({**_state(network, optimizer), **own})):
         raise RuntimeError(f"{folder}: ranks {others} did not come to the weights of rank 0")
-    return Progress(loaded["epoch"], loaded["step"], loaded["history"])
+    return _progress(loaded, tensors_of_part)
 
 
 def _load_own(
@@ -131,16 +171,32 @@ def _load_own(
 ) -> Progress | None:
     """`load_latest` of this process alone."""
     candidates = _candidates(folder)
-    for position, candidate in enumerate(candidates):
+    for at, candidate in enumerate(candidates):
         manifest = _whole_manifest(candidate)
         if manifest is None:
-            before = candidates[position + 1].name if position + 1 < len(candidates) else "the beginning"
+            before = candidates[at + 1].name if at + 1 < len(candidates) else "the beginning"
             say(f"{candidate}: this checkpoint is damaged; going on from {before}")
             continue
         load_model(candidate / MODEL, network)
         _restore_optimizer(optimizer, load_file(candidate / OPTIMIZER), manifest["optimizer"])
-        return Progress(manifest["epoch"], manifest["step"], manifest["history"])
+        return _progress(manifest, load_file(candidate / PART) if manifest.get("part") else {})
     return None
+
+
+def _progress(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> Progress:
+    """Progress as a manifest holds it, with the tensors of an epoch's part."""
+    part = EpochPart(**values["part"], tensors=tensors) if values.get("part") else None
+    return Progress(values["epoch"], values["step"], values["history"], part)
+
+
+def _numbers(part: EpochPart) -> dict[str, float]:
+    """What a manifest holds of an epoch's part."""
+    return {"steps": part.steps, "seconds": part.seconds, "waited": part.waited, "lr": part.lr}
+
+
+def _words(place: tuple[int, int]) -> str:
+    """`epoch 3`, or `epoch 3 and 250 steps`."""
+    return f"epoch {place[0]}" + (f" and {place[1]} steps" if place[1] else "")
 
 
 def save_model(path: Path, network: nn.Module, metadata: dict[str, Any]) -> None:
@@ -283,17 +339,13 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _candidates(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, newest first."""
-    folders = [p for p in folder.glob("epoch_*") if p.is_dir() and p.name.removeprefix("epoch_").isdecimal()]
-    return sorted(folders, key=_epoch, reverse=True)
+    folders = [p for p in folder.glob("epoch_*") if p.is_dir() and position(p.name) >= (0, 0)]
+    return sorted(folders, key=lambda path: position(path.name), reverse=True)
 
 
-def _epoch(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("epoch_"))
-
-
-def _newest_epoch(folder: Path) -> int:
-    """The newest epoch of which this process sees a whole checkpoint, 0 without one."""
-    return next((_epoch(candidate) for candidate in _candidates(folder) if _whole_manifest(candidate)), 0)
+def _newest(folder: Path) -> tuple[int, int]:
+    """The `position` of the newest whole checkpoint that this process sees, (0, 0) without one."""
+    return next((position(path.name) for path in _candidates(folder) if _whole_manifest(path)), (0, 0))
 
 
 def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

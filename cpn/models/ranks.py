@@ -94,6 +94,17 @@ def mean_of_all(values: Tensor) -> Tensor:
     return (sent / world).to(values.device)
 
 
+def tensor_of_all(values: Tensor) -> Tensor:
+    """A tensor that each rank has in the same shape, stacked by rank, on the CPU: (...) -> (ranks, ...)."""
+    _, world = rank_and_world()
+    if world == 1:
+        return values.detach().cpu()[None]
+    mine = values.detach().to(_place()).contiguous()
+    parts = [torch.empty_like(mine) for _ in range(world)]
+    dist.all_gather(parts, mine)
+    return torch.stack(parts).cpu()
+
+
 def differing_ranks(value: str) -> list[int]:
     """The ranks that have another value than rank 0, the same list on every rank."""
     if rank_and_world()[1] == 1:

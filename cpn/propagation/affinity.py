@@ -27,6 +27,7 @@ from cpn.propagation.random_walk import block_mean, source_shape
 from cpn.propagation.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
 from cpn.training.loop import Report, fit, list_job, placed
 from cpn.training.optimizer import parameter_groups
+from cpn.training.saving import Saving
 
 EPSILON = 1e-5
 
@@ -219,6 +220,7 @@ def train_affinity(
     report: Report,
     folder: Path | None = None,
     bf16: bool = False,
+    saving: Saving | None = None,
 ) -> list[dict[str, float]]:
     """Train `network` in place, resuming from `folder`; returns the history that `report` received.
 
@@ -252,4 +254,4 @@ def train_affinity(
     )
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    return fit(job, report)
+    return fit(job, report, saving=saving)

@@ -28,6 +28,7 @@ from cpn.propagation.irn_network import IrnNet
 from cpn.propagation.irn_walk import EDGE_STRIDE, path_affinities
 from cpn.propagation.random_walk import pair_offsets, source_shape
 from cpn.training.loop import Report, fit, list_job, placed
+from cpn.training.saving import Saving
 
 EPSILON = 1e-5
 
@@ -161,6 +162,7 @@ def train_irn(
     report: Report,
     folder: Path | None = None,
     bf16: bool = False,
+    saving: Saving | None = None,
 ) -> list[dict[str, float]]:
     """Train the heads of `network` in place, resuming from `folder`; returns the history that `report` received.
 
@@ -193,4 +195,4 @@ def train_irn(
     )
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    return fit(job, report)
+    return fit(job, report, saving=saving)

@@ -26,6 +26,7 @@ from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
 from cpn.training.loop import Report, fit, list_job, placed
 from cpn.training.optimizer import parameter_groups
+from cpn.training.saving import Saving
 
 
 class DeepLab(nn.Module):
@@ -142,6 +143,7 @@ def train_deeplab(
     report: Report,
     folder: Path | None = None,
     bf16: bool = False,
+    saving: Saving | None = None,
 ) -> list[dict[str, float]]:
     """Train `network` in place for `config.iterations` steps, resuming from `folder`; returns what `report` received.
 
@@ -171,7 +173,7 @@ def train_deeplab(
         folder=folder,
         bf16=bf16,
     )
-    return fit(job, report)
+    return fit(job, report, saving=saving)
 
 
 @torch.no_grad()

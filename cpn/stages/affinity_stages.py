@@ -95,6 +95,7 @@ def train_affinities(inputs: Inputs, out: Path, report: Report) -> dict[str, flo
         report=report,
         folder=out / CHECKPOINTS,
         bf16=config.train.precision == "bf16",
+        saving=inputs.saving,
     )
     save_model(out / MODEL, network, {"kind": "affinity", **stage_metadata(inputs)})
     return {"loss_total": history[-1]["loss_total"]}

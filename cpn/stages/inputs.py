@@ -1,5 +1,6 @@
 """What the stages after the CAM run read and share: their inputs, the backbone they start from, label files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cpn.data.voc import Pack, Split, decode_mask, encode_mask
 from cpn.models.backbone import build_backbone
 from cpn.propagation.walk_rule import WalkChoice
 from cpn.run import load_weights
+from cpn.training.saving import Saving
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,18 @@ class Inputs:
     """The run's beta; needed where a stage's setting is `auto`, or the walk may give way to its CAM."""
     walk: WalkChoice | None = None
     """What was chosen for the random walk; None: its settings are numbers, or the rule gives them."""
+    saved: Callable[[], None] | None = None
+    """Called once a training has saved its progress within an epoch, as to upload it."""
 
     @property
     def split(self) -> Split:
         """The training list, for which pseudo labels are made."""
         return self.pack.split(self.config.data.train)
+
+    @property
+    def saving(self) -> Saving:
+        """How a training of this stage saves its progress within an epoch."""
+        return Saving(self.config.train.checkpoint_minutes, saved=self.saved)
 
     @property
     def classes(self) -> int:

@@ -87,6 +87,7 @@ def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
         report=report,
         folder=out / CHECKPOINTS,
         bf16=config.train.precision == "bf16",
+        saving=inputs.saving,
     )
     save_model(out / MODEL, network, {"kind": "irn", **stage_metadata(inputs)})
     return {"loss_total": history[-1]["loss_total"]}

@@ -159,6 +159,7 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
         report=report,
         folder=out / CHECKPOINTS,
         bf16=config.train.precision == "bf16",
+        saving=inputs.saving,
     )
     check_trained(network, source, settings, settings.crop or config.data.crop, history)
     network.eval()

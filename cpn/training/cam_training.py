@@ -22,6 +22,7 @@ from cpn.models.losses import Branch, classification_loss, cpn_losses, seam_loss
 from cpn.models.network import CPN
 from cpn.training.loop import Report, TrainingJob, fit, placed
 from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+from cpn.training.saving import Saving
 from cpn.training.unreached import unreached
 
 SEAM_SCALE = 0.3
@@ -44,12 +45,14 @@ def train(
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     say: Callable[[str], None] = to_stderr,
     superpixels: SuperpixelMaps | None = None,
+    saving: Saving | None = None,
 ) -> list[dict[str, float]]:
     """Train `network` in place on `split`, resuming from `folder`; returns the history that `report` received.
 
     `superpixels` are those of `cpn.data.superpixels.maps_for`, without which only grids and `patches.slic_on` crop
-    train. `wrap` makes a data-parallel module of it when `world` workers share each batch. Raises InputError when the
-    batch does not divide among the workers or the split is smaller than one batch.
+    train. `wrap` makes a data-parallel module of it when `world` workers share each batch. Within an epoch progress is
+    saved as `saving` says (None: as `train.checkpoint_minutes` does). Raises InputError when the batch does not divide
+    among the workers or the split is smaller than one batch.
     """
     settings = config.train
     if settings.batch_size % world:
@@ -76,9 +79,9 @@ def train(
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
     samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int, first: int) -> Iterator[Batch]:
         keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes, rank, world)
-        return load_batches(samples, keys, config.data.workers, device)
+        return load_batches(samples, keys[first:], config.data.workers, device)
 
     job = TrainingJob(
         network=wrapped,
@@ -93,7 +96,8 @@ def train(
         images_per_step=settings.batch_size,
         bf16=settings.precision == "bf16",
     )
-    return fit(job, report, after_epoch=after_epoch, writes=rank == 0, say=say)
+    saving = saving or Saving(settings.checkpoint_minutes)
+    return fit(job, report, after_epoch=after_epoch, writes=rank == 0, say=say, saving=saving)
 
 
 def measure_x(network: CPN, split: Split, config: Config, device: torch.device) -> None:

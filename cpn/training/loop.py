@@ -17,8 +17,9 @@ from cpn.core.errors import InputError, WorkError
 from cpn.data.batches import TensorBatch, batches_on
 from cpn.data.loader import epoch_keys
 from cpn.models.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
-from cpn.models.ranks import mean_of_all
+from cpn.training.epoch_state import EpochState, restore_generators
 from cpn.training.optimizer import PolySchedule, build_optimizer
+from cpn.training.saving import HeldSigterm, SaveTimer, Saving
 
 CHECK_STEPS = 50
 """Steps between looks at the loss on a GPU, or on any other device that computes by itself."""
@@ -39,9 +40,9 @@ class TrainingJob(Generic[Batch]):
     schedule: PolySchedule
     epochs: int
     steps_per_epoch: int
-    batches: Callable[[int], Iterable[Batch]]
-    """The batches of an epoch. Order and augmentation depend on nothing but the epoch, so that a resumed training
-    equals an uninterrupted one."""
+    batches: Callable[[int, int], Iterable[Batch]]
+    """(epoch, first) -> the batches of an epoch from its batch `first` on. Order and augmentation depend on nothing but
+    the epoch, so that a resumed training equals an uninterrupted one."""
     losses: Callable[[Batch, float], Mapping[str, Tensor]]
     """(batch, share of all steps done, in [0, 1)) -> scalar tensors, a `total` among them."""
     seed: int
@@ -107,8 +108,8 @@ def list_job(
     total = iterations if iterations is not None else (epochs or 0) * steps
     built = build_optimizer(optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay)
 
-    def batches(epoch: int) -> Iterator[Sent]:
-        keys = epoch_keys(count, settings.batch_size, seed, epoch)[: total - epoch * steps]
+    def batches(epoch: int, first: int) -> Iterator[Sent]:
+        keys = epoch_keys(count, settings.batch_size, seed, epoch)[first : total - epoch * steps]
         return batches_on(device, samples, keys, workers, collate)
 
     return TrainingJob(
@@ -133,6 +134,7 @@ def fit(
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     writes: bool = True,
     say: Callable[[str], None] = to_stderr,
+    saving: Saving | None = None,
 ) -> list[dict[str, float]]:
     """Train until all epochs of the job are done, from the newest whole checkpoint on; return what was reported.
 
@@ -142,13 +144,13 @@ def fit(
     first, so that a listener who was killed too misses none. Only the process with `writes` saves checkpoints. `say`
     gets a line about each damaged checkpoint.
 
-    The unit of resumption is the epoch: what was done of an interrupted one is done again, to the same last bit on a
-    CPU.
+    A checkpoint is written at the end of each epoch, and within one as `saving` says; SIGTERM waits until one is
+    written. What was done since the last is done again, to the same last bit on a CPU.
 
     Raises WorkError when the total loss is not finite: on a CPU before the step is taken; on a GPU, where each look
     waits for the device, within `CHECK_STEPS` steps and before anything is saved, for what is not finite stays so.
     """
-    network, optimizer, folder = job.network, job.optimizer, job.folder
+    network, optimizer, folder, saving = job.network, job.optimizer, job.folder, saving or Saving()
     device = next(network.parameters()).device
     target = network.module if isinstance(getattr(network, "module", None), nn.Module) else network
     assert isinstance(target, nn.Module)
@@ -158,45 +160,60 @@ def fit(
         report(past)
     step = progress.step
     total_steps = max(1, job.epochs * job.steps_per_epoch)
+    held = HeldSigterm()
+    timer = SaveTimer(saving, held)
+
+    def save(reached: Progress) -> None:
+        if folder is not None and writes:
+            save_checkpoint(folder, target, optimizer, reached)
+        timer.saved()
+
     for epoch in range(progress.epoch, job.epochs):
         # Dropout draws from the global generator: seeding it per epoch makes a checkpoint's epoch border exact.
         torch.manual_seed((job.seed * 1_000_003 + epoch) % 2**63)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         network.train()
-        sums: dict[str, Tensor] = {}
-        lr, taken, waited, total = 0.0, 0, 0.0, torch.zeros(())
-        looks_every = steps_between_looks(device)
-        began = waiting = time.perf_counter()
-        for batch in job.batches(epoch):
-            waited += time.perf_counter() - waiting
-            lr = job.schedule(step)
-            with torch.autocast(device.type, torch.bfloat16) if job.bf16 else nullcontext():
-                terms = job.losses(batch, step / total_steps)
-            total = terms["total"]
-            if step % looks_every == 0:
-                check_finite(total, epoch, step)
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            optimizer.step()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-            step, taken, waiting = step + 1, taken + 1, time.perf_counter()
+        part = progress.part if epoch == progress.epoch else None
+        total, looks_every = torch.zeros(()), steps_between_looks(device)
+        state = EpochState(part, device)
+        waiting = state.began
+        with held if folder else nullcontext():
+            for batch in job.batches(epoch, state.steps):
+                state.waited += time.perf_counter() - waiting
+                if part is not None:  # the loader's start has drawn from the generator, as it had when this was saved
+                    restore_generators(part.tensors, device)
+                    part = None
+                state.lr = job.schedule(step)
+                with torch.autocast(device.type, torch.bfloat16) if job.bf16 else nullcontext():
+                    terms = job.losses(batch, step / total_steps)
+                total = terms["total"]
+                if step % looks_every == 0:
+                    check_finite(total, epoch, step)
+                optimizer.zero_grad(set_to_none=True)
+                total.backward()
+                optimizer.step()
+                state.add(terms)
+                step, waiting = step + 1, time.perf_counter()
+                if folder is not None and timer.due():
+                    check_finite(total, epoch, step)
+                    save(Progress(epoch, step, history, state.part()))
+                    if saving.saved is not None:
+                        saving.saved()
+                    if held.came:
+                        held.release()
         check_finite(total, epoch, step)
-        elapsed = time.perf_counter() - began
-        entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": lr}
-        of_all = mean_of_all(torch.stack(list(sums.values()))).tolist() if sums else []
-        entry |= {f"loss_{name}": value / max(1, taken) for name, value in zip(sums, of_all, strict=True)}
-        entry["images_per_s"] = job.images_per_step * taken / elapsed
-        entry["data_wait_share"] = waited / elapsed
+        elapsed = state.seconds()
+        entry: dict[str, float] = {"epoch": epoch + 1, "time": time.time(), "lr": state.lr, **state.means()}
+        entry["images_per_s"] = job.images_per_step * state.steps / elapsed
+        entry["data_wait_share"] = state.waited / elapsed
         if device.type == "cuda":
             entry["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
         if after_epoch is not None:
             network.eval()
             entry |= dict(after_epoch(epoch + 1))
         history.append(entry)
-        if folder is not None and writes:
-            save_checkpoint(folder, target, optimizer, Progress(epoch + 1, step, history))
+        save(Progress(epoch + 1, step, history))
         report(entry)
     return history
 

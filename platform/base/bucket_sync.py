@@ -21,7 +21,7 @@ from cpn.core import object_storage
 from cpn.core.errors import WorkError
 from cpn.core.files import check_place, digest, read_json, sync, unsealed, write_bytes
 from cpn.core.progress import shown_progress
-from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
+from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT, kept_names, position
 from cpn.data.packed_copy import local_copy
 from cpn.scoring.run_manifest import RunManifest
 
@@ -109,7 +109,7 @@ class Attempt:
     def _places(self) -> Iterator[str]:
         """The run itself, then its checkpoints from the newest on, below its URL."""
         yield ""
-        for name in reversed(object_storage.folders(f"{self._url}/{CHECKPOINTS}")):
+        for name in sorted(object_storage.folders(f"{self._url}/{CHECKPOINTS}"), key=position, reverse=True):
             yield f"/{CHECKPOINTS}/{name}"
 
     def saved(self) -> None:
@@ -117,17 +117,18 @@ class Attempt:
         if self._url is None or not self._writes:
             return
         place = self.folder / CHECKPOINTS
-        names = sorted(path.name for path in place.glob("epoch_*"))
-        if not names or f"/{CHECKPOINTS}/{names[-1]}" in self._kept:
+        newest = max((path.name for path in place.glob("epoch_*")), key=position, default=None)
+        if newest is None or f"/{CHECKPOINTS}/{newest}" in self._kept:
             return
         try:
-            object_storage.push(place / names[-1], f"{self._url}/{CHECKPOINTS}/{names[-1]}")
-            for old in object_storage.folders(f"{self._url}/{CHECKPOINTS}")[:-KEEP]:
+            object_storage.push(place / newest, f"{self._url}/{CHECKPOINTS}/{newest}")
+            there = object_storage.folders(f"{self._url}/{CHECKPOINTS}")
+            for old in set(there) - kept_names(there, newest, KEEP):
                 object_storage.remove(f"{self._url}/{CHECKPOINTS}/{old}")
         except OSError as error:
-            self._say(f"object storage: the checkpoint {names[-1]} is not kept ({object_storage.explain(error)})")
+            self._say(f"object storage: the checkpoint {newest} is not kept ({object_storage.explain(error)})")
             return
-        self._kept.add(f"/{CHECKPOINTS}/{names[-1]}")
+        self._kept.add(f"/{CHECKPOINTS}/{newest}")
 
     def done(self, result: RunManifest) -> RunManifest:
         """Upload the finished run, and return its result; that of another sweep if it finished the same run first."""

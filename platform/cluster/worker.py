@@ -109,6 +109,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
 
     from cpn.models.ranks import from_rank_0
     from cpn.run import run
+    from cpn.training.saving import Saving
 
     from ..config.own_code import check_contents
     from ..config.space.beta_range import narrowed
@@ -167,6 +168,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
                 wrap=partial(prepare_model, move_to_device=device) if world > 1 else None,
                 objective=setup.objective,
                 say=notes.append,
+                saving=Saving(
+                    method.train.checkpoint_minutes,
+                    # Of a machine that Ray drains; on a Ray that was started here nobody looks for it.
+                    announced=lambda: ray_train.get_preemption_info() is not None,
+                    saved=attempt.saved,
+                ),
             )
             final: dict[str, Any] = {}
             if result is not None:

@@ -1,5 +1,6 @@
 """`--dry-run`: the plan of a sweep and its price, without data or Ray; where a device is there, by a measured step."""
 
+import math
 import os
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import torch
 
 from cpn.config import Config, to_dotted
 from cpn.config.loss import untrained_words
+from cpn.config.train import TrainConfig
 from cpn.core.contents import is_code, own_modules
 from cpn.core.errors import InputError
 from cpn.cost.inference_memory import free_bytes
@@ -26,7 +28,7 @@ from ..config.space.domains import CurveDomain, domain_words
 from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import row_values, shown_rows
 from .data_size import class_count, size_words
-from .estimate import START_SECONDS, Price, corner_configs, estimate, largest_step, on_gpu
+from .estimate import START_SECONDS, Price, corner_configs, epoch_seconds, estimate, largest_step, on_gpu
 from .owner_check import check_owner
 from .reading_memory import reading_lines
 
@@ -96,6 +98,8 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
         terminal.say(f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; {later}")
     terminal.say(f"priced for {size_words(config)}")
     terminal.say(price_words(spec, price, source))
+    if not lacks and (words := epoch_words(largest, epoch_seconds(spec, largest, rate))) is not None:
+        terminal.say(words)
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in price.disk.items() if size >= 0.0005)
     without = ", without networks and checkpoints" if lacks else ""
     terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed{without}: {parts}")
@@ -220,6 +224,20 @@ def cpu_words(spec: SweepSpec, price: Price, each: float) -> str:
             at_once = concurrency(spec.resources, [{"CPU": float(os.cpu_count() or 1)}])
             words += f", about {clock(3600 * price.hours / at_once)} of wall-clock time with {at_once} at a time"
     return f"{words}; {NOT_IN_IT}"
+
+
+def epoch_words(config: Config, seconds: float) -> str | None:
+    """What an interruption costs where epochs of so many seconds are long: more than `train.checkpoint_minutes`, or
+    where that is null than its default.
+    """
+    minutes = config.train.checkpoint_minutes
+    limit: float = TrainConfig().checkpoint_minutes or math.inf if minutes is None else minutes
+    if seconds <= 60 * limit:
+        return None
+    long = f"epochs of the largest corner take about {clock(round(seconds))}"
+    if minutes is None:
+        return f"{long}: an interrupted one is done again from its start, as train.checkpoint_minutes is null"
+    return f"{long}: progress is saved every {minutes:g} minutes (train.checkpoint_minutes)"
 
 
 def unpruned(spec: SweepSpec) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpn.config import Config, with_values
+from cpn.config.train import passes_of
 from cpn.cost.operations import run_operations, step_operations, stored_bytes
 from cpn.data.superpixels import levels_of, packed_bytes, reads_maps
 from cpn.scoring.metrics import BETAS
@@ -148,6 +149,14 @@ def run_hours(spec: SweepSpec, config: Config, rate: float) -> float:
     held, workers = spec.resources.workers * spec.resources.gpus_per_worker, spec.resources.workers
     seconds = operations(config) / rate
     return (seconds + held * START_SECONDS if held else seconds / workers + START_SECONDS) / 3600
+
+
+def epoch_seconds(spec: SweepSpec, config: Config, rate: float | None = None) -> float:
+    """Seconds of one epoch's steps, at `rate` operations a second and worker (None: as assumed)."""
+    trained, batch = list_length(config, config.data.train), config.train.batch_size
+    steps = passes_of(config.train, trained) * (trained // batch)
+    rate = rate or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
+    return steps * step_operations(config, class_count(config)) / rate / spec.resources.workers
 
 
 def operations(config: Config) -> float:

@@ -364,9 +364,8 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
         bucket_sync.upload_work(store, work, [EPOCHS], "epochs")
         kept.saved()
 
-    metrics: dict[str, float] = TRAINED[stage](
-        inputs_of(plan, {name: None for name in READS[stage] if name in plan.folders}), work, report
-    )
+    inputs = inputs_of(plan, {name: None for name in READS[stage] if name in plan.folders})
+    metrics: dict[str, float] = TRAINED[stage](replace(inputs, saved=kept.saved), work, report)
     bucket_sync.upload_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
     return metrics
 

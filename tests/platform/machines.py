@@ -31,6 +31,7 @@ class Machines:
         monkeypatch.setattr(ray, "wait", lambda refs, **_: (refs, []))
         context = SimpleNamespace(get_world_size=lambda: 1, get_world_rank=lambda: 0)
         monkeypatch.setattr(ray.train, "get_context", lambda: context)
+        monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
         monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
 

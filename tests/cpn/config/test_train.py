@@ -20,6 +20,7 @@ def test_the_defaults_are_the_released_values() -> None:
         "weight_decay": 5e-4,
         "poly_power": 0.9,
         "precision": "fp32",
+        "checkpoint_minutes": 20.0,
         "seed": 0,
     }
     steps = 10582 // values["batch_size"]
@@ -40,6 +41,7 @@ def test_the_defaults_are_the_released_values() -> None:
         ({"weight_decay": -1}, "train.weight_decay: Input should be greater than or equal to 0, given -1"),
         ({"poly_power": 0}, "train.poly_power: Input should be greater than 0, given 0"),
         ({"precision": "fp16"}, "train.precision: Input should be 'fp32' or 'bf16', given 'fp16'"),
+        ({"checkpoint_minutes": 0}, "train.checkpoint_minutes: Input should be greater than 0, given 0"),
         ({"seed": -1}, "train.seed: Input should be greater than or equal to 0, given -1"),
     ],
 )

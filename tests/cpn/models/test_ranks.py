@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.loop import TrainingJob, fit
 from cpn.training.optimizer import PolySchedule, build_optimizer
+from cpn.training.saving import Saving
 from tests.cpn.training import one_training
 from tests.gloo import in_group
 
@@ -50,7 +52,11 @@ def make(hidden: int = 8) -> nn.Module:
 
 
 def train(
-    folder: Path, report: Callable[[dict[str, float]], None], say: Callable[[str], None], epochs: int = EPOCHS
+    folder: Path,
+    report: Callable[[dict[str, float]], None],
+    say: Callable[[str], None],
+    epochs: int = EPOCHS,
+    saving: Saving | None = None,
 ) -> list[float]:
     """Train `make()` on this rank's part of each batch, from `folder`; the weights at the end."""
     rank, world = rank_and_world()
@@ -60,9 +66,9 @@ def train(
     )
     wrapped = DistributedDataParallel(network) if world > 1 else network
 
-    def batches(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int, first: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(epoch)
-        return (torch.randn(12, 4, generator=generator)[rank::world] for _ in range(STEPS))
+        return iter([torch.randn(12, 4, generator=generator)[rank::world] for _ in range(STEPS)][first:])
 
     def losses(batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         return {"total": wrapped(batch).square().mean()}
@@ -71,7 +77,7 @@ def train(
         network=wrapped, optimizer=optimizer, schedule=PolySchedule(optimizer, EPOCHS * STEPS), epochs=epochs,
         steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0, folder=folder,
     )  # fmt: skip
-    fit(job, report, writes=rank == 0, say=say)
+    fit(job, report, writes=rank == 0, say=say, saving=saving)
     return [value for parameter in network.parameters() for value in parameter.flatten().tolist()]
 
 
@@ -186,6 +192,34 @@ def resumed(rank: int, world: int, place: Path) -> dict[str, Any]:
     return found
 
 
+class Drained(Exception):
+    """The machine was taken away, right after the progress was saved."""
+
+
+def within_an_epoch(rank: int, world: int, place: Path) -> dict[str, Any]:
+    """Train whole; then until the last rank's notice, in the middle of epoch 2; then on from rank 0's checkpoint."""
+    looks = count()
+
+    def announced() -> bool:  # asked after steps 1 and 3
+        return next(looks) >= 1 and rank == world - 1
+
+    def drained() -> None:
+        raise Drained
+
+    whole: list[dict[str, float]] = []
+    heard: list[dict[str, float]] = []
+    folder = place / "drained" / str(rank)
+    undisturbed = train(place / "none", whole.append, print)
+    try:
+        train(folder, lambda _: None, print, saving=Saving(announced=announced, saved=drained))
+        raise AssertionError("the notice was not heeded")
+    except Drained:
+        written = sorted(path.name for path in folder.glob("epoch_*"))
+    weights = train(folder, heard.append, print)
+    losses = [[entry["loss_total"] for entry in entries] for entries in (whole, heard)]
+    return {"written": written, "losses": losses, "weights": [undisturbed, weights]}
+
+
 def runs(rank: int, world: int, place: Path) -> dict[str, Any]:
     """`cpn.run.run` with folders and data of this rank's own."""
     pack = open_pack(place / "scenes")
@@ -250,6 +284,7 @@ def everything(rank: int, world: int, place: str) -> dict[str, Any]:
     one = one_training.all_cases(rank, world, folder / "one")
     return {
         "talks": talks(rank, world), "resumed": resumed(rank, world, folder), "runs": runs(rank, world, folder),
+        "within": within_an_epoch(rank, world, folder),
         "one": one, "place": place,
     }  # fmt: skip
 
@@ -278,6 +313,18 @@ def test_all_go_on_from_one_checkpoint_or_all_fail(ranks: list[dict[str, Any]]) 
     for name, (_, words) in FAILS.items():
         found = [rank["resumed"][name] for rank in ranks]
         assert all(words in one["error"] and one["heard"] == [] for one in found), name
+
+
+def test_the_notice_of_one_rank_saves_within_an_epoch(ranks: list[dict[str, Any]]) -> None:
+    """All stop after the same step and go on with rank 0's copy, each with its own sums of the losses."""
+    for at, found in enumerate(rank["within"] for rank in ranks):
+        assert found["written"] == (["epoch_0001", "epoch_0001_step_000001"] if at == 0 else [])
+        undisturbed, weights = found["weights"]
+        whole, heard = found["losses"]
+        exact = len(ranks) == 2  # with three DDP sums in another order after its first step
+        assert weights == (undisturbed if exact else pytest.approx(undisturbed, abs=1e-4))
+        assert heard == (whole if exact else pytest.approx(whole, abs=1e-4)) and len(heard) == EPOCHS
+        assert weights == ranks[0]["within"]["weights"][1]
 
 
 def test_a_run_is_finished_for_all_or_for_none(ranks: list[dict[str, Any]]) -> None:

@@ -137,6 +137,19 @@ def test_a_killed_training_ends_as_if_it_had_not_been(made: Inputs, tmp_path: Pa
     assert files(tmp_path) == files(made.folders["affinity"])
 
 
+def test_a_training_goes_on_within_an_epoch(made: Inputs, tmp_path: Path) -> None:
+    config = with_values(made.config, {"train.checkpoint_minutes": 1e-9}, "test")
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.TRAINED["affinity"](replace(made, config=config, saved=kill), tmp_path, silent)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_0000_step_000001"]
+    pipeline.TRAINED["affinity"](made, tmp_path, silent)
+    assert files(tmp_path) == files(made.folders["affinity"])
+
+
 def published_keys(config: Config) -> dict[str, str]:
     """The keys of the stages as they were before there was a second kind of walk."""
     dump = {

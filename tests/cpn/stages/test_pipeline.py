@@ -151,6 +151,27 @@ def test_a_killed_training_ends_as_if_it_had_not_been(made: Made, tmp_path: Path
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("stage", ["affinity", "deeplab"])
+def test_a_training_goes_on_within_an_epoch(made: Made, tmp_path: Path, stage: str) -> None:
+    """Killed after each step that is saved, which is every one."""
+    values = {"affinity.epochs": 2, "deeplab.iterations": 4, "train.checkpoint_minutes": 1e-9}
+    inputs = replace(made.inputs, config=with_values(made.inputs.config, values, "test"))
+    train: Callable[..., dict[str, float]] = pipeline.TRAINED[stage]
+    saved: list[list[str]] = []
+
+    def kill() -> None:
+        saved.append(sorted(path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()))
+        raise KeyboardInterrupt
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(inputs, saved=kill), tmp_path / "killed", silent)
+    resumed = train(inputs, tmp_path / "killed", silent)
+    assert [names[-1] for names in saved] == [f"epoch_000{e}_step_00000{s}" for e in (0, 1) for s in (1, 2)]
+    assert resumed == train(inputs, tmp_path / "whole", silent)
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
 def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
     return pipeline.stage_keys(model, config, data)
 
@@ -176,6 +197,7 @@ def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
         ("data.val", "train", "deeplab"),
         ("data.root", "/elsewhere", None),
         ("data.workers", 9, None),
+        ("train.checkpoint_minutes", 3.0, None),
         ("train.lr", 0.5, None),  # acts through the model's digest
     ],
 )

@@ -1,6 +1,6 @@
 """Training on tiny scenes. `python -m tests.cpn.training.test_cam_training` writes the golden file of losses anew."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cpn.sources.scenes import write_scenes
 from cpn.training import cam_training as module
 from cpn.training.cam_training import freeze_unused, train
 from cpn.training.optimizer import parameter_groups
+from cpn.training.saving import Saving
 
 OWN = "tests.cpn.models.test_backbone:OwnBackbone"
 """Its second layer is neither listed as frozen nor part of the top."""
@@ -377,6 +378,32 @@ def test_a_training_goes_on_where_it_was_killed(pack: Pack, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         train(make(settings), pack.split("train"), settings, device=CPU, report=kill, folder=tmp_path)
     assert same(state(whole), state(trained(pack, settings, folder=tmp_path)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_goes_on_within_an_epoch(pack: Pack, tmp_path: Path, workers: int) -> None:
+    """Four steps an epoch, killed after each, with dropout: losses, weights and the scale of X have the same bits."""
+    settings = config(
+        train__epochs=2, train__batch_size=2, network__dropout=0.5, network__x_scale="unit", data__workers=workers
+    )
+    whole = make(settings)
+    history = train(whole, pack.split("train"), settings, device=CPU, report=lambda _: None)
+    for last in (1, 3, 4, 6):
+        calls = iter(range(1, 100))
+
+        def kill(calls: Iterator[int] = calls, last: int = last) -> None:
+            if next(calls) == last:
+                raise KeyboardInterrupt
+
+        saving, folder, network = Saving(1e-9, saved=kill), tmp_path / str(last), make(settings)
+        more: dict[str, Any] = {"device": CPU, "report": lambda _: None, "folder": folder}
+        with pytest.raises(KeyboardInterrupt):
+            train(make(settings), pack.split("train"), settings, saving=saving, **more)
+        assert any("_step_" in path.name for path in folder.iterdir())
+        resumed = train(network, pack.split("train"), settings, **more)
+        assert same(state(whole), state(network)), last
+        losses = [{n: v for n, v in entry.items() if n == "lr" or n.startswith("loss_")} for entry in resumed]
+        assert losses == [{n: entry[n] for n in values} for entry, values in zip(history, losses, strict=True)], last
 
 
 @pytest.mark.parametrize(

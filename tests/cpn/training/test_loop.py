@@ -1,5 +1,11 @@
-from collections.abc import Iterator, Mapping
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -7,11 +13,17 @@ from torch import Tensor, nn
 
 from cpn.config.train import OptimizerKind
 from cpn.core.errors import WorkError
+from cpn.core.run_files import position
+from cpn.data.voc import open_pack
 from cpn.training import loop
 from cpn.training.loop import Report, TrainingJob, fit
 from cpn.training.optimizer import PolySchedule, build_optimizer
+from cpn.training.saving import Saving
+from tests.cpn.training import one_training
 
 STEPS = 3
+EVERY_STEP = 1e-9
+"""Minutes between checkpoints so short that each step has one."""
 MEASURED = ("time", "images_per_s", "data_wait_share")
 
 
@@ -24,9 +36,9 @@ def make() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 
-def batches(epoch: int) -> Iterator[Tensor]:
+def batches(epoch: int, first: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(epoch)
-    return (torch.randn(5, 4, generator=generator) for _ in range(STEPS))
+    return iter([torch.randn(5, 4, generator=generator) for _ in range(STEPS)][first:])
 
 
 def run(
@@ -38,6 +50,7 @@ def run(
     seed: int = 3,
     kind: OptimizerKind = "adamw",
     poison: int | None = None,
+    term: int | None = None,
     bf16: bool = False,
     **more: object,
 ) -> list[dict[str, float]]:
@@ -52,6 +65,8 @@ def run(
         squared = network(batch).square().mean()
         # A term that depends on progress: a resumed run must go on with the right one.
         total = squared + progress * network(batch).mean()
+        if term == taken:
+            signal.raise_signal(signal.SIGTERM)
         if poison == taken:
             total = total / 0
         return {"squared": squared, "total": total}
@@ -122,6 +137,139 @@ def test_killed_with_a_broken_checkpoint_it_ends_the_same(tmp_path: Path, kind: 
     assert weights(fresh) == weights(whole) and without_times(resumed) == without_times(history)
     assert [entry["epoch"] for entry in heard] == [1, 2, 3, 4]
     assert len(said) == 1 and "epoch_0003: this checkpoint is damaged; going on from epoch_0002" in said[0]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("last", range(1, 2 * STEPS + 1))
+def test_killed_after_any_step_it_ends_the_same(tmp_path: Path, kind: OptimizerKind, last: int) -> None:
+    """Killed right after a checkpoint within an epoch: what comes of it has the bits of a training without any."""
+    whole = make()
+    history = run(whole, lambda _: None, kind=kind, epochs=2)
+    saved = 0
+
+    def kill() -> None:
+        nonlocal saved
+        saved += 1
+        if saved == last:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(make(), lambda _: None, folder=tmp_path, kind=kind, epochs=2, saving=Saving(EVERY_STEP, saved=kill))
+    epoch, steps = divmod(last - 1, STEPS)
+    assert max(path.name for path in tmp_path.iterdir()) == f"epoch_{epoch:04d}_step_{steps + 1:06d}"
+    fresh = make()
+    torch.manual_seed(999)
+    resumed = run(fresh, lambda _: None, folder=tmp_path, kind=kind, epochs=2)
+    assert weights(fresh) == weights(whole) and without_times(resumed) == without_times(history)
+    assert all(entry["images_per_s"] > 0 and 0 <= entry["data_wait_share"] <= 1 for entry in resumed)
+
+
+def test_a_damaged_part_gives_way_to_the_epoch_before(tmp_path: Path) -> None:
+    whole = make()
+    history = run(whole, lambda _: None)
+    saving = Saving(EVERY_STEP)
+    with pytest.raises(WorkError):  # at the third step of epoch 3
+        run(make(), lambda _: None, folder=tmp_path, poison=3 * STEPS, saving=saving)
+    newest = tmp_path / "epoch_0002_step_000002"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0002", newest.name]
+    part = bytearray((newest / "part.safetensors").read_bytes())
+    part[-1] ^= 1
+    (newest / "part.safetensors").write_bytes(part)
+    said: list[str] = []
+    fresh = make()
+    assert without_times(run(fresh, lambda _: None, folder=tmp_path, say=said.append)) == without_times(history)
+    assert weights(fresh) == weights(whole)
+    assert said == [f"{newest}: this checkpoint is damaged; going on from epoch_0002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0003", "epoch_0004"]
+
+
+def test_nothing_within_an_epoch_is_saved_of_a_bad_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where not every step is looked at: saving looks."""
+    monkeypatch.setattr(loop, "steps_between_looks", lambda device: 50)
+    with pytest.raises(WorkError, match="the loss is (inf|-inf|nan) at epoch 1, step 2"):
+        run(make(), lambda _: None, folder=tmp_path, poison=2, saving=Saving(EVERY_STEP))
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_0000_step_000001"]
+
+
+def test_sigterm_ends_a_training_once_it_has_saved(tmp_path: Path) -> None:
+    """In a batch system's own time: nothing of the epoch that ran is lost."""
+    whole = make()
+    history = run(whole, lambda _: None)
+    network = make()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Killed):
+            run(network, lambda _: None, folder=tmp_path, term=STEPS + 2)
+        assert signal.getsignal(signal.SIGTERM) is end
+        with pytest.raises(Killed):
+            run(make(), lambda _: None, term=2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0001", "epoch_0001_step_000002"]
+    fresh = make()
+    assert without_times(run(fresh, lambda _: None, folder=tmp_path)) == without_times(history)
+    assert weights(fresh) == weights(whole)
+
+
+def in_a_process(place: Path, minutes: float | None, workers: int) -> subprocess.Popen[bytes]:
+    """Fifty steps of the CAM network, ten an epoch, in a session of their own."""
+    code = (
+        "from tests.cpn.training.one_training import *; from cpn.training.saving import Saving; import sys\n"
+        f"torch.set_num_threads(1); CONFIG['data']['workers'] = {workers}\n"
+        f"trained('fifty steps', open_pack(Path(sys.argv[1])), 0, 1, folder=Path(sys.argv[1], 'kept'), "
+        f"saving=Saving({minutes}))"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(place)], start_new_session=True)
+
+
+def wait_until(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    """Wait for a sign of life in the files of a process."""
+    end = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.002)
+
+
+def kept(place: Path) -> tuple[int, int]:
+    """Epochs and further steps of the newest checkpoint."""
+    return max((position(path.name) for path in (place / "kept").glob("epoch_*")), default=(-1, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kill_9_within_epochs_changes_no_bit(tmp_path: Path) -> None:
+    one_training.write_data(tmp_path)
+    places = []
+    for after in ((0, 1), (1, 4), (3, 8)):
+        process = in_a_process(tmp_path, EVERY_STEP, 0)
+        wait_until(process, lambda after=after: kept(tmp_path) >= after)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+        places.append(kept(tmp_path))
+    assert places == sorted(set(places)) and any(steps for _, steps in places), "what one attempt did the next one has"
+    pack = open_pack(tmp_path)
+    resumed = one_training.trained("fifty steps", pack, 0, 1, folder=tmp_path / "kept")
+    assert resumed == one_training.trained("fifty steps", pack, 0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sigterm_to_all_processes_loses_no_step(tmp_path: Path) -> None:
+    """As batch systems send it: to the loader's process as well."""
+    one_training.write_data(tmp_path)
+    process = in_a_process(tmp_path, None, 1)
+    wait_until(process, lambda: kept(tmp_path) >= (1, 0))
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait() == -signal.SIGTERM
+    at = kept(tmp_path)
+    pack = open_pack(tmp_path)
+    resumed = one_training.trained("fifty steps", pack, 0, 1, folder=tmp_path / "kept")
+    assert at[0] >= 1 and at < (5, 0) and resumed == one_training.trained("fifty steps", pack, 0, 1)
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
@@ -212,8 +360,8 @@ def test_waiting_for_data_is_seen() -> None:
     network = make()
     clock = iter(range(1000))
 
-    def slow(epoch: int) -> Iterator[Tensor]:
-        for batch in batches(epoch):
+    def slow(epoch: int, first: int) -> Iterator[Tensor]:
+        for batch in batches(epoch, first):
             for _ in range(8):
                 next(clock)
             yield batch

@@ -96,6 +96,21 @@ def test_a_run_goes_on_elsewhere_from_what_was_kept(store: Storage, monkeypatch:
     assert finished_run(store.run("k")) is not None
 
 
+def test_progress_within_an_epoch_is_kept_and_taken_first(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt), bucket_sync.attempt(store, "k", writes=True, say=print) as attempt:
+        for name in ("epoch_0001", "epoch_0002", "epoch_0002_step_000005", "epoch_0002_step_000010"):
+            write_json(attempt.folder / "checkpoints" / name / "checkpoint.json", {"name": name})
+            attempt.saved()
+        raise KeyboardInterrupt
+    kept = ["epoch_0002", "epoch_0002_step_000010"]
+    assert object_storage.folders(f"{store.url}/runs/k/checkpoints") == kept, "the end of an epoch stays beside it"
+    other = elsewhere(store, monkeypatch)
+    with bucket_sync.attempt(other, "k", writes=True, say=print) as attempt:
+        assert epochs(attempt.folder) == kept[1:]
+        checkpoint(attempt, 3)
+    assert object_storage.folders(f"{store.url}/runs/k/checkpoints") == ["epoch_0002", "epoch_0003"]
+
+
 def test_a_damaged_checkpoint_is_passed_over_and_said(store: Storage) -> None:
     with bucket_sync.attempt(store, "k", writes=True, say=print) as attempt:
         checkpoint(attempt, 1)
@@ -216,10 +231,16 @@ class Train:
 
         self.reports: list[Mapping[str, Any]] = []
         self.dies: int | None = None
+        self.drained = False
+        """Whether the machine is about to go once an epoch has been reported."""
         context = SimpleNamespace(get_world_size=lambda: 1, get_world_rank=lambda: 0)
         monkeypatch.setattr(ray.train, "get_context", lambda: context)
+        monkeypatch.setattr(ray.train, "get_preemption_info", self.preemption)
         monkeypatch.setattr(ray.train, "report", self.report)
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+
+    def preemption(self) -> object:
+        return SimpleNamespace(deadline_ms=0) if self.drained and self.reports else None
 
     def report(self, entry: Mapping[str, Any]) -> None:
         self.reports.append(entry)
@@ -235,8 +256,9 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("drained", [False, True])
 def test_a_trial_goes_on_elsewhere_to_the_same_bits(
-    store: Storage, scenes: Pack, monkeypatch: pytest.MonkeyPatch, threads: None, tmp_path: Path
+    store: Storage, scenes: Pack, monkeypatch: pytest.MonkeyPatch, threads: None, tmp_path: Path, drained: bool
 ) -> None:
     """Data, checkpoint and finished run all travel through the bucket; what was kept is not trained again."""
     config: Config = config_from(METHOD, "test")
@@ -248,15 +270,25 @@ def test_a_trial_goes_on_elsewhere_to_the_same_bits(
     )  # fmt: skip
     given = {"uid": "s-0000", "values": {}, "setup": setup}
     first = Train(monkeypatch)
-    first.dies = 2
-    with pytest.raises(KeyboardInterrupt):
+    first.dies, first.drained = 2, drained
+    upload = bucket_sync.Attempt.saved
+
+    def gone_once_saved(attempt: bucket_sync.Attempt) -> None:
+        upload(attempt)
+        if any("_step_" in name for name in epochs(attempt.folder)):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bucket_sync.Attempt, "saved", gone_once_saved)
         train_on_worker(given)
+    key = run_key(config, scenes.fingerprint)
+    kept = object_storage.folders(f"{store.url}/runs/{key}/checkpoints")
+    assert kept[0] == "epoch_0001" and kept[1].startswith("epoch_0001_step_" if drained else "epoch_0002")
     other = elsewhere(store, monkeypatch)
     second = Train(monkeypatch)
     train_on_worker(given)
     assert [r["epoch"] for r in second.reports] == [1, 2, 3, 3], "kept epochs are only reported again"
-    assert [r["time"] for r in first.reports] == [r["time"] for r in second.reports[:2]]
-    key = run_key(config, scenes.fingerprint)
+    assert [r["time"] for r in first.reports] == [r["time"] for r in second.reports[: len(first.reports)]]
     bucket_sync.download_run(other, other.run(key), print)
     mine, theirs = load_file(tmp_path / "alone" / MODEL), load_file(other.run(key) / MODEL)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

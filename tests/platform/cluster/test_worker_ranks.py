@@ -39,6 +39,7 @@ def work(rank: int, world: int, place: str) -> dict[str, list[dict[str, Any]]]:
     context = SimpleNamespace(get_world_size=lambda: world, get_world_rank=lambda: rank)
     ray.train.get_context = lambda: context
     ray.train.report = reports.append
+    ray.train.get_preemption_info = lambda: None
     ray.train.torch.get_device = lambda: torch.device("cpu")
     ray.train.torch.prepare_model = lambda module, **_: torch.nn.parallel.DistributedDataParallel(module)
     run = Path("runs") / run_key(config, open_pack(data).fingerprint)

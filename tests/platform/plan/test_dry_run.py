@@ -90,6 +90,18 @@ def test_a_measured_step_prices_the_trials(card: list[Any], capsys: pytest.Captu
     assert found is not None and 8 * 2645 * 2 / 3600 < float(found[1]) < 1.05 * 8 * 2645 * 2 / 3600
 
 
+def test_long_epochs_are_said_with_what_saves_them(card: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """2645 steps of 2 s are 1:28:10; two workers' halves of the batch take 2 s as well."""
+    long = "epochs of the largest corner take about 1:28:10: "
+    assert long + "progress is saved every 20 minutes (train.checkpoint_minutes)" in printed(capsys, PATCH)
+    said = printed(capsys, PATCH, "--set", "train.checkpoint_minutes=5", "--set", "resources.workers=2")
+    assert long + "progress is saved every 5 minutes (train.checkpoint_minutes)" in said
+    said = printed(capsys, PATCH, "--set", "train.checkpoint_minutes=null")
+    assert long + "an interrupted one is done again from its start, as train.checkpoint_minutes is null" in said
+    for short in ("train.checkpoint_minutes=90", "data.train=val"):  # 366 steps
+        assert "epochs of the largest corner" not in printed(capsys, PATCH, "--set", short)
+
+
 def test_workers_measure_their_share_of_the_batch(card: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     """Two cards, each 2 s for its half of the batch: twice the GPU-hours of one card that takes 2 s for all of it."""
     said = printed(capsys, PATCH, "--set", "resources.workers=2")
