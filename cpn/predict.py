@@ -63,7 +63,10 @@ def parser() -> argparse.ArgumentParser:
         "pixels. The same command again makes only what is missing.",
     )
     made.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="model.safetensors of a run or of the stage deeplab"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="model.safetensors of a run or of the stage deeplab; or SWEEP@champion, the promoted network of ./sweeps",
     )
     made.add_argument("pictures", type=Path, nargs="*", metavar="IMAGE", help="images, or folders of images")
     made.add_argument(
@@ -153,8 +156,12 @@ def check_options(given: argparse.Namespace) -> None:
 
 def open_model(given: argparse.Namespace) -> Predictor:
     """The network that the command line asks for. Raises InputError."""
+    from cpn.stages.champion import checkpoint_of
     from cpn.stages.predictor import THRESHOLD, load
 
+    named, given.checkpoint = given.checkpoint, checkpoint_of(given.checkpoint)
+    if given.checkpoint != named:
+        print(f"{named} is {given.checkpoint}", file=sys.stderr)
     model = load(
         given.checkpoint,
         backbone=given.backbone,

@@ -145,7 +145,9 @@ def target(state: "ModelState", to: str | None, because: str) -> str:
     stack = champions(state.history, CHAMPION, state.versions)
     if len(stack) < 2:
         others = [version for version in state.versions if version != state.aliases.get(CHAMPION)]
-        cure = "--to VERSION names another" if others else "python -m platform.promote RUN makes another one"
+        sweep = state.name.removeprefix("cpn-")
+        example = f"python -m platform.promote RUN makes another one; python -m platform.leaderboard {sweep} lists them"
+        cure = "--to VERSION names another" if others else example
         raise InputError(f"{state.name}: has no champion before the present one; {cure}")
     return stack[-2]
 

@@ -58,6 +58,7 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
     why = f"moved by hand to version {wished}"
     words_by_gate = {gate.name: gate.words for gate in gates}
     entry = {"kind": BY_HAND, "by": PERSON, "uid": chosen.uid, "gates": words_by_gate, "overridden": sorted(excused)}
+    entry |= {"run_key": chosen.key} if chosen.key else {}
     recorder.tags(chosen.uid, {"promoted": "true"})
     recorder.moved(model, CHAMPION, before, wished, why, entry)
     return {"from": before, "to": wished, "kind": BY_HAND, "why": why, "uid": chosen.uid, "stages": manifests}

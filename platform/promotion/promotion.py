@@ -61,7 +61,13 @@ def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: s
         checkpoint=chosen.model,
         backbone=backbone if ":" in backbone else None,
         why=why,
-        entry={"kind": PROMOTED, "by": by, "uid": chosen.uid, **entry},
+        entry={
+            "kind": PROMOTED,
+            "by": by,
+            "uid": chosen.uid,
+            **({"run_key": chosen.key} if chosen.key else {}),
+            **entry,
+        },
     )
 
 

@@ -236,6 +236,8 @@ PREDICTED = [
           "a checkpoint of kind 'affinity'", "give model.safetensors of a run or of the stage deeplab"),
     wrong("a model that names code, predicted", f"{PREDICT} {PICTURE}", with_code("evil:make"), "'evil:make'",
           "--backbone evil:make"),
+    wrong("the champion of no sweep", "cpn.predict small@champion a.jpg", text_file(b"x", "a.jpg"),
+          "small@champion: sweeps/small/records/history.jsonl is not there", "run the sweep here"),
     wrong("no picture", f"{PREDICT} nowhere.jpg", model(), "nowhere.jpg: no such file or folder"),
     wrong("a folder without pictures", f"{PREDICT} data", model(), "data: holds no .jpg", "another folder"),
     wrong("two pictures of one name", f"{PREDICT} {PICTURE} data/SegmentationClass", model(),
