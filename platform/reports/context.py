@@ -1,11 +1,14 @@
 """What a sweep's report says, as plain values for its template, passwords masked. Nothing here knows HTML."""
 
 import base64
+import io
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from cpn.config import METHOD_VERSION, to_dotted
 from cpn.core.checked import whole_png
@@ -18,6 +21,7 @@ from ..base.lock import RUNNING
 from ..base.provenance import read_starts
 from ..base.tracking_uri import redacted
 from ..config.space.domains import CurveDomain, domain_words, encode
+from ..config.sweep_spec import SweepSpec
 from ..plan import budget
 from ..search import pruning_audit
 from ..search.confirm_bounds import failed_words
@@ -25,7 +29,7 @@ from ..search.study import REFERENCE, State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from . import figures, plots, throughput
 from .importances import LEAST_TRIALS, contours, importances
-from .ranking import cells, configuration, heads, ranking, short
+from .ranking import cells, configuration, heads, in_order, ranking, short
 from .snapshot import SweepSnapshot, best_trial, say_once
 from .summary import FEWEST, ladder, ladder_head, shortened
 from .trial_config import config_yaml
@@ -44,6 +48,21 @@ ALT = {
     "contours": "the value over pairs of names, interpolated between trials",
 }
 """What a picture shows, by its file's name; another one is called by it."""
+LOOK = {
+    "cam_panel": "Look for maps that cover the whole object and not only its most telling part, and end at its edge; "
+    "the last column shows where the pseudo mask is wrong, and how",
+    "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
+    "class_iou": "Short bars are the classes that the method misses",
+    "loss_terms": "Terms should fall and then level off; one that grows works against the others. The weights of the "
+    "consistency terms are ramped up over the first epochs, so that those terms begin near zero",
+    "random_walk": "The walk should fill gaps inside of objects and not run over their edges",
+    "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
+}
+"""What one should see in it."""
+COMPARED = 4
+"""Trials beside the best one whose panels the page carries, for comparison."""
+QUALITY = 80
+"""Of the pictures as WebP: letters stay sharp at a fifth of the size."""
 
 
 def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> dict[str, Any]:
@@ -87,7 +106,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
     }  # fmt: skip
     titles = {
         "leaderboard": "Leaderboard", "pictures": "Pictures", "search": "What mattered", "pruning": "Pruning",
-        "cost": "Cost", "configuration": "Configuration", "provenance": "Provenance",
+        "cost": "Cost and time", "configuration": "Configuration", "provenance": "Provenance",
     }  # fmt: skip
     found["pictures"] = pictures(sweep, best)
     there = {"pictures": bool(found["pictures"]), "pruning": bool(pruned), "configuration": bool(best)}
@@ -96,9 +115,14 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
 
 
 def chart(name: str, title: str, figure: Any, label: str, caption: str = "", wide: bool = False) -> dict[str, Any]:
-    """A chart for the template; its HTML is plotly's own, which escapes what it quotes."""
+    """A chart for the template; its HTML is that of `figures.part`, which escapes what it quotes."""
     return {"html": figures.part(figure, name), "title": title, "label": label, "caption": caption,
             "wide": wide}  # fmt: skip
+
+
+def sort_key(value: Any) -> str:
+    """What the page sorts a cell by: a number in full, text in small letters, nothing where there is none."""
+    return "" if value is None else str(value).lower()
 
 
 def counts(sweep: SweepSnapshot) -> str:
@@ -172,11 +196,11 @@ def steps(summary: SweepSummary) -> list[list[str]]:
 
 
 def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The table, what its columns mean, and the confirmed means as a chart."""
+    """The table with a column for each searched name, what its columns mean, and the confirmed means as a chart."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
     words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
     words += "verdict's level. Two means are compared by the difference, whose images are the same. "
-    words += "Audited: pruning would have stopped it, and it ran on."
+    words += "Audited: pruning would have stopped it, and it ran on. A click on a column's head sorts by it."
     if len(entries) > LISTED:
         words += f" The first {LISTED} of {len(entries):,} trials; all of them: leaderboard.md."
     figure = figures.forest(entries, metrics.get(f"{key}_confirm_cam_baseline"), key)
@@ -186,12 +210,27 @@ def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> d
         charts.append(chart("forest", "Confirmed with fresh seeds", figure, label,
                             "Means over fresh seeds on the confirm images, with 95 % intervals; the dashed line is "
                             "cam_baseline, the classification loss alone."))  # fmt: skip
+    names = list(dict.fromkeys(name for entry in entries for name in entry["values"]))
+    place, trial, state, score, beta, *confirmed, seeds, hours = heads(sweep)
+    titles = [place, trial, state, score, *confirmed, *(name.split(".")[-1] for name in names), beta, seeds, hours]
     rows = [
-        {"cells": cells(entry), "state": entry["state"], "marks": entry["marks"], "reason": entry["reason"],
-         "configuration": configuration(entry["values"])}
+        {"cells": leaderboard_cells(entry, names), "state": entry["state"], "marks": entry["marks"],
+         "reason": entry["reason"]}
         for entry in entries[:LISTED]
     ]  # fmt: skip
-    return {"words": words, "heads": heads(sweep), "rows": rows, "charts": charts}
+    return {"words": words, "heads": titles, "rows": rows, "charts": charts}
+
+
+def leaderboard_cells(entry: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, str]]:
+    """One trial as cells, each with what it is sorted by; the searched values stand behind the scores."""
+    place, trial, state, score, beta, *confirmed, seeds, hours = cells(entry)
+    values, ends = entry["values"], entry["difference"]
+    shown = [place, trial, state, score, *confirmed, *(short(values.get(name, "-")) for name in names), beta, seeds,
+             hours]  # fmt: skip
+    keys = [entry["place"], entry["uid"], ", ".join([entry["state"], *entry["marks"]]), entry["objective"],
+            entry["confirmed"], sum(ends) / 2 if ends else None, *(values.get(name) for name in names), entry["beta"],
+            entry["seeds"] or None, entry["hours"]]  # fmt: skip
+    return [{"text": text, "key": sort_key(key)} for text, key in zip(shown, keys, strict=True)]
 
 
 def space(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, Any]:
@@ -259,13 +298,22 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]
     """Hours by what they went to, and how fast the runs trained."""
     spec = sweep.spec
     told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
+    charts = []
+    held = {uid: 3600 * hours for uid, hours in sweep.trial_hours.items()}
+    now = time.time() if sweep.state == RUNNING else None
+    figure = figures.timeline(sweep.rows, sweep.again, sweep.times, held, now)
+    if figure is not None:
+        charts.append(chart("timeline", "What ran when", figure, "timeline of trials and confirm runs over slots",
+                            f"A slot is a place that runs one trial at a time: {a_trial_runs_on(spec)}. Gaps are hours "
+                            "in which nothing of this sweep trained. A bar carries the trial's number; drag to zoom.",
+                            True))  # fmt: skip
     figure = figures.hours(told["spent"], told["unit"])
-    charts = [chart("hours", "", figure, "what the hours went to")] if figure is not None else []
+    if figure is not None:
+        charts.append(chart("hours", "What the hours went to", figure, "what the hours went to"))
     measured = throughput.measure(sweep)
-    workers, cards = spec.resources.workers, spec.resources.gpus_per_worker
+    workers = spec.resources.workers
     facts = [("wall clock", f"{sweep.hours:.2f} hours over all starts of the sweep")]
-    facts.append(("a trial runs on", f"{workers} worker(s) with {cards:g} GPU(s) and "
-                  f"{spec.resources.cpus_per_worker:g} CPU core(s) each"))  # fmt: skip
+    facts.append(("a trial runs on", a_trial_runs_on(spec)))
     if measured is None:
         facts.append(("throughput", "not measured: no finished run of this sweep is on this disk"))
     else:
@@ -276,6 +324,15 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]
             facts.append(("peak memory", f"{measured.peak_memory_mib:,.0f} MiB"))
     facts.append(("scaling efficiency", efficiency_words(measured, workers, single_gpu)))
     return {"words": told["words"] + ".", "charts": charts, "facts": facts}
+
+
+def a_trial_runs_on(spec: SweepSpec) -> str:
+    """What one trial holds while it runs."""
+    resources = spec.resources
+    return (
+        f"{resources.workers} worker(s) with {resources.gpus_per_worker:g} GPU(s) and "
+        f"{resources.cpus_per_worker:g} CPU core(s) each"
+    )
 
 
 def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: RunManifest | None) -> str:
@@ -299,8 +356,16 @@ def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, Any]
         groups += [(f"stage {name}", drawn_in(folder)) for name, folder in stage_folders(sweep, best).items()]
     if reference is not None and reference is not best:
         groups.append((f"{reference.uid}, the reference", drawn_by(sweep, reference)))
-    made = [{"title": title, "pictures": [picture(path, title) for path in found]} for title, found in groups if found]
-    return made
+    shown = [row for row in (best, reference) if row is not None]
+    others = [row for row in in_order(sweep.rows) if row.state is State.COMPLETE and row not in shown]
+    folded = [row.uid for row in others[:COMPARED]]
+    for row in others[:COMPARED]:
+        groups.append((row.uid, [path for path in drawn_by(sweep, row) if path.stem == "cam_panel"]))
+    return [
+        {"title": title, "pictures": [picture(path, title) for path in found], "folded": title in folded}
+        for title, found in groups
+        if found
+    ]
 
 
 def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
@@ -341,13 +406,17 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
 def picture(path: Path, of: str) -> dict[str, Any]:
     """A picture of a file."""
     what = ALT.get(path.stem, path.stem.replace("_", " "))
-    return picture_of(path.read_bytes(), f"{what} ({of})")
+    return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
+            "look": LOOK.get(path.stem, "")}  # fmt: skip
 
 
 def picture_of(data: bytes, alt: str) -> dict[str, Any]:
-    """A PNG for the template: its size stands in bytes 16 to 24, so that the page doesn't jump while it loads."""
-    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    return {"data": base64.b64encode(data).decode(), "width": width, "height": height, "alt": alt}
+    """A PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it loads."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        (width, height), buffer = opened.size, io.BytesIO()
+        opened.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
+    kind, shown = min((("png", data), ("webp", buffer.getvalue())), key=lambda form: len(form[1]))
+    return {"kind": kind, "data": base64.b64encode(shown).decode(), "width": width, "height": height, "alt": alt}
 
 
 def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:

@@ -1,14 +1,19 @@
 """The interactive charts of a sweep's report, made with plotly from the trials' rows: each a part of the page.
 
+The page carries plotly.js compressed, a third of its size; the browser unpacks it and draws the charts.
+
 Of very many trials `plots.fewer` picks some: a report of ten thousand opens as one of a hundred does. Colours are
 those of platform/reports/plots.py; a chart that the trials are too few for is left out.
 """
 
+import base64
+import gzip
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io
 from plotly.offline import get_plotlyjs
 
 from ..config.space.domains import ChoiceDomain, drawn, encode
@@ -19,19 +24,26 @@ from . import plots
 from .importances import rungs_of_trial
 from .plots import BLUE, GREEN, GREY, MOST, ORANGE, fewer, how_many
 
-BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
-"""Of plotly's own; others share the chart with a server."""
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],  # others share the chart with a server
+}
+"""How plotly.js shows every chart."""
 MOST_CURVES = 60
 """Trials in the chart of epochs."""
 INK = "#1a1a1a"
+YELLOW = "#c9a200"
+KINDS = {"complete": BLUE, "confirm run": GREEN, "pruned": GREY, "failed": ORANGE, "running": YELLOW}
+"""Bars of the timeline."""
 SHADES = [[0.0, "#c3d3e2"], [0.5, "#5b9bc8"], [1.0, "#08306b"]]
 """Light to dark: what counts more stands out on white."""
 
 
+@cache
 def script() -> str:
-    """plotly's own code, once for all charts."""
-    code: str = get_plotlyjs()
-    return code
+    """plotly.js, once for all charts: gzip in base64."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
@@ -184,7 +196,7 @@ def epochs(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
     figure, some = go.Figure(), fewer([row for row in rows if row.reports], MOST_CURVES)
     kinds = {
         "pruned": ([r for r in some if r.state is State.PRUNED], GREY),
-        "failed or unfinished": ([r for r in some if r.state not in (State.PRUNED, State.COMPLETE)], "#c9a200"),
+        "failed or unfinished": ([r for r in some if r.state not in (State.PRUNED, State.COMPLETE)], YELLOW),
         "trial": ([r for r in some if r.state is State.COMPLETE and r.role != REFERENCE], BLUE),
         "reference": ([r for r in some if r.role == REFERENCE], ORANGE),
     }
@@ -241,13 +253,82 @@ def hours(spent: Mapping[str, float], unit: str) -> go.Figure | None:
     """What the hours went to, as one bar."""
     if not sum(spent.values()):
         return None
-    colours = {"useful": BLUE, "confirming": GREEN, "pruned": GREY, "failed": ORANGE, "unfinished": "#c9a200"}
+    colours = {"useful": BLUE, "confirming": GREEN, "pruned": GREY, "failed": ORANGE, "unfinished": YELLOW}
     figure = go.Figure()
     for kind, value in spent.items():
         if value:
             figure.add_trace(go.Bar(x=[value], y=[""], orientation="h", name=kind, marker_color=colours.get(kind),
                                     hovertemplate=f"{kind}: %{{x:.2f}}<extra></extra>"))  # fmt: skip
     return styled(figure, unit, "", 190).update_layout(barmode="stack", legend_traceorder="normal")
+
+
+def timeline(
+    rows: Sequence[TrialRow],
+    again: Sequence[TrialRow],
+    times: Mapping[str, tuple[float, float | None]],
+    held: Mapping[str, float],
+    now: float | None,
+) -> go.Figure | None:
+    """What ran when: a bar for each trial and confirm run, in as many lines as ran at the same time.
+
+    `times` are Unix seconds as `Study.times` has them, `held` the seconds that a trial held its workers. Open trials
+    end `now`; without it they are left out.
+    """
+    kinds = {uid: kind for part in (rows, again) for uid, kind in kinds_of(part, part is again).items()}
+    bars = spans(times, held, now)[-MOST:]
+    bars = [(uid, start, end) for uid, start, end in bars if uid in kinds]
+    if not bars:
+        return None
+    began, places = bars[0][1], slots(bars)
+    unit, seconds = ("hours", 3600.0) if max(end for _, _, end in bars) - began > 7200 else ("minutes", 60.0)
+    figure = go.Figure()
+    for kind, colour in KINDS.items():
+        part = [bar for bar in bars if kinds[bar[0]] == kind]
+        if part:
+            figure.add_trace(
+                go.Bar(base=[(start - began) / seconds for _, start, _ in part],
+                       x=[(end - start) / seconds for _, start, end in part], y=[places[uid] for uid, _, _ in part],
+                       orientation="h", name=kind, marker={"color": colour, "line": {"color": "white", "width": 1}},
+                       text=[uid.rpartition("-")[2] for uid, _, _ in part], textposition="inside",
+                       insidetextanchor="middle", hovertext=[uid for uid, _, _ in part], width=0.8,
+                       hovertemplate=f"%{{hovertext}}: {kind}, %{{x:.1f}} {unit}<extra></extra>")
+            )  # fmt: skip
+    lines = max(places.values())
+    figure.update_yaxes(autorange="reversed", dtick=max(1, lines // 10))
+    figure = styled(figure, f"{unit} since the first trial", "slot", 170 + 34 * min(lines, 16))
+    return figure.update_layout(barmode="overlay", legend_traceorder="normal")
+
+
+def kinds_of(rows: Sequence[TrialRow], confirms: bool) -> dict[str, str]:
+    """The kind, of KINDS, of each trial or confirm run by uid; reused results never ran here."""
+    kinds = {State.COMPLETE: "confirm run" if confirms else "complete", State.PRUNED: "pruned", State.FAIL: "failed"}
+    return {row.uid: kinds.get(row.state, "running") for row in rows if "reused_from" not in row.attrs}
+
+
+def spans(
+    times: Mapping[str, tuple[float, float | None]], held: Mapping[str, float], now: float | None
+) -> list[tuple[str, float, float]]:
+    """Uid, start and end of what ran, by start. Of a trial that waited or was resumed the last stretch is its bar."""
+    bars = []
+    for uid, (asked, told) in times.items():
+        end = now if told is None else told
+        if end is not None:
+            bars.append((uid, max(asked, end - held[uid]) if held.get(uid) else asked, end))
+    return sorted(bars, key=lambda bar: (bar[1], bar[0]))
+
+
+def slots(bars: Sequence[tuple[str, float, float]]) -> dict[str, int]:
+    """Uid -> the first line, from 1, that is free when it starts; `bars` are in order of their starts."""
+    ends: list[float] = []
+    places = {}
+    for uid, start, end in bars:
+        free = next((at for at, until in enumerate(ends) if until <= start), None)
+        if free is None:
+            free = len(ends)
+            ends.append(end)
+        ends[free] = end
+        places[uid] = free + 1
+    return places
 
 
 def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
@@ -264,9 +345,11 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
 
 
 def part(figure: go.Figure, name: str) -> str:
-    """Render a chart as HTML that needs `script`; the same figure gives the same text."""
-    html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=f"chart-{name}",
-        config={"responsive": True, "displaylogo": False, "modeBarButtons": BUTTONS},
-    )  # fmt: skip
-    return html
+    """A chart's place in the page, and what the page's code draws there with plotly.js; the same figure gives the same
+    text.
+    """
+    content = plotly.io.to_json(figure, validate=False).replace("<", "\\u003c")
+    return (
+        f'<div id="chart-{name}" style="height:{figure.layout.height}px"></div>'
+        f'<script type="application/json" data-chart="chart-{name}">{content}</script>'
+    )

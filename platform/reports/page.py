@@ -39,11 +39,11 @@ def write_report(
 
 
 def html(told: Mapping[str, Any]) -> str:
-    """The page; whatever the template quotes is escaped, but for plotly's own charts."""
+    """The page; whatever the template quotes is escaped, but for the charts, which escape themselves."""
     import jinja2
     from markupsafe import Markup
 
-    from .figures import script
+    from .figures import CONFIG, script
 
     def trusted(value: Any) -> Any:
         if isinstance(value, dict):
@@ -54,7 +54,7 @@ def html(told: Mapping[str, Any]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return made.render(trusted(dict(told)), plotly=Markup(script()))  # noqa: S704
+    return made.render(trusted(dict(told)), plotly=script(), chart_config=CONFIG)
 
 
 def single_run(store: Storage, run: str) -> "RunManifest":

@@ -49,6 +49,8 @@ class SweepSnapshot:
     """What the sweep's last end wrote; None before the first."""
     remembered: dict[str, Any] = field(default_factory=dict)
     """Rungs at which pruning switched itself off: share -> words."""
+    times: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    """Unix seconds at which trials and confirm runs began and ended, by uid; None while one is open."""
 
     @property
     def so_far(self) -> str | None:
@@ -135,6 +137,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     name, paths = spec.name, store.sweep(spec.name)
     trials = read_study(name, url)
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
+    times = trials.times()
     trials.close()
     try:
         runs = read_study(name + CONFIRM_STUDY, url)
@@ -142,6 +145,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
         again = []
     else:
         again = runs.rows()
+        times |= runs.times()
         runs.close()
     summary = read_summary(paths.summary)
     if older := older_study(rows, summary, url):
@@ -154,7 +158,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     driver = read_driver(paths)
     state = driver.stands if driver else FINISHED if summary else STOPPED
     command = driver.command if driver else None
-    return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off)
+    return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off, times)
 
 
 def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) -> str | None:

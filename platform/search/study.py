@@ -177,6 +177,18 @@ class Study:
             opened = {number: self._row(trial) for number, trial in self._open.items()}
             return [opened.get(number) or self._finished[number] for number in range(len(opened) + len(self._finished))]
 
+    def times(self) -> dict[str, tuple[float, float | None]]:
+        """Unix seconds at which each started trial was asked for first, and was told; None while it is open."""
+        with reachable(self.url):
+            return {
+                self.uid(trial.number): (
+                    trial.datetime_start.timestamp(),
+                    trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+                )
+                for trial in self._study.get_trials(deepcopy=False)
+                if trial.datetime_start is not None
+            }
+
     def leaderboard(self) -> list[TrialRow]:
         """The full-budget trials, best miou first, of equals the earlier. Pruned ones have no miou."""
         done = [row for row in self.rows() if row.state is State.COMPLETE and row.miou is not None]

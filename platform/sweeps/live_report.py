@@ -46,7 +46,7 @@ class LiveReport:
         sweep = self._sweep
         found = SweepSnapshot(
             sweep.spec.name, sweep.store, sweep.spec, self._trials.rows(), self._again.rows(), sweep.pack.fingerprint,
-            RUNNING, self._command, self._last,
+            RUNNING, self._command, self._last, times=self._trials.times() | self._again.times(),
         )  # fmt: skip
         self._thread = threading.Thread(target=self._write, args=(found,), daemon=True)
         self._thread.start()

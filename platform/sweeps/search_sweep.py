@@ -112,8 +112,9 @@ def run_search_sweep(
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()
     state = FINISHED if failed is None else FAILED
+    times = trials.times() | again.times()
     found = SweepSnapshot(
-        spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off
+        spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off, times
     )
     live.close()
     report = write_report(found, sweep.paths.root)

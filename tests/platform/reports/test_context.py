@@ -1,23 +1,47 @@
 """What the report says: of long sweeps a part, and that it is one; words for every figure that is missing."""
 
 import base64
+import io
 from dataclasses import replace
 from pathlib import Path
 from platform.base.paths import Storage, storage
-from platform.reports.context import LISTED, context, efficiency_words, picture_of, pictures, stage_folders, tiles
+from platform.reports.context import (
+    LISTED,
+    context,
+    efficiency_words,
+    leaderboard,
+    picture_of,
+    pictures,
+    stage_folders,
+    tiles,
+)
+from platform.reports.ranking import ranking
 from platform.reports.snapshot import SweepSnapshot
 from platform.reports.throughput import Throughput
 from platform.search.study import State
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from cpn.core.files import write_bytes
-from cpn.data.voc import encode_mask
+from cpn.data.voc import encode_mask, palette
 from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.pipeline import stage_keys
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
-"""The head of a picture of 640 x 480 pixels."""
+
+def decoded(picture: dict[str, Any]) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) of a picture of the page."""
+    with Image.open(io.BytesIO(base64.b64decode(picture["data"])), formats=(picture["kind"].upper(),)) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """An image (H, W, 3) as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_of_many_trials_some_are_listed_and_it_is_said(sweep: SweepSnapshot) -> None:
@@ -66,19 +90,54 @@ def test_the_panel_beside_cam_baseline_replaces_the_runs_own(
     sweep: SweepSnapshot, made: Storage, tmp_path: Path
 ) -> None:
     row, elsewhere = sweep.rows[0], replace(sweep, store=storage(str(tmp_path)))
-    own, beside = (encode_mask(np.full((4, 4), value, np.uint8)) for value in (1, 2))
+    own, beside = (encode_mask(np.full((32, 32), value, np.uint8)) for value in (1, 2))
     for data, folder in (
         (own, elsewhere.folder(row) / "pictures"),
         (beside, elsewhere.store.sweep("made").panels / row.uid),
     ):
         write_bytes(folder / "cam_panel.png", data)
-    drawn = pictures(elsewhere, row)[0]["pictures"]
-    assert [base64.b64decode(picture["data"]) for picture in drawn] == [beside]
+    [drawn] = pictures(elsewhere, row)[0]["pictures"]
+    assert decoded(drawn).shape == (32, 32, 3) and np.abs(decoded(drawn).astype(int) - palette()[2]).max() < 8
+    assert drawn["look"].startswith("Look for maps that cover the whole object")
 
 
-def test_a_pictures_size_is_read_from_its_head() -> None:
-    assert {k: picture_of(PNG, "words")[k] for k in ("width", "height", "alt")} == {
-        "width": 640,
-        "height": 480,
-        "alt": "words",
-    }
+def test_pictures_are_webp_where_that_is_smaller() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    shown = picture_of(png(noise), "words")
+    assert (shown["kind"], shown["width"], shown["height"], shown["alt"]) == ("webp", 64, 48, "words")
+    assert decoded(shown).shape == (48, 64, 3) and len(shown["data"]) < len(png(noise))
+    flat = io.BytesIO()
+    Image.fromarray(np.indices((256, 256)).sum(0).astype(np.uint8) % 2 * 255).convert("1").save(flat, "PNG")
+    assert picture_of(flat.getvalue(), "words")["kind"] == "png", "a chessboard of pixels"
+
+
+def test_the_next_trials_panels_are_there_to_compare(sweep: SweepSnapshot) -> None:
+    best = sweep.by_uid["made-0019"]
+    groups = pictures(sweep, best)
+    assert [group["title"] for group in groups if group["folded"]] == [
+        "made-0008",
+        "made-0017",
+        "made-0002",
+        "made-0004",
+    ]
+    assert {picture["name"] for group in groups if group["folded"] for picture in group["pictures"]} == {"cam_panel"}
+
+
+def test_the_leaderboard_has_a_column_for_each_name(sweep: SweepSnapshot) -> None:
+    made = leaderboard(sweep, ranking(sweep))
+    assert made["heads"] == [
+        "#", "trial", "state", "miou % (train, select)", "confirmed % (train, confirm)", "against the reference",
+        "kind", "S_N", "p_h", "w_tcp", "K", "beta", "seeds", "hours",
+    ]  # fmt: skip
+    winner, failed = made["rows"][1], made["rows"][-1]
+    assert [cell["text"] for cell in winner["cells"]][1:7] == [
+        "made-0019", "complete, winner", "52.3", "42.9 [40.9, 44.9]", "+1.9 [0.7, 3.1]", "superpixel",
+    ]  # fmt: skip
+    assert [cell["key"] for cell in winner["cells"]][4:8] == ["42.9", "1.9", "superpixel", "32"]
+    assert failed["state"] == "fail" and failed["cells"][3] == {"text": "-", "key": ""}
+
+
+def test_a_running_sweep_has_a_timeline(sweep: SweepSnapshot) -> None:
+    charts = context(replace(sweep, state="running"), None, "x")["cost"]["charts"]
+    assert [chart["title"] for chart in charts] == ["What ran when", "What the hours went to"]
+    assert "1 worker(s) with 0 GPU(s)" in charts[0]["caption"]

@@ -65,6 +65,26 @@ def test_the_rung_shows_the_audit_apart(sweep: SweepSnapshot) -> None:
     assert figures.rungs(none, sweep.rows) == {}
 
 
+def test_the_timeline_has_a_slot_for_what_ran_at_once() -> None:
+    rows = [row(0, 50.0), row(1, None), row(2, 51.0), replace(row(3, 1.0), state=State.RUNNING, miou=None)]
+    rows.append(replace(row(4, 51.0), attrs={"reused_from": "key"}))
+    times: dict[str, tuple[float, float | None]] = {
+        "s-0000": (0.0, 60.0), "s-0001": (10.0, 40.0), "s-0002": (10.0, 120.0), "s-0003": (100.0, None),
+        "s-0004": (1.0, 1.1), "s.confirm-0000": (130.0, 190.0),
+    }  # fmt: skip
+    again = [replace(row(0, 50.0), uid="s.confirm-0000")]
+    figure = figures.timeline(rows, again, times, {"s-0002": 60.0}, 160.0)
+    assert figure is not None
+    bars = {bar.name: (bar.base[0], bar.x[0], bar.y[0], bar.text[0]) for bar in figure.data if bar.name != "complete"}
+    assert bars == {
+        "pruned": (10 / 60, 0.5, 2, "0001"), "running": (100 / 60, 1.0, 2, "0003"),
+        "confirm run": (130 / 60, 1.0, 1, "0000"),
+    }  # fmt: skip
+    complete = next(bar for bar in figure.data if bar.name == "complete")
+    assert list(complete.y) == [1, 1] and list(complete.base) == [0.0, 1.0], "what a trial held, not what it waited"
+    assert figures.timeline(rows[3:4], [], times, {}, None) is None
+
+
 def test_hours_leave_out_what_took_none() -> None:
     figure = figures.hours({"useful": 1.0, "failed": 0.0, "confirming": 0.5}, "GPU-hours")
     assert figure is not None and [bar.name for bar in figure.data] == ["useful", "confirming"]
@@ -77,6 +97,6 @@ def test_a_part_is_the_same_each_time_without_own_script(sweep: SweepSnapshot) -
         return figures.part(figure, "history")
 
     assert made_part() == made_part() and 'id="chart-history"' in made_part()
-    assert len(made_part()) < 50_000 and "</script><script" not in made_part()
+    assert len(made_part()) < 50_000 and "</script><script" not in made_part() and "function" not in made_part()
     evil = figures.history([replace(row(0, 1.0), uid="</script><b>")], "miou")
     assert "</script><b>" not in figures.part(evil, "x")

@@ -1,5 +1,6 @@
 """The study is the one truth: identity, the reference, ask, report, tell, resuming, and what a kill leaves behind."""
 
+import time
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
@@ -47,6 +48,16 @@ def test_the_reference_comes_first_and_once_ever(tmp_path: Path) -> None:
     second = ask(again)
     assert (second.number, second.role) == (1, "search") and second.values != first.values
     assert [row.role for row in again.rows()].count("reference") == 1
+
+
+def test_times_are_those_of_ask_and_tell(tmp_path: Path) -> None:
+    study, before = make_study(tmp_path), time.time()
+    first, second = ask(study), ask(study)
+    study.tell(first.uid, State.COMPLETE, 0.4)
+    times = read_study("small", study.url).times()
+    asked, told = times[first.uid]
+    assert told is not None and before - 1 <= asked <= told <= time.time() + 1
+    assert set(times) == {first.uid, second.uid} and times[second.uid][1] is None
 
 
 def test_a_reference_outside_the_space_runs_as_it_is(tmp_path: Path) -> None:
