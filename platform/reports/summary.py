@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ..config.sweep_spec import SweepSpec
 from ..run.run_stages import StageFailed
 from ..search import pruning_audit
 from ..search.confirm import CAM_BASELINE, Verdict
-from ..search.confirm_bounds import failed_words
+from ..search.confirm_bounds import Bounds, failed_words
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import LeaderboardEntry, SweepSummary
 
@@ -37,7 +36,7 @@ def summarise(
     manifests: Mapping[str, StageManifest],
     hours: float,
     pruning_off: Mapping[str, str] | None = None,
-    bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    bounds: Mapping[str, Bounds] = MappingProxyType({}),
     failed: StageFailed | None = None,
 ) -> SweepSummary:
     """Everything the report shows; kept as JSON. `pruning_off`: rungs that were switched off;
@@ -84,7 +83,7 @@ def summarise(
             spec.resources.workers * spec.resources.gpus_per_worker,
             pruning_off or {},
         ),
-        baseline_interval=bounds.get(CAM_BASELINE, {}).get("mean"),
+        baseline_interval=bounds.get(CAM_BASELINE, Bounds()).mean,
         without_masks=mask_free_words(rows, objective) if sum(count.values()) >= FEWEST else None,
         walk=walk_words(manifests),
         walk_used=walk.get("used") != 0.0,
@@ -140,7 +139,7 @@ def shown_correlation(value: float | None) -> str:
 def leaderboard(
     rows: Sequence[TrialRow],
     means: Mapping[str, Sequence[float]],
-    bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    bounds: Mapping[str, Bounds] = MappingProxyType({}),
 ) -> list[LeaderboardEntry]:
     """Full-budget trials, best miou first, with confirmed means and their intervals (confirm_bounds.py)."""
     done = sorted((r for r in rows if r.state is State.COMPLETE), key=lambda r: (-(r.miou or 0.0), r.number))
@@ -151,8 +150,8 @@ def leaderboard(
             miou=row.miou,
             beta=row.beta,
             miou_confirm_mean=mean(means.get(row.uid)),
-            interval=bounds.get(row.uid, {}).get("mean"),
-            difference=bounds.get(row.uid, {}).get("difference"),
+            interval=bounds.get(row.uid, Bounds()).mean,
+            difference=bounds.get(row.uid, Bounds()).difference,
             seeds=len(means.get(row.uid, ())),
             would_prune_at=row.attrs.get("would_prune_at"),
             values={name: encode(value) for name, value in row.values.items()},

@@ -3,6 +3,7 @@ winner stands against cam_baseline, and which confirm runs failed.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -13,7 +14,6 @@ from .confirm import CAM_BASELINE, LEAST_IMAGES, LEAST_SEEDS, Confirmed, bootstr
 from .race import LEVEL, Rule
 from .study import State, TrialRow
 
-Bounds = dict[str, list[float] | None]
 NAMES: dict[Objective, str] = {
     "cpn": "CPN",
     "seam": "SEAM",
@@ -21,6 +21,16 @@ NAMES: dict[Objective, str] = {
     "pair_classification": "the winner",
 }
 """What the winner's objective is called."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Intervals of a configuration that ran again, low and high end in mIoU points; None where there are none."""
+
+    mean: tuple[float, float] | None = None
+    """Of its confirmed mean, at 95 %."""
+    difference: tuple[float, float] | None = None
+    """Of its difference to the reference, at the verdict's level."""
 
 
 def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) -> tuple[float, float] | None:
@@ -60,7 +70,7 @@ def bounds(
         if reference is not None and one is not reference and len(one.counts[0]) >= LEAST_IMAGES:
             if min(len(c.mious) for c in (reference, one)) >= LEAST_SEEDS:
                 apart = interval(reference, one, everything, others, seed, rule)
-        found[one.uid] = {"mean": list(mean) if mean else None, "difference": list(apart) if apart else None}
+        found[one.uid] = Bounds(mean, apart)
     return found
 
 

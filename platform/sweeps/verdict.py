@@ -1,22 +1,30 @@
 """What the confirm runs of a sweep come to: the verdict, means and intervals, told to the records."""
 
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 from cpn.config.random_walk import extra_supervision
 
 from ..run.sweep_context import SweepContext
 from ..search import confirm
 from ..search.confirm import CAM_BASELINE, Verdict
-from ..search.confirm_bounds import against_baseline, mean_interval
+from ..search.confirm_bounds import Bounds, against_baseline, mean_interval
 from ..search.confirm_bounds import bounds as bounds_of
 from ..search.study import REFERENCE, State, Study, TrialRow
 
 
-def reach_verdict(
-    sweep: SweepContext, chosen: list[TrialRow], again: Study
-) -> tuple[Verdict, dict[str, list[float]], dict[str, dict[str, Any]]]:
-    """The verdict, and by configuration miou_confirm of each seed (cam_baseline's too) and the intervals."""
+class Confirmation(NamedTuple):
+    """What the confirm runs of a sweep show."""
+
+    verdict: Verdict
+    means: dict[str, list[float]]
+    """By uid, and `cam_baseline`: the objective on the confirm images for each fresh seed, percent."""
+    bounds: dict[str, Bounds]
+    """By uid, and `cam_baseline`; empty where nothing was confirmed."""
+
+
+def reach_verdict(sweep: SweepContext, chosen: list[TrialRow], again: Study) -> Confirmation:
+    """The verdict, means and intervals of a sweep's confirm runs; the records hear of each mean."""
     options = confirm.options_of(sweep.spec.confirm, again.rows())
     runs = confirm.counted(chosen, again.rows(), confirm.race_of(chosen, options))
     for run in runs:
@@ -34,18 +42,19 @@ def reach_verdict(
     if not found:
         best = max(chosen, key=lambda row: row.miou or 0.0)
         words = against_baseline(None, baseline, [], system, 0)
-        return Verdict(best.uid, "not tested: nothing was confirmed" + extra, False, False, baseline=words), means, {}
+        verdict = Verdict(best.uid, "not tested: nothing was confirmed" + extra, False, False, baseline=words)
+        return Confirmation(verdict, means, {})
     reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
     others = [c for c in found if c is not reference]
     seed = sweep.spec.search_options.seed
     rule = confirm.rule_of(chosen, options)
     verdict, bounds = confirm.judge(reference, others, seed, rule), bounds_of(reference, found, seed, rule)
     for one in found:
-        sweep.records.confirmed(one.uid, one.mious, bounds[one.uid]["mean"])
+        sweep.records.confirmed(one.uid, one.mious, bounds[one.uid].mean)
     if baseline is not None:
-        ends = mean_interval(baseline, [*found, baseline], seed)
-        bounds[CAM_BASELINE] = {"mean": list(ends) if ends else None, "difference": None}
+        bounds[CAM_BASELINE] = Bounds(mean_interval(baseline, [*found, baseline], seed))
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
     winner = next(c for c in found if c.uid == verdict.winner)
     words = against_baseline(winner, baseline, found, system, seed)
-    return replace(verdict, sentence=verdict.sentence + unit + extra, baseline=words + unit), means, bounds
+    said = replace(verdict, sentence=verdict.sentence + unit + extra, baseline=words + unit)
+    return Confirmation(said, means, bounds)

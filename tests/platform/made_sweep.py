@@ -1,6 +1,7 @@
 """A sweep as it lies on disk, made in a second without training: a real study, runs' manifests, pictures, the end."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from platform.base.lock import driving
 from platform.base.paths import Storage, storage
@@ -9,6 +10,7 @@ from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.reports.summary import summarise, write_summary
 from platform.search.confirm import CAM_BASELINE, Verdict, candidates, entries
+from platform.search.confirm_bounds import Bounds
 from platform.search.study import State, TrialRow, open_list, open_study, study_url
 from types import SimpleNamespace
 from typing import Any, cast
@@ -106,10 +108,8 @@ def end(store: Storage, spec: SweepSpec, rows: list[TrialRow], again: list[Trial
     for run in again:
         means.setdefault(str(run.attrs["of"]), []).append(float(run.miou or 0))
     best = chosen[min(1, len(chosen) - 1)]
-    bounds: dict[str, dict[str, Any]] = {
-        row.uid: {"mean": [means[row.uid][1] - 2, means[row.uid][1] + 2], "difference": None} for row in chosen
-    }
-    bounds[best.uid]["difference"] = [0.7, 3.1]
+    bounds = {row.uid: Bounds((means[row.uid][1] - 2, means[row.uid][1] + 2)) for row in chosen}
+    bounds[best.uid] = replace(bounds[best.uid], difference=(0.7, 3.1))
     verdict = Verdict(best.uid, "beats the reference by 1.9 [0.7, 3.1]", True, True, 1.9, 0.7, 3.1, LINE)
     manifests = {
         "random_walk": StageManifest(stage="random_walk", key="1", metrics={"miou_confirm": 58.0, "miou_train": 58.5}),

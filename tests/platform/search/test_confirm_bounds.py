@@ -25,12 +25,12 @@ def test_bounds_hold_for_the_best_and_the_others() -> None:
     )
     found = bounds(reference, [reference, best, worse, once], 0)
     verdict = judge(reference, [best, worse, once], 0)
-    assert found["a"]["difference"] == pytest.approx([verdict.low, verdict.high])
-    assert found["r"]["difference"] is None and found["c"]["difference"] is None
-    low, high = found["b"]["difference"] or [0, 0]
+    assert found["a"].difference == pytest.approx((verdict.low, verdict.high))
+    assert found["r"].difference is None and found["c"].difference is None
+    low, high = found["b"].difference or [0, 0]
     assert (low + high) / 2 == pytest.approx(-2)
-    assert all(found[c.uid]["mean"] is not None for c in (reference, best, worse, once))
-    assert bounds(None, [best], 0)["a"]["difference"] is None and bounds(None, [], 0) == {}
+    assert all(found[c.uid].mean is not None for c in (reference, best, worse, once))
+    assert bounds(None, [best], 0)["a"].difference is None and bounds(None, [], 0) == {}
 
 
 # The winner against cam_baseline, in one line

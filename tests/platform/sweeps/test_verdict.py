@@ -25,13 +25,13 @@ def test_the_best_mean_wins_and_every_seed_is_kept(small_once: SmallSweep, tmp_p
     for row in chosen:  # of 100 pixels a share q is right and the rest is wrong: intersection q, union 2 - q
         right = QUALITY[row.uid]
         assert sum(means[row.uid]) / 3 == pytest.approx(100 * right / (2 - right), abs=1)
-    low, high = bounds["small-0002"]["difference"]
+    low, high = bounds["small-0002"].difference
     assert low < high < 0 and set(bounds) == set(means)
-    low, high = bounds[CAM_BASELINE]["mean"]
+    low, high = bounds[CAM_BASELINE].mean
     assert low < 100 * 0.5 / 1.5 < high
     assert said == {row.uid for row in chosen}
     ends = [metrics["small-0001"][f"miou_confirm_{name}"] for name in ("low", "mean", "high")]
-    assert ends == sorted(ends) and ends[::2] == bounds["small-0001"]["mean"]
+    assert ends == sorted(ends) and tuple(ends[::2]) == bounds["small-0001"].mean
     assert verdict.baseline.startswith("CPN against cam_baseline: +10.")
 
 
