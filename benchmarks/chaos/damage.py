@@ -2,6 +2,7 @@
 
     python -m benchmarks damage --json
     python -m benchmarks damage --files clock study.db --damages "one byte" --commands sweep report
+    python -m benchmarks damage --base FOLDER --hours 2 --json
 
 A small sweep on synthetic scenes runs first, in two starts (the first one's files are the older copies), and a second
 run is promoted. Then each kind of file (benchmarks/chaos/damage_files.py) is damaged in each way, and each command is
@@ -15,8 +16,9 @@ leaderboard, promote, rollback and gc. What comes of a try, against the same com
     traceback   a traceback
     dead_end    the cure of an error was followed and the command still fails, or comes to something else
 
-`--base FOLDER` takes a folder in which this was run before with `--keep`. The commands run in forked processes, which
-have the imports behind them.
+The whole grid takes hours. With `--base FOLDER` the sweep stays in FOLDER, and each try is a line of its tries.jsonl:
+the same command goes on, and tries again only what was bad. The commands run in forked processes, which have the
+imports behind them.
 """
 
 import argparse
@@ -32,6 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,8 @@ COMMANDS = {
 }
 """Name -> module and words."""
 BAD = ("silent", "unnamed", "traceback", "dead_end")
+TRIES = "tries.jsonl"
+"""The tries of earlier starts, a line each."""
 REUSED = "reused"
 """The mark of a trial whose run was there already."""
 
@@ -95,8 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--damages", nargs="+", choices=list(DAMAGES), default=list(DAMAGES), metavar="DAMAGE")
     parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), metavar="COMMAND")
-    parser.add_argument("--base", type=Path, metavar="FOLDER", help="a folder that --keep left: no sweep is run")
-    parser.add_argument("--keep", action="store_true", help="leave the folder there, and say where")
+    parser.add_argument("--base", type=Path, metavar="FOLDER", help="keep the sweep and all tries here, and go on")
     parser.add_argument("--hours", type=float, help="begin no further try after so many hours")
 
 
@@ -104,16 +108,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """The campaign, as the module says."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    place = options.base or Path(tempfile.mkdtemp(prefix="cpn-damage-"))
+    place = options.base.absolute() if options.base else Path(tempfile.mkdtemp(prefix="cpn-damage-"))
     try:
-        if options.base is None:
+        if not (place / "whole").exists():
             make_base(place)
         preload()
         tries, left_out = campaign(place, options)
     finally:
-        if options.keep or options.base:
-            print(f"the sweep: {place}", flush=True)
-        else:
+        if options.base is None:
             shutil.rmtree(place, ignore_errors=True)
     print_table(tries)
     counts = Counter(each.came for each in tries)
@@ -129,6 +131,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def make_base(place: Path) -> None:
     """Run the sweep in place/work, in two starts, and promote a second run; place/older and place/whole are copies."""
     work = place / "work"
+    for folder in (work, place / "older", place / "half"):
+        shutil.rmtree(folder, ignore_errors=True)  # of a start that was ended
     work.mkdir(parents=True)
     (work / "small.yaml").write_text(SPEC)
     for words in (f"{COMMANDS['sweep']} --set budget.trials=1", COMMANDS["sweep"]):
@@ -138,7 +142,8 @@ def make_base(place: Path) -> None:
     winner = json.loads((work / f"sweeps/{SWEEP}/summary.json").read_bytes())["winner"]
     other = next(uid for uid in ("small-0000", "small-0001") if uid != winner)
     checked(f"platform.promote {other} --because campaign", work)
-    shutil.copytree(work, place / "whole")
+    shutil.copytree(work, place / "half")
+    (place / "half").rename(place / "whole")
 
 
 def checked(words: str, work: Path) -> None:
@@ -162,27 +167,38 @@ def preload() -> None:
 def campaign(place: Path, options: argparse.Namespace) -> tuple[list[Try], int]:
     """Every try that was asked for; and how many were left out: no such file, not to be damaged so, no time."""
     keys = keys_of(place / "whole")
+    earlier = earlier_tries(place / TRIES)
     undamaged: dict[str, tuple[Ended, Any]] = {}
-    for name in options.commands:
-        restore(place)
-        ended = command(COMMANDS[name], place / "work")
-        undamaged[name] = ended, outcome(name, ended, place / "work")
     tries, left_out, began = [], 0, time.monotonic()
-    for kind in options.files:
-        for damage in options.damages:
-            for name in options.commands:
-                if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
-                    left_out += 1
-                    continue
-                restore(place)
-                path = file_of(kind, place / "work", keys)
-                if path is None or not DAMAGES[damage](path, place / "older" / path.relative_to(place / "work")):
-                    left_out += 1
-                    continue
-                came, line = one_try(name, path, place / "work", *undamaged[name])
-                tries.append(Try(kind, damage, name, came, line))
-                print(f"{kind:26} {damage:11} {name:12} {came:10} {line[:160]}", flush=True)
+    for kind, damage, name in product(options.files, options.damages, options.commands):
+        if (before := earlier.get((kind, damage, name))) and before.came not in BAD:
+            tries.append(before)
+            continue
+        if options.hours is not None and time.monotonic() - began > 3600 * options.hours:
+            left_out += 1
+            continue
+        if name not in undamaged:
+            restore(place)
+            ended = command(COMMANDS[name], place / "work")
+            undamaged[name] = ended, outcome(name, ended, place / "work")
+        restore(place)
+        path = file_of(kind, place / "work", keys)
+        if path is None or not DAMAGES[damage](path, place / "older" / path.relative_to(place / "work")):
+            left_out += 1
+            continue
+        came, line = one_try(name, path, place / "work", *undamaged[name])
+        tries.append(Try(kind, damage, name, came, line))
+        with (place / TRIES).open("a") as file:
+            print(json.dumps(asdict(tries[-1])), file=file)
+        print(f"{kind:26} {damage:11} {name:12} {came:10} {line[:160]}", flush=True)
     return tries, left_out
+
+
+def earlier_tries(path: Path) -> dict[tuple[str, str, str], Try]:
+    """The last try of each file, damage and command that an earlier start made."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    tries = [Try(**json.loads(line)) for line in lines]
+    return {(each.file, each.damage, each.command): each for each in tries}
 
 
 def one_try(name: str, path: Path, work: Path, before: Ended, expected: Any) -> tuple[str, str]:

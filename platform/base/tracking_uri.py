@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cpn.core.errors import InputError
+from cpn.core.files import DamagedFile
 from cpn.core.plain_file import folder_there
 from cpn.core.redact import redact as mask
 
@@ -44,13 +45,15 @@ def with_driver(url: str) -> str:
 def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     """Look at the store before any work. Returns a one-line warning if a server is away (records wait in the spool).
 
-    Raises InputError for an unknown scheme, a missing database driver, and an sqlite file that cannot be written.
+    Raises InputError for an unknown scheme, a missing database driver, and an sqlite file that cannot be written or is
+    damaged.
     """
     uri = store_uri(uri)
     shown, scheme = mask(uri), uri.split(":", 1)[0].split("+")[0].lower()
     path = sqlite_path(uri)
     if path is not None:
         check_sqlite(path, shown, key)
+        check_whole(path, key)
         check_schema(path, shown, key)
         return None
     if scheme in _DATABASES:
@@ -142,7 +145,31 @@ def check_schema(path: Path, shown: str, key: str) -> None:
     )
 
 
-MOVE_IT = "move it away: records/events.jsonl in each sweep's folder has all, and a sweep's next start tells it again"
+def move_it(path: Path) -> str:
+    """The cure for a damaged sqlite file of records."""
+    name = shlex.quote(str(path))
+    return (
+        f"put it back from a copy, or move it away (mv {name} {name}.damaged; rm -f {name}-wal {name}-shm) and give "
+        "the sweep's command again, of each sweep in it: records/events.jsonl in its folder has all, and is sent anew"
+    )
+
+
+def check_whole(path: Path, key: str) -> None:
+    """DamagedFile, behind the `key`, unless sqlite finds the pages of a file of records whole (its own quick check).
+
+    One that is not there, or is empty, will be made. A busy one is taken as it is.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            reports = [str(row[0]) for row in database.execute("PRAGMA quick_check(1)")]
+    except sqlite3.OperationalError:
+        return
+    except sqlite3.DatabaseError as error:
+        reports = [str(error)]
+    if reports != ["ok"]:
+        raise DamagedFile(f"{key}: {path}", move_it(path), reports[0])
 
 
 def check_sqlite(path: Path, shown: str, key: str, mend: str | None = None) -> None:
@@ -158,7 +185,7 @@ def check_sqlite(path: Path, shown: str, key: str, mend: str | None = None) -> N
                 start = file.read(16)
                 if start not in (b"", b"SQLite format 3\0"):
                     raise InputError(
-                        f"{key}: {shown} is no sqlite file, or a damaged one; {cure}, or {mend or MOVE_IT}"
+                        f"{key}: {shown} is no sqlite file, or a damaged one; {cure}, or {mend or move_it(path)}"
                     )
         tempfile.TemporaryFile(dir=path.parent).close()  # sqlite's journal lies beside the file
     except OSError as error:

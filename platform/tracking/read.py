@@ -8,7 +8,7 @@ from cpn.core.errors import InputError, WorkError
 from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
 
-from ..base.tracking_uri import sqlite_path, store_uri
+from ..base.tracking_uri import check_whole, sqlite_path, store_uri
 from .client import connect, mlflow_module, one_line
 from .in_mlflow.saved_views import LEADERBOARD, TAG
 from .origin import ORIGIN
@@ -23,8 +23,7 @@ def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> li
     For commands beside the driver: creates and migrates nothing. WorkError, in one line, if the store does not answer.
     """
     uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not is_there(path, "tracking.uri"):
+    if _is_absent(uri):
         return []
     client = connect(uri)
     try:
@@ -42,9 +41,11 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
     InputError if there is no such store, WorkError, in one line, if it does not answer. Creates and migrates nothing.
     """
     uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not is_there(path, "tracking.uri"):
-        raise InputError(f"--uri: {path}: no records here; go to the folder where the sweep ran, or name its store")
+    if _is_absent(uri):
+        raise InputError(
+            f"--uri: {sqlite_path(uri)}: no records here; go to the folder where the sweep ran, or name its store; if "
+            "they are lost, give the sweep's command again, which sends them anew"
+        )
     client, tags_by_model = connect(uri), {}
     try:
         token = None
@@ -67,8 +68,7 @@ def read_model_state(uri: str | None, model: str) -> ModelState | None:
     WorkError, in one line, if the store does not answer. Creates and migrates nothing.
     """
     uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not is_there(path, "tracking.uri"):
+    if _is_absent(uri):
         return None
     client = connect(uri)
     try:
@@ -85,8 +85,7 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
     WorkError, in one line, if the store does not answer.
     """
     uri = store_uri(uri)
-    path = sqlite_path(uri)
-    if path is not None and not is_there(path, "tracking.uri"):
+    if _is_absent(uri):
         return None
     client = connect(uri)
     try:
@@ -96,6 +95,20 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
             return None
         raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
     return run_row(run) if "uid" in run.data.tags else None
+
+
+def _is_absent(uri: str) -> bool:
+    """Whether a store is an sqlite file that is not there or empty, in which MLflow would make its tables.
+
+    Raises DamagedFile for a damaged one.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return False
+    if not is_there(path, "tracking.uri") or path.stat().st_size == 0:
+        return True
+    check_whole(path, "tracking.uri")
+    return False
 
 
 def newest_sweep(uri: str | None) -> tuple[str, str] | None:

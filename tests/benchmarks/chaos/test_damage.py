@@ -1,5 +1,6 @@
 """One damage of each kind of file that a sweep's commands read; all of them by `python -m benchmarks damage`."""
 
+import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from platform.reports.snapshot import say_once
 
 import pytest
 
+from benchmarks.chaos import damage as campaign
 from benchmarks.chaos.damage import BAD, Ended, follow, named, outcome
 from benchmarks.chaos.damage_files import DAMAGES, KINDS, file_of
 from cpn.core.errors import InputError
@@ -141,3 +143,30 @@ def test_what_a_line_names_and_what_its_cure_does(tmp_path: Path) -> None:
         and Ended(1, "", "Traceback (most recent call last):").traceback
     )
     assert set(BAD) == {"silent", "unnamed", "traceback", "dead_end"}
+
+
+def test_the_same_command_goes_on_and_tries_again_what_was_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole/sweeps/small").mkdir(parents=True)
+    for name in ("clock", "driver"):
+        (tmp_path / f"whole/sweeps/small/{name}.json").write_text('{"a": 1}')
+    monkeypatch.setattr(campaign, "keys_of", lambda folder: {"winner": "a", "confirm": "b"})
+    monkeypatch.setattr(campaign, "outcome", lambda name, ended, work: ended.out)
+    tried: list[str] = []
+    broken = {"clock"}
+
+    def command(words: str, work: Path) -> Ended:
+        damaged = [name for name in ("clock", "driver") if "1" not in (work / f"sweeps/small/{name}.json").read_text()]
+        tried.extend(damaged)
+        return Ended(0, "wrong" if broken & set(damaged) else "right", "")
+
+    def came(**changes: object) -> tuple[list[str], int]:
+        options = {"files": ["clock", "driver"], "damages": ["half"], "commands": ["gc"], "hours": None, **changes}
+        tries, left_out = campaign.campaign(tmp_path, argparse.Namespace(**options))
+        return [each.came for each in tries], left_out
+
+    monkeypatch.setattr(campaign, "command", command)
+    assert came() == (["silent", "same"], 0) and tried == ["clock", "driver"]
+    broken.clear()
+    assert came(hours=0) == (["same"], 1) and came() == (["same", "same"], 0) and tried == ["clock", "driver", "clock"]
+    assert came() == (["same", "same"], 0) and len(tried) == 3
+    assert len((tmp_path / campaign.TRIES).read_text().splitlines()) == 3

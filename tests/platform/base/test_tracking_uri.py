@@ -1,13 +1,15 @@
 """Where records go: which store is meant, what is wrong with it, and what of it may be shown."""
 
+import shutil
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from platform.base.tracking_uri import (
     check_sqlite,
     check_store,
+    check_whole,
     redacted,
     sqlite_path,
     store_uri,
@@ -162,3 +164,39 @@ def test_a_damaged_file_of_our_own_has_a_cure_of_its_own(tmp_path: Path) -> None
     path.write_bytes(b"")
     check_sqlite(path, "shown", "study")
     assert path.read_bytes() == b""
+
+
+def changed_inside(path: Path) -> None:
+    """Another byte at the start of each page but the first, where sqlite keeps a page's kind."""
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        changed_inside,
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    ],
+    ids=["inside", "half", "zeros"],
+)
+def test_a_damaged_file_of_records_is_one_line_with_its_cure(
+    damage: Callable[[Path], object], migrated: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(migrated, tmp_path / "a b.db"))
+    check_whole(path, "tracking.uri")
+    damage(path)
+    with pytest.raises(InputError) as read:
+        check_whole(path, "tracking.uri")
+    with pytest.raises(InputError) as refused:
+        check_store(f"sqlite:///{path}")
+    for said in map(str, (read.value, refused.value)):
+        assert said.startswith(f"tracking.uri: {'sqlite:///' * ('no sqlite file' in said)}{path}") and "\n" not in said
+        assert f"(mv '{path}' '{path}'.damaged; rm -f '{path}'-wal '{path}'-shm)" in said
+        assert "give the sweep's command again, of each sweep in it" in said
+    path.write_bytes(b"")
+    check_whole(path, "tracking.uri")
+    check_whole(tmp_path / "absent.db", "tracking.uri")

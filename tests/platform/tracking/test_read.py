@@ -1,6 +1,8 @@
 """What commands beside the driver read in a store: they make nothing, and a store that is away is one line."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from platform.tracking import read
 from platform.tracking.client import connect
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from cpn.core.errors import InputError, WorkError
+from cpn.core.files import DamagedFile
 from tests.platform.tracking.test_recorder import tell_a_sweep
 
 MODEL = "cpn-patch"
@@ -43,6 +46,28 @@ def test_nothing_is_read_where_nothing_is(tmp_path: Path, uri: str) -> None:
     absent = f"sqlite:///{tmp_path}/absent.db"
     assert read_model_state(absent, MODEL) is None and read_run(absent, "0" * 32) is None
     assert not (tmp_path / "absent.db").exists()
+
+
+READS: dict[str, Callable[[str], Any]] = {
+    "runs": lambda uri: read_runs(uri, "patch"),
+    "aliases": lambda uri: read_aliases(uri, "champion"),
+    "model": lambda uri: read_model_state(uri, MODEL),
+    "run": lambda uri: read_run(uri, "0" * 32),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=list(READS))
+def test_a_damaged_store_is_one_line_and_an_empty_one_stays(read: Callable[[str], Any], tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript("create table a (b); insert into a values (1)")
+    path.write_bytes(path.read_bytes()[:4096] + bytes(4096))
+    with pytest.raises(DamagedFile, match=r"tracking.uri: .*store.db: is damaged \(.*\); put it back .*mv .*store.db"):
+        read(f"sqlite:///{path}")
+    path.write_bytes(b"")
+    with suppress(InputError):  # aliases have to be known before anything is deleted
+        assert not read(f"sqlite:///{path}")
+    assert path.read_bytes() == b"", "no tables are made"
 
 
 def test_runs_are_read_of_ones_own_experiment_alone(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
