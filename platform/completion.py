@@ -77,13 +77,25 @@ def parser() -> argparse.ArgumentParser:
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The command line of every command, by its module."""
-    from cpn import backbone, coco, download, judge, predict, prepare, score, synthetic, voc_submission, weights
+    from cpn import (
+        backbone,
+        coco,
+        download,
+        explain,
+        judge,
+        predict,
+        prepare,
+        score,
+        synthetic,
+        voc_submission,
+        weights,
+    )
 
     from . import compare, export, gc, leaderboard, promote, report, rollback, status, stop, sweep, train, ui
     from .meta import __main__ as meta
 
     ours = (compare, export, gc, leaderboard, meta, promote, report, rollback, status, stop, sweep, train, ui)
-    method = (backbone, coco, download, judge, predict, prepare, score, synthetic, voc_submission, weights)
+    method = (backbone, coco, download, explain, judge, predict, prepare, score, synthetic, voc_submission, weights)
     made = {module.__name__.removesuffix(".__main__"): module.parser() for module in (*ours, *method)}
     return dict(sorted({**made, f"{__package__}.completion": parser()}.items()))
 

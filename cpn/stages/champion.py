@@ -5,6 +5,7 @@ to from here. The DeepLab that its stages made goes before its CAM network.
 """
 
 from pathlib import Path
+from typing import Any
 
 from cpn.config import config_from
 from cpn.core.checked import OF_RUN, unsealed_line
@@ -22,10 +23,11 @@ HISTORY = "records/history.jsonl"
 """In a sweep's folder."""
 
 
-def checkpoint_of(name: Path, storage: Path = STORAGE) -> Path:
+def checkpoint_of(name: Path, storage: Path = STORAGE, deeplab: bool = True) -> Path:
     """The file that a checkpoint's name stands for: a path itself, or SWEEP@champion or SWEEPS/SWEEP@champion.
 
-    Raises InputError where the sweep has no champion, or its network is not on this disk.
+    Without `deeplab` it is the CAM network even where there is a DeepLab. Raises InputError where the sweep has no
+    champion, or its network is not on this disk.
     """
     if not name.name.endswith(CHAMPION) or is_there(name):
         return name
@@ -46,7 +48,16 @@ def checkpoint_of(name: Path, storage: Path = STORAGE) -> Path:
     if folder is None or not is_there(folder / MODEL):
         where = f"{folder / MODEL} is not on this disk" if folder else "its history does not say which run it is"
         raise InputError(f"{name}: version {last['to']}, {where}; give a model.safetensors instead")
-    return deeplab_of(folder, storage) or folder / MODEL
+    return (deeplab_of(folder, storage) if deeplab else None) or folder / MODEL
+
+
+def curve_of(run: Path) -> dict[str, Any] | None:
+    """mIoU over beta of a run's manifest; None where there is none."""
+    try:
+        manifest: dict[str, Any] = read_json(run / RESULT, OF_RUN)
+    except FileNotFoundError:
+        return None
+    return manifest.get("curve")
 
 
 def deeplab_of(run: Path, storage: Path) -> Path | None:

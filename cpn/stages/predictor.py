@@ -81,7 +81,7 @@ class Predictor:
         (`labels_of`); a DeepLab has no use for either. Raises InputError for what is no image, or no class.
         """
         image = as_image(picture)
-        shown = self._shown(image)
+        shown = self.shown(image)
         name = str(picture) if isinstance(picture, (str, Path)) else "the image"
         with working_on(name, shown.shape[0], shown.shape[1], SMALLER):
             mask = self._mask(shown, labels)
@@ -98,13 +98,13 @@ class Predictor:
         if not isinstance(self.network, CPN):
             raise InputError("labels are told by a CAM network's classifier; a DeepLab has none")
         device = next(self.network.parameters()).device
-        image = self._shown(as_image(picture))
+        image = self.shown(as_image(picture))
         image = resize(image, shown_size(self.network, image, 1.0, self.config.cam))
         pixels = torch.from_numpy(image[None].copy()).to(device, non_blocking=True)
         scores = self.network(normalise(pixels, None)).cam[0, 1:].float().mean(dim=(1, 2)).sigmoid()
         return dict(zip(self.classes, scores.tolist(), strict=True))
 
-    def _shown(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def shown(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image as the network sees it."""
         height, width = image.shape[:2]
         return resize(image, scaled_size(height, width, min(self.long_side, max(height, width))))

@@ -8,6 +8,7 @@ the uid `<study name>-<number>`.
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -352,6 +353,10 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
         raise InputError(
             f"{redact(url)}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW"
         )
+    if study.metric_names is None:  # what other viewers of the database, optuna-dashboard say, call the value
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([str(identity.get("metric", "miou"))])
     known = study.user_attrs.get("identity")
     known = known if known is None else known_by_content(known, identity)
     differs = "" if known is None else difference(known, identity)

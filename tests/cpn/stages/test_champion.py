@@ -9,7 +9,7 @@ import pytest
 from cpn.config import Config
 from cpn.core.errors import InputError
 from cpn.core.files import write_bytes, write_json
-from cpn.stages.champion import checkpoint_of
+from cpn.stages.champion import checkpoint_of, curve_of
 from cpn.stages.pipeline import stage_keys
 
 FIRST, SECOND = "a" * 16, "b" * 16
@@ -50,6 +50,13 @@ def test_its_deeplab_goes_before_its_cam_network(storage: Path) -> None:
     deeplab = storage / "stages" / f"deeplab-{keys['deeplab']}" / "model.safetensors"
     write_bytes(deeplab, b"a DeepLab")
     assert checkpoint_of(Path("small@champion")) == deeplab
+    assert checkpoint_of(Path("small@champion"), deeplab=False) == storage / "runs" / FIRST / "model.safetensors"
+
+
+def test_the_curve_is_the_manifests(storage: Path) -> None:
+    assert curve_of(storage / "runs" / FIRST) is None and curve_of(storage) is None
+    write_json(storage / "runs" / FIRST / "result.json", {"curve": {"beta": [0.0], "miou": [10.0]}})
+    assert curve_of(storage / "runs" / FIRST) == {"beta": [0.0], "miou": [10.0]}
 
 
 def test_any_other_path_stays_as_it_is(storage: Path) -> None:

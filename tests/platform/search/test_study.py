@@ -50,6 +50,17 @@ def test_the_reference_comes_first_and_once_ever(tmp_path: Path) -> None:
     assert [row.role for row in again.rows()].count("reference") == 1
 
 
+def test_the_value_has_a_name_for_other_viewers(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {"miou": {}, "mask_free": {"objective": "mask_free"}}
+    for name, given in changes.items():
+        (tmp_path / name).mkdir()
+        study = make_study(tmp_path / name, **given)
+        again = open_list("small.confirm", study.url, study.identity())
+        for each in (study, again):
+            loaded = optuna.load_study(study_name=each.name, storage=study.url)
+            assert loaded.metric_names == [name]
+
+
 def test_times_are_those_of_ask_and_tell(tmp_path: Path) -> None:
     study, before = make_study(tmp_path), time.time()
     first, second = ask(study), ask(study)
