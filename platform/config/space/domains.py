@@ -131,6 +131,8 @@ def condition_problem(search: Search) -> tuple[str, str] | None:
                 return name, f"`when` names {parent}, which is not searched; search it too or drop the `when`"
             if not isinstance(above, (IntDomain, ChoiceDomain)):
                 return name, f"`when` names {parent}, which is no choice or int; only those have exact values"
+            if not allowed(above, wanted):
+                return name, f"`when` lists no value of {parent}, so it would never be drawn; name one of its values"
             for value in allowed(above, wanted):
                 if not contains(above, value):
                     return (
