@@ -95,6 +95,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
             by_image[annotation.image].append(annotation)
             unused.discard(annotation.category)
             boxes, total = boxes + annotation.shapeless, total + 1
+    odd.refuse_shares(path)
     jobs = []
     folders = _Folders(folder)
     for image, found in by_image.items():
@@ -242,6 +243,8 @@ class _Odd:
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
         self._ids: set[int] = set()
+        self._furthest = 0.0
+        self._largest_side = 0
 
     def look(self, path: Path, annotation: Annotation, height: int, width: int) -> None:
         """Count what is odd about an object. InputError, naming the file, where none of it lies in its image."""
@@ -253,6 +256,8 @@ class _Odd:
         if place is None:
             return
         left, top, right, bottom = place
+        self._furthest = max(self._furthest, right, bottom)
+        self._largest_side = max(self._largest_side, height, width)
         if right <= 0 or bottom <= 0 or left >= width or top >= height:
             raise InputError(
                 f"{path}: {annotation.named} lies outside of the image, which is {width}x{height} pixels: correct its "
@@ -260,6 +265,14 @@ class _Odd:
             )
         # COCO's own points lie up to a pixel outside.
         self._count("outside", annotation, min(left, top) < -1 or right > width + 1 or bottom > height + 1)
+
+    def refuse_shares(self, path: Path) -> None:
+        """Raise InputError where no object of any image reaches beyond its first pixel, as YOLO writes coordinates."""
+        if 0 < self._furthest <= 1 < self._largest_side:
+            raise InputError(
+                f"{path}: no polygon or box reaches beyond {self._furthest:g}, so its coordinates are shares of the "
+                "image, and COCO's are pixels: multiply x by the image's width and y by its height"
+            )
 
     def notes(self, name: str) -> list[str]:
         """A line for each kind."""

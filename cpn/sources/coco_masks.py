@@ -145,7 +145,9 @@ def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[
         raise InputError(f"{where}: its mask is of size {annotation.size}, the image (height, width) {height, width}")
     assert annotation.runs is not None
     runs = unpack_runs(annotation.runs, where) if isinstance(annotation.runs, str) else annotation.runs
-    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+    if odd := [run for run in runs if not isinstance(run, int)]:
+        raise InputError(f"{where}: its run {brief(odd[0])} is no whole number of pixels")
+    if not all(run >= 0 for run in runs) or sum(runs) != height * width:
         raise InputError(f"{where}: its runs do not add up to the {height * width} pixels of the image")
     return runs_mask(runs, height, width)
 

@@ -196,6 +196,12 @@ def test_every_object_keeps_its_picture_and_its_class(
     assert len(found) == 3 and sorted(found.values()) == [1, 1, 2]  # three pictures, none of them twice
 
 
+def shares(content: dict[str, Any], _: Path) -> None:
+    """Write every polygon as YOLO does, in shares of the image's sides."""
+    for item in content["train2014"]["annotations"]:
+        item["segmentation"] = [[0.2, 0.2, 0.7, 0.2, 0.7, 0.6, 0.2, 0.6]]
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "an id twice": (
         added("images", id=1, file_name="a2.jpg", height=HEIGHT, width=WIDTH),
@@ -243,6 +249,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an object above the image": (annotation(segmentation=[[1, -9, 9, -9, 9, -1]]), "lies outside of the image"),
     "an object below the image": (annotation(segmentation=[[1, 20, 9, 20, 9, 30]]), "lies outside of the image"),
     "a box outside of the image": (annotation(segmentation=[], bbox=[24, 2, 5, 5]), "lies outside of the image"),
+    "coordinates as shares": (shares, "no polygon or box reaches beyond 0.7, .* are shares of the image"),
+    "boxes as shares": (
+        lambda content, root: [
+            a.update(segmentation=[], bbox=[0.1, 0.2, 0.5, 0.5]) for a in content["train2014"]["annotations"]
+        ],
+        "no polygon or box reaches beyond 0.7, so its coordinates are shares of the image",
+    ),
     "iscrowd as text": (annotation(iscrowd="0"), "train2014.json: annotation 1 of image 1: iscrowd is '0': write 0"),
     "a polygon of NaN": (annotation(segmentation=[[1, 2, float("nan"), 2, 9, 9]]), "none of them NaN or infinite"),
     "no shape and a box without area": (annotation(segmentation=[], bbox=[4, 4, 0, 8]), "its bbox is .4, 4, 0, 8."),

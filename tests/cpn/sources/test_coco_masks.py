@@ -180,6 +180,9 @@ def test_entries_that_are_wrong(values: dict[str, object], message: str) -> None
         ([2, 2], [2, 3], "its runs do not add up to the 6 pixels"),
         ([8, -2], [2, 3], "its runs do not add up to the 6 pixels"),
         ("22", [2, 3], "its runs do not add up to the 6 pixels"),
+        ([2.0, 4], [2, 3], "its run 2.0 is no whole number of pixels"),
+        ([2, "4"], [2, 3], "its run '4' is no whole number of pixels"),
+        ([2, None, 4], [2, 3], "its run None is no whole number of pixels"),
         ("l", [2, 3], "its compressed run lengths are cut off"),
     ],
 )
