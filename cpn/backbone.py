@@ -19,7 +19,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="docs/own_backbone.md shows how to write one.",
     )
     made.add_argument(
-        "--check", required=True, metavar="NAME", help=f"package.module:factory, or one of {', '.join(BACKBONES)}"
+        "--check",
+        required=True,
+        metavar="NAME",
+        help=f"package.module:factory, timm:NAME, or one of {', '.join(BACKBONES)}",
     )
     made.add_argument("--weights", metavar="FILE", help="pretrained weights that it will start from (network.weights)")
     made.add_argument(

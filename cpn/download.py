@@ -130,8 +130,8 @@ def check_by_hand(file: Path, source: Source) -> None:
     if (wrong := check_digest(file, source.by_hand_md5, None)) is not None:
         raise InputError(f"{file}: {wrong} ({source.digest_from}): {cure}")
     if source.method:
-        from cpn.models.released import is_released, method_of
         from cpn.models.weights import read_weights
+        from cpn.stages.released import is_released, method_of
 
         names = read_weights(file, cure).keys()
         if not is_released(names) or method_of(names).title != source.method:

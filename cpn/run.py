@@ -37,7 +37,7 @@ from cpn.cost.inference_memory import check_cams, shown_smaller
 from cpn.data.image_memory import CAM_CURE, image_of
 from cpn.data.superpixels import maps_for
 from cpn.data.voc import Pack, Split
-from cpn.models.backbone import BACKBONES
+from cpn.models.backbone import is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
 from cpn.models.imagenet import IMAGENET, published_file
 from cpn.models.network import CPN, build_network
@@ -268,7 +268,7 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
     Raises InputError when the file is another one, or names other code than `own_backbone` as its backbone.
     """
     config, classes = network_metadata(model, "cam", "CAM network", own_backbone)
-    if config.network.backbone in BACKBONES:
+    if is_known(config.network.backbone):
         refuse_larger(model, lambda: build_network(config.network, len(classes) + 1))
     network = build_network(config.network, len(classes) + 1)
     load_model(model, network)

@@ -14,7 +14,7 @@ from cpn.config.next_command import yaml_value
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import check_place
 from cpn.models.backbone import build_backbone
-from cpn.models.released import convert_released, is_released
+from cpn.stages.released import convert_released, is_released
 
 if TYPE_CHECKING:  # torch is imported where it is used, so that --help answers at once
     from torch import Tensor

@@ -30,6 +30,7 @@ ONLY_IN = {
     "yaml": {"platform/base/yaml_files.py"},
     "pydensecrf": {"cpn/propagation/crf.py"},
     "cv2": {"cpn/core/opencv.py"},
+    "timm": {"cpn/models/timm_backbone.py"},
     "requests": {"cpn/sources/fetch.py"},
     "urllib3": {"cpn/sources/fetch.py"},
 }

@@ -13,7 +13,7 @@ BACKBONES = ("efficientnet_lite0", "efficientnet_lite0_stride8", "resnet38", "re
 def _ours_or_code(name: str) -> str:
     """Refuse a name that is neither one of BACKBONES nor can be code: the source of the value is known here alone."""
     if name not in BACKBONES and ":" not in name:
-        raise ValueError(f"{name!r} is unknown; use {', '.join(BACKBONES)}, or your own as 'package.module:factory'")
+        raise ValueError(f"{name!r} is unknown; use {', '.join(BACKBONES)}, timm:NAME, or your own as 'package.module:factory'")
     return name
 
 
@@ -24,8 +24,8 @@ class NetworkConfig(Section):
     """The CAM network (paper section 3.3, method.md (c) and (d))."""
 
     backbone: BackboneName = "resnet38"
-    """`resnet38`, `resnet50`, `efficientnet_lite0` (stride 16), `efficientnet_lite0_stride8`, `scene`, or a user's own
-    as 'package.module:factory'."""
+    """`resnet38`, `resnet50`, `efficientnet_lite0` (stride 16), `efficientnet_lite0_stride8`, `scene`, `timm:NAME` or
+    `timm:NAME_strideN` of the package timm, or a user's own as 'package.module:factory'."""
     weights: str | None = None
     """Pretrained backbone weights: a file, `imagenet` for the published file that a package installs
     (efficientnet_lite0), `scenes` for the proxy pretrained on scene parts, or None for none."""

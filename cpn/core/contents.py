@@ -20,6 +20,8 @@ from cpn.core.errors import InputError
 from cpn.core.files import digest, file_digest
 from cpn.core.plain_file import MB, read_plain
 
+TIMM = "timm:"
+"""Begins the name of a backbone that the package timm makes; it is no code of the user's."""
 NAMED_WEIGHTS = ("scenes", "imagenet")
 """Values of `network.weights` that are no path: the pretrained proxy, and the published weights of the backbone."""
 MARK = "sha256:"
@@ -63,7 +65,7 @@ def contents(values: Mapping[str, Any]) -> dict[str, str]:
 
 def is_code(backbone: object) -> bool:
     """Whether a backbone is named as `package.module:factory`."""
-    return isinstance(backbone, str) and ":" in backbone and "/" not in backbone
+    return isinstance(backbone, str) and ":" in backbone and "/" not in backbone and not backbone.startswith(TIMM)
 
 
 def _content(name: str, value: object) -> str | None:

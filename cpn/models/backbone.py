@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from cpn.core.code_files import check_code
-from cpn.core.contents import own_modules
+from cpn.core.contents import TIMM, own_modules
 from cpn.core.errors import InputError
 from cpn.core.own_code import own_code
 
@@ -52,12 +52,18 @@ BACKBONES = {
 EXAMPLE = "python -m cpn.backbone --check my_networks.mobile:backbone"
 
 
-def build_backbone(name: str) -> nn.Module:
-    """Build the backbone called `name`: one of `BACKBONES`, or a user's own as `package.module:factory`.
+def is_known(name: str) -> bool:
+    """Whether a backbone is one of `BACKBONES` or timm's, so that no code of the user's makes it."""
+    return name in BACKBONES or name.startswith(TIMM)
 
-    A factory is called without arguments. A user's own is run once on a small image, so that a map of another size
-    than it promises is said here and not by a loss. Raises InputError (key network.backbone) when there is no such
-    thing, when it isn't a backbone, when somebody else could have written its code, or when that raises anything.
+
+def build_backbone(name: str) -> nn.Module:
+    """Build the backbone called `name`: of `BACKBONES`, timm's as `timm:NAME`, or a user's as `package.module:factory`.
+
+    A factory is called without arguments. What is not in `BACKBONES` is run once on a small image, so that a map of
+    another size than it promises is said here and not by a loss. Raises InputError (key network.backbone) when there is
+    no such thing, when it isn't a backbone, when somebody else could have written its code, or when that raises
+    anything.
     """
     module = make_backbone(name)
     if name not in BACKBONES and (fault := interface_fault(module) or maps_fault(module, name, 33, 50)):
@@ -72,6 +78,10 @@ def make_backbone(name: str) -> nn.Module:
     """
     from torch import nn
 
+    if name.startswith(TIMM):
+        from cpn.models.timm_backbone import timm_backbone
+
+        return timm_backbone(name)
     factory = find_factory(name)
     with own_code(name, "its factory"):
         backbone = factory()
@@ -90,7 +100,9 @@ def find_factory(name: str) -> Callable[[], object]:
     module_name, _, factory_name = target.partition(":")
     if not factory_name or not all(part.isidentifier() for part in module_name.split(".")):
         known = ", ".join(sorted(BACKBONES))
-        raise InputError(f"network.backbone: {name!r} is unknown; use {known}, or your own as 'package.module:factory'")
+        raise InputError(
+            f"network.backbone: {name!r} is unknown; use {known}, timm:NAME, or your own as 'package.module:factory'"
+        )
     if name not in BACKBONES:
         check_code(name)
         if module_name.partition(".")[0] in sys.stdlib_module_names and not own_modules(name):

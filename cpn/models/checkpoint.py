@@ -32,7 +32,7 @@ from cpn.core.errors import to_stderr as to_stderr
 from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
 from cpn.core.plain_file import refuse_irregular
 from cpn.core.run_files import MODEL, checkpoint_name, kept_names, position
-from cpn.models.backbone import BACKBONES
+from cpn.models.backbone import is_known
 from cpn.models.ranks import (
     differing_ranks,
     from_rank_0,
@@ -278,7 +278,7 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
         )
     config = config_from(values, str(path))
     name = config.network.backbone
-    if name not in BACKBONES and name != own_backbone:
+    if not is_known(name) and name != own_backbone:
         raise InputError(
             f"{path}: names code as its network.backbone, {name!r}, which is not run unasked; if you know it, "
             f"give --backbone {name}"

@@ -2,7 +2,7 @@
 
 Three kinds of file are read, told apart by their first bytes: MXNet `.params`, torch files (with weights_only: a
 pickle with code inside is refused) and safetensors. Nothing is written into a network before everything fits.
-The command also takes whole networks that the authors of CPN and SEAM released (`cpn.models.released`).
+The command also takes whole networks that the authors of CPN and SEAM released (`cpn.stages.released`).
 """
 
 from __future__ import annotations

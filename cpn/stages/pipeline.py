@@ -29,7 +29,7 @@ from cpn.core.files import digest
 from cpn.core.run_files import CHECKPOINTS, COUNTS, MODEL
 from cpn.cost.inference_memory import check_cams, check_deeplab
 from cpn.data.image_memory import CAM_CURE, image_of
-from cpn.models.backbone import BACKBONES, Backbone, build_backbone
+from cpn.models.backbone import Backbone, build_backbone, is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.propagation.walk_rule import with_choice
@@ -186,7 +186,7 @@ def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab,
     """
     config, classes = network_metadata(model, "deeplab", "segmentation network", own_backbone)
     name = config.network.backbone
-    if name in BACKBONES:
+    if is_known(name):
         refuse_larger(model, lambda: DeepLab(build_backbone(name), len(classes) + 1, config.deeplab))
     network = DeepLab(build_backbone(name), len(classes) + 1, config.deeplab)
     load_model(model, network)

@@ -11,7 +11,7 @@ from cpn.core.object_storage import is_url
 from cpn.core.progress import Progress, shown_progress
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack, open_pack
-from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone
+from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone, is_known
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 
@@ -138,7 +138,7 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     from cpn.run import load_weights
 
     # A user's own backbone may load its weights itself.
-    if config.network.weights is None and config.network.backbone in BACKBONES:
+    if config.network.weights is None and is_known(config.network.backbone):
         say(
             f"warning: network.weights is not set, {config.network.backbone} starts from random numbers, which no "
             "published result does: --set network.weights=FILE; python -m cpn.weights --help says where to get it"

@@ -88,4 +88,6 @@ CASES = [
     Case("backbone: no weights file", f"cpn.backbone --check {HERE}:Plain --weights absent.pth",
          ("weights: absent.pth: no such weights file",)),
     Case("backbone: a name of ours misspelt", "cpn.backbone --check resnet5", ("'resnet5' is unknown; use",)),
+    Case("backbone: a name that timm cannot have", "cpn.backbone --check timm:../resnet18",
+         ("network.backbone: 'timm:../resnet18'",)),
 ]  # fmt: skip

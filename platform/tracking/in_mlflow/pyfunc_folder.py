@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cpn.core.contents import TIMM
+
 PACKAGES = (
     "torch", "numpy", "pandas", "pillow", "opencv-python", "safetensors", "pydantic", "pyarrow", "scipy",
     "scikit-image", "matplotlib", "rich", "pydensecrf2",
@@ -21,12 +23,14 @@ PACKAGES = (
 def write_pyfunc(mlflow: Any, checkpoint: Path, backbone: str | None, tags: Mapping[str, str], folder: Path) -> None:
     """Write the model's folder: the checkpoint, the code that reads it, signature, input example, and pinned packages.
 
-    `backbone` is the user's own, as package.module:factory; its code does not come along. Nothing is pickled.
+    `backbone` is the user's own, as package.module:factory, whose code does not come along, or timm's, which is then
+    one of the packages. Nothing is pickled.
     """
     import pandas
 
     from cpn.plots.curves import picture_png
 
+    packages = (*PACKAGES, "timm") if backbone is not None and backbone.startswith(TIMM) else PACKAGES
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of type hints in MLflow's own files, when they are first imported
         checkout = Path(__file__).resolve().parents[3]
@@ -44,7 +48,7 @@ def write_pyfunc(mlflow: Any, checkpoint: Path, backbone: str | None, tags: Mapp
             signature=signature,
             input_example=pandas.DataFrame({"image": [picture_png(grey)], "labels": [""]}),
             pip_requirements=[
-                f"{name}=={metadata.version(name).partition('+')[0]}" for name in PACKAGES
+                f"{name}=={metadata.version(name).partition('+')[0]}" for name in packages
             ],  # of any build
             model_config={"backbone": backbone},
             metadata=dict(tags),

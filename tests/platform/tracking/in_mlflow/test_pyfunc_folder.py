@@ -14,6 +14,11 @@ from tests.conftest import CHECKOUT
 
 @pytest.fixture
 def written(tmp_path: Path) -> dict[str, Any]:
+    """The arguments of MLflow's save_model for a user's own backbone."""
+    return save_arguments(tmp_path, "mine:Net")
+
+
+def save_arguments(tmp_path: Path, backbone: str) -> dict[str, Any]:
     """The arguments of MLflow's save_model."""
     calls: list[dict[str, Any]] = []
 
@@ -23,7 +28,7 @@ def written(tmp_path: Path) -> dict[str, Any]:
     types = SimpleNamespace(Schema=list, ColSpec=lambda kind, name, required=True: (kind, name, required))
     models = SimpleNamespace(ModelSignature=lambda inputs, outputs: (inputs, outputs))
     mlflow = SimpleNamespace(pyfunc=SimpleNamespace(save_model=save_model), types=types, models=models)
-    write_pyfunc(mlflow, tmp_path / "model.safetensors", "mine:Net", {"uid": "a-0001"}, tmp_path / "out")
+    write_pyfunc(mlflow, tmp_path / "model.safetensors", backbone, {"uid": "a-0001"}, tmp_path / "out")
     (call,) = calls
     return call
 
@@ -53,3 +58,9 @@ def test_packages_are_pinned_to_what_is_installed_of_any_build(written: dict[str
     pins = dict(line.split("==") for line in written["pip_requirements"])
     assert pins.keys() == set(PACKAGES) and not any("+" in version for version in pins.values())
     assert pins["numpy"] == metadata.version("numpy")
+
+
+def test_a_network_of_timm_asks_for_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    monkeypatch.setattr("importlib.metadata.version", lambda name: {**versions, "timm": "1.0.31"}[name])
+    assert "timm==1.0.31" in save_arguments(tmp_path, "timm:resnet18")["pip_requirements"]

@@ -15,8 +15,8 @@ from cpn.core.files import file_digest
 from cpn.data.voc import VOC_CLASSES
 from cpn.models.checkpoint import read_metadata
 from cpn.models.network import CPN, build_network
-from cpn.models.released import is_released, released_network
 from cpn.run import load_run
+from cpn.stages.released import is_released, released_network
 from cpn.weights import main
 from tests.cpn.models.test_weights import Tiny
 
