@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
         help="whose maps lie in [0, 0.5], as the released CPN code keeps them: doubled before all else",
     )
     command_line.add_argument(
+        "--undecided",
+        choices=("background",),
+        help="take undecided pixels (255) of labels as background, as IRN's own evaluation does; else they are refused",
+    )
+    command_line.add_argument(
         "--crf", action="store_true", help="also score the masks behind the dense CRF, one an image and beta"
     )
     command_line.add_argument("--json", action="store_true", help="print one line of JSON and nothing else")
@@ -114,7 +121,8 @@ def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
 def title(scores: Mapping[str, Any]) -> str:
     """Describe in one line what was judged, and against what."""
     against = f", against {scores['against']['folder']}: {scores['against']['kind']}" if "against" in scores else ""
-    return f"{scores['folder']}: {scores['kind']}{against}; {scores['list']}, {scores['images']} images"
+    undecided = f", undecided pixels as {scores['undecided']}" if "undecided" in scores else ""
+    return f"{scores['folder']}: {scores['kind']}{undecided}{against}; {scores['list']}, {scores['images']} images"
 
 
 def set_table(scores: Mapping[str, Any]) -> Table:
@@ -222,7 +230,8 @@ def keep(
         write_bytes(out / "curve.png", drawn)
         written.append("curve.png")
     write_json(out / "judge.json", scores)
-    return f"wrote {out}/judge.json, {' and '.join(written)}"
+    page = f"python -m platform.report --judged {shlex.quote(str(out))}"
+    return f"wrote {out}/judge.json, {' and '.join(written)}; as a page: {page}"
 
 
 def curve_of(judged: Judged) -> Any:
@@ -250,6 +259,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for key in options.halved:
         if key not in files or not files[key].are_maps:
             raise InputError(f"--halved {key}: there are no score maps to double; leave it out")
+    if options.undecided is not None:
+        if all(one.are_maps for one in files.values()):
+            raise InputError(
+                f"--undecided {options.undecided}: there are no labels with undecided pixels; leave it out"
+            )
+        files = {key: one if one.are_maps else replace(one, undecided=options.undecided) for key, one in files.items()}
     if options.crf and not files["folder"].are_maps:
         raise InputError(f"--crf: {options.folder} holds labels, and the CRF runs on score maps; leave it out")
     from cpn.config.crf import CrfConfig

@@ -8,12 +8,15 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cpn.core.errors import InputError, run_command
+from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.files import check_place
+from cpn.core.redact import redact
 
 from .base.paths import storage
 from .base.terminal import Terminal
+from .base.tracking_uri import check_store, sqlite_path, store_uri, ui_command
 from .reports.page import single_run, write_report
 
 EXAMPLE = "python -m platform.report quickstart"
@@ -24,11 +27,12 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m platform.report",
         usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]\n"
-        "       python -m platform.report --paper [--spaces FOLDER]",
+        "       python -m platform.report --paper [--spaces FOLDER]\n"
+        "       python -m platform.report --judged FOLDER [--uri URI]",
         description="Write the report of a sweep: report.html, one file that opens without network, and the "
         "leaderboard for a paper's appendix as leaderboard.md and leaderboard.tex. Works while the sweep runs.",
     )
-    made.add_argument("name", nargs="?", help="the sweep's name; none with --paper")
+    made.add_argument("name", nargs="?", help="the sweep's name; none with --paper or --judged")
     made.add_argument("--paper", action="store_true", help="one page over the paper's tables and figures instead")
     made.add_argument(
         "--spaces", type=Path, default=Path("search_spaces"), metavar="FOLDER", help="with --paper: their files"
@@ -37,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
         "--single-gpu", metavar="RUN", dest="single_gpu",
         help="your own run on one card, its key or folder, that throughput is relative to (python -m platform.train)",
     )  # fmt: skip
+    made.add_argument(
+        "--judged", type=Path, metavar="FOLDER", help="report.html of a judgement: what python -m cpn.judge --out wrote"
+    )
+    made.add_argument(
+        "--uri", metavar="URI", help="with --judged: the MLflow store that gets it as a run, files and all"
+    )
     made.add_argument("--out", type=Path, metavar="FOLDER", help="where to write it (default: the sweep's own folder)")
     made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
     made.add_argument("--json", action="store_true", help="the files that were written, as one JSON object")
@@ -57,14 +67,62 @@ def paper(given: argparse.Namespace) -> int:
     return 0
 
 
+def judgement(given: argparse.Namespace) -> int:
+    """The page of a judgement, and its run in MLflow; exit code 0."""
+    from .reports.page import read_judgement, write_judgement
+
+    warning = None if given.uri is None else check_store(given.uri, "--uri")
+    if warning is not None:
+        raise InputError(f"{warning.partition(';')[0]}; start it, or leave out --uri")
+    scores = read_judgement(given.judged)
+    page = write_judgement(given.judged, scores, given.out or given.judged)
+    record = {} if given.uri is None else recorded(given.uri, scores, given.judged, page)
+    if given.json:
+        print(json.dumps({"page": str(page), **record}))
+        return 0
+    from .reports.summary import shortened
+
+    print(shortened(page.resolve()))
+    if record:
+        again = " (it was there)" if record["again"] else ""
+        print(f"MLflow: experiment judgements, run {record['run']}{again}")
+        print(f"next: {ui_command(given.uri)}")
+    else:
+        print(f"next: open {page.resolve().as_uri()} in a browser")
+    return 0
+
+
+def recorded(uri: str, scores: dict[str, Any], folder: Path, page: Path) -> dict[str, Any]:
+    """Record a judgement in the store at `uri`. WorkError, in one line, if that does not answer."""
+    from .tracking.client import connect, mlflow_module, one_line
+    from .tracking.in_mlflow.judgement import record_judgement
+    from .tracking.moved_store import FILES
+
+    path = sqlite_path(store_uri(uri))
+    home = None if uri.startswith(("http://", "https://")) else (path.parent if path else Path.cwd()) / FILES
+    files = [file for name in ("judge.json", "panel.png", "curve.png") if (file := folder / name).is_file()]
+    try:
+        ids = record_judgement(mlflow_module(), connect(store_uri(uri)), scores, [*files, page], home)
+    except mlflow_module().MlflowException as error:
+        raise WorkError(f"--uri {redact(uri)}: {one_line(error)}") from error
+    return dict(zip(("experiment", "run", "again"), ids, strict=True))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a sweep or run that there is not."""
     given = parser().parse_args(arguments)
-    if (given.name is None) != given.paper:
-        raise InputError("platform.report: give a sweep's name, or --paper and no name")
+    if [given.name is not None, given.paper, given.judged is not None].count(True) != 1:
+        raise InputError("platform.report: give a sweep's name, or --paper, or --judged FOLDER, and one of them alone")
+    if given.uri is not None and given.judged is None:
+        raise InputError(
+            f"--uri {redact(given.uri)}: a sweep is in MLflow already; give it with --judged, or leave it out"
+        )
     if given.paper:
         check_place(given.out or Path(), "--out")
         return paper(given)
+    if given.judged is not None:
+        check_place(given.out or given.judged, "--out")
+        return judgement(given)
     store = storage(given.storage)
     folder = given.out or store.sweep(given.name).root
     check_place(folder, "--out")

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
@@ -51,6 +51,8 @@ class PredictionFiles:
     folder: Path
     paths: tuple[Path, ...]
     """In the order of the list."""
+    undecided: Literal["background"] | None = None
+    """As what undecided pixels (255) of labels are taken; None refuses them."""
 
     @property
     def are_maps(self) -> bool:
@@ -184,11 +186,13 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
     return result
 
 
-def read_label(path: Path, shape: tuple[int, int], classes: int) -> NDArray[np.uint8]:
+def read_label(
+    path: Path, shape: tuple[int, int], classes: int, undecided: Literal["background"] | None = None
+) -> NDArray[np.uint8]:
     """Read the classes of all pixels, uint8 (H, W), that have to fit a mask of `shape` (H, W) and `classes` C.
 
-    InputError for another size, before anything is unpacked, for colours in the place of classes, and for a class
-    outside 0..F.
+    With `undecided` background, 255 becomes 0, as IRN's own evaluation takes it. InputError for another size, before
+    anything is unpacked, for colours in the place of classes, and for a class outside 0..F.
     """
     data = read_plain(path, 4 * math.prod(shape) + MB)
     if not is_png(data) or data[12:16] != b"IHDR":
@@ -204,11 +208,13 @@ def read_label(path: Path, shape: tuple[int, int], classes: int) -> NDArray[np.u
         raise InputError(f"{path}: holds no class indices but colours; {CURE} as a palette or grey PNG of 8 bits")
     with reading(path, CURE), Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
         label: NDArray[np.uint8] = np.array(picture, np.uint8)
+    if undecided == "background":
+        label[label == IGNORE] = 0
     if (largest := int(label.max(initial=0))) >= classes:
-        undecided = largest == IGNORE
+        ignored = largest == IGNORE
         raise InputError(
-            f"{path}: holds {largest}{' (undecided)' * undecided}, and classes are 0 to {classes - 1}; {CURE} with a "
-            f"class for every pixel{', 0 where you would train on background' * undecided}"
+            f"{path}: holds {largest}{' (undecided)' * ignored}, and classes are 0 to {classes - 1}; {CURE} with a "
+            f"class for every pixel{', 0 where you would train on background' * ignored}"
         )
     return label
 

@@ -146,7 +146,7 @@ def _masks(
     """The mask of an image at either beta."""
     if kind == LABELS:
         height, width = mask_of(split, index).shape
-        return [read_label(files.paths[index], (height, width), classes)] * 2
+        return [read_label(files.paths[index], (height, width), classes, files.undecided)] * 2
     score_maps = _same_kind(_maps(files, split, index, classes, halved), kind, files.paths[index])
     if betas is None:
         return [score_maps.present[score_maps.maps.argmax(axis=0)].astype(np.uint8)] * 2
@@ -185,6 +185,8 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
         "by_classes": by_classes(counts),
         "boundary": boundary_errors(judged.boundary),
     }
+    if judged.files.undecided is not None:
+        report["undecided"] = judged.files.undecided
     if judged.curve is not None:
         lines = {"select": judged.curve[0], "hold-out": judged.curve[1], "all": judged.curve.sum(axis=0)}
         report["all_below_half"] = not judged.curve[:, BETAS.index(0.5) :, 1, 1:].any()

@@ -1,11 +1,13 @@
 """A sweep's report as one HTML file that needs no network, and its tables for papers."""
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpn.core.checked import reading
 from cpn.core.errors import InputError
-from cpn.core.files import write_bytes
+from cpn.core.files import read_json, write_bytes
 
 from ..base.paths import Storage
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
     from .snapshot import SweepSnapshot
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
+JUDGEMENT = Path(__file__).with_name("judgement.html.jinja")
+JUDGE_AGAIN = "write it again with python -m cpn.judge --out"
 
 
 def write_report(
@@ -55,6 +59,42 @@ def html(told: Mapping[str, Any]) -> str:
     )
     made = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return made.render(trusted(dict(told)), plotly=script(), chart_config=CONFIG)
+
+
+def read_judgement(folder: Path) -> dict[str, Any]:
+    """What `python -m cpn.judge --out FOLDER` wrote as judge.json. InputError where it is missing, damaged, or another.
+
+    A name that is missing in it is found by `write_judgement`.
+    """
+    if not (folder / "judge.json").is_file():
+        raise InputError(
+            f"--judged {folder}: holds no judge.json; python -m cpn.judge FOLDER --root DATA --out {folder}"
+        )
+    scores = read_json(folder / "judge.json", JUDGE_AGAIN, sealed=True)
+    if not isinstance(scores, dict):
+        raise InputError(f"{folder / 'judge.json'}: is no judgement; {JUDGE_AGAIN}")
+    return scores
+
+
+def write_judgement(folder: Path, scores: Mapping[str, Any], out: Path) -> Path:
+    """Write report.html of a judgement into `out`: its tables, and the curve and panel in `folder`."""
+    import jinja2
+
+    pictures = {}
+    for name in ("curve", "panel"):
+        if (file := folder / f"{name}.png").is_file():
+            with reading(file, JUDGE_AGAIN):
+                pictures[name] = base64.b64encode(file.read_bytes()).decode()
+    surroundings = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = surroundings.from_string(JUDGEMENT.read_text(encoding="utf-8"))
+    try:
+        page = template.render(scores=scores, pictures=pictures)
+    except (jinja2.UndefinedError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'judge.json'}: is no judgement ({error}); {JUDGE_AGAIN}") from error
+    write_bytes(out / "report.html", page.encode())
+    return out / "report.html"
 
 
 def single_run(store: Storage, run: str) -> "RunManifest":

@@ -115,6 +115,30 @@ def test_halved_is_asked_about_and_taken(
     assert "+0.00 │ [+0.00, +0.00]" in text and "give --halved" not in text
 
 
+def test_undecided_pixels_are_background_where_it_is_said(
+    labels: Path, pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As IRN's own evaluation takes them; the numbers are those of the labels with 0 in their place."""
+    for folder in ("undecided", "zero"):
+        (tmp_path / folder).mkdir()
+    for path in labels.iterdir():
+        with Image.open(path) as picture:
+            label = np.array(picture)
+        (tmp_path / "undecided" / path.name).write_bytes(encode_mask(np.where(label == 6, 255, label).astype(np.uint8)))
+        (tmp_path / "zero" / path.name).write_bytes(encode_mask(np.where(label == 6, 0, label).astype(np.uint8)))
+    root = ["--root", pack.root, "--json"]
+    with pytest.raises(InputError, match=r"holds 255 \(undecided\)"):
+        main([str(tmp_path / "undecided"), *root])
+    main([str(tmp_path / "undecided"), *root, "--undecided", "background"])
+    found = json.loads(capsys.readouterr().out)
+    main([str(tmp_path / "zero"), *root])
+    expected = json.loads(capsys.readouterr().out)
+    assert found.pop("undecided") == "background" and "undecided" not in expected
+    assert {**found, "folder": None} == {**expected, "folder": None}
+    main([str(tmp_path / "undecided"), *root[:2], "--undecided", "background"])
+    assert "labels, undecided pixels as background; train, 9 images" in capsys.readouterr().out
+
+
 REFUSED: dict[str, tuple[Callable[[Path, Path, str], list[str]], str]] = {
     "no folder": (lambda maps, labels, root: ["none", "--root", root], "none: is no folder"),
     "no data": (lambda maps, labels, root: [str(maps), "--root", "nowhere"], "data.root: nowhere is no folder"),
@@ -134,6 +158,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Path, str], list[str]], str]] = {
     "a CRF of labels": (
         lambda maps, labels, root: [str(labels), "--root", root, "--crf"],
         "holds labels, and the CRF runs on score maps; leave it out",
+    ),
+    "nothing is undecided": (
+        lambda maps, labels, root: [str(maps), "--root", root, "--undecided", "background"],
+        "--undecided background: there are no labels with undecided pixels; leave it out",
     ),
     "out among the maps": (
         lambda maps, labels, root: [str(labels), "--root", root, "--against", str(maps), "--out", str(maps)],
