@@ -75,6 +75,21 @@ def test_beyond_the_paper_rows_differ_only_as_asked(name: str, size: str) -> Non
         assert {config.train.optimizer for config in rows.values()} == {"sgd"}, "AdamW knows no such momentum"
 
 
+def test_each_backbone_has_the_baseline_then_tcp_then_cpcr() -> None:
+    """The second and third row of a backbone differ from the one above by the losses, and what no baseline reads."""
+    spec = load_spec(CHECKOUT / "search_spaces" / "beyond_backbone.yaml")
+    assert spec.table is not None and spec.table.against == "row above"
+    flat = [to_dotted(row_config(spec.base, key, row, "beyond_backbone")) for key, row in spec.table.rows.items()]
+    names = [values["network.backbone"] for values in flat]
+    assert names == ["resnet38"] * 3 + ["resnet50"] * 3 + ["efficientnet_lite0"] * 3
+    unread = {"network.x_scale", "network.prcm"}  # the baseline has no refinement
+    for baseline, tcp, cpcr in (flat[start : start + 3] for start in (0, 3, 6)):
+        first = {name for name in tcp if tcp[name] != baseline[name]} - unread
+        assert first == {"train.objective", "network.pcm", "loss.w_cpcr", "cam.map", "cam.beta"}
+        assert {name for name in tcp if cpcr[name] != tcp[name]} - unread == {"loss.w_cpcr", "loss.ohem_ratio"}
+        assert (tcp["loss.w_tcp"], tcp["loss.w_cpcr"], cpcr["loss.w_cpcr"]) == (1, 0, 1)
+
+
 def test_the_joint_search_has_the_runs_of_the_hand_and_no_more() -> None:
     """One for each setting of Fig. 6, Fig. 7 and Table 4 in our files, beside the reference, all of full length."""
     spec, hand = load_spec(CHECKOUT / "search_spaces" / "beyond_joint.yaml"), 0
