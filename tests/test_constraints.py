@@ -26,6 +26,11 @@ def test_a_dependency_is_pinned_within_its_range(requirement: Requirement) -> No
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
 
+def test_what_optuna_imports_for_importances_is_asked_for() -> None:
+    """Its fANOVA needs scikit-learn, which is none of its own requirements."""
+    assert "scikit-learn" in {Requirement(line).name for line in PROJECT["dependencies"]}
+
+
 def test_no_pin_names_one_build() -> None:
     """torch==2.13.0+cpu would shut out the GPU builds: which one comes is for the index to say."""
     assert [version for version in PINS.values() if not version or "+" in version or "@" in version] == []
