@@ -4,6 +4,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from cpn.core.errors import InputError, run_command
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "objective": sweep.spec.objective,
             "verdict": sweep.summary.verdict if sweep.summary else None,
             "all_trials": len(entries),
-            "trials": some,
+            "trials": [asdict(entry) for entry in some],
         }
         print(json.dumps(told, indent=2))
         return 0
@@ -62,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.say(f"verdict: {sweep.summary.plain_verdict}")
     print_ranking(terminal, sweep, some, f"{left} more trials: --all" if left else "")
     for entry in some:
-        if entry["reason"]:
-            terminal.say(f"{entry['uid']}: {entry['reason']}")
+        if entry.reason:
+            terminal.say(f"{entry.uid}: {entry.reason}")
     if sweep.so_far:
         terminal.say(f"so far: {sweep.so_far}")
     where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"

@@ -1,24 +1,23 @@
 """A sweep's leaderboard as a table for a paper's appendix, in Markdown and LaTeX."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from .ranking import cells, heads, short
+from .ranking import RankedTrial, cells, heads, short
 from .snapshot import SweepSnapshot
 
 
-def table(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def table(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows: place, trial, state, a column for each searched name, then the numbers."""
-    names = list(dict.fromkeys(name for entry in entries for name in entry["values"]))
+    names = list(dict.fromkeys(name for entry in entries for name in entry.values))
     titles = heads(sweep)
     rows = []
     for entry in entries:
-        first, values = cells(entry), [short(entry["values"].get(name, "-")) for name in names]
+        first, values = cells(entry), [short(entry.values.get(name, "-")) for name in names]
         rows.append([*first[:3], *values, *first[3:]])
     return [*titles[:3], *names, *titles[3:]], rows
 
 
-def markdown(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> str:
+def markdown(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
     """The whole leaderboard as a Markdown table."""
     titles, rows = table(sweep, entries)
 
@@ -31,7 +30,7 @@ def markdown(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*head, *map(line, rows)]) + "\n"
 
 
-def latex(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> str:
+def latex(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
     """The same as a LaTeX longtable, with booktabs' rules; pandas escapes what LaTeX would read as its own."""
     import pandas
 

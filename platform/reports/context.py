@@ -29,7 +29,7 @@ from ..search.study import REFERENCE, State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from . import figures, plots, throughput
 from .importances import LEAST_TRIALS, contours, importances
-from .ranking import cells, configuration, heads, in_order, ranking, short
+from .ranking import RankedTrial, cells, configuration, heads, in_order, ranking, short
 from .snapshot import SweepSnapshot, best_trial, say_once
 from .summary import FEWEST, ladder, ladder_head, shortened
 from .trial_config import config_yaml
@@ -195,7 +195,7 @@ def steps(summary: SweepSummary) -> list[list[str]]:
     ]
 
 
-def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> dict[str, Any]:
     """The table with a column for each searched name, what its columns mean, and the confirmed means as a chart."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
     words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
@@ -210,26 +210,25 @@ def leaderboard(sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]]) -> d
         charts.append(chart("forest", "Confirmed with fresh seeds", figure, label,
                             "Means over fresh seeds on the confirm images, with 95 % intervals; the dashed line is "
                             "cam_baseline, the classification loss alone."))  # fmt: skip
-    names = list(dict.fromkeys(name for entry in entries for name in entry["values"]))
+    names = list(dict.fromkeys(name for entry in entries for name in entry.values))
     place, trial, state, score, beta, *confirmed, seeds, hours = heads(sweep)
     titles = [place, trial, state, score, *confirmed, *(name.split(".")[-1] for name in names), beta, seeds, hours]
     rows = [
-        {"cells": leaderboard_cells(entry, names), "state": entry["state"], "marks": entry["marks"],
-         "reason": entry["reason"]}
+        {"cells": leaderboard_cells(entry, names), "state": entry.state, "marks": entry.marks, "reason": entry.reason}
         for entry in entries[:LISTED]
     ]  # fmt: skip
     return {"words": words, "heads": titles, "rows": rows, "charts": charts}
 
 
-def leaderboard_cells(entry: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, str]]:
+def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[dict[str, str]]:
     """One trial as cells, each with what it is sorted by; the searched values stand behind the scores."""
     place, trial, state, score, beta, *confirmed, seeds, hours = cells(entry)
-    values, ends = entry["values"], entry["difference"]
+    values, ends = entry.values, entry.difference
     shown = [place, trial, state, score, *confirmed, *(short(values.get(name, "-")) for name in names), beta, seeds,
              hours]  # fmt: skip
-    keys = [entry["place"], entry["uid"], ", ".join([entry["state"], *entry["marks"]]), entry["objective"],
-            entry["confirmed"], sum(ends) / 2 if ends else None, *(values.get(name) for name in names), entry["beta"],
-            entry["seeds"] or None, entry["hours"]]  # fmt: skip
+    keys = [entry.place, entry.uid, ", ".join([entry.state, *entry.marks]), entry.objective,
+            entry.confirmed, sum(ends) / 2 if ends else None, *(values.get(name) for name in names), entry.beta,
+            entry.seeds or None, entry.hours]  # fmt: skip
     return [{"text": text, "key": sort_key(key)} for text, key in zip(shown, keys, strict=True)]
 
 

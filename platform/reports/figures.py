@@ -23,6 +23,7 @@ from ..search.study import REFERENCE, State, TrialRow
 from . import plots
 from .importances import rungs_of_trial
 from .plots import BLUE, GREEN, GREY, MOST, ORANGE, fewer, how_many
+from .ranking import RankedTrial
 
 CONFIG = {
     "responsive": True,
@@ -96,18 +97,18 @@ def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mappin
     )  # fmt: skip
 
 
-def forest(entries: Sequence[Mapping[str, Any]], cam_baseline: float | None, objective: str) -> go.Figure | None:
+def forest(entries: Sequence[RankedTrial], cam_baseline: float | None, objective: str) -> go.Figure | None:
     """Confirmed means with their intervals, of the entries of `ranking` that have one."""
-    have = sorted((e for e in entries if e["confirmed"] is not None), key=lambda e: e["confirmed"])
+    have = sorted((e for e in entries if e.confirmed is not None), key=lambda e: e.confirmed or 0.0)
     if not have:
         return None
     figure = go.Figure()
     for reference, colour, name in ((False, BLUE, "trial"), (True, ORANGE, "reference")):
-        part = [entry for entry in have if ("reference" in entry["marks"]) == reference]
+        part = [entry for entry in have if ("reference" in entry.marks) == reference]
         if part:
-            half = [(e["interval"][1] - e["interval"][0]) / 2 if e["interval"] else 0.0 for e in part]
+            half = [(e.interval[1] - e.interval[0]) / 2 if e.interval else 0.0 for e in part]
             figure.add_trace(
-                go.Scatter(x=[e["confirmed"] for e in part], y=[e["uid"] for e in part], mode="markers", name=name,
+                go.Scatter(x=[e.confirmed for e in part], y=[e.uid for e in part], mode="markers", name=name,
                            error_x={"type": "data", "array": half, "thickness": 2, "width": 5},
                            marker={"color": colour, "size": 11}, hovertemplate="%{y}: %{x:.1f} %<extra></extra>")
             )  # fmt: skip
@@ -115,7 +116,7 @@ def forest(entries: Sequence[Mapping[str, Any]], cam_baseline: float | None, obj
         figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"})
         figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="top", xanchor="left", showarrow=False,
                               text="cam_baseline", font={"color": "#555555"})  # fmt: skip
-    figure.update_yaxes(categoryorder="array", categoryarray=[entry["uid"] for entry in have], automargin=True)
+    figure.update_yaxes(categoryorder="array", categoryarray=[entry.uid for entry in have], automargin=True)
     return styled(figure, f"{objective} (confirm), %", "", 150 + 42 * len(have))
 
 

@@ -1,6 +1,7 @@
 """The trials of a sweep in the order of a leaderboard, as plain values: what command, report and tables show."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..config.space.domains import encode
@@ -11,12 +12,39 @@ LAST = (State.PRUNED, State.RUNNING, State.WAITING, State.FAIL)
 """Behind the full-budget trials, in this order."""
 
 
-def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
-    """Every trial: the full-budget ones by the objective on the select images, then those that have none.
+@dataclass(frozen=True)
+class RankedTrial:
+    """A trial in the leaderboard, a row of `platform.leaderboard --json`. Scores are in percent."""
 
-    `confirmed`, its `interval` and `difference` to the reference are of the sweep's last end, percent, on the confirm
-    images; `hours` are wall-clock hours. What a trial does not have is None.
-    """
+    place: int | None
+    """None of a trial without the full budget."""
+    uid: str
+    state: str
+    marks: list[str]
+    """What it is besides: reference, winner, reused, audited."""
+    objective: float | None
+    """On the select images."""
+    beta: float | None
+    confirmed: float | None
+    """Mean over fresh seeds on the confirm images, as `interval` and `difference`, of the sweep's last end."""
+    interval: tuple[float, float] | None
+    difference: tuple[float, float] | None
+    """Bounds of the difference to the reference."""
+    seeds: int
+    epochs: int
+    last_report: float | None
+    hours: float | None
+    """By the clock."""
+    gpu_hours: float | None
+    reason: str | None
+    """Why it was pruned or failed."""
+    run_key: str | None
+    values: dict[str, Any]
+    """The searched values, as Optuna keeps them."""
+
+
+def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
+    """Every trial: the full-budget ones by the objective on the select images, then those that have none."""
     told = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
     means = {} if told else confirmed_so_far(sweep)
     winner = sweep.summary.winner if sweep.summary else None
@@ -27,25 +55,25 @@ def ranking(sweep: SweepSnapshot) -> list[dict[str, Any]]:
         full = row.state is State.COMPLETE and row.miou is not None
         hours = sweep.trial_hours.get(row.uid)
         made.append(
-            {
-                "place": place if full else None,
-                "uid": row.uid,
-                "state": row.state.name.lower(),
-                "marks": marks(row, row.uid == winner),
-                "objective": row.miou,
-                "beta": row.beta if full else None,
-                "confirmed": (known.miou_confirm_mean if known else None) if told else mean(runs),
-                "interval": known.interval if known else None,
-                "difference": known.difference if known else None,
-                "seeds": (known.seeds if known else 0) if told else len(runs),
-                "epochs": row.epochs,
-                "last_report": row.reports.get(row.epochs),
-                "hours": hours,
-                "gpu_hours": None if hours is None or not gpus else hours * gpus,
-                "reason": row.reason,
-                "run_key": row.attrs.get("run_key"),
-                "values": {name: encode(value) for name, value in row.values.items()},
-            }
+            RankedTrial(
+                place=place if full else None,
+                uid=row.uid,
+                state=row.state.name.lower(),
+                marks=marks(row, row.uid == winner),
+                objective=row.miou,
+                beta=row.beta if full else None,
+                confirmed=(known.miou_confirm_mean if known else None) if told else mean(runs),
+                interval=known.interval if known else None,
+                difference=known.difference if known else None,
+                seeds=(known.seeds if known else 0) if told else len(runs),
+                epochs=row.epochs,
+                last_report=row.reports.get(row.epochs),
+                hours=hours,
+                gpu_hours=None if hours is None or not gpus else hours * gpus,
+                reason=row.reason,
+                run_key=row.attrs.get("run_key"),
+                values={name: encode(value) for name, value in row.values.items()},
+            )
         )
     return made
 
@@ -104,26 +132,26 @@ def heads(sweep: SweepSnapshot) -> list[str]:
             "against the reference", "seeds", unit]  # fmt: skip
 
 
-def cells(entry: Mapping[str, Any]) -> list[str]:
+def cells(entry: RankedTrial) -> list[str]:
     """One trial as text, without its configuration."""
-    beta, hours, confirmed = entry["beta"], entry["gpu_hours"], entry["confirmed"]
-    hours = entry["hours"] if hours is None else hours
+    beta, hours, confirmed = entry.beta, entry.gpu_hours, entry.confirmed
+    hours = entry.hours if hours is None else hours
     return [
-        str(entry["place"] or "-"),
-        entry["uid"],
-        ", ".join([entry["state"], *entry["marks"]]),
-        number(entry["objective"], ".1f"),
+        str(entry.place or "-"),
+        entry.uid,
+        ", ".join([entry.state, *entry.marks]),
+        number(entry.objective, ".1f"),
         number(beta, ".2f"),
-        "-" if confirmed is None else f"{confirmed:.1f}{span(entry['interval'])}",
+        "-" if confirmed is None else f"{confirmed:.1f}{span(entry.interval)}",
         difference(entry),
-        str(entry["seeds"] or "-"),
+        str(entry.seeds or "-"),
         number(hours, ".2f"),
     ]
 
 
-def difference(entry: Mapping[str, Any]) -> str:
+def difference(entry: RankedTrial) -> str:
     """A trial's difference to the reference with its interval."""
-    ends = entry["difference"]
+    ends = entry.difference
     return "-" if not ends else f"{(ends[0] + ends[1]) / 2:+.1f}{span(ends)}"
 
 

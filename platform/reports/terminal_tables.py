@@ -8,7 +8,7 @@ from ..base.terminal import Terminal, clock
 from ..search.confirm import CAM_BASELINE
 from ..search.study import REFERENCE
 from ..search.sweep_summary import LeaderboardEntry, SweepSummary
-from .ranking import configuration, difference, number, short, span
+from .ranking import RankedTrial, configuration, difference, number, short, span
 from .snapshot import SweepSnapshot
 from .summary import ladder, ladder_head, statistics
 
@@ -59,20 +59,20 @@ def print_leaderboard(terminal: Terminal, summary: SweepSummary) -> None:
     print_trials(terminal, "leaderboard", summary.sweep, heads, rows, values, caption)
 
 
-def print_ranking(terminal: Terminal, sweep: SweepSnapshot, entries: Sequence[Mapping[str, Any]], caption: str) -> None:
+def print_ranking(terminal: Terminal, sweep: SweepSnapshot, entries: Sequence[RankedTrial], caption: str) -> None:
     """The table of `platform.leaderboard`: `entries` of `ranking`, then cam_baseline."""
     spec = sweep.spec
     score, unit = spec.base_config.data.score, "GPU-hours" if spec.resources.gpus_per_worker else "hours"
     rows: list[Row] = [
         [
-            number_of(entry["uid"], sweep.name),
-            ", ".join([entry["state"], *entry["marks"]]),
-            entry["objective"],
-            number(entry["beta"], ".2f"),
-            None if entry["confirmed"] is None else f"{entry['confirmed']:.1f}{span(entry['interval'])}",
+            number_of(entry.uid, sweep.name),
+            ", ".join([entry.state, *entry.marks]),
+            entry.objective,
+            number(entry.beta, ".2f"),
+            None if entry.confirmed is None else f"{entry.confirmed:.1f}{span(entry.interval)}",
             difference(entry),
-            entry["seeds"] or None,
-            number(entry["hours"] if entry["gpu_hours"] is None else entry["gpu_hours"], ".2f"),
+            entry.seeds or None,
+            number(entry.hours if entry.gpu_hours is None else entry.gpu_hours, ".2f"),
         ]
         for entry in entries
     ]
@@ -80,7 +80,7 @@ def print_ranking(terminal: Terminal, sweep: SweepSnapshot, entries: Sequence[Ma
         rows += baseline_rows(sweep.summary, ["-", CAM_BASELINE, None, None], [None], [None])
     heads = ["trial", "state", f"{spec.objective} % ({score}, select)", "beta", f"confirmed % ({score}, confirm)",
              "against the reference", "seeds", unit]  # fmt: skip
-    values = [(entry["values"], REFERENCE in entry["marks"]) for entry in entries]
+    values = [(entry.values, REFERENCE in entry.marks) for entry in entries]
     print_trials(terminal, f"leaderboard of {sweep.name}", sweep.name, heads, rows, values, caption)
 
 

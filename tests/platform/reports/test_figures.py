@@ -29,7 +29,7 @@ def test_the_forest_shows_intervals_and_the_cam_baseline(sweep: SweepSnapshot) -
     trials, reference = figure.data
     assert set(trials.error_x.array) == {2.0} and list(reference.y) == ["made-0000"]
     assert figure.layout.shapes[0].x0 == 36.0
-    assert figures.forest([{**entry, "confirmed": None} for entry in entries], None, "miou") is None
+    assert figures.forest([replace(entry, confirmed=None) for entry in entries], None, "miou") is None
 
 
 def test_slices_and_parallel_hold_every_name(sweep: SweepSnapshot) -> None:

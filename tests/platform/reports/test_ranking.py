@@ -25,23 +25,23 @@ def test_full_trials_come_first_then_the_others_by_state(sweep: SweepSnapshot) -
 
 
 def test_a_trial_says_all_that_is_known(sweep: SweepSnapshot) -> None:
-    entries = {entry["uid"]: entry for entry in ranking(sweep)}
-    winner = next(entry for entry in entries.values() if "winner" in entry["marks"])
-    assert winner["place"] == 2 and winner["seeds"] == 3
-    assert winner["confirmed"] == pytest.approx(42.9) and winner["interval"] == pytest.approx([40.9, 44.9])
+    entries = {entry.uid: entry for entry in ranking(sweep)}
+    winner = next(entry for entry in entries.values() if "winner" in entry.marks)
+    assert winner.place == 2 and winner.seeds == 3
+    assert winner.confirmed == pytest.approx(42.9) and winner.interval == pytest.approx([40.9, 44.9])
     assert cells(winner)[4:8] == ["0.44", "42.9 [40.9, 44.9]", "+1.9 [0.7, 3.1]", "3"]
-    assert entries["made-0000"]["marks"] == ["reference"] and entries["made-0004"]["marks"] == ["reused"]
-    assert entries["made-0003"]["marks"] == ["audited at 50%"]
+    assert entries["made-0000"].marks == ["reference"] and entries["made-0004"].marks == ["reused"]
+    assert entries["made-0003"].marks == ["audited at 50%"]
     pruned, failed = entries["made-0006"], entries["made-0005"]
-    assert (pruned["place"], pruned["objective"], pruned["state"], pruned["epochs"]) == (None, None, "pruned", 2)
-    assert failed["reason"] == "loss_total is nan in epoch 1 <b>&" and cells(failed)[3:8] == ["-"] * 5
-    assert [entry["place"] for entry in entries.values()][:20] == list(range(1, 21))
-    assert winner["gpu_hours"] is None and winner["hours"] > 0
+    assert (pruned.place, pruned.objective, pruned.state, pruned.epochs) == (None, None, "pruned", 2)
+    assert failed.reason == "loss_total is nan in epoch 1 <b>&" and cells(failed)[3:8] == ["-"] * 5
+    assert [entry.place for entry in entries.values()][:20] == list(range(1, 21))
+    assert winner.gpu_hours is None and winner.hours > 0
 
 
 def test_before_the_end_confirm_runs_count_as_they_come(tmp_path: Path) -> None:
     entries = ranking(read_sweep(make_sweep(tmp_path, "early", 4, ended=False), "early"))
-    told = [(e["confirmed"], e["seeds"], e["interval"]) for e in entries if e["confirmed"] is not None]
+    told = [(e.confirmed, e.seeds, e.interval) for e in entries if e.confirmed is not None]
     assert told and all(seeds == 3 and interval is None and mean > 40 for mean, seeds, interval in told)
 
 
