@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.core.checked import SWEEP_WRITES, whole_png
+from cpn.core.checked import whole_png
 from cpn.core.errors import InputError
-from cpn.core.files import read_json, write_bytes
+from cpn.core.files import write_bytes
 
 from ..base.paths import Storage, SweepPaths
 from ..config.spec import load_spec
 from ..config.table_spec import Table
 from ..search.sweep_summary import read_summary
-from .table_result import cost_words, table_cells
+from .table_result import cost_words, read_table, table_cells
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -78,15 +78,15 @@ def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:
 
 def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
     """A table's numbers, or the paper's alone where it was not run."""
-    result = read_json(paths.table, SWEEP_WRITES) if paths.table.exists() else None
-    heads, body = table_cells(result["rows"], result["columns"]) if result else empty_cells(table)
+    result = read_table(paths.table)
+    heads, body = table_cells(result.rows, result.columns) if result else empty_cells(table)
     there = {name: paths.root / f"{name}.png" for name in PICTURES}
     return {
         "title": table.title,
         "filled": result is not None,
         "heads": heads,
         "body": body,
-        "words": result["words"] if result else table.note,
+        "words": result.words if result else table.note,
         "pictures": {
             PICTURES[name]: base64.b64encode(picture.read_bytes()).decode()
             for name, picture in there.items()

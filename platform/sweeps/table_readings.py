@@ -32,6 +32,7 @@ from ..base.paths import MANIFEST
 from ..config.table_spec import RUN_COLUMNS, STAGE_COLUMNS, Row, row_config
 from ..promotion.imported import import_candidate
 from ..promotion.promotion import run_later_stages
+from ..reports.table_result import ImportedRow
 from ..run.run_stages import StageFailed, needs
 from ..run.sweep_context import SweepContext
 from ..search.study import TrialRow
@@ -135,7 +136,7 @@ def stage_columns(manifests: Mapping[str, StageManifest]) -> dict[str, float]:
 
 def read_imported(
     sweep: SweepContext, name: str, row: Row, failures: dict[str, StageFailed]
-) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
+) -> tuple[dict[int, dict[str, float]], ImportedRow]:
     """The columns of a row of another method's files by seed, and what they are. The files are the same for each seed:
     it is the later stages' own. A stage that failed is told in `failures`, its columns lack.
     """
@@ -144,7 +145,6 @@ def read_imported(
     folder, first = Path(row.imported), spec.base_config.train.seed
     base = row_config(spec.base, name, row, spec.name)
     found: dict[int, dict[str, float]] = {}
-    told: dict[str, Any] = {}
     for seed in range(first, first + spec.table.seeds):
         config = with_values(base, {"train.seed": seed}, f"row {name}")
         imported = import_candidate(
@@ -152,7 +152,7 @@ def read_imported(
             maps=row.maps is not None, halved=row.halved, keep_in=sweep.store.run, shown=sweep.terminal.progress,
         )  # fmt: skip
         chosen, files = imported.chosen, imported.files
-        told = {"folder": str(folder), "kind": files.kind, "uid": chosen.uid, "beta": chosen.beta}
+        told = ImportedRow(folder=str(folder), kind=files.kind, uid=chosen.uid, beta=chosen.beta)
         sweep.records.imported_started(
             chosen.uid, chosen.model, config, chosen.lineage, f"{files.kind} of {folder.name}", imported.metrics
         )

@@ -24,7 +24,17 @@ from ..plan import budget
 from ..promotion.candidates import Candidate
 from ..promotion.promotion import run_later_stages
 from ..reports.summary import shortened
-from ..reports.table_result import run_readings, shown_columns, table_cells, table_markdown, table_rows, verdicts
+from ..reports.table_result import (
+    ImportedRow,
+    TableResult,
+    TableRun,
+    run_readings,
+    shown_columns,
+    table_cells,
+    table_markdown,
+    table_rows,
+    verdicts,
+)
 from ..run.run_stages import StageFailed
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import has_open_trials, reconcile, report_interruption, run_open_trials
@@ -87,14 +97,15 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
     files = [*write_table(sweep, result), *(path for path in stage_pictures(sweep.paths.root) if path.exists())]
     if spec.table.panel and done:
         files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
-    sweep.records.table_ended(result, files, table_markdown(result))
+    means = [{name: column.mean for name, column in row.columns.items()} for row in result.rows]
+    sweep.records.table_ended(result.title, means, files, table_markdown(result))
     recorder.reconcile(alive=set())
-    heads, body = table_cells(result["rows"], result["columns"])
-    terminal.table(result["title"], heads, body, result["words"])
+    heads, body = table_cells(result.rows, result.columns)
+    terminal.table(result.title, heads, body, result.words)
     for path in files:
         terminal.say(f"  {shortened(path)}")
     ending.note = table_markdown(result)
-    terminal.event("summary", **result)
+    terminal.event("summary", **result.to_json())
     for failed in failures.values():
         terminal.say(failed.next_line(command))
         raise failed
@@ -105,15 +116,15 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
 
 def table_result(
     sweep: SweepContext, runs: list[TrialRow], done: list[TrialRow], failures: dict[str, StageFailed]
-) -> dict[str, Any]:
-    """Everything that the table shows, as plain values; `failures` takes up the stages that failed, by run."""
+) -> TableResult:
+    """Everything that the table shows; `failures` takes up the stages that failed, by run."""
     spec = sweep.spec
     assert spec.table is not None
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
     readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
     for run in done:
         readings[str(run.attrs[ROW])][run.seed] = read_row(sweep, run, run is done[0], failures)
-    imported: dict[str, dict[str, Any]] = {}
+    imported: dict[str, ImportedRow] = {}
     for name, row in rows.items():
         if row.imported is not None:
             readings[name], imported[name] = read_imported(sweep, name, row, failures)
@@ -127,26 +138,26 @@ def table_result(
     columns = shown_columns(table, scales)
     keys = {row.uid: sweep.key(row) for row in done}
     hours = {keys[row.uid]: readings[str(row.attrs[ROW])][row.seed]["hours"] for row in done}
-    result = {
-        "sweep": spec.name,
-        "title": table.title,
-        "columns": columns,
-        "rows": table_rows(table, rows, columns, readings, at_scene_size(spec.base_config)),
-        "against": table.against,
-        "published": table.published,
-        "note": table.note,
-        "scenes": spec.base_config.data.root is None,
-        "seeds": table.seeds,
-        "runs": {row.uid: {"row": row.attrs[ROW], "seed": row.seed, "key": keys[row.uid]} for row in done},
-        "unfinished": {row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
-        "imported": imported,
-        "extra_supervision": extra_supervision(spec.base_config.instance_masks),
-        "stages_failed": {uid: str(error) for uid, error in failures.items()},
-        "values": {name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
-        "fingerprint": sweep.pack.fingerprint,
-        "run_hours": sum(hours.values()),
-    }
-    return {**result, "words": table_words(result)}
+    result = TableResult(
+        sweep=spec.name,
+        title=table.title,
+        columns=tuple(columns),
+        rows=tuple(table_rows(table, rows, columns, readings, at_scene_size(spec.base_config))),
+        against=table.against,
+        published=table.published,
+        note=table.note,
+        scenes=spec.base_config.data.root is None,
+        seeds=table.seeds,
+        runs={row.uid: TableRun(row=str(row.attrs[ROW]), seed=row.seed, key=keys[row.uid]) for row in done},
+        unfinished={row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
+        imported=imported,
+        extra_supervision=extra_supervision(spec.base_config.instance_masks),
+        stages_failed={uid: str(error) for uid, error in failures.items()},
+        values={name: row_values(spec.base, name, row, spec.name) for name, row in rows.items()},
+        fingerprint=sweep.pack.fingerprint,
+        run_hours=sum(hours.values()),
+    )
+    return result.model_copy(update={"words": table_words(result)})
 
 
 def longest_cam(sweep: SweepContext) -> CamConfig:
@@ -200,38 +211,36 @@ def keep_pictures(sweep: SweepContext, manifests: Mapping[str, StageManifest]) -
             write_bytes(target, picture.read_bytes())
 
 
-def table_words(result: Mapping[str, Any]) -> str:
+def table_words(result: TableResult) -> str:
     """What the table was run on, and how it differs from the paper's."""
-    data = "synthetic scenes" if result["scenes"] else "the data named in data.root"
-    spread = f"mean ± standard deviation over {result['seeds']} seeds" if result["seeds"] > 1 else "one seed"
+    data = "synthetic scenes" if result.scenes else "the data named in data.root"
+    spread = f"mean ± standard deviation over {result.seeds} seeds" if result.seeds > 1 else "one seed"
     words = [f"Run on {data}; {spread}."]
-    fewer = [f"{row['name']} {len(row['seeds'])}" for row in result["rows"] if len(row["seeds"]) < result["seeds"]]
+    fewer = [f"{row.name} {len(row.seeds)}" for row in result.rows if len(row.seeds) < result.seeds]
     words += [f"Rows with fewer runs: {', '.join(fewer)}."] if fewer else []
-    if result["scenes"] and any(row["published"] for row in result["rows"]):
+    if result.scenes and any(row.published for row in result.rows):
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
-    told = verdicts(result["rows"], result["columns"])
+    told = verdicts(result.rows, result.columns)
     if told:
         words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
         words += [f"Verdict, {sentence}" for sentence in told]
-    words += [f"DeepLab is trained {result['extra_supervision']}."] if result.get("extra_supervision") else []
-    for name, of in result.get("imported", {}).items():
-        words.append(
-            f"Row {name}: {of['kind']} of another method, {of['folder']}; seeds are those of the later stages."
-        )
-    for name, value in result["published"].items():
+    words += [f"DeepLab is trained {result.extra_supervision}."] if result.extra_supervision else []
+    for name, of in result.imported.items():
+        words.append(f"Row {name}: {of.kind} of another method, {of.folder}; seeds are those of the later stages.")
+    for name, value in result.published.items():
         words.append(f"The paper says of the whole: {name} {value:g}.")
-    words += [f"Of {uid} a stage failed: {why}." for uid, why in result["stages_failed"].items()]
-    words += [result["note"]] if result["note"] else []
-    if result["unfinished"]:
-        left = ", ".join(f"{uid} ({why})" for uid, why in list(result["unfinished"].items())[:3])
-        words.append(f"{len(result['unfinished'])} runs are missing: {left}.")
+    words += [f"Of {uid} a stage failed: {why}." for uid, why in result.stages_failed.items()]
+    words += [result.note] if result.note else []
+    if result.unfinished:
+        left = ", ".join(f"{uid} ({why})" for uid, why in list(result.unfinished.items())[:3])
+        words.append(f"{len(result.unfinished)} runs are missing: {left}.")
     return " ".join(words)
 
 
-def write_table(sweep: SweepContext, result: Mapping[str, Any]) -> list[Any]:
+def write_table(sweep: SweepContext, result: TableResult) -> list[Path]:
     """Write the table as JSON and Markdown; returns the files."""
     as_json = sweep.paths.table
     as_text = as_json.with_suffix(".md")
-    write_json(as_json, result)
+    write_json(as_json, result.to_json())
     write_bytes(as_text, (table_markdown(result) + "\n").encode())
     return [as_json, as_text]

@@ -304,15 +304,15 @@ class Records:
             self._recorder.artifact(self.parent, file, "plots" if file.parent.name == "plots" else "")
         self._recorder.end(self.parent, "FINISHED")
 
-    def table_ended(self, result: Mapping[str, Any], files: list[Path], note: str) -> None:
-        """A table's parent run: each row's means as metrics, the table as description and artifacts."""
-        for place, row in enumerate(result["rows"]):
-            means = {name: column["mean"] for name, column in row["columns"].items() if column["mean"] is not None}
+    def table_ended(self, title: str, rows: Sequence[Mapping[str, float | None]], files: list[Path], note: str) -> None:
+        """A table's parent run: each row's means by column as metrics, the table as description and artifacts."""
+        for place, row in enumerate(rows):
+            means = {name: mean for name, mean in row.items() if mean is not None}
             # MLflow's metric names know no punctuation: the row is the step, and the table says which it is.
             metrics = {f"table/{name.replace(' ', '_')}": float(mean) for name, mean in means.items()}
             if metrics:
                 self._recorder.metrics(self.parent, place, metrics, revise=True)
-        self._recorder.tags(self.parent, {"table": str(result["title"])})
+        self._recorder.tags(self.parent, {"table": title})
         self._recorder.note(self.parent, note)
         for file in files:
             self._recorder.artifact(self.parent, file, "")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from platform.base.paths import storage
 from platform.config.spec import load_spec
+from platform.reports.table_result import ColumnValues, TableResult, TableRow
 from platform.search.study import open_list, study_url
 from platform.sweeps.table_sweep import keep_pictures, runs_of, stage_pictures, table_entries, table_words
 from types import SimpleNamespace
@@ -144,11 +145,7 @@ def test_pictures_are_those_of_the_stages_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_row_with_fewer_seeds_says_so() -> None:
-    columns = {"miou_train": {"values": [1.0], "mean": 1.0, "sd": None}}
-    rows = [
-        {"name": name, "seeds": seeds, "published": {}, "columns": columns}
-        for name, seeds in (("a", [0]), ("b", [0, 1]))
-    ]
-    result = {"rows": rows, "columns": ["miou_train"], "seeds": 2, "scenes": True, "published": {}, "note": ""}
-    result |= {"stages_failed": {}}
-    assert "Rows with fewer runs: a 1." in table_words({**result, "unfinished": {}})
+    columns = {"miou_train": ColumnValues(values=(1.0,), mean=1.0, sd=None)}
+    rows = tuple(TableRow(name=name, seeds=seeds, columns=columns) for name, seeds in (("a", (0,)), ("b", (0, 1))))
+    result = TableResult(rows=rows, columns=("miou_train",), seeds=2, scenes=True)
+    assert "Rows with fewer runs: a 1." in table_words(result)
