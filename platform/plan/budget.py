@@ -11,6 +11,7 @@ from cpn.core.files import DamagedFile, write_json
 from ..config.sections import Budget
 from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
+from ..search.sweep_summary import CostAccount
 from .estimate import estimate
 from .hours import hours_unit, read_hours
 
@@ -148,8 +149,8 @@ def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
 
 def account(
     spec: SweepSpec, trial_hours: Mapping[str, float], rows: Sequence[TrialRow], again: Sequence[TrialRow]
-) -> dict[str, Any]:
-    """What the hours of a sweep's trials went to beside what was estimated, as plain values and in words.
+) -> CostAccount:
+    """What the hours of a sweep's trials went to beside what was estimated, in numbers and in words.
 
     `trial_hours` is by uid (`Clock.trial_hours`), `rows` are the search's trials, `again` the confirm runs. On GPUs the
     unit is the GPU-hour, on the CPU the hour of a trial, for which there is no estimate. A reused run costs nothing.
@@ -164,4 +165,4 @@ def account(
     words += "" if estimated is None else f", {estimated:.2f} estimated without pruning"
     money = price * total if gpus and price is not None else None
     words += "" if money is None else f"; price {money:.2f}"
-    return {"unit": unit, "spent": spent, "total": total, "estimated": estimated, "money": money, "words": words}
+    return CostAccount(unit=unit, spent=spent, total=total, estimated=estimated, money=money, words=words)

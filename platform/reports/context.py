@@ -289,8 +289,8 @@ def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
               words + ".")
         for i, (share, (figure, words)) in enumerate(figures.rungs(spec, sweep.rows).items())
     ]  # fmt: skip
-    words = found["words"] or ["Nothing was pruned, and nothing would have been."]
-    return {"words": words, "charts": charts} if charts or found["words"] else None
+    words = list(found.words) or ["Nothing was pruned, and nothing would have been."]
+    return {"words": words, "charts": charts} if charts or found.words else None
 
 
 def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]
                             f"A slot is a place that runs one trial at a time: {a_trial_runs_on(spec)}. Gaps are hours "
                             "in which nothing of this sweep trained. A bar carries the trial's number; drag to zoom.",
                             True))  # fmt: skip
-    figure = figures.hours(told["spent"], told["unit"])
+    figure = figures.hours(told.spent, told.unit)
     if figure is not None:
         charts.append(chart("hours", "What the hours went to", figure, "what the hours went to"))
     measured = throughput.measure(sweep)
@@ -322,7 +322,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]
         if measured.peak_memory_mib:
             facts.append(("peak memory", f"{measured.peak_memory_mib:,.0f} MiB"))
     facts.append(("scaling efficiency", efficiency_words(measured, workers, single_gpu)))
-    return {"words": told["words"] + ".", "charts": charts, "facts": facts}
+    return {"words": told.words + ".", "charts": charts, "facts": facts}
 
 
 def a_trial_runs_on(spec: SweepSpec) -> str:

@@ -185,7 +185,7 @@ def markdown(summary: SweepSummary) -> str:
 
 def statistics(summary: SweepSummary) -> list[str]:
     """What pruning cost, and how well mask_free ranks, in words; nothing below `FEWEST` trials."""
-    return [*summary.pruning["words"], *filter(None, [summary.without_masks])] if summary.ended >= FEWEST else []
+    return [*summary.pruning.words, *filter(None, [summary.without_masks])] if summary.ended >= FEWEST else []
 
 
 def ladder_head(summary: SweepSummary) -> str:

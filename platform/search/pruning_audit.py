@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -19,6 +18,7 @@ from scipy import stats
 from ..config.sections import Pruning
 from . import pruning
 from .study import SEARCH, State, TrialRow
+from .sweep_summary import PruningAccount, RungAccount
 
 LEAST_PAIRS = 8
 """Minimum number of trials with a value at the rung and at the end for an estimate of the correlation."""
@@ -174,8 +174,8 @@ def account(
     epochs: int,
     gpus_per_trial: float,
     off: Mapping[str, str],
-) -> dict[str, Any]:
-    """Summarise a sweep's pruning as plain values, for summary and report.
+) -> PruningAccount:
+    """Summarise a sweep's pruning, for summary and report.
 
     `epochs` is the base's schedule, `off` what the study remembers of rungs that were switched off: share -> words.
     """
@@ -188,54 +188,54 @@ def account(
 
     shares = pruning.rungs(epochs, options.grace, options.reduction) if options.kind != "none" else {}
     hours = hours_saved(rows, epochs_of)
-    result = {
-        "kind": options.kind,
-        "rungs": [
-            {"share": share, "epoch": epoch, **asdict(agreement(rows, share, rungs_of)), "off": off.get(f"{share:g}")}
+    result = PruningAccount(
+        kind=options.kind,
+        rungs=tuple(
+            RungAccount(share=share, epoch=epoch, off=off.get(f"{share:g}"), **asdict(agreement(rows, share, rungs_of)))
             for share, epoch in shares.items()
-        ],
+        ),
         **asdict(regret(rows)),
-        "trials": sum(row.role == SEARCH for row in rows),
-        "hours_saved": hours,
-        "gpu_hours_saved": None if hours is None else hours * gpus_per_trial,
-    }
-    return {**result, "words": words(result)}
+        trials=sum(row.role == SEARCH for row in rows),
+        hours_saved=hours,
+        gpu_hours_saved=None if hours is None else hours * gpus_per_trial,
+    )
+    return result.model_copy(update={"words": tuple(words(result))})
 
 
-def words(result: Mapping[str, Any]) -> list[str]:
+def words(result: PruningAccount) -> list[str]:
     """Describe the account in sentences, one a line; none when nothing was or would have been pruned."""
     lines: list[str] = []
-    if result["unseen"]:
-        hours, gpu_hours = result["hours_saved"], result["gpu_hours_saved"]
+    if result.unseen:
+        hours, gpu_hours = result.hours_saved, result.gpu_hours_saved
         saved = "how much that saved is not known: no trial ran in full"
         if hours is not None:
             saved = f"{gpu_hours:.2f} GPU-hours saved" if gpu_hours else f"{hours:.2f} hours of trials saved"
-        lines.append(f"pruning stopped {result['unseen']} of {result['trials']} trials; {saved}")
-    if result["audited"]:
+        lines.append(f"pruning stopped {result.unseen} of {result.trials} trials; {saved}")
+    if result.audited:
         lines.append(audit_words(result))
-    for rung in result["rungs"]:
-        if rung["trials"] >= LEAST_PAIRS or rung["off"]:
-            measured = Agreement(**{name: rung[name] for name in Agreement.__dataclass_fields__})
-            lines.append(f"rank correlation of {rung['share']:.0%} of the schedule with its end: {measured}")
-        if rung["off"]:
-            lines.append(rung["off"])
+    for rung in result.rungs:
+        if rung.trials >= LEAST_PAIRS or rung.off:
+            measured = Agreement(rung.trials, rung.audited, rung.correlation, rung.low, rung.high)
+            lines.append(f"rank correlation of {rung.share:.0%} of the schedule with its end: {measured}")
+        if rung.off:
+            lines.append(rung.off)
     return lines
 
 
-def audit_words(result: Mapping[str, Any]) -> str:
+def audit_words(result: PruningAccount) -> str:
     """Describe the results of the audited trials."""
-    text = f"{result['audited']} would-be-pruned trials ran on: "
-    if result["points"] is None:
+    text = f"{result.audited} would-be-pruned trials ran on: "
+    if result.points is None:
         return text + "there is nothing to compare them with"
-    if result["points"] > 0:
-        text += f"pruning them would have cost {result['points']:.1f} miou ({result['best_audited']:.1f} became "
-        text += f"{result['best_other']:.1f})"
+    if result.points > 0:
+        text += f"pruning them would have cost {result.points:.1f} miou ({result.best_audited:.1f} became "
+        text += f"{result.best_other:.1f})"
     else:
-        text += f"pruning them would have cost nothing (best {result['best_audited']:.1f}, others "
-        text += f"{result['best_other']:.1f})"
-    if result["unseen"]:
-        text += f"; of the {result['unseen']} unseen at most {result['better_unseen_at_most']} are better (95 %), "
-        text += f"expected loss {result['expected_loss']:.1f}"
+        text += f"pruning them would have cost nothing (best {result.best_audited:.1f}, others "
+        text += f"{result.best_other:.1f})"
+    if result.unseen:
+        text += f"; of the {result.unseen} unseen at most {result.better_unseen_at_most} are better (95 %), "
+        text += f"expected loss {result.expected_loss:.1f}"
     return text
 
 

@@ -12,6 +12,73 @@ Number = int | float
 Bounds = tuple[float, float]
 
 
+class RungAccount(BaseModel):
+    """How well a rung foretold the end of the trials that went on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float
+    """Of the schedule."""
+    epoch: int
+    trials: int
+    """With a value at the rung and at the end."""
+    audited: int
+    """Those among them that would have been pruned."""
+    correlation: float | None = None
+    """Spearman's; None where it is undefined."""
+    low: float | None = None
+    high: float | None = None
+    off: str | None = None
+    """Why pruning switched itself off there, in words; None where it did not."""
+
+
+class PruningAccount(BaseModel):
+    """What pruning cost and saved: the account of platform/search/pruning_audit.py. Scores are in percent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str = "none"
+    rungs: tuple[RungAccount, ...] = ()
+    trials: int = 0
+    """Of the search."""
+    unseen: int = 0
+    """That were pruned."""
+    audited: int = 0
+    """That would have been pruned and ran to their end."""
+    best_audited: float | None = None
+    best_other: float | None = None
+    points: float | None = None
+    """What pruning the audited ones too would have lost; None where there is nothing to compare."""
+    better: int = 0
+    """Audited trials above all others."""
+    better_unseen_at_most: int | None = None
+    """How many of the unseen are better, at 95 %."""
+    expected_loss: float | None = None
+    """What the unseen are expected to have lost."""
+    hours_saved: float | None = None
+    gpu_hours_saved: float | None = None
+    words: tuple[str, ...] = ()
+    """For people, a sentence a line."""
+
+
+class CostAccount(BaseModel):
+    """What the hours of a sweep's trials went to: the account of platform/plan/budget.py."""
+
+    model_config = ConfigDict(frozen=True)
+
+    unit: str = ""
+    """GPU-hours, or hours of trials on the CPU."""
+    spent: dict[str, float] = {}
+    """By what they went to: useful, pruned, failed, unfinished, confirming."""
+    total: float = 0.0
+    estimated: float | None = None
+    """Without pruning; None on the CPU."""
+    money: float | None = None
+    """None without a price."""
+    words: str = ""
+    """For people."""
+
+
 class LeaderboardEntry(BaseModel):
     """A full-budget trial. Numbers are in percent."""
 
@@ -74,8 +141,7 @@ class SweepSummary(BaseModel):
     """Of cam_baseline's mean, at 95 %."""
     leaderboard: tuple[LeaderboardEntry, ...] = ()
     """Full-budget trials, the best first."""
-    pruning: dict[str, Any] = {}
-    """The account of platform/search/pruning_audit.py; its `words` are for people."""
+    pruning: PruningAccount = PruningAccount()
     without_masks: str | None = None
     """How well mask_free ranks the trials as miou does, in words."""
     walk: str | None = None
@@ -94,8 +160,7 @@ class SweepSummary(BaseModel):
     """Of the packed data set."""
     hours: float = 0.0
     """By the clock, over all starts."""
-    cost: dict[str, Any] = {}
-    """The account of platform/plan/budget.py; its `words` are for people."""
+    cost: CostAccount = CostAccount()
     note: str = ""
     """All of it for people, in Markdown."""
 

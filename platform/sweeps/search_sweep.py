@@ -107,7 +107,7 @@ def run_search_sweep(
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
     summary = summary.model_copy(update={"promoted": promoted, "cost": cost})
-    summary = summary.model_copy(update={"note": f"{markdown(summary)}\n\n{cost['words']}"})
+    summary = summary.model_copy(update={"note": f"{markdown(summary)}\n\n{cost.words}"})
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
     sweep.clock.save()
@@ -125,7 +125,7 @@ def run_search_sweep(
     print_summary(
         terminal, summary, [*pictures_in([folder, *stage_folders], complete.get(winner.uid)), *map(shortened, drawn)]
     )
-    terminal.say(cost["words"])
+    terminal.say(cost.words)
     delete_unneeded(sweep, trials, again, [verdict.winner, *(row.uid for row in chosen)], recorder.flush(RECORDS_S))
     terminal.say(f"report: {shortened(report[0])}")
     ending.note = summary.note

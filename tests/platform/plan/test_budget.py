@@ -214,17 +214,17 @@ HOURS = {"s-0": 4.0, "s-1": 2.0, "s-2": 0.5, "s-3": 1.0, "s.confirm-0": 3.0}  # 
 
 def test_the_account_by_what_the_hours_went_to(tmp_path: Path) -> None:
     found = account(spec_on(tmp_path, "resources.workers=2", "budget.price_per_gpu_hour=1.5"), HOURS, TRIALS, AGAIN)
-    assert found["unit"] == "GPU-hours"
-    assert found["spent"] == {"useful": 8.0, "pruned": 4.0, "failed": 1.0, "unfinished": 2.0, "confirming": 6.0}
-    assert (found["total"], found["money"]) == (21.0, 31.5) and found["estimated"] > 21
-    assert found["words"] == (
+    assert found.unit == "GPU-hours"
+    assert found.spent == {"useful": 8.0, "pruned": 4.0, "failed": 1.0, "unfinished": 2.0, "confirming": 6.0}
+    assert (found.total, found.money) == (21.0, 31.5) and found.estimated > 21
+    assert found.words == (
         "GPU-hours: useful 8.00, pruned 4.00, failed 1.00, unfinished 2.00, confirming 6.00; 21.00 in all, "
-        f"{found['estimated']:.2f} estimated without pruning; price 31.50"
+        f"{found.estimated:.2f} estimated without pruning; price 31.50"
     )
 
 
 def test_on_the_cpu_the_account_is_in_hours_of_trials(tmp_path: Path) -> None:
     sets = ["resources.gpus_per_worker=0", "budget.price_per_gpu_hour=1.5"]
     found = account(spec_on(tmp_path, *sets), HOURS, TRIALS, AGAIN)
-    assert (found["total"], found["estimated"], found["money"]) == (10.5, None, None)
-    assert found["words"].startswith("hours of trials on the CPU: useful 4.00, pruned 2.00")
+    assert (found.total, found.estimated, found.money) == (10.5, None, None)
+    assert found.words.startswith("hours of trials on the CPU: useful 4.00, pruned 2.00")

@@ -149,7 +149,7 @@ def test_what_pruning_cost_is_said(tmp_path: Path) -> None:
     rows = [replace(r, attrs={"would_prune_at": 0.5}) if r.number == 1 else r for r in ROWS]
     pack, off = cast(Any, SimpleNamespace(fingerprint="f00d")), {"0.5": "pruning is switched off at 50%: why"}
     made = summarise(load_spec(path), pack, rows, [], {}, VERDICT, ROWS[4], {}, 0.5, off)
-    assert (made.pruning["points"], made.pruning["unseen"]) == (-1.0, 1)
+    assert (made.pruning.points, made.pruning.unseen) == (-1.0, 1)
     assert [entry.would_prune_at for entry in made.leaderboard] == [None, None, 0.5, None]
     assert statistics(made) == [] and "pruning" not in made.note, "six trials show nothing"
     told = "\n".join(statistics(made.model_copy(update={"trials": {"complete": 20}})))

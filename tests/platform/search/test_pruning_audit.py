@@ -156,15 +156,15 @@ def test_the_account_says_everything() -> None:
     rows += [row(10 + n, 10 + n, 70 if n == 3 else 20 + n, marked=True, seconds=3600.0) for n in range(4)]
     rows += [row(20 + n, 5 + n) for n in range(6)]
     found = account(rows, Pruning(), EPOCHS, 2, {"0.5": "pruning is switched off at 50%"})
-    assert found["gpu_hours_saved"] == pytest.approx(6.0) and found["rungs"][0]["audited"] == 4
-    said = "\n".join(found["words"])
+    assert found.gpu_hours_saved == pytest.approx(6.0) and found.rungs[0].audited == 4
+    said = "\n".join(found.words)
     assert "pruning stopped 6 of 18 trials; 6.00 GPU-hours saved" in said
     assert "4 would-be-pruned trials ran on: pruning them would have cost 3.0 miou (70.0 became 67.0)" in said
     assert "rank correlation of 50% of the schedule with its end" in said and "pruning is switched off" in said
     on_cpu = account(rows, Pruning(), EPOCHS, 0, {})
-    assert "3.00 hours of trials saved" in on_cpu["words"][0]
-    assert account([], Pruning(), EPOCHS, 1, {})["words"] == []
-    assert account(rows[:3], Pruning(kind="none"), EPOCHS, 1, {})["rungs"] == []
+    assert "3.00 hours of trials saved" in on_cpu.words[0]
+    assert account([], Pruning(), EPOCHS, 1, {}).words == ()
+    assert account(rows[:3], Pruning(kind="none"), EPOCHS, 1, {}).rungs == ()
 
 
 # The pruner that measures itself. Trials run one after the other through the searcher, as Tune would drive them.
@@ -223,7 +223,7 @@ def test_it_switches_off_where_the_rung_foretells_nothing(tmp_path: Path) -> Non
     after = drive(again, *curves(12, agree=True), more)
     assert set(after) == {"CONTINUE"} and more == heard  # off for good, and said again
     found = account(again.rows(), Pruning(), EPOCHS, 1, again.remembered("pruning")["off"])
-    assert found["words"][-1] == heard[0]
+    assert found.words[-1] == heard[0]
 
 
 def test_a_restart_decides_as_an_uninterrupted_search(tmp_path: Path) -> None:

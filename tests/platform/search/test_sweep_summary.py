@@ -32,6 +32,15 @@ def test_an_earlier_versions_file_is_read(tmp_path: Path) -> None:
     assert (summary.walk_used, summary.leaderboard, summary.ended) == (True, (), 0)
 
 
+def test_accounts_have_defaults_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    told = {"verdict": "v", "winner": "s-0001", "pruning": {"words": ["it saved"], "rungs": []}, "cost": {"total": 2.5}}
+    path.write_text(json.dumps(told))
+    summary = read_summary(path)
+    assert summary is not None and summary.pruning.words == ("it saved",) and summary.pruning.points is None
+    assert (summary.cost.total, summary.cost.words) == (2.5, "") and summary.to_json() == told
+
+
 def test_without_a_file_there_is_no_summary(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "summary.json") is None
 
