@@ -3,11 +3,10 @@
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpn.core.errors import InputError, WorkError, run_command
+from cpn.core.errors import InputError, WorkError, run_command, to_stderr
 
 from .base.lock import locked
 from .base.paths import Storage, storage
@@ -120,11 +119,6 @@ def deleted(state: "ModelState") -> bool:
 
     last = state.last(CHAMPION)
     return last is not None and last not in state.versions and CHAMPION not in state.aliases
-
-
-def to_stderr(line: str) -> None:
-    """A warning, where it disturbs no result."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def target(state: "ModelState", to: str | None, because: str) -> str:

@@ -13,7 +13,9 @@ BACKBONES = ("efficientnet_lite0", "efficientnet_lite0_stride8", "resnet38", "re
 def _ours_or_code(name: str) -> str:
     """Refuse a name that is neither one of BACKBONES nor can be code: the source of the value is known here alone."""
     if name not in BACKBONES and ":" not in name:
-        raise ValueError(f"{name!r} is unknown; use {', '.join(BACKBONES)}, timm:NAME, or your own as 'package.module:factory'")
+        raise ValueError(
+            f"{name!r} is unknown; use {', '.join(BACKBONES)}, timm:NAME, or your own as 'package.module:factory'"
+        )
     return name
 
 

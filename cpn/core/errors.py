@@ -87,7 +87,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def to_stderr(line: str) -> None:
     """Say a warning of one line where a person may see it and no output is disturbed."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    print(f"warning: {redact(line)}", file=sys.stderr, flush=True)
 
 
 PIPE_EXIT = 128 + signal.SIGPIPE
@@ -153,9 +153,14 @@ def as_work_error(error: Exception) -> WorkError | None:
     return None
 
 
+def in_one_line(error: BaseException) -> str:
+    """An error's message as one line without secrets, its kind where it has none."""
+    return redact(" ".join(str(error).split())) or type(error).__name__
+
+
 def brief_words(error: BaseException) -> str:
-    """Shorten an error's message to one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Shorten an error's message to the start of one line."""
+    return in_one_line(error)[:200]
 
 
 def _say(text: str, end: str = "\n") -> None:

@@ -1,11 +1,15 @@
-"""Keeps secrets out of whatever is printed or written down: `mask` puts *** in their place.
+"""Keeps secrets out of whatever is printed or written down: `redact` puts *** in their place.
 
 It knows them by where they stand (URLs, headers, password=...) and, where they come from the environment, by
 themselves: an error may quote one anywhere, decoded or not.
+
+Text passes here where it leaves the program: in the messages and lines of cpn/core/errors.py and in `Terminal.say`;
+records, JSON and files through `redacted`. What raises or says a message need not think of it.
 """
 
 import os
 import re
+from typing import Any
 from urllib.parse import unquote
 
 _NAMED = (
@@ -47,6 +51,15 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", text)
 
 
+def redacted(value: Any) -> Any:
+    """`value` with `redact` applied to every string in it, dictionary keys aside."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def known_secrets() -> list[str]:
     """The secrets in the environment as they stand and decoded, longest first."""
     secrets = [os.environ.get(name, "") for name in IN_ENVIRONMENT]
@@ -59,7 +72,7 @@ def known_secrets() -> list[str]:
 
 
 def _without_password(url: re.Match[str]) -> str:
-    """A URL up to its @, masked; a path with an @ in it, and a user alone, stay. On http a user alone is a token."""
+    """A URL up to its @, redacted; a path with an @ in it, and a user alone, stay. On http a user alone is a token."""
     scheme, credentials = url[1], url[2]
     user, colon, password = credentials.partition(":")
     if "/" in user or (not colon and "http" not in scheme.lower()):

@@ -24,10 +24,10 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from cpn.core.errors import quiet
+from cpn.core.redact import redacted
 
 from .remaining_time import SEARCH, RunPrice
 from .terminal import Lasting, StageBar, Terminal, TrialTable
-from .tracking_uri import redacted
 
 BETWEEN_S = 1.0
 """Seconds between two lines of one stage."""
@@ -41,7 +41,7 @@ class JsonLines(Terminal):
         self._out = out
 
     def event(self, name: str, **values: Any) -> None:
-        """One line, passwords masked; numbers that are not finite become null, for JSON has none."""
+        """One line, passwords redacted; numbers that are not finite become null, for JSON has none."""
         line = json.dumps({"event": name, "time": round(time.time(), 3), **redacted(_finite(values))}, allow_nan=False)
         try:
             self._out.write(line + "\n")

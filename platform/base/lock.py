@@ -17,9 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cpn.core.checked import SWEEP_WRITES
-from cpn.core.errors import InputError
+from cpn.core.errors import InputError, in_one_line
 from cpn.core.files import read_json, write_json
-from cpn.core.redact import redact
 
 from .paths import SweepPaths
 
@@ -143,11 +142,6 @@ def driving(paths: SweepPaths, name: str, command: str) -> Iterator[DriverLock]:
 def state_of_exit(code: int) -> str:
     """How a sweep stands whose command ends with that exit code."""
     return FINISHED if code == 0 else STOPPED if code > SIGNAL_EXIT else FAILED
-
-
-def in_one_line(error: Exception) -> str:
-    """What went wrong, without secrets."""
-    return redact(" ".join(str(error).split())) or type(error).__name__
 
 
 def second_driver_message(name: str, driver: Driver | None) -> str:

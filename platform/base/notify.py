@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cpn.core.redact import redact
+from cpn.core.errors import in_one_line
 
 from .lock import FAILED, FINISHED, SIGNAL_EXIT, STOPPED
 from .paths import SweepPaths
@@ -59,7 +59,7 @@ def notifying(
         tell(STOPPED, f"every trial can go on: {again}")
         raise
     except Exception as error:
-        tell(FAILED, redact(" ".join(str(error).split()) or type(error).__name__))
+        tell(FAILED, in_one_line(error))
         raise
     if ending.code > SIGNAL_EXIT:
         tell(STOPPED, f"{signal.Signals(ending.code - SIGNAL_EXIT).name}; every trial can go on: {again}")

@@ -11,13 +11,12 @@ import tempfile
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile
 from cpn.core.plain_file import folder_there
-from cpn.core.redact import redact as mask
+from cpn.core.redact import redact
 
 _DATABASES = {"postgresql": ("psycopg2", 5432), "mysql": ("pymysql", 3306), "mssql": ("pyodbc", 1433)}
 """Scheme -> the Python package that SQLAlchemy uses by default, and the default port."""
@@ -49,7 +48,7 @@ def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     damaged.
     """
     uri = store_uri(uri)
-    shown, scheme = mask(uri), uri.split(":", 1)[0].split("+")[0].lower()
+    shown, scheme = redact(uri), uri.split(":", 1)[0].split("+")[0].lower()
     path = sqlite_path(uri)
     if path is not None:
         check_sqlite(path, shown, key)
@@ -87,7 +86,7 @@ def ui_command(uri: str | None, page: str = "") -> str:
     """
     uri = store_uri(uri)
     if uri.startswith(("http://", "https://")):
-        return f"# the MLflow UI is at {mask(uri).rstrip('/') if page else mask(uri)}{page}"
+        return f"# the MLflow UI is at {redact(uri).rstrip('/') if page else redact(uri)}{page}"
     behind = f"   # then http://127.0.0.1:{UI_PORT}{page}" if page else ""
     return ui_start(uri) + behind
 
@@ -98,17 +97,8 @@ def ui_start(uri: str) -> str:
     shown = shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
     if uri == store_uri(None):
         return f"{shown} -m platform.ui"
-    store = shlex.quote(uri) if mask(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
+    store = shlex.quote(uri) if redact(uri) == uri else '"$MLFLOW_BACKEND_STORE_URI"'
     return f"{shown} -m platform.ui --uri {store}"
-
-
-def redacted(value: Any) -> Any:
-    """`value` with `mask` applied to every string in it, dictionary keys aside."""
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def sqlite_path(uri: str) -> Path | None:

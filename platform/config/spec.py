@@ -14,7 +14,6 @@ from cpn.config.configuration import finding
 from cpn.config.presets import PRESETS
 from cpn.config.section import Section
 from cpn.core.errors import InputError
-from cpn.core.redact import redact
 
 from ..base.absolute_paths import absolute_base, absolute_spec
 from ..base.yaml_files import load_yaml, opening_question, parse_scalar
@@ -175,6 +174,6 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     else:
         given = first.get("input")
         text = finding(first["type"], first["msg"])
-        text += "" if isinstance(given, (dict, Section)) else f", given {redact(brief(repr(given)))}"
+        text += "" if isinstance(given, (dict, Section)) else f", given {brief(repr(given))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"

@@ -21,7 +21,6 @@ from cpn.config.patches import PatchesConfig
 from cpn.config.presets import PRESETS
 from cpn.config.section import MOST_SEEDS, Section
 from cpn.core.errors import InputError
-from cpn.core.redact import redact
 from cpn.scoring.pair_scores import MAPS
 
 BY_SCALE = "by_scale"
@@ -175,8 +174,7 @@ def check_table(table: Table, base: Mapping[str, Any], source: str) -> None:
         ]
         if unknown:
             raise InputError(
-                f"{where}.published: {redact(unknown[0])} is no column of the table; "
-                f"there are {', '.join(table.columns)}"
+                f"{where}.published: {unknown[0]} is no column of the table; there are {', '.join(table.columns)}"
             )
     if not shown_rows(table, config_from(base, source)):
         raise InputError(f"{source}: table.rows: none of them exists for scenes; give one of them `scenes:` values")

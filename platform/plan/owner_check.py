@@ -5,7 +5,6 @@ from pathlib import Path
 
 from cpn.core.checked import unsealed_line
 from cpn.core.errors import InputError
-from cpn.core.redact import redact
 
 from ..base.paths import storage
 from ..base.tracking_uri import sqlite_path, store_uri
@@ -57,7 +56,7 @@ def check_owner(spec: SweepSpec) -> str | None:
     except Unfit as error:
         raise InputError(str(error)) from None
     except mlflow_module().MlflowException as error:
-        return f"tracking.uri: {redact(uri)} was not asked whose experiment {spec.name!r} is ({one_line(error)})"
+        return f"tracking.uri: {uri} was not asked whose experiment {spec.name!r} is ({one_line(error)})"
     return None
 
 

@@ -14,6 +14,7 @@ from cpn.config import merge
 from cpn.core.contents import is_code
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest, write_bytes
+from cpn.core.redact import redacted
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack, open_pack
 from cpn.stages.imported_files import ImportedFiles
@@ -24,7 +25,6 @@ from ..base.lock import locked
 from ..base.paths import Storage
 from ..base.provenance import provenance
 from ..base.terminal import Terminal
-from ..base.tracking_uri import redacted
 from ..base.yaml_files import dump_yaml, load_kept
 from ..cluster.capacity import Node
 from ..cluster.inputs import check_weights, data_root, prepare_data, prepare_weights, shared_data

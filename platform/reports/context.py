@@ -1,4 +1,4 @@
-"""What a sweep's report says, as plain values for its template, passwords masked. Nothing here knows HTML."""
+"""What a sweep's report says, as plain values for its template, passwords redacted. Nothing here knows HTML."""
 
 import base64
 import io
@@ -13,13 +13,13 @@ from PIL import Image
 from cpn.config import METHOD_VERSION, to_dotted
 from cpn.core.checked import whole_png
 from cpn.core.contents import by_content
+from cpn.core.redact import redacted
 from cpn.core.run_files import MODEL, PICTURES
 from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.pipeline import stage_keys
 
 from ..base.lock import RUNNING
 from ..base.provenance import read_starts
-from ..base.tracking_uri import redacted
 from ..config.space.domains import CurveDomain, domain_words, encode
 from ..config.sweep_spec import SweepSpec
 from ..plan import budget

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from cpn.config import METHOD_VERSION
-
-from ..base.tracking_uri import redacted
+from cpn.core.redact import redacted
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from ..search.study import TrialRow

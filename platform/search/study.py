@@ -335,7 +335,7 @@ def read_study(name: str, url: str) -> Study:
             study = optuna.load_study(study_name=name, storage=connect(url, create=False))
         except KeyError:
             names = ", ".join(study_names(url)) or "none"
-            raise InputError(f"{name}: no such sweep in {redact(url)}; there are: {names}") from None
+            raise InputError(f"{name}: no such sweep in {url}; there are: {names}") from None
     search = study.user_attrs.get("identity", {}).get("search", {})
     return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
 
@@ -347,12 +347,10 @@ def existing_study(name: str, url: str) -> Study | None:
 
 def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
     """Make or load a study and hold its identity and direction against what is wanted."""
-    storage, where = connect(url, create=True), f"{redact(url)}: study {name!r}"
+    storage, where = connect(url, create=True), f"{url}: study {name!r}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     if study.direction != optuna.study.StudyDirection.MAXIMIZE:
-        raise InputError(
-            f"{redact(url)}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW"
-        )
+        raise InputError(f"{url}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
     if study.metric_names is None:  # what other viewers of the database, optuna-dashboard say, call the value
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

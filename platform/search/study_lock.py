@@ -92,7 +92,7 @@ class _Advisory:
             end = time.monotonic() + WAIT_S
             while not self._try():
                 if time.monotonic() > end:
-                    raise InputError(taken(self._name, redact(self._url), self._holder()))
+                    raise InputError(taken(self._name, self._url, self._holder()))
                 time.sleep(0.2)
         self._thread.start()
 

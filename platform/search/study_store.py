@@ -89,7 +89,7 @@ def check_study(url: str) -> None:
     if path is not None and not path.parent.exists():
         check_place(path.parent, "tracking.study")
     elif path is not None:
-        check_sqlite(path, redact(url), "tracking.study", cure_of(url))
+        check_sqlite(path, url, "tracking.study", cure_of(url))
         check_whole(path, url)
     else:
         with reachable(url), _with_driver(url):
@@ -132,7 +132,7 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     except AssertionError as error:  # a table of Optuna's without its row
         raise DamagedFile(shown(url), cure_of(url), error or "its tables are not whole") from None
     except RuntimeError as error:  # tables of another Optuna
-        raise InputError(f"tracking.study: {redact(url)}: {' '.join(str(error).split())}") from None
+        raise InputError(f"tracking.study: {url}: {' '.join(str(error).split())}") from None
     if sqlite:
         # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
         # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.
@@ -155,9 +155,7 @@ def _with_driver(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise InputError(
-            f"tracking.study: {redact(url)}: its Python driver is missing; pip install psycopg2-binary"
-        ) from None
+        raise InputError(f"tracking.study: {url}: its Python driver is missing; pip install psycopg2-binary") from None
 
 
 def _pragmas(connection: Any, _record: Any) -> None:
@@ -169,18 +167,16 @@ def _pragmas(connection: Any, _record: Any) -> None:
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
-    """Turn the errors of a database into an InputError of one line with the redacted URL."""
+    """Turn the errors of a database into an InputError of one line with its URL."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        message = redact(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        message = " ".join(str(getattr(cause, "orig", None) or cause).split())
         if any(words in message for words in DAMAGED):
             raise DamagedFile(shown(url), cure_of(url), message) from None
         cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
-        raise InputError(
-            f"tracking.study: {redact(url)}: the study database cannot be used ({message}); {cure}"
-        ) from None
+        raise InputError(f"tracking.study: {url}: the study database cannot be used ({message}); {cure}") from None
 
 
 def study_names(url: str) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cpn.core.redact import redact
+from cpn.core.errors import in_one_line
 
 from ..base.lock import RUNNING
 from ..reports.page import write_report
@@ -56,8 +56,7 @@ class LiveReport:
         try:
             self._written(write_report(found, self._sweep.paths.root)[0])
         except Exception as error:  # of whatever kind plots, templates and the disk raise; the sweep goes on
-            said = redact(" ".join(str(error).split())) or type(error).__name__
-            self._sweep.warn_once(f"the report of the running sweep was not written ({said})")
+            self._sweep.warn_once(f"the report of the running sweep was not written ({in_one_line(error)})")
         self._next = time.monotonic() + max(LEAST_S, SHARE * (time.monotonic() - began))
 
     def close(self) -> None:

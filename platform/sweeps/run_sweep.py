@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from cpn.core.errors import InputError
-from cpn.core.redact import redact
+from cpn.core.errors import InputError, in_one_line
+from cpn.core.redact import redacted
 
 from ..base import bucket_sync
 from ..base.lock import driving, state_of_exit
@@ -11,7 +11,6 @@ from ..base.notify import notifying
 from ..base.paths import check_storage, storage
 from ..base.provenance import keep_start, provenance
 from ..base.terminal import Terminal
-from ..base.tracking_uri import redacted
 from ..base.yaml_files import dump_yaml
 from ..cluster.inputs import check_objective, check_weights, prepare_data, shared_data
 from ..cluster.local_ray import check_ray_folder
@@ -46,7 +45,7 @@ def run_sweep(spec: SweepSpec, command: str, terminal: Terminal | None = None) -
         except KeyboardInterrupt:
             code = report_interruption(terminal, interruption, command)
         except Exception as error:
-            code, reason = 2 if isinstance(error, InputError) else 1, redact(str(error)) or type(error).__name__
+            code, reason = 2 if isinstance(error, InputError) else 1, in_one_line(error)
             raise
         finally:
             terminal.event("ended", state=state_of_exit(code), code=code, reason=reason)

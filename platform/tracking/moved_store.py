@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from cpn.core.redact import redact
-
 from ..base.tracking_uri import sqlite_path
 from .spool import Unfit
 
@@ -54,7 +52,7 @@ def files_moved(uri: str, location: str) -> Move | None:
         if not copied:
             return None
         cure = f"cp -a {shlex.quote(str(old))} {shlex.quote(str(new))}"
-        raise Unfit(f"tracking.uri: {redact(uri)} is a copy of {before} without its files; copy them too: {cure}")
+        raise Unfit(f"tracking.uri: {uri} is a copy of {before} without its files; copy them too: {cure}")
     return Move(old, new, copied)
 
 
@@ -64,7 +62,7 @@ def follow(uri: str, location: str, move: Move, say: Callable[[str], None]) -> N
     assert path is not None
     _rewrite(path, location.rstrip("/"), move.new.as_uri())
     how = "copied" if move.copied else "moved"
-    say(f"tracking.uri: {redact(uri)} was {how}: files go to {move.new}, no longer to {move.old}")
+    say(f"tracking.uri: {uri} was {how}: files go to {move.new}, no longer to {move.old}")
 
 
 def _rewrite(path: Path, old: str, new: str) -> None:

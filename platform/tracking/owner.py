@@ -74,7 +74,7 @@ def judge(
         return None, None
     tags, number = experiment.tags, experiment.experiment_id
     owner = tags.get(ORIGIN)
-    where, cure = f"tracking.uri: {redact(uri)}: experiment {experiment.name!r}", "take another name: --set name=NEW"
+    where, cure = f"tracking.uri: {uri}: experiment {experiment.name!r}", "take another name: --set name=NEW"
     if owner not in (None, origin.id):
         raise Unfit(f"{where} holds the records of another sweep of this name ({tags.get(PLACE)}); {cure}")
     if owner is None and not (origin.adopts or _began(client, number, delivered)):

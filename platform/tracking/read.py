@@ -6,7 +6,6 @@ from typing import Any
 
 from cpn.core.errors import InputError, WorkError
 from cpn.core.plain_file import is_there
-from cpn.core.redact import redact
 
 from ..base.tracking_uri import check_whole, sqlite_path, store_uri
 from .client import connect, mlflow_module, one_line
@@ -32,7 +31,7 @@ def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> li
             return []
         return run_rows(client, existing.experiment_id)
     except mlflow_module().MlflowException as error:
-        raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
+        raise WorkError(f"tracking.uri: {uri}: {one_line(error)}") from error
 
 
 def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
@@ -59,7 +58,7 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
             if not token:
                 return tags_by_model
     except mlflow_module().MlflowException as error:
-        raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
+        raise WorkError(f"tracking.uri: {uri}: {one_line(error)}") from error
 
 
 def read_model_state(uri: str | None, model: str) -> ModelState | None:
@@ -76,7 +75,7 @@ def read_model_state(uri: str | None, model: str) -> ModelState | None:
     except mlflow_module().MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
+        raise WorkError(f"tracking.uri: {uri}: {one_line(error)}") from error
 
 
 def read_run(uri: str | None, run_id: str) -> RunRow | None:
@@ -93,7 +92,7 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
     except mlflow_module().MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise WorkError(f"tracking.uri: {redact(uri)}: {one_line(error)}") from error
+        raise WorkError(f"tracking.uri: {uri}: {one_line(error)}") from error
     return run_row(run) if "uid" in run.data.tags else None
 
 

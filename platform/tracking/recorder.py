@@ -19,10 +19,10 @@ from typing import Any
 
 from cpn.core.errors import InputError
 from cpn.core.files import digest
-from cpn.core.redact import redact as mask
+from cpn.core.redact import redact, redacted
 
 from ..base.tracking_uri import check_store as check_store
-from ..base.tracking_uri import redacted, sqlite_path, store_uri
+from ..base.tracking_uri import sqlite_path, store_uri
 from ..base.tracking_uri import ui_command as ui_command
 from .audit import ToldBefore, what_lacks
 from .client import connect, mlflow_module, one_line
@@ -62,7 +62,7 @@ def plain(value: Any) -> str:
 
 def spool_store(uri: str | None) -> str:
     """What a store is called in the spool's positions."""
-    return digest(mask(store_uri(uri)))
+    return digest(redact(store_uri(uri)))
 
 
 class Recorder:
@@ -324,7 +324,7 @@ class Recorder:
                 self._unfit = str(error) if isinstance(error, Unfit) else None
                 raise
             except Exception as error:
-                raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({one_line(error)})") from error
+                raise StoreDown(f"tracking.uri: {self.uri} does not answer ({one_line(error)})") from error
             self._store, self._unfit = store, None
             for line in lack.lines:
                 self._warn(line)
@@ -345,7 +345,7 @@ class Recorder:
         waits = any(words in line for words in ("database is locked", "disk is full", "disk I/O error"))
         if failures >= PATIENCE and not waits and store is not None and store.answers():
             raise Refused(line, again=True) from error
-        raise StoreDown(f"tracking.uri: {mask(self.uri)} does not answer ({line})") from error
+        raise StoreDown(f"tracking.uri: {self.uri} does not answer ({line})") from error
 
 
 def _user() -> str:

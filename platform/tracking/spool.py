@@ -35,7 +35,7 @@ class Refused(Exception):
         self.again = again
 
 
-class StoreDown(Exception):
+class StoreDown(WorkError):
     """The store does not answer: the event stays where it is, and so do those behind it."""
 
 

@@ -46,4 +46,6 @@ def test_a_backbone_is_ours_or_code(section: str) -> None:
     for name in ("scene", "resnet50", "mine.nets:Net"):
         assert to_dotted(config_from({section: {"backbone": name}}, "x"))[f"{section}.backbone"] == name
     said = refusal(section, {"backbone": "resnet99"})
-    assert said.startswith(f"{section}.backbone: 'resnet99' is unknown; use {', '.join(sorted(OURS))}, timm:NAME, or your own as")
+    assert said.startswith(
+        f"{section}.backbone: 'resnet99' is unknown; use {', '.join(sorted(OURS))}, timm:NAME, or your own as"
+    )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cpn.core.errors import InputError, WorkError
-from cpn.core.redact import IN_ENVIRONMENT, URLS_IN_ENVIRONMENT, redact
+from cpn.core.errors import InputError, WorkError, in_one_line, to_stderr
+from cpn.core.redact import IN_ENVIRONMENT, URLS_IN_ENVIRONMENT, redact, redacted
 
 SECRET = "hunter2-very-secret"
 
@@ -103,3 +103,19 @@ run_command(main)
     assert ended.returncode == 1 and SECRET not in ended.stderr + ended.stdout
     assert "ValueError: postgresql://me:***@db/studies" in ended.stderr
     assert ended.stderr.rstrip().endswith("RuntimeError: no answer") and "line 7, in main" in ended.stderr
+
+
+def test_redaction_goes_through_all_values_and_leaves_the_rest() -> None:
+    value = {"a": ["http://me:pw@host", 1, None], "b": {"c": ("http://me:pw@host", True)}, "http://me:pw@host": 2.5}
+    shown = {"a": ["http://me:***@host", 1, None], "b": {"c": ["http://me:***@host", True]}, "http://me:pw@host": 2.5}
+    assert redacted(value) == shown and value["a"] == ["http://me:pw@host", 1, None]
+
+
+def test_a_warning_on_standard_error_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
+    to_stderr("http://me:pw@host does not answer")
+    assert capsys.readouterr().err == "warning: http://me:***@host does not answer\n"
+
+
+def test_an_error_in_one_line_shows_none() -> None:
+    assert in_one_line(ValueError("no answer of\nhttp://me:pw@host")) == "no answer of http://me:***@host"
+    assert in_one_line(KeyError()) == "KeyError"

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.tracking import client as tracking_client
-from platform.tracking.recorder import Recorder, check_store, mask, plain, read_runs, ui_command
+from platform.tracking.recorder import Recorder, check_store, plain, read_runs, ui_command
 from typing import Any
 
 import pytest
 
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import digest, read_json
+from cpn.core.redact import redact
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
 
@@ -304,8 +305,8 @@ def test_no_secret_reaches_a_file_or_a_warning(
         ("h?user=me&password=p&api_key=k", "h?user=me&password=***&api_key=***"),
     ],
 )
-def test_mask(text: str, shown: str) -> None:
-    assert mask(text) == shown
+def test_a_secret_is_redacted_and_the_rest_stays(text: str, shown: str) -> None:
+    assert redact(text) == shown
 
 
 def test_plain_values() -> None:
