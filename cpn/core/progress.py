@@ -4,7 +4,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # rich is imported where there is a terminal
+    from rich.console import Console
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and of how many."""
@@ -15,14 +18,14 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """A rich bar on a terminal; elsewhere a plain line every ten seconds. Both tell the time left."""
-    if sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+def shown_progress(console: "Console | None" = None) -> Iterator[Progress]:
+    """A rich bar on a terminal, or on `console`; elsewhere a plain line every ten seconds. Both tell the time left."""
+    if console is not None or sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Bars(*columns) as bars:
+        times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times, console=console) as bars:
             tasks: dict[str, Any] = {}
 
             def show(what: str, done: int, total: int) -> None:

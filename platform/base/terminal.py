@@ -9,8 +9,6 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -119,30 +117,27 @@ class Terminal:
     @contextmanager
     def stage(self, name: str, unit: str, total: int) -> Iterator["StageBar"]:
         """A progress bar for one stage."""
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
         if not self.console.is_terminal:
             yield StageBar(self, name, unit, total, None)
             return
-        with Bars(*columns, console=self.console) as progress:
+        with shown_progress(self.console) as progress:
             yield StageBar(self, name, unit, total, progress)
 
 
 class StageBar:
     """How far a stage is; without a terminal a line now and then."""
 
-    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Bars | None) -> None:
+    def __init__(self, terminal: Terminal, name: str, unit: str, total: int, progress: Progress | None) -> None:
         self._terminal, self._name, self._unit, self._total, self._progress = terminal, name, unit, total, progress
-        self._task = progress.add_task(name, total=total) if progress else None
         self._began, self._said = time.monotonic(), time.monotonic()
+        if progress is not None:
+            progress(f"{name}, {unit}", 0, total)
 
     def at(self, done: int) -> None:
         """`done` of the total are done."""
         self._terminal.remaining.stage(self._name, done / max(1, self._total))
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done)
+        if self._progress is not None:
+            self._progress(f"{self._name}, {self._unit}", done, self._total)
         elif time.monotonic() - self._said > 15:
             self._said = time.monotonic()
             left = (self._said - self._began) / done * (self._total - done) if done else None

@@ -1,6 +1,9 @@
 """Lines of progress where there is no terminal."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from cpn.core.progress import shown_progress
 
@@ -20,3 +23,10 @@ def test_nothing_done_or_nothing_to_do_divides_nothing(
         "packing 10 of 10, 0 s left",
         "checking 0 of 0",
     ]
+
+
+def test_a_console_that_is_given_gets_the_bar() -> None:
+    text = io.StringIO()
+    with shown_progress(Console(file=text, force_terminal=True, width=120)) as progress:
+        progress("packing", 4, 10)
+    assert "packing" in text.getvalue() and "4/10" in text.getvalue()
