@@ -40,6 +40,7 @@ TOPICS = {
     "photographs": "the preset photos on a folder of photographs: what it reaches beside the goals",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "refinement_losses": "many refinements beside one training: which loss makes a trained one worse than an untrained",
+    "addon": "complementary patches on somebody else's training loop: CAM mIoU over its own baseline",
     "rehearsal": "the true size on a CPU: a ResNet38 step of each network, two images to DeepLab; minutes, memory",
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
     "step_classes": "a CPN step against three plain passes of its backbone, with 6, 21 and 81 classes",
