@@ -203,7 +203,7 @@ def test_sigterm_ends_a_training_once_it_has_saved(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, end)
     try:
         with pytest.raises(Killed):
-            run(network, lambda _: None, folder=tmp_path, term=STEPS + 2)
+            run(network, lambda _: None, folder=tmp_path, term=STEPS + 2, poison=STEPS + 3)  # it takes no step more
         assert signal.getsignal(signal.SIGTERM) is end
         with pytest.raises(Killed):
             run(make(), lambda _: None, term=2)
