@@ -230,9 +230,7 @@ def ray_cluster(
                     start_ray()
                 put_back(handlers)  # Ray sets its own for SIGTERM: it ends the process on the spot
             except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-                raise InputError(
-                    f"{where} ({' '.join(str(error).split())[:200]}); check the address or free its ports"
-                ) from error
+                raise InputError(f"{where} ({' '.join(str(error).split())[:200]}); {start_cure(address)}") from error
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             check_resources(resources, nodes)
             if address:
@@ -251,6 +249,20 @@ def ray_cluster(
             with sigterm_ignored():
                 ray.shutdown()  # also when a signal came while Ray was starting
             put_back(handlers)
+
+
+BUSY = 4
+"""Waiting processes a core from which on a Ray that does not start is put down to the machine's load."""
+
+
+def start_cure(address: str | None) -> str:
+    """What to do about a Ray that does not start; its processes are given up after 30 s, also where others hold the
+    cores.
+    """
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if address is None and load > BUSY * cores:
+        return f"other programs keep the cores busy (load {load:.0f} on {cores}); give the same command again later"
+    return "check the address or free its ports"
 
 
 def cluster_gone_message(address: str | None) -> str:

@@ -15,7 +15,7 @@ from platform.base.lock import read_driver
 from platform.base.paths import SweepPaths
 from platform.cluster import ray_driver
 from platform.cluster.local_ray import STARTS
-from platform.cluster.ray_driver import SIGNALS, Interruption, cause, ends_now, ray_cluster
+from platform.cluster.ray_driver import SIGNALS, Interruption, cause, ends_now, ray_cluster, start_cure
 from platform.cluster.ray_environment import worker_environment
 from platform.config.sections import Resources
 from types import SimpleNamespace
@@ -278,6 +278,20 @@ def test_a_ray_whose_processes_are_late_is_started_again(monkeypatch: pytest.Mon
         with pytest.raises(InputError, match=r"Ray does not start on this machine \(tried 3 times: The current node"):
             with ray_cluster(Resources(gpus_per_worker=0)):
                 raise AssertionError("Ray did not start")
+
+
+@pytest.mark.parametrize(
+    ("load", "address", "says"),
+    [
+        (9.0, None, "other programs keep the cores busy (load 9 on 2); give the same command again later"),
+        (7.0, None, "check the address or free its ports"),
+        (9.0, "host:6379", "check the address or free its ports"),
+    ],
+)
+def test_a_busy_machine_is_named(load: float, address: str | None, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert start_cure(address) == says
 
 
 def test_rays_own_signal_handler_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
