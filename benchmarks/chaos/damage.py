@@ -162,6 +162,10 @@ def preload() -> None:
     import platform.report
     import platform.rollback
     import platform.sweep  # noqa: F401
+    from platform.reports import figures  # noqa: F401
+    from platform.tracking.client import mlflow_module
+
+    mlflow_module()
 
 
 def campaign(place: Path, options: argparse.Namespace) -> tuple[list[Try], int]:
@@ -286,9 +290,28 @@ def command(words: str, work: Path) -> Ended:
 
 
 def restore(place: Path) -> None:
-    """Make work what the undamaged sweep left."""
-    shutil.rmtree(place / "work", ignore_errors=True)
-    shutil.copytree(place / "whole", place / "work")
+    """Make work what the undamaged sweep left; what has size and time of its copy there stays."""
+    work, whole = place / "work", place / "whole"
+    work.mkdir(exist_ok=True)
+    for path in sorted(work.rglob("*"), reverse=True):
+        copy = whole / path.relative_to(work)
+        if path.is_dir() and not path.is_symlink():
+            if not copy.is_dir():
+                path.rmdir()
+        elif not copy.is_file() or stamp(path) != stamp(copy):
+            path.unlink()
+    for copy in sorted(whole.rglob("*")):
+        path = work / copy.relative_to(whole)
+        if copy.is_dir():
+            path.mkdir(exist_ok=True)
+        elif not path.exists():
+            shutil.copy2(copy, path)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file."""
+    status = path.lstat()
+    return status.st_size, status.st_mtime_ns
 
 
 def keys_of(folder: Path) -> dict[str, str]:

@@ -170,3 +170,21 @@ def test_the_same_command_goes_on_and_tries_again_what_was_bad(tmp_path: Path, m
     assert came(hours=0) == (["same"], 1) and came() == (["same", "same"], 0) and tried == ["clock", "driver", "clock"]
     assert came() == (["same", "same"], 0) and len(tried) == 3
     assert len((tmp_path / campaign.TRIES).read_text().splitlines()) == 3
+
+
+def test_the_folder_is_restored_and_whole_files_stay(tmp_path: Path) -> None:
+    whole, work = tmp_path / "whole", tmp_path / "work"
+    (whole / "a/b").mkdir(parents=True)
+    for name in ("a/b/one", "a/two", "three"):
+        (whole / name).write_text(name)
+    campaign.restore(tmp_path)
+    stays = (work / "three").stat().st_ino
+    (work / "a/two").write_text("TWO")
+    shutil.rmtree(work / "a/b")
+    (work / "a/new/folder").mkdir(parents=True)
+    (work / "a/new/file").touch()
+    (work / "a/link").symlink_to(work / "a/new")
+    campaign.restore(tmp_path)
+    files = {str(path.relative_to(work)): path.read_text() for path in work.rglob("*") if path.is_file()}
+    assert files == {name: name for name in ("a/b/one", "a/two", "three")}
+    assert (work / "three").stat().st_ino == stays and not (work / "a/new").exists()
