@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from PIL import Image
 
@@ -65,13 +65,157 @@ QUALITY = 80
 """Of the pictures as WebP: letters stay sharp at a fifth of the size."""
 
 
-def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> dict[str, Any]:
+class Chart(TypedDict):
+    """A chart; its HTML is plotly's own."""
+
+    html: str
+    title: str
+    label: str
+    caption: str
+    wide: bool
+
+
+class PictureBytes(TypedDict):
+    """A picture as base64, its form (png, webp) and its size in pixels."""
+
+    kind: str
+    data: str
+    width: int
+    height: int
+    alt: str
+
+
+class Picture(PictureBytes):
+    """A picture of a run or stage, and what one should see in it."""
+
+    name: str
+    of: str
+    look: str
+
+
+class PictureGroup(TypedDict):
+    """The pictures of a run or stage."""
+
+    title: str
+    pictures: list[Picture]
+    folded: bool
+    """Whether the page shows it only in the comparison."""
+
+
+class Best(TypedDict):
+    """The winner, or the best trial so far."""
+
+    what: str
+    uid: str
+    configuration: str
+    beta: str
+
+
+class Tile(TypedDict):
+    """A number that people ask for first."""
+
+    what: str
+    value: str
+
+
+class LeaderboardCell(TypedDict):
+    """A cell and what its column is sorted by."""
+
+    text: str
+    key: str
+
+
+class LeaderboardLine(TypedDict):
+    """A trial in the leaderboard."""
+
+    cells: list[LeaderboardCell]
+    state: str
+    marks: list[str]
+    reason: str | None
+
+
+class LeaderboardSection(TypedDict):
+    """The leaderboard and what its columns mean."""
+
+    words: str
+    heads: list[str]
+    rows: list[LeaderboardLine]
+    charts: list[Chart]
+
+
+class Ladder(TypedDict):
+    """The steps from CAM to segmentation."""
+
+    heads: list[str]
+    rows: list[list[str]]
+    failed: str | None
+    words: str | None
+
+
+class Space(TypedDict):
+    """The searched names."""
+
+    heads: list[str]
+    rows: list[list[str]]
+
+
+class PruningSection(TypedDict):
+    """What pruning cost and saved."""
+
+    words: list[str]
+    charts: list[Chart]
+
+
+class CostSection(TypedDict):
+    """What the hours went to, and how fast the runs trained."""
+
+    words: str
+    charts: list[Chart]
+    facts: list[tuple[str, str]]
+
+
+class ReportContext(TypedDict):
+    """What report.html.jinja shows: its names, and what they hold."""
+
+    name: str
+    state: str
+    counts: str
+    verdict: str
+    against_baseline: str | None
+    tone: str
+    so_far: str | None
+    reload: int | None
+    confirm_failed: str | None
+    best: Best | None
+    selection: str
+    tiles: list[Tile]
+    leaderboard: LeaderboardSection
+    ladder: Ladder | None
+    pictures: list[PictureGroup]
+    space: Space
+    search_charts: list[Chart]
+    contours: PictureBytes | None
+    slices: list[Chart]
+    missing: str
+    pruning: PruningSection | None
+    cost: CostSection
+    yaml: str | None
+    export: str | None
+    provenance: list[tuple[str, str]]
+    starts: list[list[str]]
+    commands: list[str]
+    command: str
+    made: str
+    sections: list[tuple[str, str]]
+
+
+def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> ReportContext:
     """Everything the template shows. `single_gpu` is the manifest of the run that throughput is relative to."""
     entries, best = ranking(sweep), best_trial(sweep)
     summary, shares = sweep.summary, importances(sweep.spec.search, sweep.rows)
     contour = contours(sweep.spec, plots.fewer(sweep.rows), shares)
     pruned = pruning_section(sweep)
-    found: dict[str, Any] = {
+    found: ReportContext = {
         "name": sweep.name,
         "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
         "counts": counts(sweep),
@@ -103,6 +247,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
         "commands": commands(sweep, best),
         "command": command,
         "made": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "sections": [],
     }  # fmt: skip
     titles = {
         "leaderboard": "Leaderboard", "pictures": "Pictures", "search": "What mattered", "pruning": "Pruning",
@@ -111,10 +256,11 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
     found["pictures"] = pictures(sweep, best)
     there = {"pictures": bool(found["pictures"]), "pruning": bool(pruned), "configuration": bool(best)}
     found["sections"] = [(key, title) for key, title in titles.items() if there.get(key, True)]
-    return {name: value if name in ("pictures", "contours") else redacted(value) for name, value in found.items()}
+    shown = {name: value if name in ("pictures", "contours") else redacted(value) for name, value in found.items()}
+    return cast(ReportContext, shown)
 
 
-def chart(name: str, title: str, figure: Any, label: str, caption: str = "", wide: bool = False) -> dict[str, Any]:
+def chart(name: str, title: str, figure: Any, label: str, caption: str = "", wide: bool = False) -> Chart:
     """A chart for the template; its HTML is that of `figures.part`, which escapes what it quotes."""
     return {"html": figures.part(figure, name), "title": title, "label": label, "caption": caption,
             "wide": wide}  # fmt: skip
@@ -139,7 +285,7 @@ def counts(sweep: SweepSnapshot) -> str:
     return f"{len(sweep.rows):,} trials ({', '.join(said) or 'none yet'}), {done} confirm runs{lost}"
 
 
-def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, str] | None:
+def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> Best | None:
     """Return the winner, or the best trial so far, in words."""
     if best is None:
         return None
@@ -159,7 +305,7 @@ def selection(sweep: SweepSnapshot) -> str:
     )
 
 
-def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
+def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[Tile]:
     """The few numbers that people ask for first."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
     wanted = {
@@ -171,7 +317,7 @@ def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, str]]:
     }
     if not metrics and best is not None:
         wanted[f"best trial, {key} % (select)"] = best.miou
-    made = [{"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None]
+    made: list[Tile] = [{"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None]
     return [*made, {"what": "wall-clock hours", "value": f"{sweep.hours:.2f}"}]
 
 
@@ -195,7 +341,7 @@ def steps(summary: SweepSummary) -> list[list[str]]:
     ]
 
 
-def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> dict[str, Any]:
+def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> LeaderboardSection:
     """The table with a column for each searched name, what its columns mean, and the confirmed means as a chart."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
     words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
@@ -213,14 +359,14 @@ def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> dict[st
     names = list(dict.fromkeys(name for entry in entries for name in entry.values))
     place, trial, state, score, beta, *confirmed, seeds, hours = heads(sweep)
     titles = [place, trial, state, score, *confirmed, *(name.split(".")[-1] for name in names), beta, seeds, hours]
-    rows = [
+    rows: list[LeaderboardLine] = [
         {"cells": leaderboard_cells(entry, names), "state": entry.state, "marks": entry.marks, "reason": entry.reason}
         for entry in entries[:LISTED]
     ]  # fmt: skip
     return {"words": words, "heads": titles, "rows": rows, "charts": charts}
 
 
-def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[dict[str, str]]:
+def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[LeaderboardCell]:
     """One trial as cells, each with what it is sorted by; the searched values stand behind the scores."""
     place, trial, state, score, beta, *confirmed, seeds, hours = cells(entry)
     values, ends = entry.values, entry.difference
@@ -232,7 +378,7 @@ def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[dict[str
     return [{"text": text, "key": sort_key(key)} for text, key in zip(shown, keys, strict=True)]
 
 
-def space(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, Any]:
+def space(sweep: SweepSnapshot, best: TrialRow | None) -> Space:
     """Every searched name with its domain, the reference's value and the best one's."""
     base = to_dotted(sweep.spec.base_config)
     rows = []
@@ -246,7 +392,7 @@ def space(sweep: SweepSnapshot, best: TrialRow | None) -> dict[str, Any]:
     return {"heads": ["name", "domain", "reference", best.uid if best else "best"], "rows": rows}
 
 
-def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[dict[str, Any]]:
+def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[Chart]:
     """History, epochs, importances and parallel coordinates."""
     spec, rows = sweep.spec, sweep.rows
     done = [row for row in rows if row.state is State.COMPLETE]
@@ -277,7 +423,7 @@ def missing(sweep: SweepSnapshot) -> str:
     return ""
 
 
-def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
+def pruning_section(sweep: SweepSnapshot) -> PruningSection | None:
     """The scatter of each rung against the end, and what the audited trials showed; None of too few trials."""
     spec = sweep.spec
     if sum(row.state.finished for row in sweep.rows) < FEWEST:
@@ -293,7 +439,7 @@ def pruning_section(sweep: SweepSnapshot) -> dict[str, Any] | None:
     return {"words": words, "charts": charts} if charts or found.words else None
 
 
-def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> dict[str, Any]:
+def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
     """Hours by what they went to, and how fast the runs trained."""
     spec = sweep.spec
     told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
@@ -346,7 +492,7 @@ def efficiency_words(measured: throughput.Throughput | None, workers: int, singl
     return f"{share:.0%}: {measured.images_per_s:.1f} images/s on {workers} worker(s), {alone:.1f} by the run alone"
 
 
-def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[dict[str, Any]]:
+def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
     """What the best run, its stages and the reference drew, as base64."""
     reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
     groups: list[tuple[str, list[Path]]] = []
@@ -402,14 +548,14 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
     return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
 
 
-def picture(path: Path, of: str) -> dict[str, Any]:
+def picture(path: Path, of: str) -> Picture:
     """A picture of a file."""
     what = ALT.get(path.stem, path.stem.replace("_", " "))
     return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
             "look": LOOK.get(path.stem, "")}  # fmt: skip
 
 
-def picture_of(data: bytes, alt: str) -> dict[str, Any]:
+def picture_of(data: bytes, alt: str) -> PictureBytes:
     """A PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it loads."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
         (width, height), buffer = opened.size, io.BytesIO()

@@ -7,6 +7,7 @@ from pathlib import Path
 from platform.base.paths import Storage, storage
 from platform.reports.context import (
     LISTED,
+    ReportContext,
     context,
     efficiency_words,
     leaderboard,
@@ -15,13 +16,16 @@ from platform.reports.context import (
     stage_folders,
     tiles,
 )
+from platform.reports.page import TEMPLATE
 from platform.reports.ranking import ranking
 from platform.reports.snapshot import SweepSnapshot
 from platform.reports.throughput import Throughput
 from platform.search.study import State
 from typing import Any
 
+import jinja2
 import numpy as np
+from jinja2 import meta
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -51,6 +55,13 @@ def test_of_many_trials_some_are_listed_and_it_is_said(sweep: SweepSnapshot) -> 
     assert f"The first {LISTED} of 700 trials" in found["leaderboard"]["words"]
     captions = " ".join(item["caption"] for item in found["search_charts"])
     assert "500 of 700 full trials are drawn: the best 250 and an even choice of the others" in captions
+
+
+def test_the_template_shows_what_the_context_holds(sweep: SweepSnapshot) -> None:
+    names = set(ReportContext.__annotations__)
+    assert set(context(sweep, None, "x")) == names
+    template = jinja2.Environment(autoescape=True).parse(TEMPLATE.read_text(encoding="utf-8"))
+    assert meta.find_undeclared_variables(template) == names | {"plotly"}
 
 
 def test_failed_confirm_runs_are_in_the_report(sweep: SweepSnapshot) -> None:
