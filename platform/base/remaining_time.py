@@ -8,7 +8,8 @@ two reports the remaining time only falls.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 SEARCH, CONFIRM, STAGES = "search", "confirm", "stages"
 PHASES = (SEARCH, CONFIRM, STAGES)
@@ -54,6 +55,23 @@ class Priced:
     runs: int | None
     each: float
     done: int = 0
+
+
+class PhaseProgress(BaseModel):
+    """How far a sweep is, as another process reads it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: str | None
+    """A stage by its name."""
+    done: int
+    """Runs that have ended in the phase."""
+    runs: int | None
+    """Of how many; None where nobody knows."""
+    left: float | None
+    """Seconds that are left of the sweep."""
+    at: float
+    """When that was, in seconds since 1970."""
 
 
 @dataclass
@@ -150,13 +168,11 @@ class RemainingTime:
             return None
         return self._of_run(run, time.monotonic())
 
-    def snapshot(self) -> dict[str, Any]:
-        """What another process may know: the phase (a stage by its name), runs that have ended in it, of how many,
-        seconds left, and the wall clock's time of that.
-        """
+    def snapshot(self) -> PhaseProgress:
+        """What another process may know."""
         known = self.phases.get(self.phase or "", Priced(None, 0.0))
         phase = self._stage[0] if self.phase == STAGES and self._stage else self.phase
-        return {"phase": phase, "done": known.done, "runs": known.runs, "left": self.left(), "at": time.time()}
+        return PhaseProgress(phase=phase, done=known.done, runs=known.runs, left=self.left(), at=time.time())
 
     def _pace(self) -> float | None:
         """Seconds that a priced second takes; None where neither a price nor a report is known."""

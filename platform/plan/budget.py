@@ -3,17 +3,17 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cpn.core.errors import to_stderr
 from cpn.core.files import DamagedFile, write_json
 
+from ..base.remaining_time import PhaseProgress
 from ..config.sections import Budget
 from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import CostAccount
 from .estimate import estimate
-from .hours import hours_unit, read_hours
+from .hours import KeptHours, hours_unit, read_hours
 
 KIND_OF = {State.COMPLETE: "useful", State.PRUNED: "pruned", State.FAIL: "failed"}
 """What the hours of a search trial were, by how it ended; `unfinished` are the others'."""
@@ -27,13 +27,13 @@ class Clock:
 
     def __init__(self, path: Path, warn: Callable[[str], None] = to_stderr) -> None:
         self._path = path
-        kept: Mapping[str, Any] = {}
+        kept = KeptHours(seconds=0.0)
         try:
             kept = read_hours(path)
         except DamagedFile as error:
             warn(str(error))
-        self._before = float(kept.get("seconds", 0.0))
-        self._trials: dict[str, float] = dict(kept.get("trials", {}))
+        self._before = kept.seconds
+        self._trials: dict[str, float] = {**kept.trials}
         self._running: dict[str, float] = {}
         self._began: float | None = None
 
@@ -76,12 +76,12 @@ class Clock:
         if began is not None:
             self._trials[uid] = self._trials.get(uid, 0.0) + time.monotonic() - began
 
-    def save(self, progress: Mapping[str, Any] | None = None) -> None:
+    def save(self, progress: PhaseProgress | None = None) -> None:
         """Keep what has passed, and how far the sweep is (RemainingTime.snapshot); called at every report, so that a
         kill loses little.
         """
         trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
-        told = {} if progress is None else {"progress": dict(progress)}
+        told = {} if progress is None else {"progress": progress.model_dump()}
         write_json(self._path, {"seconds": self.hours * 3600, "trials": trials, **told})
 
 

@@ -21,7 +21,7 @@ from ..base.yaml_files import load_kept
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
-from ..plan.hours import HOURS_LOST, read_clock
+from ..plan.hours import HOURS_LOST, KeptHours, read_clock
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import COMES_BACK, shown
 from ..search.sweep_summary import SweepSummary, read_summary
@@ -66,25 +66,24 @@ class SweepSnapshot:
     @cached_property
     def trial_hours(self) -> dict[str, float]:
         """Hours that each trial held its workers, by uid."""
-        return {uid: seconds / 3600 for uid, seconds in self._clock.get("trials", {}).items()}
+        return {uid: seconds / 3600 for uid, seconds in self._clock.trials.items()}
 
     @cached_property
     def hours(self) -> float:
         """Wall-clock hours over all starts."""
-        return float(self._clock.get("seconds", 0.0)) / 3600
+        return self._clock.seconds / 3600
 
     @cached_property
-    def _clock(self) -> dict[str, Any]:
+    def _clock(self) -> KeptHours:
         """As it was kept: a budget.Clock would count on from there."""
         try:
             return read_clock(self.store.sweep(self.name).clock)
         except DamagedFile as error:
             say_once(str(error))
-            return {}
         except FileNotFoundError:
             if any(row.state.finished and "reused_from" not in row.attrs for row in self.rows):
                 say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
-            return {}
+        return KeptHours(seconds=0.0)
 
     @cached_property
     def by_uid(self) -> dict[str, TrialRow]:

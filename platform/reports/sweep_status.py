@@ -125,17 +125,16 @@ def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -
         return {"notes": [*notes, str(error)]}
     resources = Resources.model_validate(spec.get("resources") or {})
     gpus = resources.workers * resources.gpus_per_worker
-    hours = sum(float(seconds) for seconds in kept.get("trials", {}).values()) / 3600
+    hours = sum(kept.trials.values()) / 3600
     found = {"hours": hours * (gpus or 1), "hours_unit": hours_unit(gpus)}
-    told = kept.get("progress") if runs else None
-    if not told:
+    told = kept.progress if runs else None
+    if told is None:
         return found
-    left = told["left"]
-    left = None if left is None else max(0.0, left - max(0.0, time.time() - told["at"]))
+    left = None if told.left is None else max(0.0, told.left - max(0.0, time.time() - told.at))
     return found | {
-        "phase": told["phase"],
-        "phase_done": told["done"],
-        "phase_runs": told["runs"],
+        "phase": told.phase,
+        "phase_done": told.done,
+        "phase_runs": told.runs,
         "seconds_left": left,
     }
 

@@ -1,7 +1,7 @@
 """One remaining time: the price at first, running epochs after, the later phases in it, and no growth in silence."""
 
 from platform.base import remaining_time as module
-from platform.base.remaining_time import CONFIRM, SEARCH, Priced, RemainingTime, RunPrice
+from platform.base.remaining_time import CONFIRM, SEARCH, PhaseProgress, Priced, RemainingTime, RunPrice
 from types import SimpleNamespace
 
 import pytest
@@ -79,9 +79,9 @@ def test_a_reused_run_is_done_and_a_resumable_one_is_not(now: list[float]) -> No
     left.begin(SEARCH, 4)
     left.started("s-0000", PRICE)
     left.ended("s-0000", whole=False, counts=False)
-    assert (left.snapshot()["done"], left.left()) == (0, 620.0)
+    assert (left.snapshot().done, left.left()) == (0, 620.0)
     left.ended("s-0001", whole=True)
-    assert (left.snapshot()["done"], left.left()) == (1, 520.0)
+    assert (left.snapshot().done, left.left()) == (1, 520.0)
 
 
 def test_runs_at_once_share_the_time(now: list[float]) -> None:
@@ -98,7 +98,7 @@ def test_stages_fall_as_they_go_and_are_counted_once(now: list[float]) -> None:
     left.begin(CONFIRM, 2, done=2)
     assert left.left() == 20.0
     left.stage("cam", 0.0)
-    assert left.left() == 20.0 and left.snapshot()["phase"] == "cam"
+    assert left.left() == 20.0 and left.snapshot().phase == "cam"
     now[0] += 4
     left.stage("cam", 0.5)
     assert left.left() == 4 + 15
@@ -137,4 +137,4 @@ def test_without_a_number_of_trials_the_hours_count(now: list[float]) -> None:
 def test_another_process_learns_how_far_it_is(now: list[float]) -> None:
     left = sweep()
     left.begin(SEARCH, 4, done=1)
-    assert left.snapshot() == {"phase": "search", "done": 1, "runs": 4, "left": 520.0, "at": 1000.0 + 1e9}
+    assert left.snapshot() == PhaseProgress(phase="search", done=1, runs=4, left=520.0, at=1000.0 + 1e9)
