@@ -91,11 +91,11 @@ def train(jobs: int, place: str, seeds: int | None) -> None:
 
 def block(storage: Path, name: str) -> str:
     """What a sweep has to show, as Markdown."""
-    from platform.reports.table_result import cost_words
+    from platform.reports.table_result import cost_words, read_table
 
     table = storage / name / "table.md"
-    if table.exists():
-        result = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
+    result = read_table(table.with_suffix(".json"))
+    if table.exists() and result is not None:
         return f"{table.read_text(encoding='utf-8').strip()}\n\n{cost_words(result)}"
     summary = json.loads((storage / name / "summary.json").read_text(encoding="utf-8"))
     leaderboard = re.sub(r"\A# .*\n+", "", (storage / name / "leaderboard.md").read_text(encoding="utf-8")).strip()

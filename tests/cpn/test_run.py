@@ -252,7 +252,7 @@ def test_another_seed_is_another_run(
 
 def test_workers_other_than_the_first_write_nothing(config: Config, pack: Pack, tmp_path: Path) -> None:
     settings = with_values(config, {"train.epochs": 1}, "x")
-    assert start(settings, pack, tmp_path / "run", rank=1, world=2) == {}
+    assert start(settings, pack, tmp_path / "run", rank=1, world=2) is None
     assert not list(tmp_path.rglob("*.*"))
 
 
@@ -299,7 +299,7 @@ def test_after_an_epoch_the_sample_alone_is_scored(
     ids = pack.split("train").ids
     assert seen[0] == [ids[i] for i in epoch_sample(ids, sampled.cam)] and len(seen[0]) == 2
     whole = start(with_values(config, {"train.epochs": 1}, "test"), pack, tmp_path / "whole", objective=objective)
-    assert found["metrics"] == whole["metrics"] and found["key"] != whole["key"]
+    assert found.metrics == whole.metrics and found.key != whole.key
 
 
 def test_selection_does_not_see_the_confirm_images() -> None:
@@ -316,10 +316,10 @@ def test_selection_does_not_see_the_confirm_images() -> None:
     changed[confirm, :, 0] = 0
     second = summarise(changed[select].sum(0), changed[confirm].sum(0), config)
     for name in ("miou", "miou_fixed_beta", "beta"):
-        assert first["metrics"][name] == second["metrics"][name]
-    assert first["iou"] == second["iou"] and first["curve"]["miou"] == second["curve"]["miou"]
-    assert second["metrics"]["miou_confirm"] == 0 < first["metrics"]["miou_confirm"]
-    assert first["metrics"]["miou_train"] != second["metrics"]["miou_train"]
+        assert first.metrics[name] == second.metrics[name]
+    assert first.iou == second.iou and first.curve.miou == second.curve.miou
+    assert second.metrics["miou_confirm"] == 0 < first.metrics["miou_confirm"]
+    assert first.metrics["miou_train"] != second.metrics["miou_train"]
 
 
 def test_too_few_scored_images_are_refused_before_training(config: Config, pack: Pack, tmp_path: Path) -> None:

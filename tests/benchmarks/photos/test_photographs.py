@@ -131,7 +131,7 @@ def test_every_part_from_nothing_but_the_folder(tmp_path: Path, capsys: pytest.C
     config = runs.config_of(place, "control_pcm", 0)
     torch.set_num_threads(1)
     whole = run(config, pack, tmp_path / "whole", cache=place.cache, device=torch.device("cpu"), report=lambda e: None)
-    assert whole["metrics"]["miou_confirm"] == pytest.approx(controls[0])
+    assert whole.metrics["miou_confirm"] == pytest.approx(controls[0])
     np.testing.assert_array_equal(
         load_counts(tmp_path / "whole" / runs.COUNTS)[1], load_counts(folder / runs.COUNTS)[1]
     )

@@ -292,5 +292,5 @@ def test_a_trial_goes_on_elsewhere_to_the_same_bits(
     bucket_sync.download_run(other, other.run(key), print)
     mine, theirs = load_file(tmp_path / "alone" / MODEL), load_file(other.run(key) / MODEL)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    assert second.reports[-1]["miou"] == alone["metrics"]["miou"]
+    assert second.reports[-1]["miou"] == alone.metrics["miou"]
     assert not os.listdir(other.root / "attempts")

@@ -61,7 +61,7 @@ def test_the_template_shows_what_the_context_holds(sweep: SweepSnapshot) -> None
     names = set(ReportContext.__annotations__)
     assert set(context(sweep, None, "x")) == names
     template = jinja2.Environment(autoescape=True).parse(TEMPLATE.read_text(encoding="utf-8"))
-    assert meta.find_undeclared_variables(template) == names | {"plotly"}
+    assert meta.find_undeclared_variables(template) == names | {"plotly", "chart_config"}
 
 
 def test_failed_confirm_runs_are_in_the_report(sweep: SweepSnapshot) -> None:

@@ -118,7 +118,7 @@ def test_the_users_own_run_is_what_throughput_is_relative_to(
     sweep: SweepSnapshot, made: Storage, tmp_path: Path
 ) -> None:
     key = next(made.root.glob("runs/*/result.json")).parent.name
-    assert single_run(made, key)["key"] == key == single_run(made, str(made.run(key)))["key"]
+    assert single_run(made, key).key == key == single_run(made, str(made.run(key))).key
     with pytest.raises(InputError, match="^--single-gpu nowhere: no finished run there"):
         single_run(made, "nowhere")
     [page, *_] = write_report(

@@ -31,7 +31,8 @@ def finish(folder: Path, pack: Pack, level: int, objective: str = "cpn") -> None
     arrays = {"CAM": flat, "mask": np.zeros((32, 32), np.uint8)}
     save_panel(folder / "panel.npz", [PanelImage(pack.split("train").ids[0], "large object", arrays)])
     config = {"data": {"score": "train"}, "train": {"objective": objective}}
-    write_json(folder / "result.json", {"config": config, "metrics": {"beta": 0.5}, "digests": {}})
+    manifest = {"key": folder.name, "history": [], "config": config, "metrics": {"beta": 0.5}, "digests": {}}
+    write_json(folder / "result.json", manifest)
 
 
 def test_every_finished_trial_gets_its_panel_once(pack: Pack, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
     told = heard.metrics_at()
     assert told[("small-0003", 1)]["miou_epoch"] == 41.0
     last = told[("small-0003", 2)]
-    assert {key: last[key] for key in FINAL_KEYS if key in last} == result()["metrics"]
+    assert {key: last[key] for key in FINAL_KEYS if key in last} == result().metrics
     assert (last["iou/background"], last["iou/cat"], last["iou/dog"]) == (80.0, 40.0, 45.0)
     curve = [step for (_, step), values in told.items() if "curve_miou" in values]
     assert sorted(curve) == [round(100 * beta) for beta in BETAS] and len(set(curve)) == len(BETAS)
