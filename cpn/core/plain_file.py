@@ -110,15 +110,28 @@ def read_plain(path: Path, limit: int) -> bytes:
     Raises InputError for anything else and for more than `limit` bytes, before they are read; OSError as `open` does.
     """
     refuse_irregular(path)  # before it is opened: opening a device can set it going
+    if os.path.isdir(path):  # Python's own error would name a number in the place of the path
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         _refuse(path, status.st_mode)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         data = b"" if status.st_size > limit else file.read(limit + 1)
         if max(len(data), status.st_size) > limit:
             raise InputError(f"{path} is larger than {_size(limit)}, the most that is read here: give the right file")
         return data
+
+
+def read_input(path: Path, limit: int) -> bytes:
+    """The bytes of a file of the user's that has to be there and be readable.
+
+    Raises InputError as `read_plain` does, and for a folder, a missing file and one that this user may not read.
+    """
+    try:
+        return read_plain(path, limit)
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder and cannot be read: put a file there") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
 
 
 def _refuse(path: Path, mode: int) -> None:

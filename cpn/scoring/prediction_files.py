@@ -24,7 +24,7 @@ from PIL import Image
 
 from cpn.core.checked import is_png, reading
 from cpn.core.errors import InputError
-from cpn.core.plain_file import MB, read_plain, refuse_irregular
+from cpn.core.plain_file import MB, is_there, read_input, refuse_irregular
 from cpn.data.voc import IGNORE
 from cpn.scoring.metrics import BETAS
 
@@ -88,7 +88,7 @@ def find_predictions(
     paths = []
     for kind in (MAPS, LABELS):
         found = [folder / f"{name}{kind}" for name in ids]
-        paths.append([path for path in found if path.exists()])
+        paths.append([path for path in found if is_there(path)])
     maps, labels = paths
     if maps and labels:
         raise InputError(
@@ -147,7 +147,7 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
     outside 0..F; and for scores that are not finite, or that no background score of BETAS can be compared with.
     """
     most = 8 * classes * math.prod(shape) + HEADER
-    data = read_plain(path, 2 * most + MB)
+    data = read_input(path, 2 * most + MB)
     with reading(path, CURE), ZipFile(io.BytesIO(data)) as members:
         keys = [key for key in ("present", "classes") if f"{key}.npy" in members.namelist()]
         if len(keys) != 1 or "maps.npy" not in members.namelist():
@@ -194,7 +194,7 @@ def read_label(
     With `undecided` background, 255 becomes 0, as IRN's own evaluation takes it. InputError for another size, before
     anything is unpacked, for colours in the place of classes, and for a class outside 0..F.
     """
-    data = read_plain(path, 4 * math.prod(shape) + MB)
+    data = read_input(path, 4 * math.prod(shape) + MB)
     if not is_png(data) or data[12:16] != b"IHDR":
         raise InputError(f"{path}: is no whole PNG; {CURE}")
     width, height, bits, colours = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from cpn.core.errors import InputError
-from cpn.core.plain_file import MB, read_plain
+from cpn.core.plain_file import MB, read_input
 
 MAX_BYTES = 4 * MB
 """The most that an annotation may have; those of VOC have some kB."""
@@ -41,10 +41,7 @@ def read_annotation(path: Path, classes: Sequence[str]) -> Annotation:
 
     Raises InputError naming the file and the cure: not readable, not whole, an object without or of an unknown class.
     """
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
+    data = read_input(path, MAX_BYTES)
     try:
         names, image = texts(data)
     except _EntityError:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from cpn.core.errors import InputError
 from cpn.core.opencv import cv2
-from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_plain, refuse_irregular
+from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_input, refuse_irregular
 from cpn.data.voc import IGNORE, decode_image, palette
 from cpn.sources.image_ids import CONVERTIBLE, PICTURES, format_of, is_image_id, loose_name, pictures_by_name
 from cpn.sources.voc_annotation import read_annotation
@@ -192,11 +192,11 @@ def has_annotations(root: Path) -> bool:
 
 def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     """Decode the entry's files whole and read its label. InputError names the file that is wrong and the cure."""
-    image_bytes = _read(entry.image)
+    image_bytes = read_input(entry.image, MAX_BYTES)
     cure = f"get the file again or delete {entry.where}"
     image, turned = _check_picture(entry.image, image_bytes, cure)
     shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode() + image.tobytes())
-    mask_bytes = _read(entry.mask) if entry.mask is not None else None
+    mask_bytes = read_input(entry.mask, MAX_BYTES) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None
     in_mask, ignored, odd_colour, annotation = None, 0.0, None, None
     if mask_bytes is not None:
@@ -339,13 +339,6 @@ def _odd_colour(colours: Sequence[int], used: NDArray[np.intp]) -> str | None:
             return None
     red, green, blue = found[odd[0]].tolist()
     return f"{int(odd[0])} is ({red}, {green}, {blue})"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
 
 
 def _is_labelled(root: Path, ids: Collection[str]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpn.core.errors import InputError
-from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_plain, refuse_irregular
+from cpn.core.plain_file import MB, file_there, folder_there, is_there, read_input, refuse_irregular
 from cpn.data.voc import VOC_CLASSES, Pack
 from cpn.sources.image_ids import LONGEST_ID, PICTURES
 
@@ -123,11 +123,9 @@ def list_warnings(pack: Pack) -> list[str]:
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that are not blank; a byte order mark and CRLF are no matter. InputError for other than UTF-8."""
     try:
-        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")
+        text = read_input(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable for this user") from error
     if text.count("\n") > MAX_LINES:
         raise InputError(f"{path} has more than {MAX_LINES} lines: give the right file")
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpn.core.errors import InputError
-from cpn.core.plain_file import read_plain, refuse_irregular
+from cpn.core.plain_file import read_input, read_plain, refuse_irregular
 
 
 def listening(path: Path) -> None:
@@ -50,7 +50,27 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 def test_what_the_system_refuses_stays_its_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_plain(tmp_path / "gone", 10)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError) as error:
         read_plain(tmp_path, 10)
+    assert error.value.filename == str(tmp_path)
     refuse_irregular(tmp_path / "gone")
     refuse_irregular(tmp_path)
+
+
+UNREAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    **KINDS,
+    "a folder": (Path.mkdir, "x is a folder and cannot be read: put a file there"),
+    "a link to a folder": (lambda p: p.symlink_to("."), "x is a folder and cannot be read: put a file there"),
+    "nothing at all": (lambda p: None, "x cannot be read .No such file or directory.: make it readable"),
+    "a link to nowhere": (lambda p: p.symlink_to("gone"), "x is a link to gone, which is not there: lay the link"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), UNREAD.values(), ids=list(UNREAD))
+def test_an_input_that_cannot_be_read_is_one_line(
+    tmp_path: Path, make: Callable[[Path], object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("x").absolute() if message != "is a socket" else Path("x"))
+    with pytest.raises(InputError, match=message):
+        read_input(Path("x"), 10)

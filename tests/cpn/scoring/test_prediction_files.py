@@ -128,6 +128,8 @@ BAD_MAPS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no zip": (lambda path: path.write_bytes(b"PK" * 50) and None, "is damaged"),
     "empty": (lambda path: path.write_bytes(b"") and None, "is damaged"),
     "a pipe": (os.mkfifo, "is a pipe"),
+    "a folder": (Path.mkdir, "a.npz is a folder and cannot be read: put a file there"),
+    "a link to nowhere": (lambda path: path.symlink_to("gone"), "a.npz is a link to gone, which is not there"),
     "too large a file": (lambda path: path.write_bytes(bytes(3_000_000)) and None, "is larger than 1 MB"),
 }
 
@@ -169,6 +171,8 @@ BAD_LABELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "16 bits": (lambda path: Image.fromarray(LABEL.astype(np.uint16)).save(path), "no class indices but colours"),
     "a class above": (png(LABEL + 1, "L"), "holds 4, and classes are 0 to 3; write it again"),
     "undecided": (png(np.where(LABEL == 3, 255, LABEL).astype(np.uint8), "L"), r"255 \(undecided\).* 0 where you"),
+    "a folder": (Path.mkdir, "a.png is a folder and cannot be read: put a file there"),
+    "a pipe": (os.mkfifo, "is a pipe"),
     "a JPEG": (lambda path: Image.fromarray(LABEL).save(path, "JPEG"), "is no whole PNG"),
     "cut off": (lambda path: path.write_bytes(encode_mask(LABEL)[:-20]) and None, "is no whole PNG"),
 }
@@ -212,6 +216,12 @@ def test_folders_that_are_refused(name: str, tmp_path: Path) -> None:
     assert words in str(caught.value)
     with pytest.raises(InputError, match="is no folder"):
         find_predictions(tmp_path / "none", ["a"])
+
+
+def test_a_link_to_nowhere_is_no_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("gone.png")
+    with pytest.raises(InputError, match="a.png is a link to gone.png, which is not there"):
+        find_predictions(tmp_path, ["a"])
 
 
 KINDS: dict[str, Any] = {
