@@ -209,6 +209,8 @@ def _misfit(name: str, wanted: Tensor, given: Tensor) -> str | None:
         return f"{name} contains NaN or infinity"
     if name.endswith("running_var") and bool((given < 0).any()):
         return f"{name} has negative variances"
+    if given.ndim > 1 and not bool(given.any()):
+        return f"{name} holds nothing but zeros"
     return None
 
 

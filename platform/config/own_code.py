@@ -32,7 +32,8 @@ def _places(spec: SweepSpec) -> list[tuple[str, dict[str, str]]]:
     places: list[tuple[str, dict[str, Any]]] = [("", dict(_named(spec.base_config)))]
     for name, domain in spec.search.items():
         if name in NAMES and isinstance(domain, ChoiceDomain):
-            places += [(f"{spec._source}: search.", {name: str(value)}) for value in domain.choice]
+            # null, for random numbers, names nothing
+            places += [(f"{spec._source}: search.", {name: value}) for value in domain.choice]
     if spec.table is not None:
         rows = shown_rows(spec.table, spec.base_config)
         places += [(f"{spec._source}: table, row {name}: ", row_values(spec.base, name, row, spec.name))

@@ -174,6 +174,8 @@ GIVEN = [
     *used("a layer that is missing", tensors(lambda: scene(lambda state: state.pop(next(iter(state))))),
           "layers are missing"),
     *used("NaN inside", tensors(lambda: first_set_to(float("nan"))), "contains NaN or infinity"),
+    *used("a layer of zeros", tensors(lambda: scene(lambda state: next(iter(state.values())).zero_())),
+          "holds nothing but zeros", "give a file of this network.backbone"),
     *used("infinity inside", tensors(lambda: first_set_to(float("inf"))), "contains NaN or infinity"),
     *used("code for a run", torch_file(Payload, "w.pth"), "code in a file is not run", file_name="w.pth"),
     wrong("a backbone misspelt, train", f"platform.train {SCENES}w.pth --set network.backbone=resnet83",

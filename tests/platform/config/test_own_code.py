@@ -56,6 +56,13 @@ def test_what_a_search_or_a_table_may_ask_for_is_named_too(mine: Path) -> None:
         check_named(spec(mine, **{"network.backbone": {"choice": [NAME, "no.such:net"]}}))
 
 
+def test_no_weights_are_a_choice_too(mine: Path) -> None:
+    spec(mine, **{"network.weights": {"choice": ["w.safetensors", "scenes"]}})
+    found = load_spec(mine / "s.yaml", ["search.network.weights.choice=[null, w.safetensors, scenes]"])
+    check_named(found)
+    assert set(named_contents(found)) == {NAME, str(mine / "w.safetensors")}
+
+
 def test_shipped_code_is_ours_and_the_users(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("shipped")
     made = runtime_environment({"A": "1", "PYTHONPATH": "/here"}, True, [NAME], folder)
