@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.core.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command, to_stderr
 from cpn.core.files import check_place, digest, file_digest, write_bytes, write_json
-from cpn.core.plain_file import file_there, folder_there
+from cpn.core.plain_file import file_there, folder_there, refuse_irregular
 from cpn.core.progress import shown_progress
-from cpn.sources.image_ids import PICTURES
+from cpn.sources.image_ids import OTHER_PICTURES, PICTURES
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
     import numpy as np
@@ -121,11 +121,27 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
             raise InputError(f"{path}: holds no {', '.join(PICTURES)} image; give another folder, or files")
         for picture in pictures:
             if not file_there(picture):
+                refuse_irregular(picture)
+                if folder_there(picture):  # one in the folder that was given; a folder given itself is looked into
+                    raise InputError(
+                        f"{picture}: is a folder named like an image; move it away, or give images by name"
+                    )
                 raise InputError(f"{picture}: no such file or folder; give JPEG or PNG images")
             other = found.setdefault(picture.stem, picture)
             if other.resolve() != picture.resolve():
                 raise InputError(f"{other} and {picture} would both become {picture.stem}.png; predict one at a time")
     return [Item(path, out / f"masks/{name}.png", out / f"overlays/{name}.png") for name, path in found.items()]
+
+
+def left_out(given: Sequence[Path]) -> str | None:
+    """Name the images of other formats in the folders given, which are not predicted, in one line; None for none."""
+    folders = [path for path in given if path.is_dir()]
+    others = sorted(p for folder in folders for p in folder.iterdir() if p.suffix.lower() in OTHER_PICTURES)
+    if not others:
+        return None
+    return (
+        f"{len(others)} images are neither JPEG nor PNG and left out (such as {others[0]}); convert them to have them"
+    )
 
 
 def made_of(path: Path) -> str | None:
@@ -253,6 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     items = find_pictures(given.pictures, given.out)
     for item in items:
         made_of(item.mask)
+    if (others := left_out(given.pictures)) is not None:
+        to_stderr(others)
     model = open_model(given)
     for name in labels or []:
         model.index(name)

@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cpn.core.errors import printable
 from cpn.data.voc import IGNORE, palette
 
 HEAT = "viridis"
@@ -261,7 +262,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _fitting(text: str, width: int, size: int, bold: bool = False) -> str:
     """A text cut to `width` pixels; of a long id the end stays, which tells ids apart."""
     font = _font(size, bold)
-    text = text[-400:]
+    text = printable(text[-400:])  # Pillow draws no line break, and no font has a terminal's codes
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:

@@ -24,6 +24,7 @@ from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, read_json, whole_folder, write_json
 from cpn.data.voc import encode_mask
+from cpn.sources.class_names import is_no_class
 from cpn.sources.creatures import (
     CREATURES,
     HEAD_RADIUS,
@@ -39,6 +40,7 @@ from cpn.sources.creatures import (
     tinted,
     torso,
 )
+from cpn.sources.image_ids import loose_name
 
 SCENES_VERSION = 2
 """Raised when the same seed begins to give other scenes."""
@@ -163,10 +165,10 @@ def write_scenes(root: Path, config: ScenesConfig, classes: Sequence[str] = CREA
 
 def check_classes(classes: Sequence[str]) -> None:
     """InputError unless `classes` are 2 to 6 different names of letters, digits, dash and underscore."""
-    odd = next((name for name in classes if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == "background"), None)
+    odd = next((name for name in classes if not re.fullmatch(r"\w[\w-]*", name, re.ASCII) or is_no_class(name)), None)
     if odd is not None:
         raise InputError(f"--classes {odd}: is no name for a class; use letters, digits, - and _")
-    if not 2 <= len(classes) <= len(CREATURES) or len(set(classes)) < len(classes):
+    if not 2 <= len(classes) <= len(CREATURES) or len(set(map(loose_name, classes))) < len(classes):
         raise InputError(f"--classes {' '.join(classes)}: give 2 to {len(CREATURES)} different names")
 
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import cpn.stages.predictor as predictor
 from cpn.core.errors import InputError
 from cpn.data.voc import decode_image, palette
 from cpn.plots.curves import overlay
-from cpn.predict import main
+from cpn.predict import left_out, main
 from cpn.stages.predictor import load
 from tests.cpn.stages.test_predictor import encoded, save_cam, save_deeplab, scene
 
@@ -120,6 +122,42 @@ def test_a_file_counts_once_and_two_of_one_name_are_refused(place: Path) -> None
     (place / "a.png").write_bytes(encoded(scene()))
     with pytest.raises(InputError, match=r"photos/a.jpg and a.png would both become a.png"):
         main(["cam.safetensors", "photos", "a.png", "--out", "out"])
+
+
+NO_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda path: None, "photos/x.jpg: no such file or folder; give JPEG or PNG images"),
+    "a pipe": (os.mkfifo, "photos/x.jpg is a pipe .FIFO. and no regular file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "photos/x.jpg is a device and no regular file"),
+    "a link to nowhere": (lambda path: path.symlink_to("gone"), "photos/x.jpg is a link to gone, which is not there"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), NO_IMAGES.values(), ids=list(NO_IMAGES))
+def test_what_is_no_image_is_said(place: Path, make: Callable[[Path], object], message: str) -> None:
+    make(place / "photos/x.jpg")
+    with pytest.raises(InputError, match=message):
+        main(["cam.safetensors", "photos/x.jpg"])
+
+
+def test_a_folder_named_like_an_image_is_said(place: Path) -> None:
+    (place / "photos/x.jpg").mkdir()
+    with pytest.raises(InputError, match="photos/x.jpg: is a folder named like an image; move it away, or give images"):
+        main(["cam.safetensors", "photos"])
+
+
+def test_images_of_other_formats_are_left_out_and_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert left_out([Path("photos")]) is None
+    for name in ("c.webp", "d.HEIC"):
+        (place / "photos" / name).write_bytes(b"x")
+    main(["cam.safetensors", "photos", "photos/a.jpg", "--labels", "", "--json"])
+    said = capsys.readouterr().err
+    assert "2 images are neither JPEG nor PNG and left out (such as photos/c.webp); convert them" in said
+
+
+def test_a_name_with_a_line_break_is_drawn(place: Path) -> None:
+    os.rename(place / "photos/a.jpg", place / "photos/a\n\x1bb.jpg")
+    main(["cam.safetensors", "photos", "--labels", ""])
+    assert (place / "predictions/overview.png").is_file()
 
 
 def test_labels_alone_lists_the_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

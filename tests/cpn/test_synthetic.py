@@ -15,7 +15,13 @@ def test_it_writes_scenes_and_names_the_next_command(tmp_path: Path, capsys: pyt
         main([str(tmp_path / "b"), "--train", "0"])
 
 
-@pytest.mark.parametrize("classes", [["ant"], ["ant", "ant"], [*"abcdefg"], ["a/b", "c"], ["background", "c"]])
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["ant"], ["ant", "ant"], [*"abcdefg"], ["a/b", "c"], ["background", "c"], ["ant", "Ant"], ["void", "c"],
+        ["none", "c"],
+    ],
+)  # fmt: skip
 def test_names_that_are_no_classes_are_refused(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(InputError, match="--classes"):
         main([str(tmp_path / "own"), "--classes", *classes])

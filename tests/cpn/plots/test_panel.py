@@ -71,6 +71,13 @@ def test_a_panel_of_any_shape_keeps_its_width(shape: tuple[int, int]) -> None:
     assert read(cam_panel([long_id, row()], title="several shapes")).shape[1] == 1080
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\x1b[2Jb", "\udcff", "\u200bb", "\0"], ids=ascii)
+def test_any_name_is_drawn(odd: str) -> None:
+    """A file's name may hold what no font draws."""
+    one = PanelRow(odd, row().image, None, {odd: np.zeros((40, 60))}, odd)
+    assert read(cam_panel([one], title=odd)).shape[1] == 1080
+
+
 def test_a_panel_without_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         cam_panel([])
