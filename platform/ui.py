@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from cpn.core.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command, to_stderr
 from cpn.core.files import write_bytes
 from cpn.core.plain_file import is_there
 from cpn.core.redact import redact
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = sqlite_path(uri)
     if path is not None and not is_there(path, "--uri"):
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
-    if path is not None or "://" not in uri:
-        check_store(uri, "--uri")
+    if (away := check_store(uri, "--uri")) is not None:
+        to_stderr(f"{away.rpartition('; ')[0]}; MLflow waits for it")
     check_port(given.port, given.host)
     guarded = check_password(given.host)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.

@@ -116,6 +116,30 @@ def test_a_password_stays_out_of_the_command_line(executed: list[Any], monkeypat
     )
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("postgresql://", "names no host; write postgresql://HOST:PORT"),
+        ("postgresql://127.0.0.1:many/x", "no port stands behind the host"),
+        ("ftp://host/x", "is no store; write sqlite:///FILE"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused(executed: list[Any], uri: str, said: str) -> None:
+    """MLflow's server would start and wait for it."""
+    with pytest.raises(InputError, match=said):
+        main(["--port", str(free_port()), "--uri", uri])
+    assert not executed
+
+
+def test_a_database_that_is_away_is_said(
+    executed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(read, "newest_sweep", lambda uri: None)
+    main(["--port", str(free_port()), "--uri", f"postgresql://me:secret@127.0.0.1:{free_port()}/x"])
+    said = capsys.readouterr().err
+    assert executed and "does not answer" in said and said.endswith("; MLflow waits for it\n") and "secret" not in said
+
+
 def test_without_a_store_nothing_is_made(executed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no records here yet; run a sweep first"):
