@@ -34,7 +34,7 @@ from cpn.sources.check_picture import write_check
 from cpn.sources.class_names import read_classes
 from cpn.sources.prepare_notes import folder_notes, jpeg_notes, list_notes, pack_notes
 from cpn.sources.voc_folder import Checked, Entry, check_entry, check_layout, read_list
-from cpn.sources.voc_lists import SBD_FOLDERS, has_list, list_path, other_names
+from cpn.sources.voc_lists import SBD_FOLDERS, has_list, list_path, other_folders, other_names
 
 LISTS = ("train", "trainaug", "val")
 SCORED = ("train", "val")
@@ -118,6 +118,12 @@ def _across(root: Path, checked: dict[str, list[Checked]]) -> list[str]:
     lines += folder_notes(
         there[0], there[1], sum(row.entry.mask is not None for rows in checked.values() for row in rows)
     )
+    for name in checked:
+        if folders := other_folders(root, name):
+            lines.append(
+                f"note: {name}: its lines name files in {', '.join(folders[:3])}, of which none is read: images are "
+                "those of JPEGImages, masks those of SegmentationClass"
+            )
     if "trainaug" in checked and (others := [name for name in other_names(root, "trainaug") if name not in checked]):
         lines.append(f"note: there is also {others[0]}.txt, another name for trainaug, which is not packed")
     return lines

@@ -13,17 +13,19 @@ read for it, and it serves prediction only; so does the `test` of another data s
 
 import hashlib
 import io
+import os
 import re
 import struct
+import unicodedata
 import warnings
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cpn.core.errors import InputError
 from cpn.core.opencv import cv2
@@ -42,6 +44,8 @@ UNLABELLED = "test"
 EVALUATION_LISTS = ("val", UNLABELLED)
 """Lists that nothing is trained on: here a picture may be without any class."""
 
+ENDING = r"\.(jpe?g|png|npy|npz|mat|xml|txt)$"
+"""What a list may put behind an id beside the ending of its picture."""
 MAX_BYTES = 256 * MB
 """The most bytes that a picture or a mask may have."""
 MAX_PIXELS = 89_478_485
@@ -159,7 +163,7 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
         if image_id not in images:
             missing = sum(other not in images for other in lines)
             more = f" ({missing} images of this list are missing)" if missing > 1 else ""
-            raise InputError(_without_picture(root, image_id, where, more))
+            raise InputError(_without_picture(root, image_id, where, more, images))
         if not is_image_id(image_id):
             raise InputError(f"{where}: {image_id} is no name for an image: rename {images[image_id]}")
         mask = root / "SegmentationClass" / f"{image_id}.png" if labelled else None
@@ -179,7 +183,10 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
         annotation = root / "Annotations" / f"{image_id}.xml" if with_xml and labelled else None
         if annotation is not None and not file_there(annotation):
             refuse_irregular(annotation)
-            raise InputError(f"{where}: there is no Annotations/{image_id}.xml: add it or delete the {_what(where)}")
+            missing_xml = f"{where}: there is no Annotations/{image_id}.xml"
+            if (nearly := _xml_like(annotation)) is not None:
+                raise InputError(f"{missing_xml}, but {nearly} beside it: rename it")
+            raise InputError(f"{missing_xml}: add it or delete the {_what(where)}")
         may_be_empty = name in EVALUATION_LISTS
         entries.append(Entry(image_id, where, images[image_id], mask, annotation, labelled, may_be_empty))
     return entries
@@ -291,7 +298,9 @@ def _check_mask(
             mode, values = picture.mode, np.array(picture)
             colours = picture.getpalette() if mode == "P" else None
     except _UNREADABLE as error:
-        raise InputError(f"{entry.mask} is no whole PNG ({_brief(error)}): {cure}") from error
+        kind = format_of(data)
+        said = _brief(error) if kind in (None, "PNG") else f"{kind} by its content"
+        raise InputError(f"{entry.mask} is no whole PNG ({said}): {cure}") from error
     if mode not in ("P", "L"):
         raise InputError(f"{entry.mask} is of mode {mode}: {_mask_cure(mode, classes)}")
     if mode == "L" and data[BIT_DEPTH] < 8:
@@ -348,19 +357,31 @@ def _is_labelled(root: Path, ids: Collection[str]) -> bool:
     return own_classes and any(file_there(root / part.format(image_id)) for image_id in ids for part in parts)
 
 
-def _without_picture(root: Path, image_id: str, where: str, more: str) -> str:
+def _without_picture(root: Path, image_id: str, where: str, more: str, images: Mapping[str, Path]) -> str:
     """What is said of a listed image that is not there, with the file that may have been meant."""
     others = pictures_by_name(root / "JPEGImages").get(loose_name(image_id))
     if others:
         convert = Path(others[0]).suffix.lower() not in PICTURES
         how = "convert it to JPEG or PNG" if convert else "write the name as it is there"
+        if not convert and unicodedata.normalize("NFC", Path(others[0]).stem) == unicodedata.normalize("NFC", image_id):
+            how += ", its letters are in another Unicode form (accents apart or not)"
         return f"{where}: there is no JPEGImages/{image_id}.jpg{more}, but {others[0]}: {how}"
     if re.fullmatch(r"\S+\s+(-1|0|1)", image_id):
         return (
             f"{where}: {image_id} is neither an image id nor the two paths of image and mask (a list for "
             "classification?): write the id alone"
         )
-    return f"{where}: there is no JPEGImages/{image_id}.jpg{more}: add it or delete the {_what(where)}"
+    there = f"{where}: there is no JPEGImages/{image_id}.jpg{more}"
+    parts = (re.sub(ENDING, "", part) for part in re.split(r"[^\w.-]+", image_id))
+    if (inside := next((part for part in parts if part in images), None)) is not None:
+        return f"{there}, but {images[inside].name}: write {inside} alone on its line, or delete the {_what(where)}"
+    return f"{there}: add it or delete the {_what(where)}"
+
+
+def _xml_like(path: Path) -> str | None:
+    """An annotation of the same name but for capitals and Unicode forms; None where there is none."""
+    wanted = loose_name(path.name)
+    return next((name for name in sorted(os.listdir(path.parent)) if loose_name(name) == wanted), None)
 
 
 def _as_png(name: str) -> str:
@@ -386,4 +407,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split()).replace("<_io.BytesIO object at ", "<bytes at ")
+    if isinstance(error, UnidentifiedImageError):  # its words name an object in memory
+        return "what it holds is not recognised"
+    return " ".join(str(error).split())

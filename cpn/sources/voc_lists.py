@@ -84,6 +84,16 @@ def other_names(root: Path, name: str) -> list[str]:
     return [other for other in names if other != name and usual_name(other) == wanted]
 
 
+def other_folders(root: Path, name: str) -> list[str]:
+    """Folders that the lines of a list name beside JPEGImages and SegmentationClass, from which all is read."""
+    path = list_path(root, name)
+    lines = (line.replace("\\", "/") for _, line in numbered_lines(path)) if file_there(path) else ()
+    named = {
+        folder for line in lines for folder in re.findall(r"([^/\s]+)/[^/]*?\.(?:jpe?g|png)\b", line, re.IGNORECASE)
+    }
+    return sorted(named - {"JPEGImages", "SegmentationClass"})
+
+
 def usual_name(name: str) -> str:
     """The name under which VOC's lists are known here, for one of its other usual forms; others in small letters."""
     bare = re.sub(r"[\W_]", "", re.sub(r"[\W_](ids?|list)$", "", name.lower()))

@@ -211,6 +211,55 @@ def test_bad_lists(root: Path, text: str, message: str) -> None:
     refuse(root, message)
 
 
+ALONE = "but train_00000.jpg: write train_00000 alone on its line, or delete the line"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train_00000,", "train_00000;train_00001", '"train_00000"', "['train_00000']", "train_00000 # the first",
+        "train_00000 15", "15 train_00000", "train_00000|cat", "\u200btrain_00000", "train_00000\r", "- train_00000",
+        "train_00000.npy", "train_00000.xml", "train_00000\rtrain_00001",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_line_that_holds_more_than_an_id(root: Path, line: str) -> None:
+    listed(root).write_bytes(f"{line}\n".encode())
+    if line == "train_00000\r":
+        assert prepare(root, ["train"]).split("train").ids == ["train_00000"]
+    else:
+        refuse(root, f"train.txt line 1: there is no JPEGImages/.*{ALONE}")
+
+
+def test_a_name_in_another_unicode_form_is_said(root: Path) -> None:
+    os.rename(root / "JPEGImages/train_00000.jpg", root / "JPEGImages/caf\u00e9.jpg")
+    listed(root).write_text("cafe\u0301\n")
+    refuse(root, "but caf\u00e9.jpg: write the name as it is there, its letters are in another Unicode form")
+
+
+@pytest.mark.parametrize("other", ["train_00000.XML", "Train_00000.xml"])
+def test_an_annotation_of_nearly_the_name_is_said(root: Path, other: str) -> None:
+    os.rename(root / "Annotations/train_00000.xml", root / "Annotations" / other)
+    refuse(root, f"train.txt line 1: there is no Annotations/train_00000.xml, but {other} beside it: rename it")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png", "SegmentationClassAug"),
+        ("C:\\photos\\{0}.JPG", "photos"),
+        ("/other/{0}.jpg /more/{0}.png", "more, other"),
+        ("/JPEGImages/{0}.jpg /SegmentationClass/{0}.png", None),
+        ("{0}.jpg", None),
+    ],
+)
+def test_folders_that_are_named_and_not_read_are_said(root: Path, line: str, named: str | None) -> None:
+    listed(root).write_text(line.format("train_00000") + "\n")
+    said = [note for note in prepare(root, ["train"]).notes() if "lines name files in" in note]
+    assert len(said) == (named is not None)
+    assert named is None or f"train: its lines name files in {named}, of which none is read" in said[0]
+
+
 def test_a_list_that_is_no_text(root: Path) -> None:
     listed(root).write_bytes(b"\xff\xfe\x00t")
     refuse(root, "train.txt is not UTF-8 text: save it as UTF-8")
@@ -232,7 +281,7 @@ def test_pictures_that_are_none(root: Path) -> None:
     refuse(root, r"val_00000.jpg is no whole JPEG or PNG picture \(web page by its content\): get the file")
     path.unlink()
     path.mkdir()
-    refuse(root, "val_00000.jpg cannot be read .Is a directory.: make it readable")
+    refuse(root, "val_00000.jpg is a folder and cannot be read: put a file there")
 
 
 def test_two_pictures_of_one_id(root: Path) -> None:
