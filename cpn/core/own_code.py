@@ -27,9 +27,9 @@ def own_code(name: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, WorkError, MemoryError):
+    except (InputError, WorkError, MemoryError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # the code is not ours: it may raise anything, or leave
+    except BaseException as error:  # the code is not ours: it may raise anything, or leave
         if "torch" in sys.modules:
             import torch
 
@@ -43,7 +43,10 @@ def own_code(name: str, what: str) -> Iterator[None]:
 
 def exception_text(error: BaseException) -> str:
     """An exception's kind and text in one line of bounded length."""
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    try:
+        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    except Exception:  # its __str__ is the user's, too
+        text = ""
     shown = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 

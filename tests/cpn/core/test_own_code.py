@@ -35,9 +35,22 @@ def leaves() -> None:
     raise SystemExit(3)
 
 
+def beside_exceptions() -> None:
+    raise type("Own", (BaseException,), {})("of no usual kind")  # here no Exception
+
+
+def without_words() -> None:
+    def divides_itself(self: object) -> str:
+        return str(1 / 0)
+
+    raise type("Mute", (Exception,), {"__str__": divides_itself})  # here a text fails
+
+
 @pytest.mark.parametrize(
     ("code", "words", "at"),
     [
+        (beside_exceptions, "Own: of no usual kind", "# here no Exception"),
+        (without_words, "Mute (", "# here a text"),
         (divides, "ZeroDivisionError: division by zero", "# noqa: B018  here"),
         (in_torch, "RuntimeError: mat1 and mat2 shapes", "# here torch"),
         (in_python, "JSONDecodeError: Expecting property name", "# here json"),
