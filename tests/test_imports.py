@@ -13,7 +13,6 @@ FILES = module_files()
 
 ONLY_IN = {
     "optuna": {"platform/search", "platform/reports/importances.py"},
-    "cmaes": {"platform/search/cma.py"},
     "plotly": {"platform/reports/figures.py"},
     "jinja2": {"platform/reports/page.py", "platform/reports/paper_report.py"},
     "pandas": {

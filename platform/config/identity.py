@@ -29,6 +29,17 @@ def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
     }
 
 
+def as_begun(spec: SweepSpec, identity: Mapping[str, Any]) -> SweepSpec:
+    """`spec` with the sampler that its study was begun with, by the study's identity, where the file names none: the
+    default was another before.
+    """
+    options = spec.search_options
+    sampler = identity.get("search_options", {}).get("sampler", options.sampler)
+    if sampler == options.sampler or "sampler" in options.model_fields_set:
+        return spec
+    return spec.model_copy(update={"search_options": options.model_copy(update={"sampler": sampler})})
+
+
 def known_by_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`old` with the contents of `new` where it has names: it was made before identities held contents.
 

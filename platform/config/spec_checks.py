@@ -22,7 +22,7 @@ DECIDE_TRAINING = (
 )  # fmt: skip
 """The names that decide what the losses reach."""
 SEED = "train.seed"
-LEARNING = ("tpe", "gp", "cmaes")
+LEARNING = ("gp", "tpe")
 """The samplers that learn from finished trials."""
 
 
@@ -87,12 +87,8 @@ def _check_sampler(spec: SweepSpec, source: str) -> None:
     if problem is not None:
         raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
     where = f"{source}: search_options"
-    if options.sampler == "cmaes" and all(isinstance(d, ChoiceDomain) for d in drawn(spec.search).values()):
-        raise InputError(f"{where}.sampler: cmaes moves numbers, and none is searched; take tpe")
     if options.warm_start and options.sampler not in LEARNING:
-        raise InputError(
-            f"{where}.warm_start: {options.sampler} learns from nothing; take tpe, gp or cmaes, or drop it"
-        )
+        raise InputError(f"{where}.warm_start: {options.sampler} learns from nothing; take gp or tpe, or drop it")
     if spec.name in options.warm_start:
         raise InputError(f"{where}.warm_start: {spec.name} is this sweep itself; name an earlier one")
 

@@ -18,6 +18,7 @@ from ..base.bucket_sync import with_published_state
 from ..base.lock import FINISHED, STOPPED, driver_note, read_driver
 from ..base.paths import Storage, storage
 from ..base.yaml_files import load_kept
+from ..config.identity import as_begun
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
@@ -138,6 +139,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
     times = trials.times()
     trials.close()
+    spec = as_begun(spec, identity)
     try:
         runs = read_study(name + CONFIRM_STUDY, url)
     except InputError:  # the database has just answered: there is none yet

@@ -2,15 +2,13 @@
 
 import copy
 import heapq
+import statistics
 from collections.abc import Container, Sequence
+from functools import cache
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-
-from ..config.space.domains import Search, active, encode, ordered
-from ..config.space.unit_cube import from_unit
-from .distributions import decode_params, distribution
 
 BEST_SHARE = 0.1
 """Share of the trials looked at that are the best of all; the others are the newest."""
@@ -53,19 +51,24 @@ def capped(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]
     return [done[i] for i in sorted(keep)]
 
 
-def completed(trials: Sequence[FrozenTrial], search: Search) -> list[FrozenTrial]:
-    """Copies in which every searched name has a value, for samplers that know no conditions: a name that does not exist
-    beside the others stands at the middle of its domain. A trial that lacks a name which does exist there (a reference
-    outside the space) is left out.
+def final_scores(trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, float]]:
+    """Each trial with its score. A PRUNED one gets what it had when it was stopped, and what those that ran to their
+    end gained from that epoch on, in the median; while none has, it is left out.
     """
-    filled = []
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+    @cache
+    def gain(epoch: int) -> float | None:
+        gains = [t.values[0] - t.intermediate_values[epoch] for t in complete if epoch in t.intermediate_values]
+        return statistics.median(gains) if gains else None
+
+    scored = []
     for trial in trials:
-        values = decode_params(trial.params, search)
-        missing = [name for name in ordered(search) if name not in values]
-        if any(active(name, search, values) for name in missing):
-            continue
-        whole = copy.copy(trial)
-        whole.params = {**trial.params, **{name: encode(from_unit(search[name], 0.5)) for name in missing}}  # type: ignore[arg-type]
-        whole.distributions = {name: distribution(search[name]) for name in whole.params}  # type: ignore[arg-type]
-        filled.append(whole)
-    return filled
+        if trial.state == TrialState.COMPLETE:
+            scored.append((trial, trial.values[0]))
+        elif trial.intermediate_values:
+            last = max(trial.intermediate_values)
+            more = gain(last)
+            if more is not None:
+                scored.append((trial, trial.intermediate_values[last] + more))
+    return scored

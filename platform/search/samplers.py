@@ -3,9 +3,8 @@ as if nothing had happened.
 
 | name   | learns | conditional names (`when`) |
 |--------|--------|----------------------------|
+| gp     | yes    | one Gaussian process; a name that does not exist counts as standing at its middle |
 | tpe    | yes    | Optuna's `group`: each set of names that exist together has its own densities |
-| gp     | yes    | Optuna's Gaussian process; a name that does not exist counts as standing at its middle |
-| cmaes  | yes    | numbers only, and where one does not exist its coordinate is idle; choices are drawn at random |
 | qmc    | no     | one Sobol point in all names for each trial; a coordinate is idle where its name does not exist |
 | random | no     | drawn only where they exist |
 | grid   | no     | combinations only where they exist, each once |
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -24,13 +24,17 @@ from scipy.stats import qmc
 
 from ..config.sections import SearchOptions
 from ..config.space import grid
-from ..config.space.domains import ChoiceDomain, Search, drawn, encode, ordered
-from ..config.space.unit_cube import from_unit, to_unit
-from .distributions import distribution
-from .history import StudyView, capped, completed
+from ..config.space.domains import Search, active, drawn, encode, ordered
+from ..config.space.points import Cube
+from ..config.space.unit_cube import from_unit
+from .distributions import decode_params, distribution
+from .gaussian_process import most_hopeful
+from .history import StudyView, capped, final_scores
 
-GENERATION = "cma"
-"""Attribute of a trial that cmaes drew: its generation and its point."""
+STARTUP = 8
+"""Trials that gp spreads evenly over the space before it asks its model, the reference among them."""
+MOST_POINTS = 300
+"""Finished trials that gp looks at, at most: a draw takes the cube of it."""
 
 
 def build_sampler(
@@ -39,10 +43,10 @@ def build_sampler(
     """The sampler of a search. `reference` are the values of trial 0, which grid does not repeat; `history` are the
     finished trials of other sweeps.
     """
-    if options.sampler in ("tpe", "gp"):
+    if options.sampler == "gp":
+        return Gp(options, search, history)
+    if options.sampler == "tpe":
         return Learner(options, search, history)
-    if options.sampler == "cmaes":
-        return Cma(options, search, history)
     if options.sampler == "qmc":
         return Sobol(options, search)
     if options.sampler == "grid":
@@ -78,12 +82,19 @@ class Independent(BaseSampler):
     def _stored(self, units: Mapping[str, float]) -> dict[str, Any]:
         return {name: encode(from_unit(self._search[name], float(u))) for name, u in units.items()}
 
+    def _sobol(self, number: int) -> dict[str, Any]:
+        """Point `number` of one scrambled Sobol sequence over all names."""
+        sequence = qmc.Sobol(len(self._names), scramble=True, rng=self._options.seed)
+        if number:
+            sequence.fast_forward(number)
+        return self._stored(dict(zip(self._names, sequence.random(1)[0], strict=True)))
+
     def _all(self) -> dict[str, BaseDistribution]:
         return {name: distribution(self._search[name]) for name in self._names}
 
 
 class Sobol(Independent):
-    """`qmc`: one scrambled Sobol sequence; trial n takes its point n."""
+    """`qmc`: trial n takes point n of one scrambled Sobol sequence. Optuna's own gives conditional names no axis."""
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._all()
@@ -91,10 +102,7 @@ class Sobol(Independent):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        sequence = qmc.Sobol(len(self._names), scramble=True, rng=self._options.seed)
-        if trial.number:
-            sequence.fast_forward(trial.number)
-        return self._stored(dict(zip(self._names, sequence.random(1)[0], strict=True)))
+        return self._sobol(trial.number)
 
 
 class Grid(Independent):
@@ -113,43 +121,47 @@ class Grid(Independent):
         return {name: encode(value) for name, value in self._points[trial.number - 1].items()}
 
 
-class Cma(Independent):
-    """`cmaes` over the numbers of a search; see `cma.py`."""
+class Gp(Independent):
+    """`gp`: the point where a Gaussian process over all names hopes for most; see `gaussian_process.py`.
+
+    A name that does not exist stands at the middle of its domain, so that what is learned of the others with one value
+    of a choice counts with another as far as the scores bear it out. Trials that run or failed count as having met
+    expectations: nothing is drawn beside them until more is known.
+    """
 
     def __init__(self, options: SearchOptions, search: Search, history: Sequence[FrozenTrial]) -> None:
         super().__init__(options, search)
-        self._numbers = [name for name in self._names if not isinstance(self._search[name], ChoiceDomain)]
-        self._history = [(self._point(trial.params), trial.values[0]) for trial in history]
+        self._cube = Cube(search)
+        self._history = list(history)
+        self._most = min(options.history or MOST_POINTS, MOST_POINTS)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {name: distribution(self._search[name]) for name in self._numbers}
+        return self._all()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        from . import cma
+        trials = study.get_trials(deepcopy=False)
+        scored = final_scores(capped([*self._history, *trials], self._most))
+        known = [(point, score) for t, score in scored if (point := self._point(t)) is not None]
+        if len(known) < 2 or (trial.number < STARTUP and not self._history):
+            return self._sobol(trial.number)
+        waiting = [t for t in trials if t.state in (TrialState.RUNNING, TrialState.FAIL) and t.number != trial.number]
+        pending = [point for t in waiting[-MOST_POINTS:] if (point := self._point(t)) is not None]
+        points, scores = (np.array(column) for column in zip(*known, strict=True))
+        point = most_hopeful(self._cube, points, scores, np.array(pending), self._options.seed, trial.number)
+        return {name: encode(value) for name, value in self._cube.values(point).items()}
 
-        ended = []
-        for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
-            if GENERATION in other.system_attrs:
-                generation, *point = other.system_attrs[GENERATION]
-                value = other.values[0] if other.values else -np.inf
-                rank = (other.state == TrialState.COMPLETE, value)
-                ended.append(cma.Ended(generation, np.array(point), rank))
-        generation, drawn_point = cma.propose(
-            len(self._numbers), ended, self._history, self._options.seed, trial.number
-        )
-        kept = [generation, *drawn_point.tolist()]
-        study._storage.set_trial_system_attr(trial._trial_id, GENERATION, kept)
-        return self._stored(dict(zip(self._numbers, drawn_point, strict=True)))
-
-    def _point(self, params: Mapping[str, Any]) -> Any:
-        """Coordinates of a trial; the middle where a name does not exist."""
-        return np.array([to_unit(self._search[n], params[n]) if n in params else 0.5 for n in self._numbers])
+    def _point(self, trial: FrozenTrial) -> NDArray[np.float64] | None:
+        """The trial in the cube; None where it lacks a name that exists there: a reference outside the space."""
+        values = decode_params(trial.params, self._search)
+        if any(name not in values and active(name, self._search, values) for name in self._names):
+            return None
+        return self._cube.point(values)
 
 
 class Learner(BaseSampler):
-    """`tpe` and `gp`: Optuna's own, built anew for each trial, over what `history.py` lets them see."""
+    """`tpe`: Optuna's own, built anew for each trial, over what `history.py` lets it see."""
 
     def __init__(self, options: SearchOptions, search: Search, history: Sequence[FrozenTrial]) -> None:
         self._options = options
@@ -177,8 +189,6 @@ class Learner(BaseSampler):
         if self._built is None or self._built[0] != trial.number:
             trials = study.get_trials(deepcopy=False)
             done = capped([*self._history, *trials], self._options.history)
-            if self._options.sampler == "gp":
-                done = completed(done, self._search)
             running = [other for other in trials if other.state == TrialState.RUNNING]
             seen = cast(optuna.Study, StudyView(study, [*done, *running]))
             self._built = trial.number, _learner(self._options, trial.number), seen
@@ -189,6 +199,4 @@ def _learner(options: SearchOptions, number: int) -> BaseSampler:
     seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if options.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False, warn_independent_sampling=False)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

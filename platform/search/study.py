@@ -21,7 +21,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest
 from cpn.core.redact import redact
 
-from ..config.identity import difference, identity_of, known_by_content
+from ..config.identity import as_begun, difference, identity_of, known_by_content
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
 from . import distributions, samplers
@@ -343,6 +343,16 @@ def read_study(name: str, url: str) -> Study:
 def existing_study(name: str, url: str) -> Study | None:
     """A study to look at, None where there is none."""
     return read_study(name, url) if name in existing_studies(url) else None
+
+
+def continued(spec: SweepSpec, url: str) -> SweepSpec:
+    """`spec` as its study was begun (`identity.as_begun`), where there is one."""
+    study = existing_study(spec.name, url)
+    if study is None:
+        return spec
+    spec = as_begun(spec, study.identity())
+    study.close()
+    return spec
 
 
 def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:

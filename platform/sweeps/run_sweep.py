@@ -79,6 +79,7 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
         interruption.last_words.append(held.last_words)
         root = shared_data(spec.base_config, store, pack)
         with withdrawn_if_refused((spec.name, f"{spec.name}.confirm"), url, paths.records):
+            spec = study.continued(spec, url)
             identity = identity_of(spec, pack.fingerprint)
             if spec.table is not None:
                 listed = study.open_list(spec.name, url, identity)

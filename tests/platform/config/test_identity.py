@@ -1,7 +1,7 @@
 """In which fields two identities of a sweep differ, and what counts as a difference."""
 
 from pathlib import Path
-from platform.config.identity import difference, identity_of, known_by_content
+from platform.config.identity import as_begun, difference, identity_of, known_by_content
 from typing import Any
 
 import pytest
@@ -34,7 +34,19 @@ def test_it_holds_what_decides_a_trial(tmp_path: Path) -> None:
     assert (identity["data"], identity["method_version"]) == ("f00d", METHOD_VERSION)
     assert identity["base"]["train.seed"] == 5
     assert identity["search"]["loss.w_tcp"] == {"float": (0.1, 10.0), "log": True}
-    assert identity["search_options"] == {"sampler": "tpe", "seed": 0, "history": 60}
+    assert identity["search_options"] == {"sampler": "gp", "seed": 0, "history": 60}
+
+
+def test_a_sweep_goes_on_with_the_sampler_it_began_with(tmp_path: Path) -> None:
+    """The default was another before."""
+    old = identity_of(make_spec(tmp_path, "search_options.sampler=tpe", "search_options.seed=3"), "f00d")
+    unnamed = make_spec(tmp_path, "search_options.seed=3")
+    assert difference(old, identity_of(as_begun(unnamed, old), "f00d")) is None
+    assert as_begun(unnamed, old).search_options.sampler == "tpe" and unnamed.search_options.sampler == "gp"
+    named = make_spec(tmp_path, "search_options.sampler=gp", "search_options.seed=3")
+    words = difference(old, identity_of(as_begun(named, old), "f00d"))
+    assert words == "search_options.sampler was 'tpe', is 'gp'"
+    assert as_begun(unnamed, {}) is as_begun(unnamed, identity_of(unnamed, "f00d")) is unnamed
 
 
 @pytest.mark.parametrize(

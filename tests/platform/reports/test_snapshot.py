@@ -51,6 +51,13 @@ def test_so_far_is_said_where_it_is_not_the_end(sweep: SweepSnapshot, tmp_path: 
     assert more.so_far == "finished; the verdict is the one of its last end, over 24 of 25 ended trials"
 
 
+def test_a_sweep_of_an_older_default_names_its_sampler(tmp_path: Path) -> None:
+    store = make_sweep(tmp_path, "old", 3, ended=False, search_options={"sampler": "tpe"})
+    path = store.sweep("old").spec
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "sampler" not in line))
+    assert read_sweep(store, "old").spec.search_options.sampler == "tpe"
+
+
 def test_a_trial_is_found_by_its_name(made: Storage) -> None:
     sweep, row = find_trial(made, "made-0003")
     assert (sweep.name, row.number, row.state) == ("made", 3, State.COMPLETE)

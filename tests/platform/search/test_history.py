@@ -1,7 +1,7 @@
 """What a learning sampler sees: capped, completed, and nothing but that."""
 
 from platform.config.space import domains
-from platform.search.history import StudyView, capped, completed
+from platform.search.history import StudyView, capped, final_scores
 from typing import Any
 
 import optuna
@@ -45,19 +45,23 @@ def test_only_full_and_pruned_trials_are_history() -> None:
     assert [t.value for t in capped(trials, 10)] == [1.0] + [0.5] * 9
 
 
-def test_a_name_that_does_not_exist_stands_at_its_middle() -> None:
-    given = trial(1.0, kind="superpixel", S_N=7)
-    whole = completed([given, trial(2.0, kind="grid", K="4,7")], SEARCH)
-    assert [t.params for t in whole] == [
-        {"kind": "superpixel", "S_N": 7, "K": "56,112"},
-        {"kind": "grid", "K": "4,7", "S_N": 50},
+def reported(value: float | None, state: TrialState, **epochs: float) -> FrozenTrial:
+    ended = trial(value, state)
+    ended.intermediate_values = {int(name[1:]): score for name, score in epochs.items()}
+    return ended
+
+
+def test_a_pruned_trial_scores_what_it_would_have_come_to() -> None:
+    complete = [
+        reported(end, TrialState.COMPLETE, e2=end - gain) for end, gain in ((50.0, 3.0), (52.0, 9.0), (40.0, 4.0))
     ]
-    assert given.params == {"kind": "superpixel", "S_N": 7} and whole[0].value == 1.0
-    assert set(whole[0].distributions) == {"kind", "S_N", "K"}
-
-
-def test_a_trial_that_lacks_a_name_which_exists_is_left_out() -> None:
-    assert completed([trial(1.0, S_N=7), trial(1.0, kind="superpixel")], SEARCH) == []
+    pruned = reported(30.0, TrialState.PRUNED, e1=20.0, e2=30.0)
+    earlier = reported(20.0, TrialState.PRUNED, e1=20.0)  # of no finished one is epoch 1 known
+    silent = trial(None, TrialState.PRUNED)
+    scored = final_scores([*complete, pruned, earlier, silent])
+    assert [score for _, score in scored] == [50, 52, 40, 34]
+    assert [one for one, _ in scored] == [*complete, pruned]
+    assert final_scores([pruned]) == []
 
 
 def test_the_view_holds_the_given_trials() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.search.study import State, Study, open_list, open_study, read_study, study_url
+from platform.search.study import State, Study, continued, open_list, open_study, read_study, study_url
 from platform.search.study_store import study_names
 from typing import Any
 
@@ -192,6 +192,18 @@ def test_another_identity_is_refused_with_the_differing_fields(
     with pytest.raises(InputError) as error:
         open_study(spec, study_url(spec), fingerprint)
     assert said in str(error.value) and "--set name=NEW" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_sweep_of_an_older_default_goes_on_with_its_sampler(tmp_path: Path) -> None:
+    make_study(tmp_path, "search_options.sampler=tpe").close()
+    url, same = study_url(make_spec(tmp_path)), continued(make_spec(tmp_path), study_url(make_spec(tmp_path)))
+    open_study(same, url, "f00d").close()
+    assert same.search_options.sampler == "tpe"
+    named = continued(make_spec(tmp_path, "search_options.sampler=gp"), url)
+    with pytest.raises(InputError, match="search_options.sampler was 'tpe', is 'gp'"):
+        open_study(named, url, "f00d")
+    fresh = make_spec(tmp_path, name="other")
+    assert continued(fresh, url) is fresh
 
 
 def test_what_changes_no_result_is_no_other_identity(tmp_path: Path) -> None:
