@@ -27,6 +27,7 @@ from cpn.cost.training_memory import GIB, step_bytes
 from cpn.data.transforms import normalise, resize
 from cpn.models.backbone import (
     Backbone,
+    frozen_of,
     hold_batch_norm,
     interface_fault,
     make_backbone,
@@ -93,7 +94,8 @@ def layers(subject: Subject) -> Check:
     """Whether the state dict can be written, and a second backbone of the factory takes it."""
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in subject.module.parameters()):
         return Check("layers", "failed", "lazy layers have no shape yet", "give every layer its sizes in the factory")
-    state = subject.module.state_dict()
+    with own_code(subject.name, "its state_dict()"):
+        state = subject.module.state_dict()
     if any(not isinstance(value, Tensor) for value in state.values()):
         odd = next(name for name, value in state.items() if not isinstance(value, Tensor))
         return Check("layers", "failed", f"{odd} in the state dict is no tensor", "keep tensors alone in it")
@@ -205,7 +207,7 @@ def gradients(subject: Subject) -> Check:
     """Check which trained parameters each of the maps reaches; the top has to reach all of them."""
     module = subject.module.train()
     hold_batch_norm(module)
-    ids = {id(parameter) for parameter in subject.backbone.frozen_parameters()}
+    ids = {id(parameter) for parameter in frozen_of(subject.module)}
     trained = {n: p for n, p in module.named_parameters() if id(p) not in ids and p.requires_grad}
     if not trained:
         return Check("gradients", "note", "nothing is trained", "fine if the new layers alone shall learn")

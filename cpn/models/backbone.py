@@ -151,15 +151,48 @@ def maps_fault(module: nn.Module, name: str, height: int, width: int) -> str | N
 
     backbone = cast(Backbone, module)
     training = module.training
-    with own_code(name, "its forward"), torch.no_grad():
-        maps = module.eval()(torch.zeros(1, 3, height, width))
-    module.train(training)
     size = (-(-height // backbone.stride), -(-width // backbone.stride))
-    wanted = [(1, channels, *size) for channels in backbone.channels]
-    if not isinstance(maps, tuple | list) or not all(isinstance(m, Tensor) for m in maps):
-        return f"returns a {type(maps).__name__} and not three maps"
-    given = [tuple(m.shape) for m in maps]
-    return None if given == wanted else f"turns (1, 3, {height}, {width}) into {given}, not into {wanted}"
+    for count in (1, 2):
+        images = torch.ones(count, 3, height, width)
+        try:
+            with own_code(name, "its forward"), torch.no_grad():
+                maps = module.eval()(images)
+        except InputError:
+            if count == 1:
+                raise
+            return None  # of several images: said where they are first trained on
+        finally:
+            module.train(training)
+        wanted = [(count, channels, *size) for channels in backbone.channels]
+        if not isinstance(maps, tuple | list) or not all(isinstance(m, Tensor) for m in maps):
+            return f"returns a {type(maps).__name__} and not three maps"
+        if (given := [tuple(m.shape) for m in maps]) != wanted:
+            return f"turns ({count}, 3, {height}, {width}) into {given}, not into {wanted}"
+        if odd := [str(m.dtype) for m in maps if m.dtype != torch.float32]:
+            return f"returns maps of {odd[0]} and not of torch.float32"
+        if images.device.type != "meta" and not torch.equal(images, torch.ones_like(images)):
+            return "changes the images that it is given, which are used after it"
+    return None
+
+
+def frozen_of(module: nn.Module) -> list[nn.Parameter]:
+    """List the parameters that a backbone asks not to train. InputError where a user's own lists anything else, or
+    raises.
+    """
+    from torch import nn
+
+    if not is_own(module):
+        return list(cast(Backbone, module).frozen_parameters())
+    name = f"{type(module).__module__}:{type(module).__qualname__}"
+    with own_code(name, "its frozen_parameters()"):
+        listed = list(cast(Backbone, module).frozen_parameters())
+    odd = next((type(item).__name__ for item in listed if not isinstance(item, nn.Parameter)), None)
+    if odd is not None:
+        raise InputError(
+            f"network.backbone: {name!r}: its frozen_parameters() lists a {odd}; return the module's own nn.Parameter "
+            "objects"
+        )
+    return listed
 
 
 def is_own(backbone: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpn.config.network import NetworkConfig
-from cpn.models.backbone import Backbone, build_backbone, hold_batch_norm, maps_of
+from cpn.models.backbone import Backbone, build_backbone, frozen_of, hold_batch_norm, maps_of
 from cpn.models.correlation import EPSILON, background_and_peak, pcm, prcm
 from cpn.models.losses import Branch
 from cpn.models.present import upsample
@@ -43,7 +43,7 @@ class CPN(nn.Module):
         nn.init.xavier_uniform_(self.f10.weight, gain=4)
         if config.x_scale == "unit":
             self.register_buffer("x_rms", torch.ones(3))
-        for parameter in cast(Backbone, backbone).frozen_parameters():
+        for parameter in frozen_of(backbone):
             parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

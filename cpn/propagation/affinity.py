@@ -22,7 +22,7 @@ from cpn.core.errors import InputError
 from cpn.data.batches import TensorBatch
 from cpn.data.transforms import FILL, colour_jitter, normalise, place, random_crop
 from cpn.data.voc import IGNORE
-from cpn.models.backbone import Backbone, hold_batch_norm, maps_of
+from cpn.models.backbone import Backbone, frozen_of, hold_batch_norm, maps_of
 from cpn.propagation.random_walk import block_mean, source_shape
 from cpn.propagation.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
 from cpn.training.loop import Report, fit, list_job, placed
@@ -115,7 +115,7 @@ class AffinityNet(nn.Module):
         for layer in (self.f8_3, self.f8_4, self.f8_5):
             nn.init.kaiming_normal_(layer.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
-        for parameter in cast(Backbone, backbone).frozen_parameters():
+        for parameter in frozen_of(backbone):
             parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

@@ -20,7 +20,7 @@ from cpn.data.image_memory import DEEPLAB_CURE, image_of
 from cpn.data.segmentation_samples import Sample, SegmentationBatch, SegmentationSource, collate, scale_flip_crop
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import IGNORE, Split
-from cpn.models.backbone import Backbone, maps_of
+from cpn.models.backbone import Backbone, frozen_of, maps_of
 from cpn.propagation.crf import dense_crf
 from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
@@ -57,7 +57,7 @@ class DeepLab(nn.Module):
         for parameter in self.parameters():
             parameter.requires_grad_(True)
         if config.freeze_stem:
-            for parameter in cast(Backbone, self.backbone).frozen_parameters():
+            for parameter in frozen_of(self.backbone):
                 parameter.requires_grad_(False)
         for norm in self._batch_norms():
             norm.momentum = decided(config.bn_momentum)

@@ -46,6 +46,28 @@ class Mismatched(Plain):
         return super().forward(torch.cat([images, images], dim=1))
 
 
+class HalfPrecision(Plain):
+    """Its maps are of another precision than the layers above."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3.half(), stage4.half(), top.half()
+
+
+class OneOfABatch(Plain):
+    """Gives the maps of the first image alone."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images[:1])
+
+
+class InPlace(Plain):
+    """Changes the images, which PCM looks at afterwards."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return super().forward(images.sub_(0.5))
+
+
 def broken() -> nn.Module:
     """A factory that raises."""
     raise KeyError("layers")
@@ -81,6 +103,9 @@ CASES = [
     *rows("a factory that makes nothing", "nothing", "makes a NoneType; it needs to be an nn.Module with"),
     *rows("a factory that raises", "broken", "its factory raised KeyError: 'layers'", FILE, "--check"),
     *rows("a forward that raises", "Raises", "its forward raised ZeroDivisionError", FILE, "correct it there"),
+    *rows("maps of half precision", "HalfPrecision", "returns maps of torch.float16 and not of torch.float32"),
+    *rows("maps of one image", "OneOfABatch", "turns (2, 3, 33, 50) into [(1, 4, 9, 13)"),
+    *rows("images that are changed", "InPlace", "changes the images that it is given, which are used after it"),
     *rows("layers that do not fit", "Mismatched", "its forward raised RuntimeError: Given groups=1", FILE),
     *rows("maps of another size", "WrongSize", "turns (1, 3, 33, 50) into [(1, 4, 9, 13)"),
     Case("backbone: no name to check", "cpn.backbone", ("the following arguments are required: --check",), usage=True),

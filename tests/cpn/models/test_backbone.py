@@ -12,7 +12,7 @@ from cpn.config.data import ScenesConfig
 from cpn.config.deeplab import DeepLabConfig
 from cpn.config.network import NetworkConfig
 from cpn.core.errors import InputError
-from cpn.models.backbone import BACKBONES, Backbone, batch_norm_note, build_backbone
+from cpn.models.backbone import BACKBONES, Backbone, batch_norm_note, build_backbone, frozen_of
 from cpn.models.network import build_network
 from cpn.models.scene_backbone import SceneBackbone
 from cpn.propagation.affinity import AffinityNet
@@ -208,6 +208,29 @@ def test_what_is_no_backbone_is_refused_by_its_key(name: str, words: str) -> Non
         build_backbone(name)
     message = str(refused.value)
     assert message.startswith("network.backbone: ") and words in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        (["layers.0.weight"], "its frozen_parameters() lists a str; return the module's own nn.Parameter objects"),
+        ([nn.Conv2d(1, 1, 1)], "its frozen_parameters() lists a Conv2d; return"),
+        (None, "its frozen_parameters() raised TypeError"),
+        (ValueError("no"), "its frozen_parameters() raised ValueError: no ("),
+    ],
+    ids=str,
+)
+def test_frozen_parameters_are_parameters(listed: object, words: str) -> None:
+    def frozen_parameters() -> object:
+        if isinstance(listed, Exception):
+            raise listed
+        return listed
+
+    backbone = OwnBackbone()
+    backbone.frozen_parameters = frozen_parameters  # type: ignore[method-assign, assignment]
+    with pytest.raises(InputError) as refused:
+        frozen_of(backbone)
+    assert words in str(refused.value) and str(refused.value).startswith("network.backbone: ")
 
 
 class Normed(OwnBackbone):
