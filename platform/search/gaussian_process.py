@@ -155,7 +155,8 @@ def improvement(mean: Floats, deviation: Floats, best: float, noise: float) -> F
     z = np.maximum((mean - best) / deviation, -20)
     expected = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) + z * ndtr(z)
     seen = 1 - math.sqrt(noise) / np.sqrt(deviation**2 + noise)
-    return np.log(deviation) + np.log(np.maximum(expected, 1e-300)) + np.log(np.maximum(seen, 1e-300))
+    worth = np.log(deviation) + np.log(np.maximum(expected, 1e-300)) + np.log(np.maximum(seen, 1e-300))
+    return np.asarray(worth, dtype=np.float64)
 
 
 def around(cube: Cube, points: Floats, width: float, rng: np.random.Generator) -> Floats:

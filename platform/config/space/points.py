@@ -26,7 +26,7 @@ class Cube:
         """Axis of a choice -> how many values it has."""
         self._evenly = {i: count for i, d in enumerate(domains) if (count := _count(d)) is not None}
         self._log_ints = {i: d.ends for i, d in enumerate(domains) if isinstance(d, IntDomain) and d.log}
-        self._unordered = [i for i in self.choices if not _ordered(domains[i])]
+        self._unordered = [i for i, d in enumerate(domains) if isinstance(d, ChoiceDomain) and not _ordered(d)]
         self._conditions = [
             (i, self.names.index(parent), [to_unit(self._search[parent], v) for v in allowed(self._search[parent], w)])
             for i, domain in enumerate(domains)
