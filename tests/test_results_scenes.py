@@ -33,7 +33,7 @@ def test_a_page_gets_the_tables_there_are(script: ModuleType, tmp_path: Path) ->
         (tmp_path / name).mkdir()
     (tmp_path / "table2" / "table.md").write_text("**T**\n\n| a |\n")
     (tmp_path / "table2" / "table.json").write_text(
-        json.dumps({"runs": {"x": {"key": "1"}, "y": {"key": "2"}}, "run_hours": 0.5})
+        json.dumps({"columns": [], "rows": [], "runs": {"x": {"key": "1"}, "y": {"key": "2"}}, "run_hours": 0.5})
     )
     (tmp_path / "beyond_joint" / "summary.json").write_text(json.dumps({"verdict": "better", "hours": 0.25}))
     (tmp_path / "beyond_joint" / "leaderboard.md").write_text("# beyond_joint: leaderboard\n\n| trial |\n")

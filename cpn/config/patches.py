@@ -9,6 +9,8 @@ from cpn.config.section import LARGEST_SIDE, Section
 Draw = Literal["with_replacement", "bernoulli"]
 HiddenValue = Literal["mean", "blur", "noise"]
 Superpixels = Annotated[int, Field(ge=1, le=8000)]
+PAIR_MAPS = ("o", "h", "hb", "pair")
+"""Maps that a complementary pair is scored by: Y_o, Y_h, Y_hb, and lam Y_h + (1 - lam) Y_hb."""
 
 
 class PatchesConfig(Section):

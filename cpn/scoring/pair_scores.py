@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpn.config.patches import PAIR_MAPS as MAPS
 from cpn.config.patches import PatchesConfig
 from cpn.core.progress import Progress
 from cpn.data.hidden_value import hidden_picture
@@ -21,9 +22,6 @@ from cpn.models.network import CPN
 from cpn.scoring.cam import present_classes
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, miou
 from cpn.scoring.scale_scores import mask_of
-
-MAPS = ("o", "h", "hb", "pair")
-"""Y_o, Y_h, Y_hb, and lam Y_h + (1 - lam) Y_hb."""
 
 
 @torch.no_grad()

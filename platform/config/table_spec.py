@@ -17,11 +17,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cpn.config import Config, config_from, merge, preset_names, to_dotted
-from cpn.config.patches import PatchesConfig
+from cpn.config.patches import PAIR_MAPS, PatchesConfig
 from cpn.config.presets import PRESETS
 from cpn.config.section import MOST_SEEDS, Section
 from cpn.core.errors import InputError
-from cpn.scoring.pair_scores import MAPS
 
 BY_SCALE = "by_scale"
 """Stands for one column for each scale of `cam.scales`, and one for all of them together."""
@@ -29,7 +28,7 @@ RUN_COLUMNS = ("miou_train", "iou_background", "iou_foreground", "miou_confirm",
 STAGE_COLUMNS = ("random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
 GAIN_COLUMNS = ("miou_gain", "recall_gain")
 """What a pair's maps together have more than the image's own map: a difference in itself."""
-PAIR_COLUMNS = (*(f"{kind}_{name}" for kind in ("miou", "recall") for name in MAPS), *GAIN_COLUMNS)
+PAIR_COLUMNS = (*(f"{kind}_{name}" for kind in ("miou", "recall") for name in PAIR_MAPS), *GAIN_COLUMNS)
 """Of each of the maps, and the gains."""
 COST_COLUMNS = ("patch_ms", "hours")
 COLUMNS = (*RUN_COLUMNS, *STAGE_COLUMNS, *PAIR_COLUMNS, *COST_COLUMNS)

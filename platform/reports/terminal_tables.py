@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ..base.terminal import Terminal, clock
-from ..search.confirm import CAM_BASELINE
-from ..search.study import REFERENCE
 from ..search.sweep_summary import LeaderboardEntry, SweepSummary
+from ..search.trial_row import CAM_BASELINE, REFERENCE
 from .ranking import RankedTrial, configuration, difference, number, short, span
 from .snapshot import SweepSnapshot
-from .summary import ladder, ladder_head, statistics
 
 BEST_ROWS = 10
 Row = Sequence[Any]
@@ -18,6 +16,8 @@ Row = Sequence[Any]
 
 def print_summary(terminal: Terminal, summary: SweepSummary, pictures: Sequence[Path]) -> None:
     """Verdict, leaderboard, the table from CAM to DeepLab, and where the pictures are."""
+    from .summary import ladder, ladder_head, statistics  # which brings torch; a leaderboard has no use for it
+
     terminal.say(f"verdict: {summary.plain_verdict} ({clock(summary.hours * 3600)} in all)")
     if summary.against_baseline:
         terminal.say(summary.against_baseline)

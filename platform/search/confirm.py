@@ -30,8 +30,8 @@ from . import race
 from .race import LEAST_SEEDS as LEAST_SEEDS
 from .race import LEVEL
 from .study import REFERENCE, State, TrialRow
+from .trial_row import CAM_BASELINE as CAM_BASELINE
 
-CAM_BASELINE = "cam_baseline"
 FIRST_FRESH_SEED = 1000
 """Added to the base seed; searches never come near it."""
 LEAST_IMAGES = 2

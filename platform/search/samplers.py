@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
 
 from ..config.sections import SearchOptions
 from ..config.space import grid
@@ -84,6 +83,8 @@ class Independent(BaseSampler):
 
     def _sobol(self, number: int) -> dict[str, Any]:
         """Point `number` of one scrambled Sobol sequence over all names."""
+        from scipy.stats import qmc  # seconds to load, for two samplers alone
+
         sequence = qmc.Sobol(len(self._names), scramble=True, rng=self._options.seed)
         if number:
             sequence.fast_forward(number)

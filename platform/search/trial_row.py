@@ -5,6 +5,8 @@ from enum import StrEnum
 from typing import Any
 
 REFERENCE, SEARCH = "reference", "search"
+CAM_BASELINE = "cam_baseline"
+"""Role of the confirm runs of the classification loss alone."""
 
 
 class State(StrEnum):

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from cpn.config.cam import CamConfig
 from cpn.core.run_files import COUNTS
-from cpn.run import select_and_confirm
-from cpn.scoring.counts import load_ids, two_sums
-from cpn.scoring.metrics import BETAS, best_beta, miou
 
 from .domains import CURVE, CurveDomain, Search
 
@@ -32,6 +29,10 @@ def narrowed(metrics: Mapping[str, float], folder: Path, config: CamConfig, with
     """
     if within is None or "miou" not in metrics:
         return dict(metrics)
+    from cpn.run import select_and_confirm  # torch, of which whoever only reads a range has no use
+    from cpn.scoring.counts import load_ids, two_sums
+    from cpn.scoring.metrics import BETAS, best_beta, miou
+
     allowed = [i for i, beta in enumerate(BETAS) if is_within(beta, within)]
     _, confirm = select_and_confirm(load_ids(folder / COUNTS), config)
     chosen, held_back = two_sums(folder / COUNTS, frozenset(confirm))
