@@ -59,9 +59,9 @@ LOOK = {
     "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
 }
 """What one should see in it."""
-COMPARED = 4
+COMPARED = 3
 """Trials beside the best one whose panels the page carries, for comparison."""
-QUALITY = 80
+QUALITY = 70
 """Of the pictures as WebP: letters stay sharp at a fifth of the size."""
 
 

@@ -129,7 +129,6 @@ def test_the_next_trials_panels_are_there_to_compare(sweep: SweepSnapshot) -> No
         "made-0008",
         "made-0017",
         "made-0002",
-        "made-0004",
     ]
     assert {picture["name"] for group in groups if group["folded"] for picture in group["pictures"]} == {"cam_panel"}
 

@@ -84,7 +84,7 @@ def test_plotly_is_there_once_and_every_picture_has_words(text: str) -> None:
     assert len(text) < 3e6
     assert [tag for tag, _ in page.tags].count("script") >= 8
     pictures = [attrs for tag, attrs in page.tags if tag == "img" and attrs.get("id") not in ("under", "over")]
-    assert len(pictures) == 7  # the best one's panel, the reference's, those of four more, the contours
+    assert len(pictures) == 6  # the panels of the best one, of the reference and of three more, the contours
     assert all(attrs["alt"] and re.match(r"data:image/(png|webp);base64,", str(attrs["src"])) for attrs in pictures)
     assert {str(attrs["width"]) for attrs in pictures[:2]} == {"60"}
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
