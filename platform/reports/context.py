@@ -53,8 +53,8 @@ LOOK = {
     "the last column shows where the pseudo mask is wrong, and how",
     "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
     "class_iou": "Short bars are the classes that the method misses",
-    "loss_terms": "Terms should fall and then level off; one that grows works against the others. The weights of the "
-    "consistency terms are ramped up over the first epochs, so that those terms begin near zero",
+    "loss_terms": "Terms should fall and then level off; one that grows works against the others. They are shown "
+    "without their weights; with loss.ramp the consistency terms' share of the total grows over the first epochs",
     "random_walk": "The walk should fill gaps inside of objects and not run over their edges",
     "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
 }
