@@ -18,7 +18,7 @@ from cpn.core.files import check_place, write_bytes
 from cpn.core.plain_file import file_there
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
-    from cpn.stages.explanation import Step
+    from cpn.plots.explanation import Step
     from cpn.stages.predictor import Predictor
 
 EXAMPLE = "python -m cpn.explain cat.jpg --model quickstart@champion"
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cpn.models.network import CPN
     from cpn.stages.champion import checkpoint_of, curve_of
-    from cpn.stages.explanation import explain
+    from cpn.plots.explanation import explain
     from cpn.stages.predictor import as_image, load
 
     path = checkpoint_of(given.model, deeplab=False)

@@ -321,9 +321,11 @@ def test_the_notice_of_one_rank_saves_within_an_epoch(ranks: list[dict[str, Any]
         assert found["written"] == (["epoch_0001", "epoch_0001_step_000001"] if at == 0 else [])
         undisturbed, weights = found["weights"]
         whole, heard = found["losses"]
-        exact = len(ranks) == 2  # with three DDP sums in another order after its first step
-        assert weights == (undisturbed if exact else pytest.approx(undisturbed, abs=1e-4))
-        assert heard == (whole if exact else pytest.approx(whole, abs=1e-4)) and len(heard) == EPOCHS
+        # With three DDP sums in another order after its first step, and AdamW divides by the gradient: where that is
+        # nearly zero, the last bits decide a part of the step.
+        exact = len(ranks) == 2
+        assert weights == (undisturbed if exact else pytest.approx(undisturbed, abs=1e-3))
+        assert heard == (whole if exact else pytest.approx(whole, abs=1e-3)) and len(heard) == EPOCHS
         assert weights == ranks[0]["within"]["weights"][1]
 
 

@@ -14,7 +14,7 @@ from cpn.data.patches import grid_labels
 from cpn.models.losses import cpn_losses
 from cpn.models.network import CPN
 from cpn.run import load_run
-from cpn.stages.explanation import explain, look, outlined, shown, without
+from cpn.plots.explanation import explain, look, outlined, shown, without
 from tests.cpn.stages.test_predictor import CLASSES, save_cam, scene
 
 
