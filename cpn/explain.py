@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"{given.picture}: no such file; give a JPEG or PNG image")
 
     from cpn.models.network import CPN
-    from cpn.stages.champion import checkpoint_of, curve_of
     from cpn.plots.explanation import explain
+    from cpn.stages.champion import checkpoint_of, curve_of
     from cpn.stages.predictor import as_image, load
 
     path = checkpoint_of(given.model, deeplab=False)

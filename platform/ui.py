@@ -68,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = sqlite_path(uri)
     if path is not None and not is_there(path, "--uri"):
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
+    check_port(given.port, given.host)
     if (away := check_store(uri, "--uri")) is not None:
         to_stderr(f"{away.rpartition('; ')[0]}; MLflow waits for it")
-    check_port(given.port, given.host)
     guarded = check_password(given.host)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.
     environment = {

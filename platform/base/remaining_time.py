@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
 SEARCH, CONFIRM, STAGES = "search", "confirm", "stages"
 PHASES = (SEARCH, CONFIRM, STAGES)
 
@@ -57,10 +55,9 @@ class Priced:
     done: int = 0
 
 
-class PhaseProgress(BaseModel):
+@dataclass(frozen=True)
+class PhaseProgress:
     """How far a sweep is, as another process reads it."""
-
-    model_config = ConfigDict(frozen=True)
 
     phase: str | None
     """A stage by its name."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from cpn.core.errors import to_stderr
@@ -81,7 +82,7 @@ class Clock:
         kill loses little.
         """
         trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
-        told = {} if progress is None else {"progress": progress.model_dump()}
+        told = {} if progress is None else {"progress": asdict(progress)}
         write_json(self._path, {"seconds": self.hours * 3600, "trials": trials, **told})
 
 

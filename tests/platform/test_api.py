@@ -21,7 +21,7 @@ from tests.platform.made_sweep import LINE, make_sweep
 
 SPEC: dict[str, Any] = {
     "name": "small",
-    "base": {"preset": ["official", "scenes"]},
+    "base": {"preset": ["official", "scenes"], "patches": {"kind": "grid"}},
     "search": {"patches.K": {"choice": [(8, 16), (16, 32)]}},
     "budget": {"trials": 2},
     "resources": {"gpus_per_worker": 0},

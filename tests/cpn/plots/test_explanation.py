@@ -13,8 +13,8 @@ from cpn.core.errors import InputError
 from cpn.data.patches import grid_labels
 from cpn.models.losses import cpn_losses
 from cpn.models.network import CPN
-from cpn.run import load_run
 from cpn.plots.explanation import explain, look, outlined, shown, without
+from cpn.run import load_run
 from tests.cpn.stages.test_predictor import CLASSES, save_cam, scene
 
 

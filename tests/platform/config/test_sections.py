@@ -36,7 +36,7 @@ def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
             "resources.gpus_per_worker: Input should be greater than or",
         ),
         ({"promote": {"when": "never"}}, "promote.when: Input should be 'always' or 'better', given 'never'"),
-        ({"search_options": {"sampler": "tpee"}}, "search_options.sampler: Input should be 'tpe'"),
+        ({"search_options": {"sampler": "tpee"}}, "search_options.sampler: Input should be 'gp', 'tpe'"),
     ],
 )
 def test_a_bad_section_is_named_with_its_cure(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
