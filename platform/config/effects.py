@@ -33,11 +33,11 @@ NEEDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 cpn/training/cam_training.py; names that are read in any case are not here."""
 
 
-def without_effect(search: Search, base: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first searched name that no trial would read as (name, what is wrong and the cure), or None.
-
-    `base` holds the base configuration's dotted values.
+def without_effect(search: Search, base: Mapping[str, Any]) -> list[str]:
+    """Name what is searched and read by no trial, each in one line with the cure. `base` holds the base configuration's
+    dotted values.
     """
+    lines = []
     for name in search:
         needs = dict(NEEDS.get(name, {}))
         if name.startswith("patches."):
@@ -45,11 +45,12 @@ def without_effect(search: Search, base: Mapping[str, Any]) -> tuple[str, str] |
         for other, wanted in needs.items():
             possible = _possible(name, other, search, base)
             if possible is not None and not {encode(value) for value in possible} & {encode(v) for v in wanted}:
-                return name, (
-                    f"has no effect while {other} is {_shown(possible)}, so its trials would differ by luck; drop it, "
-                    f"or let {other} be {_shown(wanted)}"
+                lines.append(
+                    f"search.{name}: has no effect while {other} is {_shown(possible)}, so its trials differ by luck; "
+                    f"drop it, or let {other} be {_shown(wanted)}"
                 )
-    return None
+                break
+    return lines
 
 
 def _possible(name: str, other: str, search: Search, base: Mapping[str, Any]) -> list[Any] | None:

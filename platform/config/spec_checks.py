@@ -10,7 +10,6 @@ from cpn.core.errors import InputError
 from cpn.scoring.metrics import BETAS
 
 from .cost_extremes import extreme_values
-from .effects import without_effect
 from .space import grid
 from .space.beta_range import is_within
 from .space.domains import CURVE, ChoiceDomain, CurveDomain, Drawn, FloatDomain, condition_problem, drawn
@@ -46,9 +45,6 @@ def check_search(spec: SweepSpec, source: str) -> None:
             raise InputError(f"{where}: changes no trial's miou; set it in base instead")
         if not isinstance(domain, CurveDomain):
             _check_field(spec, name, domain, where)
-    problem = without_effect(spec.search, to_dotted(spec.base_config))
-    if problem is not None:
-        raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
     _check_losses(spec, source)
     _check_sampler(spec, source)
     _check_workers(spec, source)

@@ -1,14 +1,15 @@
-"""A searched name that no trial would read is refused with its cure, and one that some trial reads is not."""
+"""A searched name that no trial would read is named with its cure, and one that some trial reads is not."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from platform.config.effects import NEEDS
+from platform.config.effects import NEEDS, without_effect
 from platform.config.spec import load_spec
+from platform.sweep import main
 from typing import Any
 
 import pytest
 
-from cpn.config import known_names
+from cpn.config import known_names, to_dotted
 from tests.platform.config.test_spec import refusal, spec_file
 
 S_N = {"patches.S_N": {"int": [5, 80]}}
@@ -24,7 +25,7 @@ VOID: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = [
         "superpixels where grids are drawn",
         {},
         {**KINDS, "patches.S_N": {"int": [5, 80], "when": {"patches.kind": "grid"}}},
-        "S_N: has no effect while patches.kind is grid, so its trials would differ by luck; drop it, or let",
+        "S_N: has no effect while patches.kind is grid, so its trials differ by luck; drop it, or let",
     ),
     ("one kind that is searched", {}, {"patches.kind": {"choice": ["superpixel"]}, **K}, "K: has no effect"),
     ("patches without pairs", {"train": {"objective": "seam"}}, S_N, f"S_N: has no effect while {SYSTEM} is seam"),
@@ -39,18 +40,37 @@ VOID: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = [
         "a switch of PRCM without it",
         {"network": {"prcm": False}},
         {"network.prcm_transposed": {"choice": [True, False]}},
-        "prcm_transposed: has no effect while network.prcm is false, so its trials would differ by luck; drop it, or",
+        "prcm_transposed: has no effect while network.prcm is false, so its trials differ by luck; drop it, or",
     ),
     ("a mean of one map", {"network": {"pcm": False}}, {"network.average_refined": {"choice": [True, False]}}, "pcm"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("base", "search", "said"), [row[1:] for row in VOID], ids=[row[0] for row in VOID])
-def test_a_name_without_effect_is_refused(
-    tmp_path: Path, base: dict[str, Any], search: dict[str, Any], said: str
+def lines(place: Path, base: Mapping[str, Any], search: Mapping[str, Any]) -> list[str]:
+    """What is said of a specification."""
+    spec = load_spec(spec_file(place, base=base, search=search))
+    assert set(spec.search) == set(search)
+    return without_effect(spec.search, to_dotted(spec.base_config))
+
+
+@pytest.mark.parametrize(("base", "search", "words"), [row[1:] for row in VOID], ids=[row[0] for row in VOID])
+def test_a_name_without_effect_is_named(
+    tmp_path: Path, base: dict[str, Any], search: dict[str, Any], words: str
 ) -> None:
-    line = refusal(lambda: load_spec(spec_file(tmp_path, base=base, search=search)))
-    assert line.startswith(f"{tmp_path}/sweep.yaml: search.") and said in line and "drop it" in line
+    (line,) = lines(tmp_path, base, search)
+    assert line.startswith("search.") and words in line and "drop it, or let" in line
+
+
+def test_each_name_without_effect_is_named(tmp_path: Path) -> None:
+    named = lines(tmp_path, {}, {**K, "network.x_image": {"float": [0.1, 10]}, **S_N})
+    assert [line.partition(":")[0] for line in named] == ["search.patches.K", "search.network.x_image"]
+
+
+def test_the_plan_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = {"preset": ["official", "scenes"], "network": {"weights": None}}
+    path = spec_file(tmp_path, base=base, search=K, resources={"storage": str(tmp_path / "sweeps")})
+    assert main([str(path), "--dry-run"]) == 0
+    assert "warning: search.patches.K: has no effect while patches.kind is superpixel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -68,7 +88,7 @@ def test_a_name_without_effect_is_refused(
     ids=str,
 )
 def test_what_some_trial_reads_is_searched(tmp_path: Path, base: dict[str, Any], search: dict[str, Any]) -> None:
-    assert set(load_spec(spec_file(tmp_path, base=base, search=search)).search) == set(search)
+    assert lines(tmp_path, base, search) == []
 
 
 def test_all_names_are_the_methods() -> None:
