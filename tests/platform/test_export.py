@@ -100,4 +100,4 @@ def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
     done = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     again = json.loads((tmp_path / "alone" / "runs" / key / "result.json").read_text())
-    assert again.metrics["miou"] == result.metrics["miou"] and again.curve == result.curve
+    assert again["metrics"]["miou"] == result.metrics["miou"] and again["curve"] == result.curve

@@ -62,7 +62,7 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
     together = finished_run(folder)
     assert together is not None
     assert [entry["epoch"] for entry in together.history] == [1, 2]
-    assert together["metrics"]["miou"] == pytest.approx(alone["metrics"]["miou"], abs=0.5)
+    assert together.metrics["miou"] == pytest.approx(alone.metrics["miou"], abs=0.5)
     mine, theirs = load_file(tmp_path / "alone" / MODEL), load_file(folder / MODEL)
     torch.manual_seed(config.train.seed)
     for name, tensor in mine.items():
