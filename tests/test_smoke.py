@@ -24,7 +24,10 @@ search:
   patches.kind: {choice: [superpixel, grid]}
   patches.S_N: {int: [5, 60], log: true, when: {patches.kind: superpixel}}
   patches.K: {choice: [[8, 16], [16, 32]], when: {patches.kind: grid}}
+  loss.ohem_ratio: {float: [0.05, 1.0], log: true}
+  loss.w_cls: {float: [0.3, 3], log: true}
   loss.w_tcp: {float: [0.1, 10], log: true}
+  loss.w_cpcr: {float: [0.1, 10], log: true}
   cam.beta: {curve: true}
 budget: {trials: 2}
 resources: {gpus_per_worker: 0, workers: 1}
@@ -70,7 +73,7 @@ def plain_words(text: str) -> set[str]:
 def start(folder: Path, *more: str, module: str = "platform.sweep") -> subprocess.Popen[str]:
     """The sweep command in `folder`, or another with the words `more`; its output in one stream."""
     command = [sys.executable, "-m", module, *(["smoke.yaml"] if module == "platform.sweep" else []), *more]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -291,6 +291,7 @@ def timeline(
                        x=[(end - start) / seconds for _, start, end in part], y=[places[uid] for uid, _, _ in part],
                        orientation="h", name=kind, marker={"color": colour, "line": {"color": "white", "width": 1}},
                        text=[uid.rpartition("-")[2] for uid, _, _ in part], textposition="inside",
+                       insidetextfont={"color": "white" if colour == BLUE else "black"},  # contrast above 4.5
                        insidetextanchor="middle", hovertext=[uid for uid, _, _ in part], width=0.8,
                        hovertemplate=f"%{{hovertext}}: {kind}, %{{x:.1f}} {unit}<extra></extra>")
             )  # fmt: skip

@@ -34,7 +34,11 @@ while (walker.nextNode()) {
   const inChart = holder.closest('svg');
   const ink = parse(inChart ? style.fill : style.color);
   let paper = [255, 255, 255];
-  for (let e = holder; e; e = e.parentElement) {
+  const bar = inChart && holder.closest('g.point')?.querySelector('path');  // a number may stand in its bar
+  const frame = bar && bar.getBoundingClientRect(), middle = box.left + box.width / 2;
+  const under = frame && frame.left <= middle && middle <= frame.right && parse(getComputedStyle(bar).fill);
+  if (under) paper = under;
+  else for (let e = holder; e; e = e.parentElement) {
     const found = parse(getComputedStyle(e).backgroundColor);
     if (found && (found.length < 4 || found[3] > 0.99)) { paper = found; break; }
   }
