@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cpn.config import config_from, run_key, with_values
-from cpn.run import run
+from cpn.run import finished_run, run
 from tests.conftest import CHECKOUT
 from tests.platform.made_sweep import make_sweep
 
@@ -99,5 +99,5 @@ def test_platform_train_comes_to_the_same_miou(tmp_path: Path) -> None:
     train = [sys.executable, "-m", "platform.train", "config.yaml", "--threads", "1", "--storage", "alone"]
     done = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    again = json.loads((tmp_path / "alone" / "runs" / key / "result.json").read_text())
-    assert again["metrics"]["miou"] == result.metrics["miou"] and again["curve"] == result.curve
+    again = finished_run(tmp_path / "alone" / "runs" / key)
+    assert again is not None and again.metrics["miou"] == result.metrics["miou"] and again.curve == result.curve
