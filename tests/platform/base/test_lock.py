@@ -29,8 +29,9 @@ with driving(SweepPaths(Path(sys.argv[1])), "small", {COMMAND!r}):
 """
 
 FORKER = HOLDER.replace("import sys", "import os, sys, time").replace(
-    "    print(", "    if (child := os.fork()) == 0:\n        time.sleep(60)\n    print(child, "
+    "    print(", "    if os.fork() == 0:\n        print(os.getpid(), flush=True)\n    time.sleep(60)\n    print("
 )
+"""The child speaks, which by then has let go of the lock; the other one holds it until it is killed."""
 
 
 @pytest.fixture
