@@ -34,7 +34,7 @@ class RandomWalkConfig(Section):
 
 
 class InstanceMasksConfig(Section):
-    """Refinement of pseudo labels by precomputed instance masks. Off by default: whoever made the masks has learnt from
+    """Refinement of pseudo labels by precomputed instance masks. Off by default: the network that made the masks has learnt from
     masks, which is more supervision than image labels.
     """
 

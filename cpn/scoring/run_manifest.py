@@ -13,7 +13,7 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Lineage:
-    """What is known of how a network was trained; None what nobody knows."""
+    """What is known of how a network was trained; None for what is unknown."""
 
     version: int | None = None
     """Of the method."""

@@ -66,7 +66,7 @@ class SaveTimer:
 class HeldSigterm:
     """Holds SIGTERM back while a `with` block runs, so that progress is saved first; then it takes its usual course.
 
-    Not outside of the main thread, where Python lets nobody handle signals, nor where it is ignored or handled past
+    Not outside of the main thread, where Python handles no signals, nor where it is ignored or handled past
     Python.
     """
 
