@@ -34,8 +34,8 @@ class RandomWalkConfig(Section):
 
 
 class InstanceMasksConfig(Section):
-    """Refinement of pseudo labels by precomputed instance masks. Off by default: the network that made the masks has learnt from
-    masks, which is more supervision than image labels.
+    """Refinement of pseudo labels by precomputed instance masks. Off by default: the network that made them has learnt
+    from masks, which is more supervision than image labels.
     """
 
     folder: str | None = None
