@@ -129,14 +129,14 @@ def test_written_twice_is_written_once(tmp_path: Path) -> None:
 
 def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="is not empty and holds no synthetic scenes: choose a new folder"):
+    with pytest.raises(InputError, match="is not empty and has no scenes.json: choose a new folder"):
         write_scenes(tmp_path, SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     write_scenes(tmp_path / "a", SMALL)
     with pytest.raises(InputError, match="holds scenes with another size, seed: choose a new folder"):
         write_scenes(tmp_path / "a", SMALL.model_copy(update={"size": 64, "seed": 9}))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="holds no synthetic scenes"):
+    with pytest.raises(InputError, match="has no scenes.json: .* delete .*file, and the same scenes"):
         write_scenes(tmp_path / "file", SMALL)
 
 
