@@ -294,8 +294,8 @@ def _already_there(root: Path, marker: dict[str, Any]) -> bool:
         raise
     except OSError:
         raise InputError(
-            f"{root} is not empty and has no scenes.json: choose a new folder; if it held synthetic scenes, delete {root}, "
-            "and the same scenes are made again"
+            f"{root} is not empty and has no scenes.json: choose a new folder; if it held synthetic scenes, "
+            f"delete {root}, and the same scenes are made again"
         ) from None
     if recorded != marker:
         differing = ", ".join(
