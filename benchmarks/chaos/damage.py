@@ -170,7 +170,7 @@ def preload() -> None:
 
 def campaign(place: Path, options: argparse.Namespace) -> tuple[list[Try], int]:
     """Every try that was asked for; and how many were left out: no such file, not to be damaged so, no time."""
-    keys = keys_of(place / "whole")
+    keys = keys_of(place)
     earlier = earlier_tries(place / TRIES)
     undamaged: dict[str, tuple[Ended, Any]] = {}
     tries, left_out, began = [], 0, time.monotonic()
@@ -314,16 +314,19 @@ def stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def keys_of(folder: Path) -> dict[str, str]:
+def keys_of(place: Path) -> dict[str, str]:
     """The run keys of the winner and of a confirm run of its configuration."""
     from platform.base.paths import storage
     from platform.reports.snapshot import read_sweep
 
-    sweep = read_sweep(storage(str(folder / "sweeps")), SWEEP)
-    assert sweep.summary is not None
-    winner = sweep.by_uid[sweep.summary.winner]
-    confirm = next(row for row in sweep.again if row.attrs.get("of") == winner.uid)
-    return {"winner": sweep.folder(winner).name, "confirm": sweep.folder(confirm).name}
+    # A copy: the open study keeps files beside itself, which come and go while `whole` is copied.
+    with tempfile.TemporaryDirectory(dir=place) as copy:
+        shutil.copytree(place / "whole", copy, dirs_exist_ok=True)
+        sweep = read_sweep(storage(str(Path(copy) / "sweeps")), SWEEP)
+        assert sweep.summary is not None
+        winner = sweep.by_uid[sweep.summary.winner]
+        confirm = next(row for row in sweep.again if row.attrs.get("of") == winner.uid)
+        return {"winner": sweep.folder(winner).name, "confirm": sweep.folder(confirm).name}
 
 
 def outcome(name: str, ended: Ended, work: Path) -> Any:
