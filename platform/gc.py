@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 
-from cpn.core.errors import InputError, run_command
+from cpn.core.errors import InputError, run_command, to_stderr
 
 from .base.lock import locked
 from .base.paths import storage
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     paths = sweep_paths(store, options.name)
     if not paths.spec.exists():
-        raise InputError(f"{paths.spec}: is not there, so nobody knows which runs are the sweep's; start it once more")
+        raise InputError(f"{paths.spec}: is missing, and says which runs are the sweep's; start the sweep once more")
     from .tracking.recorder import read_aliases
 
     uri = options.uri or (load_kept(paths.spec).get("tracking") or {}).get("uri")
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.delete:
             check_quiet(store, options.name, uri)
         disk_use = find_deletable(store, options.name, options.keep_top, champions, options.superpixels)
+        for line in disk_use.warnings:
+            to_stderr(f"warning: {line}")
         if options.delete:
             delete(disk_use, store)
     if options.json:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.checked import OF_RUN
 from cpn.core.errors import WorkError
-from cpn.core.files import read_json
+from cpn.core.files import DamagedFile, read_json
 from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
 
 from ..base import bucket_sync
@@ -47,10 +47,17 @@ class DiskUse:
     sweep: str
     keeps: list[Item] = field(default_factory=list)
     goes: list[Item] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Manifests that are damaged, each with its cure."""
 
     def keep(self, path: Path, why: str) -> None:
         """Record a file or folder that is kept."""
         self.keeps.append(Item(str(path), size(path), why))
+
+    def keep_damaged(self, folder: Path, why: str, damaged: DamagedFile) -> None:
+        """Record a folder that is kept because its manifest, which says what can go, is damaged."""
+        self.keep(folder, why)
+        self.warnings.append(f"{damaged}; until then its folder is kept")
 
     def part(self, folder: Path, why: str, without: Mapping[str, str]) -> None:
         """Record a folder that is kept except for the entries of `without`: name -> why it can be deleted."""
@@ -149,11 +156,17 @@ def find_deletable(
     why = reasons(runs, others, top, summary.winner if summary else None, champions)
     confirm = {key: row for row, key in runs.confirm if row.state.name == "COMPLETE"}
     made_by: dict[str, str] = {}
+    seen: set[str] = set()
     for row, key in [*runs.rows, *runs.confirm]:
         folder = store.run(key)
-        if key in made_by.values() or not folder.exists():
+        if key in seen or not folder.exists():
             continue
-        made_by[_model_digest(folder) or f"unfinished {key}"] = key
+        seen.add(key)
+        try:
+            made_by[_model_digest(folder) or f"unfinished {key}"] = key
+        except DamagedFile as damaged:
+            use.keep_damaged(folder, f"{row.uid}, whose {RESULT} is damaged", damaged)
+            continue
         if key in why:
             use.keep(folder, why[key])
         elif key in confirm:
@@ -166,7 +179,11 @@ def find_deletable(
             use.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
     deletable = {item.path for item in use.goes}
     for stage in sorted((store.root / "stages").glob("*")):
-        key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
+        try:
+            key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
+        except DamagedFile as damaged:
+            use.keep_damaged(stage, f"its {MANIFEST} is damaged", damaged)
+            continue
         if key and str(store.run(key)) in deletable:
             use.let_go(stage, f"made of run {key}, which goes")
         elif key:
@@ -221,7 +238,7 @@ def _model_digest(folder: Path) -> str | None:
 
 
 def _read(path: Path, cure: str) -> dict[str, Any]:
-    """A manifest, empty where there is none. DamagedFile: what it belongs to, and so what can go, is not known."""
+    """Read a manifest, empty where there is none. DamagedFile: what it belongs to, and so what can go, is unknown."""
     try:
         value = read_json(path, cure)
     except (FileNotFoundError, NotADirectoryError):

@@ -148,6 +148,18 @@ def test_deleting_leaves_what_was_said_to_stay(collect: Gc, store: Storage) -> N
     assert again["goes"] == {} and again["bytes"]["goes"] == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "kept"), [("runs/a1/result.json", "runs/a1"), ("stages/cam-2/manifest.json", "stages/cam-2")]
+)
+def test_a_damaged_manifest_is_said_and_its_folder_kept(collect: Gc, store: Storage, file: str, kept: str) -> None:
+    (store.root / file).write_text("{")
+    found = collect("--keep-top", "1", "--delete")
+    assert kept in found["keeps"] and "is damaged" in found["keeps"][kept]
+    assert [file in line and "is damaged" in line for line in found["warnings"]] == [True]
+    assert "stages/cam-2" not in found["goes"] and (store.root / file).exists()
+    assert "runs/a3" in found["goes"]  # what is whole goes as ever
+
+
 def test_sizes_add_up(collect: Gc, store: Storage) -> None:
     found = collect("--keep-top", "1")
     ours = ("runs/a", "runs/c", "stages/cam-1", "stages/cam-2", "patch/tune", "patch/records")
