@@ -17,6 +17,7 @@ from cpn.core.errors import InputError, WorkError
 from cpn.data.batches import TensorBatch, batches_on
 from cpn.data.loader import epoch_keys
 from cpn.models.checkpoint import Progress, load_latest, save_checkpoint, to_stderr
+from cpn.models.ranks import tensor_of_all
 from cpn.training.epoch_state import EpochState, restore_generators
 from cpn.training.optimizer import PolySchedule, build_optimizer
 from cpn.training.saving import HeldSigterm, SaveTimer, Saving
@@ -224,9 +225,16 @@ def steps_between_looks(device: torch.device) -> int:
 
 
 def check_finite(total: Tensor, epoch: int, step: int) -> None:
-    """Raise WorkError where the total loss, a scalar, is not finite; waits for the device."""
-    if not math.isfinite(value := total.item()):
-        raise WorkError(f"the loss is {value} at epoch {epoch + 1}, step {step}; lower train.lr")
+    """Raise WorkError where the total loss, a scalar, is not finite; waits for the device.
+
+    Each rank has the loss of its own images: all look together and all raise, for one that stopped alone would leave
+    the others waiting for its gradients.
+    """
+    values = tensor_of_all(total).tolist()
+    for rank, value in enumerate(values):
+        if not math.isfinite(value):
+            whose = f" of worker {rank}" if len(values) > 1 else ""
+            raise WorkError(f"the loss{whose} is {value} at epoch {epoch + 1}, step {step}; lower train.lr")
 
 
 def placed(network: Network, device: torch.device, bf16: bool) -> Network:
