@@ -187,12 +187,17 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
 
 
 def read_label(
-    path: Path, shape: tuple[int, int], classes: int, undecided: Literal["background"] | None = None
+    path: Path,
+    shape: tuple[int, int],
+    classes: int,
+    undecided: Literal["background"] | None = None,
+    option: str | None = None,
 ) -> NDArray[np.uint8]:
     """Read the classes of all pixels, uint8 (H, W), that have to fit a mask of `shape` (H, W) and `classes` C.
 
-    With `undecided` background, 255 becomes 0, as IRN's own evaluation takes it. InputError for another size, before
-    anything is unpacked, for colours in the place of classes, and for a class outside 0..F.
+    With `undecided` background, 255 becomes 0, as IRN's own evaluation takes it; `option` is the command's for that,
+    where it has one, and is named where such a pixel is met without it. InputError for another size, before anything is
+    unpacked, for colours in the place of classes, and for a class outside 0..F.
     """
     data = read_input(path, 4 * math.prod(shape) + MB)
     if not is_png(data) or data[12:16] != b"IHDR":
@@ -212,9 +217,10 @@ def read_label(
         label[label == IGNORE] = 0
     if (largest := int(label.max(initial=0))) >= classes:
         ignored = largest == IGNORE
+        offered = f"{option} takes such pixels as background, or " if ignored and option else ""
         raise InputError(
-            f"{path}: holds {largest}{' (undecided)' * ignored}, and classes are 0 to {classes - 1}; {CURE} with a "
-            f"class for every pixel{', 0 where you would train on background' * ignored}"
+            f"{path}: holds {largest}{' (undecided)' * ignored}, and classes are 0 to {classes - 1}; {offered}{CURE} "
+            f"with a class for every pixel{', 0 where you would train on background' * ignored}"
         )
     return label
 

@@ -35,6 +35,8 @@ from cpn.scoring.scale_scores import mask_of
 SEED = 0
 """Of the bootstrap's draws: two methods, and two calls, are compared on the same ones."""
 MAPS, WITH_BACKGROUND, LABELS = "score maps", "score maps with background", "labels"
+UNDECIDED_OPTION = "--undecided background"
+"""Of `cpn.judge`, for labels with undecided pixels."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _masks(
     """The mask of an image at either beta."""
     if kind == LABELS:
         height, width = mask_of(split, index).shape
-        return [read_label(files.paths[index], (height, width), classes, files.undecided)] * 2
+        return [read_label(files.paths[index], (height, width), classes, files.undecided, UNDECIDED_OPTION)] * 2
     score_maps = _same_kind(_maps(files, split, index, classes, halved), kind, files.paths[index])
     if betas is None:
         return [score_maps.present[score_maps.maps.argmax(axis=0)].astype(np.uint8)] * 2
