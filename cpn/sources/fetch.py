@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 from urllib3.exceptions import HTTPError
 
-from cpn.core.errors import InputError, WorkError
+from cpn.core.errors import InputError, WorkError, to_stderr
 from cpn.core.files import read_json, write_json
 
 TRIES = 6
@@ -31,8 +31,12 @@ Report = Callable[[int, int | None], None]
 """Called with the bytes that are there and those of the whole file, None where the server does not say."""
 
 
-def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> None:
+def fetch(
+    address: str, to: Path, report: Report, pause_s: float = PAUSE_S, say: Callable[[str], None] = to_stderr
+) -> None:
     """Download `address` to `to`. Received bytes are kept in `to`.part, the server's validator beside it.
+
+    `say` gets a line before each further try: why the last one ended, what is kept, and how long is waited.
 
     Raises InputError where there is no such file or a web page comes in its place, WorkError when the connection fails
     `TRIES` times in a row without a new byte: the same command then goes on.
@@ -57,7 +61,12 @@ def fetch(address: str, to: Path, report: Report, pause_s: float = PAUSE_S) -> N
                     f"{address} cannot be downloaded ({_reason(error)}; {TRIES} tries in a row brought nothing "
                     f"more): {next_step}, or name another server by --mirror"
                 ) from error
-            time.sleep(pause_s * 2 ** (tries - 1))
+            pause = pause_s * 2 ** (tries - 1)
+            say(
+                f"{address}: {_reason(error)}; {now:,} bytes are here, trying again in {pause:g} s "
+                f"(try {tries + 1} of {TRIES} without a new byte)"
+            )
+            time.sleep(pause)
     size = part.stat().st_size
     if total is not None and size != total:
         part.unlink()

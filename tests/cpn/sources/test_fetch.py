@@ -63,6 +63,20 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_given_up(server: Server, tm
         get(server, tmp_path)
 
 
+def test_each_further_try_is_said_before_it_is_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    waited: list[float] = []
+    monkeypatch.setattr(fetch_module.time, "sleep", lambda seconds: waited.append((seconds, len(said))))
+    server.breaks_after, server.statuses = [1_500_000], [503, 503]
+    address = f"{server.url}/thing.bin"
+    fetch(address, tmp_path / "a", lambda done, total: None, say=said.append)
+    assert waited == [(2.0, 1), (4.0, 2), (2.0, 3)]  # no wait goes by in silence
+    assert said[0] == f"{address}: status 503; 0 bytes are here, trying again in 2 s (try 2 of 6 without a new byte)"
+    assert "trying again in 4 s (try 3 of 6" in said[1] and "1,500,000 bytes are here, trying again in 2 s" in said[2]
+
+
 def test_a_connection_that_brings_bytes_is_not_counted(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
