@@ -51,7 +51,7 @@ from cpn.scoring.metrics import BETAS, best_beta, iou, miou
 from cpn.scoring.run_manifest import Curve, RunManifest
 from cpn.scoring.scale_scores import counts_by_scale, mask_of, row_names, score_rows
 from cpn.training.cam_training import train
-from cpn.training.loop import Report
+from cpn.training.loop import Report, TrainingContext
 from cpn.training.pretrained_proxy import load_standin
 from cpn.training.saving import Saving
 
@@ -142,21 +142,18 @@ def run(
         return {"miou_epoch": 100 * best_beta(score(network, epoch_split, quick, classes))[1]}
 
     split = pack.split(config.data.train)
-    history = train(
-        network,
-        split,
-        config,
+    context = TrainingContext(
         device=device,
         report=report,
         folder=folder / CHECKPOINTS,
+        saving=saving,
         after_epoch=after_epoch,
+        say=say,
         rank=rank,
         world=world,
         wrap=wrap,
-        say=say,
-        superpixels=maps_for(config, split, cache, say=say),
-        saving=saving,
     )
+    history = train(network, split, config, context, maps_for(config, split, cache, say=say))
     if rank != 0:
         return None
     network.eval()

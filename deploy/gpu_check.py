@@ -136,6 +136,7 @@ def loader_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
     from cpn.sources.packing import prepare
     from cpn.sources.scenes import write_scenes
     from cpn.training.cam_training import train
+    from cpn.training.loop import TrainingContext
 
     count, side, shown = (8, 64, 8) if asked.small else (32, 480, 64)
     cores = len(os.sched_getaffinity(0))
@@ -158,10 +159,8 @@ def loader_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
             maps = maps_for(config, pack.split("train"), Path(place, "cache"))
             torch.manual_seed(0)
             network = build_network(config.network, len(pack.classes) + 1)
-            told = train(
-                network, pack.split("train"), config, device=torch.device(asked.device), report=lambda _: None,
-                superpixels=maps,
-            )  # fmt: skip
+            context = TrainingContext(device=torch.device(asked.device), report=lambda _: None)
+            told = train(network, pack.split("train"), config, context, maps)
             rows.append({"workers": workers, **{n: told[-1][n] for n in ("images_per_s", "data_wait_share")}})
             keep("rows", rows)
     enough = [row["workers"] for row in rows if row["data_wait_share"] < 0.05]

@@ -215,7 +215,7 @@ def one_step(network: str, place: Place) -> Mapping[str, float]:
 
 
 def irn_job(config: Any, device: Any) -> tuple[Any, int]:
-    """IRN over the CAM network's backbone, as `cpn.propagation.irn.train_irn` trains it."""
+    """IRN over the CAM network's backbone, as `cpn.propagation.irn.irn_job` trains it."""
     import torch
 
     from cpn.cost.step_time import Job, random_images

@@ -120,7 +120,7 @@ def cpn_job(config: Any, device: Any) -> tuple[Any, int]:
 
 
 def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
-    """AffinityNet, as `cpn.propagation.affinity.train_affinity` trains it."""
+    """AffinityNet, as `cpn.propagation.affinity.affinity_job` trains it."""
     import torch
 
     from cpn.cost.step_time import Job, optimizer_of, random_images
@@ -146,7 +146,7 @@ def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
 
 
 def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
-    """DeepLab, as `cpn.segmentation.deeplab.train_deeplab` trains it."""
+    """DeepLab, as `cpn.segmentation.deeplab.deeplab_job` trains it."""
     import torch
 
     from cpn.cost.step_time import Job, optimizer_of, random_images

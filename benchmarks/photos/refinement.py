@@ -9,7 +9,7 @@ of Y0, which no preset does: the difference is what absent classes win. For PRCM
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,7 @@ def one_run(trace: float, system: str, data_seed: int, seed: int, scenes: int, c
     from cpn.sources.packing import prepare
     from cpn.sources.scenes import write_scenes
     from cpn.training.cam_training import train
+    from cpn.training.loop import TrainingContext
 
     torch.set_num_threads(1)
     root = cache / f"refinement-{scenes}-{data_seed}-{trace}"
@@ -104,10 +105,9 @@ def one_run(trace: float, system: str, data_seed: int, seed: int, scenes: int, c
     torch.manual_seed(seed)
     network = build_network(config.network, len(pack.classes) + 1)
     load_weights(network.backbone, config.network.weights, cache)
-    silent: Callable[[dict[str, float]], None] = lambda entry: None  # noqa: E731
     split = pack.split(config.data.train)
     maps = maps_for(config, split, cache)
-    train(network, split, config, device=torch.device("cpu"), report=silent, superpixels=maps)
+    train(network, split, config, TrainingContext(device=torch.device("cpu"), report=lambda entry: None), maps)
     return {"trace": trace, "system": system, "data_seed": data_seed, "seed": seed} | score_readings(
         network.eval(), pack, config.cam.scales
     )

@@ -231,7 +231,7 @@ def train_rows(
     scores: list[dict[str, Any]] = [{"row": row.name, "miou": [], "beta": []} for row in rows]
     began, step = time.monotonic(), 0
     for epoch in range(settings.epochs):
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.training.loop.fit`: dropout draws from it
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # as `cpn.training.loop.run_loop`: dropout draws from it
         trunk.train()
         keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes)
         for batch in load_batches(samples, keys, 0, device):

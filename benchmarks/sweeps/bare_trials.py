@@ -41,6 +41,7 @@ from cpn.models.network import CPN, build_network
 from cpn.run import load_weights, score, select_and_confirm
 from cpn.scoring.metrics import best_beta
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
 
 
 def method(base: dict[str, Any], values: dict[str, Any]) -> Config:
@@ -80,11 +81,11 @@ def train_on_worker(given: dict[str, Any]) -> None:
         count_messages(wrapped, sent)
         return wrapped
 
-    train(
-        network, split, config,
+    context = TrainingContext(
         device=torch.device("cpu"), report=lambda entry: ray_train.report(dict(entry)), after_epoch=after_epoch,
-        rank=rank, world=world, wrap=shared if world > 1 else None, superpixels=maps_for(config, split, folder),
+        rank=rank, world=world, wrap=shared if world > 1 else None,
     )  # fmt: skip
+    train(network, split, config, context, maps_for(config, split, folder))
     final: dict[str, float] = {"epoch": config.train.epochs, "sent": sum(sent)}
     if rank == 0:
         network.eval()

@@ -21,8 +21,9 @@ from cpn.config.train import OptimizerKind
 from cpn.data.loader import Batch
 from cpn.models.network import build_network
 from cpn.training.cam_training import freeze_unused, objective
-from cpn.training.loop import TrainingJob, fit, placed
+from cpn.training.loop import Loop, TrainingContext, run_loop
 from cpn.training.optimizer import Grouped, PolySchedule, build_optimizer, parameter_groups
+from cpn.training.training_job import placed
 
 TINY = 1e-8
 """Learning rate under random weights."""
@@ -55,7 +56,7 @@ class StepTime:
 def time_steps(job: Job, device: torch.device, steps: int, *, warm_up: int, bf16: bool) -> StepTime:
     """Train `warm_up` + `steps` steps and time the last `steps`; torch.OutOfMemoryError passes through."""
     stamps: list[float] = []
-    training = TrainingJob(
+    loop = Loop(
         network=job.network,
         optimizer=job.optimizer,
         schedule=PolySchedule(job.optimizer, warm_up + steps),
@@ -67,7 +68,7 @@ def time_steps(job: Job, device: torch.device, steps: int, *, warm_up: int, bf16
         images_per_step=job.batch_size,
         bf16=bf16,
     )
-    fit(training, lambda entry: None)
+    run_loop(loop, TrainingContext(device=device, report=lambda entry: None))
     seconds = statistics.median(b - a for a, b in itertools.pairwise(stamps[warm_up:]))
     if device.type == "cuda":
         return StepTime(seconds, torch.cuda.max_memory_reserved(device) / 2**30)

@@ -6,7 +6,6 @@ over them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol, Self, cast
 
 import numpy as np
@@ -25,9 +24,8 @@ from cpn.data.voc import IGNORE
 from cpn.models.backbone import Backbone, frozen_of, hold_batch_norm, maps_of
 from cpn.propagation.random_walk import block_mean, source_shape
 from cpn.propagation.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
-from cpn.training.loop import Report, fit, list_job, placed
 from cpn.training.optimizer import parameter_groups
-from cpn.training.saving import Saving
+from cpn.training.training_job import TrainingJob
 
 EPSILON = 1e-5
 
@@ -209,49 +207,41 @@ def collate(samples: list[Sample]) -> AffinityBatch:
     return AffinityBatch(images, valid, labels)
 
 
-def train_affinity(
+def affinity_job(
     network: AffinityNet,
     source: AffinitySource,
     config: AffinityConfig,
     data: DataConfig,
     *,
     seed: int,
-    device: torch.device,
-    report: Report,
-    folder: Path | None = None,
     bf16: bool = False,
-    saving: Saving | None = None,
-) -> list[dict[str, float]]:
-    """Train `network` in place, resuming from `folder`; returns the history that `report` received.
+) -> TrainingJob[Sample, AffinityBatch]:
+    """Make the job that trains AffinityNet.
 
     Of `data` the crop (unless `config.crop` is set), flip, jitter and workers are read. Raises InputError when there
     are fewer images than a batch holds, or the crop is too small to hold a pair.
     """
-    crop, count = config.crop or data.crop, len(source)
+    crop = config.crop or data.crop
     cells = -(-crop // network.stride)
-    placed(network, device, bf16)
-
-    def losses(batch: AffinityBatch, _progress: float) -> Mapping[str, Tensor]:
-        affinities = pair_affinities(network(normalise(batch.images, batch.valid)), config.radius)
-        return affinity_loss(affinities, pair_labels(batch.labels, config.radius))
-
-    job = list_job(
-        "affinity",
-        network,
-        parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
-        config,
-        config.optimizer,
-        AffinitySamples(source, crop, network.stride, data, seed),
-        count,
-        collate,
-        losses,
-        device=device,
-        seed=seed,
-        workers=data.workers,
-        epochs=config.epochs,
-        folder=folder,
-        bf16=bf16,
-    )
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    return fit(job, report, saving=saving)
+
+    def losses(module: nn.Module, batch: AffinityBatch, _: float) -> Mapping[str, Tensor]:
+        affinities = pair_affinities(module(normalise(batch.images, batch.valid)), config.radius)
+        return affinity_loss(affinities, pair_labels(batch.labels, config.radius))
+
+    return TrainingJob(
+        section="affinity",
+        settings=config,
+        optimizer=config.optimizer,
+        network=network,
+        groups=parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
+        samples=AffinitySamples(source, crop, network.stride, data, seed),
+        count=len(source),
+        collate=collate,
+        losses=losses,
+        epochs=config.epochs,
+        seed=seed,
+        workers=data.workers,
+        bf16=bf16,
+    )

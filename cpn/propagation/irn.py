@@ -6,13 +6,12 @@ it.
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cpn.config.crf import CrfConfig
@@ -27,8 +26,7 @@ from cpn.propagation.crf import dense_crf
 from cpn.propagation.irn_network import IrnNet
 from cpn.propagation.irn_walk import EDGE_STRIDE, path_affinities
 from cpn.propagation.random_walk import pair_offsets, source_shape
-from cpn.training.loop import Report, fit, list_job, placed
-from cpn.training.saving import Saving
+from cpn.training.training_job import TrainingJob
 
 EPSILON = 1e-5
 
@@ -151,48 +149,39 @@ def head_groups(network: IrnNet, config: IrnConfig) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def train_irn(
+def irn_job(
     network: IrnNet,
     source: SegmentationSource,
     config: IrnConfig,
     data: DataConfig,
     *,
     seed: int,
-    device: torch.device,
-    report: Report,
-    folder: Path | None = None,
     bf16: bool = False,
-    saving: Saving | None = None,
-) -> list[dict[str, float]]:
-    """Train the heads of `network` in place, resuming from `folder`; returns the history that `report` received.
+) -> TrainingJob[Sample, SegmentationBatch]:
+    """Make the job that trains IRN's heads. Of `data` the workers are read.
 
-    Of `data` the workers are read. Raises InputError when there are fewer images than a batch holds, or the crop is
-    too small to hold a pair.
+    Raises InputError when there are fewer images than a batch holds, or the crop is too small to hold a pair.
     """
-    count, cells = len(source), -(-config.crop // EDGE_STRIDE)
-    placed(network, device, bf16)
-
-    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
-        logits, displacements = network(normalise(batch.images, batch.valid))
-        return irn_loss(logits, displacements, batch.labels, config.radius)
-
-    job = list_job(
-        "irn",
-        network,
-        head_groups(network, config),
-        config,
-        config.optimizer,
-        IrnSamples(source, config, seed),
-        count,
-        collate,
-        losses,
-        device=device,
-        seed=seed,
-        workers=data.workers,
-        epochs=config.epochs,
-        folder=folder,
-        bf16=bf16,
-    )
+    cells = -(-config.crop // EDGE_STRIDE)
     if source_shape(cells, cells, config.radius) == (0, 0):
         raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
-    return fit(job, report, saving=saving)
+
+    def losses(module: nn.Module, batch: SegmentationBatch, _: float) -> Mapping[str, Tensor]:
+        logits, displacements = module(normalise(batch.images, batch.valid))
+        return irn_loss(logits, displacements, batch.labels, config.radius)
+
+    return TrainingJob(
+        section="irn",
+        settings=config,
+        optimizer=config.optimizer,
+        network=network,
+        groups=head_groups(network, config),
+        samples=IrnSamples(source, config, seed),
+        count=len(source),
+        collate=collate,
+        losses=losses,
+        epochs=config.epochs,
+        seed=seed,
+        workers=data.workers,
+        bf16=bf16,
+    )

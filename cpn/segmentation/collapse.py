@@ -29,7 +29,7 @@ def check_trained(
 
     A network that gives every class the same probability has loss ln C. One that gives every image the same mask may
     lie far below, for most pixels are background: that is seen in the masks of `SAMPLE` images of `source`, each shown
-    at crop x crop pixels. `config` is decided, `history` what `train_deeplab` returned. Leaves eval mode.
+    at crop x crop pixels. `config` is decided, `history` what its training returned. Leaves eval mode.
     """
     iterations = decided(config.iterations)
     if iterations < JUDGED_STEPS:

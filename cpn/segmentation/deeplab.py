@@ -1,7 +1,6 @@
 """DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
@@ -24,9 +23,8 @@ from cpn.models.backbone import Backbone, frozen_of, maps_of
 from cpn.propagation.crf import dense_crf
 from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
-from cpn.training.loop import Report, fit, list_job, placed
 from cpn.training.optimizer import parameter_groups
-from cpn.training.saving import Saving
+from cpn.training.training_job import TrainingJob
 
 
 class DeepLab(nn.Module):
@@ -132,48 +130,39 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum") / known
 
 
-def train_deeplab(
+def deeplab_job(
     network: DeepLab,
     source: SegmentationSource,
     config: DeepLabConfig,
     data: DataConfig,
     *,
     seed: int,
-    device: torch.device,
-    report: Report,
-    folder: Path | None = None,
     bf16: bool = False,
-    saving: Saving | None = None,
-) -> list[dict[str, float]]:
-    """Train `network` in place for `config.iterations` steps, resuming from `folder`; returns what `report` received.
+) -> TrainingJob[Sample, SegmentationBatch]:
+    """Make the job that trains DeepLab for `config.iterations` steps; `config` is what `schedule_for` decided.
 
-    `config` is what `schedule_for` decided. Of `data` the crop (unless `config.crop` is set) and the workers are read.
-    Raises InputError when there are fewer images than a batch holds.
+    Of `data` the crop (unless `config.crop` is set) and the workers are read. Raises InputError when there are fewer
+    images than a batch holds.
     """
-    count = len(source)
-    placed(network, device, bf16)
 
-    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Tensor]:
-        return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
+    def losses(module: nn.Module, batch: SegmentationBatch, _: float) -> Mapping[str, Tensor]:
+        return {"total": segmentation_loss(module(normalise(batch.images, batch.valid)), batch.labels)}
 
-    job = list_job(
-        "deeplab",
-        network,
-        parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
-        config,
-        decided(config.optimizer),
-        SegmentationSamples(source, config.crop or data.crop, config, seed),
-        count,
-        collate,
-        losses,
-        device=device,
+    return TrainingJob(
+        section="deeplab",
+        settings=config,
+        optimizer=decided(config.optimizer),
+        network=network,
+        groups=parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
+        samples=SegmentationSamples(source, config.crop or data.crop, config, seed),
+        count=len(source),
+        collate=collate,
+        losses=losses,
+        iterations=decided(config.iterations),
         seed=seed,
         workers=data.workers,
-        iterations=decided(config.iterations),
-        folder=folder,
         bf16=bf16,
     )
-    return fit(job, report, saving=saving)
 
 
 @torch.no_grad()

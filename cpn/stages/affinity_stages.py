@@ -11,19 +11,20 @@ from cpn.config import Config
 from cpn.config.random_walk import RandomWalkConfig
 from cpn.core.checked import reading
 from cpn.core.files import whole_file
-from cpn.core.run_files import CHECKPOINTS, MODEL
+from cpn.core.run_files import MODEL
 from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
 from cpn.data.voc import Split
 from cpn.models.backbone import build_backbone
 from cpn.models.checkpoint import load_model, save_model
-from cpn.propagation.affinity import AffinityNet, train_affinity
+from cpn.propagation.affinity import AffinityNet, affinity_job
 from cpn.propagation.crf import crf_scores, dense_crf
 from cpn.propagation.random_walk import pseudo_label
 from cpn.propagation.walk_rule import crf_alphas
 from cpn.scoring.cam import load_maps, present_classes
 from cpn.stages.inputs import Inputs, pretrained_backbone, save_label, stage_metadata
 from cpn.training.loop import Report
+from cpn.training.training_job import fit
 
 SCORE_LEVELS = 255
 """CRF scores are kept as uint8: twice the maps of a whole training list have to fit on a disk."""
@@ -85,18 +86,8 @@ def train_affinities(inputs: Inputs, out: Path, report: Report) -> dict[str, flo
     torch.manual_seed(config.train.seed)
     network = AffinityNet(pretrained_backbone(inputs), config.affinity.widths)
     source = ScoredImages(inputs.split, inputs.folders["crf"])
-    history = train_affinity(
-        network,
-        source,
-        config.affinity,
-        config.data,
-        seed=config.train.seed,
-        device=inputs.device,
-        report=report,
-        folder=out / CHECKPOINTS,
-        bf16=config.train.precision == "bf16",
-        saving=inputs.saving,
-    )
+    job = affinity_job(network, source, config.affinity, config.data, seed=config.train.seed, bf16=inputs.bf16)
+    history = fit(job, inputs.training(out, report))
     save_model(out / MODEL, network, {"kind": "affinity", **stage_metadata(inputs)})
     return {"loss_total": history[-1]["loss_total"]}
 

@@ -12,10 +12,12 @@ from torch import nn
 from cpn.config import Config
 from cpn.core.checked import is_png, reading
 from cpn.core.files import AGAIN, DamagedFile, write_bytes
+from cpn.core.run_files import CHECKPOINTS
 from cpn.data.voc import Pack, Split, decode_mask, encode_mask
 from cpn.models.backbone import build_backbone
 from cpn.propagation.walk_rule import WalkChoice
 from cpn.run import load_weights
+from cpn.training.loop import Report, TrainingContext
 from cpn.training.saving import Saving
 
 
@@ -45,9 +47,14 @@ class Inputs:
         return self.pack.split(self.config.data.train)
 
     @property
-    def saving(self) -> Saving:
-        """How a training of this stage saves its progress within an epoch."""
-        return Saving(self.config.train.checkpoint_minutes, saved=self.saved)
+    def bf16(self) -> bool:
+        """Whether a training of this stage computes in bfloat16, as the run's."""
+        return self.config.train.precision == "bf16"
+
+    def training(self, out: Path, report: Report) -> TrainingContext:
+        """Where a training of this stage runs: its checkpoints lie in `out`."""
+        saving = Saving(self.config.train.checkpoint_minutes, saved=self.saved)
+        return TrainingContext(device=self.device, report=report, folder=out / CHECKPOINTS, saving=saving)
 
     @property
     def classes(self) -> int:

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from cpn.config import Config
 from cpn.config.irn import IrnConfig
-from cpn.core.run_files import CHECKPOINTS, MODEL
+from cpn.core.run_files import MODEL
 from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
 from cpn.models.checkpoint import load_model, save_model
 from cpn.models.weights import WeightsReport
-from cpn.propagation.irn import confident_label, train_irn
+from cpn.propagation.irn import confident_label, irn_job
 from cpn.propagation.irn_network import IrnNet, pyramid_backbone
 from cpn.propagation.irn_walk import irn_pseudo_label
 from cpn.run import load_weights
 from cpn.scoring.cam import load_maps
 from cpn.stages.inputs import Inputs, LabelledImages, save_label, stage_metadata
 from cpn.training.loop import Report
+from cpn.training.training_job import fit
 
 STAGE_FIELDS = {
     "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
@@ -77,18 +78,9 @@ def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     torch.manual_seed(config.train.seed)
     network = irn_network(config)
     load_weights(network.backbone, irn_weights(config), inputs.cache)
-    history = train_irn(
-        network,
-        LabelledImages(inputs.split, inputs.folders["crf"]),
-        config.irn,
-        config.data,
-        seed=config.train.seed,
-        device=inputs.device,
-        report=report,
-        folder=out / CHECKPOINTS,
-        bf16=config.train.precision == "bf16",
-        saving=inputs.saving,
-    )
+    source = LabelledImages(inputs.split, inputs.folders["crf"])
+    job = irn_job(network, source, config.irn, config.data, seed=config.train.seed, bf16=inputs.bf16)
+    history = fit(job, inputs.training(out, report))
     save_model(out / MODEL, network, {"kind": "irn", **stage_metadata(inputs)})
     return {"loss_total": history[-1]["loss_total"]}
 

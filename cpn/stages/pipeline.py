@@ -26,7 +26,7 @@ from cpn.config import Config, sections_in_keys
 from cpn.core.contents import by_content
 from cpn.core.errors import InputError
 from cpn.core.files import digest
-from cpn.core.run_files import CHECKPOINTS, COUNTS, MODEL
+from cpn.core.run_files import COUNTS, MODEL
 from cpn.cost.inference_memory import check_cams, check_deeplab
 from cpn.data.image_memory import CAM_CURE, image_of
 from cpn.models.backbone import Backbone, build_backbone, is_known
@@ -38,7 +38,7 @@ from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes, save_m
 from cpn.scoring.counts import save_counts
 from cpn.scoring.metrics import hard_counts, miou
 from cpn.segmentation.collapse import check_trained
-from cpn.segmentation.deeplab import DeepLab, evaluate, train_deeplab
+from cpn.segmentation.deeplab import DeepLab, deeplab_job, evaluate
 from cpn.segmentation.schedule import Facts, schedule_for
 from cpn.stages.affinity_stages import make_crf_scores, train_affinities, walk_affinities
 from cpn.stages.inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
@@ -46,6 +46,7 @@ from cpn.stages.instance_masks import masks_digest, refine_labels
 from cpn.stages.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
 from cpn.stages.walk_choice import grid_of
 from cpn.training.loop import Report
+from cpn.training.training_job import fit
 
 SIZED = 32
 """Training images whose sizes are read for `deeplab.schedule`."""
@@ -149,18 +150,8 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     network = DeepLab(backbone, inputs.classes, settings)
     labels = inputs.folders.get("instance_masks", inputs.folders["random_walk"])
     source = LabelledImages(inputs.split, labels)
-    history = train_deeplab(
-        network,
-        source,
-        settings,
-        config.data,
-        seed=config.train.seed,
-        device=inputs.device,
-        report=report,
-        folder=out / CHECKPOINTS,
-        bf16=config.train.precision == "bf16",
-        saving=inputs.saving,
-    )
+    job = deeplab_job(network, source, settings, config.data, seed=config.train.seed, bf16=inputs.bf16)
+    history = fit(job, inputs.training(out, report))
     check_trained(network, source, settings, settings.crop or config.data.crop, history)
     network.eval()
     save_model(out / MODEL, network, {"kind": "deeplab", **stage_metadata(inputs)})

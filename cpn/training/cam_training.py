@@ -1,7 +1,7 @@
 """Training of the CAM network: the objective of each system, the parameter groups, the epochs."""
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +10,18 @@ from torch.nn import functional
 from cpn.config import Config
 from cpn.config.loss import LossConfig, reach_of, untrained_words
 from cpn.config.train import Objective, passes_of
-from cpn.core.errors import InputError
-from cpn.data.loader import Batch, TrainingSamples, epoch_keys, epoch_keys_of_passes, load_batches
+from cpn.data.loader import Batch, TrainingSamples, collate, epoch_keys, load_batches
 from cpn.data.patches import complementary_pair
 from cpn.data.superpixels import SuperpixelMaps
 from cpn.data.transforms import normalise
 from cpn.data.voc import Split
 from cpn.models.backbone import BACKBONES
-from cpn.models.checkpoint import to_stderr
 from cpn.models.losses import Branch, classification_loss, cpn_losses, seam_losses
 from cpn.models.network import CPN
-from cpn.training.loop import Report, TrainingJob, fit, placed
-from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+from cpn.training.loop import TrainingContext
+from cpn.training.optimizer import parameter_groups
 from cpn.training.saving import Saving
+from cpn.training.training_job import TrainingJob, fit, placed
 from cpn.training.unreached import unreached
 
 SEAM_SCALE = 0.3
@@ -32,72 +31,38 @@ X_BATCHES = 4
 
 
 def train(
-    network: CPN,
-    split: Split,
-    config: Config,
-    *,
-    device: torch.device,
-    report: Report,
-    folder: Path | None = None,
-    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
-    rank: int = 0,
-    world: int = 1,
-    wrap: Callable[[nn.Module], nn.Module] | None = None,
-    say: Callable[[str], None] = to_stderr,
-    superpixels: SuperpixelMaps | None = None,
-    saving: Saving | None = None,
+    network: CPN, split: Split, config: Config, context: TrainingContext, superpixels: SuperpixelMaps | None = None
 ) -> list[dict[str, float]]:
-    """Train `network` in place on `split`, resuming from `folder`; returns the history that `report` received.
+    """Train `network` in place on `split`, resuming from the context's folder; returns the history that was reported.
 
     `superpixels` are those of `cpn.data.superpixels.maps_for`, without which only grids and `patches.slic_on` crop
-    train. `wrap` makes a data-parallel module of it when `world` workers share each batch. Within an epoch progress is
-    saved as `saving` says (None: as `train.checkpoint_minutes` does). Raises InputError when the batch does not divide
-    among the workers or the split is smaller than one batch.
+    train. Raises InputError when the batch does not divide among the workers or the split is smaller than one batch.
     """
-    settings = config.train
-    if settings.batch_size % world:
-        raise InputError(
-            f"train.batch_size: {settings.batch_size} does not divide among {world} workers; set it to a multiple"
-        )
-    if len(split) < settings.batch_size:
-        raise InputError(
-            f"train.batch_size: {settings.batch_size} is more than the {len(split)} images of list {split.name!r}"
-        )
-    placed(network, device, settings.precision == "bf16")
-    for line in freeze_unused(network, config):
-        say(line)
-    optimizer = build_optimizer(
-        settings.optimizer,
-        parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
-        sgd_momentum=settings.sgd_momentum,
-        weight_decay=settings.weight_decay,
-    )
-    passes = passes_of(settings, len(split))
-    steps = passes * (len(split) // settings.batch_size)
-    measure_x(network, split, config, device)
-    wrapped = wrap(network) if wrap else network
+    settings, bf16 = config.train, config.train.precision == "bf16"
+    placed(network, context.device, bf16)
+    lines = freeze_unused(network, config)
     patches = config.patches if settings.objective in ("cpn", "pair_classification") else None
-    samples = TrainingSamples(split, config.data, patches, settings.seed, superpixels)
-
-    def batches(epoch: int, first: int) -> Iterator[Batch]:
-        keys = epoch_keys_of_passes(len(split), settings.batch_size, settings.seed, epoch, passes, rank, world)
-        return load_batches(samples, keys[first:], config.data.workers, device)
-
     job = TrainingJob(
-        network=wrapped,
-        optimizer=optimizer,
-        schedule=PolySchedule(optimizer, settings.epochs * steps, settings.poly_power),
+        section="train",
+        settings=settings,
+        optimizer=settings.optimizer,
+        network=network,
+        groups=parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
+        samples=TrainingSamples(split, config.data, patches, settings.seed, superpixels),
+        count=len(split),
+        counted=f"images of list {split.name!r}",
+        collate=collate,
+        losses=lambda module, batch, done: objective(module, batch, done, config.loss, settings.objective),
         epochs=settings.epochs,
-        steps_per_epoch=steps,
-        batches=batches,
-        losses=lambda batch, progress: objective(wrapped, batch, progress, config.loss, settings.objective),
+        passes=passes_of(settings, len(split)),
         seed=settings.seed,
-        folder=folder,
-        images_per_step=settings.batch_size,
-        bf16=settings.precision == "bf16",
+        workers=config.data.workers,
+        bf16=bf16,
     )
-    saving = saving or Saving(settings.checkpoint_minutes)
-    return fit(job, report, after_epoch=after_epoch, writes=rank == 0, say=say, saving=saving)
+    for line in lines:
+        context.say(line)
+    measure_x(network, split, config, context.device)
+    return fit(job, replace(context, saving=context.saving or Saving(settings.checkpoint_minutes)))
 
 
 def measure_x(network: CPN, split: Split, config: Config, device: torch.device) -> None:

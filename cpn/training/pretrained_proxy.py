@@ -19,7 +19,7 @@ from cpn.models.network import CPN
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import PARTS_VERSION, write_parts
 from cpn.training.cam_training import train
-from cpn.training.loop import Report
+from cpn.training.loop import Report, TrainingContext
 
 STANDIN_VERSION = 1
 """Raised when the recipe changes."""
@@ -54,7 +54,7 @@ def make_standin(cache: Path, report: Report) -> Path:
     network = CPN(backbone, len(pack.classes) + 1, config.network)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    train(network, pack.split("train"), config, device=torch.device("cpu"), report=report, folder=None)
+    train(network, pack.split("train"), config, TrainingContext(device=torch.device("cpu"), report=report))
     save_model(path, network.backbone, {"kind": "standin", "recipe": RECIPE})
     return path
 

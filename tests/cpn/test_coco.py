@@ -22,6 +22,7 @@ from cpn.models.network import build_network
 from cpn.sources.packing import prepare
 from cpn.sources.voc_lists import listed_ids
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
 
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 10, "name": "traffic  light"}]
 WIDTH, HEIGHT = 40, 30
@@ -143,7 +144,9 @@ def test_the_folder_is_packed_and_trained_on(root: Path, tmp_path: Path) -> None
     network = build_network(config.network, 4)
     split = pack.split("trainaug")
     maps = maps_for(config, split, tmp_path)
-    (entry,) = train(network, split, config, device=torch.device("cpu"), report=lambda entry: None, superpixels=maps)
+    (entry,) = train(
+        network, split, config, TrainingContext(device=torch.device("cpu"), report=lambda entry: None), maps
+    )
     assert np.isfinite(entry["loss_total"])
 
 

@@ -20,6 +20,7 @@ from cpn.segmentation.deeplab import DeepLab
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
 
 
 class OwnBackbone(nn.Module):
@@ -131,7 +132,9 @@ def test_a_users_own_backbone_trains_one_step_on_scenes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network(config.network, len(pack.classes) + 1)
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
-    history = train(network, pack.split("train"), config, device=torch.device("cpu"), report=lambda _: None)
+    history = train(
+        network, pack.split("train"), config, TrainingContext(device=torch.device("cpu"), report=lambda _: None)
+    )
     assert [entry["epoch"] for entry in history] == [1]
     moved = {n.removesuffix(".weight") for n, p in network.named_parameters() if not torch.equal(p, before[n])}
     # Of the two trained maps the classifier reads the top alone; the refinement's gradient stops below itself.

@@ -28,7 +28,7 @@ from cpn.models.ranks import (
 from cpn.run import run
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
-from cpn.training.loop import TrainingJob, fit
+from cpn.training.loop import Loop, TrainingContext, run_loop
 from cpn.training.optimizer import PolySchedule, build_optimizer
 from cpn.training.saving import Saving
 from tests.cpn.training import one_training
@@ -73,11 +73,14 @@ def train(
     def losses(batch: Tensor, progress: float) -> Mapping[str, Tensor]:
         return {"total": wrapped(batch).square().mean()}
 
-    job = TrainingJob(
+    loop = Loop(
         network=wrapped, optimizer=optimizer, schedule=PolySchedule(optimizer, EPOCHS * STEPS), epochs=epochs,
-        steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0, folder=folder,
+        steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0,
     )  # fmt: skip
-    fit(job, report, writes=rank == 0, say=say, saving=saving)
+    run_loop(
+        loop,
+        TrainingContext(device=torch.device("cpu"), report=report, folder=folder, saving=saving, say=say, rank=rank),
+    )
     return [value for parameter in network.parameters() for value in parameter.flatten().tolist()]
 
 

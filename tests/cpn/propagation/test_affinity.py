@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,19 @@ from cpn.propagation.affinity import (
     AffinityNet,
     AffinitySamples,
     PairLabels,
+    affinity_job,
     affinity_loss,
     fuse_labels,
     pair_affinities,
     pair_labels,
     pair_offsets,
-    train_affinity,
 )
 from cpn.propagation.random_walk import pair_indices, pseudo_label
+from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
+from cpn.training.training_job import fit
 
+SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 REFERENCE = Path(__file__).parents[2] / "reference"
 PLAIN = DataConfig(crop=32, flip=0, jitter=(0, 0, 0, 0), workers=0)
 
@@ -302,7 +306,7 @@ def test_training_learns_the_discs() -> None:
     config = AffinityConfig(epochs=15, batch_size=3, optimizer="adamw", lr=0.01, radius=3)
     frozen = network.backbone.first.weight.clone()
     reported: list[dict[str, float]] = []
-    history = train_affinity(network, source, config, PLAIN, seed=0, device=torch.device("cpu"), report=reported.append)
+    history = fit(affinity_job(network, source, config, PLAIN, seed=0), replace(SILENT, report=reported.append))
     assert history == reported and len(history) == 15
     assert history[-1]["loss_total"] < 0.7 * history[0]["loss_total"]
     assert torch.equal(frozen, network.backbone.first.weight)
@@ -328,9 +332,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
         try:
-            train_affinity(
-                network, Discs(), config, data, seed=1, device=torch.device("cpu"), report=report, folder=folder
-            )
+            fit(affinity_job(network, Discs(), config, data, seed=1), replace(SILENT, report=report, folder=folder))
         except KeyboardInterrupt:
             assert stop_after is not None
         return network
@@ -348,4 +350,4 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused(config: AffinityConfig, key: str) -> None:
     with pytest.raises(InputError, match=f"affinity.{key}"):
-        train_affinity(tiny_network(), Discs(), config, PLAIN, seed=0, device=torch.device("cpu"), report=print)
+        affinity_job(tiny_network(), Discs(), config, PLAIN, seed=0)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,17 @@ from cpn.propagation.irn import (
     displacement_loss,
     hard_label_crf,
     head_groups,
+    irn_job,
     irn_loss,
-    train_irn,
 )
 from cpn.propagation.irn_network import IrnNet
 from cpn.propagation.irn_walk import irn_pseudo_label, path_affinities
 from cpn.propagation.random_walk import pair_offsets
+from cpn.training.loop import TrainingContext
+from cpn.training.training_job import fit
 from tests.cpn.propagation.test_crf import exact_mean_field, scene
 
-CPU = torch.device("cpu")
+SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 DATA = DataConfig(workers=0)
 WIDE = CrfConfig(sxy_bilateral=4, srgb_bilateral=40)
 
@@ -264,7 +267,7 @@ def test_training_finds_the_discs_and_the_walk_stays_in_them() -> None:
     config = changed(epochs=25, optimizer="adamw", lr=0.02, scale=(1.0, 1.0), crop=40)
     backbone = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     reported: list[dict[str, float]] = []
-    history = train_irn(network, source, config, DATA, seed=0, device=CPU, report=reported.append)
+    history = fit(irn_job(network, source, config, DATA, seed=0), replace(SILENT, report=reported.append))
     assert history == reported and len(history) == 25
     assert history[-1]["loss_total"] < 0.6 * history[0]["loss_total"]
     assert all(torch.equal(value, backbone[name]) for name, value in network.backbone.state_dict().items())
@@ -289,7 +292,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
         try:
-            train_irn(network, Discs(), config, DATA, seed=1, device=CPU, report=report, folder=folder)
+            fit(irn_job(network, Discs(), config, DATA, seed=1), replace(SILENT, report=report, folder=folder))
         except KeyboardInterrupt:
             assert stop_after is not None
         return network
@@ -312,5 +315,5 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused_in_one_line(config: IrnConfig, words: str) -> None:
     with pytest.raises(InputError) as refused:
-        train_irn(tiny(), Discs(), config, DATA, seed=0, device=CPU, report=print)
+        irn_job(tiny(), Discs(), config, DATA, seed=0)
     assert str(refused.value) == words

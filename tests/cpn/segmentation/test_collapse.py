@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cpn.core.errors import WorkError
 from cpn.segmentation.collapse import check_trained, square_label, square_mask, variation
-from cpn.segmentation.deeplab import train_deeplab
-from tests.cpn.segmentation.test_deeplab import CPU, DATA, TINY, Boxes, changed, tiny
+from cpn.segmentation.deeplab import deeplab_job
+from cpn.training.training_job import fit
+from tests.cpn.segmentation.test_deeplab import DATA, SILENT, TINY, Boxes, changed, tiny
 
 FINE = [{"loss_total": 0.3}]
 
@@ -25,7 +26,7 @@ def constant(classes: int = 3) -> torch.nn.Module:
 
 def test_what_has_learned_passes() -> None:
     network = tiny()
-    history = train_deeplab(network, Boxes(), TINY, DATA, seed=0, device=CPU, report=lambda _: None)
+    history = fit(deeplab_job(network, Boxes(), TINY, DATA, seed=0), SILENT)
     check_trained(network, Boxes(), TINY, 32, history)
     assert not network.training
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,6 +24,7 @@ from cpn.segmentation.deeplab import (
     DeepLab,
     SegmentationSamples,
     augment_pair,
+    deeplab_job,
     evaluate,
     image_counts,
     jitter_hsv,
@@ -30,12 +32,13 @@ from cpn.segmentation.deeplab import (
     predict_logits,
     refine_label,
     segmentation_loss,
-    train_deeplab,
 )
+from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
+from cpn.training.training_job import fit
 
 REFERENCE = Path(__file__).parents[2] / "reference"
-CPU = torch.device("cpu")
+SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 TINY = DeepLabConfig(
     width=8, dilation=2, iterations=120, batch_size=3, optimizer="adamw", lr=0.01, head_lr_factor=2, bn_momentum=0.1,
     hsv_jitter=0, scales=(1.0,), scale=(0.9, 1.1), crf=SegmentationCrfConfig(iterations=1, sxy_bilateral=8),
@@ -157,7 +160,7 @@ def test_padding_is_0_after_normalisation_and_ignored() -> None:
     network, seen = tiny(), []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     config = changed(iterations=1, scale=(0.5, 0.5))
-    train_deeplab(network, Boxes(), config, DATA, seed=0, device=CPU, report=lambda _: None)
+    fit(deeplab_job(network, Boxes(), config, DATA, seed=0), SILENT)
     shown = (seen[0] != 0).any(dim=1)
     assert shown.flatten(1).sum(dim=1).tolist() == [16 * 16] * 3, "pictures of 32 pixels at half size on a canvas of 32"
     samples = SegmentationSamples(Boxes(), 32, config, seed=0)
@@ -287,7 +290,7 @@ def test_refined_label_equals_the_crf_on_all_classes() -> None:
 def test_training_learns_and_is_evaluated() -> None:
     source, network = Boxes(), tiny()
     reported: list[dict[str, float]] = []
-    history = train_deeplab(network, source, TINY, DATA, seed=0, device=CPU, report=reported.append)
+    history = fit(deeplab_job(network, source, TINY, DATA, seed=0), replace(SILENT, report=reported.append))
     assert history == reported and len(history) == 60
     assert history[-1]["loss_total"] < 0.6 * history[0]["loss_total"]
     network.train()
@@ -306,7 +309,8 @@ def test_exactly_the_asked_iterations_are_taken() -> None:
     network = tiny(config)
     steps = []
     network.register_forward_hook(lambda *_: steps.append(1))
-    train_deeplab(network, Boxes(), config, DATA, seed=0, device=CPU, report=lambda e: rates.append(e["lr"]))
+    context = replace(SILENT, report=lambda entry: rates.append(entry["lr"]))
+    fit(deeplab_job(network, Boxes(), config, DATA, seed=0), context)
     assert len(steps) == 5
     # Two steps an epoch: the rates of steps 1, 3 and 4 out of lr (1 - t/6).
     assert rates == pytest.approx([0.1 * 5 / 6, 0.1 * 3 / 6, 0.1 * 2 / 6])
@@ -323,7 +327,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
         try:
-            train_deeplab(network, Boxes(), config, DATA, seed=1, device=CPU, report=report, folder=folder)
+            fit(deeplab_job(network, Boxes(), config, DATA, seed=1), replace(SILENT, report=report, folder=folder))
         except KeyboardInterrupt:
             assert stop_after is not None
         return network
@@ -338,7 +342,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_bad_input_is_refused_in_words() -> None:
     with pytest.raises(InputError, match=r"deeplab\.batch_size: 7 is more than the 6 images"):
-        train_deeplab(tiny(), Boxes(), changed(batch_size=7), DATA, seed=0, device=CPU, report=print)
+        deeplab_job(tiny(), Boxes(), changed(batch_size=7), DATA, seed=0)
     unmasked = SimpleNamespace(ids=["a"], name="val", mask=lambda index: None)
     with pytest.raises(InputError, match="a: has no mask"):
         image_counts(tiny(), cast(Split, unmasked), 0, TINY)

@@ -14,12 +14,14 @@ from cpn.data.voc import IGNORE, Pack, encode_mask
 from cpn.models.network import build_network
 from cpn.scoring.cam import image_counts
 from cpn.scoring.metrics import hard_counts, miou
-from cpn.segmentation.deeplab import DeepLab, predict, train_deeplab
+from cpn.segmentation.deeplab import DeepLab, deeplab_job, predict
 from cpn.sources.packing import prepare
 from cpn.stages.inputs import load_label, save_label
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
+from cpn.training.training_job import fit
 
-CPU = torch.device("cpu")
+SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 CONFIG = {
     "preset": "scenes",
     "data": {"train": "train", "crop": 32, "long_side": [28, 40], "workers": 0},
@@ -84,7 +86,7 @@ def test_the_cam_network_learns_and_is_scored(pack: Pack, config: Config, object
     before = network.fc8.weight.detach().clone()
     config, split = config.model_copy(update={"train": settings}), pack.split("train")
     maps = maps_for(config, split, tmp_path)
-    (entry,) = train(network, split, config, device=CPU, report=lambda entry: None, superpixels=maps)
+    (entry,) = train(network, split, config, SILENT, maps)
     assert np.isfinite(entry["loss_total"]) and not torch.equal(before, network.fc8.weight)
     counts = image_counts(network.eval(), pack.split("val"), 0, config.cam, classes)
     truth = pack.split("val").mask(0)
@@ -109,9 +111,7 @@ def test_the_segmentation_network_learns(pack: Pack, config: Config, tmp_path: P
 
     torch.manual_seed(0)
     network = DeepLab(build_network(config.network, classes).backbone, classes, config.deeplab)
-    (entry,) = train_deeplab(
-        network, Labelled(), config.deeplab, config.data, seed=0, device=CPU, report=lambda entry: None
-    )
+    (entry,) = fit(deeplab_job(network, Labelled(), config.deeplab, config.data, seed=0), SILENT)
     assert np.isfinite(entry["loss_total"])
     with torch.no_grad():
         network.cls_conv.bias[-1] = 50.0

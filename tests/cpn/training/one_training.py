@@ -14,6 +14,7 @@ from cpn.models.network import build_network
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
 
 IMAGES, BATCH = 13, 6
 """An epoch has two batches of six, which two and three workers share, and one image over."""
@@ -52,10 +53,11 @@ def trained(case: str, data: Pack, rank: int, world: int, **more: Any) -> dict[s
     for layer in network.backbone.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)  # signals as strong as a pretrained one's
-    told = train(
-        network, data.split("train"), config, device=torch.device("cpu"), report=lambda _: None, rank=rank, world=world,
+    context = TrainingContext(
+        device=torch.device("cpu"), report=lambda _: None, rank=rank, world=world,
         wrap=DistributedDataParallel if world > 1 else None, **more,
     )  # fmt: skip
+    told = train(network, data.split("train"), config, context)
     losses = [{name: value for name, value in entry.items() if name.startswith("loss_")} for entry in told]
     return {"losses": losses, "weights": {n: v.flatten().tolist() for n, v in network.state_dict().items()}}
 

@@ -1,6 +1,7 @@
 """Training on tiny scenes. `python -m tests.cpn.training.test_cam_training` writes the golden file of losses anew."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training import cam_training as module
 from cpn.training.cam_training import freeze_unused, train
+from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
 from cpn.training.saving import Saving
 
@@ -29,6 +31,7 @@ OWN = "tests.cpn.models.test_backbone:OwnBackbone"
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses_scenes.txt"
 TERMS = ("cls", "amp", "tcp", "tcp_refined", "cpcr", "total")
 CPU = torch.device("cpu")
+SILENT = TrainingContext(device=CPU, report=lambda _: None)
 
 # In full, not by preset: presets may change without a change of the training.
 BASE: dict[str, Any] = {
@@ -66,7 +69,7 @@ def make(settings: Config, classes: int = 7) -> CPN:
 
 def trained(pack: Pack, settings: Config, **more: Any) -> CPN:
     network = make(settings)
-    train(network, pack.split("train"), settings, device=CPU, report=lambda _: None, **more)
+    train(network, pack.split("train"), settings, TrainingContext(device=CPU, report=lambda _: None, **more))
     return network
 
 
@@ -171,7 +174,7 @@ def test_each_objective_takes_its_steps(pack: Pack, objective: Objective, terms:
     network = make(settings)
     before = state(network)
     heard: list[dict[str, float]] = []
-    history = train(network, pack.split("train"), settings, device=CPU, report=heard.append)
+    history = train(network, pack.split("train"), settings, TrainingContext(device=CPU, report=heard.append))
     assert heard == history and len(history) == 1
     losses = {name.removeprefix("loss_"): value for name, value in history[0].items() if name.startswith("loss_")}
     assert losses.keys() == terms and losses["cls"] > 0
@@ -305,7 +308,7 @@ def test_channels_last_change_the_layout_and_no_number(pack: Pack, objective: Ob
 def test_the_ramp_follows_the_share_of_steps_done(pack: Pack) -> None:
     """Two steps in all: nothing but the classification at the first, half of the rest at the second."""
     settings = config(loss__ramp=1.0, loss__amp_weight=0)
-    losses = train(make(settings), pack.split("train"), settings, device=CPU, report=lambda _: None)[0]
+    losses = train(make(settings), pack.split("train"), settings, SILENT)[0]
     rest = losses["loss_total"] - losses["loss_cls"]
     full = losses["loss_tcp"] + losses["loss_tcp_refined"] + losses["loss_cpcr"]
     assert 0.15 * full < rest < 0.35 * full
@@ -376,7 +379,8 @@ def test_a_training_goes_on_where_it_was_killed(pack: Pack, tmp_path: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(make(settings), pack.split("train"), settings, device=CPU, report=kill, folder=tmp_path)
+        context = TrainingContext(device=CPU, report=kill, folder=tmp_path)
+        train(make(settings), pack.split("train"), settings, context)
     assert same(state(whole), state(trained(pack, settings, folder=tmp_path)))
 
 
@@ -387,7 +391,7 @@ def test_it_goes_on_within_an_epoch(pack: Pack, tmp_path: Path, workers: int) ->
         train__epochs=2, train__batch_size=2, network__dropout=0.5, network__x_scale="unit", data__workers=workers
     )
     whole = make(settings)
-    history = train(whole, pack.split("train"), settings, device=CPU, report=lambda _: None)
+    history = train(whole, pack.split("train"), settings, SILENT)
     for last in (1, 3, 4, 6):
         calls = iter(range(1, 100))
 
@@ -395,12 +399,12 @@ def test_it_goes_on_within_an_epoch(pack: Pack, tmp_path: Path, workers: int) ->
             if next(calls) == last:
                 raise KeyboardInterrupt
 
-        saving, folder, network = Saving(1e-9, saved=kill), tmp_path / str(last), make(settings)
-        more: dict[str, Any] = {"device": CPU, "report": lambda _: None, "folder": folder}
+        folder, network = tmp_path / str(last), make(settings)
+        context = replace(SILENT, folder=folder)
         with pytest.raises(KeyboardInterrupt):
-            train(make(settings), pack.split("train"), settings, saving=saving, **more)
+            train(make(settings), pack.split("train"), settings, replace(context, saving=Saving(1e-9, saved=kill)))
         assert any("_step_" in path.name for path in folder.iterdir())
-        resumed = train(network, pack.split("train"), settings, **more)
+        resumed = train(network, pack.split("train"), settings, context)
         assert same(state(whole), state(network)), last
         losses = [{n: v for n, v in entry.items() if n == "lr" or n.startswith("loss_")} for entry in resumed]
         assert losses == [{n: entry[n] for n in values} for entry, values in zip(history, losses, strict=True)], last
@@ -473,7 +477,7 @@ def test_the_scale_of_x_is_measured_once_and_kept(pack: Pack, tmp_path: Path) ->
     measured = []
     for _ in range(2):  # the second one goes on from the first one's checkpoint
         network = make(settings)
-        train(network, pack.split("train"), settings, device=CPU, report=lambda entry: None, folder=tmp_path)
+        train(network, pack.split("train"), settings, replace(SILENT, folder=tmp_path))
         measured.append(network.x_rms.clone())
     assert torch.equal(*measured) and not torch.equal(measured[0], torch.ones(3))
     plain = make(settings)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from cpn.core.errors import WorkError
 from cpn.core.run_files import position
 from cpn.data.voc import open_pack
 from cpn.training import loop
-from cpn.training.loop import Report, TrainingJob, fit
+from cpn.training.loop import Loop, Report, TrainingContext, run_loop
 from cpn.training.optimizer import PolySchedule, build_optimizer
 from cpn.training.saving import Saving
 from tests.cpn.training import one_training
 
+CPU = torch.device("cpu")
 STEPS = 3
 EVERY_STEP = 1e-9
 """Minutes between checkpoints so short that each step has one."""
@@ -52,7 +54,7 @@ def run(
     poison: int | None = None,
     term: int | None = None,
     bf16: bool = False,
-    **more: object,
+    **more: Any,
 ) -> list[dict[str, float]]:
     optimizer = build_optimizer(
         kind, [{"params": network.parameters(), "lr": 0.05}], sgd_momentum=0.9, weight_decay=0.01
@@ -71,7 +73,7 @@ def run(
             total = total / 0
         return {"squared": squared, "total": total}
 
-    job = TrainingJob(
+    loop = Loop(
         network=network,
         optimizer=optimizer,
         schedule=PolySchedule(optimizer, epochs * STEPS),
@@ -80,10 +82,9 @@ def run(
         batches=batches,
         losses=losses,
         seed=seed,
-        folder=folder,
         bf16=bf16,
     )
-    return fit(job, report, **more)  # type: ignore[arg-type]
+    return run_loop(loop, TrainingContext(device=CPU, report=report, folder=folder, **more))
 
 
 def weights(network: nn.Module) -> list[float]:
@@ -333,7 +334,7 @@ def test_what_is_reported(tmp_path: Path) -> None:
         modes.append(network.training)
         return {"miou_epoch": 10.0 * epoch}
 
-    job = TrainingJob(
+    loop = Loop(
         network=network,
         optimizer=optimizer,
         schedule=PolySchedule(optimizer, 6, power=1.0),
@@ -344,7 +345,7 @@ def test_what_is_reported(tmp_path: Path) -> None:
         seed=0,
         images_per_step=5,
     )
-    history = fit(job, lambda _: None, after_epoch=after_epoch)
+    history = run_loop(loop, TrainingContext(device=CPU, report=lambda _: None, after_epoch=after_epoch))
     assert seen == pytest.approx([k / 6 for k in range(6)]) and modes == [False, False]
     first, second = history
     assert [first["epoch"], second["epoch"]] == [1, 2]
@@ -371,7 +372,7 @@ def test_waiting_for_data_is_seen() -> None:
         optimizer = build_optimizer(
             "sgd", [{"params": network.parameters(), "lr": 0.1}], sgd_momentum=0.0, weight_decay=0.0
         )
-        job = TrainingJob(
+        loop = Loop(
             network=network,
             optimizer=optimizer,
             schedule=PolySchedule(optimizer, STEPS),
@@ -382,7 +383,7 @@ def test_waiting_for_data_is_seen() -> None:
             seed=0,
             images_per_step=5,
         )
-        (entry,) = fit(job, lambda _: None)
+        (entry,) = run_loop(loop, TrainingContext(device=CPU, report=lambda _: None))
     # The clock advances by one per reading and by eight per batch: 9 of every 10 ticks are waited, one reading ends it.
     assert entry["data_wait_share"] == pytest.approx(3 * 9 / 31)
     assert entry["images_per_s"] == pytest.approx(5 * STEPS / 31)
@@ -399,7 +400,7 @@ def test_only_the_writer_keeps_checkpoints(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.module(x)  # type: ignore[no-any-return]
 
-    run(Wrap(make()), lambda _: None, folder=tmp_path, writes=False)
+    run(Wrap(make()), lambda _: None, folder=tmp_path, rank=1)
     assert list(tmp_path.iterdir()) == []
     wrapped = Wrap(make())
     run(wrapped, lambda _: None, folder=tmp_path)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cpn.core.errors import WorkError
 from cpn.training import loop, saving
-from cpn.training.loop import TrainingJob, fit
+from cpn.training.loop import Loop, TrainingContext, run_loop
 from cpn.training.optimizer import PolySchedule, build_optimizer
 from cpn.training.saving import Saving
 from tests.gloo import in_group
@@ -69,13 +69,16 @@ def train(case: Bad, rank: int, world: int, folder: Path) -> str:
         taken += 1
         return {"total": wrapped(batch).square().mean() * spoiled}
 
-    job = TrainingJob(
+    rounds = Loop(
         network=wrapped, optimizer=optimizer, schedule=PolySchedule(optimizer, EPOCHS * STEPS), epochs=EPOCHS,
-        steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0, folder=folder,
+        steps_per_epoch=STEPS, batches=batches, losses=losses, seed=0,
     )  # fmt: skip
-    when = Saving(minutes=1e-9) if case.saves else Saving()
+    context = TrainingContext(
+        device=torch.device("cpu"), report=lambda _: None, folder=folder, rank=rank, world=world,
+        saving=Saving(minutes=1e-9) if case.saves else Saving(),
+    )  # fmt: skip
     try:
-        fit(job, lambda _: None, writes=rank == 0, saving=when)
+        run_loop(rounds, context)
     except WorkError as stopped:
         return str(stopped)
     return ""

@@ -14,15 +14,17 @@ from cpn.config.data import ScenesConfig
 from cpn.data.voc import Pack
 from cpn.models.network import build_network
 from cpn.models.resnet38d import ResNet38
-from cpn.propagation.affinity import AffinityNet, train_affinity
+from cpn.propagation.affinity import AffinityNet, affinity_job
 from cpn.scoring.cam import multi_scale_maps
-from cpn.segmentation.deeplab import DeepLab, train_deeplab
+from cpn.segmentation.deeplab import DeepLab, deeplab_job
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
+from cpn.training.training_job import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-CPU = torch.device("cpu")
+SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 SIZE = 64
 
 
@@ -48,7 +50,7 @@ def test_one_step_of_cpn_and_maps_at_four_scales(pack: Pack) -> None:
     network = build_network(settings.network, len(pack.classes) + 1)
     assert isinstance(network.backbone, ResNet38)
     before = {name: value.clone() for name, value in network.state_dict().items() if value.numel() < 100_000}
-    entry = train(network, split, settings, device=CPU, report=lambda _: None)[0]
+    entry = train(network, split, settings, SILENT)[0]
     assert entry["lr"] == 0.01 and all(
         math.isfinite(entry[f"loss_{n}"]) for n in ("cls", "amp", "tcp", "cpcr", "total")
     )
@@ -85,14 +87,13 @@ def test_one_step_of_the_later_networks(which: str) -> None:
     settings = config(affinity={"batch_size": 2, "epochs": 1, "radius": 3}, deeplab={"batch_size": 2, "iterations": 1})
     torch.manual_seed(0)
     backbone = ResNet38()
-    common = {"seed": 0, "device": CPU, "report": lambda _: None}
     if which == "affinity":
         affinity = AffinityNet(backbone, settings.affinity.widths)
-        entry = train_affinity(affinity, Two(), settings.affinity, settings.data, **common)[0]
+        entry = fit(affinity_job(affinity, Two(), settings.affinity, settings.data, seed=0), SILENT)[0]
         assert entry["lr"] == 0.01
     else:
         deeplab = DeepLab(backbone, 21, settings.deeplab)
-        entry = train_deeplab(deeplab, Two(), settings.deeplab, settings.data, **common)[0]
+        entry = fit(deeplab_job(deeplab, Two(), settings.deeplab, settings.data, seed=0), SILENT)[0]
         assert entry["lr"] == 0.001
         assert backbone.conv1a.weight.requires_grad, "the released DeepLab trains the stem"
         statistics = backbone.b3.get_submodule("bn_branch2a").running_mean

@@ -5,6 +5,7 @@ Networks of full size train on it by their shapes alone.
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cpn.scoring.cam import normalised_total, scale_maps, sums_at
 from cpn.segmentation.deeplab import DeepLab, predict_logits
 from cpn.training.cam_training import train
 from tests.card import CARD, Card
-from tests.cpn.training.test_cam_training import config, make, make_pack, state
+from tests.cpn.training.test_cam_training import SILENT, config, make, make_pack, state
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -56,14 +57,14 @@ def test_a_card_trains_and_resumes_to_the_cpus_numbers(pack: Pack, objective: Ob
         network__x_scale="unit" if both else "released", patches__hidden_value="blur",
     )  # fmt: skip
     here, there = make(settings), make(settings)
-    heard = train(here, pack.split("train"), settings, device=CPU, report=lambda _: None)
+    heard = train(here, pack.split("train"), settings, SILENT)
     folder = tmp_path / "checkpoints"
     with Card():
-        train(there, pack.split("train"), settings, device=CARD, report=lambda _: None, folder=folder)
+        train(there, pack.split("train"), settings, replace(SILENT, device=CARD, folder=folder))
     shutil.rmtree(folder / "epoch_0002")
     with Card():
         resumed = make(settings)
-        told = train(resumed, pack.split("train"), settings, device=CARD, report=lambda _: None, folder=folder)
+        told = train(resumed, pack.split("train"), settings, replace(SILENT, device=CARD, folder=folder))
         back = resumed.to(CPU)
     assert [entry["epoch"] for entry in told] == [1, 2]
     for one, other in zip(heard, told, strict=True):
@@ -79,7 +80,7 @@ def test_batches_of_a_loader_are_sent_without_waiting(pack: Pack) -> None:
     for batch_size in (8, 2):
         settings = config(train__batch_size=batch_size, network__x_scale="released", patches__hidden_value="blur")
         with Card(numbers=False) as card:
-            train(make(settings), pack.split("train"), settings, device=CARD, report=lambda _: None)
+            train(make(settings), pack.split("train"), settings, replace(SILENT, device=CARD))
         waits.append(dict(card.waits))
     assert waits[0] == waits[1], "one step and four of them"
 

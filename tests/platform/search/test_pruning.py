@@ -23,6 +23,7 @@ from cpn.models.network import build_network
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.cam_training import train
+from cpn.training.loop import TrainingContext
 from tests.platform.search.test_study import ask, make_spec, make_study
 
 
@@ -205,8 +206,8 @@ def test_a_pruned_trial_had_its_full_schedules_rates(tmp_path: Path) -> None:
         network = build_network(config.network, len(pack.classes) + 1)
         split = pack.split("train")
         with suppress(Stopped):
-            cpu = torch.device("cpu")
-            train(network, split, config, device=cpu, report=report, after_epoch=lambda _: {"miou_epoch": 5.0})
+            fives, cpu = lambda _: {"miou_epoch": 5.0}, torch.device("cpu")
+            train(network, split, config, TrainingContext(device=cpu, report=report, after_epoch=fives))
         return heard
 
     pruned, reference = ask(study), study.rows()[0]
