@@ -48,8 +48,8 @@ class Campaign:
     hits: list[Hit] = field(default_factory=list)
     books: dict[str, Books] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
-    tracebacks: dict[str, int] = field(default_factory=dict)
-    """In what the commands printed."""
+    tracebacks: dict[str, list[str]] = field(default_factory=dict)
+    """Sweep -> those in what its commands printed, each with the lines around it."""
 
     def count(self, name: str) -> int:
         """Count all sweeps' sentences of one kind."""
@@ -83,13 +83,28 @@ def run_campaign(campaign: Campaign, planned: list[Planned], folder: Path) -> No
             left = under_faults(world, sweep, list(this.faults), campaign)
             campaign.books[name] = judged(world, sweep, url, undisturbed, campaign)
             campaign.starts[name] = sweep.starts
-            campaign.tracebacks[name] = sweep.log.read_text(errors="replace").count("Traceback")
+            campaign.tracebacks[name] = tracebacks_in(sweep.log.read_text(errors="replace"))
+            for text in campaign.tracebacks[name]:
+                say(f"  a traceback:\n{text}")
             for line in campaign.books[name].sentences():
                 say(f"  {line}")
             if left and len(left) == len(this.faults):
                 raise RuntimeError(f"{name} ended before any of its faults came")
             if left:
                 waiting.append(arranged(left, this.postgres))
+
+
+def tracebacks_in(log: str) -> list[str]:
+    """Find each traceback in a log: the line before it, its own, and those up to two behind its end."""
+    lines = log.splitlines()
+    starts = [number for number, line in enumerate(lines) if "Traceback" in line]
+    texts = []
+    for start in starts:
+        inside = start + 1
+        while inside < len(lines) and (not lines[inside] or lines[inside][0] in " ^|("):
+            inside += 1
+        texts.append("\n".join(lines[max(0, start - 1) : inside + 3]))
+    return texts
 
 
 def new_sweep(world: World, mark: Mark, folder: Path, name: str, planned: Planned) -> tuple[Sweep, str]:

@@ -84,9 +84,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "longest_resume_s": round(max(resumes, default=0.0), 1),
         "sweeps": len(campaign.books),
         "starts": sum(campaign.starts.values()),
-        "tracebacks": sum(campaign.tracebacks.values()),
+        "tracebacks": sum(len(texts) for texts in campaign.tracebacks.values()),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "hits": [{**vars(hit.fault), **{k: v for k, v in vars(hit).items() if k != "fault"}} for hit in campaign.hits],
+        "traceback_texts": [f"{name}: {text}" for name, texts in campaign.tracebacks.items() for text in texts],
         "sentences": [f"{name}: {line}" for name, books in campaign.books.items() for line in books.sentences()],
     }
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.chaos.books import Books, Ran, Trial, against_undisturbed, folders
-from benchmarks.chaos.campaign import WAITING
+from benchmarks.chaos.campaign import WAITING, tracebacks_in
 from benchmarks.chaos.faults import limited, spoil
 from benchmarks.chaos.plan import KINDS, PER_SWEEP, plan
 from benchmarks.chaos.sweep import Sweep
@@ -173,3 +173,9 @@ def test_three_faults_for_real(capsys: pytest.CaptureFixture[str]) -> None:
     kept = ("faults", "lost", "duplicates", "orphans", "corrupt")
     assert {name: last[name] for name in kept} == {"faults": 3, "lost": 0, "duplicates": 0, "orphans": 0, "corrupt": 0}
     assert last["median_resume_s"] > 0 and last["sweeps"] == 2, out
+
+
+def test_tracebacks_are_found_with_their_surroundings() -> None:
+    log = 'before\nTraceback (most recent call last):\n  File "a.py", line 1\n    x\n\nOSError: full\nb\nc\nd\n'
+    assert tracebacks_in(log + "quiet\n" + log) == [log.rpartition("\nd")[0]] * 2
+    assert tracebacks_in("error: nothing wrong here\n") == []
