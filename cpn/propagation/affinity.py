@@ -223,14 +223,12 @@ def affinity_job(
     """
     crop = config.crop or data.crop
     cells = -(-crop // network.stride)
-    if source_shape(cells, cells, config.radius) == (0, 0):
-        raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
 
     def losses(module: nn.Module, batch: AffinityBatch, _: float) -> Mapping[str, Tensor]:
         affinities = pair_affinities(module(normalise(batch.images, batch.valid)), config.radius)
         return affinity_loss(affinities, pair_labels(batch.labels, config.radius))
 
-    return TrainingJob(
+    job = TrainingJob(
         section="affinity",
         settings=config,
         optimizer=config.optimizer,
@@ -245,3 +243,6 @@ def affinity_job(
         workers=data.workers,
         bf16=bf16,
     )
+    if source_shape(cells, cells, config.radius) == (0, 0):
+        raise InputError(f"affinity.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
+    return job

@@ -163,14 +163,12 @@ def irn_job(
     Raises InputError when there are fewer images than a batch holds, or the crop is too small to hold a pair.
     """
     cells = -(-config.crop // EDGE_STRIDE)
-    if source_shape(cells, cells, config.radius) == (0, 0):
-        raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
 
     def losses(module: nn.Module, batch: SegmentationBatch, _: float) -> Mapping[str, Tensor]:
         logits, displacements = module(normalise(batch.images, batch.valid))
         return irn_loss(logits, displacements, batch.labels, config.radius)
 
-    return TrainingJob(
+    job = TrainingJob(
         section="irn",
         settings=config,
         optimizer=config.optimizer,
@@ -185,3 +183,6 @@ def irn_job(
         workers=data.workers,
         bf16=bf16,
     )
+    if source_shape(cells, cells, config.radius) == (0, 0):
+        raise InputError(f"irn.radius: {config.radius} leaves no pair in {cells} x {cells} cells; lower it")
+    return job

@@ -21,6 +21,7 @@ from cpn.models.network import CPN, build_network
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training import cam_training as module
+from cpn.training import training_job
 from cpn.training.cam_training import freeze_unused, train
 from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
@@ -357,13 +358,13 @@ def test_loader_processes_change_nothing(pack: Pack) -> None:
 def test_a_short_list_is_passed_several_times_an_epoch(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 images in batches of 4: two steps a pass, each pass in an order and with an augmentation of its own."""
     seen: list[list[tuple[int, int]]] = []
-    load = module.load_batches
+    load = training_job.batches_on
 
-    def watched(samples: Any, keys: list[list[tuple[int, int]]], *rest: Any) -> Any:
+    def watched(device: torch.device, samples: Any, keys: list[list[tuple[int, int]]], *rest: Any) -> Any:
         seen.append([key for batch in keys for key in batch])
-        return load(samples, keys, *rest)
+        return load(device, samples, keys, *rest)
 
-    monkeypatch.setattr(module, "load_batches", watched)
+    monkeypatch.setattr(training_job, "batches_on", watched)
     trained(pack, config(train__epochs=2, train__epoch_images=17))
     assert [sorted(index for _, index in keys) for keys in seen] == [sorted([*range(8)] * 3)] * 2
     assert [sorted({draw for draw, _ in keys}) for keys in seen] == [[0, 1, 2], [3, 4, 5]]
