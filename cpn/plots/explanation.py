@@ -5,7 +5,7 @@ make of a CAM, where each loss term finds fault, and what the background score b
 equations are given; the code is the one that trains.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -92,14 +92,7 @@ def explain(
     if network.config.pcm or network.config.prcm:
         steps.append(refine_step(network, explained, name))
     steps += [loss_step(explained, config), beta_step(network, config, classes, image, present, beta)]
-    if curve is not None:
-        drawn = beta_curve(np.array(curve["beta"]), np.array(curve["miou"]) / 100, beta, "the run's select images")
-        words = (
-            "On many images: mIoU over beta. The run keeps the beta at the top, which costs no training: the maps are "
-            "the same, only the threshold moves."
-        )
-        steps.append(Step("The beta of the run", words, drawn))
-    return steps
+    return steps if curve is None else [*steps, curve_step(curve, beta)]
 
 
 @torch.no_grad()
@@ -258,6 +251,16 @@ def beta_step(
     )
     picture = panel("pseudo masks", image, columns, notes=notes)
     return Step("6. From maps to a mask", words + f" Classes: {', '.join(classes[i - 1] for i in indices)}.", picture)
+
+
+def curve_step(curve: Mapping[str, Any], beta: float) -> Step:
+    """MIoU over beta on many images, as the run's manifest has it."""
+    drawn = beta_curve(np.array(curve["beta"]), np.array(curve["miou"]) / 100, beta, "the run's select images")
+    words = (
+        "On many images: mIoU over beta. The run keeps the beta at the top, which costs no training: the maps are "
+        "the same, only the threshold moves."
+    )
+    return Step("The beta of the run", words, drawn)
 
 
 def panel(

@@ -35,13 +35,13 @@ def config(**data: Any) -> Config:
     return config_from({**CONFIG, **({"data": data} if data else {})}, "test")
 
 
-def save_cam(path: Path, beta: float | None = 0.4) -> Path:
+def save_cam(path: Path, beta: float | None = 0.4, classes: tuple[str, ...] = CLASSES) -> Path:
     """A CAM network with random weights whose classifier is sure of something."""
     torch.manual_seed(1)
-    network = build_network(config().network, len(CLASSES) + 1)
+    network = build_network(config().network, len(classes) + 1)
     with torch.no_grad():
         network.fc8.weight.mul_(8)
-    metadata = {"kind": "cam", "beta": beta, "config": config().model_dump(mode="json"), "classes": list(CLASSES)}
+    metadata = {"kind": "cam", "beta": beta, "config": config().model_dump(mode="json"), "classes": list(classes)}
     save_model(path, network, metadata)
     return path
 
