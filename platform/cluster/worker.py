@@ -1,22 +1,25 @@
 """One trial: a Tune function that lets Ray Train run `cpn.run` on the trial's workers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpn.config import config_from, run_key, with_values
+from cpn.config import Config, config_from, run_key, with_values
 from cpn.core.checked import sealed_line, unsealed_line
 from cpn.core.errors import InputError, WorkError
-from cpn.data.voc import open_pack
+from cpn.data.voc import Pack, open_pack
 
 from ..base import bucket_sync
-from ..base.paths import storage
+from ..base.paths import Storage, storage
 from .capacity import check_memory, usable
 from .superpixel_tasks import make_for_trial
 from .system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
+    import torch
+
     from cpn.run import Objective
 
 
@@ -61,8 +64,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
 
     from .trial_trainer import ReportDirectly, TrialTrainer
 
-    method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
-    store = storage(setup.storage)
+    method, store = method_of(config, setup), storage(setup.storage)
     if store.url is None:  # else every machine has a cache of its own, and makes them itself in cpn.run
         try:
             make_for_trial(method, open_pack(bucket_sync.data_folder(setup.data_root)), store.cache, report)
@@ -94,6 +96,35 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     trainer.fit()
 
 
+def method_of(config: dict[str, Any], setup: TrialSetup) -> Config:
+    """Lay a trial's values over the sweep's base; from here on nothing reads the values."""
+    return with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
+
+
+@dataclass(frozen=True)
+class WorkerTrial:
+    """One trial as one of its Ray Train workers sees it."""
+
+    setup: TrialSetup
+    method: Config
+    pack: Pack
+    key: str
+    store: Storage
+    reason: Path
+    """Where the reason is left for which it failed on several workers."""
+    rank: int
+    world: int
+    device: "torch.device"
+    notes: list[str] = field(default_factory=list)
+    """What this worker alone has to say; its next report takes it along."""
+
+    def noted(self) -> dict[str, str]:
+        """What has been noted since the last report, for the next."""
+        lines = "; ".join(self.notes)
+        self.notes.clear()
+        return {"note": lines} if lines else {}
+
+
 def train_on_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before.
 
@@ -105,88 +136,104 @@ def train_on_worker(config: dict[str, Any]) -> None:
     """
     import torch
     from ray import train as ray_train
-    from ray.train.torch import get_device, prepare_model
 
+    one = open_trial(config)
+    if (failed := failed_before(one)) is not None:
+        ray_train.report({"epoch": 0, "failed": failed, "run_key": one.key})
+        return
+    try:
+        final = train_and_score(prepare(one))
+    except (InputError, WorkError, torch.OutOfMemoryError) as error:
+        if one.world > 1:
+            bucket_sync.put_shared(one.store, one.reason, sealed_line({"failed": why_failed(error)}))
+            raise
+        ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": one.key})
+        return
+    ray_train.report({"epoch": one.method.train.epochs, "run_key": one.key, **final, **one.noted()})
+
+
+def open_trial(config: dict[str, Any]) -> WorkerTrial:
+    """Read the trial's configuration and data, and which worker with which device this is."""
+    import torch
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    setup: TrialSetup = config["setup"]
+    method, store, device = method_of(config, setup), storage(setup.storage), get_device()
+    pack = open_pack(bucket_sync.data_folder(setup.data_root))
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(device)  # NCCL sends from it
+    key, reason = run_key(method, pack.fingerprint), store.train(setup.sweep) / f"{config['uid']}.failed.json"
+    rank, world = get_context().get_world_rank(), get_context().get_world_size()
+    return WorkerTrial(setup, method, pack, key, store, reason, rank, world, device)
+
+
+def failed_before(one: WorkerTrial) -> Any:
+    """Read on rank 0 why an earlier attempt failed; None where none did, or where the file is damaged."""
     from cpn.models.ranks import from_rank_0
+
+    def reason() -> Any:
+        return (unsealed_line(bucket_sync.get_shared(one.store, one.reason) or b"") or {}).get("failed")
+
+    return from_rank_0(reason)
+
+
+def prepare(one: WorkerTrial) -> WorkerTrial:
+    """Check own code and memory and fetch the pretrained proxy; returns the trial with the device that it trains on."""
+    import torch
+
+    from ..config.own_code import check_contents
+
+    device = usable(one.device)
+    if device.type == "cpu":
+        torch.set_num_threads(one.setup.threads)
+    check_contents(one.method, one.setup.contents)
+    check_memory(one.method, len(one.pack.classes) + 1, one.world, device, one.setup.gpus_per_worker or 1.0)
+    bucket_sync.download_proxy(one.store, one.method)
+    return replace(one, device=device)
+
+
+def train_and_score(one: WorkerTrial) -> dict[str, Any]:
+    """Train, score and keep the run, and report every epoch; returns its metrics, on other ranks than 0 nothing."""
+    from ray import train as ray_train
+    from ray.train.torch import prepare_model
+
     from cpn.run import run
     from cpn.training.saving import Saving
 
-    from ..config.own_code import check_contents
     from ..config.space.beta_range import narrowed
 
-    setup: TrialSetup = config["setup"]
-    context = ray_train.get_context()
-    method = with_values(config_from(setup.base, "the sweep's base"), config["values"], "the trial's values")
-    pack = open_pack(bucket_sync.data_folder(setup.data_root))
-    key = run_key(method, pack.fingerprint)
-    rank, world = context.get_world_rank(), context.get_world_size()
     busy = SystemMetrics()
-    store = storage(setup.storage)
-    reason = store.train(setup.sweep) / f"{config['uid']}.failed.json"
-    given = get_device()
-    if given.type == "cuda" and torch.cuda.is_available():
-        torch.cuda.set_device(given)  # NCCL sends from it
+    with bucket_sync.attempt(one.store, one.key, writes=one.rank == 0, say=one.notes.append) as attempt:
 
-    def failed_before() -> Any:
-        known = unsealed_line(bucket_sync.get_shared(store, reason) or b"") or {}
-        return known.get("failed")  # a damaged one says nothing: the run is tried again
+        def report(entry: Mapping[str, float]) -> None:
+            attempt.saved()
+            ray_train.report({**entry, **busy(), **one.noted()})
 
-    failed = from_rank_0(failed_before)
-    if failed is not None:
-        ray_train.report({"epoch": 0, "failed": failed, "run_key": key})
-        return
-    notes: list[str] = []
-
-    def noted() -> dict[str, str]:
-        # What this rank alone has to say goes along with what all report.
-        lines = "; ".join(notes)
-        notes.clear()
-        return {"note": lines} if lines else {}
-
-    try:
-        device = usable(given)
-        if device.type == "cpu":
-            torch.set_num_threads(setup.threads)
-        check_contents(method, setup.contents)
-        check_memory(method, len(pack.classes) + 1, world, device, setup.gpus_per_worker or 1.0)
-        bucket_sync.download_proxy(store, method)
-        with bucket_sync.attempt(store, key, writes=rank == 0, say=notes.append) as attempt:
-
-            def report(entry: Mapping[str, float]) -> None:
-                attempt.saved()
-                ray_train.report({**entry, **busy(), **noted()})
-
-            result = run(
-                method,
-                pack,
-                attempt.folder,
-                cache=store.cache,
-                device=device,
-                report=report,
-                rank=rank,
-                world=world,
-                wrap=partial(prepare_model, move_to_device=device) if world > 1 else None,
-                objective=setup.objective,
-                say=notes.append,
-                saving=Saving(
-                    method.train.checkpoint_minutes,
-                    # Of a machine that Ray drains; on a Ray that was started here nobody looks for it.
-                    announced=lambda: ray_train.get_preemption_info() is not None,
-                    saved=attempt.saved,
-                ),
-            )
-            final: dict[str, Any] = {}
-            if result is not None:
-                result = attempt.done(result)
-                metrics = narrowed(result.metrics, attempt.folder, method.cam, setup.betas)
-                final = {**metrics, "seconds": result.seconds}
-    except (InputError, WorkError, torch.OutOfMemoryError) as error:
-        if world > 1:
-            bucket_sync.put_shared(store, reason, sealed_line({"failed": why_failed(error)}))
-            raise
-        ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": key})
-        return
-    ray_train.report({"epoch": method.train.epochs, "run_key": key, **final, **noted()})
+        result = run(
+            one.method,
+            one.pack,
+            attempt.folder,
+            cache=one.store.cache,
+            device=one.device,
+            report=report,
+            rank=one.rank,
+            world=one.world,
+            wrap=partial(prepare_model, move_to_device=one.device) if one.world > 1 else None,
+            objective=one.setup.objective,
+            say=one.notes.append,
+            saving=Saving(
+                one.method.train.checkpoint_minutes,
+                # Of a machine that Ray drains; on a Ray that was started here nobody looks for it.
+                announced=lambda: ray_train.get_preemption_info() is not None,
+                saved=attempt.saved,
+            ),
+        )
+        if result is None:
+            return {}
+        result = attempt.done(result)
+        metrics = narrowed(result.metrics, attempt.folder, one.method.cam, one.setup.betas)
+        return {**metrics, "seconds": result.seconds}
 
 
 def why_failed(error: Exception) -> str:
