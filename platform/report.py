@@ -17,7 +17,7 @@ from cpn.core.redact import redact
 from .base.paths import storage
 from .base.terminal import Terminal
 from .base.tracking_uri import check_store, sqlite_path, store_uri, ui_command
-from .reports.page import single_run, write_report
+from .reports.html.page import single_run, write_report
 
 EXAMPLE = "python -m platform.report quickstart"
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def paper(given: argparse.Namespace) -> int:
     """The page over the paper's tables; exit code 0."""
-    from .reports.paper_report import write_paper_report
+    from .reports.html.paper_report import write_paper_report
     from .reports.summary import shortened
 
     page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
@@ -69,7 +69,7 @@ def paper(given: argparse.Namespace) -> int:
 
 def judgement(given: argparse.Namespace) -> int:
     """The page of a judgement, and its run in MLflow; exit code 0."""
-    from .reports.page import read_judgement, write_judgement
+    from .reports.html.page import read_judgement, write_judgement
 
     warning = None if given.uri is None else check_store(given.uri, "--uri")
     if warning is not None:

@@ -36,6 +36,7 @@ LEVELS = (
     "platform.plan",
     "platform.run",
     "platform.reports",
+    "platform.reports.html",
     "platform.promotion",
     "platform.sweeps",
     "platform.meta",

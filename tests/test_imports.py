@@ -13,8 +13,8 @@ FILES = module_files()
 
 ONLY_IN = {
     "optuna": {"platform/search", "platform/reports/importances.py"},
-    "plotly": {"platform/reports/figures.py"},
-    "jinja2": {"platform/reports/page.py", "platform/reports/paper_report.py"},
+    "plotly": {"platform/reports/html/figures.py"},
+    "jinja2": {"platform/reports/html/page.py", "platform/reports/html/paper_report.py"},
     "pandas": {
         "platform/reports/appendix.py",
         "platform/tracking/in_mlflow",

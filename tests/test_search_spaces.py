@@ -4,7 +4,7 @@ import shlex
 from platform.config.spec import load_spec
 from platform.config.table_spec import row_config, shown_rows
 from platform.plan.dry_run import print_plan
-from platform.reports.paper_report import header as heads
+from platform.reports.html.paper_report import header as heads
 from platform.search.distributions import draw
 
 import optuna

@@ -162,7 +162,7 @@ def preload() -> None:
     import platform.report
     import platform.rollback
     import platform.sweep  # noqa: F401
-    from platform.reports import figures  # noqa: F401
+    from platform.reports.html import figures  # noqa: F401
     from platform.tracking.client import mlflow_module
 
     mlflow_module()

@@ -263,7 +263,7 @@ def do_walk(folder: Path, count: int, out: Path) -> int:
 def do_report(folder: Path, count: int, out: Path) -> int:
     """Read the sweep, write its page and its tables."""
     from platform.base.paths import storage
-    from platform.reports.page import write_report
+    from platform.reports.html.page import write_report
     from platform.reports.snapshot import read_sweep
 
     write_report(read_sweep(storage(str(folder / f"sweeps{count}")), "made"), out)

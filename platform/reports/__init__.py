@@ -1,1 +1,1 @@
-"""What a sweep found: rankings, summaries, plots, the HTML report."""
+"""What a sweep found: rankings, summaries, plots."""

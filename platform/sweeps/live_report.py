@@ -8,7 +8,7 @@ from pathlib import Path
 from cpn.core.errors import in_one_line
 
 from ..base.lock import RUNNING
-from ..reports.page import write_report
+from ..reports.html.page import write_report
 from ..reports.snapshot import SweepSnapshot
 from ..run.sweep_context import SweepContext
 from ..search.study import Study

@@ -21,8 +21,8 @@ from ..promotion import retention
 from ..promotion.alias_requests import handle_alias_request
 from ..promotion.candidates import Candidate, SweepStudies
 from ..promotion.promotion import become_champion, run_later_stages, stage_uid
+from ..reports.html.page import write_report
 from ..reports.importances import PLOTS, write_plots
-from ..reports.page import write_report
 from ..reports.snapshot import SweepSnapshot, older_study
 from ..reports.summary import markdown, shortened, summarise, write_summary
 from ..reports.terminal_tables import print_summary

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from platform.reports.page import write_report
+from platform.reports.html.page import write_report
 from platform.reports.snapshot import read_sweep
 from typing import Any
 

@@ -21,7 +21,7 @@ from cpn.judge import main as judge
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from tests.platform.made_sweep import make_sweep
-from tests.platform.reports.test_page import Page
+from tests.platform.reports.html.test_page import Page
 
 
 def test_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The report's charts: what they hold, how many trials they draw, and what they are too few for."""
 
 from dataclasses import replace
-from platform.reports import figures
+from platform.reports.html import figures
 from platform.reports.ranking import ranking
 from platform.reports.snapshot import SweepSnapshot
 from platform.search.study import State, TrialRow

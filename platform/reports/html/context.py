@@ -1,212 +1,48 @@
 """What a sweep's report says, as plain values for its template, passwords redacted. Nothing here knows HTML."""
 
-import base64
-import io
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypedDict, cast
-
-from PIL import Image
+from typing import Any, cast
 
 from cpn.config import METHOD_VERSION, to_dotted
-from cpn.core.checked import whole_png
-from cpn.core.contents import by_content
 from cpn.core.redact import redacted
-from cpn.core.run_files import MODEL, PICTURES
 from cpn.scoring.run_manifest import RunManifest
-from cpn.stages.pipeline import stage_keys
 
-from ..base.lock import RUNNING
-from ..base.provenance import read_starts
-from ..config.space.domains import CurveDomain, domain_words, encode
-from ..config.sweep_spec import SweepSpec
-from ..plan import budget
-from ..search import pruning_audit
-from ..search.confirm_bounds import failed_words
-from ..search.study import REFERENCE, State, TrialRow
-from ..search.sweep_summary import SweepSummary
-from . import figures, plots, throughput
-from .importances import LEAST_TRIALS, contours, importances
-from .ranking import RankedTrial, cells, configuration, heads, in_order, ranking, short
-from .snapshot import SweepSnapshot, best_trial, say_once
-from .summary import FEWEST, ladder, ladder_head, shortened
-from .trial_config import config_yaml
+from ...base.lock import RUNNING
+from ...base.provenance import read_starts
+from ...config.space.domains import CurveDomain, domain_words, encode
+from ...config.sweep_spec import SweepSpec
+from ...plan import budget
+from ...search import pruning_audit
+from ...search.confirm_bounds import failed_words
+from ...search.study import REFERENCE, State, TrialRow
+from ...search.sweep_summary import SweepSummary
+from .. import plots, throughput
+from ..importances import LEAST_TRIALS, contours, importances
+from ..ranking import RankedTrial, cells, configuration, heads, ranking, short
+from ..snapshot import SweepSnapshot, best_trial
+from ..summary import FEWEST, ladder, ladder_head, shortened
+from ..trial_config import config_yaml
+from . import figures
+from .pictures import ALT, picture_of, pictures
+from .report_values import (
+    Best,
+    Chart,
+    CostSection,
+    LeaderboardCell,
+    LeaderboardLine,
+    LeaderboardSection,
+    PruningSection,
+    ReportContext,
+    Space,
+    Tile,
+)
 
 RELOAD_S = 60
 """Seconds after which a browser asks for the page of a running sweep again."""
 LISTED = 100
 """Trials in the page's leaderboard."""
-ALT = {
-    "cam_panel": "CAM panel: image, truth, CAM, pseudo mask and errors of the same images in every run",
-    "beta_curve": "mIoU over beta",
-    "class_iou": "IoU by class",
-    "loss_terms": "loss terms by epoch",
-    "random_walk": "pseudo labels before and after the random walk",
-    "deeplab": "predictions of the segmentation network, without and with CRF",
-    "contours": "the value over pairs of names, interpolated between trials",
-}
-"""What a picture shows, by its file's name; another one is called by it."""
-LOOK = {
-    "cam_panel": "Look for maps that cover the whole object and not only its most telling part, and end at its edge; "
-    "the last column shows where the pseudo mask is wrong, and how",
-    "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
-    "class_iou": "Short bars are the classes that the method misses",
-    "loss_terms": "Terms should fall and then level off; one that grows works against the others. They are shown "
-    "without their weights; with loss.ramp the consistency terms' share of the total grows over the first epochs",
-    "random_walk": "The walk should fill gaps inside of objects and not run over their edges",
-    "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
-}
-"""What one should see in it."""
-COMPARED = 3
-"""Trials beside the best one whose panels the page carries, for comparison."""
-QUALITY = 70
-"""Of the pictures as WebP: letters stay sharp at a fifth of the size."""
-
-
-class Chart(TypedDict):
-    """A chart; its HTML is plotly's own."""
-
-    html: str
-    title: str
-    label: str
-    caption: str
-    wide: bool
-
-
-class PictureBytes(TypedDict):
-    """A picture as base64, its form (png, webp) and its size in pixels."""
-
-    kind: str
-    data: str
-    width: int
-    height: int
-    alt: str
-
-
-class Picture(PictureBytes):
-    """A picture of a run or stage, and what one should see in it."""
-
-    name: str
-    of: str
-    look: str
-
-
-class PictureGroup(TypedDict):
-    """The pictures of a run or stage."""
-
-    title: str
-    pictures: list[Picture]
-    folded: bool
-    """Whether the page shows it only in the comparison."""
-
-
-class Best(TypedDict):
-    """The winner, or the best trial so far."""
-
-    what: str
-    uid: str
-    configuration: str
-    beta: str
-
-
-class Tile(TypedDict):
-    """A number that people ask for first."""
-
-    what: str
-    value: str
-
-
-class LeaderboardCell(TypedDict):
-    """A cell and what its column is sorted by."""
-
-    text: str
-    key: str
-
-
-class LeaderboardLine(TypedDict):
-    """A trial in the leaderboard."""
-
-    cells: list[LeaderboardCell]
-    state: str
-    marks: list[str]
-    reason: str | None
-
-
-class LeaderboardSection(TypedDict):
-    """The leaderboard and what its columns mean."""
-
-    words: str
-    heads: list[str]
-    rows: list[LeaderboardLine]
-    charts: list[Chart]
-
-
-class Ladder(TypedDict):
-    """The steps from CAM to segmentation."""
-
-    heads: list[str]
-    rows: list[list[str]]
-    failed: str | None
-    words: str | None
-
-
-class Space(TypedDict):
-    """The searched names."""
-
-    heads: list[str]
-    rows: list[list[str]]
-
-
-class PruningSection(TypedDict):
-    """What pruning cost and saved."""
-
-    words: list[str]
-    charts: list[Chart]
-
-
-class CostSection(TypedDict):
-    """What the hours went to, and how fast the runs trained."""
-
-    words: str
-    charts: list[Chart]
-    facts: list[tuple[str, str]]
-
-
-class ReportContext(TypedDict):
-    """What report.html.jinja shows: its names, and what they hold."""
-
-    name: str
-    state: str
-    counts: str
-    verdict: str
-    against_baseline: str | None
-    tone: str
-    so_far: str | None
-    reload: int | None
-    confirm_failed: str | None
-    best: Best | None
-    selection: str
-    tiles: list[Tile]
-    leaderboard: LeaderboardSection
-    ladder: Ladder | None
-    pictures: list[PictureGroup]
-    space: Space
-    search_charts: list[Chart]
-    contours: PictureBytes | None
-    slices: list[Chart]
-    missing: str
-    pruning: PruningSection | None
-    cost: CostSection
-    yaml: str | None
-    export: str | None
-    provenance: list[tuple[str, str]]
-    starts: list[list[str]]
-    commands: list[str]
-    command: str
-    made: str
-    sections: list[tuple[str, str]]
 
 
 def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> ReportContext:
@@ -490,78 +326,6 @@ def efficiency_words(measured: throughput.Throughput | None, workers: int, singl
         )
     share = throughput.efficiency(measured.images_per_s, workers, alone)
     return f"{share:.0%}: {measured.images_per_s:.1f} images/s on {workers} worker(s), {alone:.1f} by the run alone"
-
-
-def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
-    """What the best run, its stages and the reference drew, as base64."""
-    reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
-    groups: list[tuple[str, list[Path]]] = []
-    if best is not None:
-        groups.append((f"{best.uid}, which is the best", drawn_by(sweep, best)))
-        groups += [(f"stage {name}", drawn_in(folder)) for name, folder in stage_folders(sweep, best).items()]
-    if reference is not None and reference is not best:
-        groups.append((f"{reference.uid}, the reference", drawn_by(sweep, reference)))
-    shown = [row for row in (best, reference) if row is not None]
-    others = [row for row in in_order(sweep.rows) if row.state is State.COMPLETE and row not in shown]
-    folded = [row.uid for row in others[:COMPARED]]
-    for row in others[:COMPARED]:
-        groups.append((row.uid, [path for path in drawn_by(sweep, row) if path.stem == "cam_panel"]))
-    return [
-        {"title": title, "pictures": [picture(path, title) for path in found], "folded": title in folded}
-        for title, found in groups
-        if found
-    ]
-
-
-def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
-    """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
-    compared = sweep.store.sweep(sweep.name).panels / row.uid
-    there = {path.name: path for path in compared.glob("*.png") if whole(path)}
-    return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
-
-
-def drawn_in(folder: Path) -> list[Path]:
-    """The pictures of a run or stage; the panel first."""
-    found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
-    return [path for path in found if whole(path)]
-
-
-def whole(path: Path) -> bool:
-    """Whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
-    if whole_png(path):
-        return True
-    say_once(f"{path}: is damaged and left out; the sweep's next start draws it again")
-    return False
-
-
-def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
-    """Where the stages of a run lie, by name, as far as its network leads."""
-    result = sweep.result(best)
-    digest = result.digests.get(MODEL) if result else None
-    if digest is None:
-        return {}
-    keys, earlier = (
-        stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
-        for known in (by_content, dict)
-    )
-    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in keys}
-    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
-
-
-def picture(path: Path, of: str) -> Picture:
-    """A picture of a file."""
-    what = ALT.get(path.stem, path.stem.replace("_", " "))
-    return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
-            "look": LOOK.get(path.stem, "")}  # fmt: skip
-
-
-def picture_of(data: bytes, alt: str) -> PictureBytes:
-    """A PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it loads."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        (width, height), buffer = opened.size, io.BytesIO()
-        opened.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
-    kind, shown = min((("png", data), ("webp", buffer.getvalue())), key=lambda form: len(form[1]))
-    return {"kind": kind, "data": base64.b64encode(shown).decode(), "width": width, "height": height, "alt": alt}
 
 
 def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:

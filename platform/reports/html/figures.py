@@ -16,14 +16,14 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from ..config.space.domains import ChoiceDomain, drawn, encode
-from ..config.sweep_spec import SweepSpec
-from ..search import pruning, pruning_audit
-from ..search.study import REFERENCE, State, TrialRow
-from . import plots
-from .importances import rungs_of_trial
-from .plots import BLUE, GREEN, GREY, MOST, ORANGE, fewer, how_many
-from .ranking import RankedTrial
+from ...config.space.domains import ChoiceDomain, drawn, encode
+from ...config.sweep_spec import SweepSpec
+from ...search import pruning, pruning_audit
+from ...search.study import REFERENCE, State, TrialRow
+from .. import plots
+from ..importances import rungs_of_trial
+from ..plots import BLUE, GREEN, GREY, MOST, ORANGE, fewer, how_many
+from ..ranking import RankedTrial
 
 CONFIG = {
     "responsive": True,

@@ -9,12 +9,12 @@ from cpn.core.checked import reading
 from cpn.core.errors import InputError
 from cpn.core.files import read_json, write_bytes
 
-from ..base.paths import Storage
+from ...base.paths import Storage
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from cpn.scoring.run_manifest import RunManifest
 
-    from .snapshot import SweepSnapshot
+    from ..snapshot import SweepSnapshot
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 JUDGEMENT = Path(__file__).with_name("judgement.html.jinja")
 JUDGE_AGAIN = "write it again with python -m cpn.judge --out"
@@ -26,9 +26,9 @@ def write_report(
     """Write report.html, leaderboard.md and leaderboard.tex into `folder`, returned in this order. `command` makes them
     again.
     """
-    from . import appendix
+    from .. import appendix
+    from ..ranking import ranking
     from .context import context
-    from .ranking import ranking
 
     entries = ranking(sweep)
     page = html(context(sweep, single_gpu, command or f"python -m platform.report {sweep.name}"))
@@ -99,7 +99,7 @@ def write_judgement(folder: Path, scores: Mapping[str, Any], out: Path) -> Path:
 
 def single_run(store: Storage, run: str) -> "RunManifest":
     """The manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
-    from .snapshot import read_result
+    from ..snapshot import read_result
 
     places = [Path(run), store.run(run)]
     for place in places:

@@ -12,11 +12,11 @@ from cpn.core.checked import whole_png
 from cpn.core.errors import InputError
 from cpn.core.files import write_bytes
 
-from ..base.paths import Storage, SweepPaths
-from ..config.spec import load_spec
-from ..config.table_spec import Table
-from ..search.sweep_summary import read_summary
-from .table_result import cost_words, read_table, table_cells
+from ...base.paths import Storage, SweepPaths
+from ...config.spec import load_spec
+from ...config.table_spec import Table
+from ...search.sweep_summary import read_summary
+from ..table_result import cost_words, read_table, table_cells
 
 if TYPE_CHECKING:
     from markupsafe import Markup

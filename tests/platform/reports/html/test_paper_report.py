@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from platform.base.paths import storage
 from platform.report import main
-from platform.reports.paper_report import header, write_paper_report
+from platform.reports.html.paper_report import header, write_paper_report
 
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from platform.base.paths import Storage
-from platform.reports.page import html, single_run, write_report
+from platform.reports.html.page import html, single_run, write_report
 from platform.reports.snapshot import SweepSnapshot, read_sweep
 from typing import Any
 

@@ -1,0 +1,115 @@
+"""The pictures of runs and stages for the report, as base64, and what one should see in them."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from cpn.core.checked import whole_png
+from cpn.core.contents import by_content
+from cpn.core.run_files import MODEL, PICTURES
+from cpn.stages.pipeline import stage_keys
+
+from ...search.study import REFERENCE, State, TrialRow
+from ..ranking import in_order
+from ..snapshot import SweepSnapshot, say_once
+from .report_values import Picture, PictureBytes, PictureGroup
+
+ALT = {
+    "cam_panel": "CAM panel: image, truth, CAM, pseudo mask and errors of the same images in every run",
+    "beta_curve": "mIoU over beta",
+    "class_iou": "IoU by class",
+    "loss_terms": "loss terms by epoch",
+    "random_walk": "pseudo labels before and after the random walk",
+    "deeplab": "predictions of the segmentation network, without and with CRF",
+    "contours": "the value over pairs of names, interpolated between trials",
+}
+"""What a picture shows, by its file's name; another one is called by it."""
+LOOK = {
+    "cam_panel": "Look for maps that cover the whole object and not only its most telling part, and end at its edge; "
+    "the last column shows where the pseudo mask is wrong, and how",
+    "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
+    "class_iou": "Short bars are the classes that the method misses",
+    "loss_terms": "Terms should fall and then level off; one that grows works against the others. They are shown "
+    "without their weights; with loss.ramp the consistency terms' share of the total grows over the first epochs",
+    "random_walk": "The walk should fill gaps inside of objects and not run over their edges",
+    "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
+}
+"""What one should see in it."""
+COMPARED = 3
+"""Trials beside the best one whose panels the page carries, for comparison."""
+QUALITY = 70
+"""Of the pictures as WebP: letters stay sharp at a fifth of the size."""
+
+
+def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
+    """What the best run, its stages and the reference drew, as base64."""
+    reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
+    groups: list[tuple[str, list[Path]]] = []
+    if best is not None:
+        groups.append((f"{best.uid}, which is the best", drawn_by(sweep, best)))
+        groups += [(f"stage {name}", drawn_in(folder)) for name, folder in stage_folders(sweep, best).items()]
+    if reference is not None and reference is not best:
+        groups.append((f"{reference.uid}, the reference", drawn_by(sweep, reference)))
+    shown = [row for row in (best, reference) if row is not None]
+    others = [row for row in in_order(sweep.rows) if row.state is State.COMPLETE and row not in shown]
+    folded = [row.uid for row in others[:COMPARED]]
+    for row in others[:COMPARED]:
+        groups.append((row.uid, [path for path in drawn_by(sweep, row) if path.stem == "cam_panel"]))
+    return [
+        {"title": title, "pictures": [picture(path, title) for path in found], "folded": title in folded}
+        for title, found in groups
+        if found
+    ]
+
+
+def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
+    """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
+    compared = sweep.store.sweep(sweep.name).panels / row.uid
+    there = {path.name: path for path in compared.glob("*.png") if whole(path)}
+    return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
+
+
+def drawn_in(folder: Path) -> list[Path]:
+    """The pictures of a run or stage; the panel first."""
+    found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
+    return [path for path in found if whole(path)]
+
+
+def whole(path: Path) -> bool:
+    """Whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
+    if whole_png(path):
+        return True
+    say_once(f"{path}: is damaged and left out; the sweep's next start draws it again")
+    return False
+
+
+def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
+    """Where the stages of a run lie, by name, as far as its network leads."""
+    result = sweep.result(best)
+    digest = result.digests.get(MODEL) if result else None
+    if digest is None:
+        return {}
+    keys, earlier = (
+        stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
+        for known in (by_content, dict)
+    )
+    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in keys}
+    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
+
+
+def picture(path: Path, of: str) -> Picture:
+    """A picture of a file."""
+    what = ALT.get(path.stem, path.stem.replace("_", " "))
+    return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
+            "look": LOOK.get(path.stem, "")}  # fmt: skip
+
+
+def picture_of(data: bytes, alt: str) -> PictureBytes:
+    """A PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it loads."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        (width, height), buffer = opened.size, io.BytesIO()
+        opened.convert("RGB").save(buffer, "WEBP", quality=QUALITY)
+    kind, shown = min((("png", data), ("webp", buffer.getvalue())), key=lambda form: len(form[1]))
+    return {"kind": kind, "data": base64.b64encode(shown).decode(), "width": width, "height": height, "alt": alt}
