@@ -34,6 +34,8 @@ SHORTEST = 12
 CHECKOUT = Path(__file__).resolve().parents[1]
 """Where MLflow's server finds `USERS`."""
 USERS = "platform.tracking.in_mlflow.ui_users:authenticate"
+PLUGIN, APP = CHECKOUT / "platform/tracking/in_mlflow/plugin", "cpn"
+"""Where MLflow finds its server with our first page, and under which name."""
 AUTH = "mlflow_auth"
 """Folder beside the store, for nobody else to read: who may see what."""
 
@@ -79,12 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for scoring language models
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), str(PLUGIN), os.environ.get("PYTHONPATH")])),
         **hosts(given.host, given.port),
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", given.host, "--port", str(given.port), "--workers", "1"]
     if guarded:
         environment |= authentication((path.parent if path else Path.cwd()) / AUTH)
-        command += ["--app-name", "basic-auth"]
+    command += ["--app-name", "basic-auth" if guarded else APP]
     shown = in_address(names_of(given.host)[0])
     who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
     print(f"the MLflow UI opens at http://{shown}:{given.port}{who} (Ctrl-C ends it)", flush=True)
@@ -205,7 +208,6 @@ def authentication(folder: Path) -> Mapping[str, str]:
     except OSError as error:
         raise InputError(f"--uri: {folder} cannot be written ({error.strerror}); it keeps the users") from error
     return {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
         "MLFLOW_AUTH_CONFIG_PATH": str(folder.absolute() / "basic_auth.ini"),
         "MLFLOW_AUTH_ADMIN_USERNAME": os.environ.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
         # Signs the forms of one start; nobody has to know it, so nobody keeps it.

@@ -15,6 +15,7 @@ from ..config.sweep_spec import SweepSpec
 from ..search.sweep_summary import SweepSummary
 
 PANEL = f"{PICTURES}/cam_panel.png"
+VIEWS = "[trials](view:leaderboard) · [charts](view:leaderboard/charts)"
 LONGEST = 7000
 """Characters; MLflow keeps 8000, and links grow when they are resolved."""
 
@@ -34,13 +35,14 @@ def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Se
 
 def experiment_begun(spec: SweepSpec) -> str:
     """The experiment's description while the sweep runs: the report, which is written as trials end."""
-    first = f"**Not finished yet** · [report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
+    report = f"[report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
+    first = f"**Not finished yet** · {report} · {VIEWS}"
     return "\n\n".join([first, *asked(spec)])
 
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """The experiment's description: one line with the verdict and the links, then the question."""
-    first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)}"
+    first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)} · {VIEWS}"
     return "\n\n".join([first, *asked(spec)])
 
 

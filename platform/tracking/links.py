@@ -3,6 +3,7 @@
     [words](run:UID)                     a run's page
     [words](run:UID/artifacts/FILE)      one of its files there
     [words](model:NAME)                  a registered model's page
+    [words](view:NAME), (view:NAME/charts)  a saved view of the experiment's runs, its table or its charts
     ![words](artifact:UID/FILE)          one of its pictures
 
 The addresses are relative, so that they hold on any host and port and behind a proxy.
@@ -12,9 +13,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-from .in_mlflow.saved_views import VIEW
+from .in_mlflow.saved_views import VIEW, address_of
 
-_LINK = re.compile(r"(!?)\[([^\]]*)\]\((run|artifact|model):([^)/\s]+)(?:/([^)\s]*))?\)")
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\((run|artifact|model|view):([^)/\s]+)(?:/([^)\s]*))?\)")
 
 
 def resolved(text: str, experiment_id: str, run_ids: Mapping[str, str]) -> str:
@@ -23,6 +24,8 @@ def resolved(text: str, experiment_id: str, run_ids: Mapping[str, str]) -> str:
     def address(link: re.Match[str]) -> str:
         mark, words, kind, name, path = link.groups()
         run_id = run_ids.get(name)
+        if kind == "view":
+            return f"{mark}[{words}]({address_of(experiment_id, name, charts=path == 'charts').lstrip('/')})"
         if kind == "model":
             return f"{mark}[{words}](#/models/{quote(name)}?{VIEW})"
         if run_id is None:

@@ -23,9 +23,11 @@ from .registry import SWEEP
 if TYPE_CHECKING:
     from cpn.stages.stage_manifest import StageManifest
 
-EPOCH_KEYS = ("lr", "miou_epoch", "mask_free_epoch", "images_per_s", "data_wait_share", "peak_memory_mib")
-"""Besides the loss terms and `system/`; few enough to read the run's page."""
+EPOCH_KEYS = ("miou_epoch", "mask_free_epoch", "lr", "images_per_s", "data_wait_share", "peak_memory_mib")
+"""Besides the loss terms and `system/`; few enough to read the run's page. MLflow lists them as they are first told."""
 EPOCH_PREFIXES = ("loss_", "system/")
+ONCE = 0
+"""The step of what a run has one value of: MLflow draws a bar, and from step 1 on a line with a single dot."""
 FINAL_KEYS = (
     "miou", "miou_fixed_beta", "miou_confirm", "miou_train", "beta",
     "mask_free", "mask_free_confirm", "classification_map", "cp_agreement",
@@ -125,7 +127,8 @@ class Records:
 
     def trial_reported(self, uid: str, entry: Mapping[str, Any]) -> None:
         """An epoch's means."""
-        values = {k: float(v) for k, v in entry.items() if k in EPOCH_KEYS or k.startswith(EPOCH_PREFIXES)}
+        first = {key: entry[key] for key in EPOCH_KEYS[:2] if key in entry}
+        values = {k: float(v) for k, v in {**first, **entry}.items() if k in EPOCH_KEYS or k.startswith(EPOCH_PREFIXES)}
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
@@ -144,11 +147,10 @@ class Records:
             for entry in result.history:
                 self.trial_reported(row.uid, entry)
             stamp = result.history[-1]["time"]
-            last = int(result.history[-1]["epoch"])
             final = self._final({**result.metrics, **self._told(row)})
-            self._recorder.metrics(row.uid, last, final, stamp)
+            self._recorder.metrics(row.uid, ONCE, final, stamp)
             if result.curve is not None:
-                self._curves(row.uid, last, result, result.curve, stamp)
+                self._curves(row.uid, result, result.curve, stamp)
             self._recorder.artifact(row.uid, folder / PICTURES, PICTURES)
             self._recorder.artifact(row.uid, folder / RESULT)
             self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
@@ -164,10 +166,10 @@ class Records:
         told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
         return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
 
-    def _curves(self, uid: str, last: int, result: RunManifest, curve: Curve, stamp: float) -> None:
+    def _curves(self, uid: str, result: RunManifest, curve: Curve, stamp: float) -> None:
         """IoU by class, and mIoU by beta."""
         keys = iou_keys(["background", *result.classes])
-        self._recorder.metrics(uid, last, dict(zip(keys, result.iou, strict=True)), stamp)
+        self._recorder.metrics(uid, ONCE, dict(zip(keys, result.iou, strict=True)), stamp)
         for beta, value in zip(curve.beta, curve.miou, strict=True):
             # The step is beta in hundredths: MLflow draws the curve over it.
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)

@@ -1,5 +1,6 @@
 """What a person sees of a sweep in the MLflow UI: the sweep, its runs, the winner's pictures, two runs compared."""
 
+from collections.abc import Iterator
 from platform.tracking.in_mlflow.saved_views import address_of
 from urllib.parse import quote
 
@@ -8,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from benchmarks.sweeps.chromium import ML, await_all, await_true, click, followed, tick
+from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, tick
 from tests.browser.made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -117,7 +118,12 @@ def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
     said = "return document.body.innerText"
     await_true(mlflow_page, lambda: "Comparing 2 Runs" in mlflow_page.execute_script(said), "not two runs")
     await_all(mlflow_page, "//*[contains(text(), 'patches.S_N')]")
-    await_all(mlflow_page, "//*[contains(text(), 'miou')]")
+
+    def compared_by() -> list[str]:
+        text: str = mlflow_page.execute_script(said)
+        return text.partition("Metrics:")[2].partition("Clear All")[0].split()
+
+    await_true(mlflow_page, lambda: compared_by() == ["miou"], f"compared by {compared_by()}")
 
 
 def test_the_question_is_on_the_sweeps_page(mlflow_page: webdriver.Chrome, ui: str) -> None:
@@ -144,3 +150,52 @@ def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str)
     await_true(mlflow_page, lambda: "miou_confirm_mean" in mlflow_page.execute_script(heads), "no column")
     said = mlflow_page.execute_script(heads)
     assert "patches.S_N" in said and "PRUNED" in said
+
+
+CARDS = """
+return [...document.querySelectorAll("[data-testid='experiment-view-compare-runs-card-area'] h4, [draggable] h4, h4")]
+  .map(e => e.textContent.trim()).filter(Boolean)
+"""
+
+
+def cards(page: webdriver.Chrome) -> list[str]:
+    """The names of the charts that are unfolded, in order."""
+    found: list[str] = page.execute_script(CARDS)
+    return found
+
+
+def test_charts_open_with_score_and_losses_by_epoch(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    mlflow_page.execute_script("window.scrollTo(0, 0)")
+    with followed(mlflow_page, "//a[normalize-space()='charts']"):
+        await_true(mlflow_page, lambda: cards(mlflow_page)[:3] == ["miou_epoch", "loss_total", "loss_cls"],
+                   f"other charts: {cards(mlflow_page)}")  # fmt: skip
+        said = mlflow_page.execute_script("return document.body.innerText")
+        assert said.index("By epoch") < said.index("Scores") < said.index("Model metrics")
+        assert "iou/ant" not in cards(mlflow_page) and "ant" not in cards(mlflow_page), "folded"
+
+
+def test_a_runs_charts_open_with_score_and_loss(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_filtered(mlflow_page, ui, "tags.reference = 'true'")
+    click(mlflow_page, "//a[contains(., 'reference: cpn superpixel')]")
+    await_all(mlflow_page, "//*[@role='tab' and contains(., 'Model metrics')]")
+    mlflow_page.get(f"{mlflow_page.current_url.partition('?')[0]}/model-metrics?{ML}")
+    await_true(mlflow_page, lambda: cards(mlflow_page)[:2] == ["miou_epoch", "loss_total"],
+               f"other charts: {cards(mlflow_page)}")  # fmt: skip
+
+
+@pytest.fixture
+def new_browser() -> Iterator[webdriver.Chrome]:
+    """A browser that has never seen MLflow."""
+    with browser() as page:
+        yield page
+
+
+def test_the_first_click_leads_to_runs(new_browser: webdriver.Chrome, ui: str) -> None:
+    new_browser.get(ui)
+    click(new_browser, f"//a[contains(@href, '#/experiments/') and normalize-space()='{NAME}']")
+    await_all(new_browser, f"//a[normalize-space()='sweep {NAME}']")
+    assert "/runs" in new_browser.current_url
+    kept = "return [localStorage.getItem('mlflow.workflowType_v1'), document.body.innerText]"
+    kind, said = new_browser.execute_script(kept)
+    assert kind == '"machine_learning"' and "What can I help" not in said, "the assistant"

@@ -182,7 +182,11 @@ def test_this_machine_needs_no_password(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow.db").touch()
     main(["--port", str(free_port()), "--host", host])
-    assert "--app-name" not in executed[0][1] and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    _, command, environment = executed[0]
+    assert command[command.index("--app-name") + 1] == "cpn" and "MLFLOW_AUTH_CONFIG_PATH" not in environment
+    plugin = next(Path(place) for place in environment["PYTHONPATH"].split(os.pathsep) if place.endswith("/plugin"))
+    assert "cpn = platform.tracking" in (plugin / "mlflow_app.dist-info/entry_points.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_other_machines_are_served_with_mlflows_authentication(

@@ -4,22 +4,34 @@ MLflow 3 reads a view from the experiment's tag `mlflow.sharedViewState.NAME` an
 `viewStateShareKey=NAME`. An earlier MLflow ignores both.
 """
 
+import base64
 import json
-from typing import TYPE_CHECKING
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .charts import experiment_charts
 
 if TYPE_CHECKING:  # `platform.ui --help` needs an address of this file, and not what a specification imports
     from ...config.sweep_spec import SweepSpec
 
 VIEW = "workflowType=machine_learning"
 """MLflow 3 opens on pages for language models unless its address says this."""
+CHARTS = "compareRunsMode=CHART"
+"""In the address of a view: its charts in place of its table."""
 TAG = "mlflow.sharedViewState."
 LEADERBOARD = "leaderboard"
+PACKED = "deflate;"
+"""Begins a state that is compressed."""
 STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
 
 
 def saved_views(spec: "SweepSpec") -> dict[str, str]:
     """The experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep."""
+    from ...config.space.domains import drawn
+
     key, searched = spec.objective, [column("params", name) for name in spec.search]
+    charts = experiment_charts(key, list(drawn(spec.search)), STAGE_METRICS)
     confirmed = [column("metrics", f"{key}_confirm_{end}") for end in ("mean", "low", "high")]
     shown = {
         "Leaderboard": (
@@ -40,7 +52,8 @@ def saved_views(spec: "SweepSpec") -> dict[str, str]:
         ),
     }  # fmt: skip
     return {
-        f"{TAG}{name.lower()}": view(name, place, *told) for place, (name, told) in enumerate(shown.items(), start=1)
+        f"{TAG}{name.lower()}": view(name, place, *told, charts)
+        for place, (name, told) in enumerate(shown.items(), start=1)
     }
 
 
@@ -49,7 +62,7 @@ def column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def view(name: str, place: int, search: str, order: str, columns: list[str]) -> str:
+def view(name: str, place: int, search: str, order: str, columns: list[str], charts: Mapping[str, Any]) -> str:
     """A view as MLflow keeps it. The time of its making is its place in the list, so that it is the same each time."""
     state = {
         "searchFilter": search,
@@ -58,10 +71,17 @@ def view(name: str, place: int, search: str, order: str, columns: list[str]) -> 
         "selectedColumns": columns,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": True,
+        **charts,
     }
-    return json.dumps({"name": name, "createdAt": place, "updatedAt": place, "state": json.dumps(state)})
+    return json.dumps({"name": name, "createdAt": place, "updatedAt": place, "state": packed(state)})
 
 
-def address_of(experiment_id: str, name: str = LEADERBOARD) -> str:
-    """Where a view stands, behind the address of MLflow's UI."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={name}&{VIEW}"
+def packed(state: Mapping[str, Any]) -> str:
+    """A state as MLflow takes it where it is long; a tag's value has 5,000 characters in databases of MLflow 2."""
+    return PACKED + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+
+
+def address_of(experiment_id: str, name: str = LEADERBOARD, charts: bool = False) -> str:
+    """Where a view stands, its table or its charts, behind the address of MLflow's UI."""
+    mode = f"&{CHARTS}" if charts else ""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={name}{mode}&{VIEW}"

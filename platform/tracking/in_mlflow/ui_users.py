@@ -13,6 +13,8 @@ from flask import Response, request
 from mlflow.server import auth
 from werkzeug.datastructures import Authorization
 
+from . import first_page as first_page  # replaces MLflow's, as the server without users has it
+
 MAKING = re.compile(r"/(experiments|registered-models)/create|/gateway/|/mcp-servers")
 """In paths of requests that make, or change, what belongs to no experiment or model that the admin could have given."""
 SWEEPING = re.compile(r"/(experiments|registered-models)/create")

@@ -19,6 +19,11 @@ RUNS = {"small.sweep": "aaaa", "small-0003": "bbbb"}
             "![maps](artifact:small-0003/pictures/cam_panel.png)",
             "![maps](get-artifact?path=pictures%2Fcam_panel.png&run_uuid=bbbb)",
         ),
+        ("[trials](view:leaderboard)", f"[trials](#/experiments/7/runs?viewStateShareKey=leaderboard&{VIEW})"),
+        (
+            "[charts](view:leaderboard/charts)",
+            f"[charts](#/experiments/7/runs?viewStateShareKey=leaderboard&compareRunsMode=CHART&{VIEW})",
+        ),
         ("[champion](model:cpn-small)", f"[champion](#/models/cpn-small?{VIEW})"),
         ("a fresh seed of [cam_baseline](run:cam_baseline)", "a fresh seed of cam_baseline"),
         ("[elsewhere](https://example.org/run:small-0003)", "[elsewhere](https://example.org/run:small-0003)"),

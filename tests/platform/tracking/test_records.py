@@ -8,7 +8,7 @@ from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
 from platform.search.sweep_summary import SweepSummary
 from platform.tracking.in_mlflow.saved_views import saved_views
-from platform.tracking.records import FINAL_KEYS, LATER, Records, iou_keys, run_name
+from platform.tracking.records import FINAL_KEYS, LATER, ONCE, Records, iou_keys, run_name
 from typing import Any, cast
 
 import pytest
@@ -164,6 +164,7 @@ def test_an_epoch_is_few_keys_at_its_own_step_and_time(records: Records, heard: 
     assert (uid, step, time) == ("small-0003", 4, 1004.0)
     wanted = {"miou_epoch", "loss_total", "lr", "images_per_s", "system/cpu_utilization_percentage"}
     assert wanted <= set(values) and len(values) <= MOST_KEYS
+    assert next(iter(values)) == "miou_epoch", "MLflow lists metrics as they are first told"
     assert not {"training_iteration", "trial_id", "values", "epoch", "time", "progress"} & set(values)
 
 
@@ -179,8 +180,9 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
     records.trial_ended(row(miou=55.0), result(), tmp_path)
     told = heard.metrics_at()
     assert told[("small-0003", 1)]["miou_epoch"] == 41.0
-    last = told[("small-0003", 2)]
+    last = told[("small-0003", ONCE)]
     assert {key: last[key] for key in FINAL_KEYS if key in last} == result().metrics
+    assert ONCE == 0 and not set(FINAL_KEYS) & set(told[("small-0003", 2)]), "a line with a single dot"
     assert (last["iou/background"], last["iou/cat"], last["iou/dog"]) == (80.0, 40.0, 45.0)
     curve = [step for (_, step), values in told.items() if "curve_miou" in values]
     assert sorted(curve) == [round(100 * beta) for beta in BETAS] and len(set(curve)) == len(BETAS)

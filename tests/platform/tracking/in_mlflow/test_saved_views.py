@@ -1,22 +1,39 @@
 """Views that MLflow's UI opens by an address. That it does: tests/browser/test_mlflow_ui.py."""
 
+import base64
 import json
+import zlib
 from platform.config.spec import load_spec
-from platform.tracking.in_mlflow.saved_views import TAG, address_of, saved_views
+from platform.tracking.in_mlflow.saved_views import PACKED, TAG, address_of, saved_views
+from typing import Any
 
 from tests.conftest import CHECKOUT
+
+
+def unpacked(state: str) -> Any:
+    """What MLflow reads."""
+    return json.loads(zlib.decompress(base64.b64decode(state.removeprefix(PACKED))))
 
 
 def test_the_leaderboard_ranks_by_the_objective() -> None:
     made = saved_views(load_spec(CHECKOUT / "search_spaces/quickstart.yaml", []))
     assert list(made) == [f"{TAG}{name}" for name in ("leaderboard", "confirm", "stages")]
     told = json.loads(made[f"{TAG}leaderboard"])
-    state = json.loads(told["state"])
+    state = unpacked(told["state"])
     assert (told["name"], state["orderByKey"], state["orderByAsc"]) == ("Leaderboard", "metrics.`miou`", False)
     assert state["searchFilter"] == "tags.kind = 'trial'"
     columns = state["selectedColumns"]
     assert columns[:2] == ["metrics.`miou`", "metrics.`miou_confirm_mean`"] and columns[-1] == "tags.`state`"
     assert {"params.`patches.S_N`", "params.`loss.w_tcp`"} <= set(columns)
+
+
+def test_every_view_opens_on_the_same_charts() -> None:
+    made = saved_views(load_spec(CHECKOUT / "search_spaces/quickstart.yaml", []))
+    states = [unpacked(json.loads(view)["state"]) for view in made.values()]
+    assert states[0]["compareRunCharts"][0]["metricKey"] == "miou_epoch"
+    assert all(state["compareRunCharts"] == states[0]["compareRunCharts"] for state in states)
+    searched = next(card for card in states[0]["compareRunCharts"] if card["type"] == "PARALLEL")["selectedParams"]
+    assert "patches.S_N" in searched and "cam.beta" not in searched, "read off the curve: no parameter of a run"
 
 
 def test_views_are_the_same_each_time() -> None:
@@ -27,3 +44,4 @@ def test_views_are_the_same_each_time() -> None:
 
 def test_a_view_has_an_address() -> None:
     assert address_of("7").startswith("/#/experiments/7/runs?viewStateShareKey=leaderboard&workflowType=")
+    assert "viewStateShareKey=leaderboard&compareRunsMode=CHART&" in address_of("7", charts=True)

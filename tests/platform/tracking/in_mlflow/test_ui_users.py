@@ -10,7 +10,7 @@ import flask
 import pytest
 from werkzeug.datastructures import Authorization
 
-MODULE = "platform.tracking.in_mlflow.ui_users"
+MODULE, PAGE = "platform.tracking.in_mlflow.ui_users", "platform.tracking.in_mlflow.first_page"
 
 
 @pytest.fixture
@@ -27,11 +27,13 @@ def users(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         store=SimpleNamespace(get_user=lambda name: SimpleNamespace(is_admin=name == "admin")),
     )
     server: Any = ModuleType("mlflow.server")
-    server.auth = auth
+    server.auth, server.app = auth, flask.Flask("made")
     monkeypatch.setitem(sys.modules, "mlflow.server", server)
-    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    for name in (MODULE, PAGE):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module(MODULE)
-    sys.modules.pop(MODULE, None)
+    for name in (MODULE, PAGE):
+        sys.modules.pop(name, None)
 
 
 def status(users: Any, user: str, method: str, path: str) -> int:
