@@ -15,6 +15,7 @@ from cpn.core.files import write_bytes
 
 from ..base.tracking_uri import sqlite_path
 from . import registry
+from .in_mlflow import promotion_table
 from .in_mlflow.pyfunc_folder import write_pyfunc
 from .links import resolved
 from .moved_store import FILES
@@ -99,9 +100,9 @@ class Store:
         elif kind == "reconcile":
             self._reconcile(event)
         elif kind == "point":
-            self._keep(registry.move(self.client, event, event["version"]))
+            self._keep(event["model"], registry.move(self.client, event, event["version"]))
         elif kind == "moved":
-            self._keep(registry.note(self.client, event, self.again))
+            self._keep(event["model"], registry.note(self.client, event, self.again))
         else:
             run_id = self.run_ids.get(event["uid"])
             if run_id is None:
@@ -235,7 +236,7 @@ class Store:
                 raise Refused(f"{checkpoint} is gone")
             write = partial(write_pyfunc, self.mlflow, checkpoint, event["backbone"], tags)
         version = registry.register(self.client, event, run_id, write)
-        self._keep(registry.move(self.client, event, version))
+        self._keep(model, registry.move(self.client, event, version))
 
     def _own(self, model: str) -> None:
         """Sign a registered model without an owner. Raises Refused where it is another sweep's."""
@@ -245,7 +246,12 @@ class Store:
         if owner is None:
             self.client.set_registered_model_tag(model, ORIGIN, self.origin.id)
 
-    def _keep(self, history: Sequence[registry.Entry]) -> None:
+    def _keep(self, model: str, history: Sequence[registry.Entry]) -> None:
+        """Write the copy of the history, and the table on the model's page where that says something else."""
+        before = self.client.get_registered_model(model).description
+        after = promotion_table.description(before, history)
+        if after != (before or ""):
+            self.client.update_registered_model(model, after)
         text = "".join(json.dumps(entry) + "\n" for entry in history)
         write_bytes(self.folder / registry.HISTORY, text.encode())
 
