@@ -5,7 +5,7 @@ Nothing is lost on the way: what stands twice, or has no place in VOC's layout, 
 
 import json
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -166,8 +166,8 @@ def _parse(path: Path) -> dict[str, Any]:
     def compact(pairs: list[tuple[str, Any]]) -> Any:
         values = dict(pairs)
         if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise InputError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+            twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+            raise InputError(f"{twice!r} stands twice in one object")
         annotated = "segmentation" in values or {"image_id", "category_id"} <= values.keys()
         return read_annotation(values) if annotated else values
 

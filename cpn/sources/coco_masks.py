@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from cpn.core.errors import InputError
 from cpn.data.voc import IGNORE
 
+FURTHEST = 1e9
+"""Size in pixels beyond which a number of a box is none."""
+RUN_CHARACTERS = 12
+"""The most characters of one compressed run length: 60 bits, more pixels than any image has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
@@ -117,15 +122,16 @@ def whole_number(value: object) -> int | None:
 
 def _box(value: object) -> tuple[float, float, float, float] | None:
     """A box of four finite numbers and some area; None for anything else."""
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, (int, float)) for v in value):
+    if not isinstance(value, list) or len(value) != 4 or not set(map(type, value)) <= {int, float}:  # true is no number
+        return None
+    if not all(abs(v) < FURTHEST for v in value):  # also an integer too large for a float
         return None
     left, top, width, height = (float(v) for v in value)
-    sane = all(abs(v) < 1e9 for v in (left, top, width, height)) and width > 0 and height > 0
-    return (left, top, width, height) if sane else None
+    return (left, top, width, height) if width > 0 and height > 0 else None
 
 
 def _is_size(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
 
 
 def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[np.bool_]:
@@ -145,7 +151,7 @@ def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[
         raise InputError(f"{where}: its mask is of size {annotation.size}, the image (height, width) {height, width}")
     assert annotation.runs is not None
     runs = unpack_runs(annotation.runs, where) if isinstance(annotation.runs, str) else annotation.runs
-    if odd := [run for run in runs if not isinstance(run, int)]:
+    if odd := [run for run in runs if type(run) is not int]:
         raise InputError(f"{where}: its run {brief(odd[0])} is no whole number of pixels")
     if not all(run >= 0 for run in runs) or sum(runs) != height * width:
         raise InputError(f"{where}: its runs do not add up to the {height * width} pixels of the image")
@@ -195,6 +201,8 @@ def unpack_runs(text: str, where: str = "a mask") -> list[int]:
         value |= (digit & 31) << shift
         shift += 5
         if digit & 32:
+            if shift >= 5 * RUN_CHARACTERS:  # else a text without end would take the square of its length
+                raise InputError(f"{where}: a compressed run length has more than {RUN_CHARACTERS} characters")
             continue
         if digit & 16:
             value -= 1 << shift
@@ -224,7 +232,9 @@ def image_mask(annotations: Sequence[Annotation], kinds: Sequence[int], height: 
 def _polygon(values: object, where: str) -> NDArray[np.float64]:
     try:
         numbers = np.array(values, np.float64)
-    except (TypeError, ValueError):
+        if isinstance(values, list) and bool in set(map(type, values)):
+            numbers = np.array(np.nan)
+    except (TypeError, ValueError, OverflowError):  # the last one: an integer of hundreds of digits
         numbers = np.array(np.nan)
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise InputError(f"{where}: a polygon is a list of numbers, none of them NaN or infinite")

@@ -62,6 +62,8 @@ def wrong(name: str, command: str, make: Make, *words: str, **more: Any) -> Case
 
 ANNOTATIONS = [
     wrong("JSON without end", COCO, both(coco(), text_file("[" * 100_000, JSON)), JSON, "get it again"),
+    wrong("JSON with a key twice among many", COCO, both(coco(), text_file(
+          "{" + "".join(f'"k{at}": 1, ' for at in range(200_000)) + '"x": 1, "x": 2}', JSON)), "'x' stands twice"),
     wrong("JSON that is cut off", COCO, both(coco(), text_file('{"images": [', JSON)), JSON, "cannot be read as JSON"),
     wrong("JSON of zero bytes", COCO, both(coco(), text_file("", JSON)), JSON, "cannot be read as JSON", "get it"),
     wrong("a list for JSON", COCO, both(coco(), text_file("[]", JSON)), JSON, "is no file of instances"),
@@ -79,6 +81,15 @@ ANNOTATIONS = [
     wrong("a polygon of NaN", COCO, coco(segmentation=[[float("nan")] * 6]), JSON, "annotation 1 of image 9"),
     wrong("a segmentation that is a word", COCO, coco(segmentation="x"), JSON, "neither polygons nor run lengths"),
     wrong("a size of nothing", COCO, runs([48], [None, 8]), JSON, "annotation 1 of image 9"),
+    wrong("a polygon of truths", COCO, coco(segmentation=[[True] * 6]), JSON, "a polygon is a list of numbers"),
+    wrong("a polygon of endless numbers", COCO, coco(segmentation=[[10**400] * 6]), JSON, "a polygon is a list of num"),
+    wrong("a box of endless numbers", COCO, coco(segmentation=[], bbox=[10**400] * 4), JSON, "its bbox is [1000"),
+    wrong("a box of truths", COCO, coco(segmentation=[], bbox=[True] * 4), JSON, "its bbox is [True"),
+    wrong("a run of truth", COCO, runs([True, 47], [6, 8]), "annotation 1 of image 9: its run True is no whole number",
+          check=lambda place: None),
+    wrong("a size of truths", COCO, runs([1], [True, True]), JSON, "neither polygons nor run lengths"),
+    wrong("a compressed run without end", COCO, runs("o" * 10_000_000, [6, 8]), "annotation 1 of image 9: a compressed "
+          "run length has more than 12 characters", check=lambda place: None),
     wrong("a size of words", COCO, runs([48], ["a", 8]), JSON, "get"),
 ]  # fmt: skip
 
