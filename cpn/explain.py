@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, run_command
-from cpn.core.files import check_place, write_bytes
+from cpn.core.files import check_file, write_bytes
 from cpn.core.plain_file import file_there
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
@@ -57,6 +57,11 @@ def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]
     """The classes to explain, 1..F: those named, or those of the classifier, at least its most probable one."""
     if labels is not None:
         names = [name.strip() for name in labels.split(",") if name.strip()]
+        if not names:
+            raise InputError(
+                f"--labels {labels!r}: names no class, and one is explained; give one of {', '.join(model.classes)}, "
+                "or leave it out"
+            )
         return list(dict.fromkeys(model.index(name) for name in names))
     scores = model.labels_of(picture)
     ranked = sorted(scores, key=lambda name: -scores[name])
@@ -84,7 +89,7 @@ def page(title: str, steps: Sequence[Step]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, 2 for a file that is no image or no CAM network."""
     given = parser().parse_args(arguments)
-    check_place(given.out.parent, "--out")
+    check_file(given.out, "--out")
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: is below 0; give a whole number from 0")
     if not file_there(given.picture):

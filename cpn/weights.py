@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cpn.config.next_command import yaml_value
 from cpn.core.errors import InputError, run_command
-from cpn.core.files import check_place
+from cpn.core.files import check_file
 from cpn.models.backbone import build_backbone
 from cpn.stages.released import convert_released, is_released
 
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out is not None and options.out.suffix != ".safetensors":
         raise InputError(f"{options.out}: --out writes safetensors only; end the name in .safetensors")
     if options.out is not None:
-        check_place(options.out.parent, "--out")
+        check_file(options.out, "--out")
     tensors = read_weights(options.source)
     if options.backbone is None and is_released(tensors):
         convert_released(options.source, tensors, options.classes, options.check, options.out)

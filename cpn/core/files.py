@@ -62,6 +62,16 @@ def check_place(path: Path, key: str) -> None:
         raise InputError(f"{key}: {path} cannot be written ({error.strerror}); choose another folder") from error
 
 
+def check_file(path: Path, key: str) -> None:
+    """Raise InputError, naming `key`, unless the file `path` can be written or made: asked before the work whose result
+    it gets.
+    """
+    check_place(path.parent, key)
+    refuse_impossible(path.absolute(), key)
+    if path.is_dir():
+        raise InputError(f"{key}: {path} is a folder; give the name of a file")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or absent, even after kill -9."""
     with whole_file(path) as file:

@@ -153,6 +153,8 @@ FILES = [
     wrong("--out as .pth", f"{CONVERT} --out x.pth", torch_file(scene), "x.pth: --out writes safetensors only", "end"),
     wrong("--out below a file", f"{CONVERT} --backbone scene --out w.pth/x.safetensors", torch_file(scene), "--out: ",
           "w.pth cannot be written", "choose another folder"),
+    wrong("--out as a folder", f"{CONVERT} --backbone scene --out x.safetensors", both(torch_file(scene),
+          lambda place: (place / "x.safetensors").mkdir()), "--out: x.safetensors is a folder; give the name of a"),
     wrong("--classes for a backbone", f"{CONVERT} --classes classes.txt", both(torch_file(scene), text_file(
           "dog\n", "classes.txt")), "--classes classes.txt: a backbone has no classes; leave it out"),
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 from cpn.core.errors import InputError
 from cpn.core.files import (
+    check_file,
     check_place,
     digest,
     file_digest,
@@ -151,6 +152,20 @@ def test_a_place_is_looked_at_and_nothing_is_left_there(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/x")):
         with pytest.raises(InputError, match="^--out: .* cannot be written .*; choose another folder$"):
             check_place(place, "--out")
+
+
+def test_a_file_is_refused_before_the_work_that_fills_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for good in ("file", "new", "deep/new"):
+        check_file(tmp_path / good, "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for bad, words in (
+        ("", "is a folder; give the name of a file"),
+        ("file/below", "cannot be written"),
+        ("x" * 300, "is too long for the name of a file"),
+    ):
+        with pytest.raises(InputError, match=f"^--out: .*{words}"):
+            check_file(tmp_path / bad, "--out")
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
