@@ -220,7 +220,13 @@ def brief(text: str, longest: int = 200) -> str:
 
 
 def nearest(name: str, known: Any) -> str:
-    """`; did you mean 'x'?` for the known name closest to `name`, or nothing when none is close."""
+    """`; did you mean 'x'?` for the known name closest to `name`, or nothing when none is close. Where it is known and
+    was one key with dots: how it is written.
+    """
+    if name in known and "." in name:
+        levels = name.split(".")
+        written = ": {".join(levels) + ": ..." + "}" * (len(levels) - 1)
+        return f"; dots are for --set and search, here write {written}"
     close = difflib.get_close_matches(brief(name), list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 

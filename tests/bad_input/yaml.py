@@ -98,6 +98,9 @@ SECTIONS = [
     changed("an unknown section", spec(budgets={"trials": 2}), "budgets: unknown key", "did you mean 'budget'"),
     changed("an unknown key", spec(budget={"trails": 2}), "budget.trails: unknown key", "did you mean 'budget.trials'"),
     changed("an unknown name", spec(base={"patches": {"S_M": 5}}), "base: patches.S_M", "did you mean 'patches.S_N'"),
+    changed("a name with dots", spec(base={"train.epochs": 2}), "base: train.epochs: ", "write train: {epochs: ...}"),
+    changed("three levels in dots", spec(base={"data.scenes.val": 2}), "here write data: {scenes: {val: ...}}"),
+    changed("dots in a section", spec(**{"budget.trials": 2}), "budget.trials: ", "here write budget: {trials: ...}"),
     changed("an unknown preset", spec(base={"preset": "offical"}), "preset: 'offical'", "did you mean 'official'"),
     changed("a preset that is a number", spec(base={"preset": 7}), "preset: 7 is neither a name"),
     changed("no name", text_file("budget: {trials: 2}\n"), "name: is missing; add it"),
@@ -190,6 +193,8 @@ SEARCH = [
     changed("a low end of nothing", searching(loss__w_tcp={"float": [1e-300, 1], "log": True}), "narrow the"),
     changed("a choice of nothing", searching(patches__kind={"choice": []}), "at least 1 item"),
     changed("a choice twice", searching(patches__kind={"choice": ["grid", "grid"]}), "'grid' stands twice; keep one"),
+    changed("a choice of thousands", searching(patches__S_N={"choice": list(range(5, 3005))}), "search.patches.S_N",
+            "has 3000 values, 1000 at most; write a range: {int: [low, high]}"),
     changed("a choice misspelt", searching(patches__kind={"choice": ["gird", "grid"]}), "'gird' is not possible"),
     changed(
         "a condition on an unsearched name",

@@ -56,6 +56,10 @@ class IntDomain(_Domain):
         return self
 
 
+MOST_CHOICES = 1000
+"""More are a range: each is tried on the configuration before a sweep starts, and no search comes to know them all."""
+
+
 class ChoiceDomain(_Domain):
     """`{choice: [...]}`: one of a list of values, each a scalar or a list of scalars."""
 
@@ -65,6 +69,11 @@ class ChoiceDomain(_Domain):
     @field_validator("choice", mode="before")
     @classmethod
     def _values(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) > MOST_CHOICES:
+            raise ValueError(
+                f"has {len(value)} values, {MOST_CHOICES} at most; write a range: {{int: [low, high]}} or {{float: "
+                "[low, high]}"
+            )
         for item in value if isinstance(value, list) else ():
             for part in item if isinstance(item, list) else (item,):
                 if not isinstance(part, str | int | float | None):
