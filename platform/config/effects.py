@@ -14,7 +14,7 @@ _MAPS: Mapping[str, tuple[Any, ...]] = {"train.objective": ("cpn", "seam")}
 _CPN: Mapping[str, tuple[Any, ...]] = {"train.objective": ("cpn",)}
 _UNIT: Mapping[str, tuple[Any, ...]] = {"network.x_scale": ("unit",)}
 NEEDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "patches.S_N": _SUPERPIXELS,
+    "patches.S_N": {**_SUPERPIXELS, "patches.S_N_range": (None,)},
     "patches.S_N_range": _SUPERPIXELS,
     "patches.slic_on": _SUPERPIXELS,
     "patches.draw": _SUPERPIXELS,
@@ -68,6 +68,12 @@ def _possible(name: str, other: str, search: Search, base: Mapping[str, Any]) ->
 
 def _shown(values: Sequence[Any]) -> str:
     """Values as YAML has them."""
-    return " or ".join(
-        str(value).lower() if value is None or isinstance(value, bool) else str(value) for value in values
-    )
+    return " or ".join(_yaml_words(value) for value in values)
+
+
+def _yaml_words(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value) if isinstance(value, tuple) else value)

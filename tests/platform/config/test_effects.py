@@ -19,6 +19,13 @@ GRID: dict[str, Any] = {"patches": {"kind": "grid"}}
 SYSTEM = "train.objective"
 VOID: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = [
     ("superpixels of grids", GRID, S_N, "S_N: has no effect while patches.kind is grid"),
+    (
+        "one number where each image draws its own",
+        {"patches": {"S_N_range": [10, 100]}},
+        S_N,
+        "S_N: has no effect while patches.S_N_range is [10, 100], so its trials differ by luck; drop it, or let "
+        "patches.S_N_range be null",
+    ),
     ("cells of superpixels", {}, K, "K: has no effect while patches.kind is superpixel"),
     ("the draw of grids", GRID, {"patches.draw": {"choice": ["bernoulli", "with_replacement"]}}, "draw: has no effect"),
     (
