@@ -17,9 +17,9 @@ from cpn.cost.inference_memory import free_bytes
 from cpn.cost.operations import step_operations
 from cpn.cost.training_memory import GIB, step_bytes
 
-from ..base.paths import storage
+from ..base.paths import check_storage, storage
 from ..base.terminal import Terminal, clock
-from ..base.tracking_uri import check_store
+from ..base.tracking_uri import check_store, sqlite_path
 from ..cluster import measured_steps
 from ..cluster.capacity import concurrency
 from ..cluster.inputs import check_weights, look_at_data
@@ -28,6 +28,7 @@ from ..config.own_code import check_named, own_backbones, trains_own_code
 from ..config.space.domains import CurveDomain, domain_words
 from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import row_values, shown_rows
+from ..search.study import check_study, study_url
 from .data_size import class_count, size_words
 from .estimate import START_SECONDS, Price, corner_configs, epoch_seconds, estimate, largest_step, on_gpu
 from .owner_check import check_owner
@@ -64,6 +65,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     if run_code or not is_code(config.network.backbone):
         check_weights(config, storage(spec.resources.storage), terminal.say)
     check_named(spec)
+    check_places(spec)
     if (warning := check_store(spec.tracking.uri) or check_owner(spec)) is not None:
         terminal.say(f"warning: {warning}")
     look_at_data(config, spec.objective, terminal.say)
@@ -112,6 +114,18 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
             f"{found.device}{card_words(found)}; lower data.crop or train.batch_size, or set train.precision=bf16"
         )
     terminal.say(f"nothing was started; next: {command}")
+
+
+def check_places(spec: SweepSpec) -> None:
+    """Raise InputError, in the words of a start, where results or the study could not be written on this machine.
+
+    Makes nothing; a bucket, which is asked by writing, and a database server are left to the start.
+    """
+    store, url = storage(spec.resources.storage), study_url(spec)
+    if store.url is None:
+        check_storage(store, "resources.storage")
+    if sqlite_path(url) is not None:
+        check_study(url)
 
 
 def print_search(spec: SweepSpec, terminal: Terminal) -> None:

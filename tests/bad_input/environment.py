@@ -89,6 +89,7 @@ def storage(name: str, folder: str, *words: str) -> list[Case]:
         wrong(f"{name}, {kind}", f"{command}{folder}", made, key, *words)
         for kind, command, key in (
             ("sweep", f"{SWEEP} --set resources.storage=", "resources.storage: "),
+            ("dry run", f"{SWEEP} --dry-run --set resources.storage=", "resources.storage: "),
             ("scenes", f"{SCENES} --set resources.storage=", "resources.storage: "),
             ("train", f"{TRAIN} --storage ", "--storage: "),
         )
@@ -159,6 +160,12 @@ STORES = [
     study("in a read-only tree", "sqlite:////proc/study.db", "sqlite:////proc/study.db cannot be written", "give"),
     study("below a file", "sqlite:///taken/x/study.db", "taken/x cannot be written", "choose", make=TAKEN),
     study("in a text file", "sqlite:///taken", "is no sqlite file", make=text_file("hello\n" * 9, "taken")),
+    *(wrong(f"study {name} of a dry run", f"{SWEEP} --dry-run --set tracking.study={url}", both(voc(), TAKEN),
+            "tracking.study: ", *words)
+      for name, url, words in (("below a file", "sqlite:///taken/x/study.db", ("taken/x cannot be written", "choose")),
+                               ("by a path", "study.db", ("'study.db' is no URL", "write sqlite:///FILE")))),
+    wrong("a bucket without a database, dry run", f"{SWEEP} --dry-run --set resources.storage=s3://bucket/sweeps",
+          voc(), "tracking.study: s3://bucket/sweeps cannot hold a database file; set CPN_STUDY_URL"),
     study("in a database nobody knows", "redis://127.0.0.1:1/x", "redis://127.0.0.1:1/x", "check the URL"),
     study("behind a password", "postgresql://me:secret@127.0.0.1:1/x", "://me:***@127.0.0.1:1/x", ";"),
 ]  # fmt: skip
