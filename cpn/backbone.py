@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from cpn.core.errors import InputError, run_command
 from cpn.models.backbone import BACKBONES, EXAMPLE
 
+MOST_CLASSES = 254
+"""Of a data set, beside background and ignore."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.classes < 1:
         raise InputError(f"--classes {given.classes}: no number of classes; give 1 or more")
+    if given.classes > MOST_CLASSES:
+        raise InputError(f"--classes {given.classes}: a mask tells {MOST_CLASSES} classes apart; give that at most")
 
     from cpn.cost.backbone_check import check
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .promotion.candidates import Candidate, Gate
 
 EXAMPLE = "python -m platform.promote quickstart-0003"
+LONGEST_PAUSE_S = 86_400
+"""Seconds between two looks at the aliases; what is far above it no clock can wait for."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,8 +107,8 @@ def check_given(given: argparse.Namespace) -> None:
         raise InputError("--dry-run: needs a run: " + EXAMPLE)
     if given.sets and not asked:
         raise InputError("--set: needs a run: " + EXAMPLE)
-    if not given.every > 0:
-        raise InputError(f"--every {given.every:g}: give seconds above 0")
+    if not 0 < given.every <= LONGEST_PAUSE_S:
+        raise InputError(f"--every {given.every:g}: give seconds above 0, and {LONGEST_PAUSE_S} (a day) at most")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """One run alone: `python -m platform.train config.yaml`. The single-GPU run that throughput figures are relative to."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from cpn.config import Config
 
 EXAMPLE = "python -m platform.train --set preset=scenes"
+MOST_THREADS_A_CORE = 8
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.threads is not None and given.threads < 1:
         raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
+    cores = os.cpu_count() or 1
+    if given.threads is not None and given.threads > MOST_THREADS_A_CORE * cores:
+        raise InputError(
+            f"--threads {given.threads}: this machine has {cores} cores; give {MOST_THREADS_A_CORE * cores} at most"
+        )
     import torch
 
     from cpn.config import config_from, run_key

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
 EXAMPLE = "python -m platform.meta quickstart patch"
 RESAMPLES = 100
-FEWEST = 20
+FEWEST, MOST = 20, 10_000
 """Redraws below which a percentile at 95 % is none."""
 
 
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.resamples < FEWEST:
         raise InputError(f"--resamples {given.resamples}: too few for an interval; give {FEWEST} or more")
+    if given.resamples > MOST:
+        raise InputError(f"--resamples {given.resamples}: would take days; give {MOST} at most")
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: give 0 or more")
     from ..reports.snapshot import read_sweep

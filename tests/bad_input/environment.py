@@ -215,6 +215,18 @@ CLOCKS = [
     Case("environment: data from before 1970", "cpn.prepare data", ("fingerprint",), seen(-86400), 0, packed),
 ]
 
+NUMBERS = [
+    wrong("a watch that sleeps for ever", "platform.promote --watch --every inf", nothing, "--every inf: give seconds "
+          "above 0, and 86400 (a day) at most"),
+    wrong("a watch without a number", "platform.promote --watch --every nan", nothing, "--every nan: give seconds"),
+    wrong("a million threads", f"{TRAIN} --threads 1000000", voc(), "--threads 1000000: this machine has", "at most"),
+    wrong("threads beyond all numbers", f"{TRAIN} --threads {10**30}", voc(), f"--threads {10**30}: this", "at most"),
+    wrong("redraws for years", "platform.meta.__main__ small --resamples 1000000000", nothing,
+          "--resamples 1000000000: would take days; give 10000 at most"),
+    wrong("classes beyond all masks", "cpn.backbone --check scene --classes 1000000000", nothing,
+          "--classes 1000000000: a mask tells 254 classes apart; give that at most"),
+]  # fmt: skip
+
 BENCHMARKS = [
     wrong("no such benchmark", "benchmarks.__main__ loser", nothing, "loser: no such topic; take", "winner"),
     wrong("too few sweeps", "benchmarks.__main__ winner --sweeps 0", nothing, "--sweeps: 0 is too few; give at least"),
@@ -242,4 +254,4 @@ BUCKETS = [
     wrong("a negative number of networks", f"{SWEEP} --set resources.keep_top=-1", voc(), "resources.keep_top: "),
 ]  # fmt: skip
 
-CASES = [*BUCKETS, *PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *BENCHMARKS, *PROCESSES]
+CASES = [*BUCKETS, *PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *NUMBERS, *BENCHMARKS, *PROCESSES]
