@@ -49,6 +49,8 @@ def show(found: Sequence[Status], store: Storage) -> None:
     for row in found:
         for note in row.notes:
             terminal.say(f"{row.sweep}: {note}")
+        if row.stopped:
+            terminal.say(f"{row.sweep}: the search ended early: {row.stopped}")
     for row in found:
         if row.state == RUNNING:
             if row.phase is not None:

@@ -14,6 +14,9 @@ share of ours that CAP ends.
 
 The default was chosen on the seeds from TUNING_SEED on, and on no others: the seeds from 0 on are for the table.
 
+Whether more trials are worth their price, and what a budget finds: benchmarks/sweeps/stopping.py (`--only worth`).
+Several trials at a time against one: `--only parallel`.
+
 Own time: one sweep with the sampler `random` and pruning, one CPU-second counted as one, nothing trained. One draw, by
 each sampler that learns: after such sweeps of 100 and 1,000 trials (`--only draw`).
 """
@@ -56,6 +59,10 @@ TUNING_SEED = 1000
 """The first of the seeds that searchers are changed on."""
 SHORT = (100, 1000)
 """Trials of the sweeps that a draw is measured after."""
+SHORT_SWEEP = 72
+"""Trials of the sweeps that say what more is worth: about what a sweep of patch.yaml has."""
+AT_ONCE = (1, 2, 4)
+PARTS = ("trials", "worth", "parallel", "time", "draw")
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=50, help="searches of each kind (default: 50)")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the one long sweep (default: 10000)")
-    parser.add_argument("--only", choices=("trials", "time", "draw"), help="one of the three parts")
-    parser.add_argument("--family", choices=tuple(FAMILIES), help="one family of the trials (all)")
+    parser.add_argument("--only", choices=PARTS, help="one of the parts")
+    parser.add_argument("--family", choices=tuple(FAMILIES), help="one family of the simulated sweeps (all)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="with --only worth: keep what a budget finds")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -100,10 +108,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
+    chosen = range(options.first_seed, options.first_seed + seeds)
+    families = [options.family] if options.family else list(FAMILIES)
     found: dict[str, Any] = {}
     if options.only in (None, "trials"):
-        families = [options.family] if options.family else list(FAMILIES)
-        found |= over_families(families, range(options.first_seed, options.first_seed + seeds))
+        found |= over_families(families, chosen)
+    if options.only == "worth":
+        from benchmarks.sweeps.stopping import worth_of_more
+
+        found |= worth_of_more(families, chosen, 24 if options.quick else SHORT_SWEEP, options.write)
+    if options.only == "parallel":
+        found["parallel"] = trials_at_a_time(families, chosen)
     if options.only in (None, "draw"):
         found["ask_ms"] = draw_time(SHORT[:1] if options.quick else SHORT)
     if options.only in (None, "time"):
@@ -157,7 +172,25 @@ def objective(problem: Problem, seed: int) -> Callable[[Mapping[str, Any], int],
     return trial
 
 
-def ours(problem: Problem, seed: int) -> int:
+def trials_at_a_time(families: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Trials that are drawn until one is good enough, with several under way at a time against one; printed."""
+    result: dict[str, Any] = {}
+    for family in families:
+        counts: dict[int, list[int]] = {at_once: [] for at_once in AT_ONCE}
+        for seed in seeds:
+            problem = FAMILIES[family](seed)
+            for at_once, made in counts.items():
+                made.append(ours(problem, seed, at_once))
+            print(f"{family}, seed {seed}: " + ", ".join(f"{n} at a time {made[-1]}" for n, made in counts.items()))
+        print(f"\n| {family}: at a time | median trials to within {WITHIN} | to one at a time |\n|---|---|---|")
+        for at_once, made in counts.items():
+            ratio, low, high = geometric_ratio(made, counts[1])
+            result |= {f"{family}_{at_once}": made, f"{family}_{at_once}_ratio": [ratio, low, high]}
+            print(f"| {at_once} | {np.median(made):.0f} | {ratio:.2f} [{low:.2f}, {high:.2f}] |", flush=True)
+    return result
+
+
+def ours(problem: Problem, seed: int, at_once: int = 1) -> int:
     """Trials of a sweep of ours until one is good enough."""
     reached: list[int] = []
     scored = objective(problem, seed)
@@ -170,7 +203,7 @@ def ours(problem: Problem, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         spec = simulated_spec(Path(folder), problem.search, problem.base, CAP, seed, pruning={"kind": "none"})
         study = simulated_study(spec)
-        simulate(study, spec, watched, over=lambda: bool(reached))
+        simulate(study, spec, watched, concurrent=at_once, over=lambda: bool(reached))
         study.close()
     return reached[0] if reached else CAP
 

@@ -48,16 +48,17 @@ def simulate(
     *,
     concurrent: int = 1,
     over: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = lambda: False,
     ended: Callable[[str], None] | None = None,
     told: "SimulatedRecords | None" = None,
 ) -> None:
     """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn.
 
-    Once `over` says so no trial starts, and those under way end, resumable. `told` hears of every trial what the
-    records of a real sweep hear.
+    Once `over` says so no trial starts, and those under way end, resumable; once `enough` does none is drawn. `told`
+    hears of every trial what the records of a real sweep hear.
     """
     epochs = spec.base_config.train.epochs
-    searcher = StudySearcher(study, spec.trial_limit, over)
+    searcher = StudySearcher(study, spec.trial_limit, over, enough=enough)
     pruner = StudyPruner(study, searcher, spec.pruning, spec.search_options.seed, epochs)
     asked = ends_now(searcher, False, over)
     running: list[tuple[str, SimpleNamespace, list[dict[str, Any]]]] = []

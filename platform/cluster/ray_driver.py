@@ -319,10 +319,12 @@ def run_trials(
     over: Callable[[], bool],
     reuse: Callable[[TrialRow], dict[str, Any] | None],
     claim: Callable[[TrialRow], bool],
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run the study's unfinished trials and then new ones until it has none left, or something says stop.
 
-    `over` is asked before each new trial and while trials run, and ends them where they are.
+    `over` is asked before each new trial and while trials run, and ends them where they are; `enough` is asked before
+    one is drawn, and lets those that run come to their end.
     A trial for which `reuse` has a result is told at once and never started; one that `claim` refuses waits.
     """
     from ray import tune
@@ -341,7 +343,7 @@ def run_trials(
     # And one when a file of its own snapshot vanishes while it is copied. Nobody reads that copy: the study counts.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     while True:
-        searcher = StudySearcher(study, limit, over, reused, listener.ended, claim)
+        searcher = StudySearcher(study, limit, over, reused, listener.ended, claim, enough)
         interruption.listeners.append(partial(setattr, searcher, "interrupted", True))
         scheduler = StudyPruner(study, searcher, pruning, search_seed, epochs, listener.pruning_off)
         tuner = tune.Tuner(

@@ -43,10 +43,12 @@ class StudySearcher(Searcher):
         reuse: Callable[[TrialRow], Mapping[str, Any] | None] | None = None,
         told: Callable[[str], None] | None = None,
         claim: Callable[[TrialRow], bool] | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> None:
         """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each
         trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is recorded at
         once and never started, and `told` is called with its uid. `claim` says whether a trial's run is free.
+        `enough` is asked before a trial is drawn, and ends the drawing alone.
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
         self._study = study
@@ -55,6 +57,7 @@ class StudySearcher(Searcher):
         self._reuse = reuse or (lambda row: None)
         self._told = told or (lambda uid: None)
         self._claim = claim or (lambda row: True)
+        self._enough = enough or (lambda: False)
         self._pending = study.unfinished()
         counts = study.counts()
         waiting = counts[State.WAITING]
@@ -160,7 +163,8 @@ class StudySearcher(Searcher):
         return {key: result[key] for key in RECORDED if key != self._objective and result.get(key) is not None}
 
     def _ask(self) -> TrialRow | None:
-        if self._new <= 0:
+        if self._new <= 0 or self._enough():
+            self._new = 0
             return None
         self._new -= 1
         return self._study.ask()

@@ -58,8 +58,9 @@ class SearchOptions(SweepSection):
 
 
 class Budget(SweepSection):
-    """When the search ends: whichever limit comes first, null is none. But for `trials`, running trials end at their
-    next report, and go on if the limit is raised. Confirm runs and stages follow all the same.
+    """When the search ends: whichever limit comes first, null is none. But for `trials` and `min_gain_per_gpu_hour`,
+    running trials end at their next report, and go on if the limit is raised. Confirm runs and stages follow all the
+    same.
     """
 
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
@@ -72,6 +73,10 @@ class Budget(SweepSection):
     """Stop once a trial's miou (percent) reaches this."""
     plateau_trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     """Stop after this many finished trials in a row without a new best."""
+    min_gain_per_gpu_hour: float | None = Field(default=None, gt=0)
+    """Draw no trial any more once the next ones are expected to gain fewer mIoU points per GPU-hour than this (on the
+    CPU: per hour of a trial); running ones come to their end. Only the sampler gp expects anything: docs/search.md.
+    """
     failures: int = Field(default=5, ge=1, le=MOST_TRIALS)
     """Stop after this many failed trials."""
     price_per_gpu_hour: float | None = Field(default=None, gt=0)

@@ -48,6 +48,7 @@ def check_search(spec: SweepSpec, source: str) -> None:
     _check_losses(spec, source)
     _check_sampler(spec, source)
     _check_workers(spec, source)
+    check_gain(spec, source)
     budget = spec.budget
     limits = (spec.trial_limit, budget.wall_hours, budget.gpu_hours, budget.target_miou, budget.plateau_trials)
     if all(limit is None for limit in limits):
@@ -87,6 +88,17 @@ def _check_sampler(spec: SweepSpec, source: str) -> None:
         raise InputError(f"{where}.warm_start: {options.sampler} learns from nothing; take gp or tpe, or drop it")
     if spec.name in options.warm_start:
         raise InputError(f"{where}.warm_start: {spec.name} is this sweep itself; name an earlier one")
+
+
+def check_gain(spec: SweepSpec, source: str, cure: str = "take search_options.sampler=gp, or drop it") -> None:
+    """Whether the sampler can say what more trials would gain, where the budget asks for it."""
+    if spec.budget.min_gain_per_gpu_hour is None:
+        return
+    where = f"{source}: budget.min_gain_per_gpu_hour"
+    if spec.table is not None:
+        raise InputError(f"{where}: a table searches nothing, so there is no gain to expect; drop it")
+    if spec.search_options.sampler != "gp":
+        raise InputError(f"{where}: only the sampler gp expects a gain, this is {spec.search_options.sampler}; {cure}")
 
 
 def _check_workers(spec: SweepSpec, source: str) -> None:

@@ -26,6 +26,7 @@ from ..plan.hours import HOURS_LOST, KeptHours, read_clock
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import COMES_BACK, shown
 from ..search.sweep_summary import SweepSummary, read_summary
+from ..search.trial_row import WORTH
 from .sweep_status import study_of, sweep_names, sweep_paths
 
 
@@ -52,6 +53,8 @@ class SweepSnapshot:
     """Rungs at which pruning switched itself off: share -> words."""
     times: dict[str, tuple[float, float | None]] = field(default_factory=dict)
     """Unix seconds at which trials and confirm runs began and ended, by uid; None while one is open."""
+    stopped: str | None = None
+    """Why the search ended before its other limits, in words."""
 
     @property
     def so_far(self) -> str | None:
@@ -137,7 +140,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     name, paths = spec.name, store.sweep(spec.name)
     trials = read_study(name, url)
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
-    times = trials.times()
+    times, stopped = trials.times(), trials.remembered(WORTH).get("words")
     trials.close()
     spec = as_begun(spec, identity)
     try:
@@ -159,7 +162,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     driver = read_driver(paths)
     state = driver.stands if driver else FINISHED if summary else STOPPED
     command = driver.command if driver else None
-    return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off, times)
+    return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off, times, stopped)
 
 
 def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) -> str | None:

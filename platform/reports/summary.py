@@ -166,6 +166,7 @@ def markdown(summary: SweepSummary) -> str:
         f"**{summary.plain_verdict}**",
         "",
         *([f"{summary.against_baseline}.", ""] if summary.against_baseline else []),
+        *([f"The search ended early: {summary.stopped}.", ""] if summary.stopped else []),
         f"Winner: `{summary.winner}`",
         *([f"\nWarning: {summary.confirm_failed}"] if summary.confirm_failed else []),
         "",

@@ -16,6 +16,7 @@ from ..base.yaml_files import load_kept
 from ..config.sections import Resources
 from ..plan.hours import hours_unit, read_hours
 from ..search.sweep_summary import SweepSummary, read_summary
+from ..search.trial_row import WORTH
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Status:
     champion: str | None = None
     """The trial whose checkpoint the last end of the sweep promoted."""
     verdict: str | None = None
+    stopped: str | None = None
+    """Why the search ended before its other limits, in words."""
     phase: str | None = None
     """While it runs: search, confirm, or the stage after them."""
     phase_done: int | None = None
@@ -149,7 +152,8 @@ def _counts(url: str, name: str) -> dict[str, Any]:
         if name not in ids:
             return {"complete": 0, "pruned": 0, "failed": 0, "unfinished": 0, "confirm_runs": 0}
         trials = database.get_all_trials(ids[name], deepcopy=False)
-        identity = database.get_study_user_attrs(ids[name]).get("identity") or {}
+        attributes = database.get_study_user_attrs(ids[name])
+        identity = attributes.get("identity") or {}
         confirm = ids.get(f"{name}.confirm")
         again = [] if confirm is None else database.get_all_trials(confirm, deepcopy=False)
         database.remove_session()
@@ -162,6 +166,7 @@ def _counts(url: str, name: str) -> dict[str, Any]:
         "failed": states.count("FAIL"),
         "unfinished": states.count("RUNNING") + states.count("WAITING"),
         "confirm_runs": sum(trial.state.name == "COMPLETE" for trial in again),
+        "stopped": (attributes.get(WORTH) or {}).get("words"),
         "objective": identity.get("metric", "miou"),
         "best": best[0] if best else None,
         "best_uid": f"{name}-{-best[1]:04d}" if best else None,

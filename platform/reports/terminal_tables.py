@@ -21,6 +21,8 @@ def print_summary(terminal: Terminal, summary: SweepSummary, pictures: Sequence[
     terminal.say(f"verdict: {summary.plain_verdict} ({clock(summary.hours * 3600)} in all)")
     if summary.against_baseline:
         terminal.say(summary.against_baseline)
+    if summary.stopped:
+        terminal.say(f"the search ended early: {summary.stopped}")
     if summary.confirm_failed:
         terminal.warn(summary.confirm_failed)
     print_leaderboard(terminal, summary)

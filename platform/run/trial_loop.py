@@ -1,5 +1,6 @@
 """Run the open trials of a study on Ray Tune, and bring the records in line with the study."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,9 +33,10 @@ def run_open_trials(
     pruning: Pruning,
     limits: budget.Limits | None,
     phase: str = SEARCH,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run a study's open trials on Ray Tune, with the live table; without `limits` all of them. `phase` is what they
-    are in the sweep's remaining time.
+    are in the sweep's remaining time; `enough` says before each draw whether none is worth it any more.
     """
     concurrent = concurrency(sweep.spec.resources, sweep.cluster())
     sweep.price_what_is_left(concurrent)
@@ -58,6 +60,7 @@ def run_open_trials(
             over=limits.over if limits else lambda: False,
             reuse=partial(find_reusable_run, sweep),
             claim=lambda row: sweep.claims.take(row.uid, sweep.key(row)),
+            enough=enough,
         )
 
 

@@ -30,6 +30,12 @@ ANYWHERE, BEST, AROUND = 500, 5, 20
 """Random candidates; points around which more are drawn; how many around each."""
 WIDTHS = (0.1, 0.05, 0.02, 0.01)
 """How far around, step by step."""
+IMAGINED = 512
+"""Sets of scores that an expected gain is the mean over."""
+DOUBT = 0.5
+"""Logarithm by which length scales are shortened where a gain is expected: the most probable ones are often too long,
+and a model that is too sure of itself would end a search too early.
+"""
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +66,10 @@ class Posterior:
         known = solve_triangular(self.lower, between, lower=True)
         variance = math.exp(self.logs[-2]) - (known**2).sum(axis=0)
         return between.T @ self.weights, np.sqrt(np.maximum(variance, 1e-10))
+
+    def known_of(self, points: Floats) -> Floats:
+        """What is known of `points` (M, D), as columns (N, M): products of two are what their scores share of it."""
+        return np.asarray(solve_triangular(self.lower, _covariance(self.points, points, self.logs), lower=True))
 
 
 def fit(points: Floats, scores: Floats) -> Floats:
@@ -116,19 +126,9 @@ def most_hopeful(cube: Cube, points: Floats, scores: Floats, pending: Floats, se
     them. A point that stands in either is not proposed again: its score would be the same.
     """
     rng = np.random.default_rng([seed, number])
-    scores = (scores - scores.mean()) / max(float(scores.std()), 1e-6)
-    features = cube.features(points)
-    some = np.arange(len(scores))
-    if len(scores) > FITTED:
-        ranked = np.argsort(-scores, kind="stable")
-        some = np.concatenate([ranked[: FITTED // 2], rng.permutation(ranked[FITTED // 2 :])[: FITTED // 2]])
-    logs = fit(features[some], scores[some])
-    posterior = Posterior.of(features, scores, logs)
-    if len(pending):
-        waiting = cube.features(pending)
-        expected = np.concatenate([scores, posterior.at(waiting)[0]])
-        posterior = Posterior.of(np.concatenate([features, waiting]), expected, logs)
-        points = np.concatenate([points, pending])
+    posterior = learned(cube, points, (scores - scores.mean()) / spread_of(scores), rng)
+    logs = posterior.logs
+    posterior, points = believing(cube, posterior, points, pending)
     means = posterior.at(cube.features(points))[0]
     best = float(means.max())
     top = points[np.argsort(-means, kind="stable")[:BEST]]
@@ -137,8 +137,7 @@ def most_hopeful(cube: Cube, points: Floats, scores: Floats, pending: Floats, se
     def hope(candidates: Floats) -> Floats:
         mean, deviation = posterior.at(cube.features(candidates))
         repeated = [row.tobytes() in taken for row in np.round(candidates, 9)]
-        explores = number % EXPLORE_EVERY == EXPLORE_EVERY - 1
-        worth = mean + OPTIMISM * deviation if explores else improvement(mean, deviation, best, math.exp(logs[-1]))
+        worth = acquisition(number, mean, deviation, best, math.exp(logs[-1]))
         return np.where(repeated, -np.inf, worth)
 
     near = [around(cube, top, width, rng) for width in (WIDTHS[0], WIDTHS[-1])]
@@ -148,6 +147,38 @@ def most_hopeful(cube: Cube, points: Floats, scores: Floats, pending: Floats, se
         moved = around(cube, candidates[np.argsort(-hopes, kind="stable")[:BEST]], width, rng)
         candidates, hopes = np.concatenate([candidates, moved]), np.concatenate([hopes, hope(moved)])
     return np.asarray(candidates[np.argmax(hopes)])
+
+
+def spread_of(scores: Floats) -> float:
+    """Standard deviation of scores, or next to nothing where all are equal."""
+    return max(float(scores.std()), 1e-6)
+
+
+def learned(cube: Cube, points: Floats, scores: Floats, rng: np.random.Generator) -> Posterior:
+    """The posterior of `points` with `scores` of mean 0 and variance 1, its parameters fitted to at most FITTED."""
+    features = cube.features(points)
+    some = np.arange(len(scores))
+    if len(scores) > FITTED:
+        ranked = np.argsort(-scores, kind="stable")
+        some = np.concatenate([ranked[: FITTED // 2], rng.permutation(ranked[FITTED // 2 :])[: FITTED // 2]])
+    return Posterior.of(features, scores, fit(features[some], scores[some]))
+
+
+def believing(cube: Cube, posterior: Posterior, points: Floats, pending: Floats) -> tuple[Posterior, Floats]:
+    """The posterior if every pending point scored what is expected of it, and all points."""
+    if not len(pending):
+        return posterior, points
+    waiting = cube.features(pending)
+    expected = np.concatenate([posterior.scores, posterior.at(waiting)[0]])
+    known = Posterior.of(np.concatenate([posterior.points, waiting]), expected, posterior.logs)
+    return known, np.concatenate([points, pending])
+
+
+def acquisition(number: int, mean: Floats, deviation: Floats, best: float, noise: float) -> Floats:
+    """What trial `number` maximises: every EXPLORE_EVERY-th explores."""
+    if number % EXPLORE_EVERY == EXPLORE_EVERY - 1:
+        return mean + OPTIMISM * deviation
+    return improvement(mean, deviation, best, noise)
 
 
 def improvement(mean: Floats, deviation: Floats, best: float, noise: float) -> Floats:
@@ -169,3 +200,48 @@ def around(cube: Cube, points: Floats, width: float, rng: np.random.Generator) -
     anew[:, list(cube.choices)] = rng.random((len(moved), len(cube.choices))) < 0.15
     anew[:, cube.conditional] |= idle[:, cube.conditional]  # another choice may let it exist, anywhere
     return cube.possible(np.clip(np.where(anew, rng.random(moved.shape), moved), 0, 1))
+
+
+def expected_gain(
+    cube: Cube, points: Floats, scores: Floats, pending: Floats, draws: int, seed: int, number: int
+) -> float:
+    """By how much `draws` more trials from `number` on are expected to raise the best expected score, in its unit.
+
+    What is known counts by its mean, not by its noisy score. The trials go where they would, one after the other, each
+    as if those before it had scored what is expected. Then IMAGINED sets of their noisy scores are drawn, and after
+    each the best mean of all that was tried is looked at: the knowledge gradient of a batch (Wu and Frazier 2016).
+    """
+    rng = np.random.default_rng([seed, number])
+    spread = spread_of(scores)
+    posterior = learned(cube, points, (scores - scores.mean()) / spread, rng)
+    logs = posterior.logs - np.where(np.arange(len(posterior.logs)) < len(posterior.logs) - 2, DOUBT, 0.0)
+    posterior = Posterior.of(posterior.points, posterior.scores, logs)
+    noise, before = math.exp(posterior.logs[-1]), float(posterior.at(cube.features(points))[0].max())
+    posterior, taken = believing(cube, posterior, points, pending)
+    top = taken[np.argsort(-posterior.at(cube.features(taken))[0], kind="stable")[:BEST]]
+    near = [around(cube, top, width, rng) for width in (WIDTHS[0], WIDTHS[-1])]
+    candidates = np.concatenate([cube.possible(rng.random((ANYWHERE, len(cube.names)))), *near])
+    for width in WIDTHS[:2]:
+        mean, deviation = posterior.at(cube.features(candidates))
+        hopes = improvement(mean, deviation, before, noise)
+        best = candidates[np.argsort(-hopes, kind="stable")[:BEST]]
+        candidates = np.concatenate([candidates, around(cube, best, width, rng)])
+    tried = {row.tobytes() for row in np.round(taken, 9)}
+    candidates = np.array([row for row in candidates if np.round(row, 9).tobytes() not in tried])
+    if not len(candidates):
+        return 0.0
+    features = cube.features(np.concatenate([points, candidates]))
+    mean, deviation = posterior.at(features)
+    known, variance = posterior.known_of(features), deviation**2
+    counted = np.arange(len(features)) < len(points)
+    moves = np.zeros((0, len(features)))
+    for draw in range(min(draws, len(candidates))):
+        worth = acquisition(number + draw, mean, np.sqrt(np.maximum(variance, 1e-10)), before, noise)
+        picked = int(np.argmax(np.where(counted, -np.inf, worth)))
+        shared = _covariance(features, features[[picked]], posterior.logs)[:, 0] - known.T @ known[:, picked]
+        move = (shared - moves.T @ moves[:, picked]) / math.sqrt(max(variance[picked], 0.0) + noise)
+        moves, variance = np.concatenate([moves, move[None]]), variance - move**2
+        counted[picked] = True
+    half = rng.standard_normal((IMAGINED // 2, len(moves)))
+    after = mean[counted] + np.concatenate([half, -half]) @ moves[:, counted]
+    return float(spread * (after.max(axis=1).mean() - before))

@@ -27,7 +27,7 @@ from ..config.space.domains import Search, active, drawn, encode, ordered
 from ..config.space.points import Cube
 from ..config.space.unit_cube import from_unit
 from .distributions import decode_params, distribution
-from .gaussian_process import most_hopeful
+from .gaussian_process import expected_gain, most_hopeful
 from .history import StudyView, capped, final_scores
 
 STARTUP = 8
@@ -143,15 +143,32 @@ class Gp(Independent):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         trials = study.get_trials(deepcopy=False)
-        scored = final_scores(capped([*self._history, *trials], self._most))
-        known = [(point, score) for t, score in scored if (point := self._point(t)) is not None]
+        known = self._known(trials)
         if len(known) < 2 or (trial.number < STARTUP and not self._history):
             return self._sobol(trial.number)
-        waiting = [t for t in trials if t.state in (TrialState.RUNNING, TrialState.FAIL) and t.number != trial.number]
-        pending = [point for t in waiting[-MOST_POINTS:] if (point := self._point(t)) is not None]
         points, scores = (np.array(column) for column in zip(*known, strict=True))
-        point = most_hopeful(self._cube, points, scores, np.array(pending), self._options.seed, trial.number)
+        pending = self._pending(trials, trial.number)
+        point = most_hopeful(self._cube, points, scores, pending, self._options.seed, trial.number)
         return {name: encode(value) for name, value in self._cube.values(point).items()}
+
+    def expected_gain(self, study: optuna.Study, draws: int) -> float | None:
+        """By how much the study's next trials are expected to raise its best score; None where nothing is known."""
+        trials = study.get_trials(deepcopy=False)
+        known = self._known(trials)
+        if len(known) < 2:
+            return None
+        points, scores = (np.array(column) for column in zip(*known, strict=True))
+        return expected_gain(self._cube, points, scores, self._pending(trials), draws, self._options.seed, len(trials))
+
+    def _known(self, trials: Sequence[FrozenTrial]) -> list[tuple[NDArray[np.float64], float]]:
+        """The trials that have a score, in the cube, with it."""
+        scored = final_scores(capped([*self._history, *trials], self._most))
+        return [(point, score) for t, score in scored if (point := self._point(t)) is not None]
+
+    def _pending(self, trials: Sequence[FrozenTrial], drawn: int | None = None) -> NDArray[np.float64]:
+        """Those that run or failed, but for the one that is being drawn."""
+        waiting = [t for t in trials if t.state in (TrialState.RUNNING, TrialState.FAIL) and t.number != drawn]
+        return np.array([point for t in waiting[-MOST_POINTS:] if (point := self._point(t)) is not None])
 
     def _point(self, trial: FrozenTrial) -> NDArray[np.float64] | None:
         """The trial in the cube; None where it lacks a name that exists there: a reference outside the space."""

@@ -95,6 +95,12 @@ class Study:
             # Not Study.ask: looking for waiting trials, it reads all that are open, each time.
             return self._resumed(optuna.Trial(self._study, self._storage.create_new_trial(self._study._study_id)))
 
+    def expected_gain(self, draws: int) -> float | None:
+        """By how much the next trials are expected to raise the best score; None where the sampler expects nothing."""
+        with reachable(self.url):
+            sampler = self._study.sampler
+            return sampler.expected_gain(self._study, draws) if isinstance(sampler, samplers.Gp) else None
+
     def unfinished(self) -> list[TrialRow]:
         """The trials that were started and never told, in order; draws what a kill left undrawn."""
         with reachable(self.url):

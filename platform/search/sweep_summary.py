@@ -132,6 +132,8 @@ class SweepSummary(BaseModel):
     winner_beta: float | None = None
     trials: dict[str, int] = {}
     """How many trials are complete, pruned, fail."""
+    stopped: str | None = None
+    """Why the search ended before its other limits, in words: more was not worth its price."""
     confirm_runs: int = 0
     confirm_failed: str | None = None
     """Which confirm runs failed, in words."""

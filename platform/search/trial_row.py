@@ -9,6 +9,10 @@ CAM_BASELINE = "cam_baseline"
 """Role of the confirm runs of the classification loss alone."""
 
 
+WORTH = "worth"
+"""Under this name a study keeps whether more trials are worth their price (platform/plan/worth.py)."""
+
+
 class State(StrEnum):
     """How a trial stands. Names are Optuna's."""
 

@@ -13,6 +13,7 @@ from ..reports.snapshot import SweepSnapshot
 from ..run.sweep_context import SweepContext
 from ..search.study import Study
 from ..search.sweep_summary import SweepSummary
+from ..search.trial_row import WORTH
 
 LEAST_S = 60.0
 """Seconds between two reports at least."""
@@ -47,6 +48,7 @@ class LiveReport:
         found = SweepSnapshot(
             sweep.spec.name, sweep.store, sweep.spec, self._trials.rows(), self._again.rows(), sweep.pack.fingerprint,
             RUNNING, self._command, self._last, times=self._trials.times() | self._again.times(),
+            stopped=self._trials.remembered(WORTH).get("words"),
         )  # fmt: skip
         self._thread = threading.Thread(target=self._write, args=(found,), daemon=True)
         self._thread.start()

@@ -19,6 +19,7 @@ from ..cluster.ray_driver import Interruption
 from ..config.effects import without_effect
 from ..config.identity import identity_of
 from ..config.own_code import check_named
+from ..config.spec_checks import check_gain
 from ..config.sweep_spec import SweepSpec
 from ..plan.owner_check import check_owner
 from ..run.recalled_trials import recalled_trials
@@ -84,6 +85,7 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
         root = shared_data(spec.base_config, store, pack)
         with withdrawn_if_refused((spec.name, f"{spec.name}.confirm"), url, paths.records):
             spec = study.continued(spec, url)
+            check_gain(spec, spec._source, "the sweep was begun with it: drop the key, or --set name=NEW")
             identity = identity_of(spec, pack.fingerprint)
             if spec.table is not None:
                 listed = study.open_list(spec.name, url, identity)

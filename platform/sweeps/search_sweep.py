@@ -17,6 +17,7 @@ from ..base.remaining_time import CONFIRM
 from ..config.sections import Pruning
 from ..config.sweep_spec import SweepSpec
 from ..plan import budget
+from ..plan.worth import Worth
 from ..promotion import retention
 from ..promotion.alias_requests import handle_alias_request
 from ..promotion.candidates import Candidate, SweepStudies
@@ -58,8 +59,8 @@ def run_search_sweep(
     limits = budget.Limits(
         spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
     )
-    if has_open_trials(trials, spec.trial_limit) and not limits.over():
-        run_open_trials(sweep, trials, f"{spec.name}: search", spec.trial_limit, spec.pruning, limits)
+    worth = Worth(spec, trials, sweep.clock, terminal.say)
+    run_search(sweep, trials, limits, worth)
     if sweep.interruption:
         return report_interruption(sweep.terminal, sweep.interruption, command)
     options = confirm.options_of(spec.confirm, again.rows())
@@ -106,7 +107,7 @@ def run_search_sweep(
     rows, runs, hours = trials.rows(), again.rows(), sweep.clock.hours
     summary = summarise(spec, sweep.pack, rows, runs, means, verdict, winner, manifests, hours, off, bounds, failed)
     cost = budget.account(spec, sweep.clock.trial_hours, rows, runs)
-    summary = summary.model_copy(update={"promoted": promoted, "cost": cost})
+    summary = summary.model_copy(update={"promoted": promoted, "cost": cost, "stopped": worth.words})
     summary = summary.model_copy(update={"note": f"{markdown(summary)}\n\n{cost.words}"})
     drawn = write_plots(spec, rows, sweep.paths.root / PLOTS)
     files = [*write_summary(sweep.paths, summary), *drawn]
@@ -114,7 +115,18 @@ def run_search_sweep(
     state = FINISHED if failed is None else FAILED
     times = trials.times() | again.times()
     found = SweepSnapshot(
-        spec.name, sweep.store, spec, rows, runs, sweep.pack.fingerprint, state, command, summary, off, times
+        spec.name,
+        sweep.store,
+        spec,
+        rows,
+        runs,
+        sweep.pack.fingerprint,
+        state,
+        command,
+        summary,
+        off,
+        times,
+        worth.words,
     )
     live.close()
     report = write_report(found, sweep.paths.root)
@@ -139,6 +151,15 @@ def run_search_sweep(
     page = "" if recorder.experiment_id is None else address_of(recorder.experiment_id)
     terminal.say(f"next: {ui_command(spec.tracking.uri, page)}")
     return 0
+
+
+def run_search(sweep: SweepContext, trials: Study, limits: budget.Limits, worth: Worth) -> None:
+    """Run what is left of the search: its open trials and, unless more is not worth it, those still to be drawn."""
+    spec, limit = sweep.spec, worth.limit(sweep.spec.trial_limit)
+    if worth.words and has_open_trials(trials, spec.trial_limit):
+        sweep.terminal.say(f"the search has ended: {worth.words}; another budget.min_gain_per_gpu_hour lets it go on")
+    if (has_open_trials(trials, limit) or worth.lifted) and not limits.over():
+        run_open_trials(sweep, trials, f"{spec.name}: search", limit, spec.pruning, limits, enough=worth.enough)
 
 
 def confirm_again(sweep: SweepContext, trials: Study, again: Study, chosen: list[TrialRow], spec: SweepSpec) -> bool:

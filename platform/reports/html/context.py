@@ -59,6 +59,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
         "against_baseline": summary.against_baseline if summary else None,
         "tone": tone(summary),
         "so_far": sweep.so_far,
+        "stopped": sweep.stopped,
         "reload": RELOAD_S if sweep.state == RUNNING else None,
         "confirm_failed": failed_words(sweep.again),
         "best": best_words(sweep, best),

@@ -122,6 +122,7 @@ class ReportContext(TypedDict):
     against_baseline: str | None
     tone: str
     so_far: str | None
+    stopped: str | None
     reload: int | None
     confirm_failed: str | None
     best: Best | None

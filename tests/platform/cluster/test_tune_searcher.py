@@ -86,6 +86,18 @@ def test_every_end_is_told_truly(
         assert (row.miou, row.beta, row.attrs["miou_epoch"]) == (0.5, 0.3, 0.4)
 
 
+def test_enough_ends_the_drawing_alone(tmp_path: Path) -> None:
+    """What runs comes to its end, what was begun is run, and nothing new is drawn, however often Tune asks."""
+    study, asked = make_study(tmp_path), list[int]()
+    search = searcher(study, enough=lambda: bool(asked.append(len(study.rows())) or len(asked) > 2))
+    assert [isinstance(search.suggest(name), dict) for name in "abc"] == [True, True, False]
+    assert search.suggest("d") == Searcher.FINISHED and len(asked) == 3
+    search.on_trial_complete("a", {"miou": 0.5})
+    assert [row.state for row in study.rows()] == [State.COMPLETE, State.RUNNING] and not search.interrupted
+    again = searcher(make_study(tmp_path), enough=lambda: True)
+    assert isinstance(again.suggest("a"), dict) and again.suggest("b") == Searcher.FINISHED
+
+
 def test_an_interrupted_trial_stays_to_be_resumed(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     search = searcher(study)

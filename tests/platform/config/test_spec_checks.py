@@ -123,6 +123,23 @@ def test_cmaes_is_refused_with_its_cure(tmp_path: Path) -> None:
     assert refusal(lambda: load_spec(path)).startswith(start)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_only_gp_knows_what_more_would_gain(tmp_path: Path, sampler: str) -> None:
+    budget = {"trials": 9, "min_gain_per_gpu_hour": 0.01}
+    path = spec_file(tmp_path, search=BOTH, budget=budget, search_options={"sampler": sampler})
+    assert refusal(lambda: load_spec(path)) == (
+        f"{path}: budget.min_gain_per_gpu_hour: only the sampler gp expects a gain, this is {sampler}; take "
+        "search_options.sampler=gp, or drop it"
+    )
+    assert load_spec(path, ["search_options.sampler=gp"]).budget.min_gain_per_gpu_hour == 0.01
+
+
+def test_a_table_has_no_gain_to_expect(tmp_path: Path) -> None:
+    table = {"title": "t", "rows": {"a": {}}}
+    path = spec_file(tmp_path, search={}, table=table, budget={"min_gain_per_gpu_hour": 0.01})
+    assert "budget.min_gain_per_gpu_hour: a table searches nothing" in refusal(lambda: load_spec(path))
+
+
 def test_names_of_values_leave_the_sections_out() -> None:
     names = value_names()
     assert {"loss.w_tcp", "patches.kind", "train.seed"} <= set(names) and not {"loss", "patches"} & set(names)

@@ -6,8 +6,10 @@ from pathlib import Path
 from platform.base.paths import Storage, storage
 from platform.reports.snapshot import SweepSnapshot, best_trial, find_trial, read_sweep
 from platform.search.study import State
+from platform.search.trial_row import WORTH
 from typing import Any
 
+import optuna
 import pytest
 
 from cpn.core.errors import InputError
@@ -49,6 +51,14 @@ def test_so_far_is_said_where_it_is_not_the_end(sweep: SweepSnapshot, tmp_path: 
     assert running.so_far == "running; the verdict is the one of its last end, over 24 of 24 ended trials"
     more = replace(sweep, rows=[*sweep.rows, replace(sweep.rows[0], number=24, uid="made-0024")])
     assert more.so_far == "finished; the verdict is the one of its last end, over 24 of 25 ended trials"
+
+
+def test_why_the_search_ended_early_is_read_from_the_study(tmp_path: Path) -> None:
+    store = make_sweep(tmp_path, "early", 3, ended=False)
+    assert read_sweep(store, "early").stopped is None
+    study = optuna.load_study(study_name="early", storage=f"sqlite:///{store.study}")
+    study.set_user_attr(WORTH, {"words": "more is not worth it"})
+    assert read_sweep(store, "early").stopped == "more is not worth it"
 
 
 def test_a_sweep_of_an_older_default_names_its_sampler(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_a_failed_stage_is_told_and_has_no_value(summary: SweepSummary) -> None:
     assert "failed: stage deeplab: one mask" in output and "the promotion stands" in output
 
 
+def test_a_search_that_ended_early_says_why(summary: SweepSummary) -> None:
+    assert summary.stopped is None and "ended early" not in summary.note
+    told = summary.model_copy(update={"stopped": "another 8 GPU-hours are expected to gain 0.05 mIoU: stopping"})
+    assert f"\nThe search ended early: {told.stopped}.\n" in markdown(told)
+    shown = Terminal(Console(file=io.StringIO(), width=200))
+    print_summary(shown, told, [])
+    assert f"the search ended early: {told.stopped}" in cast(Any, shown.console.file).getvalue()
+
+
 def test_the_ladder_climbs_from_cam_to_deeplab(summary: SweepSummary) -> None:
     made = ladder(summary)
     assert [step.split(",")[0] for step, _, _ in made] == STEPS

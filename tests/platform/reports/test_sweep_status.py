@@ -8,7 +8,9 @@ from platform.base.lock import driving, read_driver
 from platform.base.paths import Storage, storage
 from platform.base.yaml_files import dump_yaml
 from platform.reports.sweep_status import status
+from platform.search.trial_row import WORTH
 
+import optuna
 import pytest
 
 from cpn.core.errors import WorkError
@@ -30,6 +32,15 @@ def test_trials_are_counted_and_a_pruned_one_is_never_the_best(store: Storage) -
     assert (found.complete, found.pruned, found.failed, found.unfinished, found.budget) == (2, 1, 1, 2, 8)
     assert (found.best, found.best_uid, found.confirm_runs) == (55.5, "patch-0001", 2)
     assert (found.state, found.champion, found.notes) == ("finished", None, [])
+
+
+def test_that_the_search_ended_early_is_told(store: Storage) -> None:
+    make_study(store, "patch", STATES)
+    make(store, "patch")
+    assert status(store, "patch").stopped is None
+    study = optuna.load_study(study_name="patch", storage=f"sqlite:///{store.study}")
+    study.set_user_attr(WORTH, {"words": "another 8 GPU-hours: stopping"})
+    assert status(store, "patch").stopped == "another 8 GPU-hours: stopping"
 
 
 def test_of_equal_trials_the_earlier_is_the_best(store: Storage) -> None:

@@ -4,7 +4,7 @@ import math
 from platform.config.space.domains import parse_search
 from platform.config.space.points import Cube
 from platform.search import gaussian_process
-from platform.search.gaussian_process import Posterior, around, fit, improvement, most_hopeful
+from platform.search.gaussian_process import Posterior, around, expected_gain, fit, improvement, most_hopeful
 
 import numpy as np
 import pytest
@@ -88,3 +88,43 @@ def test_points_around_stay_in_the_cube_and_change_the_choice() -> None:
     moved = around(CUBE, np.array([[0.0, 1.0, 0.25]] * 5), 0.1, np.random.default_rng(0))
     assert ((moved >= 0) & (moved <= 1)).all() and set(moved[:, 2]) == {0.25, 0.75}
     assert (moved[:, 0] < 0.4).all()
+
+
+def gain_of(points: np.ndarray, scores: np.ndarray, draws: int = 8, cube: Cube = CUBE, number: int = 40) -> float:
+    return expected_gain(cube, points, scores, np.zeros((0, points.shape[1])), draws, 0, number)
+
+
+def test_the_less_is_known_the_more_is_to_gain() -> None:
+    gains = [gain_of(*scored(count)) for count in (8, 20, 80)]
+    assert gains[0] > gains[1] > 2 * gains[2] > 0
+    assert gains[0] < 1  # the peak is 0
+
+
+def test_a_gain_is_in_the_unit_of_the_scores() -> None:
+    points, scores = scored(12)
+    assert gain_of(points, 50 + 10 * scores) == pytest.approx(10 * gain_of(points, scores), rel=1e-6)
+
+
+def test_more_draws_gain_more_but_not_as_much_each() -> None:
+    points, scores = scored(12)
+    one, many = gain_of(points, scores, 1), gain_of(points, scores, 8)
+    assert 0 < one < many < 8 * one
+
+
+def test_noise_is_nothing_to_gain() -> None:
+    """The best of thirty equal configurations scores two deviations above the mean, and none is better than it."""
+    points = scored(30)[0]
+    noise = np.random.default_rng(5).standard_normal(30)
+    assert gain_of(points, noise) < 0.25 * (noise.max() - noise.mean())
+
+
+def test_what_runs_leaves_less_to_gain() -> None:
+    points, scores = scored(12)
+    waiting = CUBE.possible(np.random.default_rng(2).random((12, 3)))
+    assert expected_gain(CUBE, points, scores, waiting, 8, 0, 40) < gain_of(points, scores)
+
+
+def test_where_all_is_tried_there_is_nothing_to_gain() -> None:
+    cube = Cube(parse_search({"a": {"choice": [1, 2, 3]}, "n": {"int": [1, 3]}}))
+    every = cube.possible(np.array([[a, n] for a in (0.1, 0.5, 0.9) for n in (0.1, 0.5, 0.9)]))
+    assert gain_of(every, np.arange(9.0), cube=cube) == 0

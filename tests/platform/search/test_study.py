@@ -40,6 +40,19 @@ def ask(study: Study) -> Any:
     return row
 
 
+def test_only_gp_says_what_more_would_gain(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert study.expected_gain(8) is None  # nothing has finished
+    for number in range(9):
+        study.tell(ask(study).uid, State.COMPLETE, 50.0 + number % 4)
+    gain = study.expected_gain(8)
+    assert gain is not None and 0 < gain < 4 and make_study(tmp_path).expected_gain(8) == gain
+    other = make_study(tmp_path, "name=other", "search_options.sampler=tpe")
+    for number in range(9):
+        other.tell(ask(other).uid, State.COMPLETE, 50.0 + number % 4)
+    assert other.expected_gain(8) is None
+
+
 def test_the_reference_comes_first_and_once_ever(tmp_path: Path) -> None:
     first = ask(make_study(tmp_path))
     assert (first.number, first.uid, first.role, first.seed) == (0, "small-0000", "reference", 5)

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.base.lock import read_driver
 from platform.base.paths import storage
-from platform.config.sections import Confirm
+from platform.config.sections import Budget, Confirm
+from platform.plan.budget import Limits
+from platform.plan.worth import Worth
 from platform.run.run_stages import StageFailed
 from platform.run.sweep_context import SweepContext
 from platform.search import confirm, study
+from platform.search.trial_row import WORTH, State
 from platform.sweeps import run_sweep, search_sweep
 from platform.sweeps.verdict import reach_verdict
 from platform.tracking.read import read_model_state
@@ -119,3 +122,33 @@ def test_a_race_is_run_round_by_round_and_resumed(tmp_path: Path, monkeypatch: p
     assert verdict.tested and verdict.winner == "small-0001"
     assert len(means["small-0000"]) == 1 + sum(row.attrs["of"] == "small-0000" for row in again.rows())
     trials.close(), again.close()
+
+
+def test_a_search_that_ended_early_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was under way is, and nothing is drawn; Ray is not started for less. Another limit lets it draw again."""
+    small = SmallSweep(tmp_path, "sqlite:///nowhere/mlflow.db")
+    trials = study.open_study(small.spec, f"sqlite:///{small.store.study}", small.pack.fingerprint)
+    trials.remember(WORTH, {"least": 0.5, "words": "another 8 GPU-hours: stopping"})
+    count, started = len(trials.rows()), list[int | None]()
+    monkeypatch.setattr(
+        search_sweep, "run_open_trials", lambda sweep, t, heading, limit, *_, **__: started.append(limit)
+    )
+
+    def resumed(**limits: Any) -> list[str]:
+        said: list[str] = []
+        with small.context(tmp_path / "records", budget=Budget(trials=count + 5, **limits)) as sweep:
+            monkeypatch.setattr(sweep.terminal, "say", said.append)
+            over = Limits(sweep.spec.budget, trials.rows, sweep.clock, 1, said.append)
+            search_sweep.run_search(sweep, trials, over, Worth(sweep.spec, trials, sweep.clock, said.append))
+        return said
+
+    assert resumed(min_gain_per_gpu_hour=0.5) == [
+        "the search has ended: another 8 GPU-hours: stopping; another budget.min_gain_per_gpu_hour lets it go on"
+    ]
+    assert started == [count]
+    trials.tell(f"small-{count - 1:04d}", State.FAIL)
+    resumed(min_gain_per_gpu_hour=0.5)
+    assert started == [count]
+    assert resumed(min_gain_per_gpu_hour=0.1) == [] and started == [count, count + 5]
+    assert resumed() == [] and started == [count, count + 5, count + 5]
+    trials.close()

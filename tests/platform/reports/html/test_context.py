@@ -32,6 +32,11 @@ def test_failed_confirm_runs_are_in_the_report(sweep: SweepSnapshot) -> None:
     assert made["counts"].endswith("1 more failed") and context(sweep, None, "x")["confirm_failed"] is None
 
 
+def test_why_the_search_ended_early_is_in_the_report(sweep: SweepSnapshot) -> None:
+    early = replace(sweep, stopped="another 8 GPU-hours are expected to gain 0.05 mIoU: stopping")
+    assert context(early, None, "x")["stopped"] == early.stopped and context(sweep, None, "x")["stopped"] is None
+
+
 def test_tiles_before_and_after_the_end(sweep: SweepSnapshot) -> None:
     assert [tile["value"] for tile in tiles(sweep, None)] == ["36.0", "42.9", "58.0", "61.2", "0.50"]
     before = tiles(replace(sweep, summary=None), sweep.rows[0])
