@@ -45,6 +45,7 @@ TOPICS = {
     "single_gpu": "memory and speed of a training step of CPN, AffinityNet and DeepLab on one GPU; hours a trial",
     "step_classes": "a CPN step against three plain passes of its backbone, with 6, 21 and 81 classes",
     "footprint": "rows, bytes and time that a trial leaves in the study's database and in MLflow's",
+    "looking": "CPU seconds of the commands that look at a sweep, and of a finished sweep given again",
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",

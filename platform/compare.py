@@ -14,7 +14,6 @@ from .base.paths import storage
 from .base.terminal import Terminal
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
-    from .base.terminal import Terminal
     from .reports.snapshot import SweepSnapshot
     from .search.study import TrialRow
 
@@ -71,7 +70,6 @@ def described(sweep: "SweepSnapshot", row: "TrialRow") -> dict[str, Any]:
         **{name: recorded[name] for name in METRICS if recorded.get(name) is not None},
     }
     curve = result.curve if result else None
-    points = zip(curve.beta, curve.miou, strict=True) if curve else ()
     points = zip(curve.beta, curve.miou, strict=True) if curve else ()
     names = ["background", *(result.classes if result else ())]
     return {

@@ -12,9 +12,8 @@ from cpn.core.errors import InputError, run_command, to_stderr
 from .base.lock import locked
 from .base.paths import storage
 from .base.terminal import Terminal
-from .base.yaml_files import load_kept
 from .promotion.garbage import CHAMPION, DiskUse, _short, check_quiet, delete, find_deletable, megabytes
-from .reports.sweep_status import sweep_paths
+from .reports.sweep_status import stored_uri, sweep_paths
 
 EXAMPLE = "python -m platform.gc quickstart"
 
@@ -70,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"{paths.spec}: is missing, and says which runs are the sweep's; start the sweep once more")
     from .tracking.recorder import read_aliases
 
-    uri = options.uri or (load_kept(paths.spec).get("tracking") or {}).get("uri")
-    if uri and "***" in uri:
-        raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
+    uri = options.uri or stored_uri(store, options.name)
     champions = read_aliases(uri, CHAMPION).values()
     with locked(paths, options.name) if options.delete else nullcontext():
         if options.delete:

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.plain_file import folder_there
-from cpn.data.voc import open_pack
 
 from .base.paths import check_storage, storage
 from .base.terminal import Terminal
-from .cluster.inputs import data_root
 from .reports.sweep_status import sweep_names, sweep_paths
 from .tracking.registry import LONGEST_REASON, PERSON
 
@@ -308,6 +306,9 @@ def look_at(
     command: str,
 ) -> dict[str, Any] | None:
     """Carry out the wish in one sweep's model, if there is one."""
+    from cpn.data.voc import open_pack
+
+    from .cluster.inputs import data_root
     from .promotion.alias_requests import handle_alias_request
     from .promotion.candidates import open_studies
     from .promotion.champion_history import recorded_history
@@ -335,8 +336,7 @@ def look_at(
 
 def show_history(given: argparse.Namespace, store: "Storage") -> int:
     """Print the history of one sweep's champion, or of all."""
-    from .promotion.champion_history import history
-    from .promotion.printing import in_words
+    from .promotion.champion_history import history, in_words
 
     if given.sweep is not None:
         sweep_paths(store, given.sweep)

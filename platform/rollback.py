@@ -10,7 +10,7 @@ from cpn.core.errors import InputError, WorkError, run_command, to_stderr
 
 from .base.lock import locked
 from .base.paths import Storage, storage
-from .reports.sweep_status import sweep_names, sweep_paths
+from .reports.sweep_status import stored_uri, sweep_names, sweep_paths
 from .tracking.registry import LONGEST_REASON, PERSON, ROLLED_BACK, champions
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def sweep_name(store: Storage, given: str | None) -> str:
 
 def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Move the alias, unless it is there already; what was done."""
-    from .promotion.candidates import stored_uri
     from .promotion.champion_history import missing_model_message, recorded_history
     from .tracking.read import read_model_state
     from .tracking.recorder import Recorder, check_store

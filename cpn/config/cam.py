@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from cpn.config.section import LARGEST_SIDE, MOST_PIXELS, MOST_STEPS, Section
 
+BETAS: tuple[float, ...] = tuple(round(step * 0.02, 2) for step in range(61))
+"""The background scores of every curve, on un-halved maps in [0, 1]: 0, 0.02, ..., 1.2."""
+
 
 class CamConfig(Section):
     """How class activation maps are read off a trained network."""

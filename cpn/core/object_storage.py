@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from pyarrow import fs
+from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import file_digest, whole_file
+
+if TYPE_CHECKING:  # imported where a URL is opened: most storage is a folder
+    from pyarrow.fs import FileInfo, FileSystem
 
 WHOLE = "whole"
 """The part that holds all files of a folder which is finished."""
@@ -64,12 +65,14 @@ def scratch() -> Path:
     return Path(own).absolute() if own else cache / socket.gethostname()
 
 
-def filesystem(url: str, key: str = "") -> tuple[fs.FileSystem, str]:
+def filesystem(url: str, key: str = "") -> "tuple[FileSystem, str]":
     """The filesystem that a URL lies on, and the path there. Raises InputError for a URL that is none."""
+    from pyarrow.fs import FileSystem
+
     try:
         scheme, _, rest = url.partition("://")
         if scheme != "s3":
-            system, path = fs.FileSystem.from_uri(url)
+            system, path = FileSystem.from_uri(url)
             return system, str(path).rstrip("/")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]+(/.*)?", rest):
             raise ValueError("a bucket has lower-case letters, digits, dots and hyphens")
@@ -78,7 +81,7 @@ def filesystem(url: str, key: str = "") -> tuple[fs.FileSystem, str]:
         raise InputError(f"{key}{url}: not a usable URL ({_one_line(error)}); write s3://BUCKET/PREFIX") from error
 
 
-def _s3() -> fs.FileSystem:
+def _s3() -> "FileSystem":
     """S3 as the environment describes it."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -86,16 +89,18 @@ def _s3() -> fs.FileSystem:
 
 
 @lru_cache(maxsize=4)
-def _s3_of(_process: int, endpoint: str, region: str | None, _user: str | None) -> fs.FileSystem:
+def _s3_of(_process: int, endpoint: str, region: str | None, _user: str | None) -> "FileSystem":
     """One client for each process and environment, with patience of seconds and not of minutes."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
     scheme, _, host = endpoint.rpartition("://")
-    return fs.S3FileSystem(
+    return S3FileSystem(
         endpoint_override=host.rstrip("/") or None,
         scheme=scheme or "https",
         region=region or ("us-east-1" if endpoint else None),
         connect_timeout=TIMEOUT_S / 3,
         request_timeout=TIMEOUT_S,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_delayed_open=True,  # small files are one request
     )
 
@@ -116,7 +121,7 @@ def check_url(url: str, key: str, write: bool) -> None:
     system, path = filesystem(url, f"{key}: ")
     try:
         with suppress(FileNotFoundError):  # nothing has been put there yet; a bucket that is missing is another error
-            system.get_file_info(fs.FileSelector(path))
+            _entries(system, path)
         if write:
             probe = f"{path}/.{secrets.token_hex(4)}.probe"
             _make_folder(system, path)
@@ -171,7 +176,7 @@ def send(file: Path, url: str) -> None:
         shutil.copyfileobj(source, target, CHUNK)
 
 
-def fetch(system: fs.FileSystem, path: str, target: Path, digest: str | None) -> None:
+def fetch(system: "FileSystem", path: str, target: Path, digest: str | None) -> None:
     """Fetch one file; it gets its name when it is whole and has the digest."""
     try:
         source = system.open_input_stream(path)
@@ -190,7 +195,7 @@ def listing(url: str, part: str | None = None) -> dict[str, str] | None:
     if part is not None:
         return _read_list(system, _list_path(path, part))
     digests: dict[str, str] | None = None
-    for info in system.get_file_info(fs.FileSelector(f"{path}/{LISTS}", allow_not_found=True)):
+    for info in _entries(system, f"{path}/{LISTS}", allow_not_found=True):
         files = _read_list(system, info.path) if info.path.endswith(".json") else None
         if files is not None:
             digests = {**(digests or {}), **files}
@@ -200,22 +205,22 @@ def listing(url: str, part: str | None = None) -> dict[str, str] | None:
 def folders(url: str) -> list[str]:
     """Names of the folders right below a URL, sorted."""
     system, path = filesystem(url)
-    entries = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in entries if info.type == fs.FileType.Directory and info.base_name != LISTS)
+    entries = _entries(system, path, allow_not_found=True)
+    return sorted(info.base_name for info in entries if _is_folder(info) and info.base_name != LISTS)
 
 
 def sizes(url: str) -> dict[str, int]:
     """Name -> bytes of everything below a URL, in one listing."""
     system, path = filesystem(url)
-    entries = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
-    return {i.path.removeprefix(f"{path}/"): i.size for i in entries if i.type == fs.FileType.File}
+    entries = _entries(system, path, recursive=True, allow_not_found=True)
+    return {info.path.removeprefix(f"{path}/"): info.size for info in entries if info.is_file}
 
 
 def remove(url: str) -> None:
     """Delete a folder: first what says that it is there, then the rest. One that is not there stays so."""
     system, path = filesystem(url)
     for folder in (f"{path}/{LISTS}", path):
-        if system.get_file_info(folder).type == fs.FileType.Directory:
+        if _is_folder(system.get_file_info(folder)):
             system.delete_dir(folder)
 
 
@@ -228,7 +233,7 @@ def forget(url: str, name: str) -> int:
     del files[name]
     write_object(_list_path(url, WHOLE), json.dumps(files, indent=1).encode())
     info = system.get_file_info(f"{path}/{name}")
-    if info.type != fs.FileType.File:
+    if not info.is_file:
         return 0
     system.delete_file(f"{path}/{name}")
     return int(info.size)
@@ -273,7 +278,7 @@ def with_retries(work: Callable[[], Any], seconds: float, say: Callable[[str], N
         wait = min(2 * wait, LONGEST_WAIT)
 
 
-def _read_list(system: fs.FileSystem, path: str) -> dict[str, str] | None:
+def _read_list(system: "FileSystem", path: str) -> dict[str, str] | None:
     """A part's list; one that says something else names no files. None where there is none."""
     try:
         with system.open_input_stream(path) as file:
@@ -294,16 +299,29 @@ def _list_path(path: str, part: str) -> str:
     return f"{path}/{LISTS}/{part}.json"
 
 
+def _entries(system: "FileSystem", path: str, **options: bool) -> "list[FileInfo]":
+    """What lies right below a path, or, `recursive`, anywhere below it."""
+    from pyarrow.fs import FileSelector
+
+    return list(system.get_file_info(FileSelector(path, **options)))
+
+
+def _is_folder(info: "FileInfo") -> bool:
+    from pyarrow.fs import FileType
+
+    return bool(info.type == FileType.Directory)
+
+
 @contextmanager
-def _writing(system: fs.FileSystem, path: str) -> Iterator[Any]:
+def _writing(system: "FileSystem", path: str) -> Iterator[Any]:
     _make_folder(system, path.rpartition("/")[0])
     with system.open_output_stream(path) as target:
         yield target
 
 
-def _make_folder(system: fs.FileSystem, path: str) -> None:
+def _make_folder(system: "FileSystem", path: str) -> None:
     """Object storage has no folders; a disk, on which the same is tested, has."""
-    if not isinstance(system, fs.S3FileSystem):
+    if system.type_name != "s3":
         system.create_dir(path, recursive=True)
 
 

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from cpn.core import object_storage
 from cpn.core.errors import InputError
-from cpn.core.files import digest, whole_folder, write_json
-from cpn.core.progress import Progress, silent
+from cpn.core.files import check_place, digest, whole_folder, write_json
+from cpn.core.progress import Progress, shown_progress, silent
 from cpn.data.voc import Pack, open_pack, packed_files
 
 MANIFEST = "manifest.json"
@@ -36,6 +36,16 @@ def publish(pack: Pack, url: str, progress: Progress | None = None) -> None:
         report("sending", len(files) + 1, len(files) + 1)
     except OSError as error:
         raise InputError(f"--out: {url}: {object_storage.explain(error)}") from error
+
+
+def data_folder(root: str) -> str:
+    """Where this machine reads a packed data set: its folder, or its own copy of what lies at a URL."""
+    if not object_storage.is_url(root):
+        return root
+    place = object_storage.scratch()
+    check_place(place, object_storage.SCRATCH)
+    with shown_progress() as progress:
+        return str(local_copy(root, place, progress))
 
 
 def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:

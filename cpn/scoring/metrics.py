@@ -11,11 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cpn.config.cam import BETAS as BETAS
 from cpn.core.errors import InputError
 from cpn.data.voc import IGNORE
-
-# Background scores on un-halved maps in [0, 1]: 0, 0.02, ..., 1.2.
-BETAS: tuple[float, ...] = tuple(round(step * 0.02, 2) for step in range(61))
 
 
 def hard_counts(prediction: NDArray[np.integer], truth: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

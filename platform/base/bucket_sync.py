@@ -19,10 +19,8 @@ from typing import Any
 from cpn.config import Config
 from cpn.core import object_storage
 from cpn.core.errors import WorkError
-from cpn.core.files import check_place, digest, read_json, sync, unsealed, write_bytes
-from cpn.core.progress import shown_progress
+from cpn.core.files import digest, read_json, sync, unsealed, write_bytes
 from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT, kept_names, position
-from cpn.data.packed_copy import local_copy
 from cpn.scoring.run_manifest import RunManifest
 
 from .lock import birth
@@ -70,17 +68,6 @@ def download_run(store: Storage, folder: Path, say: Say) -> None:
         except object_storage.Damaged as error:
             (folder / RESULT).unlink(missing_ok=True)
             say(f"{error}; the run is not taken")
-
-
-def data_folder(root: str) -> str:
-    """Where this machine reads a packed data set: its folder, or its own copy of what lies at a URL."""
-
-    if not object_storage.is_url(root):
-        return root
-    place = object_storage.scratch()
-    check_place(place, object_storage.SCRATCH)
-    with shown_progress() as progress:
-        return str(local_copy(root, place, progress))
 
 
 class Attempt:

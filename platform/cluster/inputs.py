@@ -9,13 +9,13 @@ from cpn.config import Config
 from cpn.core.errors import InputError
 from cpn.core.object_storage import is_url
 from cpn.core.progress import Progress, shown_progress
-from cpn.data.packed_copy import publish
+from cpn.data.packed_copy import data_folder, publish
 from cpn.data.voc import Pack, open_pack
 from cpn.models.backbone import BACKBONES, batch_norm_note, build_backbone, is_known
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 
-from ..base.bucket_sync import data_folder, download_proxy, upload_proxy
+from ..base.bucket_sync import download_proxy, upload_proxy
 from ..base.paths import Storage
 
 if TYPE_CHECKING:  # torch is imported where it is used

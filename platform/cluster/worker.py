@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cpn.config import Config, config_from, run_key, with_values
 from cpn.core.checked import sealed_line, unsealed_line
 from cpn.core.errors import InputError, WorkError
+from cpn.data.packed_copy import data_folder
 from cpn.data.voc import Pack, open_pack
 
 from ..base import bucket_sync
@@ -67,7 +68,7 @@ def trial(config: dict[str, Any], setup: TrialSetup, report: Callable[[dict[str,
     method, store = method_of(config, setup), storage(setup.storage)
     if store.url is None:  # else every machine has a cache of its own, and makes them itself in cpn.run
         try:
-            make_for_trial(method, open_pack(bucket_sync.data_folder(setup.data_root)), store.cache, report)
+            make_for_trial(method, open_pack(data_folder(setup.data_root)), store.cache, report)
         except (InputError, WorkError) as error:
             report({"epoch": 0, "failed": why_failed(error)})
             return
@@ -160,7 +161,7 @@ def open_trial(config: dict[str, Any]) -> WorkerTrial:
 
     setup: TrialSetup = config["setup"]
     method, store, device = method_of(config, setup), storage(setup.storage), get_device()
-    pack = open_pack(bucket_sync.data_folder(setup.data_root))
+    pack = open_pack(data_folder(setup.data_root))
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(device)  # NCCL sends from it
     key, reason = run_key(method, pack.fingerprint), store.train(setup.sweep) / f"{config['uid']}.failed.json"

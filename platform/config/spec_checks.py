@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from cpn.config import RUN_SECTIONS, WITHOUT_EFFECT, known_names, nearest, to_dotted, with_values
+from cpn.config.cam import BETAS
 from cpn.core.errors import InputError
-from cpn.scoring.metrics import BETAS
 
 from .cost_extremes import extreme_values
 from .space import grid

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpn.config import Config, with_values
+from cpn.config.cam import BETAS
 from cpn.config.train import passes_of
 from cpn.cost.operations import run_operations, step_operations, stored_bytes
 from cpn.data.superpixels import levels_of, packed_bytes, reads_maps
-from cpn.scoring.metrics import BETAS
 
 from ..config.cost_extremes import COSTLY, MAPPED, extreme_config, extreme_values
 from ..config.sweep_spec import SweepSpec

@@ -17,11 +17,10 @@ from cpn.scoring.run_manifest import Lineage, RunManifest
 
 from ..base import bucket_sync
 from ..base.paths import Storage
-from ..base.yaml_files import load_kept
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import apply_sets
 from ..config.sweep_spec import SweepSpec
-from ..reports.sweep_status import study_of, sweep_names
+from ..reports.sweep_status import stored_uri, study_of, sweep_names
 from ..search.study import State, Study, TrialRow, read_study
 from ..search.study_store import study_names
 from ..tracking.origin import Origin, folder_origin, sweep_origin
@@ -116,15 +115,6 @@ def _alone(path: Path, sweep: str | None) -> tuple[str, Path]:
             f"{path}: no sweep made it; say --sweep NAME, whose champion it is to become (a new name, too)"
         )
     return sweep, path
-
-
-def stored_uri(store: Storage, name: str) -> str | None:
-    """The tracking URI that a sweep ran with last. Raises InputError where its password was not kept."""
-    path = store.sweep(name).spec
-    uri = (load_kept(path).get("tracking") or {}).get("uri") if path.exists() else None
-    if uri and "***" in uri:
-        raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
-    return uri
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
 """The history of a sweep's champion as it is known here: what the registry has, and what still waits in the spool."""
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Mapping
+from typing import Any
 
 from cpn.core.checked import unsealed_line
 from cpn.core.errors import WorkError, to_stderr
 
 from ..base.paths import Storage
+from ..reports.sweep_status import stored_uri
 from ..tracking.read import read_model_state
 from ..tracking.recorder import spool_store
 from ..tracking.records import model_name
 from ..tracking.registry import HISTORY, Entry, entry_of
 from ..tracking.spool import waiting
-from .candidates import stored_uri
-
-if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
-    from ..base.paths import Storage
 
 MOVES = ("register", "point", "moved")
 """Records that move the alias, or tell that somebody did."""
@@ -55,3 +54,16 @@ def history(store: Storage, name: str, uri: str | None) -> tuple[list[Entry], st
         if event.get("kind") in MOVES and event["id"] not in known:
             entries.append({**entry_of(event, event.get("from"), event.get("version")), "waiting": True})
     return entries, warning
+
+
+def in_words(entry: Mapping[str, Any]) -> str:
+    """One entry of the history in a line or two: lines are read where a table of six columns is not."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["when"]))
+    to = "waits for the tracking store" if entry.get("waiting") else f"{entry['from'] or '-'} to {entry['to'] or '-'}"
+    of = f" of {entry['uid']}" if entry.get("uid") else ""
+    lines = [f"{when}  {entry['model']}  {to}: {entry.get('kind', 'promotion')}{of} by {entry['who']}: {entry['why']}"]
+    for name in entry.get("overridden", []):
+        lines.append(f"    overrides {name}: {entry.get('gates', {}).get(name, '')}")
+    if entry.get("remark"):
+        lines.append(f"    {entry['remark']}")
+    return "\n".join(lines)

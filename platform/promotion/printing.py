@@ -1,7 +1,6 @@
-"""What the command promote prints: gates, results of the stages, entries of the history."""
+"""What the command promote prints: gates and results of the stages."""
 
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,19 +11,6 @@ from ..base.paths import Storage
 from ..base.terminal import Terminal
 from ..reports.summary import shortened, walk_words
 from .candidates import Gate
-
-
-def in_words(entry: Mapping[str, Any]) -> str:
-    """One entry of the history in a line or two: lines are read where a table of six columns is not."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["when"]))
-    to = "waits for the tracking store" if entry.get("waiting") else f"{entry['from'] or '-'} to {entry['to'] or '-'}"
-    of = f" of {entry['uid']}" if entry.get("uid") else ""
-    lines = [f"{when}  {entry['model']}  {to}: {entry.get('kind', 'promotion')}{of} by {entry['who']}: {entry['why']}"]
-    for name in entry.get("overridden", []):
-        lines.append(f"    overrides {name}: {entry.get('gates', {}).get(name, '')}")
-    if entry.get("remark"):
-        lines.append(f"    {entry['remark']}")
-    return "\n".join(lines)
 
 
 def show_gates(terminal: Terminal, uid: str, gates: Sequence[Gate]) -> None:

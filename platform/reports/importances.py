@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
 from cpn.core.files import write_bytes
 
@@ -36,6 +35,8 @@ def importances(search: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
     done = plots.finished(rows)
     if len(done) < LEAST_TRIALS or not drawn(search) or len({row.miou for row in done}) == 1:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # with scikit-learn and pandas
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name that few trials have is said in the slices, with its number of trials
         found = get_param_importances(
@@ -51,6 +52,8 @@ def main_effects(search: Search, rows: Sequence[TrialRow], names: Sequence[str],
     """
     if len({row.miou for row in rows}) < 2:
         return {}
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=seed)

@@ -88,6 +88,15 @@ def study_of(store: Storage, spec: dict[str, Any]) -> str:
     return url or f"sqlite:///{store.study}"
 
 
+def stored_uri(store: Storage, name: str) -> str | None:
+    """The tracking URI that a sweep ran with last. Raises InputError where its password was not kept."""
+    path = store.sweep(name).spec
+    uri = (load_kept(path).get("tracking") or {}).get("uri") if path.exists() else None
+    if uri and "***" in uri:
+        raise InputError("--uri: the password of tracking.uri was not kept; give the whole URI")
+    return None if uri is None else str(uri)
+
+
 def status(store: Storage, name: str) -> Status:
     """How one sweep stands, from its record, its study and its summary."""
     paths = sweep_paths(store, name)

@@ -20,6 +20,7 @@ from cpn.core.errors import InputError, WorkError
 from cpn.core.files import file_digest, read_json, write_json
 from cpn.core.run_files import COUNTS, MODEL, PICTURES
 from cpn.cost.inference_memory import shown_smaller
+from cpn.data.packed_copy import data_folder
 from cpn.data.voc import Pack, open_pack
 from cpn.propagation.walk_rule import WalkChoice, far_words
 from cpn.segmentation.schedule import iterations_for
@@ -326,7 +327,7 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
         bucket_sync.download(store, (store.root / plan.model).parent, lambda name: name == MODEL)
     for name, images in reads.items():
         bucket_sync.download(store, folders[name], partial(is_read, images))
-    pack = open_pack(bucket_sync.data_folder(plan.data_root))
+    pack = open_pack(data_folder(plan.data_root))
     return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, plan.walk)
 
 
@@ -338,7 +339,7 @@ def is_read(images: Collection[str] | None, file: str) -> bool:
 def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
     """The share of one task in a stage that goes image by image."""
 
-    split = open_pack(bucket_sync.data_folder(plan.data_root)).split(plan.config["data"]["train"])
+    split = open_pack(data_folder(plan.data_root)).split(plan.config["data"]["train"])
     names = {split.ids[index] for index in indices}
     store = storage(plan.storage)
     work = store.root / plan.work

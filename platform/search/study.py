@@ -9,11 +9,12 @@ the uid `<study name>-<number>`.
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,7 +25,7 @@ from cpn.core.redact import redact
 from ..config.identity import as_begun, difference, identity_of, known_by_content
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
-from . import distributions, samplers
+from . import distributions
 from .study_store import check_study as check_study
 from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names
 from .study_store import study_url as study_url
@@ -56,6 +57,7 @@ class Study:
         seed: int,
         writes: bool = True,
         warm_trials: int = 0,
+        sampler: Callable[[], BaseSampler] | None = None,
     ) -> None:
         self.name = study.study_name
         self.url = url
@@ -63,6 +65,7 @@ class Study:
         self._search = search
         self._seed = seed
         self._writes = writes
+        self._sampler = sampler
         self.warm_trials = warm_trials
         """Trials of earlier sweeps that the sampler learns from."""
         self._finished: dict[int, TrialRow] = {}
@@ -88,25 +91,28 @@ class Study:
         """Start the next trial: a waiting fixed one, else a newly drawn one; None when a list study has none left."""
         with reachable(self.url):
             self._load()
+            study = self._with_sampler()
             if any(trial.state == TrialState.WAITING for trial in self._open.values()):
-                return self._resumed(self._study.ask())
+                return self._resumed(study.ask())
             if not self._search:
                 return None
             # Not Study.ask: looking for waiting trials, it reads all that are open, each time.
-            return self._resumed(optuna.Trial(self._study, self._storage.create_new_trial(self._study._study_id)))
+            return self._resumed(optuna.Trial(study, self._storage.create_new_trial(study._study_id)))
 
     def expected_gain(self, draws: int) -> float | None:
         """By how much the next trials are expected to raise the best score; None where the sampler expects nothing."""
+        from .samplers import Gp  # and SciPy, of which a command that draws nothing has no use
+
         with reachable(self.url):
-            sampler = self._study.sampler
-            return sampler.expected_gain(self._study, draws) if isinstance(sampler, samplers.Gp) else None
+            sampler = self._with_sampler().sampler
+            return sampler.expected_gain(self._study, draws) if isinstance(sampler, Gp) else None
 
     def unfinished(self) -> list[TrialRow]:
         """The trials that were started and never told, in order; draws what a kill left undrawn."""
         with reachable(self.url):
             self._load()
             running = sorted(n for n, trial in self._open.items() if trial.state == TrialState.RUNNING)
-            return [self._resumed(optuna.Trial(self._study, self._open[number]._trial_id)) for number in running]
+            return [self._resumed(optuna.Trial(self._with_sampler(), self._open[n]._trial_id)) for n in running]
 
     def report(self, uid: str, epoch: int, value: float) -> None:
         """Record `miou_epoch` of an epoch; a repeated epoch, a finished trial or a value that is not finite changes
@@ -244,6 +250,12 @@ class Study:
     def _storage(self) -> BaseStorage:
         return self._study._storage
 
+    def _with_sampler(self) -> optuna.Study:
+        """The study, with its sampler from the first trial on that is asked for or goes on."""
+        if self._sampler is not None:
+            self._study.sampler, self._sampler = self._sampler(), None
+        return self._study
+
     def _load(self) -> None:
         """Read what is not known yet: everything at first; later, for a reader, what is open or new."""
         if self._writes and self._loaded:
@@ -324,8 +336,13 @@ def open_study(spec: SweepSpec, url: str, fingerprint: str, recalled: Sequence[M
         for entry in first:
             study.add_trial(distributions.waiting_trial(entry, distributions.told_params(search, entry["values"])))
         history = [distributions.told_trial(search, trial.values, trial.miou) for trial in earlier[1:]]
-        study.sampler = samplers.build_sampler(options, search, spec.reference, history)
-    return Study(study, url, search, seed, warm_trials=len(earlier))
+
+    def sampler() -> BaseSampler:
+        from .samplers import build_sampler  # and SciPy, of which a command that draws nothing has no use
+
+        return build_sampler(options, search, spec.reference, history)
+
+    return Study(study, url, search, seed, warm_trials=len(earlier), sampler=sampler)
 
 
 def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:

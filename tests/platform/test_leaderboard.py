@@ -1,8 +1,6 @@
 """The leaderboard in the terminal: ranked, cut where it is long, and as JSON with every number."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from platform.base.paths import Storage
 from platform.leaderboard import main
@@ -42,11 +40,3 @@ def test_a_sweep_without_an_end_says_so(tmp_path: Path, capsys: pytest.CaptureFi
 def test_no_number_of_trials() -> None:
     with pytest.raises(InputError, match="^--top 0: no number of trials; give 1 or more, or --all"):
         main(["made", "--top", "0"])
-
-
-def test_looking_loads_neither_torch_nor_plots() -> None:
-    modules = "platform.reports.ranking, platform.reports.terminal_tables, platform.reports.trial_config"
-    heavy = ("torch", "scipy.stats", "matplotlib", "mlflow", "plotly")
-    code = f"import sys, {modules}\nprint([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

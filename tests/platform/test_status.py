@@ -1,11 +1,8 @@
 """What the command `status` prints of the sweeps of a storage folder."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
-from platform import status as command
 from platform.base.lock import driving
 from platform.base.paths import Storage, storage
 from platform.base.yaml_files import dump_yaml
@@ -19,7 +16,6 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from cpn.core.errors import InputError
-from tests.conftest import CHECKOUT
 
 COMMAND = "python -m platform.sweep s.yaml"
 
@@ -98,16 +94,6 @@ def test_nothing_there(store: Storage, capsys: pytest.CaptureFixture[str]) -> No
     assert "no sweep in" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"^other: no such sweep in .* \(there are: none\)"):
         main(["other", "--storage", str(store.root)])
-
-
-def test_it_starts_without_the_heavy_packages() -> None:
-    code = (
-        f"import sys, {command.__name__}, platform.search.study_store; "
-        "import platform.base.terminal, platform.base.yaml_files; "
-        + ("print([name for name in ('torch', 'ray', 'mlflow', 'scipy') if name in sys.modules])")
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_how_far_a_running_sweep_is_is_one_line() -> None:

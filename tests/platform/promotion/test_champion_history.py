@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from platform.base.paths import Storage
-from platform.promotion.champion_history import history, recorded_history
+from platform.promotion.champion_history import history, in_words, recorded_history
 from platform.tracking.recorder import Recorder
 from platform.tracking.registry import HISTORY, ROLLED_BACK
 
@@ -76,3 +76,10 @@ def test_a_model_that_the_store_lost_is_said(store: Storage, new_store: Callable
     entries, warning = history(store, "s", uri)
     assert entries == [ENTRY] and warning is not None
     assert warning.startswith("registered model cpn-s is gone from the store; the sweep's own command makes it again;")
+
+
+def test_an_entry_names_what_it_overrides() -> None:
+    entry = {"when": 0, "model": "cpn-a", "from": None, "to": "1", "uid": "a-0001", "who": "ann", "why": "sharper"}
+    lines = in_words({**entry, "overridden": ["confirm"], "gates": {"confirm": "not run again"}}).splitlines()
+    assert lines[0].endswith("cpn-a  - to 1: promotion of a-0001 by ann: sharper")
+    assert lines[1] == "    overrides confirm: not run again"

@@ -5,6 +5,7 @@ from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
+from platform.search import samplers
 from platform.search.study import State, Study, continued, open_list, open_study, read_study, study_url
 from platform.search.study_store import study_names
 from typing import Any
@@ -61,6 +62,15 @@ def test_the_reference_comes_first_and_once_ever(tmp_path: Path) -> None:
     second = ask(again)
     assert (second.number, second.role) == (1, "search") and second.values != first.values
     assert [row.role for row in again.rows()].count("reference") == 1
+
+
+def test_the_sampler_is_built_for_the_first_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, build = [], samplers.build_sampler
+    monkeypatch.setattr(samplers, "build_sampler", lambda *given: built.append(given) or build(*given))
+    study = make_study(tmp_path)
+    assert [row.number for row in study.rows()] == [0] and study.unfinished() == [] and built == []
+    ask(study), ask(study)
+    assert len(built) == 1
 
 
 def test_the_value_has_a_name_for_other_viewers(tmp_path: Path) -> None:
