@@ -29,14 +29,16 @@ TEXT, HEAD, TITLE = 14, 14, 18
 INK, FAINT = (20, 20, 20), (90, 90, 90)
 
 ERRORS: dict[str, tuple[int, int, int]] = {
-    "right": (178, 178, 178),
+    "correct": (178, 178, 178),
     "background": (38, 38, 38),
-    "object missed": (86, 180, 233),
-    "object invented": (213, 94, 0),
+    "false negative": (86, 180, 233),
+    "false positive": (213, 94, 0),
     "wrong class": (240, 228, 66),
     "ignored": (255, 255, 255),
 }
-"""Colours of `error_map`: object pixels of the right class, background rightly left alone, and the kinds of error."""
+"""Colours of `error_map`: object pixels of the right class, background rightly left alone, and the kinds of error: an
+object taken for background is a false negative, background taken for an object a false positive.
+"""
 
 
 class PanelRow(NamedTuple):
@@ -58,10 +60,10 @@ class PanelRow(NamedTuple):
 def error_map(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What a mask gets wrong: two uint8 (H, W) masks -> uint8 RGB (H, W, 3) in the colours of ERRORS."""
     kinds = np.full(truth.shape, "wrong class", dtype=object)
-    kinds[prediction == truth] = "right"
+    kinds[prediction == truth] = "correct"
     kinds[(prediction == 0) & (truth == 0)] = "background"
-    kinds[(prediction == 0) & (truth != 0)] = "object missed"
-    kinds[(prediction != 0) & (truth == 0)] = "object invented"
+    kinds[(prediction == 0) & (truth != 0)] = "false negative"
+    kinds[(prediction != 0) & (truth == 0)] = "false positive"
     kinds[truth == IGNORE] = "ignored"
     picture = np.zeros((*truth.shape, 3), np.uint8)
     for kind, colour in ERRORS.items():

@@ -27,6 +27,8 @@ ACROSS = 3
 """Small plots side by side."""
 MOST = 500
 """Trials in a plot with a mark or line for each."""
+LEAST_CONTOUR = 15
+"""Fewer trials that have both names are points, and not a surface."""
 ABSENT = -0.12
 """Where a line of the parallel coordinates goes for a name that a trial does not have."""
 
@@ -49,7 +51,8 @@ def history(rows: Sequence[TrialRow], objective: str) -> bytes | None:
     for state, marker, colour in ((State.PRUNED, "|", GREY), (State.FAIL, "x", ORANGE)):
         at = [row.number for row in rows if row.state is state]
         if at:
-            axes.scatter(at, [low] * len(at), marker=marker, color=colour, label=state.name.lower(), clip_on=False)
+            axes.scatter(at, [low] * len(at), marker=marker, color=colour, s=60, linewidths=2, zorder=3, clip_on=False,
+                         label=state.name.lower())  # fmt: skip
     axes.set_ylim(low, high)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"{objective} (select), %", title="History")
@@ -73,23 +76,26 @@ def importance_bars(shares: Mapping[str, float], trials: int) -> bytes | None:
 
 
 def slices(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | None:
-    """The value over each name, of the trials that have it; later trials are lighter."""
-    done, names = finished(rows), list(drawn(search))
+    """The value over each name, of the trials that have it; later trials are lighter. Pruned ones are ticks below."""
+    done, stopped, names = finished(rows), pruned(rows), list(drawn(search))
     if not done or not names:
         return None
     down = -(-len(names) // ACROSS)
     figure = Figure(figsize=(WIDTH, 0.5 + 2.9 * down), dpi=DPI, layout="constrained")
     for at, name in enumerate(names):
         axes = tidy(figure.add_subplot(down, ACROSS, at + 1))
-        have = [row for row in done if name in row.values]
-        x = place(axes, search, name, have)
-        axes.scatter(x, [value(r) for r in have], c=[r.number for r in have], cmap="viridis", s=22, vmin=0)
+        have, cut = ([row for row in part if name in row.values] for part in (done, stopped))
+        x = place(axes, search, name, [*have, *cut])
+        axes.scatter(x[: len(have)], [value(r) for r in have], c=[r.number for r in have], cmap="viridis", s=22, vmin=0)
+        low, high = axes.get_ylim()
+        axes.scatter(x[len(have) :], [low] * len(cut), marker="|", color=GREY, s=130, linewidths=2.2, clip_on=False)
+        axes.set_ylim(low, high)
         conditions = getattr(drawn(search)[name], "when", None) or {}
         note = "".join(f"\nwhen {key} is {said(wanted)}" for key, wanted in conditions.items())
         axes.set_title(f"{name} ({len(have)} trials){note}", fontsize=9)
         if at % ACROSS == 0:
             axes.set_ylabel(f"{objective}, %", fontsize=9)
-    figure.suptitle("Slices", fontsize=13)
+    figure.suptitle(f"Slices{', pruned trials as ticks' if stopped else ''}", fontsize=13)
     return png(figure)
 
 
@@ -98,7 +104,7 @@ def contour(search: Search, rows: Sequence[TrialRow], objective: str, names: Seq
     numbers = [name for name in names if not isinstance(drawn(search)[name], ChoiceDomain)]
     pairs = [(a, b) for i, a in enumerate(numbers) for b in numbers[i + 1 :]]
     spread = [(pair, points(search, rows, pair)) for pair in pairs]
-    usable = [(pair, at, z) for pair, (at, z) in spread if len(at) >= 4 and is_flat_area(at)][:ACROSS]
+    usable = [(pair, at, z) for pair, (at, z) in spread if len(at) >= LEAST_CONTOUR and is_flat_area(at)][:ACROSS]
     if not usable:
         return None
     figure = Figure(figsize=(WIDTH, 3.9), dpi=DPI, layout="constrained")
@@ -122,20 +128,23 @@ def contour(search: Search, rows: Sequence[TrialRow], objective: str, names: Seq
 
 
 def parallel(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | None:
-    """One line per trial over all names, by its value; a name that a trial does not have is passed below."""
+    """One line per trial over all names, by its value; a name that a trial does not have is passed below. Pruned trials
+    are dotted and end there.
+    """
     done, names = sorted(finished(rows), key=value), list(drawn(search))
     if not done or not names:
         return None
     figure, axes = one_plot(4.6)
     values = np.array([value(row) for row in done])
     low, high = float(values.min()), float(values.max())
+    for row in pruned(rows):
+        axes.plot(range(len(names) + 1), [*heights(search, names, row), ABSENT], color=GREY, linewidth=0.9, ls=":")
     for row, at in zip(done, values, strict=True):
-        height = [unit(search, name, row.values[name]) if name in row.values else ABSENT for name in names]
-        height.append((at - low) / (high - low) if high > low else 0.5)
+        height = [*heights(search, names, row), (at - low) / (high - low) if high > low else 0.5]
         colour = colormaps["viridis"](height[-1])
         axes.plot(range(len(names) + 1), height, color=colour, linewidth=1.1, alpha=0.8)
     axes.set_xticks(range(len(names) + 1), [*names, objective], rotation=25, ha="right", fontsize=9)
-    axes.set_yticks([ABSENT, 0, 1], ["absent", "lowest", "highest"])
+    axes.set_yticks([ABSENT, 0, 1], ["absent, or pruned" if pruned(rows) else "absent", "lowest", "highest"])
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
     ends = [*([said(end) for end in extent(search, name)] for name in names), [f"{low:.1f}", f"{high:.1f}"]]
     for at, texts in enumerate(ends):
@@ -151,7 +160,7 @@ def rung_scatter(
     correlation: float | None,
 ) -> bytes | None:  # fmt: skip
     """The value at a rung against the value at the end; audited trials apart, pruned ones as ticks."""
-    both, pruned = rung_values(rows, share, rungs_of)
+    both, stopped = rung_values(rows, share, rungs_of)
     if not both:
         return None
     figure, axes = one_plot(4.6)
@@ -160,8 +169,8 @@ def rung_scatter(
         if part:
             axes.scatter([early for _, early in part], [value(row) for row, _ in part], color=colour, s=30, label=label)
     low, high = axes.get_ylim()
-    if pruned:
-        axes.scatter(pruned, [low] * len(pruned), marker="|", color=GREY, s=60, label="pruned", clip_on=False)
+    if stopped:
+        axes.scatter(stopped, [low] * len(stopped), marker="|", color=GREY, s=60, label="pruned", clip_on=False)
     axes.set_ylim(low, high)
     note = "" if correlation is None else f", rank correlation {correlation:.2f}"
     axes.set(
@@ -207,6 +216,16 @@ def how_many(rows: Sequence[TrialRow], what: str = "trials", most: int = MOST) -
 def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """The full-budget trials, in order."""
     return [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
+
+
+def pruned(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """The trials that were stopped early, in order."""
+    return [row for row in rows if row.state is State.PRUNED]
+
+
+def heights(search: Search, names: Sequence[str], row: TrialRow) -> list[float]:
+    """Where a trial passes each axis of the parallel coordinates."""
+    return [unit(search, name, row.values[name]) if name in row.values else ABSENT for name in names]
 
 
 def value(row: TrialRow) -> float:

@@ -239,7 +239,8 @@ def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[Cha
         ("importances", "Importances", figures.importance_bars(shares), "importance of each name",
          f"PED-ANOVA: how far the best quarter of {len(done):,} full trials differs from all.", False),
         ("parallel", "Parallel coordinates", figures.parallel(spec, rows), "parallel coordinates",
-         f"Drag along an axis to keep the trials that pass there, its name to move it. Darker is better. {many}.",
+         f"Drag along an axis to keep the trials that pass there, its name to move it. Darker is better; grey lines, "
+         f"which end below the lowest value, are pruned trials. {many}.",
          True),
         ("history", "History", figures.history(rows, spec.objective), "value of each trial by number",
          f"{many}.", False),
@@ -255,8 +256,10 @@ def missing(sweep: SweepSnapshot) -> str:
     if sweep.summary and sweep.summary.ended >= FEWEST and sweep.summary.without_masks:
         return f"{sweep.summary.without_masks[0].upper()}{sweep.summary.without_masks[1:]}."
     done = sum(row.state is State.COMPLETE for row in sweep.rows)
-    if done < LEAST_TRIALS and sweep.spec.search:
-        return f"Importances are left out: they need {LEAST_TRIALS} full trials, there are {done}."
+    needed = {"Importances": LEAST_TRIALS, "contours": plots.LEAST_CONTOUR}
+    few = [f"{what} ({least})" for what, least in needed.items() if done < least]
+    if few and sweep.spec.search:
+        return f"{' and '.join(few)} are left out: there are {done} full trials.".capitalize()
     return ""
 
 

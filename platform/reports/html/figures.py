@@ -33,11 +33,11 @@ CONFIG = {
 """How plotly.js shows every chart."""
 MOST_CURVES = 60
 """Trials in the chart of epochs."""
-INK = "#1a1a1a"
+INK, LIGHT = "#1a1a1a", "#d0d0d0"
 YELLOW = "#c9a200"
 KINDS = {"complete": BLUE, "confirm run": GREEN, "pruned": GREY, "failed": ORANGE, "running": YELLOW}
 """Bars of the timeline."""
-SHADES = [[0.0, "#c3d3e2"], [0.5, "#5b9bc8"], [1.0, "#08306b"]]
+SHADES: list[list[Any]] = [[0.0, "#c3d3e2"], [0.5, "#5b9bc8"], [1.0, "#08306b"]]
 """Light to dark: what counts more stands out on white."""
 
 
@@ -79,7 +79,7 @@ def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
             figure.add_trace(
                 go.Scatter(x=[row.number for row in part], y=[low] * len(part), mode="markers", hoverinfo="text",
                            hovertext=[f"{row.uid}: {row.reason or state.name.lower()}"[:200] for row in part],
-                           marker={"symbol": symbol, "color": colour, "size": 9},
+                           marker={"symbol": symbol, "color": colour, "size": 12, "line": {"width": 2}},
                            name="failed" if state is State.FAIL else "pruned")
             )  # fmt: skip
     return styled(figure, "trial", f"{objective} (select), %")
@@ -134,8 +134,9 @@ def importance_bars(shares: Mapping[str, float]) -> go.Figure | None:
 
 
 def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
-    """Name -> the value over it, of the trials that have it; later trials are darker."""
-    some, figures = fewer(plots.finished(rows)), {}
+    """Name -> the value over it, of the trials that have it; later trials are darker. Pruned ones are ticks below."""
+    some, stopped, figures = fewer(plots.finished(rows)), fewer(plots.pruned(rows)), {}
+    low = min((plots.value(row) for row in some), default=0.0)
     last = max((row.number for row in some), default=0)
     for name, domain in drawn(spec.search).items():
         have = [row for row in some if name in row.values]
@@ -146,6 +147,12 @@ def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
         choice = isinstance(domain, ChoiceDomain)
         x = [str(encode(row.values[name])) if choice else row.values[name] for row in have]
         figure = styled(go.Figure(points(x, have, name, marker)), name, f"{spec.objective}, %", 300)
+        cut = [row for row in stopped if name in row.values]
+        if cut:
+            ticks = {"symbol": "line-ns-open", "color": GREY, "size": 10, "line": {"width": 2, "color": GREY}}
+            at = [str(encode(row.values[name])) if choice else row.values[name] for row in cut]
+            trace = points(at, cut, "pruned", ticks, [low] * len(cut))
+            figure.add_trace(trace.update(hovertemplate="%{hovertext}<br>pruned<extra></extra>"))
         if isinstance(domain, ChoiceDomain):
             known = [str(encode(option)) for option in domain.choice]
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=known)
@@ -156,11 +163,15 @@ def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
 
 
 def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
-    """One line per trial over all names, brushed by dragging along an axis; a name that a trial has not is below."""
-    some, names = fewer(plots.finished(rows)), list(drawn(spec.search))
-    if not some or not names:
+    """One line per trial over all names, brushed by dragging along an axis; a name that a trial has not is below.
+    Pruned trials are grey and end below the lowest value.
+    """
+    done, names = fewer(plots.finished(rows)), list(drawn(spec.search))
+    if not done or not names:
         return None
     dimensions = []
+    stopped = fewer(plots.pruned(rows))
+    some = [*stopped, *done]
     for name in names:
         domain, low = drawn(spec.search)[name], plots.ABSENT
         at = [plots.unit(spec.search, name, row.values[name]) if name in row.values else low for row in some]
@@ -176,11 +187,21 @@ def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
             {"label": label, "values": at, "range": [min(low if low in at else 0.0, 0.0), 1.0],
              "tickvals": list(ticks), "ticktext": list(ticks.values())}
         )  # fmt: skip
-    end = [plots.value(row) for row in some]
-    dimensions.append({"label": f"{spec.objective} %", "values": [round(value, 1) for value in end]})
+    scores = [plots.value(row) for row in done]
+    low, high = min(scores), max(scores)
+    below = low - max(high - low, 1.0) * -plots.ABSENT
+    end = [*(below for _ in stopped), *scores]
+    last: dict[str, Any] = {"label": f"{spec.objective} %", "values": [round(value, 1) for value in end]}
+    shades = SHADES
+    if stopped:
+        last |= {"tickvals": [below, low, (low + high) / 2, high],
+                 "ticktext": ["pruned", *(f"{value:.1f}" for value in (low, (low + high) / 2, high))]}  # fmt: skip
+        first = 0.99 * (low - below) / (high - below)
+        shades = [[0.0, LIGHT], [first, LIGHT], *([first + (1 - first) * at, colour] for at, colour in SHADES)]
+    dimensions.append(last)
     lines = go.Parcoords(
         dimensions=dimensions,
-        line={"color": end, "colorscale": SHADES},
+        line={"color": end, "colorscale": shades},
         labelfont={"size": 13}, tickfont={"size": 11},
     )  # fmt: skip
     return styled(go.Figure(lines), "", "", 430).update_layout(margin={"l": 90, "r": 60, "t": 60, "b": 30})

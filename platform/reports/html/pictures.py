@@ -28,7 +28,8 @@ ALT = {
 """What a picture shows, by its file's name; another one is called by it."""
 LOOK = {
     "cam_panel": "Look for maps that cover the whole object and not only its most telling part, and end at its edge; "
-    "the last column shows where the pseudo mask is wrong, and how",
+    "the errors show where the pseudo mask is wrong, and how: blue is a false negative (object taken for background), "
+    "orange a false positive (background taken for an object), yellow the wrong class, grey correct",
     "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
     "class_iou": "Short bars are the classes that the method misses",
     "loss_terms": "Terms should fall and then level off; one that grows works against the others. They are shown "

@@ -28,7 +28,7 @@ def row(height: int = 40, width: int = 60, **columns: NDArray[np.generic]) -> Pa
 def test_each_kind_of_error_has_its_colour() -> None:
     prediction = np.array([[1, 0, 0, 1, 2, 1]], np.uint8)
     truth = np.array([[1, 0, 1, 0, 1, IGNORE]], np.uint8)
-    kinds = ["right", "background", "object missed", "object invented", "wrong class", "ignored"]
+    kinds = ["correct", "background", "false negative", "false positive", "wrong class", "ignored"]
     assert error_map(prediction, truth).tolist() == [[list(ERRORS[kind]) for kind in kinds]]
     assert len(set(ERRORS.values())) == len(ERRORS)
 

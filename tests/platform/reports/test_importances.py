@@ -85,6 +85,12 @@ def test_all_plots_are_written_for_the_parent_run(tmp_path: Path) -> None:
     assert static_plots(spec, rows) == static_plots(spec, rows)
 
 
+def test_contours_wait_for_fifteen_trials_with_both_names(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    done = [row for row in trials(40) if row.state is State.COMPLETE]
+    assert "contours" not in static_plots(spec, done[:14]) and "contours" in static_plots(spec, done[:15])
+
+
 def test_a_study_in_memory_keeps_the_trials_numbers(tmp_path: Path) -> None:
     rows = trials(20)
     rows[3] = TrialRow(3, "s-0003", State.FAIL, rows[3].values, 0, "search")

@@ -6,6 +6,7 @@ from platform.reports.html.context import (
     context,
     efficiency_words,
     leaderboard,
+    missing,
     tiles,
 )
 from platform.reports.ranking import ranking
@@ -74,3 +75,10 @@ def test_a_running_sweep_has_a_timeline(sweep: SweepSnapshot) -> None:
     charts = context(replace(sweep, state="running"), None, "x")["cost"]["charts"]
     assert [chart["title"] for chart in charts] == ["What ran when", "What the hours went to"]
     assert "1 worker(s) with 0 GPU(s)" in charts[0]["caption"]
+
+
+def test_charts_that_are_left_out_are_named(sweep: SweepSnapshot) -> None:
+    few, more = (replace(sweep, rows=sweep.rows[:count], summary=None) for count in (9, 16))
+    assert missing(few) == "Importances (8) and contours (15) are left out: there are 7 full trials."
+    assert missing(more) == "Contours (15) are left out: there are 13 full trials."
+    assert missing(replace(sweep, summary=None)) == ""

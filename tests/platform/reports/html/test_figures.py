@@ -39,11 +39,18 @@ def test_slices_and_parallel_hold_every_name(sweep: SweepSnapshot) -> None:
     assert slices["loss.w_tcp"].layout.xaxis.type == "log" and slices["patches.kind"].layout.xaxis.type == "category"
     superpixel = [r for r in sweep.rows if r.miou is not None and "patches.S_N" in r.values]
     assert len(slices["patches.S_N"].data[0].x) == len(superpixel)
+    ticks = slices["loss.w_tcp"].data[1]
+    assert (ticks.name, len(ticks.x), set(ticks.y)) == ("pruned", 3, {min(r.miou for r in sweep.rows if r.miou)})
     lines = figures.parallel(sweep.spec, sweep.rows)
     assert lines is not None
     dimensions = lines.data[0].dimensions
     assert [d.label for d in dimensions] == ["kind", "S_N (log)", "K", "p_h", "w_tcp (log)", "miou %"]
-    assert len(dimensions[0]["values"]) == 20 and "absent" in dimensions[1].ticktext
+    assert len(dimensions[0]["values"]) == 23 and "absent" in dimensions[1].ticktext
+    assert (
+        dimensions[-1].ticktext[0] == "pruned" and list(lines.data[0].line.color).count(dimensions[-1].tickvals[0]) == 3
+    )
+    complete = figures.parallel(sweep.spec, [r for r in sweep.rows if r.state is State.COMPLETE])
+    assert complete is not None and complete.data[0].dimensions[-1].ticktext is None
     assert figures.parallel(sweep.spec, []) is None and figures.slices(sweep.spec, []) == {}
 
 
