@@ -439,3 +439,44 @@ def test_the_spec_limits_the_searcher(tmp_path: Path) -> None:
     assert [isinstance(search.suggest(str(i)), dict) for i in range(3)] == [True, True, False]
     with pytest.raises(InputError, match="budget.trials"):
         make_spec(tmp_path, "budget.trials=none")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")
+def test_real_tune_draws_by_gp_pruned_two_at_a_time(tmp_path: Path, ray_here: None) -> None:
+    """The default sampler as a sweep has it: draws beside a running trial, after pruned ones, and after a restart."""
+
+    def objective(config: dict[str, Any]) -> None:
+        import time
+
+        from ray import tune
+
+        final = 50.0 - 10 * abs(math.log10(config["values"]["loss.w_tcp"]) - 0.5)
+        for epoch in range(1, 9):
+            tune.report({"epoch": epoch, "miou_epoch": final - (8 - epoch)})
+            time.sleep(0.02)
+        tune.report({"epoch": 8, "miou_epoch": final, "miou": final})
+
+    run_tune(make_study(tmp_path), tmp_path, 10, objective, concurrent=2)
+    rows = make_study(tmp_path).rows()
+    assert len(rows) == 10
+    study = make_study(tmp_path)
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(len(study.rows()))
+        return len(study.rows()) == 14
+
+    run_tune(study, tmp_path, 30, objective, concurrent=2, enough=enough)
+    rows = study.rows()
+    states = [row.state for row in rows]
+    assert len(rows) == 14 and all(state.finished for state in states) and asked[-1] == 14
+    assert State.PRUNED in states and states.count(State.COMPLETE) > 5 and State.FAIL not in states
+    assert len({str(row.values) for row in rows}) == 14  # also of those that ran beside each other
+    distance = [abs(math.log10(row.values["loss.w_tcp"]) - 0.5) for row in rows]
+    assert min(distance[8:]) < 0.05 and sum(distance[8:]) / 6 < sum(distance[1:8]) / 7
+    began = study.times()
+    beside = [a for a, b in zip(rows, rows[1:], strict=False) if began[b.uid][0] < (began[a.uid][1] or 0)]
+    assert len(beside) > 3, "some ran beside the next one"
