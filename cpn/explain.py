@@ -57,11 +57,6 @@ def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]
     """The classes to explain, 1..F: those named, or those of the classifier, at least its most probable one."""
     if labels is not None:
         names = [name.strip() for name in labels.split(",") if name.strip()]
-        if not names:
-            raise InputError(
-                f"--labels {labels!r}: names no class, and one is explained; give one of {', '.join(model.classes)}, "
-                "or leave it out"
-            )
         return list(dict.fromkeys(model.index(name) for name in names))
     scores = model.labels_of(picture)
     ranked = sorted(scores, key=lambda name: -scores[name])
