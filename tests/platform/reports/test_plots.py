@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.platform.reports.test_figures import row
+from tests.platform.reports.html.test_figures import row
 from tests.platform.reports.test_importances import make_spec, trials
 
 
