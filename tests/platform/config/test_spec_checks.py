@@ -1,8 +1,9 @@
 """What may be searched is checked against the method's configuration, in one line with its cure."""
 
 from pathlib import Path
+from platform.config.sections import SearchOptions
 from platform.config.spec import load_spec
-from platform.config.spec_checks import value_names
+from platform.config.spec_checks import check_gain, value_names
 from platform.search.distributions import told_params
 from typing import Any
 
@@ -131,7 +132,10 @@ def test_only_gp_knows_what_more_would_gain(tmp_path: Path, sampler: str) -> Non
         f"{path}: budget.min_gain_per_gpu_hour: only the sampler gp expects a gain, this is {sampler}; take "
         "search_options.sampler=gp, or drop it"
     )
-    assert load_spec(path, ["search_options.sampler=gp"]).budget.min_gain_per_gpu_hour == 0.01
+    good = load_spec(path, ["search_options.sampler=gp"])
+    assert good.budget.min_gain_per_gpu_hour == 0.01
+    begun = good.model_copy(update={"search_options": SearchOptions(sampler=sampler)})  # as its study was begun
+    assert refusal(lambda: check_gain(begun, "s.yaml", "drop it")).endswith(f"this is {sampler}; drop it")
 
 
 def test_a_table_has_no_gain_to_expect(tmp_path: Path) -> None:

@@ -112,10 +112,10 @@ def test_more_draws_gain_more_but_not_as_much_each() -> None:
 
 
 def test_noise_is_nothing_to_gain() -> None:
-    """The best of thirty equal configurations scores two deviations above the mean, and none is better than it."""
+    """The best score of thirty equal configurations is two deviations above the mean, and none is better."""
     points = scored(30)[0]
     noise = np.random.default_rng(5).standard_normal(30)
-    assert gain_of(points, noise) < 0.25 * (noise.max() - noise.mean())
+    assert gain_of(points, noise) < 0.1 * (noise.max() - noise.mean())
 
 
 def test_what_runs_leaves_less_to_gain() -> None:
