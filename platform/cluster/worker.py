@@ -16,7 +16,7 @@ from ..base import bucket_sync
 from ..base.paths import Storage, storage
 from .capacity import check_memory, usable
 from .superpixel_tasks import make_for_trial
-from .system_metrics import SystemMetrics
+from .system_metrics import Minutes, SystemMetrics, gpu_reader
 
 if TYPE_CHECKING:
     import torch
@@ -142,15 +142,18 @@ def train_on_worker(config: dict[str, Any]) -> None:
     if (failed := failed_before(one)) is not None:
         ray_train.report({"epoch": 0, "failed": failed, "run_key": one.key})
         return
+    minutes = Minutes(gpu_reader(one.device) if one.rank == 0 else None)
     try:
-        final = train_and_score(prepare(one))
+        final = train_and_score(prepare(one), minutes)
     except (InputError, WorkError, torch.OutOfMemoryError) as error:
         if one.world > 1:
             bucket_sync.put_shared(one.store, one.reason, sealed_line({"failed": why_failed(error)}))
             raise
         ray_train.report({"epoch": 0, "failed": why_failed(error), "run_key": one.key})
         return
-    ray_train.report({"epoch": one.method.train.epochs, "run_key": one.key, **final, **one.noted()})
+    finally:
+        minutes.stop()
+    ray_train.report({"epoch": one.method.train.epochs, "run_key": one.key, **final, **minutes(), **one.noted()})
 
 
 def open_trial(config: dict[str, Any]) -> WorkerTrial:
@@ -194,8 +197,8 @@ def prepare(one: WorkerTrial) -> WorkerTrial:
     return replace(one, device=device)
 
 
-def train_and_score(one: WorkerTrial) -> dict[str, Any]:
-    """Train, score and keep the run, and report every epoch; returns its metrics, on other ranks than 0 nothing."""
+def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
+    """Train, score and keep the run, and report every epoch, with what the card did by the minute; returns its metrics, on other ranks than 0 nothing."""
     from ray import train as ray_train
     from ray.train.torch import prepare_model
 
@@ -209,7 +212,7 @@ def train_and_score(one: WorkerTrial) -> dict[str, Any]:
 
         def report(entry: Mapping[str, float]) -> None:
             attempt.saved()
-            ray_train.report({**entry, **busy(), **one.noted()})
+            ray_train.report({**entry, **busy(), **minutes(), **one.noted()})
 
         result = run(
             one.method,

@@ -32,6 +32,7 @@ class TrialListener:
             self._sweep.terminal.warn(f"{uid}: {result['note']}")
         self._table.reported(uid, result)
         self._sweep.save_clock()
+        self._sweep.records.minutes_reported(uid, result.get("minutes", ()))
         if not {"miou", "mask_free", "failed"} & set(result):
             self._sweep.records.trial_reported(uid, result)
 

@@ -132,6 +132,14 @@ class Records:
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
+    def minutes_reported(self, uid: str, samples: Sequence[Mapping[str, float]]) -> None:
+        """How busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over time, and
+        those of a resumed trial follow.
+        """
+        for sample in samples:
+            values = {name: float(value) for name, value in sample.items() if name.startswith("system/")}
+            self._recorder.metrics(uid, int(sample["time"] // 60), values, sample["time"])
+
     def trial_ended(self, row: TrialRow, result: RunManifest | None, folder: Path) -> None:
         """The end of a trial; `result` is the run's manifest if the run was finished."""
         tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
