@@ -29,6 +29,7 @@ from cpn.propagation.random_walk import pair_indices, pseudo_label
 from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
 from cpn.training.training_job import fit
+from tests.cpn.training.resumed import resumed_to_the_same_bits
 
 SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 REFERENCE = Path(__file__).parents[2] / "reference"
@@ -323,26 +324,10 @@ def test_training_learns_the_discs() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     config = AffinityConfig(epochs=3, batch_size=2, radius=2)
     data = DataConfig(crop=24, workers=0)
-
-    def run(folder: Path | None, stop_after: int | None = None) -> AffinityNet:
-        network = tiny_network(seed=3)
-
-        def report(entry: dict[str, float]) -> None:
-            if entry["epoch"] == stop_after:
-                raise KeyboardInterrupt
-
-        try:
-            fit(affinity_job(network, Discs(), config, data, seed=1), replace(SILENT, report=report, folder=folder))
-        except KeyboardInterrupt:
-            assert stop_after is not None
-        return network
-
-    straight = run(None)
-    run(tmp_path, stop_after=1)
-    resumed = run(tmp_path)
-    for (name, one), two in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, two), name
-    assert not torch.equal(straight.f9.weight, tiny_network(seed=3).f9.weight)
+    whole = resumed_to_the_same_bits(
+        lambda: tiny_network(seed=3), lambda network: affinity_job(network, Discs(), config, data, seed=1), tmp_path, 1
+    )
+    assert not torch.equal(whole.f9.weight, tiny_network(seed=3).f9.weight)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from cpn.propagation.random_walk import pair_offsets
 from cpn.training.loop import TrainingContext
 from cpn.training.training_job import fit
 from tests.cpn.propagation.test_crf import exact_mean_field, scene
+from tests.cpn.training.resumed import resumed_to_the_same_bits
 
 SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
 DATA = DataConfig(workers=0)
@@ -283,27 +284,11 @@ def test_training_finds_the_discs_and_the_walk_stays_in_them() -> None:
 
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     config = changed(epochs=3, displacement=True)
-
-    def run(folder: Path | None, stop_after: int | None = None) -> IrnNet:
-        network = tiny(displacement=True)
-
-        def report(entry: dict[str, float]) -> None:
-            if entry["epoch"] == stop_after:
-                raise KeyboardInterrupt
-
-        try:
-            fit(irn_job(network, Discs(), config, DATA, seed=1), replace(SILENT, report=report, folder=folder))
-        except KeyboardInterrupt:
-            assert stop_after is not None
-        return network
-
-    straight = run(None)
-    run(tmp_path, stop_after=1)
-    resumed = run(tmp_path)
-    for (name, one), two in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, two), name
-    assert not torch.equal(straight.fc_edge6.weight, tiny().fc_edge6.weight)
-    assert straight.fc_dp7[4].running_mean.abs().min() > 0
+    whole = resumed_to_the_same_bits(
+        lambda: tiny(displacement=True), lambda network: irn_job(network, Discs(), config, DATA, seed=1), tmp_path, 1
+    )
+    assert not torch.equal(whole.fc_edge6.weight, tiny().fc_edge6.weight)
+    assert whole.fc_dp7[4].running_mean.abs().min() > 0
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from cpn.segmentation.deeplab import (
 from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
 from cpn.training.training_job import fit
+from tests.cpn.training.resumed import resumed_to_the_same_bits
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 SILENT = TrainingContext(device=torch.device("cpu"), report=lambda _: None)
@@ -318,26 +319,10 @@ def test_exactly_the_asked_iterations_are_taken() -> None:
 
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     config = changed(iterations=5, hsv_jitter=10)
-
-    def run(folder: Path | None, stop_after: int | None = None) -> DeepLab:
-        network = tiny(config, seed=3)
-
-        def report(entry: dict[str, float]) -> None:
-            if entry["epoch"] == stop_after:
-                raise KeyboardInterrupt
-
-        try:
-            fit(deeplab_job(network, Boxes(), config, DATA, seed=1), replace(SILENT, report=report, folder=folder))
-        except KeyboardInterrupt:
-            assert stop_after is not None
-        return network
-
-    straight = run(None)
-    run(tmp_path, stop_after=2)
-    resumed = run(tmp_path)
-    for (name, one), two in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, two), name
-    assert not torch.equal(straight.cls_conv.weight, tiny(config, seed=3).cls_conv.weight)
+    whole = resumed_to_the_same_bits(
+        lambda: tiny(config, seed=3), lambda network: deeplab_job(network, Boxes(), config, DATA, seed=1), tmp_path, 2
+    )
+    assert not torch.equal(whole.cls_conv.weight, tiny(config, seed=3).cls_conv.weight)
 
 
 def test_bad_input_is_refused_in_words() -> None:
