@@ -218,15 +218,13 @@ def irn_job(config: Any, device: Any) -> tuple[Any, int]:
     """IRN over the CAM network's backbone, as `cpn.propagation.irn.irn_job` trains it."""
     import torch
 
-    from cpn.cost.step_time import Job, random_images
+    from cpn.cost.step_time import on_one_batch, random_images
     from cpn.data.segmentation_samples import SegmentationBatch
-    from cpn.data.transforms import normalise
     from cpn.data.voc import VOC_CLASSES
-    from cpn.propagation.irn import head_groups, irn_loss
+    from cpn.propagation import irn
     from cpn.propagation.irn_walk import EDGE_STRIDE
     from cpn.sources.voc_lists import VOC_COUNTS
     from cpn.stages.irn_stages import irn_network
-    from cpn.training.optimizer import build_optimizer
 
     settings = config.irn
     network = irn_network(config).to(device)
@@ -235,15 +233,8 @@ def irn_job(config: Any, device: Any) -> tuple[Any, int]:
     labels = torch.randint(0, len(VOC_CLASSES) + 1, (settings.batch_size, cells, cells), dtype=torch.uint8)
     batch = SegmentationBatch(images.to(device), valid.to(device), labels.to(device))
 
-    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Any]:
-        logits, displacements = network(normalise(batch.images, batch.valid))
-        return irn_loss(logits, displacements, batch.labels, settings.radius)
-
-    groups = head_groups(network, settings)
-    optimizer = build_optimizer(
-        settings.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
-    )
-    return Job(network, optimizer, losses, batch, settings.batch_size), VOC_COUNTS["trainaug"] * settings.epochs
+    job = irn.irn_job(network, range(settings.batch_size), settings, config.data, seed=0)
+    return on_one_batch(job, batch), VOC_COUNTS["trainaug"] * settings.epochs
 
 
 def make_data(place: Place) -> Mapping[str, float]:

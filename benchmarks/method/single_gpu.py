@@ -123,11 +123,11 @@ def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
     """AffinityNet, as `cpn.propagation.affinity.affinity_job` trains it."""
     import torch
 
-    from cpn.cost.step_time import Job, optimizer_of, random_images
-    from cpn.data.transforms import normalise
+    from cpn.cost.step_time import on_one_batch, random_images
     from cpn.data.voc import VOC_CLASSES
     from cpn.models.backbone import build_backbone
-    from cpn.propagation.affinity import AffinityBatch, AffinityNet, affinity_loss, pair_affinities, pair_labels
+    from cpn.propagation import affinity as training
+    from cpn.propagation.affinity import AffinityBatch, AffinityNet
     from cpn.sources.voc_lists import VOC_COUNTS
 
     settings, side = config.affinity, config.affinity.crop or config.data.crop
@@ -137,24 +137,20 @@ def affinity_job(config: Any, device: Any) -> tuple[Any, int]:
     labels = torch.randint(0, len(VOC_CLASSES) + 1, (settings.batch_size, cells, cells), dtype=torch.uint8)
     batch = AffinityBatch(images.to(device), valid.to(device), labels.to(device))
 
-    def losses(batch: AffinityBatch, _progress: float) -> Mapping[str, Any]:
-        affinities = pair_affinities(network(normalise(batch.images, batch.valid)), settings.radius)
-        return affinity_loss(affinities, pair_labels(batch.labels, settings.radius))
-
-    optimizer = optimizer_of(network, settings)
-    return Job(network, optimizer, losses, batch, settings.batch_size), VOC_COUNTS["trainaug"] * settings.epochs
+    job = training.affinity_job(network, range(settings.batch_size), settings, config.data, seed=0)
+    return on_one_batch(job, batch), VOC_COUNTS["trainaug"] * settings.epochs
 
 
 def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
     """DeepLab, as `cpn.segmentation.deeplab.deeplab_job` trains it."""
     import torch
 
-    from cpn.cost.step_time import Job, optimizer_of, random_images
+    from cpn.cost.step_time import on_one_batch, random_images
     from cpn.data.segmentation_samples import SegmentationBatch
-    from cpn.data.transforms import normalise
     from cpn.data.voc import VOC_CLASSES
     from cpn.models.backbone import build_backbone
-    from cpn.segmentation.deeplab import DeepLab, segmentation_loss
+    from cpn.segmentation import deeplab as training
+    from cpn.segmentation.deeplab import DeepLab
 
     settings, side, classes = config.deeplab, config.deeplab.crop or config.data.crop, len(VOC_CLASSES) + 1
     network = DeepLab(build_backbone(config.network.backbone), classes, settings).to(device)
@@ -162,11 +158,8 @@ def deeplab_job(config: Any, device: Any) -> tuple[Any, int]:
     labels = torch.randint(0, classes, (settings.batch_size, side, side), dtype=torch.uint8)
     batch = SegmentationBatch(images.to(device), valid.to(device), labels.to(device))
 
-    def losses(batch: SegmentationBatch, _progress: float) -> Mapping[str, Any]:
-        return {"total": segmentation_loss(network(normalise(batch.images, batch.valid)), batch.labels)}
-
-    optimizer = optimizer_of(network, settings)
-    return Job(network, optimizer, losses, batch, settings.batch_size), (settings.iterations or 0) * settings.batch_size
+    job = training.deeplab_job(network, range(settings.batch_size), settings, config.data, seed=0)
+    return on_one_batch(job, batch), (settings.iterations or 0) * settings.batch_size
 
 
 JOBS: dict[str, Callable[[Any, Any], tuple[Any, int]]] = {

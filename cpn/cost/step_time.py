@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -17,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpn.config import Config
-from cpn.config.train import OptimizerKind
 from cpn.data.loader import Batch
 from cpn.models.network import build_network
 from cpn.training.cam_training import freeze_unused, objective
 from cpn.training.loop import Loop, TrainingContext, run_loop
-from cpn.training.optimizer import Grouped, PolySchedule, build_optimizer, parameter_groups
-from cpn.training.training_job import placed
+from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
+from cpn.training.training_job import TrainingJob, placed
 
 TINY = 1e-8
 """Learning rate under random weights."""
@@ -98,20 +98,26 @@ def cam_job(config: Config, classes: int, device: torch.device) -> Job:
     labels[:, 0] = 1
     most = int(labels.sum(dim=1).max())
     batch = Batch(images, valid, hidden, 1 - hidden.float().mean((1, 2)), labels, None, most).to(device)
+    groups = parameter_groups(network, TINY, settings.head_lr_factor, settings.weight_decay)
+    optimizer = build_optimizer(
+        settings.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
+    )
     return Job(
         network,
-        optimizer_of(network, settings),
+        optimizer,
         lambda given, progress: objective(network, given, progress, config.loss, settings.objective),
         batch,
         settings.batch_size,
     )
 
 
-def optimizer_of(network: Grouped, settings: Any) -> torch.optim.Optimizer:
-    """The optimizer over the parameter groups that `settings`, a section that trains, asks for; at the rate `TINY`."""
-    kind: OptimizerKind = settings.optimizer
-    groups = parameter_groups(network, TINY, settings.head_lr_factor, settings.weight_decay)
-    return build_optimizer(kind, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay)
+def on_one_batch(training: TrainingJob[Any, Any], batch: Any) -> Job:
+    """Take the groups and losses of a training for one batch, at the rate `TINY`."""
+    settings, groups = training.settings, [{**group, "lr": TINY} for group in training.groups]
+    optimizer = build_optimizer(
+        training.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
+    )
+    return Job(training.network, optimizer, partial(training.losses, training.network), batch, settings.batch_size)
 
 
 def random_images(count: int, side: int) -> tuple[Tensor, Tensor]:
