@@ -149,6 +149,8 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
     most = 8 * classes * math.prod(shape) + HEADER
     data = read_input(path, 2 * most + MB)
     with reading(path, CURE), ZipFile(io.BytesIO(data)) as members:
+        if len(set(members.namelist())) < len(members.namelist()):
+            raise InputError(f"{path}: holds an array of one name twice; {CURE} with each once")
         keys = [key for key in ("present", "classes") if f"{key}.npy" in members.namelist()]
         if len(keys) != 1 or "maps.npy" not in members.namelist():
             raise InputError(f"{path}: holds no `maps` with their `classes` (or `present`); write both, and no third")
@@ -174,6 +176,8 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: `maps` holds a score that is not finite; {CURE} without NaN and infinity")
     if halved:
+        if maps.size and np.abs(maps).max() > np.finfo(maps.dtype).max / 2:
+            raise InputError(f"{path}: `maps` holds a score too large to be doubled; leave out --halved, or {CURE}")
         maps = maps * maps.dtype.type(2)
     order = np.argsort(present != 0, kind="stable")  # the background first: a tie is its, as everywhere
     result = ScoreMaps(present[order], maps[order])
@@ -242,6 +246,8 @@ def _header(path: Path, members: ZipFile, name: str, most: int) -> tuple[np.dtyp
         begun = member.tell()
     if kind.hasobject:
         raise InputError(f"{path}: `{name}` holds Python objects, a pickle that is not read; {CURE} as plain numbers")
+    if not all(type(side) is int and side >= 0 for side in shape):  # numpy takes true for 1, and fails on it later
+        raise ValueError(f"{name} has the shape {shape}")
     if begun + math.prod(shape) * kind.itemsize != info.file_size:
         raise ValueError(f"{name} has not the {math.prod(shape)} numbers that its header says")
     return kind, tuple(shape)

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def member(
             members.writestr(f"{name}.npy", written.getvalue() + data)
 
     return write
+
+
+def with_an_array_twice(path: Path) -> None:
+    """An npz with a second `maps` behind the first, which zip readers take."""
+    npz()(path)
+    with ZipFile(path, "a") as members, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        members.writestr("maps.npy", members.read("maps.npy"))
 
 
 def lying_about_its_size(path: Path) -> None:
@@ -121,6 +130,8 @@ BAD_MAPS: dict[str, tuple[Callable[[Path], None], str]] = {
     "not brought to 0 to 1": (npz(maps=30 * np.ones((2, *SHAPE))), "a score of 30, .* bring scores to"),
     "objects": (npz(classes=np.array([{}, {}], object)), "Python objects, a pickle that is not read"),
     "a header of a terabyte": (member(HEAD | {"shape": (2, 500_000, 500_000)}), "is damaged .*not the 500000000000"),
+    "a truth in the shape": (member(HEAD | {"shape": (True, *SHAPE)}, bytes(96)), r"is damaged .*\(True, 4, 6\)"),
+    "an array twice": (with_an_array_twice, "holds an array of one name twice; write it again with each once"),
     "fewer numbers": (member(HEAD, b"1234"), "is damaged .*not the 48 numbers"),
     "unpacks to gigabytes": (lying_about_its_size, "unpacks to 4000000000 bytes"),
     "zeros without end": (member(HEAD, bytes(2_000_000)), r"unpacks to 2000\d+ bytes, more than scores of all"),
@@ -141,6 +152,16 @@ def test_maps_that_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:
         read_maps(tmp_path / "a.npz", SHAPE, C)
     assert "a.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_scores_that_doubling_makes_infinite_are_refused(kind: type, tmp_path: Path) -> None:
+    maps = np.full(MAPS.shape, -1.0, kind)
+    maps[0, 0, 0] = np.finfo(kind).max
+    np.savez(tmp_path / "a.npz", classes=[0, 1], maps=maps)
+    with pytest.raises(InputError, match="too large to be doubled; leave out --halved"):
+        read_maps(tmp_path / "a.npz", SHAPE, C, halved=True)
+    assert read_maps(tmp_path / "a.npz", SHAPE, C).maps.max() == np.finfo(kind).max
 
 
 def test_doubled_maps_that_were_not_halved_are_refused(tmp_path: Path) -> None:
