@@ -203,14 +203,16 @@ def explain(error: ValidationError, known: list[str]) -> str:
     else:
         given = first.get("input")
         shown = "" if isinstance(given, (dict, BaseModel)) else f", given {brief(repr(given))}"
-        text = f"{key}: {finding(first['type'], first['msg'])}{shown}"
+        text = f"{key}: {finding(first['type'], first['msg'], given)}{shown}"
     return text + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
-def finding(kind: str, message: str) -> str:
-    """What pydantic says of a value, in words for who writes YAML."""
+def finding(kind: str, message: str, given: object) -> str:
+    """What pydantic says of a given value, in words for who writes YAML."""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "has to hold `key: value` lines"
+    if kind == "string_type" and isinstance(given, dict):
+        return "is read as `key: value` lines; write it in quotes"
     return message.removeprefix("Value error, ")
 
 

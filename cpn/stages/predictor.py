@@ -188,7 +188,7 @@ def load(
     config = with_values(config, changed, f"{path}, changed")
     if beta is None and not deeplab:
         kept = metadata.get("beta")
-        if kept is not None and (not isinstance(kept, (int, float)) or not 0 <= kept <= 1.2):
+        if kept is not None and (type(kept) not in (int, float) or not 0 <= kept <= 1.2):
             raise InputError(f"{path}: says that its beta is {str(kept)[:40]}; give --beta")
         beta = config.cam.beta if kept is None else float(kept)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -173,7 +173,7 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
         text = "is missing; add it"
     else:
         given = first.get("input")
-        text = finding(first["type"], first["msg"])
+        text = finding(first["type"], first["msg"], given)
         text += "" if isinstance(given, (dict, Section)) else f", given {brief(repr(given))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"

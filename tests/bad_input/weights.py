@@ -263,6 +263,7 @@ PREDICTED = [
     wrong("a threshold beside labels", f"{PREDICT} {PICTURE} --threshold .5 --labels cat", model(), "--threshold: has "
           "no effect beside --labels", "leave one out"),
     wrong("a model with a word for beta", f"{PREDICT} {PICTURE}", model(beta="high"), "says that its beta is high"),
+    wrong("a model with true for beta", f"{PREDICT} {PICTURE}", model(beta=True), "says that its beta is True; give"),
     wrong("a model with a list for beta", f"{PREDICT} {PICTURE}", model(beta=[1]), "says that its beta is [1]"),
     wrong("a long side of nothing", f"{PREDICT} {PICTURE} --long-side 0", model(), "--long-side 0", "for example 768"),
     wrong("a beta above all", f"{PREDICT} {PICTURE} --beta 3", model(), "cam.beta", "less than or equal to 1.2"),
