@@ -14,7 +14,7 @@ from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.files import check_place
 from cpn.core.redact import redact
 
-from .base.paths import storage
+from .base.paths import shortened, storage
 from .base.terminal import Terminal
 from .base.tracking_uri import check_store, sqlite_path, store_uri, ui_command
 from .reports.html.page import single_run, write_report
@@ -56,7 +56,6 @@ def parser() -> argparse.ArgumentParser:
 def paper(given: argparse.Namespace) -> int:
     """The page over the paper's tables; exit code 0."""
     from .reports.html.paper_report import write_paper_report
-    from .reports.summary import shortened
 
     page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
     if given.json:
@@ -80,8 +79,6 @@ def judgement(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"page": str(page), **record}))
         return 0
-    from .reports.summary import shortened
-
     print(shortened(page.resolve()))
     if record:
         again = " (it was there)" if record["again"] else ""
@@ -138,8 +135,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"sweep": sweep.name, "so_far": sweep.so_far, "files": [str(file) for file in files]}))
         return 0
     terminal = Terminal()
-    from .reports.summary import shortened
-
     for file in files:
         terminal.say(str(shortened(file)))
     if sweep.so_far:

@@ -161,3 +161,8 @@ def check_storage(store: Storage, key: str) -> None:
     if store.url is not None:
         check_place(store.root, object_storage.SCRATCH)
         object_storage.check_url(store.url, key, write=True)
+
+
+def shortened(path: Path) -> Path:
+    """The path from the working folder, where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

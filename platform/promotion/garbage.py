@@ -18,7 +18,7 @@ from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
 
 from ..base import bucket_sync
 from ..base.lock import is_driven, read_driver
-from ..base.paths import MANIFEST, Storage
+from ..base.paths import MANIFEST, Storage, shortened
 from ..base.yaml_files import load_kept
 from ..reports.sweep_status import study_of, sweep_names, sweep_paths
 from ..search.sweep_summary import read_summary
@@ -247,6 +247,4 @@ def _read(path: Path, cure: str) -> dict[str, Any]:
 
 
 def _short(path: str) -> str:
-    from ..reports.summary import shortened
-
     return str(shortened(Path(path)))

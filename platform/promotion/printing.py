@@ -7,9 +7,9 @@ from typing import Any
 from cpn.core.run_files import MODEL
 from cpn.stages.stage_manifest import StageManifest
 
-from ..base.paths import Storage
+from ..base.paths import Storage, shortened
 from ..base.terminal import Terminal
-from ..reports.summary import shortened, walk_words
+from ..reports.summary import walk_words
 from .candidates import Gate
 
 

@@ -231,8 +231,3 @@ def write_summary(paths: SweepPaths, summary: SweepSummary) -> list[Path]:
     write_json(paths.summary, summary.to_json())
     write_bytes(text, (f"# sweep {summary.sweep}\n\n" + summary.note + "\n").encode())
     return [paths.summary, text]
-
-
-def shortened(path: Path) -> Path:
-    """The path from the working folder, where it lies below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

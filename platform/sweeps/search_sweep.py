@@ -12,7 +12,7 @@ from cpn.stages.stage_manifest import StageManifest
 
 from ..base.lock import FAILED, FINISHED
 from ..base.notify import Ending
-from ..base.paths import SweepPaths
+from ..base.paths import SweepPaths, shortened
 from ..base.remaining_time import CONFIRM
 from ..config.sections import Pruning
 from ..config.sweep_spec import SweepSpec
@@ -25,7 +25,7 @@ from ..promotion.promotion import become_champion, run_later_stages, stage_uid
 from ..reports.html.page import write_report
 from ..reports.importances import PLOTS, write_plots
 from ..reports.snapshot import SweepSnapshot, older_study
-from ..reports.summary import markdown, shortened, summarise, write_summary
+from ..reports.summary import markdown, summarise, write_summary
 from ..reports.terminal_tables import print_summary
 from ..run.remake import READ, lost_runs, remake
 from ..run.run_stages import StageFailed

@@ -17,13 +17,13 @@ from cpn.scoring.scale_scores import row_names
 from cpn.stages.stage_manifest import StageManifest
 
 from ..base.notify import Ending
+from ..base.paths import shortened
 from ..config.sections import Pruning
 from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import at_scene_size, row_config, row_pair, row_values, shown_rows, trained_rows
 from ..plan import budget
 from ..promotion.candidates import Candidate
 from ..promotion.promotion import run_later_stages
-from ..reports.summary import shortened
 from ..reports.table_result import (
     ImportedRow,
     TableResult,

@@ -10,6 +10,7 @@ from cpn.core.redact import redacted
 from cpn.scoring.run_manifest import RunManifest
 
 from ...base.lock import RUNNING
+from ...base.paths import shortened
 from ...base.provenance import read_starts
 from ...config.space.domains import CurveDomain, domain_words, encode
 from ...config.sweep_spec import SweepSpec
@@ -22,7 +23,7 @@ from .. import plots, throughput
 from ..importances import LEAST_TRIALS, contours, importances
 from ..ranking import RankedTrial, cells, configuration, heads, ranking, short
 from ..snapshot import SweepSnapshot, best_trial
-from ..summary import FEWEST, ladder, ladder_head, shortened
+from ..summary import FEWEST, ladder, ladder_head
 from ..trial_config import config_yaml
 from . import figures
 from .pictures import ALT, picture_of, pictures
