@@ -198,7 +198,10 @@ def prepare(one: WorkerTrial) -> WorkerTrial:
 
 
 def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
-    """Train, score and keep the run, and report every epoch, with what the card did by the minute; returns its metrics, on other ranks than 0 nothing."""
+    """Train, score and keep the run, and report every epoch, with what the card did by the minute.
+
+    Returns the run's metrics, on other ranks than 0 nothing.
+    """
     from ray import train as ray_train
     from ray.train.torch import prepare_model
 
