@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cpn.config import Config, config_from, with_values
 from cpn.config.data import ScenesConfig
+from cpn.config.train import OptimizerKind
 from cpn.core.errors import InputError, WorkError
 from cpn.data.voc import Pack, open_pack
 from cpn.models.checkpoint import Progress, save_checkpoint
@@ -57,12 +59,13 @@ def train(
     say: Callable[[str], None],
     epochs: int = EPOCHS,
     saving: Saving | None = None,
+    kind: OptimizerKind = "adamw",
 ) -> list[float]:
     """Train `make()` on this rank's part of each batch, from `folder`; the weights at the end."""
     rank, world = rank_and_world()
     network = make()
     optimizer = build_optimizer(
-        "adamw", [{"params": network.parameters(), "lr": 0.05}], sgd_momentum=0.9, weight_decay=0.01
+        kind, [{"params": network.parameters(), "lr": 0.05}], sgd_momentum=0.9, weight_decay=0.01
     )
     wrapped = DistributedDataParallel(network) if world > 1 else network
 
@@ -202,6 +205,9 @@ class Drained(Exception):
 def within_an_epoch(rank: int, world: int, place: Path) -> dict[str, Any]:
     """Train whole; then until the last rank's notice, in the middle of epoch 2; then on from rank 0's checkpoint."""
     looks = count()
+    # With three DDP sums in another order after its first step. AdamW divides by the gradient: where that is nearly
+    # zero, as of a bias before a batch norm, the last bits decide a part of the step, on each processor another one.
+    go = partial(train, kind="adamw" if world == 2 else "sgd")
 
     def announced() -> bool:  # asked after steps 1 and 3
         return next(looks) >= 1 and rank == world - 1
@@ -212,13 +218,13 @@ def within_an_epoch(rank: int, world: int, place: Path) -> dict[str, Any]:
     whole: list[dict[str, float]] = []
     heard: list[dict[str, float]] = []
     folder = place / "drained" / str(rank)
-    undisturbed = train(place / "none", whole.append, print)
+    undisturbed = go(place / "whole", whole.append, print)
     try:
-        train(folder, lambda _: None, print, saving=Saving(announced=announced, saved=drained))
+        go(folder, lambda _: None, print, saving=Saving(announced=announced, saved=drained))
         raise AssertionError("the notice was not heeded")
     except Drained:
         written = sorted(path.name for path in folder.glob("epoch_*"))
-    weights = train(folder, heard.append, print)
+    weights = go(folder, heard.append, print)
     losses = [[entry["loss_total"] for entry in entries] for entries in (whole, heard)]
     return {"written": written, "losses": losses, "weights": [undisturbed, weights]}
 
@@ -324,11 +330,9 @@ def test_the_notice_of_one_rank_saves_within_an_epoch(ranks: list[dict[str, Any]
         assert found["written"] == (["epoch_0001", "epoch_0001_step_000001"] if at == 0 else [])
         undisturbed, weights = found["weights"]
         whole, heard = found["losses"]
-        # With three DDP sums in another order after its first step, and AdamW divides by the gradient: where that is
-        # nearly zero, the last bits decide a part of the step.
-        exact = len(ranks) == 2
-        assert weights == (undisturbed if exact else pytest.approx(undisturbed, abs=1e-3))
-        assert heard == (whole if exact else pytest.approx(whole, abs=1e-3)) and len(heard) == EPOCHS
+        exact = len(ranks) == 2  # with three the last bits differ, see within_an_epoch
+        assert weights == (undisturbed if exact else pytest.approx(undisturbed, abs=1e-6))
+        assert heard == (whole if exact else pytest.approx(whole, abs=1e-6)) and len(heard) == EPOCHS
         assert weights == ranks[0]["within"]["weights"][1]
 
 
