@@ -22,6 +22,8 @@ FIRST = ("miou", "mask_free", "miou_epoch", "mask_free_epoch")
 """Metrics that a run's list begins with."""
 PAGE, RUNS = "serve", "_search_runs"
 """What MLflow calls its first page, and the request for runs."""
+PAGES = "/ajax-api/"
+"""Begins the path of a request that a page of MLflow's makes; programs are answered as ever."""
 SCRIPT = """
 (function () {
   function first(name, value) {
@@ -59,18 +61,13 @@ def score_first(found: Any) -> Any:
     return found
 
 
-def compared() -> bool:
-    """Whether the request is for runs by their ids, as of the page that compares them; a list is left as it is."""
-    asked = request.get_json(force=True, silent=True)
-    return isinstance(asked, dict) and str(asked.get("filter", "")).startswith("run_id IN (")
-
-
 def with_score_first(view: Callable[..., Any]) -> Callable[..., Any]:
     """A view of the server whose answer names scores first."""
 
     def answer(**given: Any) -> Any:
         found = view(**given)
-        if isinstance(found, Response) and found.status_code == 200 and found.is_json and compared():
+        asked = request.path.startswith(PAGES) and isinstance(found, Response) and found.status_code == 200
+        if asked and found.is_json:
             found.set_data(json.dumps(score_first(found.get_json())))
         return found
 
