@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, run_command, to_stderr
-from cpn.core.files import check_place, digest, file_digest, write_bytes, write_json
+from cpn.core.files import check_file, check_place, digest, file_digest, write_bytes, write_json
 from cpn.core.plain_file import file_there, folder_there, refuse_irregular
 from cpn.core.progress import shown_progress
 from cpn.sources.image_ids import OTHER_PICTURES, PICTURES
@@ -265,7 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("IMAGE: is missing; give JPEG or PNG images, or folders of them")
     labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
 
-    check_place(given.out, "--out")
+    for folder in (given.out, given.out / "masks", given.out / "overlays"):
+        check_place(folder, "--out")
+    for name in ("overview.png", "predictions.json"):
+        check_file(given.out / name, "--out")
     items = find_pictures(given.pictures, given.out)
     for item in items:
         made_of(item.mask)

@@ -257,6 +257,13 @@ PREDICTED = [
           "data/x")), "--out: data/x cannot be written", "choose another folder"),
     wrong("predictions among the pictures", f"{PREDICT} data/JPEGImages --out data/JPEGImages", model(),
           "--out data/JPEGImages: holds the images"),
+    *(wrong(f"a {kind} for {name} of predictions", f"{PREDICT} {PICTURE} --out data", both(model(), make),
+            f"--out: data/{name}", words)
+      for kind, name, make, words in (
+          ("file", "masks", text_file("x", "data/masks"), "cannot be written"),
+          ("file", "overlays", text_file("x", "data/overlays"), "cannot be written"),
+          ("folder", "overview.png", lambda place: (place / "data/overview.png").mkdir(), "is a folder; give the name"),
+          ("folder", "predictions.json", lambda place: (place / "data/predictions.json").mkdir(), "is a folder"))),
     wrong("a label that is no class", f"{PREDICT} {PICTURE} --labels cta", model(), "--labels cta: is no class",
           "did you mean 'cat'?"),
     wrong("a probability of two", f"{PREDICT} {PICTURE} --threshold 2", model(), "--threshold 2", "give 0 to 1"),
