@@ -256,7 +256,8 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
     """Configuration and foreground classes of a file of `kind`, which is called `what` in the error.
 
     A file can name code as its backbone, and files come from anywhere: other code than `own_backbone` is refused.
-    Raises InputError for that, for a file of another kind, and for one whose metadata is not whole.
+    Raises InputError for that, for any other backbone than `own_backbone` where that is given, for a file of another
+    kind, and for one whose metadata is not whole.
     """
     from cpn.data.voc import IGNORE
     from cpn.sources.class_names import CLASS_NAME
@@ -283,6 +284,8 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
             f"{path}: names code as its network.backbone, {name!r}, which is not run unasked; if you know it, "
             f"give --backbone {name}"
         )
+    if own_backbone not in (None, name):
+        raise InputError(f"{path}: was trained with network.backbone {name}, not with {own_backbone}; leave that out")
     return config, tuple(classes)
 
 

@@ -216,6 +216,8 @@ CHECKPOINTS = [
     wrong("metadata of a number without end", SCORE, saying('{"kind": ' + "9" * 5000 + "}"), "is damaged", "give"),
     wrong("a model that names code", SCORE, with_code("evil:make"), "model.safetensors", "'evil:make'", "not run",
           "--backbone evil:make"),
+    wrong("a model of another backbone", f"{SCORE} --backbone resnet38", model(), "model.safetensors", "scene",
+          "leave that out"),
     wrong("a model that names a command", SCORE, with_code("os:abort"), "'os:abort'", "not run unasked"),
     wrong("a model that names code, submitted", SUBMIT, both(model(kind="deeplab", config=config_from(
           {"network": {"backbone": "os:abort"}}, "-").model_dump(mode="json"))), "'os:abort'", "not run unasked"),

@@ -301,3 +301,12 @@ def test_code_that_a_file_names_is_run_only_when_asked_for(tmp_path: Path) -> No
     for other in (None, "resnet38", "os:abort"):
         with pytest.raises(InputError, match=f"names code as its network.backbone, '{own}', which is not run unasked"):
             network_metadata(path, "cam", "CAM network", other)
+
+
+def test_a_file_of_another_backbone_than_was_named_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    config = config_from({"network": {"backbone": "scene"}}, "test").model_dump(mode="json")
+    save_model(path, nn.Linear(1, 1), {"kind": "cam", "config": config, "classes": ["dog"]})
+    assert network_metadata(path, "cam", "CAM network", "scene")[0].network.backbone == "scene"
+    with pytest.raises(InputError, match="was trained with network.backbone scene, not with resnet38; leave that out"):
+        network_metadata(path, "cam", "CAM network", "resnet38")
