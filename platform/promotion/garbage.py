@@ -179,6 +179,9 @@ def find_deletable(
             use.let_go(folder, f"{row.uid}, {row.state.name.lower()} and none of the best {top}")
     deletable = {item.path for item in use.goes}
     for stage in sorted((store.root / "stages").glob("*")):
+        if not (stage / MANIFEST).exists():
+            use.keep(stage, f"unfinished, for it has no {MANIFEST}")
+            continue
         try:
             key = made_by.get(_read(stage / MANIFEST, OF_STAGE).get("inputs", {}).get("model"), "")
         except DamagedFile as damaged:

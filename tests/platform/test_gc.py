@@ -148,6 +148,13 @@ def test_deleting_leaves_what_was_said_to_stay(collect: Gc, store: Storage) -> N
     assert again["goes"] == {} and again["bytes"]["goes"] == 0
 
 
+def test_a_stage_without_a_manifest_is_kept_as_unfinished(collect: Gc, store: Storage) -> None:
+    (store.root / "stages/cam-2/manifest.json").unlink()
+    found = collect("--keep-top", "1", "--delete")
+    assert found["keeps"]["stages/cam-2"] == "unfinished, for it has no manifest.json"
+    assert (store.root / "stages/cam-2/checkpoints").exists()
+
+
 @pytest.mark.parametrize(
     ("file", "kept"), [("runs/a1/result.json", "runs/a1"), ("stages/cam-2/manifest.json", "stages/cam-2")]
 )
