@@ -28,7 +28,10 @@ def test_commands_are_taken_by_their_parsers(page: Path) -> None:
     assert len(found) >= 8
     for command in found:
         words = shlex.split(command)
-        import_module(words[2]).parser().parse_args(words[3:])
+        module = import_module(words[2])
+        if hasattr(module, "__path__"):  # a package is run by its __main__
+            module = import_module(f"{words[2]}.__main__")
+        module.parser().parse_args(words[3:])
 
 
 def test_events_and_fields_are_those_that_are_written() -> None:

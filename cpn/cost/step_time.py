@@ -113,7 +113,7 @@ def cam_job(config: Config, classes: int, device: torch.device) -> Job:
 
 def on_one_batch(training: TrainingJob[Any, Any], batch: Any) -> Job:
     """Take the groups and losses of a training for one batch, at the rate `TINY`."""
-    settings, groups = training.settings, [{**group, "lr": TINY} for group in training.groups]
+    settings, groups = training.settings, [{**group, "lr": TINY} for group in training.groups()]
     optimizer = build_optimizer(
         training.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
     )

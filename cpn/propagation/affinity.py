@@ -233,7 +233,7 @@ def affinity_job(
         settings=config,
         optimizer=config.optimizer,
         network=network,
-        groups=parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
+        groups=lambda: parameter_groups(network, config.lr, config.head_lr_factor, config.weight_decay),
         samples=AffinitySamples(source, crop, network.stride, data, seed),
         count=len(source),
         collate=collate,

@@ -173,7 +173,7 @@ def irn_job(
         settings=config,
         optimizer=config.optimizer,
         network=network,
-        groups=head_groups(network, config),
+        groups=lambda: head_groups(network, config),
         samples=IrnSamples(source, config, seed),
         count=len(source),
         collate=collate,

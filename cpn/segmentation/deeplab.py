@@ -153,7 +153,7 @@ def deeplab_job(
         settings=config,
         optimizer=decided(config.optimizer),
         network=network,
-        groups=parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
+        groups=lambda: parameter_groups(network, decided(config.lr), config.head_lr_factor, config.weight_decay),
         samples=SegmentationSamples(source, config.crop or data.crop, config, seed),
         count=len(source),
         collate=collate,

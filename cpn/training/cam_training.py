@@ -47,7 +47,7 @@ def train(
         settings=settings,
         optimizer=settings.optimizer,
         network=network,
-        groups=parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
+        groups=lambda: parameter_groups(network, settings.lr, settings.head_lr_factor, settings.weight_decay),
         samples=TrainingSamples(split, config.data, patches, settings.seed, superpixels),
         count=len(split),
         counted=f"images of list {split.name!r}",

@@ -35,8 +35,9 @@ class TrainingJob(Generic[Sample, Batch]):
     settings: TrainConfig | AffinityConfig | IrnConfig | DeepLabConfig
     optimizer: OptimizerKind
     network: nn.Module
-    groups: Sequence[dict[str, Any]]
-    """Parameter groups with their learning rates."""
+    groups: Callable[[], Sequence[dict[str, Any]]]
+    """Lists parameter groups with their learning rates, when the network is where it trains: on some devices moving it
+    there makes new parameters."""
     samples: Dataset[Sample]
     """By (epoch, index): everything random in one depends on (seed, epoch, index) and nothing else."""
     count: int
@@ -76,7 +77,7 @@ def fit(job: TrainingJob[Sample, Batch], context: TrainingContext) -> list[dict[
         )
     placed(job.network, context.device, job.bf16)
     optimizer = build_optimizer(
-        job.optimizer, job.groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
+        job.optimizer, job.groups(), sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
     )
     network = context.wrap(job.network) if context.wrap else job.network
     steps = job.passes * (job.count // size)

@@ -38,7 +38,7 @@ def job(seen: list[list[Key]], **more: object) -> TrainingJob[Key, Keys]:
 
     return TrainingJob(
         section="affinity", settings=SETTINGS, optimizer="sgd", network=network,
-        groups=[{"params": list(network.parameters()), "lr": 0.1}], samples=Itself(), count=9,
+        groups=lambda: [{"params": list(network.parameters()), "lr": 0.1}], samples=Itself(), count=9,
         collate=lambda keys: Keys(torch.tensor(keys)), losses=losses, seed=3, workers=0, **more,
     )  # type: ignore[arg-type]  # fmt: skip
 
