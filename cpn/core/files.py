@@ -130,7 +130,8 @@ def unsealed(data: bytes, path: Path | str, cure: str = AGAIN, sealed: bool = Fa
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, cure, "it is empty" if not data else error) from None
+        why = "it is empty" if not data else "it is no text" if isinstance(error, UnicodeDecodeError) else error
+        raise DamagedFile(path, cure, why) from None
     if not isinstance(value, dict) or SEAL not in value:
         if sealed or (isinstance(value, dict) and LIST in value):
             raise DamagedFile(path, cure, "it has no digest of itself")

@@ -12,6 +12,7 @@ import pytest
 
 from cpn.core.errors import InputError
 from cpn.core.files import (
+    DamagedFile,
     check_file,
     check_place,
     digest,
@@ -119,6 +120,16 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
     assert list(json.loads((tmp_path / "a.json").read_text())) == ["a", "b", "digest"]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"", "it is empty"), (bytes(11), "it is no text"), (b"\xff{", "it is no text")]
+)
+def test_json_of_other_bytes_is_damaged(tmp_path: Path, data: bytes, why: str) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(DamagedFile) as damaged:
+        read_json(tmp_path / "a.json", "make it again")
+    assert str(damaged.value) == f"{tmp_path / 'a.json'}: is damaged ({why}); make it again"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
