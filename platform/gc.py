@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_quiet(store, options.name, uri)
         disk_use = find_deletable(store, options.name, options.keep_top, champions, options.superpixels)
         for line in disk_use.warnings:
-            to_stderr(f"warning: {line}")
+            to_stderr(line)
         if options.delete:
             delete(disk_use, store)
     if options.json:
