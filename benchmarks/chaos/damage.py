@@ -256,7 +256,7 @@ def follow(line: str, path: Path, work: Path) -> bool:
         (work / "run.yaml").write_text(exported.out)
         command("platform.train run.yaml --threads 1", work)
         done = True
-    if "sweep's command again" in line or "sweep's next start" in line:
+    if re.search("sweep's command again|sweep's next start|once more", line):
         command(COMMANDS["sweep"], work)
         done = True
     return done or "same command again" in line

@@ -74,7 +74,8 @@ def look(folder: Path, everything: bool) -> Found:
     try:
         manifest = read_typed(folder / MANIFEST, StageManifest)
     except FileNotFoundError:
-        return Found()
+        # A folder has its own name only since all of it was there: one without a manifest has lost it.
+        return Found(damaged=[MANIFEST]) if folder.is_dir() else Found()
     except DamagedFile:
         return Found(damaged=[MANIFEST])
     if manifest.files is None:
