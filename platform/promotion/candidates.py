@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpn.config import Config, config_from, run_key, with_values
-from cpn.core.checked import OF_RUN, read_typed
+from cpn.core.checked import OF_RUN, SWEEP_WRITES, read_typed
 from cpn.core.errors import InputError
-from cpn.core.files import file_digest
+from cpn.core.files import DamagedFile, file_digest
 from cpn.core.plain_file import file_there, is_there
 from cpn.core.run_files import MODEL, RESULT
 from cpn.models.checkpoint import network_metadata, read_metadata
@@ -85,6 +85,9 @@ def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tupl
     if match and match["sweep"] in there:
         if sweep not in (None, match["sweep"]):
             raise InputError(f"--sweep {sweep}: {run} is a run of {match['sweep']}; leave --sweep out")
+        spec = store.sweep(match["sweep"]).spec
+        if store.url is None and not spec.exists():
+            raise DamagedFile(spec, SWEEP_WRITES, missing=True)
         return match["sweep"], run
     if RUN_KEY.fullmatch(run):
         holders: dict[str, str] = {}

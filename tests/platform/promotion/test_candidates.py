@@ -43,6 +43,16 @@ def test_a_run_that_is_gone_is_refused(sweep: SmallSweep) -> None:
         of_trial(book, "small-0003", ["loss.w_tcp=2"])
 
 
+def test_a_sweep_that_lost_its_specification_is_said(sweep: SmallSweep) -> None:
+    spec = sweep.store.sweep("small").spec
+    os.rename(spec, spec.with_suffix(".away"))
+    try:
+        with pytest.raises(InputError, match="spec.yaml: is missing; give the sweep's command again"):
+            locate(sweep.store, "small-0002", None, None)
+    finally:
+        os.rename(spec.with_suffix(".away"), spec)
+
+
 def test_a_run_is_found_by_uid_key_and_path(sweep: SmallSweep) -> None:
     key = sweep.folder(sweep.row("small-0002")).name
     assert locate(sweep.store, "small-0002", None, None) == ("small", "small-0002")
