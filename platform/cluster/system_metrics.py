@@ -48,13 +48,17 @@ class Minutes:
     def __init__(self, read: Callable[[], dict[str, float]] | None, every_s: float = MINUTE) -> None:
         self._read, self._every = read, every_s
         self._samples: list[dict[str, float]] = []
+        self._sampled = False
         self._lock, self._stopped = threading.Lock(), threading.Event()
         if read is not None:
             threading.Thread(target=self._run, name="gpu", daemon=True).start()
 
     def __call__(self) -> dict[str, list[dict[str, float]]]:
-        """The samples since the last call as `minutes`, each with its `time`; one of now where no minute has passed."""
-        if not self._samples:
+        """The samples since the last call as `minutes`, each with its `time`.
+
+        A first one is read at once where no minute has passed, so that short runs have one; no other call waits.
+        """
+        if not self._sampled:
             self._take()
         with self._lock:
             samples, self._samples = self._samples, []
@@ -71,6 +75,7 @@ class Minutes:
     def _take(self) -> None:
         if self._read is not None and (values := self._read()):
             with self._lock:
+                self._sampled = True
                 self._samples.append({"time": time.time(), **values})
 
 

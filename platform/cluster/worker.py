@@ -231,7 +231,7 @@ def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
             say=one.notes.append,
             saving=Saving(
                 one.method.train.checkpoint_minutes,
-                # Of a machine that Ray drains; on a Ray that was started here nobody looks for it.
+                # Ray says so when it is about to drain this machine. A Ray that the sweep started itself never does.
                 announced=lambda: ray_train.get_preemption_info() is not None,
                 saved=attempt.saved,
             ),

@@ -202,11 +202,6 @@ class Study:
                 if trial.datetime_start is not None
             }
 
-    def leaderboard(self) -> list[TrialRow]:
-        """The full-budget trials, best miou first, of equals the earlier. Pruned ones have no miou."""
-        done = [row for row in self.rows() if row.state is State.COMPLETE and row.miou is not None]
-        return sorted(done, key=lambda row: (-(row.miou or 0.0), row.number))
-
     def counts(self) -> dict[State, int]:
         """Count the trials by state."""
         states = [row.state for row in self.rows()]
@@ -352,7 +347,7 @@ def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:
 
 
 def read_study(name: str, url: str) -> Study:
-    """Open an existing study to look at it: rows, leaderboard, counts."""
+    """Open an existing study to look at it: rows and counts."""
     with reachable(url):
         try:
             study = optuna.load_study(study_name=name, storage=connect(url, create=False))

@@ -44,7 +44,7 @@ CASES = {
     "in an epoch's last step": Bad((1,), 3, math.nan, "worker 1 is nan at epoch 1, step 4", looks_every=2),
     "between two looks": Bad((1,), 1, math.nan, "worker 0 is nan at epoch 1, step 3", looks_every=3),
     "before a checkpoint": Bad((1,), 1, math.nan, "worker 1 is nan at epoch 1, step 2", looks_every=4, saves=True),
-    "nobody's": Bad((), 0, math.nan, ""),
+    "neither's": Bad((), 0, math.nan, ""),
 }
 """Between two looks the gradients of all are spoiled by the one, so that rank 0's own loss is too."""
 

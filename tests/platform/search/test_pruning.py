@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from platform.cluster.tune_searcher import StudyPruner, StudySearcher
 from platform.config.sections import Pruning
+from platform.reports.ranking import in_order
 from platform.search.pruning import Decision, audited, decide, rung_reached, rungs, value_at
 from platform.search.study import State, open_study, study_url
 from types import SimpleNamespace
@@ -166,7 +167,7 @@ def test_a_late_bloomer_wins_here_and_dies_under_stock_asha(tmp_path: Path) -> N
     assert curve(LATE)[0] < min(curve(number)[0] for number in range(12) if number != LATE)
     study = by_our_rule(tmp_path, 12)
     rows = study.rows()
-    assert study.leaderboard()[0].number == LATE and rows[LATE].state is State.COMPLETE
+    assert in_order(rows)[0].number == LATE and rows[LATE].state is State.COMPLETE
     assert any(row.state is State.PRUNED for row in rows)  # the rule was awake
     assert all(row.epochs >= EPOCHS / 2 for row in rows)
     lived = by_stock_asha(12)

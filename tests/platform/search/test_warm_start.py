@@ -1,6 +1,7 @@
 """Learning from earlier sweeps: which trials count, that they stay out of everything else, and what is refused."""
 
 from pathlib import Path
+from platform.reports.ranking import in_order
 from platform.search.study import State, Study
 from typing import Any
 
@@ -30,7 +31,7 @@ def warm(folder: Path, *sets: str, **changes: Any) -> Study:
 
 
 def test_the_best_earlier_trial_runs_after_the_reference(tmp_path: Path) -> None:
-    best = finished(tmp_path).leaderboard()[0]
+    best = in_order(finished(tmp_path).rows())[0]
     study = warm(tmp_path)
     assert study.warm_trials == 12
     first, second = ask(study), ask(study)
@@ -39,7 +40,8 @@ def test_the_best_earlier_trial_runs_after_the_reference(tmp_path: Path) -> None
     assert second.attrs["warm_start_from"] == best.uid
     third = ask(study)
     assert third.number == 2 and "warm_start_from" not in third.attrs
-    assert [row.number for row in study.rows()] == [0, 1, 2] and study.leaderboard() == []
+    assert [row.number for row in study.rows()] == [0, 1, 2]
+    assert all(row.miou is None for row in study.rows())
     assert sum(study.counts().values()) == 3  # what budgets count
 
 
@@ -81,7 +83,7 @@ def test_it_draws_better_from_the_start(tmp_path: Path) -> None:
 def test_trials_outside_a_narrower_search_are_left_out(tmp_path: Path) -> None:
     early = finished(tmp_path)
     narrow = {**SEARCH, "loss.w_tcp": {"float": [0.5, 10], "log": True}}
-    inside = [row for row in early.leaderboard() if row.values["loss.w_tcp"] >= 0.5]
+    inside = [row for row in early.rows() if row.miou is not None and row.values["loss.w_tcp"] >= 0.5]
     assert 0 < warm(tmp_path, search=narrow).warm_trials == len(inside) < 12
 
 
