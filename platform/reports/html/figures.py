@@ -114,7 +114,7 @@ def forest(entries: Sequence[RankedTrial], cam_baseline: float | None, objective
             )  # fmt: skip
     if cam_baseline is not None:
         figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"})
-        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="top", xanchor="left", showarrow=False,
+        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="bottom", showarrow=False,
                               text="cam_baseline", font={"color": "#555555"})  # fmt: skip
     figure.update_yaxes(categoryorder="array", categoryarray=[entry.uid for entry in have], automargin=True)
     return styled(figure, f"{objective} (confirm), %", "", 150 + 42 * len(have))
