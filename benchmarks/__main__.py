@@ -49,6 +49,7 @@ TOPICS = {
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
+    "tables": "real scores over what a sweep searches, run by run: scenes, or a quarter of some photographs",
     "quickstarts": "the quickstart's whole sweep with ten seeds: how often, and by how much, CPN is above cam_baseline",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",
 }
