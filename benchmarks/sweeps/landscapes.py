@@ -8,7 +8,7 @@ SHAPES take turns: as it is; with a plateau, where all below the median is equal
 The optimum is sought with the function itself, by many random points and by steps around the best of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform.base.yaml_files import load_yaml
@@ -64,10 +64,16 @@ class Landscape:
         self.search, self.shape = space(), SHAPES[seed % len(SHAPES)]
         self._domains = domains.drawn(domains.parse_search(self.search))
         self._branches = {kind: self._drawn(kind, rng) for kind in self.search[KIND]["choice"]}
-        sample = {kind: self._random(branch, POINTS, rng) for kind, branch in self._branches.items()}
+        sample = {
+            kind: possible(self._domains, branch.names, rng.random((POINTS, len(branch.names))))
+            for kind, branch in self._branches.items()
+        }
         every = np.concatenate([self._branches[kind].at(points) for kind, points in sample.items()])
         self._floor = float(np.median(every)) if self.shape == "plateau" else -np.inf
-        self.optimum = max(self._highest(self._branches[kind], points, rng) for kind, points in sample.items())
+        self.optimum = max(
+            highest(self._branches[kind].at, self._domains, self._branches[kind].names, points, rng)
+            for kind, points in sample.items()
+        )
 
     def true_miou(self, values: Mapping[str, Any]) -> float:
         """The mIoU in percent of a drawn configuration, without the names that do not exist in it."""
@@ -87,24 +93,30 @@ class Landscape:
             LEVEL + OFFSET * spread / 2 * float(rng.standard_normal()),
         )
 
-    def _random(self, branch: Branch, count: int, rng: np.random.Generator) -> Floats:
-        return self._possible(branch, rng.random((count, len(branch.names))))
 
-    def _possible(self, branch: Branch, points: Floats) -> Floats:
-        """The nearest coordinates that a choice has; those of numbers as they are."""
-        points = np.clip(points, 0, 1)
-        for i, name in enumerate(branch.names):
-            domain = self._domains[name]
-            if isinstance(domain, ChoiceDomain):
-                count = len(domain.choice)
-                points[:, i] = (np.minimum(np.floor(points[:, i] * count), count - 1) + 0.5) / count
-        return points
+def possible(drawn: Mapping[str, Any], names: Sequence[str], points: Floats) -> Floats:
+    """The nearest coordinates (N, names) that a choice has; those of numbers as they are, within the cube."""
+    points = np.clip(points, 0, 1)
+    for i, name in enumerate(names):
+        domain = drawn[name]
+        if isinstance(domain, ChoiceDomain):
+            count = len(domain.choice)
+            points[:, i] = (np.minimum(np.floor(points[:, i] * count), count - 1) + 0.5) / count
+    return points
 
-    def _highest(self, branch: Branch, points: Floats, rng: np.random.Generator) -> float:
-        best = points[np.argsort(branch.at(points))[-BEST:]]
-        for step in range(STEPS):
-            moved = np.repeat(best, 20, axis=0)
-            moved = self._possible(branch, moved + rng.normal(0, 0.1 * 0.85**step, moved.shape))
-            both = np.concatenate([best, moved])
-            best = both[np.argsort(branch.at(both))[-BEST:]]
-        return float(branch.at(best[-1:])[0])
+
+def highest(
+    at: Callable[[Floats], Floats],
+    drawn: Mapping[str, Any],
+    names: Sequence[str],
+    points: Floats,
+    rng: np.random.Generator,
+) -> float:
+    """The best value that `at` has at the points (N, names), and at steps around the best of them."""
+    best = points[np.argsort(at(points))[-BEST:]]
+    for step in range(STEPS):
+        moved = np.repeat(best, 20, axis=0)
+        moved = possible(drawn, names, moved + rng.normal(0, 0.1 * 0.85**step, moved.shape))
+        both = np.concatenate([best, moved])
+        best = both[np.argsort(at(both))[-BEST:]]
+    return float(at(best[-1:])[0])

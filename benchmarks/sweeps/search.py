@@ -73,6 +73,8 @@ class Problem:
     base: Mapping[str, Any]
     true_miou: Callable[[Mapping[str, Any]], float]
     optimum: float
+    noise: float = surrogate.SEED_NOISE
+    """Standard deviation of what a trial sees of its score."""
 
     def good(self, values: Mapping[str, Any]) -> bool:
         """Whether a configuration is within WITHIN of the optimum, noise left out."""
@@ -90,7 +92,28 @@ def landscape(seed: int) -> Problem:
     return Problem(drawn.search, {"patches": {"draw": "bernoulli"}}, drawn.true_miou, drawn.optimum)
 
 
-FAMILIES: dict[str, Callable[[int], Problem]] = {"surrogate": published, "landscapes": landscape}
+def real(table: str, first_half: bool) -> Callable[[int], Problem]:
+    """A table of real scores, the same for every seed; the reference is that of the file that is searched."""
+
+    def problem(seed: int) -> Problem:
+        from benchmarks.sweeps.replay import replay
+
+        scores = replay(table, first_half)
+        base = {"preset": ["official", "scenes" if table == "scenes" else "photos"], "patches": {"draw": "bernoulli"}}
+        return Problem(scores.search, base, scores.true_miou, scores.optimum, scores.noise)
+
+    return problem
+
+
+SIMULATED: dict[str, Callable[[int], Problem]] = {"surrogate": published, "landscapes": landscape}
+"""What is compared unless one family is asked for."""
+
+FAMILIES = SIMULATED | {
+    f"{table}-{half}": real(table, half == "first")
+    for table in ("scenes", "photographs")
+    for half in ("first", "second")
+}
+"""And the halves of the tables: searchers are chosen on the first; the second is read once, for the last table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the one long sweep (default: 10000)")
     parser.add_argument("--only", choices=PARTS, help="one of the parts")
-    parser.add_argument("--family", choices=tuple(FAMILIES), help="one family of the simulated sweeps (all)")
+    parser.add_argument("--family", choices=tuple(FAMILIES), help="one family (surrogate and landscapes)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="with --only worth: keep what a budget finds")
 
 
@@ -109,7 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
     chosen = range(options.first_seed, options.first_seed + seeds)
-    families = [options.family] if options.family else list(FAMILIES)
+    families = [options.family] if options.family else list(SIMULATED)
     found: dict[str, Any] = {}
     if options.only in (None, "trials"):
         found |= over_families(families, chosen)
@@ -166,7 +189,7 @@ def objective(problem: Problem, seed: int) -> Callable[[Mapping[str, Any], int],
 
     def trial(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
         noise = np.random.default_rng([seed, number])
-        final = problem.true_miou(values) + surrogate.SEED_NOISE * float(noise.standard_normal())
+        final = problem.true_miou(values) + problem.noise * float(noise.standard_normal())
         return [surrogate.at_epoch(final, epoch, EPOCHS, noise) for epoch in range(1, EPOCHS + 1)], final
 
     return trial

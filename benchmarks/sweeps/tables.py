@@ -78,8 +78,6 @@ class Family:
 
 def scenes() -> Family:
     """150 scenes of a data seed of their own."""
-    search = {**load_yaml(CHECKOUT / "search_spaces" / "patch.yaml")["search"], **SCENES_RANGES}
-    search.pop("cam.beta")
     base = {
         "preset": ["official", "scenes"],
         "data": {"scenes": {"train": 150, "val": 10, "seed": 300}},
@@ -90,15 +88,13 @@ def scenes() -> Family:
         "half_images": {"data": {"scenes": {"train": 75, "val": 10, "seed": 300}}},
         "small_crop": {"data": {"crop": 48}},
     }
-    return Family(search, base, points=200, repeated=40, cheap=cheap)
+    return Family(search_of("scenes"), base, points=200, repeated=40, cheap=cheap)
 
 
 def photographs(data: Path | None, keep: Path) -> Family:
     """A fixed quarter of the photographs that train."""
     if data is None:
         raise InputError("--data: give the folder of photographs with masks, in VOC's layout")
-    search = {**load_yaml(CHECKOUT / "search_spaces" / "photos.yaml")["search"]}
-    search.pop("cam.beta")
     root = quarter(data, keep / "quarter")
     base = {
         "preset": ["official", "photos"],
@@ -109,7 +105,14 @@ def photographs(data: Path | None, keep: Path) -> Family:
         "half_epochs": {"train": {"epochs": 2}},
         "small_crop": {"data": {"crop": 145, "long_side": [145, 209]}},
     }
-    return Family(search, base, points=60, repeated=20, cheap=cheap)
+    return Family(search_of("photographs"), base, points=60, repeated=20, cheap=cheap)
+
+
+def search_of(family: str) -> dict[str, Any]:
+    """What is searched, but for beta, which costs no run."""
+    file, ranges = {"scenes": ("patch.yaml", SCENES_RANGES), "photographs": ("photos.yaml", {})}[family]
+    search = {**load_yaml(CHECKOUT / "search_spaces" / file)["search"], **ranges}
+    return {name: domain for name, domain in search.items() if name != "cam.beta"}
 
 
 def quarter(data: Path, out: Path) -> Path:
