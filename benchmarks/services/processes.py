@@ -8,6 +8,7 @@ of it. If this process is killed, a guard process does the same: it reads from a
 """
 
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -93,12 +94,13 @@ def kill_all(processes: Sequence[psutil.Process]) -> None:
 
 
 def free_port() -> int:
-    """Choose a free TCP port on loopback, outside the range of Ray's worker ports."""
+    """Choose a free TCP port on loopback that stays its server's while that is down: above Ray's worker ports, and
+    below those that the system gives to whoever asks for any (32768 and above).
+    """
     while True:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = int(listener.getsockname()[1])
-        if not 10002 <= port <= 19999:
+        port = random.SystemRandom().randrange(20_000, 32_768)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
             return port
 
 

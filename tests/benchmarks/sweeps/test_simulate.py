@@ -156,7 +156,7 @@ def test_the_records_agree_with_the_study_trial_by_trial(tmp_path: Path) -> None
 def ray_here() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 

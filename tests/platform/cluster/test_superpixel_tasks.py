@@ -42,7 +42,7 @@ def test_a_trial_without_a_cpu_of_its_own_gets_its_maps(tmp_path: Path) -> None:
             return heard
 
     environment = {"env_vars": worker_environment()}
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
         group = placement_group([{"memory": 1}])
         inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)

@@ -284,7 +284,7 @@ def test_a_value_that_is_not_finite_stops_the_trial_as_failed(tmp_path: Path) ->
 def ray_here() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 

@@ -48,7 +48,7 @@ def test_two_workers_give_the_network_of_one(tmp_path: Path) -> None:
         workers=2, gpus_per_worker=0.0, cpus_per_worker=1.0, threads=1,
     )  # fmt: skip
     environment = {"env_vars": worker_environment()}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
         TorchTrainer(
             train_on_worker,

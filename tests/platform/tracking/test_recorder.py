@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.services.processes import free_port
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import digest, read_json
 from cpn.core.redact import redact
@@ -322,9 +323,7 @@ def server(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.P
     home = tmp_path / "server"
     home.mkdir()
     shutil.copy(migrated, home / "mlflow.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        (home / "port").write_text(str(free.getsockname()[1]))
+    (home / "port").write_text(str(free_port()))
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
