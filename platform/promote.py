@@ -7,8 +7,9 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.plain_file import folder_there
@@ -16,13 +17,15 @@ from cpn.core.plain_file import folder_there
 from .base.paths import check_storage, storage
 from .base.terminal import Terminal
 from .reports.sweep_status import sweep_names, sweep_paths
-from .tracking.registry import LONGEST_REASON, PERSON
+from .tracking.in_mlflow.promotion_history import PERSON
+from .tracking.registry import LONGEST_REASON
 
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.paths import Storage
     from .base.terminal import Terminal
     from .cluster.ray_driver import Interruption
     from .promotion.candidates import Candidate, Gate
+    from .promotion.printing import PromotionResult, RequestResult
 
 EXAMPLE = "python -m platform.promote quickstart-0003"
 LONGEST_PAUSE_S = 86_400
@@ -100,7 +103,7 @@ def check_given(given: argparse.Namespace) -> None:
         raise InputError("--backbone: is for a file that was trained with it; say --set network.backbone=NAME")
     asked = given.run or folder
     if given.because is not None and not asked:
-        raise InputError("--because: needs a run; a wish in the MLflow UI passes its gates, or is put back")
+        raise InputError("--because: needs a run; an alias moved in the MLflow UI passes its gates, or is put back")
     if given.dry_run and not asked:
         raise InputError("--dry-run: needs a run: " + EXAMPLE)
     if given.sets and not asked:
@@ -131,19 +134,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal, interruption = Terminal(), Interruption()
         with interruption.watch(terminal.say):
             try:
-                do = promoted if given.run else promoted_files if files else watched
-                found: Any = do(given, store, terminal, interruption, command)
+                if given.run or files:
+                    do = promoted if given.run else promoted_files
+                    printed: object = do(given, store, terminal, interruption, command).to_json()
+                else:
+                    handled = watched(given, store, terminal, interruption, command)
+                    printed = [result.to_json() for result in handled]
             except KeyboardInterrupt:
                 return report_interruption(terminal, interruption, command)
     if given.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(printed, indent=2))
     return 0
 
 
 def promoted(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
-) -> dict[str, Any]:
-    """Promote the run that the command line names; what came of it."""
+) -> "PromotionResult":
+    """Promote the run that the command line names; returns what came of it."""
     from .promotion.candidates import locate, open_studies
     from .promotion.printing import results, show_gates, show_result
     from .promotion.promotion import (
@@ -171,9 +178,9 @@ def promoted(
     show_gates(terminal, chosen.uid, gates)
     failed = [gate.name for gate in gates if not gate.holds]
     plan = stage_plan(store, chosen, pack)
-    found = planned(given, terminal, name, chosen, gates, plan) | {"model": str(chosen.model)}
+    result = replace(planned(given, terminal, name, chosen, gates, plan), model=str(chosen.model))
     if given.dry_run:
-        return found
+        return result
     why = given.because or "promoted by hand, all gates hold"
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
@@ -189,7 +196,7 @@ def promoted(
             raise
         waiting = recorder.flush(20)
     show_result(terminal, store, chosen.uid, manifests, waiting, chosen.config.network.backbone)
-    return {**found, "stages": results(store, manifests), "records_waiting": waiting}
+    return replace(result, stages=results(store, manifests), records_waiting=waiting)
 
 
 def planned(
@@ -199,10 +206,12 @@ def planned(
     chosen: "Candidate",
     gates: Sequence["Gate"],
     plan: Mapping[str, bool],
-) -> dict[str, Any]:
+) -> "PromotionResult":
     """What is known before anything starts; for a dry run it is printed. InputError where a gate does not hold and no
     reason overrides it.
     """
+    from .promotion.printing import PromotionResult
+
     failed = [gate for gate in gates if not gate.holds]
     if given.dry_run:
         terminal.table("stages", ["stage", "what happens"], [[k, "done" if v else "runs"] for k, v in plan.items()])
@@ -211,20 +220,13 @@ def planned(
     elif failed and not given.because:
         said = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
         raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
-    return {
-        "sweep": name,
-        "uid": chosen.uid,
-        "beta": chosen.beta,
-        "gates": {gate.name: {"holds": gate.holds, "words": gate.words} for gate in gates},
-        "because": given.because,
-        "stages": dict(plan),
-    }
+    return PromotionResult(name, chosen.uid, chosen.beta, gates, given.because, plan)
 
 
 def promoted_files(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
-) -> dict[str, Any]:
-    """Carry another method's files on to DeepLab, and promote that network; what came of it."""
+) -> "PromotionResult":
+    """Carry another method's files on to DeepLab, and promote that network; returns what came of it."""
     import tempfile
 
     from .promotion.candidates import Candidate, open_studies
@@ -246,9 +248,10 @@ def promoted_files(
         chosen, gates = imported.chosen, imported_gates(imported, pack)
         show_gates(terminal, chosen.uid, gates)
         plan = stage_plan(store, chosen, pack, imported.files.stage)
-        found = planned(given, terminal, given.sweep, chosen, gates, plan) | {"measured": dict(imported.metrics)}
+        result = planned(given, terminal, given.sweep, chosen, gates, plan)
+        result = replace(result, measured=dict(imported.metrics))
     if given.dry_run:
-        return found
+        return result
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         what = f"{imported.files.kind} of {folder.name}"
@@ -261,18 +264,17 @@ def promoted_files(
         imported_champion(sweep, imported, manifests, given.because, words, ["confirm"])
         waiting = recorder.flush(20)
     show_result(terminal, store, chosen.uid, manifests, waiting, config.network.backbone)
-    return {**found, "stages": results(store, manifests), "records_waiting": waiting}
+    return replace(result, stages=results(store, manifests), records_waiting=waiting)
 
 
 def watched(
     given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
-) -> list[dict[str, Any]]:
-    """Carry out what somebody asked for by moving the alias; once, or with --watch until a signal comes."""
-
+) -> "list[RequestResult]":
+    """Handle aliases moved manually; once, or with --watch until a signal comes."""
     if given.sweep is not None:
         sweep_paths(store, given.sweep)
-    found: list[dict[str, Any]] = []
-    told: set[str] = set()
+    handled: list[RequestResult] = []
+    warned: set[str] = set()
     if given.watch:
         terminal.say(f"watching alias champion of the sweeps in {store.root}, every {given.every:g} s; Ctrl-C ends it")
     while True:
@@ -284,16 +286,16 @@ def watched(
             except (InputError, WorkError) as error:
                 if not given.watch:
                     raise
-                if str(error) not in told:  # a store that is away is away for long
+                if str(error) not in warned:  # a store that is away is away for long
                     terminal.say(f"warning: {name}: {error}")
-                told.add(str(error))
+                warned.add(str(error))
                 continue
             if result is not None:
-                found.append({"sweep": name, **result})
+                handled.append(result)
         if not given.watch:
-            if not found:
+            if not handled:
                 terminal.say("no alias was moved by hand")
-            return found
+            return handled
         time.sleep(given.every)
 
 
@@ -304,15 +306,15 @@ def look_at(
     terminal: "Terminal",
     interruption: "Interruption",
     command: str,
-) -> dict[str, Any] | None:
-    """Carry out the wish in one sweep's model, if there is one."""
+) -> "RequestResult | None":
+    """Handle an alias moved manually in one sweep's model, if there is one."""
     from cpn.data.voc import open_pack
 
     from .cluster.inputs import data_root
     from .promotion.alias_requests import handle_alias_request
     from .promotion.candidates import open_studies
     from .promotion.champion_history import recorded_history
-    from .promotion.printing import results, show_result
+    from .promotion.printing import RequestResult, results, show_result
     from .promotion.promotion import read_spec, sweep_of
     from .tracking.read import read_model_state
     from .tracking.records import CHAMPION, model_name
@@ -327,11 +329,13 @@ def look_at(
     root = data_root(spec.base_config, store)
 
     with sweep_of(book, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
-        result = handle_alias_request(sweep, recorder, book)
-    if result is None or "stages" not in result:
-        return result
-    show_result(terminal, store, result["uid"], result["stages"], 0, spec.base_config.network.backbone)
-    return {**result, "stages": results(store, result["stages"])}
+        outcome = handle_alias_request(sweep, recorder, book)
+    if outcome is None:
+        return None
+    if outcome.uid is None or outcome.stages is None:
+        return RequestResult(name, outcome)
+    show_result(terminal, store, outcome.uid, outcome.stages, 0, spec.base_config.network.backbone)
+    return RequestResult(name, outcome, results(store, outcome.stages))
 
 
 def show_history(given: argparse.Namespace, store: "Storage") -> int:
@@ -348,7 +352,7 @@ def show_history(given: argparse.Namespace, store: "Storage") -> int:
         if warning:
             print(f"warning: {name}: {warning}", file=sys.stderr)
     if given.json:
-        print(json.dumps(entries, indent=2))
+        print(json.dumps([entry.to_json() for entry in entries], indent=2))
         return 0
     for entry in entries:
         terminal.say(in_words(entry))

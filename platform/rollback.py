@@ -4,20 +4,48 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cpn.core.errors import InputError, WorkError, run_command, to_stderr
 
 from .base.lock import locked
 from .base.paths import Storage, storage
 from .reports.sweep_status import stored_uri, sweep_names, sweep_paths
-from .tracking.registry import LONGEST_REASON, PERSON, ROLLED_BACK, champions
+from .tracking.in_mlflow.promotion_history import PERSON, ROLLED_BACK, Decision
+from .tracking.registry import LONGEST_REASON, champions
 
 if TYPE_CHECKING:
     from .tracking.registry import ModelState
 
 EXAMPLE = 'python -m platform.rollback quickstart --because "its masks lose the heads"'
 FLUSH_S = 20.0
+
+
+@dataclass(frozen=True)
+class RollbackResult:
+    """What a rollback came to."""
+
+    sweep: str
+    model: str
+    before: str | None
+    """The version that was champion; None where there was none, or the store is away."""
+    to: str | None
+    """The version that is; None for the one before, where the store is away."""
+    because: str
+    state: str
+    """In words: moved, there already, or why not yet."""
+
+    def to_json(self) -> dict[str, str | None]:
+        """Give the object that `--json` prints."""
+        return {
+            "sweep": self.sweep,
+            "model": self.model,
+            "from": self.before,
+            "to": self.to,
+            "because": self.because,
+            "state": self.state,
+        }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,12 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
     store = storage(given.storage)
     name = sweep_name(store, given.sweep)
-    found = roll_back(store, name, given)
+    result = roll_back(store, name, given)
     if given.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(result.to_json(), indent=2))
         return 0
-    shown = f"{found['model']}: {found['from'] or 'the champion'} to {found['to'] or 'the champion before'}"
-    print(f"{shown}: {found['state']}")
+    shown = f"{result.model}: {result.before or 'the champion'} to {result.to or 'the champion before'}"
+    print(f"{shown}: {result.state}")
     where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
     print(f"next: python -m platform.promote --history --sweep {name}{where}")
     return 0
@@ -71,8 +99,8 @@ def sweep_name(store: Storage, given: str | None) -> str:
     return name
 
 
-def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Move the alias, unless it is there already; what was done."""
+def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackResult:
+    """Move the alias, unless it is there already; returns what was done."""
     from .promotion.champion_history import missing_model_message, recorded_history
     from .tracking.read import read_model_state
     from .tracking.recorder import Recorder, check_store
@@ -94,22 +122,23 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> dict[str,
         raise InputError(f"{name}: {missing_model_message(name)}")
     present = state.aliases.get(CHAMPION) if state else None
     to = target(state, given.to, given.because) if state else given.to
-    found = {"sweep": name, "model": model, "from": present, "to": to, "because": given.because}
+    result = RollbackResult(name, model, present, to, given.because, "it is there already, nothing was moved")
     if to is not None and to == present:
-        return {**found, "state": "it is there already, nothing was moved"}
+        return result
     if given.dry_run:
-        return {**found, "state": "nothing was moved; without --dry-run it is"}
-    entry = {"kind": ROLLED_BACK, "by": PERSON, **({"uid": state.versions[to].get("uid")} if state and to else {})}
+        return replace(result, state="nothing was moved; without --dry-run it is")
+    run = {"uid": state.versions[to].get("uid")} if state and to else {}
+    decision = Decision(kind=ROLLED_BACK, by=PERSON, **run)
     with locked(paths, name):
         recorder = Recorder(paths.records, uri, name, warn=to_stderr)
         if away is None:
             recorder.check()
-        recorder.point(model, CHAMPION, to, given.because, entry)
+        recorder.point(model, CHAMPION, to, given.because, decision)
         waiting = recorder.close(FLUSH_S)
     after = read_model_state(uri, model) if away is None and not waiting else None
     if after is not None and to is not None and after.aliases.get(CHAMPION) != to:
         raise WorkError(f"{model}: the tracking store did not move {CHAMPION} to {to}; {paths.records} has the reason")
-    return {**found, "state": "moved" if not waiting else f"waits for the tracking store ({away or 'slow'})"}
+    return replace(result, state="moved" if not waiting else f"waits for the tracking store ({away or 'slow'})")
 
 
 def deleted(state: "ModelState") -> bool:
@@ -127,14 +156,14 @@ def target(state: "ModelState", to: str | None, because: str) -> str:
     if to is not None:
         if to not in state.versions:
             there = ", ".join(sorted(state.versions, key=int))
-            known = any(entry["to"] == to for entry in state.history)
+            known = any(entry.to == to for entry in state.history)
             why = "was deleted in MLflow" if known else f"{state.name} has no such version"
             raise InputError(f"--to {to}: {why}; there are {there}")
         return to
-    entries = [entry for entry in state.history if entry["alias"] == CHAMPION]
-    last = entries[-1] if entries else {}
-    if last.get("kind") == ROLLED_BACK and last["why"] == because and last["to"] == state.aliases.get(CHAMPION):
-        return str(last["to"])
+    entries = [entry for entry in state.history if entry.alias == CHAMPION]
+    last = entries[-1] if entries else None
+    if last and last.kind == ROLLED_BACK and last.why == because and last.to == state.aliases.get(CHAMPION):
+        return str(last.to)
     stack = champions(state.history, CHAMPION, state.versions)
     if len(stack) < 2:
         others = [version for version in state.versions if version != state.aliases.get(CHAMPION)]

@@ -1,17 +1,20 @@
-"""An alias that somebody moved in the MLflow UI is a wish: it passes the gates and goes on to RW and DeepLab, or is put
-back, and the history says why. Whoever runs a command of the sweep next carries it out; the sweep's lock is held.
+"""Handle an alias that was moved in the MLflow UI: validate the version by the gates, then run the later stages, or
+revert the alias; the history says why. The next command of the sweep does it, under the sweep's lock.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cpn.core.errors import InputError, WorkError
+from cpn.stages.stage_manifest import StageManifest
 
 from ..cluster.inputs import Say
 from ..run.sweep_context import SweepContext
+from ..tracking.in_mlflow.promotion_history import BY_HAND, PERSON, PUT_BACK, SWEEP, Decision
 from ..tracking.read import read_model_state, read_run
 from ..tracking.recorder import Recorder
 from ..tracking.records import CHAMPION, model_name
-from ..tracking.registry import BY_HAND, PERSON, PUT_BACK, SWEEP, ModelState
+from ..tracking.registry import ModelState
 from .candidates import UID, Candidate, SweepStudies, of_trial
 from .promotion import data_of, gates_of, run_later_stages
 
@@ -19,7 +22,24 @@ FLUSH_S = 20.0
 """Seconds to wait for pending records to reach the store: only after them does a moved alias count as a request."""
 
 
-def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStudies) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class AliasOutcome:
+    """What was done about an alias moved manually."""
+
+    kind: str
+    """BY_HAND: the move stands. PUT_BACK: it was reverted."""
+    before: str | None
+    """The version that the alias was moved from: by hand, or back."""
+    to: str | None
+    """Where it points now."""
+    why: str
+    uid: str | None = None
+    """Of the run that the version was made of, where the move stands."""
+    stages: Mapping[str, StageManifest] | None = None
+    """Its later stages."""
+
+
+def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStudies) -> AliasOutcome | None:
     """Handle an alias moved manually; return the outcome, None if there is no request or the store does not answer.
 
     The history records the alias once the stages are done, so that a stop in between leaves the request.
@@ -30,15 +50,15 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
     state = read_model_state(recorder.uri, model)
     if state is None or not state.by_hand(CHAMPION):
         return None
-    before, wished = state.last(CHAMPION), state.aliases.get(CHAMPION)
-    if wished is None:
+    before, requested = state.last(CHAMPION), state.aliases.get(CHAMPION)
+    if requested is None:
         why = "the alias was taken away by hand"
-        recorder.moved(model, CHAMPION, before, None, why, {"kind": BY_HAND, "by": PERSON})
+        recorder.moved(model, CHAMPION, before, None, why, Decision(kind=BY_HAND, by=PERSON))
         sweep.terminal.say(f"{model}: {why}; there is no champion, the history says so")
-        return {"from": before, "to": None, "kind": BY_HAND, "why": why}
-    sweep.terminal.say(f"{model}: {CHAMPION} was moved by hand from version {before} to {wished}")
+        return AliasOutcome(BY_HAND, before, None, why)
+    sweep.terminal.say(f"{model}: {CHAMPION} was moved by hand from version {before} to {requested}")
     try:
-        chosen = requested_run(book, recorder, state, wished)
+        chosen = requested_run(book, recorder, state, requested)
         pack, root = data_of(chosen, sweep.store, sweep.terminal, make=True)
         gates = gates_of(book, chosen, pack, state.versions)
     except InputError as error:
@@ -47,21 +67,26 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
     excused = {
         name
         for entry in state.history
-        if entry["to"] == wished
-        for name in (*entry.get("overridden", ()), *(("confirm",) if entry.get("by", SWEEP) == SWEEP else ()))
+        if entry.to == requested
+        for name in (*entry.overridden, *(("confirm",) if entry.by in (SWEEP, None) else ()))
     }
     failed = [gate for gate in gates if not gate.holds and gate.name not in excused]
     if failed:
         words = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
         return put_back(recorder, state, words, sweep.terminal.say)
     manifests = run_later_stages(sweep, chosen, pack, root)
-    why = f"moved by hand to version {wished}"
-    words_by_gate = {gate.name: gate.words for gate in gates}
-    entry = {"kind": BY_HAND, "by": PERSON, "uid": chosen.uid, "gates": words_by_gate, "overridden": sorted(excused)}
-    entry |= {"run_key": chosen.key} if chosen.key else {}
+    why = f"moved by hand to version {requested}"
+    decision = Decision(
+        kind=BY_HAND,
+        by=PERSON,
+        uid=chosen.uid,
+        gates={gate.name: gate.words for gate in gates},
+        overridden=tuple(sorted(excused)),
+        **({"run_key": chosen.key} if chosen.key else {}),
+    )
     recorder.tags(chosen.uid, {"promoted": "true"})
-    recorder.moved(model, CHAMPION, before, wished, why, entry)
-    return {"from": before, "to": wished, "kind": BY_HAND, "why": why, "uid": chosen.uid, "stages": manifests}
+    recorder.moved(model, CHAMPION, before, requested, why, decision)
+    return AliasOutcome(BY_HAND, before, requested, why, chosen.uid, manifests)
 
 
 def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, version: str) -> Candidate:
@@ -81,12 +106,12 @@ def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, ver
     return of_trial(book, uid, ())
 
 
-def put_back(recorder: Recorder, state: ModelState, why: str, say: Say) -> dict[str, Any]:
+def put_back(recorder: Recorder, state: ModelState, why: str, say: Say) -> AliasOutcome:
     """Move the alias back to where the history has it, with the reason."""
-    wished, before = state.aliases.get(CHAMPION), state.last(CHAMPION)
-    reason = f"moved by hand to version {wished}, but {why}"
+    requested, before = state.aliases.get(CHAMPION), state.last(CHAMPION)
+    reason = f"moved by hand to version {requested}, but {why}"
     if before is None:
         raise WorkError(f"{state.name}: {reason}; there is no champion to put back, delete the alias")
-    recorder.point(state.name, CHAMPION, before, reason, {"kind": PUT_BACK})
+    recorder.point(state.name, CHAMPION, before, reason, Decision(kind=PUT_BACK))
     say(f"{state.name}: put back to version {before}: {why}")
-    return {"from": wished, "to": before, "kind": PUT_BACK, "why": reason}
+    return AliasOutcome(PUT_BACK, requested, before, reason)

@@ -22,7 +22,7 @@ from cpn.stages.stage_manifest import StageManifest
 
 from ..base.paths import Storage
 from ..run.sweep_context import SweepContext
-from ..tracking.registry import PERSON, PROMOTED
+from ..tracking.in_mlflow.promotion_history import PERSON, PROMOTED, Decision
 from .candidates import Candidate, Gate
 from .promotion import stage_uid
 
@@ -99,7 +99,9 @@ def imported_champion(
     key = stages["deeplab"].key
     model = sweep.store.stage("deeplab", key) / MODEL
     backbone = imported.chosen.config.network.backbone
-    entry = {"kind": PROMOTED, "by": PERSON, "uid": imported.chosen.uid, "gates": dict(gates)}
+    decision = Decision(
+        kind=PROMOTED, by=PERSON, uid=imported.chosen.uid, gates=dict(gates), overridden=tuple(overridden)
+    )
     sweep.records.promoted(
         stage_uid(sweep.spec.name, "deeplab", key),
         file_digest(model),
@@ -108,5 +110,5 @@ def imported_champion(
         checkpoint=model,
         backbone=backbone if ":" in backbone else None,
         why=why,
-        entry={**entry, "overridden": list(overridden)},
+        decision=decision,
     )

@@ -36,10 +36,10 @@ from ..run.run_stages import run_stages, stages_of
 from ..run.stage_files import look
 from ..run.sweep_context import SweepContext
 from ..run.trial_loop import RECORDS_S
+from ..tracking.in_mlflow.promotion_history import PROMOTED, Decision
 from ..tracking.read import read_model_state
 from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records, model_name
-from ..tracking.registry import PROMOTED
 from .candidates import Candidate, Gate, SweepStudies, of_checkpoint, of_trial, origin_of
 from .gates import artifact_gate, confirm_gate, environment_gate
 
@@ -47,12 +47,28 @@ OF_THE_SWEEP = ("resources", "tracking")
 """Sections of a sweep that `--set` may change when a run of it is promoted."""
 
 
-def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: str, by: str, **entry: Any) -> bool:
-    """Say that the alias moves to a version of this checkpoint; `by` and `entry` are what the history keeps too.
+def become_champion(
+    sweep: SweepContext,
+    chosen: Candidate,
+    why: str,
+    verdict: str,
+    by: str,
+    gates: Mapping[str, str] | None = None,
+    overridden: Sequence[str] = (),
+) -> bool:
+    """Say that the alias moves to a version of this checkpoint; the history keeps `by`, and the `gates` in words with
+    those that were `overridden` where they were asked.
 
     False where a sweep has said so before (`Records.promoted`).
     """
     backbone = chosen.config.network.backbone
+    decision = Decision(
+        kind=PROMOTED,
+        by=by,
+        uid=chosen.uid,
+        **({"run_key": chosen.key} if chosen.key else {}),
+        **({} if gates is None else {"gates": gates, "overridden": overridden}),
+    )
     return sweep.records.promoted(
         chosen.uid,
         file_digest(chosen.model),
@@ -61,13 +77,7 @@ def become_champion(sweep: SweepContext, chosen: Candidate, why: str, verdict: s
         checkpoint=chosen.model,
         backbone=backbone if ":" in backbone else None,
         why=why,
-        entry={
-            "kind": PROMOTED,
-            "by": by,
-            "uid": chosen.uid,
-            **({"run_key": chosen.key} if chosen.key else {}),
-            **entry,
-        },
+        decision=decision,
     )
 
 

@@ -34,9 +34,9 @@ from ..run.trial_loop import RECORDS_S, has_open_trials, reconcile, report_inter
 from ..search import confirm, study
 from ..search.study import Study, TrialRow
 from ..search.sweep_summary import SweepSummary, read_summary
+from ..tracking.in_mlflow.promotion_history import SWEEP
 from ..tracking.in_mlflow.saved_views import address_of
 from ..tracking.recorder import Recorder, ui_command
-from ..tracking.registry import SWEEP
 from .live_report import LiveReport
 from .panels import compared_panels
 from .verdict import reach_verdict

@@ -113,7 +113,7 @@ def missing_versions(state: ModelState | None, model: str, events: list[tuple[in
         version = state.last(alias)
         if version is None or version in state.versions or alias in state.aliases:
             continue
-        entries = {entry["id"] for entry in state.history if entry["alias"] == alias and entry["to"] == version}
+        entries = {entry.id for entry in state.history if entry.alias == alias and entry.to == version}
         made = [event for _, event in events if event["id"] in entries]
         gone = f"version {version} of {model}, its {alias}, was deleted in MLflow"
         if not made:

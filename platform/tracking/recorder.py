@@ -26,10 +26,10 @@ from ..base.tracking_uri import sqlite_path, store_uri
 from ..base.tracking_uri import ui_command as ui_command
 from .audit import ToldBefore, what_lacks
 from .client import connect, mlflow_module, one_line
+from .in_mlflow.promotion_history import SWEEP, Decision
 from .origin import Origin, folder_origin
 from .read import read_aliases as read_aliases
 from .read import read_runs as read_runs
-from .registry import SWEEP
 from .replay import Replay
 from .spool import Event, Refused, Spool, StoreDown, Unfit
 from .spool_index import SpoolIndex
@@ -202,41 +202,40 @@ class Recorder:
         *,
         checkpoint: Path | None = None,
         backbone: str | None = None,
-        entry: Mapping[str, Any] | None = None,
+        decision: Decision | None = None,
     ) -> None:
         """Make a model version of the run's artifacts in `folder` and move `alias` to it, with an entry in the history.
 
         The version is known by its tags uid and digest (`version_tags["digest"]`, or one of uid and folder): the
         same checkpoint is registered once. With `checkpoint`, which must stay on disk until it is replayed, the version
-        is an MLflow pyfunc that predicts masks; `backbone` is the user's own. `entry` is what the history keeps more.
+        is an MLflow pyfunc that predicts masks; `backbone` is the user's own. the history keeps the `decision` too.
         """
         tags = {"digest": digest([uid, folder]), **version_tags, "uid": uid}
-        by = (entry or {}).get("by", SWEEP)
+        decision = decision or Decision()
+        by = decision.by or SWEEP
         first = {} if by in self._recall.registered else {"first": True}
         file = None if checkpoint is None else self._from_here(checkpoint)
         self._say("register", uid, None, model=model, folder=folder, tags=tags, alias=alias, reason=reason, who=_user(),
-                  checkpoint=file, backbone=backbone, entry=dict(entry or {}), **first)  # fmt: skip
+                  checkpoint=file, backbone=backbone, entry=decision.to_json(), **first)  # fmt: skip
 
     def registered(self, by: str) -> tuple[str, str] | None:
-        """uid and digest of what `by` (entry["by"]) had registered last; the spool knows even if the store is away."""
+        """uid and digest of what `by` had registered last; the spool knows even if the store is away."""
         return self._recall.registered.get(by)
 
-    def point(
-        self, model: str, alias: str, version: str | None, reason: str, entry: Mapping[str, Any] | None = None
-    ) -> None:
-        """Move `alias` to an existing version (rollback, or a wish put back), with an entry in the history.
+    def point(self, model: str, alias: str, version: str | None, reason: str, decision: Decision | None = None) -> None:
+        """Move `alias` to an existing version (rollback, or back to where it was), with an entry in the history.
 
         None is the champion before the one that is there when the record reaches the store.
         """
         self._say("point", "", None, model=model, alias=alias, version=version, reason=reason, who=_user(),
-                  entry=dict(entry or {}))  # fmt: skip
+                  entry=(decision or Decision()).to_json())  # fmt: skip
 
     def moved(
-        self, model: str, alias: str, before: str | None, after: str | None, reason: str, entry: Mapping[str, Any]
+        self, model: str, alias: str, before: str | None, after: str | None, reason: str, decision: Decision
     ) -> None:
         """Write into the history that somebody has moved `alias` by hand, from and to a version or None."""
         self._say("moved", "", None, model=model, alias=alias, **{"from": before, "to": after}, reason=reason,
-                  who=_user(), entry=dict(entry))  # fmt: skip
+                  who=_user(), entry=decision.to_json())  # fmt: skip
 
     def reconcile(self, alive: set[str], ended: Mapping[str, str] | None = None) -> None:
         """End each run of the experiment that is RUNNING, not in `alive` and older than this call.

@@ -16,9 +16,9 @@ from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from .descriptions import experiment_begun, experiment_done, stage_done, sweep_begun, sweep_done, trial_done
+from .in_mlflow.promotion_history import SWEEP, Decision
 from .in_mlflow.saved_views import saved_views
 from .recorder import Recorder
-from .registry import SWEEP
 
 if TYPE_CHECKING:
     from cpn.stages.stage_manifest import StageManifest
@@ -206,7 +206,7 @@ class Records:
         checkpoint: Path,
         backbone: str | None,
         why: str,
-        entry: Mapping[str, Any],
+        decision: Decision,
     ) -> bool:
         """A run's checkpoint as a registered version with alias `champion`, and tags that say so.
 
@@ -214,7 +214,7 @@ class Records:
         decided since then stands.
         """
         self._promoted = True
-        if entry.get("by") == SWEEP and self._recorder.registered(SWEEP) == (uid, digest):
+        if decision.by == SWEEP and self._recorder.registered(SWEEP) == (uid, digest):
             return False
         self._recorder.tags(uid, {"promoted": "true", "verdict": verdict})
         self._recorder.register(
@@ -226,7 +226,7 @@ class Records:
             why,
             checkpoint=checkpoint,
             backbone=backbone,
-            entry=entry,
+            decision=decision,
         )
         return True
 

@@ -12,22 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from cpn.core.errors import WorkError
+
+from .in_mlflow.promotion_history import PUT_BACK, ROLLED_BACK, SWEEP, HistoryEntry
 from .spool import Event, Refused
 
 PREFIX = "promotion."
 HISTORY = "history.jsonl"
 """A copy of the history beside the spool, for when the store is away."""
-PROMOTED, ROLLED_BACK, BY_HAND, PUT_BACK = "promotion", "rollback", "by hand", "put back"
-"""What an entry tells: a command promoted a run; went back to an earlier champion; took note that somebody had moved
-the alias, and carried that version on; or moved it back because a gate did not hold."""
-SWEEP, PERSON = "sweep", "person"
-"""Who decided: the end of a sweep, or somebody."""
-
 LONGEST_REASON = 1000
 """Characters of a reason: an entry of the history has 5000 in all."""
-
-Entry = dict[str, Any]
-"""who, when (seconds since 1970), model, alias, from, to (versions or None), why; kind, by, uid, gates, overridden."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +34,47 @@ class ModelState:
     aliases: dict[str, str]
     versions: dict[str, dict[str, str]]
     """The tags of each version, and the MLflow id of its run as `run_id`."""
-    history: list[Entry]
+    history: list[HistoryEntry]
     """Oldest first."""
 
     def last(self, alias: str) -> str | None:
         """The version that the history's last entry moved the alias to."""
-        entries = [entry for entry in self.history if entry["alias"] == alias]
-        return entries[-1]["to"] if entries else None
+        entries = [entry for entry in self.history if entry.alias == alias]
+        return entries[-1].to if entries else None
 
     def by_hand(self, alias: str) -> bool:
-        """Whether somebody has moved, or taken away, the alias since. An alias that we never set is nobody's wish."""
-        known = any(entry["alias"] == alias for entry in self.history)
+        """Whether the alias has been moved, or taken away, by hand since. One that we never set is no request."""
+        known = any(entry.alias == alias for entry in self.history)
         return known and self.aliases.get(alias) != self.last(alias)
 
 
 def read_model(client: Any, name: str) -> ModelState:
-    """A registered model with its versions and history. Raises what MLflow raises, also when there is none."""
+    """A registered model with its versions and history. Raises what MLflow raises, also when there is none, and
+    WorkError where a tag is no entry of a history.
+    """
     model = client.get_registered_model(name)
     versions = {
         str(version.version): {**version.tags, "run_id": version.run_id or ""}
         for version in client.search_model_versions(f"name = '{name}'")
     }
     keys = [key for key in sorted(model.tags) if key.startswith(PREFIX)]
-    entries = [{"id": key.removeprefix(PREFIX), **json.loads(model.tags[key])} for key in keys]
+    entries = [read_entry(name, key, model.tags[key]) for key in keys]
     return ModelState(name, {alias: str(v) for alias, v in model.aliases.items()}, versions, entries)
 
 
-def champions(history: Sequence[Entry], alias: str, versions: Container[str] | None = None) -> list[str]:
+def read_entry(model: str, key: str, text: str) -> HistoryEntry:
+    """The entry that a tag of a registered model holds. Raises WorkError where it holds none."""
+    try:
+        return HistoryEntry.model_validate({"id": key.removeprefix(PREFIX), **json.loads(text)})
+    except (ValueError, TypeError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else "no JSON object"
+        raise WorkError(
+            f"{model}: tag {key} is no entry of the promotion history ({what}); delete it in MLflow"
+        ) from None
+
+
+def champions(history: Sequence[HistoryEntry], alias: str, versions: Container[str] | None = None) -> list[str]:
     """The champions that stand on each other, the present one last: what a rollback goes back along.
 
     A promotion puts one on top, a way back takes off all above the one it goes to. Of those before the present one only
@@ -72,10 +82,10 @@ def champions(history: Sequence[Entry], alias: str, versions: Container[str] | N
     """
     stack: list[str] = []
     for entry in history:
-        to = entry["to"]
-        if entry["alias"] != alias or to is None or stack[-1:] == [to]:
+        to = entry.to
+        if entry.alias != alias or to is None or stack[-1:] == [to]:
             continue
-        if entry.get("kind") in (ROLLED_BACK, PUT_BACK) and to in stack:
+        if entry.kind in (ROLLED_BACK, PUT_BACK) and to in stack:
             del stack[stack.index(to) + 1 :]
         else:
             stack.append(to)
@@ -109,7 +119,7 @@ def register(client: Any, event: Event, run_id: str, write_model: Callable[[Path
     return str(client.create_model_version(name, source, run_id, tags=tags).version)
 
 
-def move(client: Any, event: Event, version: str | None) -> list[Entry]:
+def move(client: Any, event: Event, version: str | None) -> list[HistoryEntry]:
     """Move the alias to `version`, None: to the champion before the present one; returns the history.
 
     An alias that is there already is left, without an entry. So is one that has been moved since the entry was written,
@@ -118,37 +128,37 @@ def move(client: Any, event: Event, version: str | None) -> list[Entry]:
     """
     name, alias = event["model"], event["alias"]
     state = read_model(client, name)
-    entries = [entry for entry in state.history if entry["alias"] == alias]
-    said = next((entry for entry in entries if entry.get("id") == event["id"]), None)
+    entries = [entry for entry in state.history if entry.alias == alias]
+    recorded = next((entry for entry in entries if entry.id == event["id"]), None)
     before = state.aliases.get(alias)
-    if said is not None:
-        if said is entries[-1] and before == said["from"] and said["to"] in state.versions:
-            client.set_registered_model_alias(name, alias, said["to"])  # a kill came between entry and alias
+    if recorded is not None:
+        if recorded is entries[-1] and before == recorded.before and recorded.to in state.versions:
+            client.set_registered_model_alias(name, alias, recorded.to)  # a kill came between entry and alias
         return state.history
     if version is None:
         stack = champions(state.history, alias, state.versions)
         if len(stack) < 2:
             raise Refused(f"{name} has no champion before the present one")
         version = stack[-2]
-    client.get_model_version(name, version)  # a wrong wish is refused before the history has it
+    client.get_model_version(name, version)  # a wrong version is refused before the history has it
     if event.get("first") and event.get("entry", {}).get("by") == SWEEP:
-        own = [entry for entry in entries if entry.get("by") == SWEEP]
-        if own and own[-1]["to"] == version:
+        own = [entry for entry in entries if entry.by == SWEEP]
+        if own and own[-1].to == version:
             return state.history
     if before != version:
-        write_entry(client, PREFIX + event["id"], {**entry_of(event, before, version), **seen_by_hand(state, alias)})
+        write_entry(client, entry_of(event, before, version, remark_of(state, alias)))
     client.set_registered_model_alias(name, alias, version)
     return read_model(client, name).history
 
 
-def note(client: Any, event: Event, again: bool = False) -> list[Entry]:
+def note(client: Any, event: Event, again: bool = False) -> list[HistoryEntry]:
     """Write down a move that somebody else made, once; returns the history. Where it is told `again`, to a store that
     has forgotten it, the alias is moved too.
     """
     state, alias = read_model(client, event["model"]), event["alias"]
-    if any(entry.get("id") == event["id"] for entry in state.history):
+    if any(entry.id == event["id"] for entry in state.history):
         return state.history
-    write_entry(client, PREFIX + event["id"], entry_of(event, event["from"], event["to"]))
+    write_entry(client, entry_of(event, event["from"], event["to"]))
     if again and state.aliases.get(alias) == event["from"]:
         if event["to"] in state.versions:
             client.set_registered_model_alias(state.name, alias, event["to"])
@@ -157,28 +167,31 @@ def note(client: Any, event: Event, again: bool = False) -> list[Entry]:
     return read_model(client, event["model"]).history
 
 
-def entry_of(event: Event, before: str | None, after: str | None) -> Entry:
+def entry_of(event: Event, before: str | None, after: str | None, remark: str | None = None) -> HistoryEntry:
     """What the history keeps of a record."""
-    return {
-        "id": event["id"],
-        "who": event["who"],
-        "when": event["time"] / 1000,
-        "model": event["model"],
-        "alias": event["alias"],
-        "from": before,
-        "to": after,
-        "why": event["reason"],
-        **event.get("entry", {}),
-    }
+    return HistoryEntry.model_validate(
+        {
+            "id": event["id"],
+            "who": event["who"],
+            "when": event["time"] / 1000,
+            "model": event["model"],
+            "alias": event["alias"],
+            "from": before,
+            "to": after,
+            "why": event["reason"],
+            **event.get("entry", {}),
+            **({} if remark is None else {"remark": remark}),
+        }
+    )
 
 
-def seen_by_hand(state: ModelState, alias: str) -> Entry:
+def remark_of(state: ModelState, alias: str) -> str | None:
     """A remark where the alias has been moved by hand since the last entry, and is moved away from there now."""
     if not state.by_hand(alias):
-        return {}
-    return {"remark": f"moved by hand before, from {state.last(alias)} to {state.aliases.get(alias)}"}
+        return None
+    return f"moved by hand before, from {state.last(alias)} to {state.aliases.get(alias)}"
 
 
-def write_entry(client: Any, key: str, entry: Entry) -> None:
+def write_entry(client: Any, entry: HistoryEntry) -> None:
     """Append to the history."""
-    client.set_registered_model_tag(entry["model"], key, json.dumps(entry))
+    client.set_registered_model_tag(entry.model, PREFIX + entry.id, json.dumps(entry.to_json()))

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from .registry import SWEEP
+from .in_mlflow.promotion_history import SWEEP
 from .spool import Event, Spool
 
 AT_ONCE = 64

@@ -15,7 +15,7 @@ from cpn.core.files import write_bytes
 
 from ..base.tracking_uri import sqlite_path
 from . import registry
-from .in_mlflow import promotion_table
+from .in_mlflow.promotion_history import HistoryEntry, description
 from .in_mlflow.pyfunc_folder import write_pyfunc
 from .links import resolved
 from .moved_store import FILES
@@ -246,13 +246,13 @@ class Store:
         if owner is None:
             self.client.set_registered_model_tag(model, ORIGIN, self.origin.id)
 
-    def _keep(self, model: str, history: Sequence[registry.Entry]) -> None:
+    def _keep(self, model: str, history: Sequence[HistoryEntry]) -> None:
         """Write the copy of the history, and the table on the model's page where that says something else."""
         before = self.client.get_registered_model(model).description
-        after = promotion_table.description(before, history)
+        after = description(before, history)
         if after != (before or ""):
             self.client.update_registered_model(model, after)
-        text = "".join(json.dumps(entry) + "\n" for entry in history)
+        text = "".join(json.dumps(entry.to_json()) + "\n" for entry in history)
         write_bytes(self.folder / registry.HISTORY, text.encode())
 
 

@@ -7,6 +7,7 @@ from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
 from platform.search.sweep_summary import SweepSummary
+from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.recorder import Recorder
 from platform.tracking.records import Records
 from typing import Any
@@ -40,9 +41,11 @@ def make_records(folder: Path) -> str:
     for seed in (0, 1):
         tell(records, spec, folder, 10 + seed, {"train.seed": 1000 + seed}, State.COMPLETE, {"of": WINNER})
     records.confirmed(WINNER, [51.0, 53.0])
-    entry = {"kind": "promotion", "by": "sweep", "uid": WINNER}
+    decision = Decision(kind="promotion", by="sweep", uid=WINNER)
     checkpoint = folder / "runs" / WINNER / "model.safetensors"
-    records.promoted(WINNER, "0" * 64, VERDICT, "key", checkpoint=checkpoint, backbone=None, why=VERDICT, entry=entry)
+    records.promoted(
+        WINNER, "0" * 64, VERDICT, "key", checkpoint=checkpoint, backbone=None, why=VERDICT, decision=decision
+    )
     stage = folder / "stage"
     write_bytes(stage / "manifest.json", b"{}")
     write_bytes(stage / "pictures" / "random_walk.png", panel("random walk"))

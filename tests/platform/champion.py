@@ -22,7 +22,7 @@ def state_of(small: SmallSweep) -> ModelState:
 
 
 def moves(small: SmallSweep) -> list[tuple[str, str | None, str | None]]:
-    return [(entry["kind"], entry["from"], entry["to"]) for entry in state_of(small).history]
+    return [(entry.kind, entry.before, entry.to) for entry in state_of(small).history]
 
 
 def said_by(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

@@ -18,6 +18,7 @@ from platform.run.run_stages import STAGES
 from platform.run.sweep_context import SweepContext
 from platform.search import confirm, study
 from platform.search.study import State, TrialRow
+from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.recorder import Recorder
 from platform.tracking.records import Records
 from platform.tracking.spool import waiting
@@ -156,7 +157,7 @@ class SmallSweep:
         records = Records(recorder, self.spec, self.pack.fingerprint, {})
         model = self.folder(self.row(uid)) / MODEL
         first = records.promoted(uid, file_digest(model), "better", model.parent.name, checkpoint=model, backbone=None,
-                                 why="better", entry={"kind": "promotion", "by": "sweep", "uid": uid})  # fmt: skip
+                                 why="better", decision=Decision(kind="promotion", by="sweep", uid=uid))  # fmt: skip
         assert recorder.close(60) == 0 and recorder.refused == 0
         return first
 

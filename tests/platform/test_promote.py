@@ -31,8 +31,8 @@ def test_a_gate_gives_way_to_a_reason_alone(small: SmallSweep, capsys: pytest.Ca
     assert files_of(small) == before
     assert promote.main(["small-0002", "--because", "its edges are what we need"]) == 0
     last = state_of(small).history[-1]
-    assert (last["why"], last["overridden"]) == ("its edges are what we need", ["confirm"])
-    assert "shown to be worse" in last["gates"]["confirm"]
+    assert (last.why, last.overridden) == ("its edges are what we need", ("confirm",))
+    assert "shown to be worse" in last.gates["confirm"]
     promote.main(["--history"])
     out = capsys.readouterr().out
     assert (

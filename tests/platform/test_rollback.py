@@ -25,7 +25,7 @@ def test_a_rollback_goes_to_the_champion_before_and_says_why(
     assert rollback.main(["small", "--because", "worse"]) == 0  # after a kill somebody types it again
     assert "it is there already" in capsys.readouterr().out
     assert state_of(small).aliases == {CHAMPION: "1"} and moves(small)[-1] == ("rollback", "2", "1")
-    assert state_of(small).history[-1]["why"] == "worse"
+    assert state_of(small).history[-1].why == "worse"
     with pytest.raises(InputError, match="--to 7: cpn-small has no such version; there are 1, 2"):
         rollback.main(["small", "--to", "7", "--because", "x"])
     assert rollback.main(["small", "--to", "2", "--because", "no, it was right", "--json"]) == 0

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.base.paths import Storage
 from platform.promotion.champion_history import history, in_words, recorded_history
+from platform.tracking.in_mlflow.promotion_history import ROLLED_BACK, Decision, HistoryEntry
 from platform.tracking.recorder import Recorder
-from platform.tracking.registry import HISTORY, ROLLED_BACK
+from platform.tracking.registry import HISTORY
 
 import pytest
 
@@ -23,6 +24,8 @@ ENTRY = {
     "to": "1",
     "why": "w",
 }
+"""As the first version wrote it: without kind, run and gates."""
+MOVE = HistoryEntry.model_validate(ENTRY)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_nothing_was_recorded_yet(store: Storage) -> None:
 def test_damaged_lines_are_counted_and_left_out(store: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     second = {**ENTRY, "id": "2"}
     path = keep(store, sealed_line(ENTRY), sealed_line(second).replace(b"ann", b"bob"), b'{"no": "id"}\n', b"{\n")
-    assert recorded_history(store, "s") == [ENTRY]
+    assert recorded_history(store, "s") == [MOVE]
     line = f"{path}: 3 damaged lines; the store has them, and gives them again"
     assert line in capsys.readouterr().err
 
@@ -52,7 +55,7 @@ def test_damaged_lines_are_counted_and_left_out(store: Storage, capsys: pytest.C
 def test_a_store_that_is_away_leaves_what_was_recorded(store: Storage) -> None:
     keep(store, sealed_line(ENTRY))
     entries, warning = history(store, "s", AWAY)
-    assert entries == [ENTRY] and warning is not None
+    assert entries == [MOVE] and warning is not None
     assert warning.startswith("tracking.uri: ") and warning.endswith("it was last told something from here")
 
 
@@ -60,13 +63,13 @@ def test_moves_that_wait_come_last_and_say_so(store: Storage) -> None:
     keep(store, sealed_line(ENTRY))
     recorder = Recorder(store.sweep("s").records, AWAY, "s", lambda line: None)
     recorder.tags("s-0000", {"promoted": "true"})
-    recorder.point("cpn-s", "champion", "2", "worse", {"kind": ROLLED_BACK})
+    recorder.point("cpn-s", "champion", "2", "worse", Decision(kind=ROLLED_BACK))
     recorder.close(0)
     entries, _ = history(store, "s", AWAY)
-    assert entries[0] == ENTRY and len(entries) == 2
+    assert entries[0] == MOVE and len(entries) == 2
     move = entries[1]
-    assert (move["from"], move["to"], move["why"], move["kind"]) == (None, "2", "worse", ROLLED_BACK)
-    assert move["waiting"] is True
+    assert (move.before, move.to, move.why, move.kind) == (None, "2", "worse", ROLLED_BACK)
+    assert move.waiting is True
 
 
 def test_a_model_that_the_store_lost_is_said(store: Storage, new_store: Callable[[str], str]) -> None:
@@ -74,12 +77,12 @@ def test_a_model_that_the_store_lost_is_said(store: Storage, new_store: Callable
     assert history(store, "s", uri) == ([], None)
     keep(store, sealed_line(ENTRY))
     entries, warning = history(store, "s", uri)
-    assert entries == [ENTRY] and warning is not None
+    assert entries == [MOVE] and warning is not None
     assert warning.startswith("registered model cpn-s is gone from the store; the sweep's own command makes it again;")
 
 
 def test_an_entry_names_what_it_overrides() -> None:
-    entry = {"when": 0, "model": "cpn-a", "from": None, "to": "1", "uid": "a-0001", "who": "ann", "why": "sharper"}
-    lines = in_words({**entry, "overridden": ["confirm"], "gates": {"confirm": "not run again"}}).splitlines()
-    assert lines[0].endswith("cpn-a  - to 1: promotion of a-0001 by ann: sharper")
+    told = {"uid": "a-0001", "overridden": ["confirm"], "gates": {"confirm": "not run again"}}
+    lines = in_words(HistoryEntry.model_validate({**ENTRY, **told})).splitlines()
+    assert lines[0].endswith("cpn-s  - to 1: promotion of a-0001 by ann: w")
     assert lines[1] == "    overrides confirm: not run again"

@@ -61,7 +61,7 @@ def test_maps_become_a_champion_by_the_same_stages(
     assert found["stages"]["random_walk"]["metrics"]["miou_train"] > 0
     state = read_model_state(uri, "cpn-theirs")
     assert state is not None and state.aliases == {"champion": "1"}
-    assert (state.history[-1]["uid"], state.history[-1]["overridden"]) == (found["uid"], ["confirm"])
+    assert (state.history[-1].uid, state.history[-1].overridden) == (found["uid"], ("confirm",))
     assert state.versions["1"]["uid"].startswith("theirs.deeplab-"), "the network that one can use is registered"
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweeps/stages").rglob("*") if path.is_file()}
     shutil.copytree(maps, tmp_path / "elsewhere")

@@ -26,7 +26,7 @@ def test_a_run_becomes_champion_once(small: SmallSweep, capsys: pytest.CaptureFi
     assert "deeplab/miou_val" in out and out.splitlines()[-1].startswith("next: python -m cpn.predict sweeps/stages/de")
     assert moves(small) == [("promotion", None, "1"), ("promotion", "1", "2")]
     last = state_of(small).history[-1]
-    assert (last["uid"], last["by"], last["overridden"]) == ("small-0000", "person", [])
+    assert (last.uid, last.by, last.overridden) == ("small-0000", "person", ())
     run = connect(small.uri).get_run(state_of(small).versions["2"]["run_id"])
     assert run.data.tags["promoted"] == "true"
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_of_no_sweep_goes_on_under_a_new_name(
     found = said_by(capsys, *words, "--because", "published weights")
     assert found["uid"].startswith("released.checkpoint-")
     state = read_model_state(small.uri, "cpn-released")
-    assert state is not None and state.history[-1]["overridden"] == ["artifact", "confirm"]
+    assert state is not None and state.history[-1].overridden == ("artifact", "confirm")
     kinds = {row.uid: row.tags["kind"] for row in promotion_runs(small.uri)}
     assert kinds["released.sweep"] == "sweep" and kinds[found["uid"]] == "checkpoint"
     assert said_by(capsys, *words, "--because", "again")["uid"] == found["uid"]

@@ -62,7 +62,7 @@ def test_a_stage_that_fails_ends_the_sweep_with_everything_told(
     driver = read_driver(made.paths)
     assert driver is not None and (driver.state, driver.reason) == ("failed", summary["stage_failed"])
     state = read_model_state(made.uri, "cpn-small")
-    assert state is not None and state.aliases == {CHAMPION: "1"} and state.history[-1]["uid"] == summary["winner"]
+    assert state is not None and state.aliases == {CHAMPION: "1"} and state.history[-1].uid == summary["winner"]
 
 
 def test_the_last_end_is_read_where_it_is_whole(tmp_path: Path) -> None:

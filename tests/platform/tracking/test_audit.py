@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform.tracking.client import connect
+from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.read import read_model_state
 from platform.tracking.recorder import Recorder
 from typing import Any
@@ -53,10 +54,10 @@ class Kept:
             recorder.metrics(uid, 1, {"miou": float(number)})
             recorder.artifact(uid, weights, "model")
             recorder.end(uid, "FINISHED")
-            extra = {"by": "sweep" if number == 0 else "person", "kind": "promotion", "uid": uid}
-            recorder.register(MODEL, uid, "model", {"digest": f"d{number}"}, ALIAS, "why", entry=extra)
+            decision = Decision(by="sweep" if number == 0 else "person", kind="promotion", uid=uid)
+            recorder.register(MODEL, uid, "model", {"digest": f"d{number}"}, ALIAS, "why", decision=decision)
         recorder.metrics("patch.sweep", 0, {"best": 2.0}, revise=True)
-        recorder.point(MODEL, ALIAS, "2", "worse", {"kind": "rollback"})
+        recorder.point(MODEL, ALIAS, "2", "worse", Decision(kind="rollback"))
         recorder.end("patch.sweep", "FINISHED")
         assert recorder.close(60) == 0
         self.whole = self.rows()
@@ -171,8 +172,8 @@ def test_a_lost_spool_doubles_no_rows_and_moves_no_alias(kept: Kept) -> None:
     recorder.start("patch.sweep", name="sweep")
     recorder.metrics("patch.sweep", 0, {"best": 2.0}, revise=True)
     recorder.metrics("patch-0001", 1, {"miou": 1.0})
-    extra = {"by": "sweep", "kind": "promotion", "uid": "patch-0000"}
-    recorder.register(MODEL, "patch-0000", "model", {"digest": "d0"}, ALIAS, "why", entry=extra)
+    decision = Decision(by="sweep", kind="promotion", uid="patch-0000")
+    recorder.register(MODEL, "patch-0000", "model", {"digest": "d0"}, ALIAS, "why", decision=decision)
     recorder.end("patch.sweep", "FINISHED")
     assert recorder.close(60) == 0 and recorder.refused == 0
     found = kept.rows()
@@ -186,7 +187,7 @@ def test_a_history_that_a_hand_moved_comes_back_with_its_alias(kept: Kept) -> No
     kept.tell()
     connect(kept.uri).set_registered_model_alias(MODEL, ALIAS, "1")
     recorder = kept.recorder()
-    recorder.moved(MODEL, ALIAS, "2", "1", "by hand", {"kind": "by hand"})
+    recorder.moved(MODEL, ALIAS, "2", "1", "by hand", Decision(kind="by hand"))
     assert recorder.close(60) == 0
     kept.whole = kept.rows()
     _model(kept)

@@ -7,6 +7,7 @@ from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search.study import State, TrialRow
 from platform.search.sweep_summary import SweepSummary
+from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.in_mlflow.saved_views import saved_views
 from platform.tracking.records import FINAL_KEYS, LATER, ONCE, Records, iou_keys, run_name
 from typing import Any, cast
@@ -231,7 +232,7 @@ def test_saying_it_twice_says_the_same(records: Records, heard: Heard, spec: Swe
         records.trial_started(row(), spec.base_config, "k")
         records.trial_ended(row(miou=55.0), result(), tmp_path)
         records.promoted("small-0003", "d1", "beats the reference by 1.0", "k", checkpoint=tmp_path, backbone=None,
-                         why="better", entry={})  # fmt: skip
+                         why="better", decision=Decision())  # fmt: skip
         return list(heard.calls)
 
     first = tell()
@@ -248,13 +249,13 @@ def test_a_confirmed_trial_has_its_mean_and_says_so(records: Records, heard: Hea
 
 
 def test_the_winner_becomes_champion(records: Records, heard: Heard, tmp_path: Path) -> None:
-    entry = {"kind": "promotion"}
+    decision = Decision(kind="promotion")
     records.promoted("small-0003", "d1", "no improvement shown", "key1", checkpoint=tmp_path / "m", backbone=None,
-                     why="it looks better", entry=entry)  # fmt: skip
+                     why="it looks better", decision=decision)  # fmt: skip
     args, more = heard.of("register")[0]
     version = {"digest": "d1", "run_key": "key1", "verdict": "no improvement shown"}
     assert args == ("cpn-small", "small-0003", "model", version, "champion", "it looks better")
-    assert more == {"checkpoint": tmp_path / "m", "backbone": None, "entry": entry}
+    assert more == {"checkpoint": tmp_path / "m", "backbone": None, "decision": decision}
     assert heard.all_tags("small-0003") == {"promoted": "true", "verdict": "no improvement shown"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from platform.tracking.client import connect
-from platform.tracking.in_mlflow.promotion_table import HEAD, LONGEST, description
+from platform.tracking.in_mlflow.promotion_history import HEAD, LONGEST, Decision, HistoryEntry, description
 from platform.tracking.recorder import Recorder
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytest
 MODEL, ALIAS = "cpn-patch", "champion"
 
 
-def entry(number: int, **more: Any) -> dict[str, Any]:
+def entry(number: int, **more: Any) -> HistoryEntry:
     told = {"who": "ann", "when": 60.0 * number, "from": str(number) if number else None, "to": str(number + 1)}
-    return {**told, "kind": "promotion", "uid": f"patch-{number:04d}", "why": "better", **more}
+    run = {"id": f"{number}", "model": MODEL, "alias": ALIAS, "kind": "promotion", "uid": f"patch-{number:04d}"}
+    return HistoryEntry.model_validate({**told, **run, "why": "better", **more})
 
 
 def test_the_newest_move_stands_first() -> None:
@@ -67,16 +68,16 @@ def test_promotions_and_rollbacks_are_on_the_models_page(tmp_path: Path, new_sto
         weights.write_bytes(b"%d" % number)
         recorder.start(uid, name="a run", tags={"kind": "trial"})
         recorder.artifact(uid, weights, "model")
-        extra = {"by": "sweep" if number == 0 else "person", "kind": "promotion", "uid": uid}
-        recorder.register(MODEL, uid, "model", {"digest": f"d{number}"}, ALIAS, f"why {number}", entry=extra)
+        decision = Decision(by="sweep" if number == 0 else "person", kind="promotion", uid=uid)
+        recorder.register(MODEL, uid, "model", {"digest": f"d{number}"}, ALIAS, f"why {number}", decision=decision)
         assert page()[0].startswith(f"{'-' if number == 0 else 1} → {number + 1} | promotion | {uid} | ")
     client.update_registered_model(MODEL, f"Mine.\n\n{client.get_registered_model(MODEL).description}")
-    recorder.point(MODEL, ALIAS, "1", "loses heads", {"kind": "rollback"})
+    recorder.point(MODEL, ALIAS, "1", "loses heads", Decision(kind="rollback"))
     lines = page()
     assert lines[0].startswith("2 → 1 | rollback | - | ") and lines[0].endswith(" | loses heads |")
     assert [line.split(" | ")[1] for line in lines] == ["rollback", "promotion", "promotion"]
     assert client.get_registered_model(MODEL).description.startswith(f"Mine.\n\n{HEAD}\n")
     client.set_registered_model_alias(MODEL, ALIAS, "2")
-    recorder.moved(MODEL, ALIAS, "1", "2", "moved in MLflow", {"kind": "by hand"})
+    recorder.moved(MODEL, ALIAS, "1", "2", "moved in MLflow", Decision(kind="by hand"))
     assert page()[0].startswith("1 → 2 | by hand | ")
     recorder.close(60)
