@@ -283,7 +283,7 @@ class StudyPruner(FIFOScheduler):
         at = self._read().setdefault(share, {})
         peers = [peer for number, peer in at.items() if number != row.number]
         at[row.number] = value
-        if row.role != SEARCH or "would_prune_at" in row.attrs:
+        if row.role != SEARCH or row.would_prune_at is not None:
             return str(TrialScheduler.CONTINUE)
         marked = self._marked.setdefault(share, set())
         decision = pruning.decide(
@@ -346,8 +346,8 @@ class StudyPruner(FIFOScheduler):
                     value = pruning.value_at(rung, row.reports)
                     if value is not None:
                         self._values.setdefault(share, {})[row.number] = value
-                if "would_prune_at" in row.attrs:
-                    self._marked.setdefault(row.attrs["would_prune_at"], set()).add(row.number)
+                if row.would_prune_at is not None:
+                    self._marked.setdefault(row.would_prune_at, set()).add(row.number)
             remembered = self._study.remembered("pruning")
             self._off, self._looked = dict(remembered.get("off", {})), dict(remembered.get("looked", {}))
             for line in self._off.values():

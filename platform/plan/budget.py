@@ -44,9 +44,8 @@ class Clock:
         """
         self._before = max(self._before, 3600 * hours)
         for row in rows:
-            seconds = float(row.attrs.get("seconds") or 0.0)
-            if row.uid not in self._trials and seconds:
-                self._trials[row.uid] = seconds
+            if row.uid not in self._trials and row.seconds:
+                self._trials[row.uid] = row.seconds
 
     def go(self) -> None:
         """Work begins; said again, it goes on."""

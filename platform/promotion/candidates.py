@@ -141,8 +141,8 @@ class SweepStudies:
 
     def key(self, row: TrialRow) -> str:
         """The run key of a trial; of one that has ended the key that it ended with."""
-        if row.attrs.get("run_key"):
-            return str(row.attrs["run_key"])
+        if row.run_key:
+            return row.run_key
         fingerprint = str(self.trials.identity().get("data")) if self.trials else ""
         return run_key(with_values(self.spec.base_config, row.values, f"trial {row.uid}"), fingerprint)
 

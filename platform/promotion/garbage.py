@@ -103,7 +103,7 @@ def index_runs(store: Storage, name: str) -> RunIndex:
         if study not in studies:
             return []
         opened = read_study(study, url)
-        pairs = [(row, row.attrs.get("run_key") or keys.get(row.uid)) for row in opened.rows()]
+        pairs = [(row, row.run_key or keys.get(row.uid)) for row in opened.rows()]
         opened.close()
         return [(row, str(key)) for row, key in pairs if key]
 

@@ -67,7 +67,7 @@ def confirm_gate(
     """
     if row is None:
         return Gate("confirm", False, "no sweep has confirmed this checkpoint")
-    searched = next((other for other in rows if other.uid == row.attrs.get("of", row.uid)), None)
+    searched = next((other for other in rows if other.uid == (row.confirms or row.uid)), None)
     if searched is None:
         return Gate("confirm", False, f"{row.uid} ran for the comparison, it is no configuration of the search")
     complete = [other for other in rows if other.state is State.COMPLETE]

@@ -165,7 +165,7 @@ def rung_scatter(
         return None
     figure, axes = one_plot(4.6)
     for audited, colour, label in ((False, BLUE, "ran on"), (True, ORANGE, "would have been pruned, ran on")):
-        part = [(row, early) for row, early in both if ("would_prune_at" in row.attrs) == audited]
+        part = [(row, early) for row, early in both if (row.would_prune_at is not None) == audited]
         if part:
             axes.scatter([early for _, early in part], [value(row) for row, _ in part], color=colour, s=30, label=label)
     low, high = axes.get_ylim()

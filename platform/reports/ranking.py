@@ -71,7 +71,7 @@ def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
                 hours=hours,
                 gpu_hours=None if hours is None or not gpus else hours * gpus,
                 reason=row.reason,
-                run_key=row.attrs.get("run_key"),
+                run_key=row.run_key,
                 values={name: encode(value) for name, value in row.values.items()},
             )
         )
@@ -94,11 +94,11 @@ def _late(state: State) -> int:
 
 def marks(row: TrialRow, winner: bool) -> list[str]:
     """What a trial is besides its state; an audited one would have been pruned and ran on."""
-    at = row.attrs.get("would_prune_at")
+    at = row.would_prune_at
     said = {
         "reference": row.role == REFERENCE,
         "winner": winner,
-        "reused": "reused_from" in row.attrs,
+        "reused": row.reused_from is not None,
         f"audited at {at:.0%}" if isinstance(at, float) else "audited": at is not None,
     }
     return [name for name, holds in said.items() if holds]
@@ -110,7 +110,7 @@ def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
     for run in sweep.again:
         value = run.attrs.get(f"{sweep.spec.objective}_confirm")
         if run.state is State.COMPLETE and value is not None:  # the same run may be in two races
-            found.setdefault(str(run.attrs.get("of")), {})[run.seed] = float(value)
+            found.setdefault(str(run.confirms), {})[run.seed] = float(value)
     return {uid: list(values.values()) for uid, values in found.items()}
 
 

@@ -85,7 +85,7 @@ class SweepSnapshot:
         except DamagedFile as error:
             say_once(str(error))
         except FileNotFoundError:
-            if any(row.state.finished and "reused_from" not in row.attrs for row in self.rows):
+            if any(row.state.finished and row.reused_from is None for row in self.rows):
                 say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
         return KeptHours(seconds=0.0)
 
@@ -100,7 +100,7 @@ class SweepSnapshot:
 
     def folder(self, row: TrialRow) -> Path:
         """Where a trial's run lies, whether it is there or not."""
-        return self.store.run(row.attrs.get("run_key") or run_key(self.config(row), self.fingerprint))
+        return self.store.run(row.run_key or run_key(self.config(row), self.fingerprint))
 
     def result(self, row: TrialRow) -> RunManifest | None:
         """The manifest of a trial's finished run; None where there is none."""

@@ -153,7 +153,7 @@ def leaderboard(
             interval=bounds.get(row.uid, Bounds()).mean,
             difference=bounds.get(row.uid, Bounds()).difference,
             seeds=len(means.get(row.uid, ())),
-            would_prune_at=row.attrs.get("would_prune_at"),
+            would_prune_at=row.would_prune_at,
             values={name: encode(value) for name, value in row.values.items()},
         )
         for row in done

@@ -36,7 +36,7 @@ def rate(history: Iterable[Mapping[str, Any]]) -> float | None:
 def measure(sweep: SweepSnapshot) -> Throughput | None:
     """Of the newest finished runs that trained in this sweep, or where all are reused of these; None without any."""
     every = [row for row in (*sweep.rows, *sweep.again) if row.state is State.COMPLETE]
-    own = [row for row in every if "reused_from" not in row.attrs]
+    own = [row for row in every if row.reused_from is None]
     done = own or every
     results = [result for row in done[-MOST:] if (result := sweep.result(row)) is not None]
     rates = [images_per_s for result in results if (images_per_s := rate(result.history)) is not None]

@@ -47,7 +47,7 @@ def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow
     name = sweep.spec.name
     again = open_list(name + AGAIN, url, trials.identity())
     try:
-        before = [row.attrs.get("of") for row in again.rows() if row.state.finished]
+        before = [row.confirms for row in again.rows() if row.state.finished]
         again.enqueue(
             [
                 {
@@ -65,7 +65,7 @@ def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow
             run_open_trials(sweep, again, heading, len(again.rows()), Pruning(kind="none"), None, CONFIRM)
         if sweep.interruption:
             return False
-        made = {str(row.attrs.get("of")): row for row in again.rows()}  # the newest of each
+        made = {str(row.confirms): row for row in again.rows()}  # the newest of each
     finally:
         again.close()
     for row in rows:

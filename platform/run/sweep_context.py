@@ -104,7 +104,7 @@ class SweepContext:
 
     def key(self, row: TrialRow) -> str:
         """The run key of a trial; of one that has ended the key that it ended with."""
-        return str(row.attrs.get("run_key") or run_key(self.method(row), self.pack.fingerprint))
+        return str(row.run_key or run_key(self.method(row), self.pack.fingerprint))
 
     def folder(self, row: TrialRow) -> Path:
         """Where a trial's run lies."""

@@ -119,8 +119,8 @@ def entry(row: TrialRow | None, number: int, spec: SweepSpec, **more: Any) -> di
 
 def options_of(options: Confirm, runs: Sequence[TrialRow]) -> Confirm:
     """What a sweep does that has these confirm runs: one that began before there were races goes on without."""
-    of = {str(run.attrs.get("of")) for run in runs if run.role == AGAIN}
-    if not options.raced or not of or any("race" in run.attrs for run in runs):
+    of = {str(run.confirms) for run in runs if run.role == AGAIN}
+    if not options.raced or not of or any(run.race for run in runs):
         return options
     return options.model_copy(
         update={"seeds": options.seeds_each, "top_k": sum(not uid.endswith("-0000") for uid in of)}
@@ -148,7 +148,7 @@ def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | No
     """The confirm runs that the verdict is about. In a race they are its own, and the reference's own trial: nothing
     chose that for its score, and the confirm images had no part in it.
     """
-    found = [run for run in runs if run.role == CAM_BASELINE or run.attrs.get("race") == name]
+    found = [run for run in runs if run.role == CAM_BASELINE or run.race == name]
     if name is None:
         return found
     return [replace(chosen[0], attrs={**chosen[0].attrs, "of": chosen[0].uid}), *found]
@@ -161,8 +161,8 @@ def race_entries(
     of them; nothing else decides.
     """
     options = spec.confirm
-    of = [str(run.attrs["of"]) for run in runs]
-    failed = [str(run.attrs["of"]) for run in runs if run.state is State.FAIL]
+    of = [str(run.confirms) for run in runs]
+    failed = [str(run.confirms) for run in runs if run.state is State.FAIL]
     results = [next((c for c in found if c.uid == row.uid), None) for row in chosen]
     left = options.race_runs(len(chosen) - 1) - len(runs)
     arms = next_runs(
@@ -208,7 +208,7 @@ def confirmed(
     """Gather the finished confirm runs by configuration; `folder_of` gives each run's folder by uid."""
     found = []
     for row in chosen:
-        own = [run for run in runs if run.attrs.get("of") == row.uid and run.state is State.COMPLETE]
+        own = [run for run in runs if run.confirms == row.uid and run.state is State.COMPLETE]
         if own:
             folders = [(folder_of[run.uid], run.beta or 0.0) for run in own]
             if objective == "miou":

@@ -107,7 +107,7 @@ def failed_words(runs: Sequence[TrialRow]) -> str | None:
     failed = [run for run in runs if run.state is State.FAIL]
     if not failed:
         return None
-    named = "; ".join(f"{run.uid} ({run.attrs.get('of')}, seed {run.seed}): {run.reason}" for run in failed[:3])
+    named = "; ".join(f"{run.uid} ({run.confirms}, seed {run.seed}): {run.reason}" for run in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     baseline = [run.state for run in runs if run.role == CAM_BASELINE]
     alone = "" if State.COMPLETE in baseline or State.FAIL not in baseline else "; no cam_baseline to compare with"

@@ -55,9 +55,9 @@ def agreement(rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialR
     (pruned + audited) / audited, and every other trial has weight 1. The interval is Bonett and Wright's (2000), with
     Kish's effective number of trials, (sum of weights)^2 / sum of squares.
     """
-    stopped = [row.attrs.get("pruned_at") for row in rows if row.state is State.PRUNED]
+    stopped = [row.pruned_at for row in rows if row.state is State.PRUNED]
     finals = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
-    marks = [row.attrs.get("would_prune_at") for row in finals]
+    marks = [row.would_prune_at for row in finals]
     pruned_at, audited_at = Counter(stopped), Counter(marks)  # counted once: looking each time is slow with many trials
     early, late, weights, audited = [], [], [], 0
     for row, mark in zip(finals, marks, strict=True):
@@ -138,8 +138,8 @@ class Regret:
 def regret(rows: Sequence[TrialRow]) -> Regret:
     """Estimate what stopping every would-be-pruned trial would have cost; None where no trial was audited."""
     done = [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
-    audited = sorted(float(row.miou or 0) for row in done if "would_prune_at" in row.attrs)
-    others = [float(row.miou or 0) for row in done if "would_prune_at" not in row.attrs]
+    audited = sorted(float(row.miou or 0) for row in done if row.would_prune_at is not None)
+    others = [float(row.miou or 0) for row in done if row.would_prune_at is None]
     unseen = sum(row.state is State.PRUNED for row in rows)
     best_audited, best_other = max(audited, default=None), max(others, default=None)
     if best_audited is None or best_other is None:
@@ -161,7 +161,7 @@ def hours_saved(rows: Sequence[TrialRow], epochs_of: Callable[[TrialRow], int]) 
     pruned = [row for row in rows if row.state is State.PRUNED]
     if not pruned:
         return 0.0
-    full = [float(row.attrs["seconds"]) for row in rows if row.state is State.COMPLETE and row.attrs.get("seconds")]
+    full = [row.seconds for row in rows if row.state is State.COMPLETE and row.seconds]
     if not full:
         return None
     missing = sum(max(0.0, 1 - row.epochs / epochs_of(row)) for row in pruned)

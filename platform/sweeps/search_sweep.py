@@ -174,7 +174,7 @@ def confirm_again(sweep: SweepContext, trials: Study, again: Study, chosen: list
         return False
     while True:
         if race is not None:
-            own = [row for row in again.rows() if row.attrs.get("race") == race and row.attrs["round"] < number]
+            own = [row for row in again.rows() if row.race == race and (row.race_round or 0) < number]
             runs = confirm.counted(chosen, own, race)
             folders = {run.uid: sweep.folder(run) for run in runs}
             found = confirm.confirmed(chosen, runs, folders, sweep.config.cam, objective)

@@ -96,7 +96,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
     result = table_result(sweep, runs, done, failures)
     files = [*write_table(sweep, result), *(path for path in stage_pictures(sweep.paths.root) if path.exists())]
     if spec.table.panel and done:
-        files.append(draw_table_panel(sweep, {str(row.attrs[ROW]): row for row in reversed(done)}))
+        files.append(draw_table_panel(sweep, {str(row.table_row): row for row in reversed(done)}))
     means = [{name: column.mean for name, column in row.columns.items()} for row in result.rows]
     sweep.records.table_ended(result.title, means, files, table_markdown(result))
     recorder.reconcile(alive=set())
@@ -123,7 +123,7 @@ def table_result(
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
     readings: dict[str, dict[int, dict[str, float]]] = {name: {} for name in rows}
     for run in done:
-        readings[str(run.attrs[ROW])][run.seed] = read_row(sweep, run, run is done[0], failures)
+        readings[str(run.table_row)][run.seed] = read_row(sweep, run, run is done[0], failures)
     imported: dict[str, ImportedRow] = {}
     for name, row in rows.items():
         if row.imported is not None:
@@ -137,7 +137,7 @@ def table_result(
     scales = row_names(longest_cam(sweep))
     columns = shown_columns(table, scales)
     keys = {row.uid: sweep.key(row) for row in done}
-    hours = {keys[row.uid]: readings[str(row.attrs[ROW])][row.seed]["hours"] for row in done}
+    hours = {keys[row.uid]: readings[str(row.table_row)][row.seed]["hours"] for row in done}
     result = TableResult(
         sweep=spec.name,
         title=table.title,
@@ -148,7 +148,7 @@ def table_result(
         note=table.note,
         scenes=spec.base_config.data.root is None,
         seeds=table.seeds,
-        runs={row.uid: TableRun(row=str(row.attrs[ROW]), seed=row.seed, key=keys[row.uid]) for row in done},
+        runs={row.uid: TableRun(row=str(row.table_row), seed=row.seed, key=keys[row.uid]) for row in done},
         unfinished={row.uid: row.reason or row.state.name.lower() for row in runs if row not in done},
         imported=imported,
         extra_supervision=extra_supervision(spec.base_config.instance_masks),
@@ -188,7 +188,7 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
         if pictures:
             keep_pictures(sweep, manifests)
         found |= stage_columns(manifests)
-    pair = row_pair(table.rows[str(row.attrs[ROW])], sweep.config)
+    pair = row_pair(table.rows[str(row.table_row)], sweep.config)
     if table.reads_pairs and pair is not None:
         numbers = read_pair(sweep, folder / MODEL, pair, row.seed)
         gains = {f"{kind}_gain": numbers[f"{kind}_pair"] - numbers[f"{kind}_o"] for kind in ("miou", "recall")}

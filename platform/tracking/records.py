@@ -105,7 +105,7 @@ class Records:
         Tags to filter by, each true or false on every trial: reference, pruned, reused, confirmed, promoted. The last
         four are false until more is known.
         """
-        trial = "of" not in row.attrs
+        trial = row.confirms is None
         self._recorder.start(
             row.uid,
             name=run_name(row, config),
@@ -118,8 +118,8 @@ class Records:
                 **dict.fromkeys(LATER if trial else LATER[:2], "false"),
                 "run_key": run_key,
                 "data_fingerprint": self._fingerprint,
-                **({} if trial else {"confirms": str(row.attrs["of"])}),
-                **({"row": str(row.attrs["row"])} if "row" in row.attrs else {}),
+                **({} if trial else {"confirms": str(row.confirms)}),
+                **({"row": row.table_row} if row.table_row is not None else {}),
                 **self._provenance,
             },
         )
@@ -145,10 +145,10 @@ class Records:
         tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
         if row.reason:
             tags["reason"] = row.reason
-        if "reused_from" in row.attrs:
-            tags |= {"reused": "true", "reused_from": str(row.attrs["reused_from"])}
-        if "would_prune_at" in row.attrs:
-            tags["would_prune_at"] = str(row.attrs["would_prune_at"])
+        if row.reused_from is not None:
+            tags |= {"reused": "true", "reused_from": row.reused_from}
+        if row.would_prune_at is not None:
+            tags["would_prune_at"] = str(row.would_prune_at)
         self._recorder.tags(row.uid, tags)
         stamp = None
         if result is not None and row.state is State.COMPLETE:
@@ -162,7 +162,7 @@ class Records:
             self._recorder.artifact(row.uid, folder / PICTURES, PICTURES)
             self._recorder.artifact(row.uid, folder / RESULT)
             self._recorder.artifact(row.uid, folder / MODEL, MODEL_FOLDER)
-            self._recorder.note(row.uid, trial_done(row.uid, pictures_in(folder), final, row.attrs.get("of")))
+            self._recorder.note(row.uid, trial_done(row.uid, pictures_in(folder), final, row.confirms))
         self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
 
     def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -343,7 +343,7 @@ def run_name(row: TrialRow, config: Config) -> str:
     """The trial's number and what one understands: `0006 cpn superpixel S_N=212 p_h=0.47`. A confirm run has the number
     of what it confirms, and cam_baseline none.
     """
-    number = str(row.attrs["of"]).rpartition("-")[2] if "of" in row.attrs else f"{row.number:04d}"
+    number = row.confirms.rpartition("-")[2] if row.confirms is not None else f"{row.number:04d}"
     return f"{number if number.isdigit() else ''} {run_words(row, config)}".strip()
 
 
@@ -356,9 +356,9 @@ def run_words(row: TrialRow, config: Config) -> str:
         parts += [patch_size(config.patches), f"p_h={config.patches.p_h:.2g}"]
     if row.role == "reference":
         parts.insert(0, "reference:")
-    if "row" in row.attrs:
-        parts.insert(0, f"{row.attrs['row']}:")
-    if {"of", "row"} & set(row.attrs):
+    if row.table_row is not None:
+        parts.insert(0, f"{row.table_row}:")
+    if row.confirms is not None or row.table_row is not None:
         parts += [f"seed={config.train.seed}"]
     return " ".join(parts)
 

@@ -115,7 +115,7 @@ def counts(sweep: SweepSnapshot) -> str:
     names = {State.COMPLETE: "complete", State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "unfinished",
              State.WAITING: "waiting"}  # fmt: skip
     said = [f"{states.count(state):,} {name}" for state, name in names.items() if state in states]
-    reused = sum("reused_from" in row.attrs for row in sweep.rows)
+    reused = sum(row.reused_from is not None for row in sweep.rows)
     said += [f"{reused} reused"] if reused else []
     done = sum(row.state is State.COMPLETE for row in sweep.again)
     failed = sum(row.state is State.FAIL for row in sweep.again)

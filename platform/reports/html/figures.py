@@ -255,7 +255,7 @@ def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Fig
         early = {row.number: value for row, value in both}
         some, figure = fewer([row for row, _ in both]), go.Figure()
         for audited, colour, label in ((False, BLUE, "ran on"), (True, ORANGE, "audit: would have been pruned")):
-            part = [row for row in some if ("would_prune_at" in row.attrs) == audited]
+            part = [row for row in some if (row.would_prune_at is not None) == audited]
             if part:
                 figure.add_trace(points([early[r.number] for r in part], part, label, {"color": colour, "size": 9}))
         if pruned:
@@ -325,7 +325,7 @@ def timeline(
 def kinds_of(rows: Sequence[TrialRow], confirms: bool) -> dict[str, str]:
     """The kind, of KINDS, of each trial or confirm run by uid; reused results never ran here."""
     kinds = {State.COMPLETE: "confirm run" if confirms else "complete", State.PRUNED: "pruned", State.FAIL: "failed"}
-    return {row.uid: kinds.get(row.state, "running") for row in rows if "reused_from" not in row.attrs}
+    return {row.uid: kinds.get(row.state, "running") for row in rows if row.reused_from is None}
 
 
 def spans(
