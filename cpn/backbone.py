@@ -13,7 +13,7 @@ MOST_CLASSES = 254
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.backbone",
         usage=f"{EXAMPLE} [--weights FILE] [--classes N] [--json]",
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see --help."""
+    """Run the command: see --help."""
     given = parser().parse_args(arguments)
     if given.classes < 1:
         raise InputError(f"--classes {given.classes}: no number of classes; give 1 or more")

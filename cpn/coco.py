@@ -96,7 +96,7 @@ def convert(
 
 
 def image_folder(root: Path, name: str) -> Path:
-    """Where the images of a set lie. InputError if nowhere."""
+    """Return where the images of a set lie. InputError if nowhere."""
     for folder in (root / name, root / "images" / name):
         if folder_there(folder):
             return folder
@@ -199,7 +199,7 @@ def _spread(work: Callable[[ImageJob], None], jobs: list[ImageJob], processes: i
 
 
 def _lists_of(sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The lists that each set becomes. InputError for sets that become none, or the same ones."""
+    """Return the lists that each set becomes. InputError for sets that become none, or the same ones."""
     found: dict[str, tuple[str, ...]] = {}
     for name in sets:
         kind = next((kind for kind in LISTS if re.fullmatch(rf"{kind}\w*", name)), None)
@@ -226,7 +226,7 @@ def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.coco",
         usage="python -m cpn.coco /data/coco /data/coco_voc [--sets train2014 val2014] [--images symlink] [--no-masks]",
@@ -244,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: convert, then say what was found and what to type next."""
+    """Run the command: convert, then say what was found and what to type next."""
     given = parser().parse_args(arguments)
     if given.processes < 0:
         raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")

@@ -19,7 +19,7 @@ UNPACKED = 1.2
 
 
 def told(name: str, source: Source) -> list[str]:
-    """What is had and under which terms: lines before anything is downloaded."""
+    """Return what is had and under which terms: lines before anything is downloaded."""
     lines = [f"{name}: {source.what}", f"  terms: {source.licence}"]
     for archive in source.archives:
         size = "size not known" if archive.size is None else f"about {archive.size / MB:,.0f} MB"
@@ -32,7 +32,7 @@ def told(name: str, source: Source) -> list[str]:
 
 
 def _digest_words(md5: str | None, sha256_start: str | None, digest_from: str) -> str:
-    """How far a file is checked."""
+    """Return how far a file is checked."""
     if md5 is not None:
         return f"checked: its MD5 has to be {md5}, stated by {digest_from}"
     if sha256_start is not None:
@@ -41,7 +41,7 @@ def _digest_words(md5: str | None, sha256_start: str | None, digest_from: str) -
 
 
 def missing(sources: Sequence[Source], to: Path) -> list[Archive]:
-    """Archives of which nothing stands at their place yet."""
+    """Return archives of which nothing stands at their place yet."""
     return [archive for source in sources for archive in source.archives if not (to / archive.to).exists()]
 
 
@@ -107,7 +107,8 @@ def get(archive: Archive, to: Path, mirror: str | None, keep: bool, progress: Pr
 
 
 def by_hand(name: str, source: Source, to: Path) -> bool:
-    """Whether the file that a person had to get lies there and is the right one. Says what to do where it does not.
+    """Return whether the file that a person had to get lies there and is the right one. Says what to do where it does
+    not.
 
     Raises InputError where it is another file.
     """
@@ -139,7 +140,7 @@ def check_by_hand(file: Path, source: Source) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.download",
         usage="python -m cpn.download voc2012 sbd --to data [--mirror URL] [--keep-archives] [--show]",
@@ -156,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None, pause_s: float = PAUSE_S) -> int:
-    """The command: see --help. Returns 0, or 1 where a file is still to be got by hand."""
+    """Run the command: see --help. Returns 0, or 1 where a file is still to be got by hand."""
     options = parser().parse_args(arguments)
     names = [name for name in SOURCES if name in options.names]  # in this order: SBD goes into VOC's folder
     if options.mirror is not None and not options.mirror.startswith(("http://", "https://")):

@@ -28,7 +28,7 @@ img { max-width: 100%; height: auto; border: 1px solid #d9d9d9; }"""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.explain",
         usage=f"{EXAMPLE} [--labels A,B] [--seed N] [--out FILE]",
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]:
-    """The classes to explain, 1..F: those named, or those of the classifier, at least its most probable one."""
+    """Return the classes to explain, 1..F: those named, or those of the classifier, at least its most probable one."""
     if labels is not None:
         names = [name.strip() for name in labels.split(",") if name.strip()]
         return list(dict.fromkeys(model.index(name) for name in names))
@@ -65,7 +65,7 @@ def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]
 
 
 def page(title: str, steps: Sequence[Step]) -> str:
-    """The steps as one HTML page."""
+    """Return the steps as one HTML page."""
     parts = []
     for step in steps:
         data = base64.b64encode(step.picture).decode()
@@ -82,7 +82,7 @@ def page(title: str, steps: Sequence[Step]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a file that is no image or no CAM network."""
+    """Run the command. Exit code 0, 2 for a file that is no image or no CAM network."""
     given = parser().parse_args(arguments)
     check_file(given.out, "--out")
     if given.seed < 0:

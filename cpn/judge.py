@@ -47,7 +47,7 @@ No score lies above 0.5: if these maps are halved, as the released CPN code keep
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     command_line = argparse.ArgumentParser(
         prog="python -m cpn.judge",
         usage=f"{EXAMPLE} [--list LIST] [--against OTHER] [--halved folder] [--crf] [--json] [--out DIR]",
@@ -109,12 +109,12 @@ def open_list(root: str, name: str) -> tuple[Pack, Split]:
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number as a table's cell."""
+    """Return a number as a table's cell."""
     return "-" if value is None else format(value, form)
 
 
 def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
-    """An interval as a table's cell."""
+    """Return an interval as a table's cell."""
     return "-" if pair is None else f"[{pair[0]:{form}}, {pair[1]:{form}}]"
 
 
@@ -235,7 +235,7 @@ def keep(
 
 
 def curve_of(judged: Judged) -> Any:
-    """mIoU in [0, 1] over BETAS of all images."""
+    """Return mIoU in [0, 1] over BETAS of all images."""
     from cpn.scoring.metrics import miou
 
     assert judged.curve is not None
@@ -243,7 +243,7 @@ def curve_of(judged: Judged) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see --help."""
+    """Run the command: see --help."""
     options = parser().parse_args(arguments)
 
     from rich.console import Console

@@ -52,7 +52,7 @@ class Item:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.predict",
         usage=f"{EXAMPLE}\n       python -m cpn.predict sweeps/runs/KEY/model.safetensors cat.jpg --labels cat",
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
-    """The images given by file, and those directly in the folders given, in order, each once.
+    """Return the images given by file, and those directly in the folders given, in order, each once.
 
     Raises InputError for what is not there, a folder without images, or two images of one name.
     """
@@ -145,7 +145,7 @@ def left_out(given: Sequence[Path]) -> str | None:
 
 
 def made_of(path: Path) -> str | None:
-    """What an existing mask was made of; None where there is none. InputError for a file that is not ours."""
+    """Return what an existing mask was made of; None where there is none. InputError for a file that is not ours."""
     from PIL import Image
 
     if not path.exists():
@@ -171,7 +171,7 @@ def check_options(given: argparse.Namespace) -> None:
 
 
 def open_model(given: argparse.Namespace) -> Predictor:
-    """The network that the command line asks for. Raises InputError."""
+    """Return the network that the command line asks for. Raises InputError."""
     from cpn.stages.champion import checkpoint_of
     from cpn.stages.predictor import THRESHOLD, load
 
@@ -195,7 +195,7 @@ def open_model(given: argparse.Namespace) -> Predictor:
 
 
 def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
-    """What a mask depends on beside its image."""
+    """Return what a mask depends on beside its image."""
 
     own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
     return {
@@ -240,7 +240,7 @@ def make(model: Predictor, item: Item, settings: dict[str, Any], labels: Sequenc
 
 
 def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
-    """The first images with masks, overlays and a legend, as PNG."""
+    """Return the first images with masks, overlays and a legend, as PNG."""
     from cpn.data.voc import decode_mask
     from cpn.plots.curves import overlay
     from cpn.plots.panel import PanelRow, cam_panel
@@ -254,7 +254,7 @@ def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see --help."""
+    """Run the command: see --help."""
     given = parser().parse_args(arguments)
     check_options(given)
     if given.labels == LIST:

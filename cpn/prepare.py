@@ -19,7 +19,7 @@ from cpn.sources.voc_lists import has_list, is_for_training, list_path, list_war
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     command_line = argparse.ArgumentParser(
         prog="python -m cpn.prepare",
         usage="python -m cpn.prepare /data/VOC2012 [--lists train trainaug val test] [--out FOLDER|URL]",
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: check and pack, then say what was found and what to type next."""
+    """Run the command: check and pack, then say what was found and what to type next."""
     options = parser().parse_args(arguments)
     options.root = full_path(str(options.root), "ROOT") if str(options.root).startswith("~") else options.root
     url = options.out if options.out and object_storage.is_url(options.out) else None
@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _lacking(pack: Pack, root: Path) -> list[str]:
-    """The lists that a sweep scores and evaluates and that are not packed, where they could be, or nothing is there to
-    train on. Those of other names are given by data.score and data.val.
+    """Return the lists that a sweep scores and evaluates and that are not packed, where they could be, or nothing is
+    there to train on. Those of other names are given by data.score and data.val.
     """
     trains = any(map(is_for_training, pack.lists))
     wanted = [name for name in SCORED if name not in pack.lists]
@@ -106,7 +106,7 @@ def _lacking(pack: Pack, root: Path) -> list[str]:
 
 
 def _training_list(pack: Pack) -> str:
-    """The list to train on: trainaug, where it is not there one of another usual name for it, else train."""
+    """Return the list to train on: trainaug, where it is not there one of another usual name for it, else train."""
     return (
         "trainaug"
         if "trainaug" in pack.lists

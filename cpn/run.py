@@ -205,7 +205,9 @@ def on_every_rank(read: Callable[[], RunManifest | None]) -> RunManifest | None:
 
 
 def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -> RunManifest | None:
-    """The manifest of a finished run whose files are whole, else None; `say` hears, in a line, of a damaged one."""
+    """Return the manifest of a finished run whose files are whole, else None; `say` hears, in a line, of a
+    damaged one.
+    """
     damaged = damaged_files(folder)
     if damaged:
         say(f"{folder / damaged[0]}: missing or damaged; the run is made again where it is needed")
@@ -213,7 +215,7 @@ def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -
 
 
 def read_result(folder: Path) -> RunManifest | None:
-    """The manifest of a run, None where there is none, or none that is whole."""
+    """Return the manifest of a run, None where there is none, or none that is whole."""
     try:
         return read_typed(folder / RESULT, RunManifest, OF_RUN)
     except (OSError, DamagedFile):
@@ -221,8 +223,8 @@ def read_result(folder: Path) -> RunManifest | None:
 
 
 def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[str] | None:
-    """The files of a run (all, or `names` among them) that are missing or not what was written, pictures last; None
-    where no run has been finished. Read once a machine, then remembered while the files stay unchanged.
+    """Return the files of a run (all, or `names` among them) that are missing or not what was written, pictures last;
+    None where no run has been finished. Read once a machine, then remembered while the files stay unchanged.
     """
     if not (folder / RESULT).exists():
         return None
@@ -260,7 +262,7 @@ def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> Weigh
 
 
 def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config, tuple[str, ...]]:
-    """The trained network of a run's `model.safetensors` in eval mode, its configuration and foreground classes.
+    """Return the trained network of a run's `model.safetensors` in eval mode, its configuration and foreground classes.
 
     Raises InputError when the file is another one, or names other code than `own_backbone` as its backbone.
     """
@@ -273,13 +275,16 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
 
 
 def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], list[int]]:
-    """Indices of the select and the confirm images: a seeded hash of each id, so that no list order matters."""
+    """Return the indices of the select and the confirm images: a seeded hash of each id, so that no list order
+    matters.
+    """
     confirm = [_unit(f"{config.confirm_seed}:{name}") < config.confirm_share for name in ids]
     return [i for i, c in enumerate(confirm) if not c], [i for i, c in enumerate(confirm) if c]
 
 
 def epoch_sample(ids: list[str], config: CamConfig) -> list[int]:
-    """Indices of the select images that are scored after each epoch, `cam.epoch_images` of them in the list's order.
+    """Return the indices of the select images that are scored after each epoch, `cam.epoch_images` of them in the
+    list's order.
 
     Those with the smallest seeded hash of their id: no list order matters, and a larger sample holds a smaller one.
     """
@@ -289,7 +294,9 @@ def epoch_sample(ids: list[str], config: CamConfig) -> list[int]:
 
 
 def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArray[np.int64]:
-    """Counts at every beta, summed over a list: int64 (len(BETAS), 3, C). The network must be in eval mode."""
+    """Return the counts at every beta, summed over a list: int64 (len(BETAS), 3, C). The network must be in
+    eval mode.
+    """
     total = np.zeros((len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
         with image_of(split, index, CAM_CURE):
@@ -298,7 +305,7 @@ def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArra
 
 
 def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, counts_path: Path) -> NDArray[np.int64]:
-    """Counts of every row of `scale_scores.row_names` summed over a list, int64 (R, len(BETAS), 3, C).
+    """Return the counts of every row of `scale_scores.row_names` summed over a list, int64 (R, len(BETAS), 3, C).
 
     Those of each image over all scales go to the file `counts_path`, one by one. The network must be in eval mode.
     Every scale is computed anyway: a row costs its histogram.
@@ -359,5 +366,5 @@ def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig)
 
 
 def _unit(text: str) -> float:
-    """A number in [0, 1) from a hash of `text`."""
+    """Return a number in [0, 1) from a hash of `text`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -60,7 +60,7 @@ PUBLISHED_SPLIT: dict[str, tuple[float, float]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.score",
         usage=f"{EXAMPLE} [--list LIST] [--scales S ...] [--map MAP] [--crf] [--out FOLDER] [--json]",
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
-    """The checkpoint's cam section with what the command line changes. Raises InputError naming the option."""
+    """Return the checkpoint's cam section with what the command line changes. Raises InputError naming the option."""
 
     values: dict[str, Any] = {}
     for text in given.sets:
@@ -163,7 +163,7 @@ def keep(
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """One line per scale and one for all of them, percent."""
+    """Return one line per scale and one for all of them, percent."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -195,7 +195,7 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """The published numbers, one row per system and scale, marked `published`."""
+    """Return the published numbers, one row per system and scale, marked `published`."""
     rows = []
     for system, values in PUBLISHED.items():
         for scale, value in zip(TABLE1, values, strict=True):
@@ -207,7 +207,7 @@ def published_rows() -> list[dict[str, Any]]:
 
 
 def published_table() -> Table:
-    """The published numbers as a table of their own."""
+    """Return the published numbers as a table of their own."""
     from rich.table import Table
 
     table = Table(title="published, not measured here: CAMs on VOC 2012 train, mIoU %", title_justify="left")
@@ -221,7 +221,9 @@ def published_table() -> Table:
 
 
 def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
-    """What to type next: the plain map of the same network where the refined one was scored, else a sweep of it."""
+    """Return what to type next: the plain map of the same network where the refined one was scored, else a
+    sweep of it.
+    """
 
     if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
         return search_command(config, {"data.root": given.root})
@@ -237,7 +239,7 @@ def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see --help."""
+    """Run the command: see --help."""
     given = parser().parse_args(arguments)
 
     import torch

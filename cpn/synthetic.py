@@ -14,7 +14,7 @@ from cpn.sources.scenes import write_scenes
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     defaults = ScenesConfig()
     made = argparse.ArgumentParser(
         prog="python -m cpn.synthetic",
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: write scenes to a folder."""
+    """Run the command: write scenes to a folder."""
     given = parser().parse_args(arguments)
     values = {name: getattr(given, name) for name in ScenesConfig.model_fields}
     try:

@@ -44,7 +44,7 @@ LARGEST = 2**26
 
 
 def archive_folder(competition: Competition, list_name: str) -> str:
-    """The folder of the masks in the archive; for list `test` the one that the server looks for."""
+    """Return the folder of the masks in the archive; for list `test` the one that the server looks for."""
     return f"results/VOC2012/Segmentation/{competition}_{list_name}_cls"
 
 
@@ -153,7 +153,7 @@ def _check_mask(where: str, data: bytes, shape: tuple[int, int], classes: int) -
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     command_line = argparse.ArgumentParser(
         prog="python -m cpn.voc_submission",
         usage="python -m cpn.voc_submission MODEL --root /data/VOC2012 --out results.tgz [--competition comp6]"
@@ -186,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: predict, pack and check; or check alone."""
+    """Run the command: predict, pack and check; or check alone."""
     options = parser().parse_args(arguments)
     if options.check is None and options.model is None:
         raise InputError("MODEL is missing: give model.safetensors of the stage deeplab, or --check ARCHIVE")

@@ -60,7 +60,7 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m cpn.weights",
         usage=f"python -m cpn.weights {RESNET38_FILE} --out resnet38.safetensors",
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: see --help."""
+    """Run the command: see --help."""
     options = parser().parse_args(arguments)
 
     if options.out is not None and options.out.suffix != ".safetensors":
@@ -102,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _published(path: Path) -> str | None:
-    """Whether the file is byte for byte the published one; another copy (saved again) may be as good. None: unknown."""
+    """Return whether the file is byte for byte the published one; another copy (saved again) may be as good. None:
+    unknown.
+    """
     named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)  # torchvision's names end in the start of their SHA-256
     if path.suffix != ".params" and named is None:
         return None

@@ -156,7 +156,7 @@ def sweep_result(name: str, storage: str | Path = "sweeps") -> SweepResult:
 def _spec_and_command(
     spec: str | Path | SweepSpec | Mapping[str, Any], sets: Sequence[str], storage: str | Path | None
 ) -> tuple[SweepSpec, str]:
-    """The checked specification, and the command line that continues its sweep."""
+    """Return the checked specification, and the command line that continues its sweep."""
     if storage is not None:
         sets = [*sets, f"resources.storage={json.dumps(str(storage))}"]
     if isinstance(spec, str | Path):

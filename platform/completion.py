@@ -64,7 +64,7 @@ complete -o bashdefault -o default -F _cpn_python python python3
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.completion",
         usage=f"{EXAMPLE} > ~/.cpn-completion.bash",
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """The command line of every command, by its module."""
+    """Return the command line of every command, by its module."""
     from cpn import (
         backbone,
         coco,
@@ -101,7 +101,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def script(commands: dict[str, argparse.ArgumentParser]) -> str:
-    """The bash script."""
+    """Return the bash script."""
     import shtab
 
     root = argparse.ArgumentParser(prog="cpn", add_help=False)
@@ -119,7 +119,7 @@ def script(commands: dict[str, argparse.ArgumentParser]) -> str:
 
 
 def completed(module: str, action: argparse.Action) -> Any:
-    """What an argument is completed with, None for nothing."""
+    """Return what an argument is completed with, None for nothing."""
     import shtab
 
     if action.dest == "sets":
@@ -132,7 +132,7 @@ def completed(module: str, action: argparse.Action) -> Any:
 
 
 def settable() -> list[str]:
-    """The names that --set takes."""
+    """Return the names that --set takes."""
     from cpn.config import Config, to_dotted
 
     from .config.spec import sweep_names
@@ -143,7 +143,7 @@ def settable() -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser().parse_args(arguments)
     print(script(parsers()), end="")
     return 0

@@ -13,7 +13,7 @@ EXAMPLE = "python -m platform.export quickstart-0003 > config.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.export",
         usage=f"{EXAMPLE}   [--storage FOLDER] [--json]",
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a trial that there is not."""
+    """Run the command. Exit code 0, 2 for a trial that there is not."""
     given = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 

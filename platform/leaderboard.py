@@ -16,7 +16,7 @@ SHOWN = 20
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.leaderboard",
         usage=f"{EXAMPLE} [--top N | --all] [--storage FOLDER] [--json]",
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a sweep that there is not."""
+    """Run the command. Exit code 0, 2 for a sweep that there is not."""
     given = parser().parse_args(arguments)
     if given.top < 1:
         raise InputError(f"--top {given.top}: no number of trials; give 1 or more, or --all")

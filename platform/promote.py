@@ -33,7 +33,7 @@ LONGEST_PAUSE_S = 86_400
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.promote",
         usage=f'{EXAMPLE} [--because "WHY"] [--dry-run]\n'
@@ -113,7 +113,7 @@ def check_given(given: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0; 1 when a stage failed, 2 for a run that cannot go on, 130 and 143 when stopped."""
+    """Run the command. Exit code 0; 1 when a stage failed, 2 for a run that cannot go on, 130 and 143 when stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = parser().parse_args(words)
     check_given(given)
@@ -207,8 +207,8 @@ def planned(
     gates: Sequence["Gate"],
     plan: Mapping[str, bool],
 ) -> "PromotionResult":
-    """What is known before anything starts; for a dry run it is printed. InputError where a gate does not hold and no
-    reason overrides it.
+    """Return what is known before anything starts; for a dry run it is printed. InputError where a gate does not hold
+    and no reason overrides it.
     """
     from .promotion.printing import PromotionResult
 

@@ -23,7 +23,7 @@ EXAMPLE = "python -m platform.report quickstart"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.report",
         usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]\n"
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def paper(given: argparse.Namespace) -> int:
-    """The page over the paper's tables; exit code 0."""
+    """Return the page over the paper's tables; exit code 0."""
     from .reports.html.paper_report import write_paper_report
 
     page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
@@ -67,7 +67,7 @@ def paper(given: argparse.Namespace) -> int:
 
 
 def judgement(given: argparse.Namespace) -> int:
-    """The page of a judgement, and its run in MLflow; exit code 0."""
+    """Return the page of a judgement, and its run in MLflow; exit code 0."""
     from .reports.html.page import read_judgement, write_judgement
 
     warning = None if given.uri is None else check_store(given.uri, "--uri")
@@ -106,7 +106,7 @@ def recorded(uri: str, scores: dict[str, Any], folder: Path, page: Path) -> dict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a sweep or run that there is not."""
+    """Run the command. Exit code 0, 2 for a sweep or run that there is not."""
     given = parser().parse_args(arguments)
     if [given.name is not None, given.paper, given.judged is not None].count(True) != 1:
         raise InputError("platform.report: give a sweep's name, or --paper, or --judged FOLDER, and one of them alone")

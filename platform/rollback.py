@@ -49,7 +49,7 @@ class RollbackResult:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.rollback",
         usage=f"{EXAMPLE} [--to VERSION] [--dry-run]",
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0; 2 where there is no such sweep, version or earlier champion."""
+    """Run the command. Exit code 0; 2 where there is no such sweep, version or earlier champion."""
     given = parser().parse_args(arguments)
     if given.because is None or not given.because.strip():
         raise InputError('--because: say why, it is kept: --because "its masks lose the heads"')
@@ -89,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sweep_name(store: Storage, given: str | None) -> str:
-    """The sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded for it."""
+    """Return the sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded
+    for it.
+    """
 
     there = [name for name in sweep_names(store) if store.sweep(name).spec.exists()]
     if given is None and len(there) != 1:
@@ -142,7 +144,7 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
 
 
 def deleted(state: "ModelState") -> bool:
-    """Whether somebody deleted the version that is champion."""
+    """Return whether somebody deleted the version that is champion."""
     from .tracking.records import CHAMPION
 
     last = state.last(CHAMPION)
@@ -150,7 +152,7 @@ def deleted(state: "ModelState") -> bool:
 
 
 def target(state: "ModelState", to: str | None, because: str) -> str:
-    """The version to go to. Raises InputError where there is none."""
+    """Return the version to go to. Raises InputError where there is none."""
     from .tracking.records import CHAMPION
 
     if to is not None:

@@ -20,7 +20,7 @@ EXAMPLE = "python -m platform.status"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.status",
         usage=f"{EXAMPLE} [NAME ...] [--storage FOLDER] [--json]",
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def show(found: Sequence[Status], store: Storage) -> None:
-    """The table, notes and the next command."""
+    """Print the table, notes and the next command."""
 
     terminal = Terminal()
     rows = []
@@ -74,7 +74,7 @@ def _stop(row: Status, store: Storage) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a name or a folder that there is not."""
+    """Run the command. Exit code 0, 2 for a name or a folder that there is not."""
     given = parser().parse_args(arguments)
     store = with_published_state(storage(given.storage))
     if store.url is None and not folder_there(store.root, "--storage"):

@@ -126,7 +126,7 @@ def _seen(name: str, driver: Driver, state: str, signals: int, seconds: float) -
 
 
 def _gone(handle: int, seconds: float) -> bool:
-    """Whether the process ends within that time."""
+    """Return whether the process ends within that time."""
     return bool(select.select([handle], [], [], max(0.0, seconds))[0])
 
 

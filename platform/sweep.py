@@ -13,7 +13,7 @@ EXAMPLE = "python -m platform.sweep search_spaces/quickstart.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: flags say where and how much; what is trained is said in YAML."""
+    """Return the command line: flags say where and how much; what is trained is said in YAML."""
     made = argparse.ArgumentParser(
         prog="python -m platform.sweep",
         usage=f"{EXAMPLE} [--set NAME=VALUE ...] [--dry-run [--measure] [--run-code] | --json] [--verbose]",
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
+    """Run the command. Exit code 0 when the sweep has a result, 1 when nothing succeeded, 2 for wrong input."""
     given = parser().parse_args(arguments)
     if given.measure and not given.dry_run:
         raise InputError("--measure: goes with --dry-run; add it, or leave --measure out")

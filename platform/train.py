@@ -22,7 +22,7 @@ MOST_THREADS_A_CORE = 8
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.train",
         usage=f"{EXAMPLE} [CONFIG.yaml] [--set NAME=VALUE ...] [--threads N] [--storage FOLDER]",
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0 when the run is finished."""
+    """Run the command. Exit code 0 when the run is finished."""
     given = parser().parse_args(arguments)
     if given.threads is not None and given.threads < 1:
         raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
@@ -119,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def next_command(config: "Config", model: Path, masked: bool, place: str = "sweeps") -> str:
-    """What to type after a run: its score by scale where `masked` says that there are masks; else a search, which
-    keeps the user's data and network and the storage `place`.
+    """Return what to type after a run: its score by scale where `masked` says that there are masks; else a search,
+    which keeps the user's data and network and the storage `place`.
     """
     from cpn.config.next_command import search_command
 

@@ -41,7 +41,7 @@ AUTH = "mlflow_auth"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.ui",
         usage=f"{EXAMPLE} [--port PORT] [--uri URI] [--host ADDRESS]",
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Comes back only when the UI runs elsewhere; exit code 2 when there is no store, no free port, or
+    """Run the command. Comes back only when the UI runs elsewhere; exit code 2 when there is no store, no free port, or
     nothing to keep strangers out.
     """
     given = parser().parse_args(arguments)
@@ -113,7 +113,9 @@ def print_newest(uri: str, ui: str) -> None:
 
 
 def names_of(host: str) -> list[str]:
-    """Names and addresses at which a browser finds a server that listens on `host`, the one to be printed first."""
+    """Return the names and addresses at which a browser finds a server that listens on `host`, the one to be printed
+    first.
+    """
     _, (address, *_) = resolved(host, 0)
     if not ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
         return list(dict.fromkeys([host, address]))
@@ -123,7 +125,8 @@ def names_of(host: str) -> list[str]:
 
 
 def hosts(host: str, port: int) -> dict[str, str]:
-    """The names under which MLflow answers, and from whose pages it takes changes; what the user has set goes before.
+    """Return the names under which MLflow answers, and from whose pages it takes changes; what the user has set goes
+    before.
 
     Left to itself it answers to this machine's own and to private addresses without a port alone: a page that is
     asked for by the name of its server gets 403. On this machine alone that is right as it is.
@@ -141,7 +144,7 @@ def hosts(host: str, port: int) -> dict[str, str]:
 
 
 def in_address(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return a host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -164,7 +167,7 @@ def check_port(port: int, host: str = HOST) -> None:
 
 
 def check_password(host: str) -> bool:
-    """Whether users have to give a password: always beyond this machine, and here if one is set.
+    """Return whether users have to give a password: always beyond this machine, and here if one is set.
 
     Raises InputError when there is none, or MLflow would not take it.
     """

@@ -90,7 +90,7 @@ def config_from(values: Mapping[str, Any], source: str = "the configuration") ->
 
 
 def with_values(config: Config, dotted: Mapping[str, Any], source: str) -> Config:
-    """A copy of `config` with some values changed by their dotted names. Raises InputError like `config_from`.
+    """Return a copy of `config` with some values changed by their dotted names. Raises InputError like `config_from`.
 
     Where `deeplab.schedule` changes, it decides every value that was not given, as it would in a file.
     """
@@ -103,7 +103,7 @@ def with_values(config: Config, dotted: Mapping[str, Any], source: str) -> Confi
 
 
 def to_dotted(config: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every value under its dotted name, as plain JSON values (tuples become lists)."""
+    """Return every value under its dotted name, as plain JSON values (tuples become lists)."""
     flat: dict[str, Any] = {}
     for name, value in config:
         if isinstance(value, BaseModel):
@@ -114,7 +114,7 @@ def to_dotted(config: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 
 def run_values(config: Config) -> dict[str, Any]:
-    """The dotted values that decide a CAM run's result."""
+    """Return the dotted values that decide a CAM run's result."""
     flat = to_dotted(config)
     return {k: v for k, v in flat.items() if k.split(".")[0] in RUN_SECTIONS and k not in WITHOUT_EFFECT}
 
@@ -130,7 +130,7 @@ def in_keys(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sections_in_keys(config: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every section as nested plain JSON values, without the values of `ADDED` that say what was done before."""
+    """Return every section as nested plain JSON values, without the values of `ADDED` that say what was done before."""
     nested = config.model_dump(mode="json")
     for name, value in config:
         if isinstance(value, BaseModel):
@@ -141,22 +141,26 @@ def sections_in_keys(config: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 
 def run_key(config: Config, fingerprint: str) -> str:
-    """The key under which a CAM run is known everywhere: configuration with seed, data and method version."""
+    """Return the key under which a CAM run is known everywhere: configuration with seed, data and method version."""
     return _key(run_identity(config), fingerprint)
 
 
 def key_by_name(config: Config, fingerprint: str) -> str:
-    """The key of the same run as it was until keys held contents: weights by their path, own code by its name."""
+    """Return the key of the same run as it was until keys held contents: weights by their path, own code by its
+    name.
+    """
     return _key(in_keys(run_values(config)), fingerprint)
 
 
 def known_names() -> list[str]:
-    """All dotted names, sections included."""
+    """Return all dotted names, sections included."""
     return _names(Config, "")
 
 
 def preset_names(value: Any, source: str) -> list[str]:
-    """The presets that `value` lists. Raises InputError for an unknown one, or when it isn't a name or a list."""
+    """Return the presets that `value` lists. Raises InputError for an unknown one, or when it isn't a name or a
+    list.
+    """
     if not (value is None or isinstance(value, (str, list, tuple))):
         raise InputError(
             f"{source}: preset: {value!r} is neither a name nor a list of names, such as [official, scenes]"
@@ -194,7 +198,9 @@ def validate(values: Mapping[str, Any], source: str) -> Config:
 
 
 def explain(error: ValidationError, known: list[str]) -> str:
-    """The first finding of a ValidationError in one line: key, what is wrong, cure; and how many more there are."""
+    """Return the first finding of a ValidationError in one line: key, what is wrong, cure; and how many more
+    there are.
+    """
     findings = error.errors()
     first = findings[0]
     key = brief(".".join(str(part) for part in first["loc"]))
@@ -208,7 +214,7 @@ def explain(error: ValidationError, known: list[str]) -> str:
 
 
 def finding(kind: str, message: str, given: object) -> str:
-    """What pydantic says of a given value, in words for who writes YAML."""
+    """Return what pydantic says of a given value, in words for who writes YAML."""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "has to hold `key: value` lines"
     if kind == "string_type" and isinstance(given, dict):
@@ -247,7 +253,7 @@ def _nest(name: str, value: Any, source: str) -> dict[str, Any]:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples: the sections are frozen all through."""
+    """Return lists as tuples: the sections are frozen all through."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value

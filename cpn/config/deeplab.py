@@ -124,7 +124,7 @@ DEFAULTS = {name: field.default for name, field in DeepLabConfig.model_fields.it
 
 
 def decided(value: Value | None) -> Value:
-    """A value of `RULED` that the rule has decided already."""
+    """Return a value of `RULED` that the rule has decided already."""
     assert value is not None, "schedule_for has not been applied"
     return value
 

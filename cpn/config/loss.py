@@ -78,7 +78,9 @@ def nothing_trained(config: Any) -> str | None:
 
 
 def untrained_words(config: Any) -> str | None:
-    """One line about layers that stay as they start because no loss has a weight that reaches them; else None."""
+    """Return one line about layers that stay as they start because no loss has a weight that reaches them; else
+    None.
+    """
     refining = config.network.pcm or config.network.prcm
     reach = reach_of(config.loss, config.train.objective, refining)
     if not reach.cam:

@@ -18,7 +18,7 @@ PLAIN = re.compile(r"[A-Za-z/~._][\w/~.@+=-]*(:[\w/~.@+=-]+)?")
 
 
 def search_command(config: Config, changed: Mapping[str, Any]) -> str:
-    """The search to go on with: what `config` has in KEPT other than its preset, and the values `changed`."""
+    """Return the search to go on with: what `config` has in KEPT other than its preset, and the values `changed`."""
     scenes = config.data.root is None and changed.get("data.root") is None
     usual = to_dotted(config_from({"preset": "scenes"} if scenes else {}, "the presets"))
     values = {**to_dotted(config), **changed}
@@ -29,7 +29,7 @@ def search_command(config: Config, changed: Mapping[str, Any]) -> str:
 
 
 def yaml_value(value: Any) -> str:
-    """A value as `--set` reads it back."""
+    """Return a value as `--set` reads it back."""
     if not isinstance(value, str):
         return json.dumps(value).replace(" ", "")
     plain = PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "~")

@@ -45,7 +45,7 @@ class InstanceMasksConfig(Section):
 
 
 def extra_supervision(config: InstanceMasksConfig) -> str | None:
-    """How results name it; None where it is off."""
+    """Return how results name it; None where it is off."""
     if config.folder is None:
         return None
     return f"with extra supervision: the instance masks of {config.folder} refine the pseudo labels that DeepLab learns"

@@ -83,7 +83,7 @@ _PLAIN = frozenset((int, float, str, type(None)))
 
 @cache
 def _kinds(annotation: Any) -> frozenset[Any]:
-    """The types that a field's annotation names, those within its lists and unions too."""
+    """Return the types that a field's annotation names, those within its lists and unions too."""
     if get_origin(annotation) is Annotated:
         return _kinds(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType, tuple, list, dict):
@@ -92,7 +92,7 @@ def _kinds(annotation: Any) -> frozenset[Any]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """A value, or those in its lists and mappings."""
+    """Return a value, or those in its lists and mappings."""
     if isinstance(value, Mapping):
         value = list(value.values())
     return [part for item in value for part in _parts(item)] if isinstance(value, list | tuple) else [value]
@@ -107,7 +107,7 @@ def _check_size(number: float) -> None:
 
 
 def _number(value: Any) -> float:
-    """A number, or what YAML leaves as text (1e-3), as pydantic takes it; NaN for anything else."""
+    """Return a number, or what YAML leaves as text (1e-3), as pydantic takes it; NaN for anything else."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -128,7 +128,7 @@ PositiveOrAuto = Annotated[float | Literal["auto"], PlainValidator(_auto_or_abov
 
 
 def whole_or_auto(low: int, high: float = math.inf) -> PlainValidator:
-    """The same for whole numbers from `low` to `high`: a field's annotation."""
+    """Annotate a field of `auto` or of whole numbers from `low` to `high`."""
     limits = f"from {low} on" if high == math.inf else f"from {low} to {high}"
 
     def check(value: Any) -> int | Literal["auto"]:

@@ -46,5 +46,7 @@ class TrainConfig(Section):
 
 
 def passes_of(config: TrainConfig, images: int) -> int:
-    """How many times an epoch passes a list of `images` (at least one): once, or until it has shown `epoch_images`."""
+    """Return how many times an epoch passes a list of `images` (at least one): once, or until it has shown
+    `epoch_images`.
+    """
     return 1 if config.epoch_images is None else max(1, -(-config.epoch_images // max(1, images)))

@@ -85,7 +85,7 @@ def validated(value: object, path: Path, model: type[Typed], cure: str = AGAIN) 
 
 
 def sealed_line(value: Mapping[str, Any]) -> bytes:
-    """A JSON object as one line with its checksum, for files that grow line by line."""
+    """Return a JSON object as one line with its checksum, for files that grow line by line."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return json.dumps({**value, SUM: _sum(text)}, separators=(",", ":")).encode() + b"\n"
 
@@ -109,7 +109,7 @@ def _sum(text: str) -> str:
 
 
 def is_png(data: bytes) -> bool:
-    """Whether bytes are a whole PNG: every chunk is there and has its checksum."""
+    """Return whether bytes are a whole PNG: every chunk is there and has its checksum."""
     if not data.startswith(PNG):
         return False
     at = len(PNG)
@@ -125,7 +125,7 @@ def is_png(data: bytes) -> bool:
 
 
 def whole_png(path: Path) -> bool:
-    """Whether a file is there and is a whole PNG."""
+    """Return whether a file is there and is a whole PNG."""
     try:
         return is_png(path.read_bytes())
     except FileNotFoundError:
@@ -133,8 +133,8 @@ def whole_png(path: Path) -> bool:
 
 
 def verified(path: Path, sha256: str, again: bool = False) -> bool:
-    """Whether a file has this digest. Computed once and remembered while the file is not touched; `again` computes it
-    all the same, which a command does once when it starts: a disk that rots changes no time.
+    """Return whether a file has this digest. Computed once and remembered while the file is not touched; `again`
+    computes it all the same, which a command does once when it starts: a disk that rots changes no time.
     """
     try:
         stat = path.stat()
@@ -145,7 +145,9 @@ def verified(path: Path, sha256: str, again: bool = False) -> bool:
 
 
 def damaged_among(folder: Path, digests: Mapping[str, str]) -> list[str]:
-    """Names of the files in a folder that are missing or have not their digest; remembered as in `verified`."""
+    """Return the names of the files in a folder that are missing or have not their digest; remembered as in
+    `verified`.
+    """
     lost = [name for name in digests if not (folder / name).is_file()]
     if lost:
         return lost
@@ -161,7 +163,7 @@ def damaged_among(folder: Path, digests: Mapping[str, str]) -> list[str]:
 
 
 def remembered(known: object, holds: Callable[[], bool], again: bool = False) -> bool:
-    """Whether something `holds`, computed only where it is not remembered of what is `known` that it did."""
+    """Return whether something `holds`, computed only where it is not remembered of what is `known` that it did."""
     mark = scratch() / "verified" / digest(known)
     with suppress(OSError):
         if not again and mark.exists():
@@ -187,7 +189,7 @@ def forget_old(folder: Path) -> None:
 
 
 def side_file(path: Path) -> Path:
-    """Where the digest of a file that has no manifest lies."""
+    """Return where the digest of a file that has no manifest lies."""
     return path.with_name(path.name + SIDE)
 
 
@@ -199,7 +201,7 @@ def write_side(path: Path, sha256: str) -> None:
 
 
 def side_digest(path: Path) -> str | None:
-    """The digest beside a file; None where an earlier version wrote it, or the digest is not whole."""
+    """Return the digest beside a file; None where an earlier version wrote it, or the digest is not whole."""
     try:
         recorded = side_file(path).read_bytes().strip()
     except FileNotFoundError:

@@ -45,7 +45,7 @@ def known_code(names: Iterable[str]) -> dict[str, str]:
 
 
 def compiled(file: Path) -> list[Path]:
-    """The bytecode that Python runs in place of a source, where there is one, or the folder it would be in."""
+    """Return the bytecode that Python runs in place of a source, where there is one, or the folder it would be in."""
     if file.suffix != ".py":
         return []
     cached = Path(importlib.util.cache_from_source(str(file)))
@@ -53,8 +53,8 @@ def compiled(file: Path) -> list[Path]:
 
 
 def on_the_way(path: Path) -> Iterator[Path]:
-    """A path and all folders above it, and what its links lead to. Write access to any of them is enough to replace the
-    file.
+    """Yield a path and all folders above it, and what its links lead to. Write access to any of them is enough to
+    replace the file.
     """
     place, waiting, links = Path("/"), list(path.absolute().parts[1:]), 0
     yield place
@@ -88,8 +88,8 @@ def fault_of(path: Path, own: bool) -> str | None:
 
 
 def is_private(user: int, group: int) -> bool:
-    """Whether a group holds its user alone, as systems make one for each user and then let files be group-writable
-    (pam_umask's `usergroups`, which leaves out root).
+    """Return whether a group holds its user alone, as systems make one for each user and then let files be
+    group-writable (pam_umask's `usergroups`, which leaves out root).
     """
     try:
         account, listed = pwd.getpwuid(user), grp.getgrgid(group)
@@ -100,7 +100,7 @@ def is_private(user: int, group: int) -> bool:
 
 
 def user_name(user: int) -> str:
-    """A user as people call it."""
+    """Return a user as people call it."""
     try:
         return f"user {pwd.getpwuid(user).pw_name}"
     except KeyError:

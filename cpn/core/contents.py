@@ -64,12 +64,12 @@ def contents(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_code(backbone: object) -> bool:
-    """Whether a backbone is named as `package.module:factory`."""
+    """Return whether a backbone is named as `package.module:factory`."""
     return isinstance(backbone, str) and ":" in backbone and "/" not in backbone and not backbone.startswith(TIMM)
 
 
 def _content(name: str, value: object) -> str | None:
-    """The digest of what one value names; None where it names neither a file nor code that is there."""
+    """Return the digest of what one value names; None where it names neither a file nor code that is there."""
     kind = name.rpartition(".")[2]
     if kind == "weights" and isinstance(value, str) and value not in NAMED_WEIGHTS and os.path.isfile(value):
         return MARK + _bytes_digest(value, *_stamp(Path(value)))[:16]
@@ -79,7 +79,8 @@ def _content(name: str, value: object) -> str | None:
 
 
 def own_modules(target: str) -> tuple[OwnModule, ...]:
-    """The module of `package.module:factory`, the packages around it, and the user's own modules that these import.
+    """Return the module of `package.module:factory`, the packages around it, and the user's own modules that these
+    import.
 
     Not among them: Python's own modules, installed packages (but for the named module itself) and this product's.
     Nothing is imported or run. Empty where there is no such module.
@@ -125,7 +126,7 @@ def _walk(named: str) -> list[OwnModule]:
 
 
 def _find(name: str, known: Mapping[str, ModuleSpec | None]) -> ModuleSpec | None:
-    """Where a module lies; its package is in `known`."""
+    """Return where a module lies; its package is in `known`."""
     above = name.rpartition(".")[0]
     if above:
         package = known[above]
@@ -138,7 +139,9 @@ def _find(name: str, known: Mapping[str, ModuleSpec | None]) -> ModuleSpec | Non
 
 
 def _module(name: str, known: Mapping[str, ModuleSpec | None]) -> OwnModule | None:
-    """The file of a module; None for one that has none, as a folder without __init__.py or one that is built in."""
+    """Return the file of a module; None for one that has none, as a folder without __init__.py or one that is
+    built in.
+    """
     spec = known[name]
     if spec is None or not spec.has_location or spec.origin is None:
         return None
@@ -153,7 +156,9 @@ def _is_own(module: OwnModule) -> bool:
 
 
 def _imports(module: OwnModule) -> list[str]:
-    """The dotted names that a module imports anywhere in it; `from a import b` is a.b too, for b may be a module."""
+    """Return the dotted names that a module imports anywhere in it; `from a import b` is a.b too, for b may be a
+    module.
+    """
     if module.file.suffix != ".py":
         return []
     return list(_imports_of(module.name, str(module.file), *_stamp(module.file)))

@@ -76,7 +76,7 @@ MEMORY_WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of whatever library, says that memory does not suffice."""
+    """Return whether an error, of whatever library, says that memory does not suffice."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
@@ -154,7 +154,7 @@ def as_work_error(error: Exception) -> WorkError | None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error's message as one line without secrets, its kind where it has none."""
+    """Return an error's message as one line without secrets, its kind where it has none."""
     return redact(" ".join(str(error).split())) or type(error).__name__
 
 
@@ -172,7 +172,7 @@ def _say(text: str, end: str = "\n") -> None:
 
 
 def reader_gone() -> bool:
-    """Whether standard output or standard error is a pipe without a reader, or a terminal that was closed."""
+    """Return whether standard output or standard error is a pipe without a reader, or a terminal that was closed."""
     poll = select.poll()
     for number in (1, 2):
         poll.register(number, 0)

@@ -41,8 +41,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def full_path(text: str, key: str) -> Path:
-    """A path made absolute, `~` and `~user` expanded. Raises InputError, naming `key`, where there is no such user, and
-    for a path that nothing can be or become.
+    """Return a path made absolute, `~` and `~user` expanded. Raises InputError, naming `key`, where there is no such
+    user, and for a path that nothing can be or become.
     """
     try:
         path = Path(text).expanduser().absolute()
@@ -126,7 +126,7 @@ def read_json(path: Path, cure: str = AGAIN, sealed: bool = False) -> Any:
 
 
 def unsealed(data: bytes, path: Path | str, cure: str = AGAIN, sealed: bool = False) -> Any:
-    """What `read_json` gives of a file's bytes."""
+    """Return what `read_json` gives of a file's bytes."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -143,7 +143,7 @@ def unsealed(data: bytes, path: Path | str, cure: str = AGAIN, sealed: bool = Fa
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a JSON file that can be read has a digest of itself; those of earlier versions have none."""
+    """Return whether a JSON file that can be read has a digest of itself; those of earlier versions have none."""
     value = json.loads(path.read_bytes())
     return isinstance(value, dict) and SEAL in value
 

@@ -54,19 +54,19 @@ class Damaged(WorkError):
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is a URL and no folder."""
+    """Return whether a place is a URL and no folder."""
     return "://" in place
 
 
 def scratch() -> Path:
-    """Where this machine keeps what it fetched: CPN_SCRATCH, or a folder of this host below the user's cache."""
+    """Return where this machine keeps what it fetched: CPN_SCRATCH, or a folder of this host below the user's cache."""
     own = os.environ.get(SCRATCH)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cpn-platform"
     return Path(own).absolute() if own else cache / socket.gethostname()
 
 
 def filesystem(url: str, key: str = "") -> "tuple[FileSystem, str]":
-    """The filesystem that a URL lies on, and the path there. Raises InputError for a URL that is none."""
+    """Return the filesystem that a URL lies on, and the path there. Raises InputError for a URL that is none."""
     from pyarrow.fs import FileSystem
 
     try:
@@ -90,7 +90,7 @@ def _s3() -> "FileSystem":
 
 @lru_cache(maxsize=4)
 def _s3_of(_process: int, endpoint: str, region: str | None, _user: str | None) -> "FileSystem":
-    """One client for each process and environment, with patience of seconds and not of minutes."""
+    """Return one client for each process and environment, with patience of seconds and not of minutes."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
     scheme, _, host = endpoint.rpartition("://")
@@ -203,7 +203,7 @@ def listing(url: str, part: str | None = None) -> dict[str, str] | None:
 
 
 def folders(url: str) -> list[str]:
-    """Names of the folders right below a URL, sorted."""
+    """Return the names of the folders right below a URL, sorted."""
     system, path = filesystem(url)
     entries = _entries(system, path, allow_not_found=True)
     return sorted(info.base_name for info in entries if _is_folder(info) and info.base_name != LISTS)
@@ -257,7 +257,7 @@ def read_object(url: str) -> bytes | None:
 
 
 def names_in(local: Path) -> list[str]:
-    """The files below a folder, without those that are still being written."""
+    """Return the files below a folder, without those that are still being written."""
     files = [path.relative_to(local) for path in local.rglob("*") if path.is_file()]
     return sorted(str(name) for name in files if not any(part.startswith(".") for part in name.parts))
 
@@ -279,7 +279,7 @@ def with_retries(work: Callable[[], Any], seconds: float, say: Callable[[str], N
 
 
 def _read_list(system: "FileSystem", path: str) -> dict[str, str] | None:
-    """A part's list; one that says something else names no files. None where there is none."""
+    """Return a part's list; one that says something else names no files. None where there is none."""
     try:
         with system.open_input_stream(path) as file:
             digests = json.loads(file.read())
@@ -300,7 +300,7 @@ def _list_path(path: str, part: str) -> str:
 
 
 def _entries(system: "FileSystem", path: str, **options: bool) -> "list[FileInfo]":
-    """What lies right below a path, or, `recursive`, anywhere below it."""
+    """Return what lies right below a path, or, `recursive`, anywhere below it."""
     from pyarrow.fs import FileSelector
 
     return list(system.get_file_info(FileSelector(path, **options)))

@@ -7,7 +7,7 @@ PACKAGES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0", "libx
 
 
 def missing_library(reason: str) -> str | None:
-    """The one-line cure for the loader's message `reason`, or None when `reason` names no shared library."""
+    """Return the one-line cure for the loader's message `reason`, or None when `reason` names no shared library."""
     library = reason.split(":", 1)[0].strip()
     if ".so" not in library:
         return None

@@ -42,7 +42,7 @@ def own_code(name: str, what: str) -> Iterator[None]:
 
 
 def exception_text(error: BaseException) -> str:
-    """An exception's kind and text in one line of bounded length."""
+    """Return an exception's kind and text in one line of bounded length."""
     try:
         text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     except Exception:  # its __str__ is the user's, too

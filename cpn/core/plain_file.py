@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def is_there(path: Path, key: str = "") -> bool:
-    """Whether an input of the user's, of whatever kind, is there; links are followed.
+    """Return whether an input of the user's, of whatever kind, is there; links are followed.
 
     Raises InputError, behind the `key` that named it, where that cannot be said: a link that leads nowhere or in a
     circle, at the path's end or on the way to it; a name that is too long for a file or holds a zero byte; a folder
@@ -33,19 +33,19 @@ def is_there(path: Path, key: str = "") -> bool:
 
 
 def file_there(path: Path, key: str = "") -> bool:
-    """Whether an input is there and is a regular file. Raises InputError as `is_there` does."""
+    """Return whether an input is there and is a regular file. Raises InputError as `is_there` does."""
     mode = _mode(path, key)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def folder_there(path: Path, key: str = "") -> bool:
-    """Whether an input is there and is a folder. Raises InputError as `is_there` does."""
+    """Return whether an input is there and is a folder. Raises InputError as `is_there` does."""
     mode = _mode(path, key)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def _mode(path: Path, key: str) -> int | None:
-    """What kind of file a path leads to; None where nothing is there."""
+    """Return what kind of file a path leads to; None where nothing is there."""
     try:
         return os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -74,7 +74,7 @@ def refuse_impossible(path: Path, key: str = "") -> None:
 
 
 def _dead_link(path: Path) -> str | None:
-    """Which link on the way to `path` leads nowhere, and where it points, in words; None where there is none."""
+    """Return which link on the way to `path` leads nowhere, and where it points, in words; None where there is none."""
     for step in reversed((path, *path.parents)):
         try:
             if os.path.islink(step):
@@ -105,7 +105,7 @@ def refuse_irregular(path: Path) -> None:
 
 
 def read_plain(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises InputError for anything else and for more than `limit` bytes, before they are read; OSError as `open` does.
     """
@@ -122,7 +122,7 @@ def read_plain(path: Path, limit: int) -> bytes:
 
 
 def read_input(path: Path, limit: int) -> bytes:
-    """The bytes of a file of the user's that has to be there and be readable.
+    """Return the bytes of a file of the user's that has to be there and be readable.
 
     Raises InputError as `read_plain` does, and for a folder, a missing file and one that this user may not read.
     """

@@ -19,7 +19,9 @@ def silent(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def shown_progress(console: "Console | None" = None) -> Iterator[Progress]:
-    """A rich bar on a terminal, or on `console`; elsewhere a plain line every ten seconds. Both tell the time left."""
+    """Show a rich bar on a terminal, or on `console`; elsewhere a plain line every ten seconds. Both tell the time
+    left.
+    """
     if console is not None or sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars

@@ -61,7 +61,7 @@ def redacted(value: Any) -> Any:
 
 
 def known_secrets() -> list[str]:
-    """The secrets in the environment as they stand and decoded, longest first."""
+    """Return the secrets in the environment as they stand and decoded, longest first."""
     secrets = [os.environ.get(name, "") for name in IN_ENVIRONMENT]
     for name in URLS_IN_ENVIRONMENT:
         credentials = _URL.match(os.environ.get(name, ""))
@@ -72,7 +72,9 @@ def known_secrets() -> list[str]:
 
 
 def _without_password(url: re.Match[str]) -> str:
-    """A URL up to its @, redacted; a path with an @ in it, and a user alone, stay. On http a user alone is a token."""
+    """Return a URL up to its @, redacted; a path with an @ in it, and a user alone, stay. On http a user alone is a
+    token.
+    """
     scheme, credentials = url[1], url[2]
     user, colon, password = credentials.partition(":")
     if "/" in user or (not colon and "http" not in scheme.lower()):

@@ -27,6 +27,8 @@ def position(name: str) -> tuple[int, int]:
 
 
 def kept_names(names: Iterable[str], newest: str, keep: int = 2) -> set[str]:
-    """The checkpoints among `names` that stay beside the `newest` one: the ends of the last epochs, `keep` in all."""
+    """Return the checkpoints among `names` that stay beside the `newest` one: the ends of the last epochs, `keep` in
+    all.
+    """
     ends = [name for name in names if position(name) < position(newest) and position(name)[1] == 0]
     return {newest, *sorted(ends, key=position, reverse=True)[: keep - 1]}

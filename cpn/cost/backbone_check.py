@@ -80,7 +80,7 @@ class Subject:
             return self.backbone(images)
 
     def noise(self, count: int) -> Tensor:
-        """Images of fixed noise, (count, 3, 4 stride + 1, 5 stride + 1)."""
+        """Return images of fixed noise, (count, 3, 4 stride + 1, 5 stride + 1)."""
         sides = 4 * self.backbone.stride + 1, 5 * self.backbone.stride + 1
         return torch.randn(count, 3, *sides, generator=torch.Generator().manual_seed(0))
 
@@ -91,7 +91,7 @@ def passed(check: str, finding: str) -> Check:
 
 
 def layers(subject: Subject) -> Check:
-    """Whether the state dict can be written, and a second backbone of the factory takes it."""
+    """Return whether the state dict can be written, and a second backbone of the factory takes it."""
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in subject.module.parameters()):
         return Check("layers", "failed", "lazy layers have no shape yet", "give every layer its sizes in the factory")
     with own_code(subject.name, "its state_dict()"):
@@ -118,7 +118,7 @@ def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
 
 
 def weights(subject: Subject) -> Check:
-    """Whether the pretrained weights fit; they are loaded, and the later checks see them."""
+    """Return whether the pretrained weights fit; they are loaded, and the later checks see them."""
     if subject.weights is None:
         return Check(
             "weights", "note", "as the factory makes them", "--weights FILE checks the file of network.weights"
@@ -134,7 +134,7 @@ def weights(subject: Subject) -> Check:
 
 
 def shapes(subject: Subject) -> Check:
-    """Whether the three maps have the promised channels and ceil(side / stride) cells at sizes of all kinds."""
+    """Return whether the three maps have the promised channels and ceil(side / stride) cells at sizes of all kinds."""
     stride = subject.backbone.stride
     sizes = [(33, 50), (2 * stride, 3 * stride), (2 * stride + 1, 3 * stride + 1), (4 * stride + 1, 2 * stride - 1)]
     for height, width in sizes:
@@ -170,7 +170,7 @@ def _alike(one: Tensor, two: Tensor) -> bool:
 
 
 def batch_norm(subject: Subject) -> Check:
-    """Whether batch norm stays in evaluation mode after .train()."""
+    """Return whether batch norm stays in evaluation mode after .train()."""
     norms = [m for m in subject.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     moving = training_batch_norms(subject.module.train())
     if not norms:
@@ -182,7 +182,7 @@ def batch_norm(subject: Subject) -> Check:
 
 
 def frozen(subject: Subject) -> Check:
-    """Whether frozen_parameters() lists parameters of the module, and leaves some to train."""
+    """Return whether frozen_parameters() lists parameters of the module, and leaves some to train."""
     with own_code(subject.name, "its frozen_parameters()"):
         listed = list(subject.backbone.frozen_parameters())
     own = {id(parameter) for parameter in subject.module.parameters()}
@@ -261,7 +261,7 @@ def tap_scale(subject: Subject) -> Check:
 
 
 def meta(subject: Subject) -> Check:
-    """Whether it is made and run on the meta device, by which memory and cost are known before a run."""
+    """Return whether it is made and run on the meta device, by which memory and cost are known before a run."""
     try:
         with torch.device("meta"):
             module = make_backbone(subject.name)
@@ -274,7 +274,7 @@ def meta(subject: Subject) -> Check:
 
 
 def cost(subject: Subject) -> Check:
-    """Counted operations and least memory of the CAM network over it at `SIDE` x `SIDE`."""
+    """Return counted operations and least memory of the CAM network over it at `SIDE` x `SIDE`."""
 
     values = {"network": {"backbone": subject.name}, "data": {"crop": SIDE}, "train": {"batch_size": 1}}
     config = config_from(values, "--check")
@@ -289,7 +289,7 @@ def cost(subject: Subject) -> Check:
 
 
 def pyramid(subject: Subject) -> Check:
-    """Whether IRN can walk on it."""
+    """Return whether IRN can walk on it."""
     from cpn.propagation.irn_network import PyramidBackbone, pyramid_backbone
 
     if not isinstance(subject.module, PyramidBackbone):
@@ -308,7 +308,7 @@ STEPS: tuple[Callable[[Subject], Check], ...] = (
 
 
 def run_checks(name: str, weights: str | None, classes: int) -> list[Check]:
-    """Every check of the backbone `name`; those that the first faults make meaningless are left out.
+    """Run every check of the backbone `name`; those that the first faults make meaningless are left out.
 
     Raises InputError when it cannot be made at all.
     """
@@ -349,7 +349,7 @@ def check(name: str, weights: str | None, classes: int, as_json: bool) -> None:
 
 
 def print_table(name: str, done: Sequence[Check]) -> None:
-    """One row a check; under it what to do."""
+    """Print one row a check; under it what to do."""
     from rich.console import Console
     from rich.table import Table
 

@@ -84,7 +84,7 @@ class _Live(TorchDispatchMode):
 
 
 def held_bytes(network: nn.Module, work: Callable[[], object]) -> float:
-    """Bytes of a network's weights and of what `work` holds at most, without gradients.
+    """Return the bytes of a network's weights and of what `work` holds at most, without gradients.
 
     The network is in evaluation mode, on the meta device or on any other.
     """
@@ -97,7 +97,8 @@ def held_bytes(network: nn.Module, work: Callable[[], object]) -> float:
 def cam_bytes(
     network: NetworkConfig, cam: CamConfig, classes: int, height: int, width: int, present: int = 1
 ) -> float | None:
-    """Bytes held at least while the CAM of an image of height x width that shows `present` classes is computed.
+    """Return the bytes held at least while the CAM of an image of height x width that shows `present` classes is
+    computed.
 
     `classes` is C. None where a user's backbone does not run without numbers.
     """
@@ -129,7 +130,7 @@ SCORES = 24
 
 
 def crf_bytes(labels: int, height: int, width: int) -> float:
-    """Bytes held at least while the dense CRF (cpn/propagation/crf.py) refines scores of so many labels."""
+    """Return the bytes held at least while the dense CRF (cpn/propagation/crf.py) refines scores of so many labels."""
     return float(height * width * (LATTICES + SCORES * labels if labels > 1 else 4))
 
 
@@ -167,7 +168,9 @@ def _deeplab(network: nn.Module, settings: DeepLabConfig, height: int, width: in
 
 @lru_cache(maxsize=256)
 def _counted(kind: tuple[Any, ...], work: Callable[..., None], *arguments: Any) -> float | None:
-    """Bytes of the weights of a network and of what `work` holds at most with it; None where it cannot be made so."""
+    """Return the bytes of the weights of a network and of what `work` holds at most with it; None where it cannot be
+    made so.
+    """
     network = _meta_network(kind)
     if network is None:
         return None
@@ -179,7 +182,7 @@ def _counted(kind: tuple[Any, ...], work: Callable[..., None], *arguments: Any) 
 
 @lru_cache(maxsize=16)
 def _meta_network(kind: tuple[Any, ...]) -> nn.Module | None:
-    """A network without numbers; None where a user's backbone cannot be made so."""
+    """Return a network without numbers; None where a user's backbone cannot be made so."""
     try:
         with torch.device("meta"):
             return _network_of_kind(*kind).eval()
@@ -199,7 +202,7 @@ def _network_of_kind(kind: str, of: Any, *more: Any) -> nn.Module:
 
 
 def largest(split: Split, long_side: int | None = None) -> Largest:
-    """The image that takes most memory: of the most pixels, or with `long_side` the nearest to a square."""
+    """Return the image that takes most memory: of the most pixels, or with `long_side` the nearest to a square."""
 
     def pixels(index: int) -> tuple[float, int]:
         height, width = split.size(index)
@@ -211,7 +214,7 @@ def largest(split: Split, long_side: int | None = None) -> Largest:
 
 
 def free_bytes(device: torch.device) -> tuple[float, str]:
-    """Bytes that this process can still take on `device`, and what the device is called."""
+    """Return the bytes that this process can still take on `device`, and what the device is called."""
     if device.type == "cuda":
         free, whole = torch.cuda.mem_get_info(device)
         share = torch.cuda.get_per_process_memory_fraction(device) * whole - torch.cuda.memory_reserved(device)
@@ -226,7 +229,7 @@ def free_bytes(device: torch.device) -> tuple[float, str]:
 
 
 def _left_in_group(group: Path) -> float:
-    """Bytes that Linux leaves to this process's control group, a container's; infinite without a limit."""
+    """Return the bytes that Linux leaves to this process's control group, a container's; infinite without a limit."""
     try:
         limit = (group / "memory.max").read_text().strip()
         if limit == "max":
@@ -303,12 +306,14 @@ def _check(
 
 
 def fits(pixels: float, part: float) -> int:
-    """The pixels of a view that take `part` of the memory that `pixels` take: memory goes with the area."""
+    """Return the pixels of a view that take `part` of the memory that `pixels` take: memory goes with the area."""
     return max(1024, int(pixels * part / 1000) * 1000)
 
 
 def shown_smaller(config: CamConfig | DeepLabConfig, split: Split) -> str | None:
-    """One line about the images of a list that `max_pixels` shows smaller than their scales ask; None without any."""
+    """Return one line about the images of a list that `max_pixels` shows smaller than their scales ask; None without
+    any.
+    """
     if config.max_pixels is None:
         return None
     section = "cam" if isinstance(config, CamConfig) else "deeplab"
@@ -330,7 +335,7 @@ def shown_smaller(config: CamConfig | DeepLabConfig, split: Split) -> str | None
 def list_needs(
     config: Config, classes: int, name: str, most: Largest, shown: Largest, walk: bool = True
 ) -> dict[str, float | None]:
-    """Bytes at least by what `config` does with list `name`; None where it is not counted.
+    """Return the bytes at least by what `config` does with list `name`; None where it is not counted.
 
     `most` is its image of most pixels, `shown` the one that `cam.long_side` makes largest. Without `walk` the random
     walk's network, which may be code of the user's own, is not made.
@@ -349,7 +354,7 @@ def list_needs(
 
 
 def list_words(name: str, most: Largest, needs: Mapping[str, float | None]) -> str:
-    """A list's largest image and what it needs, in words."""
+    """Return a list's largest image and what it needs, in words."""
     bytes_text = ", ".join(
         f"{what} {'not counted' if n is None else f'{n / GIB:.2g} GiB'}" for what, n in needs.items()
     )

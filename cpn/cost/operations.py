@@ -31,7 +31,8 @@ SMALL = 64
 
 
 def forward_operations(network: NetworkConfig, classes: int, height: int, width: int) -> float:
-    """Operations of one image (height, width) through the CAM network with `classes` = C, heads and PCM included.
+    """Return the operations of one image (height, width) through the CAM network with `classes` = C, heads and PCM
+    included.
 
     A user's backbone that cannot run without numbers is counted on the CPU at `SMALL` and scaled by area, which leaves
     out that PCM grows with its square. Raises InputError when there is no such backbone.
@@ -43,12 +44,12 @@ def forward_operations(network: NetworkConfig, classes: int, height: int, width:
 
 
 def step_operations(config: Config, classes: int) -> float:
-    """Operations of one training step: a whole batch, all branches, forward and backward."""
+    """Return the operations of one training step: a whole batch, all branches, forward and backward."""
     return config.train.batch_size * _training_operations(config, classes)
 
 
 def run_operations(config: Config, classes: int, *, trained: int, scored: int, height: int, width: int) -> float:
-    """Operations of a whole CAM run: `trained` images in a list that an epoch passes once or, by
+    """Return the operations of a whole CAM run: `trained` images in a list that an epoch passes once or, by
     `train.epoch_images`, several times; and `scored` images of (height, width) pixels.
 
     After each epoch the select images, or `cam.epoch_images` of them, are scored in one pass; at the end all scored
@@ -65,12 +66,12 @@ def run_operations(config: Config, classes: int, *, trained: int, scored: int, h
 
 
 def stored_bytes(network: NetworkConfig, classes: int) -> int:
-    """Bytes of the CAM network's weights and buffers as a model file holds them."""
+    """Return the bytes of the CAM network's weights and buffers as a model file holds them."""
     return sum(t.numel() * t.element_size() for t in _network(network, classes).state_dict().values())
 
 
 def _training_operations(config: Config, classes: int) -> float:
-    """Operations of one training image, all branches, forward and backward."""
+    """Return the operations of one training image, all branches, forward and backward."""
     crop = config.data.crop
     forward = forward_operations(config.network, classes, crop, crop)
     return BRANCHES[config.train.objective] * TRAINING_FACTOR * forward
@@ -78,7 +79,9 @@ def _training_operations(config: Config, classes: int) -> float:
 
 @lru_cache(maxsize=4)
 def _network(config: NetworkConfig, classes: int) -> CPN:
-    """The network in eval mode on the meta device, or on the CPU where a user's backbone cannot do without numbers."""
+    """Return the network in eval mode on the meta device, or on the CPU where a user's backbone cannot do without
+    numbers.
+    """
     try:
         with torch.device("meta"):
             network = build_network(config, classes).eval()

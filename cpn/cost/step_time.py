@@ -86,7 +86,7 @@ def repeated(batch: Given, steps: int, device: torch.device, stamps: list[float]
 
 
 def cam_job(config: Config, classes: int, device: torch.device) -> Job:
-    """The CAM network under the objective of `config`, as a trial trains it; `classes` is C, with background."""
+    """Return the CAM network under the objective of `config`, as a trial trains it; `classes` is C, with background."""
     settings, side = config.train, config.data.crop
     network = placed(build_network(config.network, classes), device, settings.precision == "bf16")
     freeze_unused(network, config)

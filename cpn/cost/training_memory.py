@@ -24,7 +24,8 @@ GIB = 2**30
 
 
 def step_bytes(config: Config, classes: int, workers: int = 1) -> float | None:
-    """Bytes that each of `workers` holds at least while it trains with its share of the batch; `classes` is C.
+    """Return the bytes that each of `workers` holds at least while it trains with its share of the batch; `classes` is
+    C.
 
     bf16 keeps most activations in half the bytes, and all are counted so: still a lower bound. None where a user's
     backbone cannot run without numbers. Raises InputError when there is no such backbone.
@@ -50,7 +51,7 @@ def passes(objective: str, crop: int) -> list[int]:
 def _network_bytes(
     network: NetworkConfig, loss: LossConfig, objective: str, classes: int, crop: int
 ) -> tuple[int, int, float] | None:
-    """Bytes of the weights, of those that are trained, and of what one image's passes keep."""
+    """Return the bytes of the weights, of those that are trained, and of what one image's passes keep."""
     parts = {"network": network.model_dump(), "loss": loss.model_dump(), "train": {"objective": objective}}
     try:
         with torch.device("meta"):
@@ -65,7 +66,7 @@ def _network_bytes(
 
 
 def kept_bytes(network: nn.Module, side: int) -> float:
-    """Bytes that autograd keeps of one image (3, side, side): each tensor once, weights left out."""
+    """Return the bytes that autograd keeps of one image (3, side, side): each tensor once, weights left out."""
     weights = {id(p) for p in network.parameters()} | {id(b) for b in network.buffers()}
     seen: dict[int, Tensor] = {}
 

@@ -14,11 +14,11 @@ class TensorBatch:
     """What the dataclasses have in common that one training step reads: tensors, and what is known without them."""
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on `device`. From page-locked memory to a GPU the copy runs beside what the GPU computes."""
+        """Move the batch to `device`. From page-locked memory to a GPU the copy runs beside what the GPU computes."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """The same batch in page-locked memory. The name is DataLoader's: an object without it is left as it is."""
+        """Copy the batch to page-locked memory. The name is DataLoader's: an object without it is left as it is."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, work: Callable[[Tensor], Tensor]) -> Self:
@@ -37,7 +37,9 @@ def batches_on(
     workers: int,
     collate: Callable[[list[Any]], Kind],
 ) -> Iterator[Kind]:
-    """The batches of `keys`, of which `samples` understands each, made by `workers` processes (0: in this one)."""
+    """Yield the batches of `keys`, of which `samples` understands each, made by `workers` processes (0: in this
+    one).
+    """
     loader = DataLoader(
         samples,
         batch_sampler=keys,  # type: ignore[arg-type]  # keys are (epoch, index)

@@ -19,7 +19,7 @@ BLUR_SIGMA = 4.0
 
 
 def hidden_picture(image: NDArray[np.uint8], kind: HiddenValue, rng: np.random.Generator) -> NDArray[np.uint8] | None:
-    """What every pixel of an RGB image, uint8 (H, W, 3), shows where it is hidden: the same shape.
+    """Return what every pixel of an RGB image, uint8 (H, W, 3), shows where it is hidden: the same shape.
 
     None for `mean`, which is 0 in normalised space, and no grey level. Only `noise` draws from `rng`.
     """
@@ -29,7 +29,7 @@ def hidden_picture(image: NDArray[np.uint8], kind: HiddenValue, rng: np.random.G
 
 
 def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image under a Gaussian of 1/16 of its longer side: uint8 (H, W, 3) -> the same shape.
+    """Return the image under a Gaussian of 1/16 of its longer side: uint8 (H, W, 3) -> the same shape.
 
     Blurred at 64 pixels and enlarged: a fiftieth of the time, and on average less than a grey level off.
     """

@@ -107,14 +107,14 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch visits `count` samples: a permutation from (seed, epoch)."""
+    """Return the order in which an epoch visits `count` samples: a permutation from (seed, epoch)."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def epoch_keys(
     count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> list[list[tuple[int, int]]]:
-    """The batches of one epoch as (epoch, index) keys; the last short one is dropped (method.md (a)).
+    """Return the batches of one epoch as (epoch, index) keys; the last short one is dropped (method.md (a)).
 
     With `world` workers each takes its share of every batch, so that all of them together take the steps of one.
     """
@@ -129,7 +129,9 @@ def epoch_keys(
 def epoch_keys_of_passes(
     count: int, batch_size: int, seed: int, epoch: int, passes: int, rank: int = 0, world: int = 1
 ) -> list[list[tuple[int, int]]]:
-    """The batches of an epoch that passes the samples `passes` times, each in an order of its own (`epoch_keys`)."""
+    """Return the batches of an epoch that passes the samples `passes` times, each in an order of its own
+    (`epoch_keys`).
+    """
     numbers = range(epoch * passes, (epoch + 1) * passes)
     return [batch for number in numbers for batch in epoch_keys(count, batch_size, seed, number, rank, world)]
 
@@ -137,5 +139,5 @@ def epoch_keys_of_passes(
 def load_batches(
     samples: TrainingSamples, keys: list[list[tuple[int, int]]], workers: int, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of `keys` on `device`, decoded and augmented by `workers` processes (0: in this one)."""
+    """Return the batches of `keys` on `device`, decoded and augmented by `workers` processes (0: in this one)."""
     return batches_on(device, samples, keys, workers, collate)

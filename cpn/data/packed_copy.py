@@ -39,7 +39,7 @@ def publish(pack: Pack, url: str, progress: Progress | None = None) -> None:
 
 
 def data_folder(root: str) -> str:
-    """Where this machine reads a packed data set: its folder, or its own copy of what lies at a URL."""
+    """Return where this machine reads a packed data set: its folder, or its own copy of what lies at a URL."""
     if not object_storage.is_url(root):
         return root
     place = object_storage.scratch()
@@ -49,7 +49,8 @@ def data_folder(root: str) -> str:
 
 
 def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
-    """The folder of this machine's copy of the packed data set at `url`, below `cache`; copied if it is not there.
+    """Return the folder of this machine's copy of the packed data set at `url`, below `cache`; copied if it is not
+    there.
 
     The copy is known by its content: another data set at the same URL is another copy. Several processes may ask at
     once: one copies, the others wait. Raises InputError when there is none at `url`, it changes meanwhile, or does not
@@ -84,7 +85,7 @@ def local_copy(url: str, cache: Path, progress: Progress | None = None) -> Path:
 
 
 def _whole(copy: Path) -> bool:
-    """Whether this machine's copy is what was fetched (`Pack.check`)."""
+    """Return whether this machine's copy is what was fetched (`Pack.check`)."""
     try:
         open_pack(copy).check()
     except InputError:

@@ -25,7 +25,7 @@ GUARD_TRIES = 10_000
 
 
 def grid_labels(height: int, width: int, size: int) -> NDArray[np.int32]:
-    """Number the square cells of side `size` pixels row by row: int32 (height, width), values 0..n-1.
+    """Label the square cells of side `size` pixels row by row: int32 (height, width), values 0..n-1.
 
     Cells at the right and bottom edge are cut when `size` does not divide the image. CPN Sec. 3.2.
     """

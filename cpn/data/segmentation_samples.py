@@ -24,7 +24,7 @@ class SegmentationSource(Protocol):
         ...
 
     def label(self, index: int, /) -> NDArray[np.uint8]:
-        """Class of each pixel, 0 to C - 1 or IGNORE: uint8 (H, W)."""
+        """Return the class of each pixel, 0 to C - 1 or IGNORE: uint8 (H, W)."""
         ...
 
 
@@ -51,7 +51,9 @@ def scale_flip_crop(
     flip: float,
     rng: np.random.Generator,
 ) -> Sample:
-    """What `augment_pair` does after the colours, by a factor within `scale` and a flip of probability `flip`."""
+    """Return what `augment_pair` does after the colours, by a factor within `scale` and a flip of probability
+    `flip`.
+    """
     factor = rng.uniform(*scale)
     height, width = (max(1, round(side * factor)) for side in label.shape)
     scaled = resize(image, (height, width))

@@ -70,7 +70,7 @@ Spread = Callable[[Sequence[Share]], Iterable[tuple[Share, bool]]]
 
 
 def level_of(S_N: int, height: int, width: int, crop: int) -> int:
-    """The ladder's level for about `S_N` patches on a square crop of an image scaled to height x width.
+    """Return the ladder's level for about `S_N` patches on a square crop of an image scaled to height x width.
 
     With patches of side s, and a and b 1 where the crop cuts the width and the height (0 where all of it shows), it
     shows (w / s + a) (h / s + b) of them, cut ones included, and padding holds cells of that area: solved for 1 / s.
@@ -90,7 +90,7 @@ def count_at(level: int, height: int, width: int) -> int:
 
 
 def levels_of(patches: PatchesConfig, data: DataConfig) -> list[int]:
-    """The levels that samples under these settings can need, whatever the images' shapes."""
+    """Return the levels that samples under these settings can need, whatever the images' shapes."""
     low, high = data.long_side
     shapes = [(long, short) for long in range(low, high + 1) for short in (1, min(long, data.crop), long)]
     ends = patches.S_N_range or (patches.S_N,)  # more superpixels never mean a lower level
@@ -106,20 +106,23 @@ def maps_for(
     spread: Callable[[Path, Split], Spread] | None = None,
     say: Callable[[str], None] = to_stderr,
 ) -> "SuperpixelMaps | None":
-    """The maps that training under `config` reads, made where they are missing by `make_maps`; None: it reads none."""
+    """Return the maps that training under `config` reads, made where they are missing by `make_maps`; None: it reads
+    none.
+    """
     if not reads_maps(config):
         return None
     return make_maps(maps_folder(cache, split), split, levels_of(config.patches, config.data), progress, spread, say)
 
 
 def reads_maps(config: Config) -> bool:
-    """Whether training under `config` cuts its patches out of maps."""
+    """Return whether training under `config` cuts its patches out of maps."""
     pairs = config.train.objective in ("cpn", "pair_classification")
     return pairs and config.patches.kind == "superpixel" and config.patches.slic_on == "image"
 
 
 def packed_bytes(level: int, height: int, width: int) -> float:
-    """Bytes of a level's map of a height x width image, at most: what zstd leaves grows with the edges' length.
+    """Return the bytes of a level's map of a height x width image, at most: what zstd leaves grows with the edges'
+    length.
 
     Measured on four photographs of 500 pixels: 2.6 to 3.6 x sqrt(superpixels per pixel) a pixel at 17 superpixels, less
     at more, 1.8 at 5,000.
@@ -139,7 +142,7 @@ class SuperpixelMaps:
         return {**self.__dict__, "_readers": {}}
 
     def labels(self, level: int, index: int) -> NDArray[np.uint16]:
-        """The map of image `index` at a level: uint16 (H, W), values from 0, none left out.
+        """Return the map of image `index` at a level: uint16 (H, W), values from 0, none left out.
 
         InputError where the level is not there: `make_maps` makes it.
         """
@@ -158,7 +161,7 @@ class SuperpixelMaps:
         return labels
 
     def of_sample(self, index: int, view: "View", S_N: int) -> NDArray[np.int32]:
-        """The patches of a training sample: int32 (crop, crop) from 0, some numbers without a pixel."""
+        """Return the patches of a training sample: int32 (crop, crop) from 0, some numbers without a pixel."""
         return seen(self.labels(level_of(S_N, *view.size, view.box.crop), index), view)
 
 
@@ -194,7 +197,7 @@ def maps_folder(cache: Path, split: Split) -> Path:
 
 
 def level_file(folder: Path, level: int) -> Path:
-    """The file of one level."""
+    """Return the file of one level."""
     return folder / f"{level}.arrow"
 
 
@@ -258,17 +261,17 @@ def missing_shares(folder: Path, pictures: int, levels: Sequence[int]) -> list[S
 
 
 def shares_of(pictures: int, level: int) -> list[Share]:
-    """A level cut into shares."""
+    """Return a level cut into shares."""
     return [Share(level, start, min(start + SHARE, pictures)) for start in range(0, pictures, SHARE)]
 
 
 def share_file(folder: Path, share: Share) -> Path:
-    """The file of one share."""
+    """Return the file of one share."""
     return folder / f"{share.level}.parts" / f"{share.start}.arrow"
 
 
 def in_threads(folder: Path, split: Split) -> Spread:
-    """Makes shares in threads of this process: SLIC leaves the interpreter lock."""
+    """Make shares in threads of this process: SLIC leaves the interpreter lock."""
 
     def spread(shares: Sequence[Share]) -> Iterator[tuple[Share, bool]]:
         with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:

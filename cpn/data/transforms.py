@@ -73,7 +73,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def resize_for_training(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The same with torch's form of PIL's kernel, and faster; few values differ, by up to 2 grey levels."""
+    """Resize with torch's form of PIL's kernel, and faster; few values differ, by up to 2 grey levels."""
     height, width = check_size(size)
     if image.shape[:2] == size:
         return image.copy()
@@ -84,7 +84,9 @@ def resize_for_training(image: NDArray[np.uint8], size: tuple[int, int]) -> NDAr
 
 
 def mirrored(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image uint8 (H, W, 3) or a mask (H, W) with left and right exchanged; numpy takes many times as long."""
+    """Return an image uint8 (H, W, 3) or a mask (H, W) with left and right exchanged; numpy takes many times as
+    long.
+    """
     flipped: NDArray[Any] = cv2.flip(image, 1)
     return flipped
 
@@ -129,7 +131,9 @@ def colour_jitter(
 
 
 def blended_levels(grey: int, factor: float) -> NDArray[np.uint8]:
-    """What PIL's blend makes of each grey level: grey + factor (level - grey), cut off to 0..255: uint8 (256,)."""
+    """Return what PIL's blend makes of each grey level: grey + factor (level - grey), cut off to 0..255: uint8
+    (256,).
+    """
     blended = np.float32(grey) + np.float32(factor) * (np.arange(256, dtype=np.float32) - np.float32(grey))
     levels: NDArray[np.uint8] = np.clip(blended, 0, 255).astype(np.uint8)
     return levels

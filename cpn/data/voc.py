@@ -45,7 +45,9 @@ PACK_FORMAT = 1
 
 
 def palette() -> NDArray[np.uint8]:
-    """The VOC colour map, uint8 (256, 3): bit j of the index, three bits a level, sets bit 7 - level of R, G, B."""
+    """Return the VOC colour map, uint8 (256, 3): bit j of the index, three bits a level, sets bit 7 - level of
+    R, G, B.
+    """
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for level in range(8):
@@ -127,7 +129,7 @@ class Split:
         return {**self.__dict__, "_reader": None}
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The image at `index` as RGB, uint8 (H, W, 3)."""
+        """Return the image at `index` as RGB, uint8 (H, W, 3)."""
         return decode_image(self._row(index)["image"][0].as_buffer())
 
     def size(self, index: int) -> tuple[int, int]:
@@ -136,7 +138,7 @@ class Split:
             return image.height, image.width
 
     def mask(self, index: int) -> NDArray[np.uint8] | None:
-        """The mask at `index` as class indices, uint8 (H, W), with IGNORE; None where the data set has none."""
+        """Return the mask at `index` as class indices, uint8 (H, W), with IGNORE; None where the data set has none."""
         cell = self._row(index)["mask"][0]
         return decode_mask(cell.as_py()) if cell.is_valid else None
 
@@ -298,7 +300,9 @@ def packed_files(pack: "Pack", lists: Sequence[str] | None = None) -> dict[str, 
 
 
 def _is_whole(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest, which may come from anywhere, says what readers ask of it, and names no file outside."""
+    """Return whether a manifest, which may come from anywhere, says what readers ask of it, and names no file
+    outside.
+    """
     lists, classes = manifest.get("lists"), manifest.get("classes")
     return (
         isinstance(manifest.get("fingerprint"), str)

@@ -37,7 +37,7 @@ class Backbone(Protocol):
         ...
 
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """The parameters that stay at their pretrained values."""
+        """Return the parameters that stay at their pretrained values."""
         ...
 
 
@@ -53,7 +53,7 @@ EXAMPLE = "python -m cpn.backbone --check my_networks.mobile:backbone"
 
 
 def is_known(name: str) -> bool:
-    """Whether a backbone is one of `BACKBONES` or timm's, so that no code of the user's makes it."""
+    """Return whether a backbone is one of `BACKBONES` or timm's, so that no code of the user's makes it."""
     return name in BACKBONES or name.startswith(TIMM)
 
 
@@ -95,7 +95,7 @@ def make_backbone(name: str) -> nn.Module:
 
 
 def find_factory(name: str) -> Callable[[], object]:
-    """What makes the backbone called `name` when it is called. Raises InputError when there is no such thing."""
+    """Return what makes the backbone called `name` when it is called. Raises InputError when there is no such thing."""
     target = BACKBONES.get(name, name)
     module_name, _, factory_name = target.partition(":")
     if not factory_name or not all(part.isidentifier() for part in module_name.split(".")):
@@ -132,7 +132,7 @@ def _not_imported(name: str, error: Exception) -> InputError:
 
 
 def interface_fault(module: nn.Module) -> str | None:
-    """What is wrong with a backbone's `channels` and `stride`, in words; None when nothing is."""
+    """Return what is wrong with a backbone's `channels` and `stride`, in words; None when nothing is."""
     backbone = cast(Backbone, module)
     numbers = (*backbone.channels, backbone.stride) if isinstance(backbone.channels, tuple | list) else ()
     if len(numbers) != 4 or not all(isinstance(n, int) and n > 0 for n in numbers):
@@ -141,7 +141,7 @@ def interface_fault(module: nn.Module) -> str | None:
 
 
 def maps_fault(module: nn.Module, name: str, height: int, width: int) -> str | None:
-    """What is wrong with the maps of an image of height x width, in words; None when nothing is.
+    """Return what is wrong with the maps of an image of height x width, in words; None when nothing is.
 
     The backbone `name` is run in evaluation mode, where it lies or on torch's default device, and left in the mode it
     was in. Raises InputError when its forward raises anything.
@@ -196,7 +196,7 @@ def frozen_of(module: nn.Module) -> list[nn.Parameter]:
 
 
 def is_own(backbone: nn.Module) -> bool:
-    """Whether a backbone is a user's own and not one of this product."""
+    """Return whether a backbone is a user's own and not one of this product."""
     return type(backbone).__module__.partition(".")[0] != "cpn"
 
 
@@ -218,14 +218,14 @@ def hold_batch_norm(backbone: nn.Module) -> None:
 
 
 def training_batch_norms(backbone: nn.Module) -> list[nn.Module]:
-    """The batch norms that are in training mode and keep running statistics."""
+    """Return the batch norms that are in training mode and keep running statistics."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     return [module for module in backbone.modules() if isinstance(module, _BatchNorm) and module.training]
 
 
 def batch_norm_note(backbone: nn.Module, name: str) -> str | None:
-    """One line for a backbone whose batch norms do not stay in evaluation mode; None for any other."""
+    """Return one line for a backbone whose batch norms do not stay in evaluation mode; None for any other."""
     training = backbone.training
     moving = len(training_batch_norms(backbone.train()))
     backbone.train(training)

@@ -190,7 +190,7 @@ def _progress(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> Progress
 
 
 def _numbers(part: EpochPart) -> dict[str, float]:
-    """What a manifest holds of an epoch's part."""
+    """Return what a manifest holds of an epoch's part."""
     return {"steps": part.steps, "seconds": part.seconds, "waited": part.waited, "lr": part.lr}
 
 
@@ -224,7 +224,7 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], cure: str = DAMAGED_MO
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
+    """Return the metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
     refuse_irregular(path)
     try:
         with safe_open(path, "pt") as file:
@@ -253,7 +253,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None) -> "tuple[Config, tuple[str, ...]]":
-    """Configuration and foreground classes of a file of `kind`, which is called `what` in the error.
+    """Return configuration and foreground classes of a file of `kind`, which is called `what` in the error.
 
     A file can name code as its backbone, and files come from anywhere: other code than `own_backbone` is refused.
     Raises InputError for that, for any other backbone than `own_backbone` where that is given, for a file of another
@@ -341,18 +341,18 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, newest first."""
+    """Return the checkpoints in `folder`, newest first."""
     folders = [p for p in folder.glob("epoch_*") if p.is_dir() and position(p.name) >= (0, 0)]
     return sorted(folders, key=lambda path: position(path.name), reverse=True)
 
 
 def _newest(folder: Path) -> tuple[int, int]:
-    """The `position` of the newest whole checkpoint that this process sees, (0, 0) without one."""
+    """Return the `position` of the newest whole checkpoint that this process sees, (0, 0) without one."""
     return next((position(path.name) for path in _candidates(folder) if _whole_manifest(path)), (0, 0))
 
 
 def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All tensors of a training, by name."""
+    """Return all tensors of a training, by name."""
     moments, _ = _flatten_optimizer(optimizer)
     network_part = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     return network_part | {f"optimizer.{name}": tensor for name, tensor in moments.items()}
@@ -368,7 +368,9 @@ def _whole_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's state as named tensors ('<parameter index>.<name>') and plain scalars under the same names."""
+    """Return the optimizer's state as named tensors ('<parameter index>.<name>') and plain scalars under the same
+    names.
+    """
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for index, state in optimizer.state_dict()["state"].items():

@@ -75,7 +75,7 @@ class WeightedSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-        """Sums S = rows ReLU(U^T U)."""
+        """Return sums S = rows ReLU(U^T U)."""
         ctx.save_for_backward(rows, unit)
         sums = torch.empty_like(rows)
         for place, affinity in affinity_blocks(unit):
@@ -85,7 +85,9 @@ class WeightedSums(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """A = ReLU(U^T U) is symmetric: dL/drows = G A, and dL/dU = U (D + D^T) with D = rows^T G where A > 0."""
+        """Differentiate: A = ReLU(U^T U) is symmetric, so dL/drows = G A, and dL/dU = U (D + D^T) with D = rows^T G
+        where A > 0.
+        """
         rows, unit = ctx.saved_tensors
         of_rows, of_unit = torch.empty_like(rows), torch.empty_like(unit)
         left, right = torch.cat([rows, gradient]).T, torch.cat([gradient, rows])  # their product is D + D^T

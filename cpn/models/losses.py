@@ -84,7 +84,8 @@ def with_background(
 
 
 def tcp_loss(original: Tensor, hidden: Tensor, complement: Tensor, classes: int | None = None) -> Tensor:
-    """One line of CPN Eq. 14: mean |hidden + complement - original|, maps (B, K, H, W) scaled by their share. A scalar.
+    """Return one line of CPN Eq. 14: mean |hidden + complement - original|, maps (B, K, H, W) scaled by their share. A
+    scalar.
 
     The caller decides where gradients stop. The paper's norm is a sum; the released code takes the mean.
     """
@@ -97,7 +98,8 @@ def keep_peak(maps: Tensor) -> Tensor:
 
 
 def cpcr_error(original: Tensor, part: Tensor, refined: Tensor, onehot_target: bool = True) -> Tensor:
-    """One line of CPN Eq. 15 before averaging: |H(original - part) - refined|, maps (B, C, H, W) with background.
+    """Return one line of CPN Eq. 15 before averaging: |H(original - part) - refined|, maps (B, C, H, W) with
+    background.
 
     `part` is the scaled CAM of one of the pair, `refined` the scaled refined CAM of the other (Eq. 15 prints its first
     line without the tilde). Gradients reach `refined` only. H includes the background channel; the paper has no H.
@@ -279,7 +281,7 @@ def present_maps(raw: Tensor, mask: Tensor, config: LossConfig, *, refined: bool
 
 
 def mean_over(classes: int | None, values: Tensor) -> Tensor:
-    """The mean of (B, K, H, W) over `classes` classes (None: K), those that are not given being 0. A scalar."""
+    """Return the mean of (B, K, H, W) over `classes` classes (None: K), those that are not given being 0. A scalar."""
     count, given, height, width = values.shape
     return values.sum() / (count * (classes or given) * height * width)
 

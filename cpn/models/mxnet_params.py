@@ -30,7 +30,7 @@ MAX_AXES = 8
 
 
 def read_params(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of a `.params` file by name, names as they stand (`arg:conv1a_weight`, `aux:bn7_moving_mean`).
+    """Return the arrays of a `.params` file by name, names as they stand (`arg:conv1a_weight`, `aux:bn7_moving_mean`).
 
     Raises InputError when the file is cut short, damaged, or holds something else than named dense arrays.
     """
@@ -99,7 +99,9 @@ class _ParamsReader:
         return struct.unpack(layout, self.read(struct.calcsize(layout), what))
 
     def read(self, length: int, what: str) -> bytearray:
-        """The next `length` bytes, in memory that may be written to; refused before allocating when there are fewer."""
+        """Return the next `length` bytes, in memory that may be written to; refused before allocating when there are
+        fewer.
+        """
         if length > self.left:
             raise self.error(f"ends inside {what}: {length} bytes are due and {self.left} left")
         data = bytearray(length)

@@ -84,7 +84,7 @@ class CPN(nn.Module):
         return refined / len(parts) if self.config.average_refined else refined
 
     def parts_of_x(self, images: Tensor, stage3: Tensor, stage4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The image at stride resolution and the ReLU of both reduced stages: three (B, channels, h, w)."""
+        """Return the image at stride resolution and the ReLU of both reduced stages: three (B, channels, h, w)."""
         small = functional.interpolate(images, stage3.shape[-2:], mode="bilinear", align_corners=True)
         return small, functional.relu(self.f8_3(stage3)), functional.relu(self.f8_4(stage4))
 
@@ -110,7 +110,7 @@ class CPN(nn.Module):
         self.x_rms.copy_(torch.stack(squares).mean(dim=0).sqrt().clamp(min=EPSILON))
 
     def new_layers(self) -> list[nn.Module]:
-        """The layers that start from random weights, whose learning rate is ten times the backbone's."""
+        """Return the layers that start from random weights, whose learning rate is ten times the backbone's."""
         return [self.fc8, self.f8_3, self.f8_4, self.f9, self.f10]
 
 
@@ -129,5 +129,5 @@ def shared_dropout2d(maps: Tensor, share: float, training: bool, views: int = 1)
 
 
 def build_network(config: NetworkConfig, classes: int) -> CPN:
-    """A CPN with its backbone by name; weights are not loaded here."""
+    """Return a CPN with its backbone by name; weights are not loaded here."""
     return CPN(build_backbone(config.backbone), classes, config)

@@ -22,7 +22,8 @@ class Present(NamedTuple):
 
 
 def present_of(labels: Tensor, most: int | None = None) -> Present:
-    """The slots of multi-hot labels (B, F); P is at least 1, so that images without any class keep their gradients.
+    """Return the slots of multi-hot labels (B, F); P is at least 1, so that images without any class keep their
+    gradients.
 
     `most` is the largest number of classes that an image shows; None counts it, for which a GPU is waited for.
     """
@@ -32,19 +33,19 @@ def present_of(labels: Tensor, most: int | None = None) -> Present:
 
 
 def with_first_channel(present: Present) -> Present:
-    """The same slots after one for the background channel, which every image shows: (B, 1 + P)."""
+    """Put the slots after one for the background channel, which every image shows: (B, 1 + P)."""
     first = torch.zeros_like(present.channel[:, :1])
     mask = torch.cat([torch.ones_like(present.mask[:, :1]), present.mask], dim=1)
     return Present(torch.cat([first, present.channel], dim=1), mask)
 
 
 def gather_maps(maps: Tensor, present: Present, size: tuple[int, int] | None = None) -> Tensor:
-    """The channels of the slots, upsampled to `size` (None: as they are): (B, C, h, w) -> (B, P, *size)."""
+    """Return the channels of the slots, upsampled to `size` (None: as they are): (B, C, h, w) -> (B, P, *size)."""
     return upsample(torch.take_along_dim(maps, present.channel[:, :, None, None], dim=1), size)
 
 
 def upsampled_mean(maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """The mean of each map upsampled to `size`, without upsampling it: (B, C, h, w) -> (B, C).
+    """Return the mean of each map upsampled to `size`, without upsampling it: (B, C, h, w) -> (B, C).
 
     Bilinear upsampling is linear and separable: its mean is a mean of the map with one weight a row and one a column.
     """

@@ -22,14 +22,14 @@ ERRORS: dict[str, type[Exception]] = {"InputError": InputError, "WorkError": Wor
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's rank and how many there are; (0, 1) outside of a process group."""
+    """Return this process's rank and how many there are; (0, 1) outside of a process group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def from_rank_0(work: Callable[[], Any]) -> Any:
-    """What `work`, done by rank 0 alone, returns: a JSON value, on every rank.
+    """Return what `work`, done by rank 0 alone, returns: a JSON value, on every rank.
 
     What it raises is raised on every rank: an InputError or WorkError as it is, another error as a RuntimeError on the
     others.
@@ -54,7 +54,7 @@ def from_rank_0(work: Callable[[], Any]) -> Any:
 
 
 def tensors_from_rank_0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of rank 0, on the CPU, on every rank; what the others give is not read."""
+    """Return the tensors of rank 0, on the CPU, on every rank; what the others give is not read."""
     rank, world = rank_and_world()
     if world == 1:
         return dict(tensors)
@@ -75,7 +75,7 @@ def tensors_from_rank_0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def values_of_all(value: int) -> list[int]:
-    """A whole number of every rank, by rank."""
+    """Return a whole number of every rank, by rank."""
     _, world = rank_and_world()
     return (
         [value]
@@ -85,7 +85,7 @@ def values_of_all(value: int) -> list[int]:
 
 
 def mean_of_all(values: Tensor) -> Tensor:
-    """The mean over all ranks of a tensor that each has, where it lies."""
+    """Return the mean over all ranks of a tensor that each has, where it lies."""
     _, world = rank_and_world()
     if world == 1:
         return values
@@ -95,7 +95,7 @@ def mean_of_all(values: Tensor) -> Tensor:
 
 
 def tensor_of_all(values: Tensor) -> Tensor:
-    """A tensor that each rank has in the same shape, stacked by rank, on the CPU: (...) -> (ranks, ...)."""
+    """Return a tensor that each rank has in the same shape, stacked by rank, on the CPU: (...) -> (ranks, ...)."""
     _, world = rank_and_world()
     if world == 1:
         return values.detach().cpu()[None]
@@ -106,7 +106,7 @@ def tensor_of_all(values: Tensor) -> Tensor:
 
 
 def differing_ranks(value: str) -> list[int]:
-    """The ranks that have another value than rank 0, the same list on every rank."""
+    """Return the ranks that have another value than rank 0, the same list on every rank."""
     if rank_and_world()[1] == 1:
         return []
     digests = _gather(hashlib.sha256(value.encode()).digest())
@@ -124,12 +124,12 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _place() -> torch.device:
-    """Where a message has to lie: NCCL sends from the card that the process has chosen, gloo from memory."""
+    """Return where a message has to lie: NCCL sends from the card that the process has chosen, gloo from memory."""
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
 def _broadcast(data: bytes) -> bytes:
-    """The bytes of rank 0."""
+    """Return the bytes of rank 0."""
     place, rank = _place(), dist.get_rank()
     size = torch.tensor([len(data)], device=place)
     dist.broadcast(size, 0)
@@ -140,7 +140,7 @@ def _broadcast(data: bytes) -> bytes:
 
 
 def _gather(data: bytes) -> list[bytes]:
-    """The bytes of every rank, as many on each."""
+    """Return the bytes of every rank, as many on each."""
     mine = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(_place())
     found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(found, mine)

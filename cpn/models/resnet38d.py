@@ -61,7 +61,7 @@ STEM = ("conv1a", "b2", "b2_1", "b2_2")
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A bias-free convolution whose padding keeps the size, so that stride s gives ceil(size / s)."""
+    """Return a bias-free convolution whose padding keeps the size, so that stride s gives ceil(size / s)."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=padding, dilation=dilation, bias=False)
 
@@ -171,7 +171,7 @@ class ResNet38(nn.Module):
         return conv2, conv3, conv4, conv5, conv6
 
     def _taps(self, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
-        """The first BN-ReLU inside the blocks of `names`, then ReLU(bn7)."""
+        """Return the first BN-ReLU inside the blocks of `names`, then ReLU(bn7)."""
         x = self.conv1a(images)
         taps = []
         for layout in TWO_CONV_BLOCKS + BOTTLENECK_BLOCKS:
@@ -181,7 +181,9 @@ class ResNet38(nn.Module):
         return [*taps, torch.relu(self.bn7(x))]
 
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """The affine parameters of every batch norm and, with `freeze_stem`, all of conv1a, b2, b2_1 and b2_2."""
+        """Return the affine parameters of every batch norm and, with `freeze_stem`, all of conv1a, b2, b2_1 and
+        b2_2.
+        """
         normalisations = {m for m in self.modules() if isinstance(m, nn.BatchNorm2d)}
         stem = {m for name in STEM for m in self.get_submodule(name).modules()} if self.freeze_stem else set()
         frozen = [m for m in self.modules() if m in normalisations or m in stem]

@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
 
 
 def stage(layout: StageLayout) -> nn.Sequential:
-    """The blocks of one stage; the first has its stride and the dilation of the stage before."""
+    """Return the blocks of one stage; the first has its stride and the dilation of the stage before."""
     first = Bottleneck(layout.inputs, layout.middle, layout.stride, layout.first_dilation)
     outputs = EXPANSION * layout.middle
     rest = [Bottleneck(outputs, layout.middle, 1, layout.dilation) for _ in range(layout.blocks - 1)]

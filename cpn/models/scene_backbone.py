@@ -57,5 +57,5 @@ class SceneBackbone(nn.Module):
         return stem, stage2, stage3, stage4, top
 
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """The affine parameters of every batch norm."""
+        """Return the affine parameters of every batch norm."""
         return [p for m in self.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]

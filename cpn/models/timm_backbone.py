@@ -142,7 +142,9 @@ def timm_backbone(name: str, pretrained: bool = False) -> TimmBackbone:
 
 
 def import_timm(name: str) -> Any:
-    """The package timm. InputError where it, or the torchvision that it imports, is missing or does not fit torch."""
+    """Return the package timm. InputError where it, or the torchvision that it imports, is missing or does not fit
+    torch.
+    """
     try:
         import timm
     except ImportError as error:
@@ -160,7 +162,9 @@ def import_timm(name: str) -> Any:
 def _stages(
     timm: Any, model: str, name: str, stride: int, pretrained: bool
 ) -> tuple[nn.Module, tuple[int, int, int], tuple[int, int, int]]:
-    """A network of stages with dilation in place of the strides beyond `stride`; channels and strides of its maps."""
+    """Return a network of stages with dilation in place of the strides beyond `stride`; channels and strides of its
+    maps.
+    """
     dilated = {} if stride == 32 else {"output_stride": stride}
     try:
         net = timm.create_model(model, pretrained=pretrained, features_only=True, out_indices=(-3, -2, -1), **dilated)
@@ -175,7 +179,7 @@ def _stages(
 
 
 def _tokens(timm: Any, model: str, name: str, depth: int, pretrained: bool) -> nn.Module:
-    """A plain transformer of `depth` blocks that gives the tokens of three of them as maps."""
+    """Return a plain transformer of `depth` blocks that gives the tokens of three of them as maps."""
     try:
         inner = timm.create_model(model, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
         return Tokens(inner, [round(part * depth) - 1 for part in TOKEN_TAPS])

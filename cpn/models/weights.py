@@ -71,13 +71,13 @@ class WeightsReport:
         )
 
     def sentence(self) -> str:
-        """The report in one line for a log."""
+        """Return the report in one line for a log."""
         left = f"not used: {_some(self.unexpected)}" if self.unexpected else "nothing left over"
         return f"{self.path}: {len(self.loaded)} tensors fit; {left}"
 
 
 def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
-    """The tensors of a weights file by name, on the CPU: ours for a `.params` file, else as they stand.
+    """Return the tensors of a weights file by name, on the CPU: ours for a `.params` file, else as they stand.
 
     A torch file may wrap them in `state_dict` or `model`; the prefix `module.` of DataParallel is taken off.
     Raises InputError, with `cure`, when the file is absent, damaged, or holds anything but named tensors.
@@ -166,7 +166,7 @@ def mxnet_name(name: str) -> str:
 
 
 def convert_mxnet_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors under our names. Raises InputError when two arrays of the file `path` mean one layer."""
+    """Return the tensors under our names. Raises InputError when two arrays of the file `path` mean one layer."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = mxnet_name(name)
@@ -177,7 +177,7 @@ def convert_mxnet_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, 
 
 
 def compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> WeightsReport:
-    """How `tensors` of the file `path` fit the state dict `expected` (which may lie on the meta device).
+    """Return how `tensors` of the file `path` fit the state dict `expected` (which may lie on the meta device).
 
     The counters `num_batches_tracked`, which many files lack and nothing here reads, are left out on both sides.
     """
@@ -227,7 +227,7 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
 
 
 def where_from(names: Iterable[str]) -> str:
-    """Where weights with these layers are had, in words."""
+    """Return where weights with these layers are had, in words."""
     there = set(names)
     return next((text for layer, text in WHERE_FROM.items() if layer in there), "give a file of this network.backbone")
 
@@ -281,7 +281,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def noise_features(backbone: nn.Module) -> list[tuple[float, float]]:
-    """Mean and standard deviation of each tap on a fixed noise image of 3 x 64 x 64, in eval mode.
+    """Return mean and standard deviation of each tap on a fixed noise image of 3 x 64 x 64, in eval mode.
 
     NaN or infinity there betrays weights of the right shapes and wrong numbers.
     """
@@ -303,7 +303,9 @@ def check_features(backbone: nn.Module, path: Path, cure: str) -> None:
 
 
 def guess_backbone(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """The name of our backbone that shares most layers with the file `path`. Raises InputError when none shares any."""
+    """Return the name of our backbone that shares most layers with the file `path`. Raises InputError when none shares
+    any.
+    """
     import torch
 
     with torch.device("meta"):

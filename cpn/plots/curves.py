@@ -48,7 +48,7 @@ def beta_curve(
     title: str = "",
     others: Mapping[str, NDArray[np.floating[Any]]] | None = None,
 ) -> bytes:
-    """mIoU over the background threshold beta; `miou` (N,) in [0, 1] at `betas` (N,), on `image_set`.
+    """Draw mIoU over the background threshold beta; `miou` (N,) in [0, 1] at `betas` (N,), on `image_set`.
 
     `best` is the beta that is marked; `others` are further curves by name, drawn thinner. Its own curve is then
     labelled "this run".
@@ -75,7 +75,7 @@ def beta_curve(
 def scale_curves(
     betas: NDArray[np.floating[Any]], curves: Mapping[str, NDArray[np.floating[Any]]], image_set: str
 ) -> bytes:
-    """mIoU over beta for several scales of one network: `curves` by scale, each (N,) in [0, 1] at `betas` (N,).
+    """Draw mIoU over beta for several scales of one network: `curves` by scale, each (N,) in [0, 1] at `betas` (N,).
 
     The last one, of all scales where there are several, is drawn thick; each has a dot at its best beta. The upper
     axis is t = beta / 2, the threshold on halved maps.
@@ -123,7 +123,8 @@ def class_iou(
 
 
 def loss_terms(history: Sequence[Mapping[str, float]], image_set: str = "training images") -> bytes:
-    """The epoch means of each loss term, one small plot each; `history` has one dict per epoch with `loss_*` keys.
+    """Return the epoch means of each loss term, one small plot each; `history` has one dict per epoch with `loss_*`
+    keys.
 
     `epoch` is the x axis where it is there, else the position. A history without loss terms gives an empty plot.
     """
@@ -155,7 +156,7 @@ def _titled(title: str, image_set: str) -> str:
 
 
 def _plot(height: float) -> tuple[Figure, Axes]:
-    """A figure 9.5 inches wide with one plot."""
+    """Draw a figure 9.5 inches wide with one plot."""
     figure = Figure(figsize=(9.5, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     _tidy(axes)

@@ -79,7 +79,8 @@ def explain(
     seed: int = 0,
     curve: dict[str, Any] | None = None,
 ) -> list[Step]:
-    """All steps for an image uint8 (H, W, 3) that shows the classes `present`, 1..F; single maps are of the first.
+    """Return all steps for an image uint8 (H, W, 3) that shows the classes `present`, 1..F; single maps are of the
+    first.
 
     The network must be in eval mode. `curve` is that of the run's manifest, mIoU in percent over beta. Raises
     InputError without a class.
@@ -114,7 +115,7 @@ def look(
 
 
 def cut_step(config: Config, image: NDArray[np.uint8]) -> Step:
-    """The image cut into superpixels and grid cells of several sizes."""
+    """Return the image cut into superpixels and grid cells of several sizes."""
     S_N, sizes = config.patches.S_N, config.patches.K
     counts = sorted({max(2, S_N // FINER), S_N, S_N * FINER})
     columns = {f"S_N = {n}": outlined(image, superpixel_labels(image, n)) for n in counts}
@@ -130,7 +131,7 @@ def cut_step(config: Config, image: NDArray[np.uint8]) -> Step:
 
 
 def share_step(config: Config, image: NDArray[np.uint8], seed: int) -> Step:
-    """What is hidden at several p_h, and the complement."""
+    """Return what is hidden at several p_h, and the complement."""
     columns: dict[str, NDArray[Any]] = {}
     for share in sorted({*SHARES, config.patches.p_h}):
         patches = config.patches.model_copy(update={"p_h": share, "guard": False})
@@ -147,7 +148,7 @@ def share_step(config: Config, image: NDArray[np.uint8], seed: int) -> Step:
 
 
 def cam_step(explained: Explained, config: Config, name: str) -> Step:
-    """The CAMs of the image, of both parts, and of the two together."""
+    """Return the CAMs of the image, of both parts, and of the two together."""
     original, hidden, complement = (cam_of(branch.cam, explained, config) for branch in explained.branches)
     both = explained.lam * hidden + (1 - explained.lam) * complement
     columns: dict[str, NDArray[Any]] = {
@@ -168,7 +169,7 @@ def cam_step(explained: Explained, config: Config, name: str) -> Step:
 
 @torch.no_grad()
 def refine_step(network: CPN, explained: Explained, name: str) -> Step:
-    """A CAM before and after PCM and PRCM, and what each of them weighs by."""
+    """Return a CAM before and after PCM and PRCM, and what each of them weighs by."""
     images, index = explained.inputs[:1], explained.present[0]
     stage3, stage4, top = maps_of(network.backbone, images)
     low = network.fc8(top)
@@ -199,7 +200,7 @@ def refine_step(network: CPN, explained: Explained, name: str) -> Step:
 
 @torch.no_grad()
 def loss_step(explained: Explained, config: Config) -> Step:
-    """Where each loss term finds fault, summed over the present classes, and its value."""
+    """Return where each loss term finds fault, summed over the present classes, and its value."""
     loss, present = config.loss, present_of(explained.labels)
     lam = torch.full((1,), explained.lam, device=explained.labels.device)
     shares = (torch.ones_like(lam), lam, 1 - lam)
@@ -236,7 +237,7 @@ def loss_step(explained: Explained, config: Config) -> Step:
 def beta_step(
     network: CPN, config: Config, classes: Sequence[str], image: NDArray[np.uint8], present: Sequence[int], beta: float
 ) -> Step:
-    """Pseudo masks at several beta."""
+    """Return the pseudo masks at several beta."""
     indices = np.array(sorted(present), np.int64)
     maps = multi_scale_maps(network, image, indices, config.cam)
     columns: dict[str, NDArray[Any]] = {"maps of all scales": maps.max(axis=0, initial=0).astype(np.float32)}
@@ -270,30 +271,30 @@ def panel(
     across: int | None = None,
     notes: dict[str, str] | None = None,
 ) -> bytes:
-    """One row of pictures as PNG, the image first."""
+    """Draw one row of pictures as PNG, the image first."""
     return cam_panel([PanelRow(title, image, None, columns, notes=notes or {})], across=across)
 
 
 def cam_of(maps: Tensor, explained: Explained, config: Config) -> Heat:
-    """The normalised map of the class that is explained: raw maps (1, C, H, W) -> (H, W)."""
+    """Return the normalised map of the class that is explained: raw maps (1, C, H, W) -> (H, W)."""
     index = explained.present[0]
     chosen = present_maps(maps[:, index : index + 1], torch.ones(1, 1, device=maps.device), config.loss)
     return cast(Heat, chosen[0, 0].cpu().numpy())
 
 
 def shown(values: Tensor | Heat) -> Heat:
-    """A map (H, W) of any scale divided by its maximum."""
+    """Return a map (H, W) of any scale divided by its maximum."""
     array = values.cpu().numpy() if isinstance(values, Tensor) else values
     return cast(Heat, (array / max(float(array.max()), EPSILON)).clip(0, 1).astype(np.float32))
 
 
 def without(image: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with hidden pixels grey."""
+    """Return the image (H, W, 3) with hidden pixels grey."""
     return np.where(hidden[..., None], np.uint8(LOST), image)
 
 
 def outlined(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with the borders between its patches (H, W) white."""
+    """Return the image (H, W, 3) with the borders between its patches (H, W) white."""
     border = np.zeros(labels.shape, bool)
     border[:, 1:] = labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]

@@ -58,7 +58,7 @@ class PanelRow(NamedTuple):
 
 
 def error_map(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What a mask gets wrong: two uint8 (H, W) masks -> uint8 RGB (H, W, 3) in the colours of ERRORS."""
+    """Return what a mask gets wrong: two uint8 (H, W) masks -> uint8 RGB (H, W, 3) in the colours of ERRORS."""
     kinds = np.full(truth.shape, "wrong class", dtype=object)
     kinds[prediction == truth] = "correct"
     kinds[(prediction == 0) & (truth == 0)] = "background"
@@ -74,7 +74,7 @@ def error_map(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArra
 def cam_panel(
     rows: Sequence[PanelRow], names: Sequence[str] | None = None, title: str = "", across: int | None = None
 ) -> bytes:
-    """One block per image: image, truth, then the columns of all rows in the order of their first appearance.
+    """Draw one block per image: image, truth, then the columns of all rows in the order of their first appearance.
 
     `across` cells stand side by side, all of them by default; the rest follows below. `names` are the class names from
     background on, for the legend of the mask colours. A legend of ERRORS is added if a column's head begins with
@@ -234,7 +234,7 @@ def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, keys: Sequence[tuple[K
 
 
 def _heat_key(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
-    """The colour bar, 280 pixels wide with its words."""
+    """Draw the colour bar, 280 pixels wide with its words."""
     bar = Image.fromarray(_coloured(np.tile(np.linspace(0, 1, 120), (12, 1))))
     pen.text((x, y - 1), "class score  0", INK, _font(TEXT))
     left = x + round(_font(TEXT).getlength("class score  0")) + 6
@@ -250,7 +250,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """A text in lines that fit `width` pixels, broken at blanks; a longer word is cut."""
+    """Return a text in lines that fit `width` pixels, broken at blanks; a longer word is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -262,7 +262,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _fitting(text: str, width: int, size: int, bold: bool = False) -> str:
-    """A text cut to `width` pixels; of a long id the end stays, which tells ids apart."""
+    """Return a text cut to `width` pixels; of a long id the end stays, which tells ids apart."""
     font = _font(size, bold)
     text = printable(text[-400:])  # Pillow draws no line break, and no font has a terminal's codes
     if font.getlength(text) <= width:

@@ -41,7 +41,7 @@ def panel_choice(scored: Split) -> dict[int, str]:
 
 
 def masks_of(scored: Split) -> list[np.ndarray]:
-    """All masks of a list that has them."""
+    """Return all masks of a list that has them."""
     return [mask for index in range(len(scored)) if (mask := scored.mask(index)) is not None]
 
 

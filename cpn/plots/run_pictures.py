@@ -58,7 +58,7 @@ def run_pictures(
 
 
 def panel_images(network: CPN, scored: Split, config: Config, beta: float) -> list[PanelImage]:
-    """The panel's images as the network sees them; it has to be in eval mode."""
+    """Return the panel's images as the network sees them; it has to be in eval mode."""
     images = []
     for index, why in panel_choice(scored).items():
         with image_of(scored, index, CAM_CURE):
@@ -89,7 +89,9 @@ def draw_panel(
     compared: bool,
     cam_baseline: Sequence[PanelImage] | None = None,
 ) -> bytes:
-    """The panel as PNG. If it is `compared` there is a column for cam_baseline, filled once that system has run."""
+    """Return the panel as PNG. If it is `compared` there is a column for cam_baseline, filled once that system
+    has run.
+    """
     beside = {image.id: image for image in cam_baseline or []}
     mask_head = f"pseudo mask, beta {beta:.2f}"
     position = {name: at for at, name in enumerate(scored.ids)}
@@ -118,7 +120,7 @@ def draw_panel(
 
 
 def complementary_views(scored: Split, index: int, config: Config) -> dict[str, np.ndarray]:
-    """A crop of the image as the first epoch's I_h and I_hb show it: uint8 (crop, crop, 3) each.
+    """Return a crop of the image as the first epoch's I_h and I_hb show it: uint8 (crop, crop, 3) each.
 
     Hidden pixels are grey, or what `patches.hidden_value` fills them with.
     """
@@ -134,7 +136,7 @@ def complementary_views(scored: Split, index: int, config: Config) -> dict[str, 
 
 
 def strongest(maps: np.ndarray) -> np.ndarray:
-    """Maps (P, H, W) in [0, 1] -> the largest over classes in 255 steps, uint8 (H, W); 0 where no class is."""
+    """Return maps (P, H, W) in [0, 1] -> the largest over classes in 255 steps, uint8 (H, W); 0 where no class is."""
     top: np.ndarray = np.rint(255 * np.clip(maps, 0, 1)).astype(np.uint8).max(axis=0, initial=0)
     return top
 

@@ -55,7 +55,9 @@ def fuse_labels(low: NDArray[np.floating], high: NDArray[np.floating]) -> NDArra
 
 
 def pair_ends(maps: Tensor, radius: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both ends of the pairs, offset by offset: (..., H, W) -> P (sources, targets), both (..., rows, columns)."""
+    """Yield both ends of the pairs, offset by offset: (..., H, W) -> P (sources, targets), both (..., rows,
+    columns).
+    """
     rows, columns = source_shape(maps.shape[-2], maps.shape[-1], radius)
     left = radius - 1
     sources = maps[..., :rows, left : left + columns]
@@ -144,7 +146,7 @@ class AffinityNet(nn.Module):
         return affinities
 
     def new_layers(self) -> list[nn.Module]:
-        """The layers that start from random weights."""
+        """Return the layers that start from random weights."""
         return [self.f8_3, self.f8_4, self.f8_5, self.f9]
 
 

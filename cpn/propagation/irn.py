@@ -61,7 +61,8 @@ def hard_label_crf(
 def confident_label(
     image: NDArray[np.uint8], maps: NDArray[np.float32], present: NDArray[np.integer], config: IrnConfig
 ) -> NDArray[np.uint8]:
-    """What IRN learns from: uint8 (H, W, 3), un-halved maps (K, H, W) of `present` (K,) -> uint8 (H, W) with IGNORE.
+    """Return what IRN learns from: uint8 (H, W, 3), un-halved maps (K, H, W) of `present` (K,) -> uint8 (H, W) with
+    IGNORE.
 
     The best class at either background score (background on a tie) goes through the CRF; see `combine_labels`. Values
     are class indices: 0, those of `present`, IGNORE.
@@ -79,7 +80,7 @@ def confident_label(
 
 @functools.cache
 def offsets_on(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The offsets of pairs, (P, 2, 1), on a device, sent there once: each sending waits for the device."""
+    """Return the offsets of pairs, (P, 2, 1), on a device, sent there once: each sending waits for the device."""
     return torch.from_numpy(pair_offsets(radius)).to(device, dtype)[:, :, None]
 
 

@@ -38,7 +38,7 @@ class PyramidBackbone(Protocol):
 
 
 def pyramid_backbone(name: str) -> nn.Module:
-    """The backbone called `name`, if it has a pyramid. InputError if not, or if its maps are not as it says."""
+    """Return the backbone called `name`, if it has a pyramid. InputError if not, or if its maps are not as it says."""
     backbone = build_backbone(name)
     cure = "use resnet50, resnet38 or scene as irn.backbone, or random_walk.kind affinity"
     if not isinstance(backbone, PyramidBackbone):
@@ -80,14 +80,14 @@ class MeanShift(nn.Module):
 
 
 def finer_to(maps: Tensor, stride: int, wanted: int) -> Tensor:
-    """Maps of a stride below `wanted` as means over its cells (a cell cut by the border counts what it has)."""
+    """Return maps of a stride below `wanted` as means over its cells (a cell cut by the border counts what it has)."""
     if stride >= wanted:
         return maps
     return functional.avg_pool2d(maps, wanted // stride, ceil_mode=True)
 
 
 def coarser_to(maps: Tensor, stride: int, wanted: int, size: tuple[int, int]) -> Tensor:
-    """Maps of a stride above `wanted`, bilinear by the ratio (align_corners False) and cut to `size`."""
+    """Return maps of a stride above `wanted`, bilinear by the ratio (align_corners False) and cut to `size`."""
     if stride <= wanted:
         return maps
     factor = float(stride // wanted)
@@ -152,7 +152,7 @@ class IrnNet(nn.Module):
         return field
 
     def _reduced(self, head: str, at: int, pyramid: Pyramid, wanted: int, images: Tensor) -> Tensor:
-        """The pyramid's map number `at` (1 to 5) through its layer of `head`, at stride `wanted`."""
+        """Return the pyramid's map number `at` (1 to 5) through its layer of `head`, at stride `wanted`."""
         stride = self.strides[at - 1]
         reduced = self.get_submodule(f"{head}{at}")(finer_to(pyramid[at - 1], stride, wanted))
         return torch.relu(coarser_to(reduced, stride, wanted, cells(images, wanted)))
@@ -171,10 +171,10 @@ class IrnNet(nn.Module):
         return edge
 
     def head_layers(self, head: str) -> list[nn.Module]:
-        """The layers of one head, `fc_edge` or `fc_dp`."""
+        """Return the layers of one head, `fc_edge` or `fc_dp`."""
         return [module for name, module in self.named_children() if name.startswith(head)]
 
 
 def cells(images: Tensor, stride: int) -> tuple[int, int]:
-    """Size of a map of `stride` over images (B, 3, H, W)."""
+    """Return the size of a map of `stride` over images (B, 3, H, W)."""
     return -(-images.shape[2] // stride), -(-images.shape[3] // stride)

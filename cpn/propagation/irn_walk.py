@@ -80,7 +80,8 @@ def irn_walk(
 
 
 def strided_maps(maps: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Maps of `cpn.scoring.cam.load_maps` as IRN's walk takes them: (K, H, W) -> float32 (K, ceil(H / 4), ceil(W / 4)).
+    """Return maps of `cpn.scoring.cam.load_maps` as IRN's walk takes them: (K, H, W) -> float32 (K, ceil(H / 4), ceil(W
+    / 4)).
 
     IRN sums its CAMs over scales at stride 4 and divides each class by its maximum + 1e-5. Ours are summed and
     normalised at the image's size, un-halved and with the minimum taken off; they are resized to stride 4 (bilinear,
@@ -104,7 +105,8 @@ def irn_pseudo_label(
     logt: int = 8,
     threshold: float = 0.25,
 ) -> NDArray[np.uint8]:
-    """Pseudo label of one image: un-halved maps (K, H, W) of classes `present` (K,), edge (h, w) -> uint8 (H, W).
+    """Return the pseudo label of one image: un-halved maps (K, H, W) of classes `present` (K,), edge (h, w) -> uint8
+    (H, W).
 
     The maps at stride 4 are propagated, upsampled (bilinear by 4, cut to the image) and divided by the largest score of
     all classes; the best class wins where it is above `threshold`, elsewhere it is background. Values are class

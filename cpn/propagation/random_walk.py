@@ -41,7 +41,9 @@ def pair_offsets(radius: int) -> NDArray[np.int64]:
 
 
 def source_shape(height: int, width: int, radius: int) -> tuple[int, int]:
-    """Size of the block of source cells: rows 0 to H - radius, columns radius - 1 to W - radius; (0, 0) if empty."""
+    """Return the size of the block of source cells: rows 0 to H - radius, columns radius - 1 to W - radius; (0, 0) if
+    empty.
+    """
     rows, columns = height - radius + 1, width - 2 * (radius - 1)
     return (rows, columns) if rows > 0 and columns > 0 else (0, 0)
 
@@ -95,7 +97,9 @@ def walk(scores: NDArray[np.floating], matrix: sparse.csr_array, times: int) -> 
 
 
 def block_mean(scores: NDArray[np.floating], stride: int) -> NDArray[np.float64]:
-    """Mean over stride x stride blocks: (K, H, W) -> (K, ceil(H / stride), ceil(W / stride)); padding counts as 0."""
+    """Return mean over stride x stride blocks: (K, H, W) -> (K, ceil(H / stride), ceil(W / stride)); padding counts as
+    0.
+    """
     labels, height, width = scores.shape
     padded = np.pad(scores, ((0, 0), (0, -height % stride), (0, -width % stride)))
     rows, columns = padded.shape[1] // stride, padded.shape[2] // stride
@@ -119,7 +123,8 @@ def pseudo_label(
     config: RandomWalkConfig,
     refine: Refine | None = None,
 ) -> NDArray[np.uint8]:
-    """Pseudo label of one image: uint8 (H, W, 3), un-halved maps (P, H, W) of classes `present` (P,) -> uint8 (H, W).
+    """Return the pseudo label of one image: uint8 (H, W, 3), un-halved maps (P, H, W) of classes `present` (P,) ->
+    uint8 (H, W).
 
     [(1 - max)^alpha, maps] are averaged over stride cells, propagated, upsampled, refined if `config.crf`, and the best
     class taken (background on a tie). Values are class indices, 0 and those of `present`; nothing is ignored. With

@@ -62,13 +62,13 @@ class WalkGrid:
 
 
 def alpha_of(beta: float) -> float:
-    """The exponent whose background score (1 - m)^alpha equals m at m = beta: ln beta / ln(1 - beta)."""
+    """Return the exponent whose background score (1 - m)^alpha equals m at m = beta: ln beta / ln(1 - beta)."""
     threshold = min(max(beta, SMALLEST_BETA), LARGEST_BETA)
     return math.log(threshold) / math.log1p(-threshold)
 
 
 def beta_of(alpha: float) -> float:
-    """The threshold of an exponent, in (0, 1): the m at which (1 - m)^alpha = m."""
+    """Return the threshold of an exponent, in (0, 1): the m at which (1 - m)^alpha = m."""
     low, high = 0.0, 1.0
     for _ in range(60):  # to the last bit; (1 - m)^alpha falls and m rises, so that they meet once
         middle = (low + high) / 2
@@ -91,7 +91,7 @@ def crf_alphas(config: CrfConfig, beta: float | None) -> tuple[float, float]:
 
 
 def walk_radius(height: int, width: int) -> int:
-    """The largest radius up to 5 at which 3 of 5 cells of a map are sources of pairs, at least 2."""
+    """Return the largest radius up to 5 at which 3 of 5 cells of a map are sources of pairs, at least 2."""
     for radius in range(LARGEST_RADIUS, 2, -1):
         rows, columns = source_shape(height, width, radius)
         if rows * columns >= SOURCES * height * width:
@@ -109,7 +109,7 @@ def walk_logt(height: int, width: int, radius: int) -> int:
 
 
 def walk_grid(config: RandomWalkConfig, beta: float | None, sizes: Sequence[tuple[int, int]]) -> WalkGrid:
-    """The rule's numbers for maps of `sizes` (height, width) in cells, and what is tried around them.
+    """Return the rule's numbers for maps of `sizes` (height, width) in cells, and what is tried around them.
 
     The rule speaks of the image of median area. Of what is a number in `config` nothing else is tried; of `auto` each
     alpha of FACTORS, and each logt from 0 (one step) to one above the rule's. Raises ValueError where alpha is `auto`
@@ -127,13 +127,13 @@ def walk_grid(config: RandomWalkConfig, beta: float | None, sizes: Sequence[tupl
 
 
 def with_choice(config: RandomWalkConfig, choice: WalkChoice) -> RandomWalkConfig:
-    """The section with the numbers that were chosen."""
+    """Return the section with the numbers that were chosen."""
     numbers = {"alpha": choice.alpha, "logt": choice.logt, "radius": choice.radius}
     return RandomWalkConfig.model_validate(config.model_dump() | numbers)
 
 
 def far_words(walk: RandomWalkConfig, crf: CrfConfig, beta: float) -> str | None:
-    """One line where numbers stand for a beta more than FAR away from the run's; None where none does.
+    """Return one line where numbers stand for a beta more than FAR away from the run's; None where none does.
 
     An alpha_low or alpha_high stands for the beta at which the rule of `crf_alphas` would give it.
     """

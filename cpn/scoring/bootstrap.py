@@ -19,7 +19,7 @@ def resample_weights(images: int, seed: int, resamples: int = RESAMPLES) -> NDAr
 
 
 def weighted_sums(counts: NDArray[np.integer], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Counts (N, ..., C) summed over images that count `weights` (R, N) times: float64 (R, ..., C).
+    """Return the counts (N, ..., C) summed over images that count `weights` (R, N) times: float64 (R, ..., C).
 
     In float64 the sums of counts are exact, and many times faster than in int64.
     """
@@ -28,7 +28,7 @@ def weighted_sums(counts: NDArray[np.integer], weights: NDArray[np.float64]) -> 
 
 
 def interval(value: float, drawn: NDArray[np.floating], images: int) -> tuple[float, float] | None:
-    """Bounds of a number at LEVEL, given its resamples (R,): value +- t(.975, N - 1) s sqrt(N / (N - 1)).
+    """Return the bounds of a number at LEVEL, given its resamples (R,): value +- t(.975, N - 1) s sqrt(N / (N - 1)).
 
     s is the standard deviation of the resamples, and a bootstrap of N images spreads like the N - 1 that are free. The
     interval is centred on the number itself, for the resamples are not: a class of few images is missing in some of

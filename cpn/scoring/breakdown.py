@@ -22,7 +22,8 @@ NEAR = 5
 
 
 def class_shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Counts (..., 3, C) -> IoU, false positives and false negatives of each class as shares of the union (..., 3, C).
+    """Return the counts (..., 3, C) -> IoU, false positives and false negatives of each class as shares of the union
+    (..., 3, C).
 
     The three add up to 1: union = hits + predicted in vain + missed. All are 0 for a class never seen.
     """
@@ -59,7 +60,7 @@ def by_size(counts: NDArray[np.integer]) -> list[dict[str, Any]]:
 
 
 def by_classes(counts: NDArray[np.integer]) -> list[dict[str, Any]]:
-    """Images by the number of foreground classes in their mask, counts (N, 3, C): as `by_size`, with errors."""
+    """Return images by the number of foreground classes in their mask, counts (N, 3, C): as `by_size`, with errors."""
     regions = counts[:, 2] > 0
     regions[:, 0] = False
     number = regions.sum(axis=1)

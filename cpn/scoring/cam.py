@@ -28,7 +28,8 @@ RELEASED_BETAS = BETAS[20:60]
 
 
 def size_at_scale(height: int, width: int, scale: float, stride: int | None = None) -> tuple[int, int]:
-    """Size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at least 1.
+    """Return the size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at
+    least 1.
 
     Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10. With a
     `stride` each side is the nearest k * stride + 1, at least stride + 1.
@@ -39,7 +40,7 @@ def size_at_scale(height: int, width: int, scale: float, stride: int | None = No
 
 
 def aligned_side(side: float, stride: int) -> int:
-    """The nearest k * stride + 1 pixels to `side`, with k from 1 on; half way the even k.
+    """Return the nearest k * stride + 1 pixels to `side`, with k from 1 on; half way the even k.
 
     A map of ceil(n / stride) cells has one cell at every stride-th pixel, the first and the last pixel included, only
     at these n; at any other, enlarging it with align_corners True shifts it by up to stride - 1 pixels.
@@ -73,14 +74,16 @@ def sizes_at_scales(
 
 
 def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:
-    """Size (h, w) at which `network` is shown an image (H, W, 3) at `scale`: `config.long_side` and `config.sizes`."""
+    """Return the size (h, w) at which `network` is shown an image (H, W, 3) at `scale`: `config.long_side` and
+    `config.sizes`.
+    """
     stride = cast(Backbone, network.backbone).stride if config.sizes == "aligned" else 1
     return sizes_at_scales(image.shape[0], image.shape[1], [scale], config, stride)[0]
 
 
 @torch.no_grad()
 def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], config: CamConfig) -> Tensor:
-    """The passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h', w').
+    """Return the passes of one scale: uint8 (H, W, 3) shown at `size` = (h, w) -> raw maps float32 (V, C, h', w').
 
     The image is resized with PIL's bicubic kernel; what comes is that of `view_maps`.
     """
@@ -91,7 +94,7 @@ def scale_maps(network: CPN, image: NDArray[np.uint8], size: tuple[int, int], co
 
 @torch.no_grad()
 def view_maps(network: CPN, inputs: Tensor, config: CamConfig) -> Tensor:
-    """The passes over an image as it is shown, (1, 3, h, w) -> raw maps float32 (V, C, h', w').
+    """Return the passes over an image as it is shown, (1, 3, h, w) -> raw maps float32 (V, C, h', w').
 
     V is 2 with `config.flip`, 1 without it; the second pass saw the mirrored image, and its maps are still mirrored.
     Raw means as the network gives them: the refined CAM, or the ReLU of the CAM for `config.map` "plain", background
@@ -138,7 +141,7 @@ def normalise_sum(summed: Tensor) -> Tensor:
 
 
 def halved(maps: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Maps as the released CPN code keeps them: (P, H, W) in [0, 1] -> [0, 0.5], exactly (method.md (g)).
+    """Return maps as the released CPN code keeps them: (P, H, W) in [0, 1] -> [0, 0.5], exactly (method.md (g)).
 
     SEAM's maps are not halved. Nothing here is kept halved; a background score t on these is beta = 2 t on ours.
     """
@@ -147,7 +150,7 @@ def halved(maps: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def to_halved(beta: float) -> float:
-    """The released code's threshold t on halved maps for a beta on ours: t = beta / 2 (method.md (k) 19)."""
+    """Return the released code's threshold t on halved maps for a beta on ours: t = beta / 2 (method.md (k) 19)."""
     return beta / 2
 
 
@@ -166,7 +169,7 @@ def scale_sums(
 
 
 def sums_at(raw: Iterable[Tensor], present: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """The same of the raw maps (V, C, h', w') of each scale, at `size` = (H, W)."""
+    """Sum the raw maps (V, C, h', w') of each scale, at `size` = (H, W)."""
     for maps in raw:
         chosen = maps[:, present.to(maps.device, non_blocking=True)]
         yield sum_passes(list(chosen), [False, True][: len(chosen)], size)
@@ -187,7 +190,7 @@ def multi_scale_maps(
 
 
 def normalised_total(sums: Iterator[Tensor]) -> Tensor:
-    """The sums (P, H, W) of one scale or more -> un-halved maps in [0, 1]."""
+    """Return the sums (P, H, W) of one scale or more -> un-halved maps in [0, 1]."""
     total = next(sums)
     for summed in sums:
         total = total + summed

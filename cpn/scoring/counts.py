@@ -60,20 +60,22 @@ def load_counts(path: Path, cure: str = OF_RUN) -> tuple[list[str], NDArray[np.i
 
 
 def load_ids(path: Path) -> list[str]:
-    """The images whose counts a file has. DamagedFile where it is missing or damaged."""
+    """Return the images whose counts a file has. DamagedFile where it is missing or damaged."""
     with _opened(path) as file:
         return [str(i) for i in file["ids"]]
 
 
 @contextmanager
 def _opened(path: Path, cure: str = OF_RUN) -> Iterator[Any]:
-    """An npz file; np.load alone would leave a damaged one open."""
+    """Open an npz file; np.load alone would leave a damaged one open."""
     with reading(path, cure), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         yield file
 
 
 def each_counts(path: Path) -> Iterator[NDArray[np.int64]]:
-    """The counts (..., C) of one image after the other, in the order of `load_ids`. DamagedFile: not written here."""
+    """Yield the counts (..., C) of one image after the other, in the order of `load_ids`. DamagedFile: not written
+    here.
+    """
     with reading(path, OF_RUN), ZipFile(path) as members, members.open("counts.npy") as member:
         npy.read_magic(member)
         shape, by_columns, kept = npy.read_array_header_1_0(member)
@@ -85,7 +87,9 @@ def each_counts(path: Path) -> Iterator[NDArray[np.int64]]:
 
 
 def two_sums(path: Path, second: Collection[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts (..., C) summed over the images that are not in `second` (places in `load_ids`), and over those in it."""
+    """Return the counts (..., C) summed over the images that are not in `second` (places in `load_ids`), and over those
+    in it.
+    """
     sums: list[NDArray[np.int64] | None] = [None, None]
     for index, counts in enumerate(each_counts(path)):
         before = sums[index in second]

@@ -64,7 +64,7 @@ class MaskFreeScores:
 
 
 def hidden_cells(height: int, width: int, name: str) -> NDArray[np.bool_]:
-    """The hidden pixels of image `name`, the same for every network and run: bool (height, width)."""
+    """Return the hidden pixels of image `name`, the same for every network and run: bool (height, width)."""
     labels = grid_labels(height, width, max(1, round(min(height, width) / CELLS)))
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return draw_hidden(int(labels.max()) + 1, P_HIDDEN, "bernoulli", np.random.default_rng(seed))[labels]
@@ -72,7 +72,7 @@ def hidden_cells(height: int, width: int, name: str) -> NDArray[np.bool_]:
 
 @torch.no_grad()
 def image_scores(network: CPN, split: Split, index: int, config: CamConfig) -> tuple[NDArray[np.float32], float]:
-    """Scores (F,) and agreement of one image at scale 1 (`cam.sizes`). The network must be in eval mode.
+    """Return the scores (F,) and agreement of one image at scale 1 (`cam.sizes`). The network must be in eval mode.
 
     The maps are those of `cam.map`, refined or plain. NaN when no class is present.
     """
@@ -93,7 +93,8 @@ def image_scores(network: CPN, split: Split, index: int, config: CamConfig) -> t
 
 
 def agreement(whole: torch.Tensor, shown: torch.Tensor, rest: torch.Tensor, lam: float) -> float:
-    """How well the pair's maps add up to the whole image's: three (P, H, W) in [0, 1] -> mean over classes in [0, 1].
+    """Return how well the pair's maps add up to the whole image's: three (P, H, W) in [0, 1] -> mean over classes in
+    [0, 1].
 
     `shown` is of I_h, of whose pixels the share `lam` is visible, `rest` of its complement. Bray and Curtis' measure.
     """
@@ -103,7 +104,7 @@ def agreement(whole: torch.Tensor, shown: torch.Tensor, rest: torch.Tensor, lam:
 
 
 def score_without_masks(network: CPN, split: Split, config: CamConfig) -> MaskFreeScores:
-    """Scores and agreement of every image of a list. The network must be in eval mode."""
+    """Return the scores and agreement of every image of a list. The network must be in eval mode."""
     rows = []
     for index in range(len(split)):
         with image_of(split, index, CAM_CURE):

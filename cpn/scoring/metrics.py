@@ -17,7 +17,7 @@ from cpn.data.voc import IGNORE
 
 
 def hard_counts(prediction: NDArray[np.integer], truth: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """Counts of a predicted label map: two (H, W) maps of class indices -> int64 (3, C).
+    """Return the counts of a predicted label map: two (H, W) maps of class indices -> int64 (3, C).
 
     InputError when the maps differ in shape, or hold an index outside 0..C-1 (in the truth, besides IGNORE).
     """
@@ -38,7 +38,7 @@ def curve_counts(
     classes: int,
     betas: Sequence[float] | NDArray[np.floating] = BETAS,
 ) -> NDArray[np.int64]:
-    """Counts of argmax [beta, maps] for every beta: maps (P, H, W), their class indices (P,), truth (H, W)
+    """Return the counts of argmax [beta, maps] for every beta: maps (P, H, W), their class indices (P,), truth (H, W)
     -> int64 (len(betas), 3, C).
 
     The scale of the maps is free, betas ascend. A tie goes to the background, among classes to the first map. As in
@@ -95,14 +95,14 @@ def iou(counts: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float6
 
 
 def miou(counts: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean IoU over all C classes in [0, 1], absent ones counted as 0: counts (..., 3, C) -> (...)."""
+    """Return mean IoU over all C classes in [0, 1], absent ones counted as 0: counts (..., 3, C) -> (...)."""
     return np.asarray(iou(counts).mean(axis=-1))
 
 
 def best_beta(
     counts: NDArray[np.integer], betas: Sequence[float] | NDArray[np.floating] = BETAS
 ) -> tuple[float, float]:
-    """The beta with the largest mIoU, the first of equals, and that mIoU: summed counts (len(betas), 3, C)."""
+    """Return the beta with the largest mIoU, the first of equals, and that mIoU: summed counts (len(betas), 3, C)."""
     if len(counts) != len(betas):
         raise InputError(f"counts of {len(counts)} betas, but {len(betas)} betas given")
     curve = miou(counts)

@@ -33,7 +33,7 @@ def pair_maps(
     lam: float | None = None,
     filling: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
-    """The four maps of `MAPS` for the present classes: float32 (4, P, H, W) in [0, 1].
+    """Return the four maps of `MAPS` for the present classes: float32 (4, P, H, W) in [0, 1].
 
     Takes the image uint8 (H, W, 3), its classes (P,) in 1..F and which pixels I_h hides, bool (H, W). Y_o, Y_h and Y_hb
     are the plain CAMs, each divided by its own range as in the losses (min-max, method.md (e)); the pair is weighted by
@@ -59,7 +59,7 @@ def normalised(image: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 def pair_counts(
     network: CPN, split: Split, patches: PatchesConfig, seed: int, classes: int, report: Progress
 ) -> NDArray[np.int64]:
-    """Counts of a list for each of `MAPS` at every beta: int64 (4, len(BETAS), 3, C).
+    """Return the counts of a list for each of `MAPS` at every beta: int64 (4, len(BETAS), 3, C).
 
     Which patches of an image are hidden depends on `seed` and its place in the list alone. InputError without masks.
     """

@@ -254,7 +254,7 @@ def _header(path: Path, members: ZipFile, name: str, most: int) -> tuple[np.dtyp
 
 
 def _array(members: ZipFile, name: str) -> NDArray[Any]:
-    """An array of a zip whose header has been checked; never a pickle."""
+    """Return an array of a zip whose header has been checked; never a pickle."""
     with members.open(f"{name}.npy") as member:
         array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
     return array

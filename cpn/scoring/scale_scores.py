@@ -31,7 +31,7 @@ PARTS = "parts"
 
 
 def row_names(config: CamConfig) -> list[str]:
-    """The rows: each scale, such as "0.5" and "1", and `all` where there are several."""
+    """Return the rows: each scale, such as "0.5" and "1", and `all` where there are several."""
     return [f"{scale:g}" for scale in config.scales] + ([ALL] if len(config.scales) > 1 else [])
 
 
@@ -43,7 +43,7 @@ def counts_by_scale(
     config: CamConfig,
     classes: int,
 ) -> NDArray[np.int64]:
-    """Counts of one image for every row at every beta: int64 (R, len(BETAS), 3, C), rows as in `row_names`.
+    """Return the counts of one image for every row at every beta: int64 (R, len(BETAS), 3, C), rows as in `row_names`.
 
     Takes the image (H, W, 3), its classes (P,) in 1..F and its mask (H, W); the network must be in eval mode.
     """
@@ -59,7 +59,7 @@ def counts_by_scale(
 def score_list(
     network: CPN, split: Split, config: CamConfig, classes: int, report: Progress, folder: Path | None = None
 ) -> NDArray[np.int64]:
-    """Counts summed over a list: int64 (R, len(BETAS), 3, C).
+    """Return the counts summed over a list: int64 (R, len(BETAS), 3, C).
 
     With `folder` the counts of every CHUNK images are written to `folder`/parts, whole or absent, and those that are
     there already are not made again; `claim` sees to it that they belong to the same network, data and settings.
@@ -109,7 +109,7 @@ def in_parts(
 
 
 def mask_of(split: Split, index: int) -> NDArray[np.uint8]:
-    """The mask of an image, uint8 (H, W). InputError where there is none."""
+    """Return the mask of an image, uint8 (H, W). InputError where there is none."""
     truth = split.mask(index)
     if truth is None:
         raise InputError(
@@ -144,7 +144,8 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def score_row(name: str, counts: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """What is said of one row: counts (len(BETAS), 3, C) summed over the list, C - 1 class names -> plain values.
+    """Return what is said of one row: counts (len(BETAS), 3, C) summed over the list, C - 1 class names -> plain
+    values.
 
     mIoU (percent) at the best beta of the whole curve and of the released code's grid, each with t = beta / 2, the
     threshold on its halved maps (method.md (k) 19). At the first: IoU of the background and mean IoU of the foreground
@@ -167,7 +168,7 @@ def score_row(name: str, counts: NDArray[np.int64], classes: tuple[str, ...]) ->
 
 
 def foreground_and_classes(chosen: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """The part of a row that is of one beta: counts (3, C) -> percent."""
+    """Return the part of a row that is of one beta: counts (3, C) -> percent."""
     ratios = 100 * iou(chosen)
     hits, predicted, true = (int(part) for part in chosen[:, 1:].sum(axis=1))
     return {
@@ -185,7 +186,7 @@ def score_rows(counts: NDArray[np.int64], config: CamConfig, classes: tuple[str,
 
 
 def curves(counts: NDArray[np.int64], config: CamConfig) -> dict[str, NDArray[np.float64]]:
-    """mIoU in [0, 1] over BETAS by row: (len(BETAS),) each, of counts (R, len(BETAS), 3, C)."""
+    """Return mIoU in [0, 1] over BETAS by row: (len(BETAS),) each, of counts (R, len(BETAS), 3, C)."""
     return dict(zip(row_names(config), miou(counts), strict=True))
 
 
@@ -194,7 +195,9 @@ def _part(folder: Path, start: int) -> Path:
 
 
 def _kept_counts(path: Path, ids: list[str]) -> NDArray[np.int64] | None:
-    """Counts (n, R, len(BETAS), 3, C) that were kept, None if there are none. InputError if they cannot be read."""
+    """Return the counts (n, R, len(BETAS), 3, C) that were kept, None if there are none. InputError if they cannot be
+    read.
+    """
     if not path.exists():
         return None
     kept_ids, counts = load_counts(path, "delete it, and its images are scored again")

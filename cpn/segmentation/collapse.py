@@ -64,11 +64,13 @@ def square_mask(network: DeepLab, image: NDArray[np.uint8], side: int) -> NDArra
 
 
 def square_label(label: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A label (H, W) scaled to the nearest pixel: uint8 (side, side)."""
+    """Return a label (H, W) scaled to the nearest pixel: uint8 (side, side)."""
     return np.array(Image.fromarray(label).resize((side, side), Image.Resampling.NEAREST))
 
 
 def variation(masks: Sequence[NDArray[np.uint8]]) -> float:
-    """Share of the pixels of N masks of one size whose class is not the commonest of the N at their place."""
+    """Return the share of the pixels of N masks of one size whose class is not the commonest of the N at their
+    place.
+    """
     stacked = torch.from_numpy(np.stack(masks))
     return float((stacked != stacked.mode(dim=0).values).float().mean())

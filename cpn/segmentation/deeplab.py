@@ -84,7 +84,7 @@ class DeepLab(nn.Module):
         return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=True)
 
     def new_layers(self) -> list[nn.Module]:
-        """The layers that start from random weights."""
+        """Return the layers that start from random weights."""
         return [self.conv_fov, self.bn_fov, self.conv_fov2, self.bn_fov2, self.cls_conv]
 
 
@@ -167,7 +167,8 @@ def deeplab_job(
 
 @torch.no_grad()
 def predict_logits(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> Tensor:
-    """Mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in eval mode.
+    """Return mean of the logits over scales and flips: uint8 (H, W, 3) -> float32 (C, H, W). The network must be in
+    eval mode.
 
     The image is scaled as `config.sizes` and `config.max_pixels` say; each result is scaled back bilinear with
     align_corners True.
@@ -195,7 +196,7 @@ def summed_logits(network: DeepLab, shown: Iterable[Tensor], size: tuple[int, in
 
 
 def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:
-    """Class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
+    """Return the class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
 
     Classes that nowhere reach half the chance level 1/C take no part: the CRF costs as much as it has labels.
     """
@@ -208,14 +209,14 @@ def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], c
 def predict(
     network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
+    """Return the class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
     probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
     plain = probabilities.argmax(axis=0).astype(np.uint8)
     return plain, refine_label(image, probabilities, config.crf)
 
 
 def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig, crf: bool) -> NDArray[np.uint8]:
-    """Class of each pixel: the most probable one, or with `crf` what the CRF makes of it. Needs eval mode.
+    """Return the class of each pixel: the most probable one, or with `crf` what the CRF makes of it. Needs eval mode.
 
     uint8 (H, W, 3) -> uint8 (H, W).
     """
@@ -226,7 +227,7 @@ def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCon
 def image_counts(
     network: DeepLab, split: Split, index: int, config: DeepLabConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts of one image, without and with CRF: two int64 (3, C). Raises InputError without a mask."""
+    """Return the counts of one image, without and with CRF: two int64 (3, C). Raises InputError without a mask."""
     truth = split.mask(index)
     if truth is None:
         raise InputError(f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.val")
@@ -235,7 +236,9 @@ def image_counts(
 
 
 def evaluate(network: DeepLab, split: Split, config: DeepLabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is scored."""
+    """Return the counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is
+    scored.
+    """
     network.eval()
     counts = []
     for index in range(len(split)):

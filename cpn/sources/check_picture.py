@@ -46,7 +46,8 @@ def chosen(checked: Mapping[str, Sequence[Checked]], scored: Sequence[str]) -> l
 
 
 def check_picture(rows: Sequence[tuple[str, Checked]], classes: Sequence[str]) -> bytes:
-    """One line for each image: it, it under its mask in VOC's colours (ignore in white), and what its label says; PNG.
+    """Draw one line for each image: it, it under its mask in VOC's colours (ignore in white), and what its label says;
+    PNG.
 
     Images and masks are read again, scaled down.
     """

@@ -36,7 +36,7 @@ OTHER_LISTS = re.compile(
 
 
 def read_classes(root: Path) -> tuple[str, ...]:
-    """The foreground class names, from classes.txt or VOC's."""
+    """Return the foreground class names, from classes.txt or VOC's."""
     path = root / "classes.txt"
     if not is_there(path):
         if (other := _other_list(root)) is not None:
@@ -79,12 +79,14 @@ def read_classes(root: Path) -> tuple[str, ...]:
 
 
 def is_no_class(name: str) -> bool:
-    """Whether a name stands for background or for what is ignored, as `_background_`, `0 Background` and `void` do."""
+    """Return whether a name stands for background or for what is ignored, as `_background_`, `0 Background` and `void`
+    do.
+    """
     return is_background(name) or any(form in IGNORED for form in _forms(name))
 
 
 def is_background(name: str) -> bool:
-    """Whether a name stands for background, a slip of the keyboard in the word itself included."""
+    """Return whether a name stands for background, a slip of the keyboard in the word itself included."""
     forms = _forms(name)
     return any(form in BACKGROUND for form in forms) or bool(
         difflib.get_close_matches(forms[0], BACKGROUND[:1], cutoff=0.88)
@@ -92,18 +94,18 @@ def is_background(name: str) -> bool:
 
 
 def same_but_for_capitals(name: str, others: list[str]) -> str | None:
-    """The first of `others` that is `name` in other capitals or another Unicode form; None if there is none."""
+    """Return the first of `others` that is `name` in other capitals or another Unicode form; None if there is none."""
     return next((other for other in others if loose_name(other) == loose_name(name)), None)
 
 
 def _forms(name: str) -> tuple[str, str]:
-    """The letters of a name, whole and without the words of `BESIDE`."""
+    """Return the letters of a name, whole and without the words of `BESIDE`."""
     words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
     return "".join(words), "".join(word for word in words if word not in BESIDE)
 
 
 def _other_list(root: Path) -> Path | None:
-    """A file under another usual name that lists classes; None where there is none, or it lists VOC's."""
+    """Return a file under another usual name that lists classes; None where there is none, or it lists VOC's."""
     there = sorted(root.iterdir()) if root.is_dir() else []
     for path in there:
         if OTHER_LISTS.fullmatch(path.name) and path.is_file():

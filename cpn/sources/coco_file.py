@@ -120,7 +120,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
 
 
 def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
-    """The sets with an id for every image, and a note about those that are not named like their file.
+    """Return the sets with an id for every image, and a note about those that are not named like their file.
 
     The id is the file's name without its ending, a sub-folder's name before it. Where an image would take one that is
     taken, by the sets in the order of their names, its set's name stands before it, then its ending behind it. Raises
@@ -148,7 +148,7 @@ def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
 
 
 def _id_of(name: str, file: str, level: int) -> str:
-    """The id of an image at a level of `named`."""
+    """Return the id of an image at a level of `named`."""
     path = PurePosixPath(file)
     text = str(path.with_suffix("")).replace("/", "_").strip()
     if level:
@@ -161,7 +161,7 @@ def _id_of(name: str, file: str, level: int) -> str:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    """The file's JSON, annotations packed. In UTF-8, UTF-16 or UTF-32, with a byte order mark or without."""
+    """Return the file's JSON, annotations packed. In UTF-8, UTF-16 or UTF-32, with a byte order mark or without."""
 
     def compact(pairs: list[tuple[str, Any]]) -> Any:
         values = dict(pairs)
@@ -186,7 +186,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _items(path: Path, content: dict[str, Any], key: str) -> list[Any]:
-    """One of the three lists."""
+    """Return one of the three lists."""
     found = content.get(key)
     if not isinstance(found, list):
         raise InputError(f"{path} is no file of instances: it has no list `{key}`: {GET_COCO}")
@@ -275,7 +275,7 @@ class _Odd:
             )
 
     def notes(self, name: str) -> list[str]:
-        """A line for each kind."""
+        """Return a line for each kind."""
         found = [(kind, *self._found[kind]) for kind in self.WORDS if kind in self._found]
         return [f"note: {name}: {count} {self.WORDS[kind].format(f'first {first}')}" for kind, count, first in found]
 
@@ -294,7 +294,7 @@ class _Folders:
         self._names: dict[Path, dict[str, str]] = {}
 
     def find(self, source: Path, image: int, file: str) -> Path:
-        """Where a picture lies; one that is missing is remembered. InputError for a name that cannot be."""
+        """Return where a picture lies; one that is missing is remembered. InputError for a name that cannot be."""
         path = PurePosixPath(file)
         plain = file.isprintable() and not path.is_absolute() and all(p not in ("..", ".") for p in file.split("/"))
         if not plain or not path.stem.strip():
@@ -317,7 +317,7 @@ class _Folders:
         return folder / (name or path.name)
 
     def sentence(self) -> str:
-        """What is said of the missing pictures, with a file that may have been meant."""
+        """Return what is said of the missing pictures, with a file that may have been meant."""
         first = self.missing[0]
         more = f" ({len(self.missing)} images of this set are missing)" if len(self.missing) > 1 else ""
         other = next(iter(pictures_by_name(first.parent).get(loose_name(first.stem), ())), None)

@@ -57,7 +57,9 @@ class Annotation:
 
 
 def read_annotation(values: dict[str, object]) -> Annotation:
-    """One entry of `annotations`. InputError (without the file's name) names the entry and what is wrong with it."""
+    """Return one entry of `annotations`. InputError (without the file's name) names the entry and what is wrong with
+    it.
+    """
     where = f"annotation {values.get('id')} of image {values.get('image_id')}"
     number, image, category = (whole_number(values.get(key)) for key in ("id", "image_id", "category_id"))
     if number is None or image is None or category is None:
@@ -106,13 +108,13 @@ def _crowd(value: object, where: str) -> bool:
 
 
 def brief(value: object) -> str:
-    """A value of a file as a message quotes it."""
+    """Return a value of a file as a message quotes it."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole_number(value: object) -> int | None:
-    """A whole number, which some tools write as `3.0` or `"3"`; None for anything else."""
+    """Return a whole number, which some tools write as `3.0` or `"3"`; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
@@ -121,7 +123,7 @@ def whole_number(value: object) -> int | None:
 
 
 def _box(value: object) -> tuple[float, float, float, float] | None:
-    """A box of four finite numbers and some area; None for anything else."""
+    """Return a box of four finite numbers and some area; None for anything else."""
     if not isinstance(value, list) or len(value) != 4 or not set(map(type, value)) <= {int, float}:  # true is no number
         return None
     if not all(abs(v) < FURTHEST for v in value):  # also an integer too large for a float
@@ -135,7 +137,7 @@ def _is_size(value: object) -> TypeGuard[list[int]]:
 
 
 def annotation_mask(annotation: Annotation, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of one annotation, bool (height, width). InputError when its runs do not fill the image.
+    """Return the pixels of one annotation, bool (height, width). InputError when its runs do not fill the image.
 
     Without a shape: the pixels where it may be, those that its box touches, or all where it has no box.
     """
@@ -168,7 +170,7 @@ def _box_mask(box: tuple[float, float, float, float] | None, height: int, width:
 
 
 def polygon_mask(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels whose centre lies in a polygon (n, 2) of x and y; fewer than three points hold none."""
+    """Return the pixels whose centre lies in a polygon (n, 2) of x and y; fewer than three points hold none."""
     # Imported here so that --help does not wait for it.
     from skimage.draw import polygon as inside
 
@@ -214,7 +216,7 @@ def unpack_runs(text: str, where: str = "a mask") -> list[int]:
 
 
 def image_mask(annotations: Sequence[Annotation], kinds: Sequence[int], height: int, width: int) -> NDArray[np.uint8]:
-    """All annotations of an image in one mask, uint8 (height, width).
+    """Return all annotations of an image in one mask, uint8 (height, width).
 
     `kinds` are their mask values. Where objects overlap the one of smaller area is on top. A crowd, what has no shape
     and what is of kind IGNORE is IGNORE, below all objects.

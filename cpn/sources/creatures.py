@@ -71,7 +71,7 @@ class Part:
 
 
 def draw_pose(rng: np.random.Generator, size: int, scale: float) -> Pose:
-    """A pose whose torso and head lie inside the image."""
+    """Return a pose whose torso and head lie inside the image."""
     unit = scale * size / 64
     margin = min(13 * unit, size * 0.45)
     return Pose(
@@ -85,13 +85,13 @@ def draw_pose(rng: np.random.Generator, size: int, scale: float) -> Pose:
 
 
 def torso(pose: Pose, kind: int, size: int) -> Part:
-    """The torso, an ellipse, in texture `kind`."""
+    """Return the torso, an ellipse, in texture `kind`."""
     u, v = _body_grid(pose, size)
     return Part(_cover(_ellipse(u, v, *TORSO_AXES), pose), torso_colour(kind, u, v))
 
 
 def limbs(pose: Pose, kind: int, size: int, which: tuple[int, ...] = (0, 1, 2, 3)) -> Part:
-    """The limbs, two segments each, in texture `kind`."""
+    """Return the limbs, two segments each, in texture `kind`."""
     u, v = _body_grid(pose, size)
     distance = np.full(u.shape, np.inf, np.float32)
     for limb in which:
@@ -104,7 +104,7 @@ def limbs(pose: Pose, kind: int, size: int, which: tuple[int, ...] = (0, 1, 2, 3
 
 
 def head(pose: Pose, kind: int, size: int) -> Part:
-    """The head of class `kind`: a disc in the class's colour with a dark eye."""
+    """Return the head of class `kind`: a disc in the class's colour with a dark eye."""
     u, v = _body_grid(pose, size)
     u, v = u - HEAD_AT[0], v - HEAD_AT[1]
     radius = np.sqrt(u * u + v * v)
@@ -136,12 +136,12 @@ def limb_colour(kind: int, u: Array, v: Array) -> Array:
 
 
 def tinted(part: Part, colour: NDArray[np.floating], share: float) -> Part:
-    """The part with `share` of its colour replaced by `colour`, RGB (3,)."""
+    """Return the part with `share` of its colour replaced by `colour`, RGB (3,)."""
     return Part(part.cover, np.asarray(part.colour * (1 - share) + colour * share, np.float32))
 
 
 def paint(canvas: Array, part: Part, gain: float = 1.0) -> Array:
-    """A new canvas (S, S, 3) with `part` over the old one, its colour times `gain`."""
+    """Return a new canvas (S, S, 3) with `part` over the old one, its colour times `gain`."""
     return np.asarray(canvas + part.cover[..., None] * (part.colour * gain - canvas), np.float32)
 
 

@@ -122,7 +122,7 @@ def _receive(address: str, part: Path, validators: Path, report: Report) -> int 
 
 
 def _arriving(answer: requests.Response) -> Iterator[bytes]:
-    """The answer's bytes as they arrive. ConnectionError where it ends before its promised length."""
+    """Yield the answer's bytes as they arrive. ConnectionError where it ends before its promised length."""
     try:
         while data := answer.raw.read1(CHUNK, decode_content=False):
             yield data
@@ -143,6 +143,6 @@ def check_digest(path: Path, md5: str | None, sha256_start: str | None) -> str |
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, in a line: requests wraps those of urllib3."""
+    """Return the innermost cause, in a line: requests wraps those of urllib3."""
     inner = next((arg.reason for arg in error.args if getattr(arg, "reason", None) is not None), error)
     return " ".join(str(inner).split()).rpartition("): ")[2][:160] or type(error).__name__

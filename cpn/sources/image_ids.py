@@ -36,7 +36,7 @@ _BOXES = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 
 
 def is_image_id(text: str) -> bool:
-    """Whether `text` can be the id of an image."""
+    """Return whether `text` can be the id of an image."""
     return (
         bool(text)
         and len(text.encode(errors="replace")) <= LONGEST_ID
@@ -61,7 +61,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def pictures_by_name(folder: Path) -> dict[str, list[str]]:
-    """The files in a folder that may be pictures, of any format, by `loose_name`, each list in order."""
+    """Return the files in a folder that may be pictures, of any format, by `loose_name`, each list in order."""
     names: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() in (*PICTURES, *OTHER_PICTURES):
@@ -70,5 +70,5 @@ def pictures_by_name(folder: Path) -> dict[str, list[str]]:
 
 
 def loose_name(text: str) -> str:
-    """A name without the difference of capitals and of Unicode forms, which file systems treat differently."""
+    """Return a name without the difference of capitals and of Unicode forms, which file systems treat differently."""
     return unicodedata.normalize("NFC", text).casefold()

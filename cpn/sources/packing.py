@@ -225,7 +225,9 @@ def _stamp(root: Path, lists: Sequence[str], scored: Sequence[str]) -> str:
 
 
 def _packed(target: Path) -> list[str]:
-    """Names of the lists in a packed folder, by its files where its manifest cannot be read; none if there is none."""
+    """Return the names of the lists in a packed folder, by its files where its manifest cannot be read; none if there
+    is none.
+    """
     try:
         return list(open_pack(target).lists)
     except InputError:
@@ -234,7 +236,9 @@ def _packed(target: Path) -> list[str]:
 
 
 def _up_to_date(target: Path, stamp: str, renew: bool, say: Callable[[str], None] | None = None) -> bool:
-    """Whether what is packed is of these sources, and whole; with `say`, who hears of damage, all of it is read."""
+    """Return whether what is packed is of these sources, and whole; with `say`, who hears of damage, all of it
+    is read.
+    """
     try:
         pack = open_pack(target)
         if pack.manifest.get("sources") != stamp or (renew and not pack.checkable):

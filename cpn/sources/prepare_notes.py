@@ -21,7 +21,7 @@ EXAMPLES = 3
 
 
 def list_notes(name: str, rows: Sequence[Checked], classes: Sequence[str], scored: bool) -> list[str]:
-    """Lines about one list: do its masks and annotations agree, and what is missing in both.
+    """Return lines about one list: do its masks and annotations agree, and what is missing in both.
 
     Raises InputError, naming the first mask, where a scored list has masks and none of them holds a class, or where
     more than half of them contradict their annotations.
@@ -69,7 +69,7 @@ def list_notes(name: str, rows: Sequence[Checked], classes: Sequence[str], score
 
 
 def _other_images(name: str, rows: Sequence[Checked]) -> list[str]:
-    """Lines about annotations that name another file, or another size, than their image has."""
+    """Return lines about annotations that name another file, or another size, than their image has."""
     lines = []
     annotated = sum(row.entry.annotation is not None for row in rows)
     if renamed := [row for row in rows if row.annotated_file is not None]:
@@ -92,7 +92,7 @@ def _other_images(name: str, rows: Sequence[Checked]) -> list[str]:
 
 
 def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
-    """Lines about all lists together: EXIF, sizes, and the same picture under two names."""
+    """Return lines about all lists together: EXIF, sizes, and the same picture under two names."""
     rows = {row.entry.image: row for part in checked.values() for row in part}
     lines = []
     if turned := [row for row in rows.values() if row.turned]:
@@ -113,7 +113,7 @@ def pack_notes(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
 
 
 def jpeg_notes(damaged: Mapping[Path, str], checked: Mapping[str, Sequence[Checked]]) -> list[str]:
-    """Lines about JPEG data that are damaged: the path of each such image, and the decoder's words."""
+    """Return lines about JPEG data that are damaged: the path of each such image, and the decoder's words."""
     images = {row.entry.image.absolute(): row.entry.name for part in checked.values() for row in part}
     examples = "; ".join(f"{images[path]}: {words}" for path, words in list(damaged.items())[:EXAMPLES])
     if not damaged:
@@ -125,7 +125,7 @@ def jpeg_notes(damaged: Mapping[Path, str], checked: Mapping[str, Sequence[Check
 
 
 def _twice(checked: Mapping[str, Sequence[Checked]]) -> list[str]:
-    """The same picture under two names, worst where one of them is evaluated and the other trained on.
+    """Say which pictures are there under two names, worst where one of them is evaluated and the other trained on.
 
     Pixels are compared: a picture that was saved anew, as PNG or without its tags, is the same.
     """
@@ -205,7 +205,7 @@ def _most_disagree(name: str, against: Sequence[Checked], count: int, classes: S
 
 
 def folder_notes(annotations: Sequence[str], masks: Sequence[str], used: int) -> list[str]:
-    """Lines about files that are there and not read.
+    """Return lines about files that are there and not read.
 
     `annotations` and `masks` name what lies in the two folders, `used` is how many masks the lists have.
     """

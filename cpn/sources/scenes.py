@@ -224,7 +224,7 @@ def _noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> Arra
 
 
 def _clutter(canvas: Array, rng: np.random.Generator) -> Array:
-    """A new canvas with 4 to 9 small sticks and pebbles in dull colours."""
+    """Return a new canvas with 4 to 9 small sticks and pebbles in dull colours."""
     size = canvas.shape[0]
     y, x = np.mgrid[:size, :size].astype(np.float32) + 0.5
     for _ in range(int(rng.integers(4, 10))):
@@ -285,7 +285,9 @@ def _write(
 
 
 def _already_there(root: Path, marker: dict[str, Any]) -> bool:
-    """Whether `root` holds just these scenes; InputError when it holds anything else, which is never overwritten."""
+    """Return whether `root` holds just these scenes; InputError when it holds anything else, which is never
+    overwritten.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -312,7 +314,7 @@ def _jpeg(image: NDArray[np.uint8]) -> bytes:
 
 
 def _annotation(name: str, scene: Scene, classes: Sequence[str]) -> str:
-    """The XML of VOC: name and box of each object, 1-based and inclusive."""
+    """Return the XML of VOC: name and box of each object, 1-based and inclusive."""
     size = scene.mask.shape[0]
     text = f"<annotation>\n  <filename>{name}.jpg</filename>\n"
     text += f"  <size><width>{size}</width><height>{size}</height><depth>3</depth></size>\n  <segmented>1</segmented>\n"

@@ -37,7 +37,8 @@ class Annotation:
 
 
 def read_annotation(path: Path, classes: Sequence[str]) -> Annotation:
-    """The classes of the objects in a VOC annotation, difficult ones included, as the image labels need, and its image.
+    """Return the classes of the objects in a VOC annotation, difficult ones included, as the image labels need, and its
+    image.
 
     Raises InputError naming the file and the cure: not readable, not whole, an object without or of an unknown class.
     """
@@ -68,8 +69,8 @@ def read_annotation(path: Path, classes: Sequence[str]) -> Annotation:
 
 
 def texts(data: bytes) -> tuple[list[str], dict[str, str]]:
-    """The text of `name` in each `object` below the root, empty where there is none; and by path the first text of each
-    element of IMAGE that is there.
+    """Return the text of `name` in each `object` below the root, empty where there is none; and by path the first text
+    of each element of IMAGE that is there.
 
     Raises expat's error for what is no XML, and `_EntityError` for a declared entity.
     """

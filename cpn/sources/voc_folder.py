@@ -142,8 +142,8 @@ def check_layout(root: Path) -> None:
 
 
 def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
-    """The entries of list `name`. A scored list must have all its masks, or none of them beside Annotations; another
-    list takes those that are there.
+    """Return the entries of list `name`. A scored list must have all its masks, or none of them beside Annotations;
+    another list takes those that are there.
     """
     lines = listed_ids(root, name)
     images = _by_stem(root / "JPEGImages")
@@ -193,7 +193,7 @@ def read_list(root: Path, name: str, scored: bool) -> list[Entry]:
 
 
 def has_annotations(root: Path) -> bool:
-    """Whether labels come from XML files rather than from masks."""
+    """Return whether labels come from XML files rather than from masks."""
     return any((root / "Annotations").glob("*.xml"))
 
 
@@ -234,12 +234,13 @@ def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
 
 
 def _is_file_of(name: str, file: str | None) -> bool:
-    """Whether an annotation's file name can be that of the image with an id; some tools leave the ending out."""
+    """Return whether an annotation's file name can be that of the image with an id; some tools leave the ending out."""
     return file is None or loose_name(name) in (loose_name(file), loose_name(Path(file).stem))
 
 
 def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8]:
-    """A JPEG or PNG picture that decodes to its last row: RGB, uint8 (H, W, 3), as `cpn.data.voc.decode_image` has it.
+    """Return a JPEG or PNG picture that decodes to its last row: RGB, uint8 (H, W, 3), as `cpn.data.voc.decode_image`
+    has it.
 
     InputError, naming `source` and `cure`, for anything else.
     """
@@ -248,7 +249,9 @@ def decode_whole(source: Path | str, data: bytes, cure: str) -> NDArray[np.uint8
 
 
 def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[np.uint8], bool]:
-    """A picture that decodes whole, (H, W, 3) in OpenCV's order, and whether EXIF turns it. InputError for others."""
+    """Return a picture that decodes whole, (H, W, 3) in OpenCV's order, and whether EXIF turns it. InputError for
+    others.
+    """
     if not data:
         raise InputError(f"{source} has no bytes: {cure}")
     try:
@@ -273,12 +276,12 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[
 
 
 def _convert(kind: str | None, cure: str) -> str:
-    """The cure for a file of a known kind: a picture of another format is converted."""
+    """Return the cure for a file of a known kind: a picture of another format is converted."""
     return "convert it to JPEG or PNG" if kind in CONVERTIBLE else cure
 
 
 def is_turned(picture: Image.Image) -> bool:
-    """Whether EXIF asks for a turned or mirrored picture; damaged EXIF asks for nothing."""
+    """Return whether EXIF asks for a turned or mirrored picture; damaged EXIF asks for nothing."""
     try:
         return picture.getexif().get(ORIENTATION, 1) not in (0, 1)
     except _UNREADABLE:
@@ -322,14 +325,16 @@ def _check_mask(
 
 
 def _other_size(entry: Entry, size: tuple[int, int], shape: tuple[int, int], turned: bool, cure: str) -> str:
-    """What is said of a mask that does not fit its picture."""
+    """Return what is said of a mask that does not fit its picture."""
     if turned and size == shape:
         cure = "the picture's EXIF turns it, and masks belong to the pixels as they are stored: save the picture turned"
     return f"{entry.mask} is {size[0]}x{size[1]}, its picture {shape[1]}x{shape[0]} pixels: {cure}"
 
 
 def _mask_cure(mode: str, classes: Sequence[str]) -> str:
-    """How a mask in another mode becomes one of indices. Saving colours as a palette PNG would number them anew."""
+    """Return how a mask in another mode becomes one of indices. Saving colours as a palette PNG would number
+    them anew.
+    """
     values = f"0 background, 1 {classes[0]}, {f'2 {classes[1]}, ' if len(classes) > 1 else ''}... {IGNORE} ignore"
     if mode in ("RGB", "RGBA"):
         return (
@@ -340,7 +345,7 @@ def _mask_cure(mode: str, classes: Sequence[str]) -> str:
 
 
 def _odd_colour(colours: Sequence[int], used: NDArray[np.intp]) -> str | None:
-    """The first used index whose colour is neither VOC's nor its grey level, in words."""
+    """Return the first used index whose colour is neither VOC's nor its grey level, in words."""
     found = np.array(colours, np.int64).reshape(-1, 3)
     for kind in (palette().astype(np.int64), np.arange(256)[:, None].repeat(3, 1)):
         odd = [at for at in used if 0 < at < min(len(found), IGNORE) and (found[at] != kind[at]).any()]
@@ -351,14 +356,16 @@ def _odd_colour(colours: Sequence[int], used: NDArray[np.intp]) -> str | None:
 
 
 def _is_labelled(root: Path, ids: Collection[str]) -> bool:
-    """Whether any image has a label or a mask. VOC's test images never count: what XML they have is for other tasks."""
+    """Return whether any image has a label or a mask. VOC's test images never count: what XML they have is for other
+    tasks.
+    """
     parts = ("Annotations/{}.xml", "SegmentationClass/{}.png")
     own_classes = is_there(root / "classes.txt")
     return own_classes and any(file_there(root / part.format(image_id)) for image_id in ids for part in parts)
 
 
 def _without_picture(root: Path, image_id: str, where: str, more: str, images: Mapping[str, Path]) -> str:
-    """What is said of a listed image that is not there, with the file that may have been meant."""
+    """Return what is said of a listed image that is not there, with the file that may have been meant."""
     others = pictures_by_name(root / "JPEGImages").get(loose_name(image_id))
     if others:
         convert = Path(others[0]).suffix.lower() not in PICTURES
@@ -379,18 +386,18 @@ def _without_picture(root: Path, image_id: str, where: str, more: str, images: M
 
 
 def _xml_like(path: Path) -> str | None:
-    """An annotation of the same name but for capitals and Unicode forms; None where there is none."""
+    """Return an annotation of the same name but for capitals and Unicode forms; None where there is none."""
     wanted = loose_name(path.name)
     return next((name for name in sorted(os.listdir(path.parent)) if loose_name(name) == wanted), None)
 
 
 def _as_png(name: str) -> str:
-    """The cure for a mask under another name."""
+    """Return the cure for a mask under another name."""
     return "rename it" if Path(name).suffix.lower() == ".png" else "save its class indices as PNG"
 
 
 def _what(where: str) -> str:
-    """Whether an image is in its list by a line or, by rule, by a file."""
+    """Return whether an image is in its list by a line or, by rule, by a file."""
     return "line" if " line " in where else "file"
 
 

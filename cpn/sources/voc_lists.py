@@ -34,24 +34,24 @@ MAX_LINES = 2_000_000
 
 
 def list_path(root: Path, name: str) -> Path:
-    """The file of list `name`. InputError if the name could leave the folder."""
+    """Return the file of list `name`. InputError if the name could leave the folder."""
     if not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(".index"):
         raise InputError(f"--lists {name}: a list is named by the file's stem, for example train")
     return root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
 def has_list(root: Path, name: str) -> bool:
-    """Whether list `name` can be read: from its file, or by rule."""
+    """Return whether list `name` can be read: from its file, or by rule."""
     return file_there(list_path(root, name)) or (name == "trainaug" and sbd_folder(root) is not None)
 
 
 def sbd_folder(root: Path) -> Path | None:
-    """The folder with SBD's masks in the data set, if it is there and not empty."""
+    """Return the folder with SBD's masks in the data set, if it is there and not empty."""
     return next((root / part for part in SBD_FOLDERS if _sbd_files(root / part)), None)
 
 
 def listed_ids(root: Path, name: str) -> dict[str, str]:
-    """The ids of list `name` in its order, and for each where it comes from, for messages.
+    """Return the ids of list `name` in its order, and for each where it comes from, for messages.
 
     A list file always decides; without one `trainaug` is made by rule. InputError for a list that is not there, is
     empty, names an id twice, or has a line that is neither an id nor the two paths of image and mask.
@@ -78,7 +78,7 @@ def listed_ids(root: Path, name: str) -> dict[str, str]:
 
 
 def other_names(root: Path, name: str) -> list[str]:
-    """Lists that are there under another usual name of `name`: `train_aug` and `trainaug_id` for `trainaug`."""
+    """Return lists that are there under another usual name of `name`: `train_aug` and `trainaug_id` for `trainaug`."""
     wanted = usual_name(name)
     names = sorted(path.stem for path in list_path(root, name).parent.glob("*.txt"))
     return [other for other in names if other != name and usual_name(other) == wanted]
@@ -95,13 +95,15 @@ def other_folders(root: Path, name: str) -> list[str]:
 
 
 def usual_name(name: str) -> str:
-    """The name under which VOC's lists are known here, for one of its other usual forms; others in small letters."""
+    """Return the name under which VOC's lists are known here, for one of its other usual forms; others in small
+    letters.
+    """
     bare = re.sub(r"[\W_]", "", re.sub(r"[\W_](ids?|list)$", "", name.lower()))
     return _USUAL.get(bare, bare)
 
 
 def is_for_training(name: str) -> bool:
-    """Whether a list's name says that it is trained on: whatever is not for evaluation."""
+    """Return whether a list's name says that it is trained on: whatever is not for evaluation."""
     return not re.match(r"(mini)?(val|test|dev|eval)", name.lower())
 
 
@@ -156,7 +158,7 @@ def _ids_of(path: Path) -> dict[str, str]:
 
 
 def _trainaug(root: Path, folder: Path) -> dict[str, str]:
-    """The rule, in the order of the ids: VOC publishes none for this list."""
+    """Return the rule, in the order of the ids: VOC publishes none for this list."""
     train, val = (listed_ids(root, name) for name in ("train", "val"))
     paths = {path.stem: str(path) for path in _sbd_files(folder)} | train
     return {image_id: paths[image_id] for image_id in sorted(paths.keys() - val.keys())}
@@ -182,7 +184,9 @@ def _get_trainaug(root: Path) -> str:
 
 
 def _image_id(line: str, where: str) -> str:
-    """The id in a list line: the line itself, or the stem that both of its paths share. Names may hold blanks."""
+    """Return the id in a list line: the line itself, or the stem that both of its paths share. Names may hold
+    blanks.
+    """
     line = line.replace("\\", "/")
     both = re.fullmatch(r"(.*/.*\.(?:jpg|jpeg|png))\s+(\S*/.*)", line, re.IGNORECASE)
     fields: Sequence[str] = both.groups() if both else (line,)
@@ -204,6 +208,6 @@ def _image_id(line: str, where: str) -> str:
 
 
 def _stem(field: str) -> str:
-    """The id in one name or path."""
+    """Return the id in one name or path."""
     name = field.rsplit("/", 1)[-1]
     return Path(name).stem if Path(name).suffix.lower() in PICTURES else name

@@ -47,7 +47,7 @@ def make_crf_scores(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
 
 
 def quantised(scores: np.ndarray) -> np.ndarray:
-    """Scores in [0, 1] as uint8."""
+    """Return the scores in [0, 1] as uint8."""
     levels: np.ndarray = np.round(np.clip(scores, 0, 1) * SCORE_LEVELS).astype(np.uint8)
     return levels
 
@@ -66,7 +66,7 @@ class ScoredImages:
         return self.split.image(index)
 
     def scores(self, index: int, /) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of alpha_low and alpha_high in all C classes, background first: two float32 (C, H, W)."""
+        """Return the scores of alpha_low and alpha_high in all C classes, background first: two float32 (C, H, W)."""
         present = present_classes(self.split.labels[index])
         rows = np.concatenate([[0], present])
         path = self.folder / f"{self.split.ids[index]}.npz"

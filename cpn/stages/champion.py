@@ -24,7 +24,7 @@ HISTORY = "records/history.jsonl"
 
 
 def checkpoint_of(name: Path, storage: Path = STORAGE, deeplab: bool = True) -> Path:
-    """The file that a checkpoint's name stands for: a path itself, or SWEEP@champion or SWEEPS/SWEEP@champion.
+    """Return the file that a checkpoint's name stands for: a path itself, or SWEEP@champion or SWEEPS/SWEEP@champion.
 
     Without `deeplab` it is the CAM network even where there is a DeepLab. Raises InputError where the sweep has no
     champion, or its network is not on this disk.
@@ -52,7 +52,7 @@ def checkpoint_of(name: Path, storage: Path = STORAGE, deeplab: bool = True) -> 
 
 
 def curve_of(run: Path) -> dict[str, Any] | None:
-    """mIoU over beta of a run's manifest; None where there is none."""
+    """Return mIoU over beta of a run's manifest; None where there is none."""
     try:
         manifest: dict[str, Any] = read_json(run / RESULT, OF_RUN)
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def curve_of(run: Path) -> dict[str, Any] | None:
 
 
 def deeplab_of(run: Path, storage: Path) -> Path | None:
-    """The DeepLab that the stages of a run made under its own configuration; None where there is none."""
+    """Return the DeepLab that the stages of a run made under its own configuration; None where there is none."""
     try:
         manifest = read_json(run / RESULT, OF_RUN)
     except FileNotFoundError:

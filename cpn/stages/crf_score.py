@@ -33,7 +33,8 @@ def score_crf(
     report: Progress,
     folder: Path | None = None,
 ) -> NDArray[np.int64]:
-    """Counts of CAM + CRF over all scales, summed over a list: int64 (3, C). The network must be in eval mode.
+    """Return the counts of CAM + CRF over all scales, summed over a list: int64 (3, C). The network must be in eval
+    mode.
 
     With `folder` counts are kept below it for this beta and CRF, and a killed scoring goes on, as `score_list`.
     """
@@ -49,6 +50,6 @@ def score_crf(
 
 
 def crf_row(scale: str, counts: NDArray[np.int64], beta: float, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What is said of CAM + CRF, as `score_row` of the CAM's row `scale` says it: counts (3, C), percent."""
+    """Return what is said of CAM + CRF, as `score_row` of the CAM's row `scale` says it: counts (3, C), percent."""
     row: dict[str, Any] = {"scale": f"{scale}, CRF", "miou": 100 * float(miou(counts)), "beta": beta}
     return {**row, "t": to_halved(beta), "alpha": alpha_of(beta), **foreground_and_classes(counts, classes)}

@@ -59,7 +59,7 @@ def find_imported(folder: Path, config: Config, pack: Pack, maps: bool, halved: 
 
 
 def list_files(imported: ImportedFiles) -> dict[str, Any]:
-    """Everything that the results depend on, as plain values: kind, halved, and each file's SHA-256 by name."""
+    """Return everything that the results depend on, as plain values: kind, halved, and each file's SHA-256 by name."""
     names = {path.name: file_digest(path) for path in imported.files.paths}
     return {"kind": imported.kind, "halved": imported.halved, "files": names}
 
@@ -116,7 +116,7 @@ def _background_and_objects(total: NDArray[np.int64], at: int) -> dict[str, floa
 def fitted_maps(
     imported: ImportedFiles, path: Path, split: Split, index: int, classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The maps (P, H, W) of the classes that the image is labelled with, (P,), cut off at 0 and 1.
+    """Return the maps (P, H, W) of the classes that the image is labelled with, (P,), cut off at 0 and 1.
 
     A map of another class is left out: image labels are given to every method of the field. A labelled class without a
     map is zero. InputError where the background has a map of its own.

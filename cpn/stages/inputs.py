@@ -52,7 +52,7 @@ class Inputs:
         return self.config.train.precision == "bf16"
 
     def training(self, out: Path, report: Report) -> TrainingContext:
-        """Where a training of this stage runs: its checkpoints lie in `out`."""
+        """Return where a training of this stage runs: its checkpoints lie in `out`."""
         saving = Saving(self.config.train.checkpoint_minutes, saved=self.saved)
         return TrainingContext(device=self.device, report=report, folder=out / CHECKPOINTS, saving=saving)
 
@@ -63,14 +63,14 @@ class Inputs:
 
 
 def pretrained_backbone(inputs: Inputs) -> nn.Module:
-    """A fresh backbone with the pretrained weights that the CAM network started from."""
+    """Return a fresh backbone with the pretrained weights that the CAM network started from."""
     backbone = build_backbone(inputs.config.network.backbone)
     load_weights(backbone, inputs.config.network.weights, inputs.cache)
     return backbone
 
 
 def stage_metadata(inputs: Inputs) -> dict[str, Any]:
-    """What the header of a stage's checkpoint says."""
+    """Return what the header of a stage's checkpoint says."""
     return {
         "config": inputs.config.model_dump(mode="json"),
         "classes": list(inputs.pack.classes),
@@ -92,7 +92,7 @@ class LabelledImages:
         return self.split.image(index)
 
     def label(self, index: int, /) -> np.ndarray:
-        """Class indices or IGNORE, uint8 (H, W)."""
+        """Return the class indices or IGNORE, uint8 (H, W)."""
         return load_label(self.folder / f"{self.split.ids[index]}.png")
 
 

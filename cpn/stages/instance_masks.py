@@ -62,7 +62,9 @@ def vote(label: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], share: fl
 
 
 def read_masks(path: Path, height: int, width: int) -> list[NDArray[np.bool_]]:
-    """The masks of one image, bool (H, W) each. InputError in one line for a file that is missing or does not fit."""
+    """Return the masks of one image, bool (H, W) each. InputError in one line for a file that is missing or does not
+    fit.
+    """
     if not path.is_file():
         raise InputError(
             f"instance_masks.folder: {path} is missing; write it (an empty list where there is no mask), or set "
@@ -91,7 +93,9 @@ def read_masks(path: Path, height: int, width: int) -> list[NDArray[np.bool_]]:
 
 
 def masks_digest(folder: str) -> str:
-    """The content of a folder of masks, for keys; where it is not there, its name: reading it raises the error."""
+    """Return the content of a folder of masks, for keys; where it is not there, its name: reading it raises the
+    error.
+    """
     files = sorted(Path(folder).glob("*.json"))
     return _digest(folder, tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 

@@ -32,7 +32,7 @@ STAGE_FIELDS = {
 
 
 def irn_settings(stage: str, config: Config) -> dict[str, Any]:
-    """What a stage reads of section irn, as plain JSON values."""
+    """Return what a stage reads of section irn, as plain JSON values."""
     chosen = STAGE_FIELDS.get(stage)
     others = [name for fields in STAGE_FIELDS.values() for name in fields]
     dump = config.irn.model_dump(mode="json")
@@ -45,12 +45,12 @@ def irn_network(config: Config) -> IrnNet:
 
 
 def irn_weights(config: Config) -> str | None:
-    """Which pretrained weights lie under IRN's heads: those of its own backbone, or of the CAM network's."""
+    """Return which pretrained weights lie under IRN's heads: those of its own backbone, or of the CAM network's."""
     return config.network.weights if config.irn.backbone is None else config.irn.weights
 
 
 def check_irn(config: Config, cache: Path) -> WeightsReport | None:
-    """What the weights file of IRN's own backbone had for it, if IRN is asked for and has one.
+    """Return what the weights file of IRN's own backbone had for it, if IRN is asked for and has one.
 
     Raises InputError if its backbone has no pyramid, or its weights don't fit.
     """
@@ -86,7 +86,7 @@ def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
 
 
 def edge_network(inputs: Inputs) -> IrnNet:
-    """The trained network, ready to walk."""
+    """Return the trained network, ready to walk."""
     network = irn_network(inputs.config)
     load_model(inputs.folders["affinity"] / MODEL, network)
     return network.to(inputs.device).eval()
@@ -99,7 +99,7 @@ def irn_label(
     network: IrnNet,
     config: IrnConfig,
 ) -> NDArray[np.uint8]:
-    """Pseudo label of one image by its edges: uint8 (H, W, 3), un-halved maps (P, H, W) -> uint8 (H, W)."""
+    """Return the pseudo label of one image by its edges: uint8 (H, W, 3), un-halved maps (P, H, W) -> uint8 (H, W)."""
     numbers = (config.walk_radius, config.walk_beta, config.walk_logt, config.walk_threshold)
     return irn_pseudo_label(maps, present, network.image_edge(image), *numbers)
 

@@ -110,7 +110,7 @@ def with_crf(judged: Judged, split: Split, config: CrfConfig, report: Progress) 
 
 
 def _curve(files: PredictionFiles, split: Split, classes: int, report: Progress, halved: bool) -> NDArray[np.int64]:
-    """Counts at every beta, summed over selection and hold-out images: (2, len(BETAS), 3, C)."""
+    """Return the counts at every beta, summed over selection and hold-out images: (2, len(BETAS), 3, C)."""
     held_out = frozenset(select_and_confirm(split.ids, CamConfig())[1])
     total = np.zeros((2, len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
@@ -129,7 +129,7 @@ def _maps(files: PredictionFiles, split: Split, index: int, classes: int, halved
 
 
 def _same_kind(score_maps: ScoreMaps, kind: str, path: Path) -> ScoreMaps:
-    """Maps as they were read. InputError unless their background is as in the first file."""
+    """Return maps as they were read. InputError unless their background is as in the first file."""
     if score_maps.with_background != (kind == WITH_BACKGROUND):
         how = "a map of the background" if score_maps.with_background else "no map of the background"
         raise InputError(f"{path}: has {how}, unlike the first file of its folder; write all files in one way")
@@ -145,7 +145,7 @@ def _masks(
     kind: str,
     betas: tuple[float, float] | None,
 ) -> list[NDArray[np.uint8]]:
-    """The mask of an image at either beta."""
+    """Return the mask of an image at either beta."""
     if kind == LABELS:
         height, width = mask_of(split, index).shape
         return [read_label(files.paths[index], (height, width), classes, files.undecided, UNDECIDED_OPTION)] * 2
@@ -201,7 +201,9 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
 def _set_row(
     name: str, which: int, images: Sequence[int], judged: Judged, other: Judged | None, crf: bool
 ) -> dict[str, Any]:
-    """mIoU of some images with its interval, and the paired difference from another method, which has its CRF too."""
+    """Return mIoU of some images with its interval, and the paired difference from another method, which has its CRF
+    too.
+    """
     chosen = list(images)
     weights = resample_weights(len(chosen), SEED)
 
@@ -228,12 +230,12 @@ def _set_row(
 
 
 def _within(bounds: tuple[float, float]) -> list[float]:
-    """Bounds of an mIoU, which lies between 0 and 100 %."""
+    """Return the bounds of an mIoU, which lies between 0 and 100 %."""
     return [max(0.0, bounds[0]), min(100.0, bounds[1])]
 
 
 def panel(judged: Judged, split: Split, names: Sequence[str], other: Judged | None = None) -> bytes:
-    """A few images with maps, masks at the first beta, and errors, as PNG; `other`'s mask beside them."""
+    """Return a few images with maps, masks at the first beta, and errors, as PNG; `other`'s mask beside them."""
     rows = []
     for index, why in panel_choice(split).items():
         truth = mask_of(split, index)

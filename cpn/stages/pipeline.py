@@ -106,7 +106,7 @@ def make_cam_masks(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
 
 
 def score_pseudo_labels(inputs: Inputs, out: Path) -> dict[str, float]:
-    """mIoU in percent of the pseudo labels in `out` over the scored list: confirm images, and all of them.
+    """Return mIoU in percent of the pseudo labels in `out` over the scored list: confirm images, and all of them.
 
     Nothing where the list has no masks: pseudo labels need none, only their scores do.
     """
@@ -163,7 +163,7 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
 
 
 def facts_of(inputs: Inputs, stride: int) -> Facts:
-    """What the rule of `deeplab.schedule` reads: the sizes of a sample of the training images among it."""
+    """Return what the rule of `deeplab.schedule` reads: the sizes of a sample of the training images among it."""
     split, config = inputs.split, inputs.config
     sample = np.unique(np.linspace(0, len(split) - 1, SIZED).astype(int)).tolist()
     side = int(np.median([max(split.image(index).shape[:2]) for index in sample]))
@@ -171,7 +171,7 @@ def facts_of(inputs: Inputs, stride: int) -> Facts:
 
 
 def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab, Config, tuple[str, ...]]:
-    """A trained DeepLab in eval mode, its configuration and foreground classes.
+    """Return a trained DeepLab in eval mode, its configuration and foreground classes.
 
     Raises InputError for another checkpoint, or one that names other code than `own_backbone` as its backbone.
     """
@@ -193,7 +193,7 @@ TRAINED = {"affinity": make_affinity, "deeplab": make_deeplab}
 
 
 def stage_settings(stage: str, config: Config) -> tuple[str, dict[str, Any]]:
-    """What a stage reads of its own: the section's name and the values in it, as plain JSON values."""
+    """Return what a stage reads of its own: the section's name and the values in it, as plain JSON values."""
     if config.random_walk.kind == "irn" and stage in ("crf", "affinity", "random_walk"):
         return "irn", irn_settings(stage, config)
     return stage, config.model_dump(mode="json")[stage]
@@ -207,7 +207,7 @@ def stage_keys(
     known: Callable[[dict[str, Any]], dict[str, Any]] = by_content,
     imported: str | None = None,
 ) -> dict[str, str]:
-    """The key of every stage: its version, its own settings, and the keys of what it reads.
+    """Return the key of every stage: its version, its own settings, and the keys of what it reads.
 
     So a changed setting makes anew what depends on it and nothing before it. The run's `beta` is in the keys of the
     stages that follow it, and in no other. Names of `ADDED` are in no key at the value that does what was done before.

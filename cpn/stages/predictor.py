@@ -75,7 +75,7 @@ class Predictor:
         return self.config.deeplab.test_flip if self.kind == "deeplab" else self.config.cam.flip
 
     def __call__(self, picture: Picture, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
-        """The mask of one image, class indices uint8 (H, W).
+        """Return the mask of one image, class indices uint8 (H, W).
 
         A CAM network needs to know which classes are there: `labels` names them, otherwise its own classifier says
         (`labels_of`); a DeepLab has no use for either. Raises InputError for what is no image, or no class.
@@ -91,7 +91,7 @@ class Predictor:
 
     @torch.no_grad()
     def labels_of(self, picture: Picture) -> dict[str, float]:
-        """Class -> probability that it is in the image, by a CAM network's classifier at scale 1.
+        """Return the class -> probability that it is in the image, by a CAM network's classifier at scale 1.
 
         The sigmoid of the spatial mean of Y_c, the score that L_cls (Eq. 13) trains. InputError for a DeepLab.
         """
@@ -105,7 +105,7 @@ class Predictor:
         return dict(zip(self.classes, scores.tolist(), strict=True))
 
     def shown(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image as the network sees it."""
+        """Return the image as the network sees it."""
         height, width = image.shape[:2]
         return resize(image, scaled_size(height, width, min(self.long_side, max(height, width))))
 
@@ -125,7 +125,7 @@ class Predictor:
         return chosen
 
     def index(self, name: str) -> int:
-        """The mask value of a class. Raises InputError for a name that the network was not trained on."""
+        """Return the mask value of a class. Raises InputError for a name that the network was not trained on."""
         if name not in self.classes:
             near = nearest(name, self.classes)
             raise InputError(f"--labels {name}: is no class of this network{near}; it has {', '.join(self.classes)}")

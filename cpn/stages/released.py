@@ -71,7 +71,9 @@ class Released:
 
 
 def is_released(names: Collection[str]) -> bool:
-    """Whether layers of these names are a whole CPN or SEAM as released: not a backbone, AffinityNet or run of ours."""
+    """Return whether layers of these names are a whole CPN or SEAM as released: not a backbone, AffinityNet or run of
+    ours.
+    """
     if any(name.startswith("backbone.") for name in names):
         return False
     refinement = {"f8_3.weight", "f8_4.weight", "f9.weight"} & set(names)
@@ -84,7 +86,7 @@ def method_of(names: Collection[str]) -> Method:
 
 
 def released_network(path: Path, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> Released:
-    """The network of the tensors of the file `path`, SEAM's where f10 is missing and else CPN's.
+    """Return the network of the tensors of the file `path`, SEAM's where f10 is missing and else CPN's.
 
     The tensors are taken over, not copied. Raises InputError in one line when a layer is missing or does not fit, or
     when fc8 has another number of rows than background and `classes`.

@@ -31,7 +31,7 @@ RANKED = ("cam", "walk", "rule")
 
 
 def follows_run(config: RandomWalkConfig) -> bool:
-    """Whether anything of the walk follows the run: a number that is `auto`, or the CAM's masks in its place."""
+    """Return whether anything of the walk follows the run: a number that is `auto`, or the CAM's masks in its place."""
     numbers = (config.alpha, config.logt, config.radius) if config.kind == "affinity" else ()
     return "auto" in numbers or config.keep_if == "better"
 
@@ -49,7 +49,8 @@ def grid_of(inputs: Inputs) -> WalkGrid:
 
 
 def count_settings(inputs: Inputs, grid: WalkGrid, indices: Sequence[int]) -> NDArray[np.int64]:
-    """Counts of the images at `indices` of the scored list: int64 (N, 1 + len(grid.pairs), 3, C), the CAM's at 0.
+    """Return the counts of the images at `indices` of the scored list: int64 (N, 1 + len(grid.pairs), 3, C), the CAM's
+    at 0.
 
     Raises InputError for an image without a mask, or that is not in the training list.
     """
@@ -81,7 +82,8 @@ def count_settings(inputs: Inputs, grid: WalkGrid, indices: Sequence[int]) -> ND
 
 
 def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> WalkReport:
-    """The choice, from counts (N, 1 + len(grid.pairs), 3, C) of the whole scored list, None where there are no masks.
+    """Return the choice, from counts (N, 1 + len(grid.pairs), 3, C) of the whole scored list, None where there are no
+    masks.
 
     The first of equals is taken. With keep_if `better` a walk below its CAM on the select images is not used.
     """
@@ -114,7 +116,7 @@ def chosen(inputs: Inputs, grid: WalkGrid, counts: NDArray[np.int64] | None) -> 
 
 
 def _numbers(choice: WalkChoice, beta: float) -> dict[str, float]:
-    """The choice as metrics; `used` is 1 or 0."""
+    """Return the choice as metrics; `used` is 1 or 0."""
     numbers = {"beta": beta, "steps": 2.0**choice.logt, "radius": float(choice.radius), "used": float(choice.used)}
     return numbers if choice.alpha is None else {"alpha": choice.alpha, **numbers}
 

@@ -80,7 +80,7 @@ def measure_x(network: CPN, split: Split, config: Config, device: torch.device) 
 def objective(
     network: nn.Module, batch: Batch, progress: float, loss: LossConfig, kind: Objective
 ) -> Mapping[str, Tensor]:
-    """The named losses of one batch, `total` among them, by system (see `TrainConfig.objective`)."""
+    """Return the named losses of one batch, `total` among them, by system (see `TrainConfig.objective`)."""
     images = normalise(batch.images, batch.valid)
     size = size_of(images)
     if kind == "classification":
@@ -111,7 +111,7 @@ def size_of(images: Tensor) -> tuple[int, int]:
 
 
 def in_float32(branch: Branch) -> Branch:
-    """The same maps in float32, in which all losses are computed whatever the network's precision."""
+    """Convert the maps to float32, in which all losses are computed whatever the network's precision."""
     return Branch(branch.cam.float(), branch.refined_cam.float())
 
 

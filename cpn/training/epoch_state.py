@@ -36,18 +36,18 @@ class EpochState:
         self.steps += 1
 
     def seconds(self) -> float:
-        """How long the steps took, those of earlier attempts among them."""
+        """Return how long the steps took, those of earlier attempts among them."""
         return self._earlier + time.perf_counter() - self.began
 
     def means(self) -> dict[str, float]:
-        """The mean of each loss over the steps and all ranks, as `loss_NAME`."""
+        """Return the mean of each loss over the steps and all ranks, as `loss_NAME`."""
         if not self._sums:
             return {}
         of_all = mean_of_all(torch.stack(list(self._sums.values()))).tolist()
         return {f"loss_{name}": value / max(1, self.steps) for name, value in zip(self._sums, of_all, strict=True)}
 
     def part(self) -> EpochPart:
-        """What a checkpoint keeps of it. To be called by every rank: each has sums of its own."""
+        """Return what a checkpoint keeps of it. To be called by every rank: each has sums of its own."""
         tensors = {SUM + name: tensor_of_all(value) for name, value in self._sums.items()}
         tensors[CPU_GENERATOR] = torch.get_rng_state()
         if self._device.type == "cuda":
@@ -56,7 +56,7 @@ class EpochState:
 
 
 def own_sums(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """This rank's sums by loss; where another number of ranks wrote them, their mean."""
+    """Return this rank's sums by loss; where another number of ranks wrote them, their mean."""
     rank, world = rank_and_world()
     rows = {name.removeprefix(SUM): rows for name, rows in tensors.items() if name.startswith(SUM)}
     return {name: (row[rank] if len(row) == world else row.mean()).to(device) for name, row in rows.items()}

@@ -149,7 +149,7 @@ def run_loop(loop: Loop[Batch], context: TrainingContext) -> list[dict[str, floa
 
 
 def steps_between_looks(device: torch.device) -> int:
-    """How often the loss is looked at: on a CPU, where that costs nothing, at every step."""
+    """Return how often the loss is looked at: on a CPU, where that costs nothing, at every step."""
     return 1 if device.type == "cpu" else CHECK_STEPS
 
 

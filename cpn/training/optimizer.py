@@ -52,7 +52,7 @@ class PolySchedule:
 
 
 def weights_and_biases(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable convolution weights and biases of `modules`, in order: the groups of method.md (f)."""
+    """Return the trainable convolution weights and biases of `modules`, in order: the groups of method.md (f)."""
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
     for module in modules:
@@ -68,7 +68,7 @@ class Grouped(Protocol):
     backbone: nn.Module
 
     def new_layers(self) -> list[nn.Module]:
-        """The layers that start from random weights."""
+        """Return the layers that start from random weights."""
         ...
 
 

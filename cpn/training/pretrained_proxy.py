@@ -34,7 +34,7 @@ RECIPE = {
 
 
 def standin_path(cache: Path) -> Path:
-    """Where the pretrained proxy lies under `cache`; the name is a digest of the recipe."""
+    """Return where the pretrained proxy lies under `cache`; the name is a digest of the recipe."""
     key = digest([STANDIN_VERSION, PARTS_VERSION, PICTURES, SIZE, RECIPE])
     return cache / f"standin-{key}.safetensors"
 

@@ -45,7 +45,7 @@ class SaveTimer:
         self._saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether to save after this step. To be called after every step, by every rank."""
+        """Return whether to save after this step. To be called after every step, by every rank."""
         self._steps += 1
         if self._steps < self._decide_at:
             return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def unreached(network: "CPN", side: int) -> list[str]:
-    """Names of the trained parameters of a user's own backbone that its top is not made of; one pass tells.
+    """Return the names of the trained parameters of a user's own backbone that its top is not made of; one pass tells.
 
     An image (1, 3, side, side) goes through it in evaluation mode and back; afterwards no parameter has a gradient.
     """

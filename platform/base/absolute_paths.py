@@ -16,14 +16,14 @@ PATHS = ("data.root", "network.weights", "irn.weights", "instance_masks.folder")
 
 
 def absolute(name: str, value: Any) -> Any:
-    """The value of a dotted name, made absolute where it is a path. Raises InputError for the home of nobody."""
+    """Return the value of a dotted name, made absolute where it is a path. Raises InputError for the home of nobody."""
     if name not in PATHS or not isinstance(value, str) or not value.strip() or "://" in value:
         return value
     return value if name != "data.root" and value in NAMED_WEIGHTS else str(full_path(value, name))
 
 
 def absolute_base(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's nested values with absolute paths."""
+    """Return the method's nested values with absolute paths."""
     found = dict(values)
     for name in PATHS:
         section, _, key = name.partition(".")
@@ -34,7 +34,7 @@ def absolute_base(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def absolute_spec(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A specification's raw values with absolute paths: base, choices of the search, rows of a table."""
+    """Return a specification's raw values with absolute paths: base, choices of the search, rows of a table."""
     found = {**raw, "base": absolute_base(raw.get("base", {}))}
     for name, domain in raw.get("search", {}).items():
         if name in PATHS and isinstance(domain, Mapping) and isinstance(domain.get("choice"), list):

@@ -94,7 +94,7 @@ class Attempt:
                 self._say(f"{error}; going on from what was kept before it")
 
     def _places(self) -> Iterator[str]:
-        """The run itself, then its checkpoints from the newest on, below its URL."""
+        """Yield the run itself, then its checkpoints from the newest on, below its URL."""
         yield ""
         for name in sorted(object_storage.folders(f"{self._url}/{CHECKPOINTS}"), key=position, reverse=True):
             yield f"/{CHECKPOINTS}/{name}"
@@ -146,7 +146,7 @@ class Attempt:
 
 @contextmanager
 def attempt(store: Storage, key: str, writes: bool, say: Say) -> Iterator[Attempt]:
-    """An attempt at the run `key`; only the process that `writes`, rank 0, fetches and keeps anything.
+    """Make an attempt at the run `key`; only the process that `writes`, rank 0, fetches and keeps anything.
 
     In object storage each attempt has a folder of its own that goes when it ends: what counts is what was kept, the
     same for all of a trial's workers wherever they run.
@@ -245,13 +245,13 @@ def finish_stage(store: Storage, work: Path, folder: Path) -> None:
 
 
 def stems(store: Storage, work: Path) -> set[str]:
-    """The images that are done of a stage which is being made elsewhere; here its task looks for itself."""
+    """Return the images that are done of a stage which is being made elsewhere; here its task looks for itself."""
     listed = None if store.url is None else object_storage.listing(store.there(work.with_suffix("")))
     return {name.rpartition(".")[0] for name in listed or {} if name.endswith((".npz", ".png"))}
 
 
 def training(store: Storage, work: Path) -> Attempt:
-    """A stage's training, whose checkpoints are kept as a run's are."""
+    """Return a stage's training, whose checkpoints are kept as a run's are."""
     return Attempt(work, store.there(work.with_suffix("")) if store.url else None, True, lambda _: None)
 
 
@@ -264,7 +264,7 @@ class Watched:
         self._seen, self._looked = None, 0.0
 
     def read(self) -> Any:
-        """What it holds; None while there is none."""
+        """Return what it holds; None while there is none."""
         if self._url is None:
             with suppress(FileNotFoundError, ValueError):  # only progress
                 self._seen = read_json(self._path)
@@ -302,7 +302,7 @@ def publish_state(store: Storage, paths: SweepPaths, say: Say) -> Iterator[Calla
 
 
 def with_published_state(store: Storage) -> Storage:
-    """The storage as a command on any machine sees it: what `known_to_all` kept, beside what lies here."""
+    """Return the storage as a command on any machine sees it: what `known_to_all` kept, beside what lies here."""
     if store.url is None:
         return store
     object_storage.check_url(store.url, "--storage", write=False)

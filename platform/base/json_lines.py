@@ -41,7 +41,7 @@ class JsonLines(Terminal):
         self._out = out
 
     def event(self, name: str, **values: Any) -> None:
-        """One line, passwords redacted; numbers that are not finite become null, for JSON has none."""
+        """Print one line, passwords redacted; numbers that are not finite become null, for JSON has none."""
         line = json.dumps({"event": name, "time": round(time.time(), 3), **redacted(_finite(values))}, allow_nan=False)
         try:
             self._out.write(line + "\n")
@@ -54,12 +54,12 @@ class JsonLines(Terminal):
     def trials(
         self, heading: str, total: int | None, epochs: int, objective: str = "miou", phase: str = SEARCH
     ) -> Iterator[TrialTable]:
-        """The same view, whose calls are events."""
+        """Show the live table whose calls are events."""
         yield TrialEvents(self, heading, total, epochs, objective, phase)
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int) -> Iterator[StageBar]:
-        """The same bar, whose progress is an event."""
+        """Show the stage's bar whose progress is an event."""
         bar = StageEvents(self, name, unit, total, None)
         bar.say(0)
         yield bar
@@ -103,13 +103,13 @@ class StageEvents(StageBar):
             self.say(done)
 
     def say(self, done: int) -> None:
-        """One line."""
+        """Print one line."""
         self._at = (time.monotonic(), done)
         self._terminal.event("stage", stage=self._name, done=done, total=self._total, unit=self._unit)
 
 
 def own_stdout() -> TextIO:
-    """Standard output for us alone: from now on what anything else prints there, Ray and its C++ code too, goes to
+    """Keep standard output for us alone: from now on what anything else prints there, Ray and its C++ code too, goes to
     standard error.
     """
     sys.stdout.flush()

@@ -140,7 +140,7 @@ def driving(paths: SweepPaths, name: str, command: str) -> Iterator[DriverLock]:
 
 
 def state_of_exit(code: int) -> str:
-    """How a sweep stands whose command ends with that exit code."""
+    """Return how a sweep stands whose command ends with that exit code."""
     return FINISHED if code == 0 else STOPPED if code > SIGNAL_EXIT else FAILED
 
 
@@ -151,7 +151,7 @@ def second_driver_message(name: str, driver: Driver | None) -> str:
 
 
 def read_driver(paths: SweepPaths) -> Driver | None:
-    """The record of the last driver; None where there is none, or none that can be read."""
+    """Return the record of the last driver; None where there is none, or none that can be read."""
     try:
         return Driver(**read_json(paths.driver))
     except (OSError, ValueError, TypeError):
@@ -159,7 +159,7 @@ def read_driver(paths: SweepPaths) -> Driver | None:
 
 
 def is_driven(paths: SweepPaths) -> bool:
-    """Whether some process of any machine drives the sweep, by its lock alone: its record may be damaged."""
+    """Return whether some process of any machine drives the sweep, by its lock alone: its record may be damaged."""
     try:
         with FileLock(paths.lock, blocking=False, fallback_to_soft=False):
             return False
@@ -168,7 +168,7 @@ def is_driven(paths: SweepPaths) -> bool:
 
 
 def driver_note(paths: SweepPaths) -> str | None:
-    """What there is to say of a record that is there and cannot be read."""
+    """Return what there is to say of a record that is there and cannot be read."""
     if read_driver(paths) is None and paths.driver.exists():
         return f"{paths.driver}: is damaged, so nobody knows how it ended; {SWEEP_WRITES}"
     return None

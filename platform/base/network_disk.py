@@ -51,7 +51,7 @@ def check_host(path: Path) -> None:
 
 
 def claims(path: Path) -> list[Path]:
-    """The files that say which process of which host uses an sqlite file."""
+    """Return the files that say which process of which host uses an sqlite file."""
     return sorted(path.parent.glob(f"{path.name}.used-by.*"))
 
 
@@ -60,7 +60,9 @@ def _host(path: Path, claim: Path) -> str:
 
 
 def disk_kind(path: Path, table: str | None = None) -> str:
-    """The kind of filesystem that a path lies on, as the kernel calls it: nfs4, ext4, ...; empty where none is told."""
+    """Return the kind of filesystem that a path lies on, as the kernel calls it: nfs4, ext4, ...; empty where none is
+    told.
+    """
     if table is None:
         try:
             table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

@@ -40,12 +40,12 @@ class Storage:
         return self.url or str(self.root)
 
     def there(self, path: Path) -> str:
-        """Where a path below `root`, or of a sweep's folder, is kept in the bucket."""
+        """Return where a path below `root`, or of a sweep's folder, is kept in the bucket."""
         base = self.root if path.is_relative_to(self.root) else self.sweeps
         return f"{self.url}/{path.relative_to(base).as_posix()}"
 
     def inside(self, path: Path) -> str:
-        """The part of a path that is the same on every machine."""
+        """Return the part of a path that is the same on every machine."""
         return path.relative_to(self.root).as_posix()
 
     @property
@@ -69,11 +69,11 @@ class Storage:
         return self.root / "cache"
 
     def run(self, key: str) -> Path:
-        """The folder of one CAM run."""
+        """Return the folder of one CAM run."""
         return self.root / "runs" / key
 
     def stage(self, stage: str, key: str) -> Path:
-        """The folder of one stage's output."""
+        """Return the folder of one stage's output."""
         return self.root / "stages" / f"{stage}-{key}"
 
     def train(self, sweep: str) -> Path:
@@ -81,7 +81,7 @@ class Storage:
         return (self.root / sweep if self.url else self.sweep(sweep).root) / "tune"
 
     def sweep(self, name: str) -> "SweepPaths":
-        """The folder of one sweep."""
+        """Return the folder of one sweep."""
         return SweepPaths(self.sweeps / name)
 
 
@@ -148,7 +148,7 @@ class SweepPaths:
 
 
 def storage(place: str) -> Storage:
-    """The storage folder made absolute (`~` is home), or storage in a bucket with this machine's own copy."""
+    """Return the storage folder made absolute (`~` is home), or storage in a bucket with this machine's own copy."""
     if not object_storage.is_url(place):
         return Storage(full_path(place, "resources.storage").resolve())
     url = place.rstrip("/")
@@ -164,5 +164,5 @@ def check_storage(store: Storage, key: str) -> None:
 
 
 def shortened(path: Path) -> Path:
-    """The path from the working folder, where it lies below it."""
+    """Return the path from the working folder, where it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

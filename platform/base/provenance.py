@@ -17,14 +17,16 @@ PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "scikit-image", "opencv
 
 
 def shown_command(spec: Path, sets: Sequence[str]) -> str:
-    """The command for logs and records: passwords are ***, and so is `notify.command`, which may carry a token."""
+    """Return the command for logs and records: passwords are ***, and so is `notify.command`, which may carry a
+    token.
+    """
     told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
     words = [word for text in told for word in ("--set", text)]
     return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
 
 
 def provenance(command: str) -> dict[str, str]:
-    """The command, the commit, the versions of what computes."""
+    """Return the command, the commit, the versions of what computes."""
     checkout = Path(__file__).resolve().parents[2]
     try:
         if not (checkout / ".git").exists():  # installed from a wheel: what is found above is another repository's
@@ -51,7 +53,9 @@ def keep_start(path: Path, told: dict[str, str]) -> None:
 
 
 def read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts that were kept, the first one first; none where the file is not there or, which is said, damaged."""
+    """Return the starts that were kept, the first one first; none where the file is not there or, which is said,
+    damaged.
+    """
     cure = "the sweep's next start begins it anew; earlier starts are in MLflow's runs"
     try:
         kept = read_json(path, cure)
@@ -66,7 +70,7 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_start(entry: Any) -> bool:
-    """Whether an entry has what `keep_start` writes."""
+    """Return whether an entry has what `keep_start` writes."""
     told = ("command", "commit", "versions", "python")
     return (
         isinstance(entry, dict)

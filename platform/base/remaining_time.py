@@ -28,7 +28,7 @@ class RunPrice:
         return self.at(self.epochs) + self.end
 
     def at(self, epoch: int) -> float:
-        """Seconds until the end of an epoch; none before the first."""
+        """Return the seconds until the end of an epoch; none before the first."""
         return self.start + self.epoch * epoch if epoch else 0.0
 
 
@@ -98,7 +98,7 @@ class RemainingTime:
         self._at = self._began = time.monotonic()
 
     def begin(self, phase: str, runs: int | None = None, done: int = 0) -> None:
-        """A phase begins or goes on, with `done` of `runs` ended before."""
+        """Note that a phase begins or goes on, with `done` of `runs` ended before."""
         self.phase, self._began = phase, time.monotonic()
         self._running.clear()
         self._prices.clear()
@@ -107,7 +107,7 @@ class RemainingTime:
         self._look()
 
     def started(self, uid: str, price: RunPrice, epoch: int = 0) -> None:
-        """A run begins, of which earlier starts have done `epoch` epochs; said again, it goes on."""
+        """Note that a run begins, of which earlier starts have done `epoch` epochs; said again, it goes on."""
         now = time.monotonic()
         if uid not in self._running:
             self._running[uid] = Running(price, now, price.at(epoch), price.at(epoch), now)
@@ -115,15 +115,15 @@ class RemainingTime:
         self._look()
 
     def reported(self, uid: str, epoch: int) -> None:
-        """A run has ended an epoch."""
+        """Note that a run has ended an epoch."""
         run = self._running.get(uid)
         if run is not None and run.price.at(epoch) > run.done:  # epochs of earlier starts are reported again
             run.done, run.at = run.price.at(epoch), time.monotonic()
             self._look()
 
     def ended(self, uid: str, whole: bool, counts: bool = True) -> None:
-        """A run has ended, `whole` or early; one that only waits to be resumed does not count. One that never began
-        here was taken over from another sweep.
+        """Note that a run has ended, `whole` or early; one that only waits to be resumed does not count. One that never
+        began here was taken over from another sweep.
         """
         run, known = self._running.pop(uid, None), self.phases.get(self.phase or "")
         if known is not None and counts:
@@ -138,7 +138,7 @@ class RemainingTime:
         self._look()
 
     def stage(self, name: str, share: float) -> None:
-        """A later stage has done this share of itself; 1 is its end."""
+        """Note that a later stage has done this share of itself; 1 is its end."""
         now = time.monotonic()
         if self.phase != STAGES:
             self.phase = STAGES
@@ -153,26 +153,26 @@ class RemainingTime:
         self._look()
 
     def left(self) -> float | None:
-        """Seconds that are left of the sweep."""
+        """Return the seconds that are left of the sweep."""
         if self._left is None:
             return None
         return max(self._later(), self._left - (time.monotonic() - self._at))
 
     def run_left(self, uid: str) -> float | None:
-        """Seconds that are left of a run."""
+        """Return the seconds that are left of a run."""
         run = self._running.get(uid)
         if run is None or (self._pace() is None):
             return None
         return self._of_run(run, time.monotonic())
 
     def snapshot(self) -> PhaseProgress:
-        """What another process may know."""
+        """Return what another process may know."""
         known = self.phases.get(self.phase or "", Priced(None, 0.0))
         phase = self._stage[0] if self.phase == STAGES and self._stage else self.phase
         return PhaseProgress(phase=phase, done=known.done, runs=known.runs, left=self.left(), at=time.time())
 
     def _pace(self) -> float | None:
-        """Seconds that a priced second takes; None where neither a price nor a report is known."""
+        """Return the seconds that a priced second takes; None where neither a price nor a report is known."""
         priced, measured = self._priced, self._measured
         for run in self._running.values():
             if run.done > run.before:
@@ -183,7 +183,7 @@ class RemainingTime:
         return max(0.0, (run.price.seconds - run.done) * (self._pace() or 0.0) - (now - run.at))
 
     def _later(self) -> float:
-        """Seconds of what stands behind the present phase, or behind the present stage."""
+        """Return the seconds of what stands behind the present phase, or behind the present stage."""
         pace = self._pace() or 0.0
         place = PHASES.index(self.phase) if self.phase in PHASES else -1
         running = self._stage[0] if self._stage else None
@@ -200,7 +200,7 @@ class RemainingTime:
             self._left += self._later()
 
     def _of_phase(self) -> float | None:
-        """Seconds that are left of the present phase."""
+        """Return the seconds that are left of the present phase."""
         pace = self._pace()
         if self.phase == STAGES:
             if self._stage is None:
@@ -227,5 +227,5 @@ class RemainingTime:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, 0 of nothing."""
+    """Return the mean, 0 of nothing."""
     return sum(values) / len(values) if values else 0.0

@@ -57,7 +57,7 @@ class Terminal:
         """Whether a sweep's end shows its statistics too."""
 
     def say(self, line: str) -> None:
-        """One plain line without secrets, never broken: commands and paths are copied from it."""
+        """Print one plain line without secrets, never broken: commands and paths are copied from it."""
         text = printable(redact(line), "\n")
         if text.startswith(WARNING):
             self.warnings.append(text.removeprefix(WARNING))
@@ -68,7 +68,7 @@ class Terminal:
         self.console.print(Text(text), soft_wrap=True)
 
     def warn(self, line: str) -> None:
-        """One line that says what went wrong without stopping anything."""
+        """Print one line that says what went wrong without stopping anything."""
         self.say(f"{WARNING}{line}")
 
     def progress(self) -> AbstractContextManager[Progress]:
@@ -76,13 +76,15 @@ class Terminal:
         return shown_progress()
 
     def event(self, name: str, **values: Any) -> None:
-        """What a program that reads along wants to know; people have the tables. See platform/base/json_lines.py."""
+        """Print what a program that reads along wants to know; people have the tables. See
+        platform/base/json_lines.py.
+        """
 
     def table(
         self, title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", left: int = 2
     ) -> None:
-        """A table; numbers are shown with one decimal, the first `left` columns begin at the left. It is as wide as the
-        console: lines are broken between words, as long as there is room for the words.
+        """Print a table; numbers are shown with one decimal, the first `left` columns begin at the left. It is as wide
+        as the console: lines are broken between words, as long as there is room for the words.
         """
         made = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
         cells = [[shown(cell) for cell in row] for row in rows]
@@ -94,7 +96,7 @@ class Terminal:
         self.console.print(made)
 
     def fits(self, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
-        """Whether a table fits with no cell broken, and heads broken between words at most."""
+        """Return whether a table fits with no cell broken, and heads broken between words at most."""
         columns = [[head, *(shown(row[index]) for row in rows)] for index, head in enumerate(heads)]
         least = [max(map(cell_len, [*column[0].split(), *column[1:]]), default=0) for column in columns]
         return table_width(least) <= self.console.width
@@ -103,8 +105,8 @@ class Terminal:
     def trials(
         self, heading: str, total: int | None, epochs: int, objective: str = "miou", phase: str = SEARCH
     ) -> Iterator["TrialTable"]:
-        """The live table of running and finished trials; `objective` is the key of what they are ranked by, `phase`
-        what they are in the remaining time.
+        """Show the live table of running and finished trials; `objective` is the key of what they are ranked by,
+        `phase` what they are in the remaining time.
         """
         view = TrialTable(self, heading, total, epochs, objective, phase)
         if not self.console.is_terminal:
@@ -116,7 +118,7 @@ class Terminal:
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int) -> Iterator["StageBar"]:
-        """A progress bar for one stage."""
+        """Show a progress bar for one stage."""
         if not self.console.is_terminal:
             yield StageBar(self, name, unit, total, None)
             return
@@ -171,7 +173,7 @@ class TrialTable:
         self._terminal.remaining.begin(self._phase, self._total, done)
 
     def started(self, uid: str, what: str, price: RunPrice | None = None, epoch: int = 0) -> None:
-        """A trial began, at a price, of which earlier starts have done `epoch` epochs."""
+        """Note that a trial began, at a price, of which earlier starts have done `epoch` epochs."""
         self._terminal.remaining.started(uid, price or RunPrice(0.0, 1.0, 0.0, self._epochs), epoch)
         if uid not in self._rows:
             epochs = price.epochs if price else self._epochs
@@ -181,7 +183,7 @@ class TrialTable:
                 self._terminal.say(f"  {uid}  started  {what}")
 
     def preparing(self, uid: str, what: str, done: int, total: int) -> None:
-        """How far the making of something is that a trial waits for."""
+        """Show how far the making of something is that a trial waits for."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
         row["doing"] = f"{what} {100 * done // total} %"
         if not self._terminal.console.is_terminal and time.monotonic() - self._said > 15:
@@ -189,7 +191,7 @@ class TrialTable:
             self._terminal.say(f"  {uid}  {what} {done} of {total}")
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
-        """An epoch's report."""
+        """Show an epoch's report."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0, "state": "running"})
         row.pop("doing", None)
         row["epoch"] = int(result.get("epoch", row["epoch"]))
@@ -202,7 +204,7 @@ class TrialTable:
             self._say_epoch(uid, row, result)
 
     def _say_epoch(self, uid: str, row: dict[str, Any], result: Mapping[str, Any]) -> None:
-        """A line about an epoch, at most one in `BETWEEN_S` of each trial."""
+        """Print a line about an epoch, at most one in `BETWEEN_S` of each trial."""
         if time.monotonic() - row.get("said", self._began) < BETWEEN_S:
             return
         row["said"] = time.monotonic()
@@ -214,7 +216,7 @@ class TrialTable:
         self._terminal.say(f"  {uid}  {epoch}{score}{loss}{trial}{of_sweep(self.seconds_left())}")
 
     def ended(self, uid: str, state: str, miou: float | None, reason: str | None, counted: bool = True) -> None:
-        """A trial ended, or was left to be resumed. The best so far is one of those that are `counted`."""
+        """Note that a trial ended, or was left to be resumed. The best so far is one of those that are `counted`."""
         row = self._rows.setdefault(uid, {"what": "", "epoch": 0})
         row["state"] = state.lower()
         row.pop("doing", None)
@@ -231,7 +233,7 @@ class TrialTable:
             self._terminal.say(f"  {uid}  {state.lower()}{number}{why}{best}  {self._count()}{left}")
 
     def seconds_left(self) -> float | None:
-        """Seconds left of the whole sweep; None while nobody can know."""
+        """Return the seconds left of the whole sweep; None while nobody can know."""
         return self._terminal.remaining.left()
 
     def _done(self) -> int:
@@ -290,14 +292,14 @@ def table_width(columns: Sequence[int]) -> int:
 
 
 def shown(cell: Any) -> str:
-    """A table cell: one decimal for floats, a dash for nothing."""
+    """Return a table cell: one decimal for floats, a dash for nothing."""
     if cell is None:
         return "-"
     return f"{cell:.1f}" if isinstance(cell, float) else printable(str(cell), "\n")
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Return the seconds as 1:02:03 or 2:03."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

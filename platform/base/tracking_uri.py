@@ -27,8 +27,8 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def store_uri(uri: str | None) -> str:
-    """The store's URI; None is the environment's MLFLOW_TRACKING_URI, or mlflow.db in the working directory. A relative
-    sqlite path becomes absolute.
+    """Return the store's URI; None is the environment's MLFLOW_TRACKING_URI, or mlflow.db in the working directory. A
+    relative sqlite path becomes absolute.
     """
     uri = with_driver(uri or os.environ.get(URI_VARIABLE) or "sqlite:///mlflow.db")
     path = sqlite_path(uri)
@@ -36,7 +36,9 @@ def store_uri(uri: str | None) -> str:
 
 
 def with_driver(url: str) -> str:
-    """A database's URL with the Python package that we ask for: left to itself, SQLAlchemy 2.1 takes another one."""
+    """Return a database's URL with the Python package that we ask for: left to itself, SQLAlchemy 2.1 takes another
+    one.
+    """
     scheme = url.partition("://")[0]
     return url.replace(scheme, "postgresql+psycopg2", 1) if scheme in ("postgresql", "postgres") else url
 
@@ -81,8 +83,8 @@ UI_PORT = 5000
 
 
 def ui_command(uri: str | None, page: str = "") -> str:
-    """The command that shows the store in a browser, on 127.0.0.1 only, and the address of a `page` behind that of the
-    UI. A password stays in the environment.
+    """Return the command that shows the store in a browser, on 127.0.0.1 only, and the address of a `page` behind that
+    of the UI. A password stays in the environment.
     """
     uri = store_uri(uri)
     if uri.startswith(("http://", "https://")):
@@ -92,7 +94,7 @@ def ui_command(uri: str | None, page: str = "") -> str:
 
 
 def ui_start(uri: str) -> str:
-    """The command that serves the store at `uri`."""
+    """Return the command that serves the store at `uri`."""
     python = Path(sys.executable)
     shown = shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
     if uri == store_uri(None):
@@ -102,7 +104,7 @@ def ui_start(uri: str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an sqlite URI, None for any other store."""
+    """Return the file of an sqlite URI, None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
@@ -136,7 +138,7 @@ def check_schema(path: Path, shown: str, key: str) -> None:
 
 
 def move_it(path: Path) -> str:
-    """The cure for a damaged sqlite file of records."""
+    """Return the cure for a damaged sqlite file of records."""
     name = shlex.quote(str(path))
     return (
         f"put it back from a copy, or move it away (mv {name} {name}.damaged; rm -f {name}-wal {name}-shm) and give "

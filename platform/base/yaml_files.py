@@ -201,7 +201,8 @@ def load_kept(path: Path) -> dict[str, Any]:
 
 
 def opening_question(path: Path) -> str | None:
-    """What the comment at the head of a YAML file asks: the words behind `Question:`, up to the next `Word:` line.
+    """Return what the comment at the head of a YAML file asks: the words behind `Question:`, up to the next `Word:`
+    line.
 
     Without `Question:` it is the comment's first paragraph; None without a comment.
     """
@@ -244,7 +245,9 @@ def _parse(text: str, source: str, with_line: bool = True) -> Any:
 
 
 def _measure(node: yaml.Node, measured: dict[int, tuple[int, int]], above: set[int]) -> tuple[int, int]:
-    """Values and levels of what `node` stands for, anchors written out; an error for too many, or an endless one."""
+    """Return the values and levels of what `node` stands for, anchors written out; an error for too many, or an endless
+    one.
+    """
     if id(node) in measured:
         return measured[id(node)]
     if id(node) in above:

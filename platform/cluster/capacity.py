@@ -23,7 +23,7 @@ LOGICAL_GPUS = "CPN_LOGICAL_GPUS"
 
 
 def total(nodes: Sequence[Node], kind: str) -> float:
-    """How much of one resource all nodes have."""
+    """Return how much of one resource all nodes have."""
     return sum(node.get(kind, 0.0) for node in nodes)
 
 
@@ -75,7 +75,8 @@ def concurrency(resources: Resources, nodes: Sequence[Node]) -> int:
 
 
 def usable(device: "torch.device") -> "torch.device":
-    """The device that Ray gave a worker, on which it trains. Raises WorkError where that is a card that torch lacks.
+    """Return the device that Ray gave a worker, on which it trains. Raises WorkError where that is a card that torch
+    lacks.
 
     With LOGICAL_GPUS set it trains on the CPU then: cards that Ray was only told of rehearse a cluster.
     """

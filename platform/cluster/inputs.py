@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def data_root(config: Config, store: Storage) -> str:
-    """Where the data lie: `data.root`, or the folder of the scenes that `data.scenes` describes.
+    """Return where the data lie: `data.root`, or the folder of the scenes that `data.scenes` describes.
 
     Raises InputError when the configuration names neither.
     """
@@ -39,7 +39,9 @@ def data_root(config: Config, store: Storage) -> str:
 
 
 def shared_data(config: Config, store: Storage, pack: Pack) -> str:
-    """Where every node reads the data from: scenes that were made here are put into the bucket, if there is one."""
+    """Return where every node reads the data from: scenes that were made here are put into the bucket, if there
+    is one.
+    """
 
     root = data_root(config, store)
     if store.url is None or config.data.root is not None:
@@ -111,7 +113,7 @@ def check_objective(config: Config, pack: Pack, objective: str, say: Say) -> Non
 
 
 def look_at_data(config: Config, objective: str, say: Say) -> None:
-    """What a dry run can tell of the data without packing them: not there, not packed, or without masks.
+    """Check what a dry run can tell of the data without packing them: not there, not packed, or without masks.
 
     Raises InputError when packed data leave out the objective.
     """

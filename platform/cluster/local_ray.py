@@ -138,8 +138,9 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def own_folder() -> Path | None:
-    """Where Ray keeps its files, sockets among them, so that no other user gets there: it gives its own folders mode
-    777. None where it may keep them as it does by itself: in RAY_TMPDIR, or a TMPDIR that nobody else may write to.
+    """Return where Ray keeps its files, sockets among them, so that no other user gets there: it gives its own folders
+    mode 777. None where it may keep them as it does by itself: in RAY_TMPDIR, or a TMPDIR that nobody else may write
+    to.
 
     Elsewhere that is a folder of mode 700 in it, made here. Raises InputError where somebody else has that name.
     """

@@ -52,7 +52,7 @@ def device_for(resources: Resources, on_cpu: bool) -> str | None:
 
 
 def cuda_is_there() -> bool:
-    """Whether this machine has a device that torch can use."""
+    """Return whether this machine has a device that torch can use."""
     import torch
 
     return torch.cuda.is_available()

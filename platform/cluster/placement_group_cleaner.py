@@ -54,7 +54,7 @@ class PlacementGroupCleaner:
 
 
 def is_dead(actor: str, timeout: int) -> bool:
-    """Whether Ray says that an actor is dead, or does not know it; what cannot be asked now is asked again."""
+    """Return whether Ray says that an actor is dead, or does not know it; what cannot be asked now is asked again."""
     try:
         state: Any = get_actor(actor, timeout=timeout)
     except RayStateApiException:

@@ -34,7 +34,7 @@ def free_placement_groups() -> list[str]:
 
 
 def free_at_the_end() -> None:
-    """The same for at most WAIT_S, and where the cluster is gone by then there is nothing to free."""
+    """Free the placement groups for at most WAIT_S, and where the cluster is gone by then there is nothing to free."""
     from ray.exceptions import RayError
 
     def free() -> None:

@@ -45,13 +45,13 @@ class Listener(Protocol):
     """Hears what happens to trials, in the driver."""
 
     def started(self, uid: str) -> None:
-        """A trial began, or goes on after a restart."""
+        """Hear that a trial began, or goes on after a restart."""
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
-        """An epoch's report, or the last one with the metrics."""
+        """Hear an epoch's report, or the last one with the metrics."""
 
     def ended(self, uid: str) -> None:
-        """The study has been told how the trial ended, or keeps it as resumable."""
+        """Hear that the study has been told how the trial ended, or keeps it as resumable."""
 
     def pruning_off(self, line: str) -> None:
         """Pruning has switched itself off, in words; said again after a restart."""
@@ -116,8 +116,9 @@ class Interruption:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), raised)
 
     def asked(self, wait_s: float = 0.0) -> int | None:
-        """The signal that has come so far, or comes within that time; from any thread. What is sent to a process group
-        or a batch job reaches Ray's processes too, whose end is noticed before the main thread handles the signal.
+        """Return the signal that has come so far, or comes within that time; from any thread. What is sent to a process
+        group or a batch job reaches Ray's processes too, whose end is noticed before the main thread handles the
+        signal.
         """
         if self.signal is None and self._arrived is not None and select.select([self._arrived], [], [], wait_s)[0]:
             numbers = [number for number in self._arrived.recv(64, socket.MSG_PEEK) if number in SIGNALS]
@@ -256,8 +257,8 @@ BUSY = 4
 
 
 def start_cure(address: str | None) -> str:
-    """What to do about a Ray that does not start; its processes are given up after 30 s, also where others hold the
-    cores.
+    """Return what to do about a Ray that does not start; its processes are given up after 30 s, also where others hold
+    the cores.
     """
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if address is None and load > BUSY * cores:
@@ -266,7 +267,7 @@ def start_cure(address: str | None) -> str:
 
 
 def cluster_gone_message(address: str | None) -> str:
-    """What is said when the cluster that was joined, or started here, does not run any more."""
+    """Return what is said when the cluster that was joined, or started here, does not run any more."""
     if address:
         return f"RAY_ADDRESS: this machine's Ray node at {address} has died; start Ray again, then run the same command"
     return "Ray's processes on this machine have died (for want of memory?); the same command continues"
@@ -383,7 +384,9 @@ def run_trials(
 
 
 def cause(error: BaseException) -> BaseException:
-    """What a callback of ours raised in words, as when the study is down: Tune makes the text of a traceback of it."""
+    """Return what a callback of ours raised in words, as when the study is down: Tune makes the text of a traceback of
+    it.
+    """
     from ray.tune import TuneError
 
     inner: BaseException | None = error
@@ -399,7 +402,9 @@ class Interruptible(Protocol):
 
 
 def ends_now(searcher: Interruptible, interruption: object, over: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether all running trials end: on a signal, or when the budget is used up. They stay resumable in the study."""
+    """Return whether all running trials end: on a signal, or when the budget is used up. They stay resumable in the
+    study.
+    """
 
     def asked() -> bool:
         if not searcher.interrupted and over():

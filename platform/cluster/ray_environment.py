@@ -59,7 +59,8 @@ def in_environment(values: Mapping[str, str]) -> Iterator[None]:
 def runtime_environment(
     environment: Mapping[str, str], ship_code: bool, backbones: Sequence[str] = (), folder: Path | None = None
 ) -> dict[str, Any]:
-    """What Ray gives every process of this sweep on a cluster: `environment`, and where asked for the code itself.
+    """Return what Ray gives every process of this sweep on a cluster: `environment`, and where asked for the code
+    itself.
 
     The user's own `backbones` go along: they are laid out beside a copy of this code in the empty `folder`.
     """

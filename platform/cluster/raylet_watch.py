@@ -48,8 +48,8 @@ def watched(lost: Callable[[], None]) -> Iterator[threading.Event]:
 
 
 def listens(name: str, over: threading.Event | None = None) -> bool:
-    """Whether a process listens at a socket of this machine. One that is only busy does. With `over`, stay connected
-    until that is set or the other side has ended the connection.
+    """Return whether a process listens at a socket of this machine. One that is only busy does. With `over`, stay
+    connected until that is set or the other side has ended the connection.
     """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(LOOK_S)

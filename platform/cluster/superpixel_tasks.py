@@ -33,7 +33,7 @@ def make_for_trial(config: Config, pack: Pack, cache: Path, report: Callable[[di
 
 
 def on_ray(folder: Path, split: Split) -> Spread:
-    """Makes shares in tasks, one CPU each, wherever the cluster has room."""
+    """Make shares in tasks, one CPU each, wherever the cluster has room."""
 
     def spread(shares: Sequence[Share]) -> Iterator[tuple[Share, bool]]:
         import ray

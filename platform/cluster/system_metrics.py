@@ -54,7 +54,7 @@ class Minutes:
             threading.Thread(target=self._run, name="gpu", daemon=True).start()
 
     def __call__(self) -> dict[str, list[dict[str, float]]]:
-        """The samples since the last call as `minutes`, each with its `time`.
+        """Return the samples since the last call as `minutes`, each with its `time`.
 
         A first one is read at once where no minute has passed, so that short runs have one; no other call waits.
         """
@@ -80,7 +80,8 @@ class Minutes:
 
 
 def gpu_reader(device: "torch.device") -> Callable[[], dict[str, float]] | None:
-    """What reads the memory in use on the GPU `device`, by everybody, and how busy it is; None for another device.
+    """Return what reads the memory in use on the GPU `device`, by everybody, and how busy it is; None for another
+    device.
 
     How busy it is says the driver's own nvidia-smi, about the seconds before; where that is missing, or does not know
     (a part of a card), memory alone is read.

@@ -78,7 +78,8 @@ class StudySearcher(Searcher):
         return {}  # Tune snapshots its parts; the study is the state, and nothing is restored from a snapshot
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray forgets FINISHED
-        """The next trial as a Tune config, FINISHED when there is none, or None while there are only such to wait for.
+        """Return the next trial as a Tune config, FINISHED when there is none, or None while there are only such to
+        wait for.
 
         A trial whose configuration runs already, here or in another sweep, waits: that result will be its own, and two
         runs at a time would write to one folder. Others go ahead of it. At most one more waits than runs: what is drawn
@@ -137,10 +138,10 @@ class StudySearcher(Searcher):
             self.interrupted, self.halted = True, reason
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is the state."""
+        """Save nothing: the study is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore: the study is the state."""
+        """Restore nothing: the study is the state."""
 
     def _next(self) -> TrialRow | None:
         """Return the next trial that has to be run; record those whose result is known on the way."""
@@ -185,21 +186,21 @@ class TrialEvents(Callback):
         return {}  # Tune snapshots its parts; ours are never restored from there
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's actor runs."""
+        """Hear that a trial's actor runs."""
         self._started(trial.config["uid"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial reported."""
+        """Hear that a trial reported."""
         self._reported(trial.config["uid"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial ended or was stopped; the searcher has told the study."""
+        """Hear that a trial ended or was stopped; the searcher has told the study."""
         self._ended(trial.config["uid"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial raised, and is not tried again."""
+        """Hear that a trial raised, and is not tried again."""
         self._ended(trial.config["uid"])
 
 
@@ -213,11 +214,11 @@ class StopWhen(Stopper):
         return {}  # as above
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether to stop a trial at this report."""
+        """Return whether to stop a trial at this report."""
         return self._asked()
 
     def stop_all(self) -> bool:
-        """Whether to stop everything."""
+        """Return whether to stop everything."""
         return self._asked()
 
 
@@ -304,7 +305,9 @@ class StudyPruner(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def _audit_share(self, share: float, marked: int) -> float:
-        """How many of the would-be-pruned run on now: all while pruning has not proved itself, and once it is off."""
+        """Return how many of the would-be-pruned run on now: all while pruning has not proved itself, and once it is
+        off.
+        """
         if self._options.audit == 0:
             return 0.0
         self._look(share)
@@ -338,7 +341,9 @@ class StudyPruner(FIFOScheduler):
         return pruning.rungs(epochs, self._options.grace, self._options.reduction)
 
     def _read(self) -> dict[float, dict[int, float]]:
-        """Share of the schedule -> trial number -> its value there; read from the study once, then kept up."""
+        """Return the share of the schedule -> trial number -> its value there; read from the study once, then
+        kept up.
+        """
         if self._values is None:
             self._values = {}
             for row in self._study.rows():
@@ -360,7 +365,7 @@ class StudyPruner(FIFOScheduler):
 
 
 def objective_of(study: Study) -> str:
-    """The key of what the study maximises; epochs report it with `_epoch` behind."""
+    """Return the key of what the study maximises; epochs report it with `_epoch` behind."""
     return str(study.identity().get("metric", "miou"))
 
 
@@ -372,7 +377,9 @@ def record(study: Study, uid: str, result: Mapping[str, Any], objective: str) ->
 
 
 def _last_line(trial: Trial) -> str:
-    """The last line of a trial's traceback, which names the exception; or the one that says that a disk is full."""
+    """Return the last line of a trial's traceback, which names the exception; or the one that says that a disk
+    is full.
+    """
     try:
         with open(trial.error_file, encoding="utf-8") as file:
             lines = [line.strip() for line in file if line.strip()]

@@ -120,14 +120,14 @@ class WorkerTrial:
     """What this worker alone has to say; its next report takes it along."""
 
     def noted(self) -> dict[str, str]:
-        """What has been noted since the last report, for the next."""
+        """Return what has been noted since the last report, for the next."""
         lines = "; ".join(self.notes)
         self.notes.clear()
         return {"note": lines} if lines else {}
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker does: the run of `cpn.run`, resumed from its folder if it was started before.
+    """Run, on each Ray Train worker, `cpn.run`, resumed from its folder if it was started before.
 
     Train waits with every report for all workers, so none comes from one of them alone: what is gone on from, what is
     finished and why it failed before is what rank 0 sees (cpn/models/ranks.py), and what a worker alone has to say
@@ -244,7 +244,9 @@ def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
 
 
 def why_failed(error: Exception) -> str:
-    """The reason that is kept, in one line. Out of memory changes nothing behind the user's back: no smaller batch."""
+    """Return the reason that is kept, in one line. Out of memory changes nothing behind the user's back: no smaller
+    batch.
+    """
     import torch
 
     said = " ".join(str(error).split())

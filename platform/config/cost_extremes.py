@@ -52,12 +52,12 @@ def extreme_values(spec: SweepSpec, names: Sequence[str] = COSTLY, low_ends: boo
 
 
 def extreme_config(spec: SweepSpec, corner: dict[str, Any]) -> Config:
-    """The configuration of a corner. Raises InputError where its values do not go together."""
+    """Return the configuration of a corner. Raises InputError where its values do not go together."""
     return with_values(spec.base_config, corner, "a corner of the search")
 
 
 def _needed(search: Mapping[str, Drawn], names: Sequence[str]) -> set[str]:
-    """The searched ones of `names`, and those that decide whether they exist."""
+    """Return the searched ones of `names`, and those that decide whether they exist."""
     needed = {name for name in search if name in names}
     for name in reversed(ordered(search)):  # what decides comes before what it decides on
         if name in needed:
@@ -66,7 +66,7 @@ def _needed(search: Mapping[str, Drawn], names: Sequence[str]) -> set[str]:
 
 
 def _values(name: str, search: Mapping[str, Drawn], low_ends: bool) -> list[Any]:
-    """The values of a name that corners take."""
+    """Return the values of a name that corners take."""
     domain = search[name]
     if isinstance(domain, ChoiceDomain):
         return list(domain.choice)

@@ -54,7 +54,7 @@ def without_effect(search: Search, base: Mapping[str, Any]) -> list[str]:
 
 
 def _possible(name: str, other: str, search: Search, base: Mapping[str, Any]) -> list[Any] | None:
-    """The values that `other` can have in a trial in which `name` is drawn; None where they are not listed."""
+    """Return the values that `other` can have in a trial in which `name` is drawn; None where they are not listed."""
     above, domain = search.get(other), search[name]
     if above is None:
         return [base[other]]
@@ -67,7 +67,7 @@ def _possible(name: str, other: str, search: Search, base: Mapping[str, Any]) ->
 
 
 def _shown(values: Sequence[Any]) -> str:
-    """Values as YAML has them."""
+    """Return the values as YAML has them."""
     return " or ".join(_yaml_words(value) for value in values)
 
 

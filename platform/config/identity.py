@@ -11,7 +11,7 @@ from .sweep_spec import SweepSpec
 
 
 def identity_of(spec: SweepSpec, fingerprint: str) -> dict[str, Any]:
-    """Base, space, search options, objective, data and method version, as plain JSON values.
+    """Return base, space, search options, objective, data and method version, as plain JSON values.
 
     Not in it: budget, resources, pruning and tracking, where the data lies, and the settings of later stages: they
     change no trial's result.

@@ -25,7 +25,7 @@ def named_values(spec: SweepSpec) -> list[dict[str, str]]:
 
 
 def _places(spec: SweepSpec) -> list[tuple[str, dict[str, str]]]:
-    """The same, each behind the place in the specification where it stands, as messages name it before the key.
+    """Return the same, each behind the place in the specification where it stands, as messages name it before the key.
 
     What stands in the base may also come from --set or a preset, and has no place here.
     """
@@ -53,18 +53,20 @@ def contents_of(config: Config) -> dict[str, str]:
 
 
 def own_backbones(spec: SweepSpec) -> list[str]:
-    """The `module:factory` names of the user's own backbones."""
+    """Return the `module:factory` names of the user's own backbones."""
     named = (value for values in named_values(spec) for name, value in values.items() if name.endswith("backbone"))
     return list(dict.fromkeys(filter(is_code, named)))
 
 
 def trains_own_code(spec: SweepSpec) -> bool:
-    """Whether a run's network is the user's code, or may be: what it costs is known by running it."""
+    """Return whether a run's network is the user's code, or may be: what it costs is known by running it."""
     return any(is_code(values.get("network.backbone")) for values in named_values(spec))
 
 
 def import_folders(backbones: Iterable[str]) -> list[str]:
-    """Where processes on other machines, or in other working folders, find these backbones and what they import."""
+    """Return where processes on other machines, or in other working folders, find these backbones and what they
+    import.
+    """
     modules = (module for backbone in backbones for module in own_modules(backbone))
     return list(dict.fromkeys(str(module.root) for module in modules))
 

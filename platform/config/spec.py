@@ -36,7 +36,7 @@ def load_spec(path: Path, sets: Sequence[str] = ()) -> SweepSpec:
 
 
 def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec:
-    """The same from values that `path` stands for in errors."""
+    """Read the specification from values that `path` stands for in errors."""
     if not isinstance(raw.get("base", {}), dict) or not isinstance(raw.get("search", {}), dict):
         key = "base" if not isinstance(raw.get("base", {}), dict) else "search"
         raise InputError(f"{path}: {key}: has to hold `key: value` lines, or leave the key out")
@@ -78,7 +78,8 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
 
 
 def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[str, Any]:
-    """The method's nested values `base` with `--set` texts applied: dotted names, and `preset`. For a single run.
+    """Return the method's nested values `base` with `--set` texts applied: dotted names, and `preset`. For a single
+    run.
 
     Raises InputError for a name that is not the method's.
     """
@@ -98,7 +99,9 @@ def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[s
 
 
 def add_presets(base: dict[str, Any], added: Any, source: str) -> dict[str, Any]:
-    """`base` with presets from `--set preset=...`: they go last in its list, and over what the file itself says."""
+    """Return `base` with presets from `--set preset=...`: they go last in its list, and over what the file
+    itself says.
+    """
     old, new = preset_names(base.get("preset"), source), preset_names(added, "--set preset")
     for name in new:
         base = merge(base, PRESETS[name])

@@ -26,7 +26,7 @@ LEARNING = ("gp", "tpe")
 
 
 def check_search(spec: SweepSpec, source: str) -> None:
-    """Every searched name against the method's configuration, every condition, and that the sweep can end."""
+    """Check every searched name against the method's configuration, every condition, and that the sweep can end."""
     problem = condition_problem(spec.search)
     if problem is not None:
         raise InputError(f"{source}: search.{problem[0]}: {problem[1]}")
@@ -56,7 +56,9 @@ def check_search(spec: SweepSpec, source: str) -> None:
 
 
 def _check_losses(spec: SweepSpec, source: str) -> None:
-    """Whether the search can draw weights of the losses that together train nothing, though each alone is possible."""
+    """Refuse a search that can draw weights of the losses that together train nothing, though each alone is
+    possible.
+    """
     base = to_dotted(spec.base_config)
     lowest = {name: base[name] for name in ("loss.w_cls", "loss.w_tcp")}
     for name, domain in drawn(spec.search).items():
@@ -78,7 +80,7 @@ def _check_losses(spec: SweepSpec, source: str) -> None:
 
 
 def _check_sampler(spec: SweepSpec, source: str) -> None:
-    """Whether the sampler can draw from the search, and learn what it is to learn."""
+    """Check that the sampler can draw from the search, and learn what it is to learn."""
     options = spec.search_options
     problem = grid.problem(spec.search) if options.sampler == "grid" else None
     if problem is not None:
@@ -91,7 +93,7 @@ def _check_sampler(spec: SweepSpec, source: str) -> None:
 
 
 def check_gain(spec: SweepSpec, source: str, cure: str = "take search_options.sampler=gp, or drop it") -> None:
-    """Whether the sampler can say what more trials would gain, where the budget asks for it."""
+    """Check that the sampler can say what more trials would gain, where the budget asks for it."""
     if spec.budget.min_gain_per_gpu_hour is None:
         return
     where = f"{source}: budget.min_gain_per_gpu_hour"
@@ -102,7 +104,7 @@ def check_gain(spec: SweepSpec, source: str, cure: str = "take search_options.sa
 
 
 def _check_workers(spec: SweepSpec, source: str) -> None:
-    """Whether every number of workers that an elastic trial may come to shares a batch evenly."""
+    """Check that every number of workers that an elastic trial may come to shares a batch evenly."""
     resources, batch = spec.resources, spec.base_config.train.batch_size
     if resources.min_workers is None:
         return
@@ -136,8 +138,8 @@ def _check_field(spec: SweepSpec, name: str, domain: Drawn, where: str) -> None:
 
 
 def meant_search(spec: SweepSpec, source: str) -> dict[str, Any]:
-    """The search with every choice, and every condition on one, as its name holds it: `yes` for a name of true and
-    false is true, '4' for a whole number is 4. As they stand the reference's own value would be none of them, and
+    """Return the search with every choice, and every condition on one, as its name holds it: `yes` for a name of true
+    and false is true, '4' for a whole number is 4. As they stand the reference's own value would be none of them, and
     silently leave the search.
     """
     meanings: dict[str, dict[tuple[type, Any], Any]] = {}
@@ -179,13 +181,13 @@ def _alike(old: Any, new: Any) -> bool:
 
 
 def _as_written(value: Any) -> tuple[type, Any]:
-    """A value with its type, so that 1, 1.0 and true are three."""
+    """Return a value with its type, so that 1, 1.0 and true are three."""
     if isinstance(value, Mapping):
         return dict, tuple((key, _as_written(item)) for key, item in value.items())
     return (list, tuple(map(_as_written, value))) if isinstance(value, list | tuple) else (type(value), value)
 
 
 def value_names() -> list[str]:
-    """The method's dotted names, sections left out."""
+    """Return the method's dotted names, sections left out."""
     names = known_names()
     return [name for name in names if not any(other.startswith(name + ".") for other in names)]

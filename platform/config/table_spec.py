@@ -101,33 +101,35 @@ class Table(Section):
 
 
 def at_scene_size(config: Config) -> bool:
-    """Whether the data are synthetic scenes in crops as small as the preset's: large ones take a row's own values."""
+    """Return whether the data are synthetic scenes in crops as small as the preset's: large ones take a row's own
+    values.
+    """
     return config.data.root is None and config.data.crop <= int(PRESETS["scenes"]["data"]["crop"])
 
 
 def shown_rows(table: Table, base: Config) -> dict[str, Row]:
-    """The rows that exist for these data, in order."""
+    """Return the rows that exist for these data, in order."""
     scenes = at_scene_size(base)
     return {name: row for name, row in table.rows.items() if not scenes or row.scenes is not None}
 
 
 def trained_rows(table: Table, base: Config) -> dict[str, Row]:
-    """Those of them that are trained: they name no files of another method."""
+    """Return those of them that are trained: they name no files of another method."""
     return {name: row for name, row in shown_rows(table, base).items() if row.imported is None}
 
 
 def shown_name(name: str, row: Row, scenes: bool) -> str:
-    """What a row is called."""
+    """Return what a row is called."""
     return row.scenes_name or name if scenes else name
 
 
 def row_pair(row: Row, base: Config) -> PatchesConfig | None:
-    """The patches of a row's pair for these data."""
+    """Return the patches of a row's pair for these data."""
     return row.pair_scenes or row.pair if at_scene_size(base) else row.pair
 
 
 def row_config(base: Mapping[str, Any], name: str, row: Row, source: str) -> Config:
-    """The whole configuration of a row: its presets and values lie over all of the base, whatever set that.
+    """Return the whole configuration of a row: its presets and values lie over all of the base, whatever set that.
 
     Raises InputError naming `source` and the row.
     """
@@ -141,7 +143,7 @@ def row_config(base: Mapping[str, Any], name: str, row: Row, source: str) -> Con
 
 
 def row_values(base: Mapping[str, Any], name: str, row: Row, source: str) -> dict[str, Any]:
-    """The dotted values in which a row differs from the base."""
+    """Return the dotted values in which a row differs from the base."""
     before = to_dotted(config_from(base, source))
     return {k: v for k, v in to_dotted(row_config(base, name, row, source)).items() if v != before[k]}
 

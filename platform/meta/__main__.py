@@ -24,7 +24,7 @@ FEWEST, MOST = 20, 10_000
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     made = argparse.ArgumentParser(
         prog="python -m platform.meta",
         usage=f"{EXAMPLE} [--resamples N] [--seed N] [--storage FOLDER] [--json]",
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0, 2 for a sweep that there is not."""
+    """Run the command. Exit code 0, 2 for a sweep that there is not."""
     given = parser().parse_args(arguments)
     if given.resamples < FEWEST:
         raise InputError(f"--resamples {given.resamples}: too few for an interval; give {FEWEST} or more")
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cell(one: "Importance | None") -> str:
-    """One share with its interval."""
+    """Return one share with its interval."""
     return "-" if one is None else f"{one.share:.0f} [{one.low:.0f}, {one.high:.0f}]{' *' * one.mattered}"
 
 

@@ -71,7 +71,9 @@ class PatchSize:
 def sweep_importances(
     search: Search, rows: Sequence[TrialRow], resamples: int, seed: int, report: Callable[[int, int], None]
 ) -> dict[str, Importance]:
-    """Every drawn name's importance; a conditional one among the trials that have it. Empty with too few trials."""
+    """Return every drawn name's importance; a conditional one among the trials that have it. Empty with too few
+    trials.
+    """
     done = finished(rows)
     found: dict[str, Importance] = {}
     groups: dict[frozenset[int], list[str]] = {}
@@ -107,7 +109,9 @@ def sweep_importances(
 
 
 def patch_size(sweep: SweepSnapshot) -> PatchSize | None:
-    """The best S_N of a sweep that searched it, beside the size of the objects; None where too few trials have it."""
+    """Return the best S_N of a sweep that searched it, beside the size of the objects; None where too few trials have
+    it.
+    """
     having = [row for row in finished(sweep.rows) if S_N in row.values]
     if S_N not in drawn(sweep.spec.search) or len(having) < LEAST_TRIALS:
         return None
@@ -119,7 +123,7 @@ def patch_size(sweep: SweepSnapshot) -> PatchSize | None:
 
 
 def _scored(sweep: SweepSnapshot) -> Split | None:
-    """The list with masks; None where its data are not on this machine."""
+    """Return the list with masks; None where its data are not on this machine."""
     config = sweep.spec.base_config
     try:
         root = data_root(config, sweep.store)
@@ -143,7 +147,9 @@ def median_sides(split: Split) -> tuple[float | None, float]:
 
 
 def follows(sizes: Sequence[PatchSize]) -> str:
-    """Whether the best patch is larger where objects are larger, by Spearman's rank correlation, in a sentence."""
+    """Return whether the best patch is larger where objects are larger, by Spearman's rank correlation, in a
+    sentence.
+    """
     from scipy import stats
 
     known = [(size.object_side, size.patch_side) for size in sizes if size.object_side and size.patch_side]

@@ -67,11 +67,11 @@ class Clock:
         }
 
     def began(self, uid: str) -> None:
-        """A trial holds its workers from now on; said again, it goes on."""
+        """Note that a trial holds its workers from now on; said again, it goes on."""
         self._running.setdefault(uid, time.monotonic())
 
     def ended(self, uid: str) -> None:
-        """A trial has let its workers go."""
+        """Note that a trial has let its workers go."""
         began = self._running.pop(uid, None)
         if began is not None:
             self._trials[uid] = self._trials.get(uid, 0.0) + time.monotonic() - began
@@ -100,7 +100,7 @@ class Limits:
         self._said = False
 
     def over(self) -> bool:
-        """Whether the search ends: no trial starts any more, and running ones end at their next report.
+        """Return whether the search ends: no trial starts any more, and running ones end at their next report.
 
         What they have done is kept, and they go on if the budget is raised. `budget.trials` is the searcher's own
         matter: it ends nothing that runs.
@@ -114,7 +114,7 @@ class Limits:
 
 
 def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
-    """The limit of hours that is reached, or None."""
+    """Return the limit of hours that is reached, or None."""
     if budget.wall_hours is not None and hours >= budget.wall_hours:
         return f"budget.wall_hours: {hours:.2f} hours have passed"
     if budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours:
@@ -123,7 +123,9 @@ def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:
 
 
 def hours_left(budget: Budget, clock: Clock, gpus_per_trial: float, at_once: int) -> float | None:
-    """Hours after which one of the limits of hours ends the search, with `at_once` trials at a time; None without."""
+    """Return hours after which one of the limits of hours ends the search, with `at_once` trials at a time; None
+    without.
+    """
     left = [] if budget.wall_hours is None else [budget.wall_hours - clock.hours]
     if budget.gpu_hours is not None and gpus_per_trial:
         used = gpus_per_trial * sum(clock.trial_hours.values())
@@ -132,7 +134,7 @@ def hours_left(budget: Budget, clock: Clock, gpus_per_trial: float, at_once: int
 
 
 def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
-    """The limit that the finished trials have reached, or None."""
+    """Return the limit that the finished trials have reached, or None."""
     done = [row for row in rows if row.state.finished]
     failures = sum(row.state is State.FAIL for row in done)
     if failures >= budget.failures:
@@ -150,7 +152,7 @@ def reached(budget: Budget, rows: Sequence[TrialRow]) -> str | None:
 def account(
     spec: SweepSpec, trial_hours: Mapping[str, float], rows: Sequence[TrialRow], again: Sequence[TrialRow]
 ) -> CostAccount:
-    """What the hours of a sweep's trials went to beside what was estimated, in numbers and in words.
+    """Return what the hours of a sweep's trials went to beside what was estimated, in numbers and in words.
 
     `trial_hours` is by uid (`Clock.trial_hours`), `rows` are the search's trials, `again` the confirm runs. On GPUs the
     unit is the GPU-hour, on the CPU the hour of a trial, for which there is no estimate. A reused run costs nothing.

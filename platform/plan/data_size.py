@@ -79,7 +79,7 @@ def class_count(config: Config) -> int:
 
 
 def size_words(config: Config) -> str:
-    """What the price counts."""
+    """Return what the price counts."""
     trained, scored = (list_length(config, name) for name in (config.data.train, config.data.score))
     height, width = picture(config)
     images = f"{trained:,} images to train on, {scored:,} scored, of {height} x {width} pixels"

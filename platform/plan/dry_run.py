@@ -132,7 +132,7 @@ def check_places(spec: SweepSpec) -> None:
 
 
 def print_search(spec: SweepSpec, terminal: Terminal) -> None:
-    """The rows of a table, or the names that are searched, their domains and the reference's values."""
+    """Print the rows of a table, or the names that are searched, their domains and the reference's values."""
     config = spec.base_config
     if spec.table is not None:
         said = [(name, row.imported or dotted_words(row_values(spec.base, name, row, spec.name)))
@@ -152,7 +152,7 @@ def print_search(spec: SweepSpec, terminal: Terminal) -> None:
 
 
 def what_it_runs(spec: SweepSpec) -> Iterator[str]:
-    """A line for each value that names code or a program, which the sweep runs as this user."""
+    """Yield a line for each value that names code or a program, which the sweep runs as this user."""
     for name in own_backbones(spec):
         modules = own_modules(name)
         file = next((module.file for module in modules if module.name == name.partition(":")[0]), "no file found")
@@ -169,7 +169,9 @@ def what_it_runs(spec: SweepSpec) -> Iterator[str]:
 
 
 def room_to_read(spec: SweepSpec, found: measured_steps.Measured | None) -> tuple[float, str] | None:
-    """Bytes that a worker has, and where: of the measured card, or of this machine where trials run on its CPU."""
+    """Return the bytes that a worker has, and where: of the measured card, or of this machine where trials run on its
+    CPU.
+    """
     if on_gpu(spec):
         known = found is not None and found.card_gib is not None
         return (found.card_gib * GIB, found.device) if known else None  # type: ignore[operator,union-attr]
@@ -179,7 +181,7 @@ def room_to_read(spec: SweepSpec, found: measured_steps.Measured | None) -> tupl
 def rate_of(
     spec: SweepSpec, found: measured_steps.Measured | None, device: str | None, operations: float
 ) -> tuple[float | None, str]:
-    """Operations a second of one worker, None as assumed, and where that comes from in words.
+    """Return the operations a second of one worker, None as assumed, and where that comes from in words.
 
     A step on the CPU says nothing about the GPU that a sweep trains on.
     """
@@ -195,14 +197,14 @@ def dotted_words(values: dict[str, Any]) -> str:
 
 
 def corner_words(corner: dict[str, Any], config: Config) -> str:
-    """A corner in words: what is searched of it, and what most decides its size."""
+    """Return a corner in words: what is searched of it, and what most decides its size."""
     base = to_dotted(config)
     shown = ("network.backbone", "train.objective", "data.crop", "train.batch_size")
     return ", ".join(f"{name}={base[name]}" for name in dict.fromkeys([*shown, *corner]))
 
 
 def memory_words(config: Config, classes: int, workers: int) -> str:
-    """The bound on a step's memory."""
+    """Return the bound on a step's memory."""
     least = step_bytes(config, classes, workers)
     if least is None:
         return "memory: not counted, the backbone does not run without numbers"
@@ -210,7 +212,7 @@ def memory_words(config: Config, classes: int, workers: int) -> str:
 
 
 def measured_words(found: measured_steps.Measured) -> str:
-    """What the measurement said."""
+    """Return what the measurement said."""
     if found.step_s is None:
         return f"measured: nothing, {found.problem}"
     peak = f"peak memory {found.peak_gib:.2f} GiB{card_words(found)}"
@@ -218,12 +220,12 @@ def measured_words(found: measured_steps.Measured) -> str:
 
 
 def card_words(found: measured_steps.Measured) -> str:
-    """What a worker may hold of the card."""
+    """Return what a worker may hold of the card."""
     return f", where a worker has {found.card_gib:.1f}" if found.card_gib is not None else ""
 
 
 def price_words(spec: SweepSpec, price: Price, source: str) -> str:
-    """Hours and money in a line."""
+    """Return hours and money in a line."""
     if price.hours_per_trial is None:
         return f"price: not counted, nor memory: the network is your own code; {RUN_CODE}"
     if not on_gpu(spec):
@@ -247,8 +249,8 @@ def cpu_words(spec: SweepSpec, price: Price, each: float) -> str:
 
 
 def epoch_words(config: Config, seconds: float) -> str | None:
-    """What an interruption costs where epochs of so many seconds are long: more than `train.checkpoint_minutes`, or
-    where that is null than its default.
+    """Return what an interruption costs where epochs of so many seconds are long: more than `train.checkpoint_minutes`,
+    or where that is null than its default.
     """
     minutes = config.train.checkpoint_minutes
     limit: float = TrainConfig().checkpoint_minutes or math.inf if minutes is None else minutes
@@ -261,7 +263,7 @@ def epoch_words(config: Config, seconds: float) -> str | None:
 
 
 def unpruned(spec: SweepSpec) -> str:
-    """A table's runs all go to their end; those of a search cost at most what is said."""
+    """Return words for a search, whose runs cost at most what is said; a table's runs all go to their end."""
     return " without pruning" if spec.table is None else ""
 
 

@@ -64,7 +64,7 @@ class Price:
 
 
 def estimate(spec: SweepSpec, sustained: float | None = None, run_code: bool = True) -> Price:
-    """The price of `spec` where a GPU, or a CPU core, sustains so many operations a second (None: as assumed).
+    """Return the price of `spec` where a GPU, or a CPU core, sustains so many operations a second (None: as assumed).
 
     Without `run_code` nothing is said that a network has to be built for.
     """
@@ -88,13 +88,13 @@ def estimate(spec: SweepSpec, sustained: float | None = None, run_code: bool = T
 
 
 def on_gpu(spec: SweepSpec) -> bool:
-    """Whether trials train on GPUs."""
+    """Return whether trials train on GPUs."""
     return spec.resources.gpus_per_worker > 0
 
 
 def corner_configs(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[tuple[dict[str, Any], Config]]:
-    """Every corner of the search in `names`, and the reference, which may lie outside; of a table its trained rows, or
-    the base where there are none.
+    """Return every corner of the search in `names`, and the reference, which may lie outside; of a table its trained
+    rows, or the base where there are none.
     """
     if spec.table is not None:
         rows = trained_rows(spec.table, spec.base_config)
@@ -109,7 +109,7 @@ def corner_configs(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[tuple
 
 
 def largest_step(spec: SweepSpec) -> tuple[dict[str, Any], Config]:
-    """The corner whose training step computes most; among equals float32, then the larger optimizer."""
+    """Return the corner whose training step computes most; among equals float32, then the larger optimizer."""
 
     def size(found: tuple[dict[str, Any], Config]) -> tuple[float, bool, int]:
         train = found[1].train
@@ -119,7 +119,7 @@ def largest_step(spec: SweepSpec) -> tuple[dict[str, Any], Config]:
 
 
 def confirm_runs(spec: SweepSpec) -> int:
-    """Runs after the search: top k, the reference and cam_baseline, each with its fresh seeds."""
+    """Return runs after the search: top k, the reference and cam_baseline, each with its fresh seeds."""
     return sum(confirm_counts(spec))
 
 
@@ -152,7 +152,7 @@ def run_hours(spec: SweepSpec, config: Config, rate: float) -> float:
 
 
 def epoch_seconds(spec: SweepSpec, config: Config, rate: float | None = None) -> float:
-    """Seconds of one epoch's steps, at `rate` operations a second and worker (None: as assumed)."""
+    """Return the seconds of one epoch's steps, at `rate` operations a second and worker (None: as assumed)."""
     trained, batch = list_length(config, config.data.train), config.train.batch_size
     steps = passes_of(config.train, trained) * (trained // batch)
     rate = rate or (GPU_FLOPS if on_gpu(spec) else CORE_FLOPS)
@@ -160,7 +160,7 @@ def epoch_seconds(spec: SweepSpec, config: Config, rate: float | None = None) ->
 
 
 def operations(config: Config) -> float:
-    """Counted operations of one full-length run."""
+    """Return counted operations of one full-length run."""
     height, width = picture(config)
     trained, scored = (list_length(config, name) for name in (config.data.train, config.data.score))
     return run_operations(config, class_count(config), trained=trained, scored=scored, height=height, width=width)

@@ -38,8 +38,8 @@ class Found(BaseModel):
 
 
 def found_words(spec: SweepSpec, price: Price, table: Path = TABLE) -> str | None:
-    """What the trials of a sweep's budget found in simulation, in a line; None where no limit says how many there will
-    be, and for samplers and tables, which were not simulated.
+    """Return what the trials of a sweep's budget found in simulation, in a line; None where no limit says how many
+    there will be, and for samplers and tables, which were not simulated.
     """
     if spec.table is not None or spec.search_options.sampler != "gp":
         return None

@@ -46,5 +46,5 @@ def read_clock(path: Path) -> KeptHours:
 
 
 def hours_unit(gpus_per_trial: float) -> str:
-    """What the hours of trials are."""
+    """Return what the hours of trials are."""
     return "GPU-hours" if gpus_per_trial else "hours of trials on the CPU"

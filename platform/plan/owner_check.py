@@ -29,7 +29,7 @@ class ToldOnDisk:
         return {(event["uid"], event["time"]) for event in events if event and event.get("kind") == "start"}
 
     def has(self, event_id: str) -> bool:
-        """Whether there is the record."""
+        """Return whether there is the record."""
         return any(line.startswith(f'{{"id":"{event_id}"'.encode()) for line in self._lines())
 
     def __bool__(self) -> bool:

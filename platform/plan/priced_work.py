@@ -13,7 +13,7 @@ from .estimate import CORE_FLOPS, GPU_FLOPS, START_SECONDS, confirm_counts, corn
 
 
 def priced_work(spec: SweepSpec, at_once: int) -> RemainingTime:
-    """Runs, confirm runs and stages at the assumed speed, `at_once` runs at a time.
+    """Return runs, confirm runs and stages at the assumed speed, `at_once` runs at a time.
 
     Without a price, where a network is the user's code, runs count alike and the first report says how long they take.
     CRF and random walk have no price: they count once they run.
@@ -33,7 +33,9 @@ def priced_work(spec: SweepSpec, at_once: int) -> RemainingTime:
 
 
 def run_price(spec: SweepSpec, config: Config) -> RunPrice:
-    """Seconds of one run of `config`, at the assumed speed of its workers: before, during and behind its epochs."""
+    """Return the seconds of one run of `config`, at the assumed speed of its workers: before, during and behind its
+    epochs.
+    """
     epochs = config.train.epochs
     shorter = config.train.model_copy(update={"epochs": epochs - 1})
     whole = operations(config)
@@ -43,7 +45,7 @@ def run_price(spec: SweepSpec, config: Config) -> RunPrice:
 
 
 def flops(spec: SweepSpec) -> float:
-    """Operations a second that a GPU, or a core, is assumed to sustain."""
+    """Return the operations a second that a GPU, or a core, is assumed to sustain."""
     return GPU_FLOPS if on_gpu(spec) else CORE_FLOPS
 
 
@@ -53,7 +55,7 @@ def workers(spec: SweepSpec) -> float:
 
 
 def stage_seconds(spec: SweepSpec, at_once: int) -> dict[str, float]:
-    """Seconds of the stages that pass images through a network; each has the machine to itself."""
+    """Return the seconds of the stages that pass images through a network; each has the machine to itself."""
     config, classes = spec.base_config, class_count(spec.base_config)
     height, width = picture(config)
     trained, val = list_length(config, config.data.train), list_length(config, config.data.val)

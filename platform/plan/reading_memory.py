@@ -16,7 +16,7 @@ VOC_LARGEST = 500
 
 
 def reading_lines(spec: SweepSpec, have: tuple[float, str] | None, run_code: bool) -> list[str]:
-    """A line for each list that is read: its largest image, and what that takes at least in the largest corner.
+    """Return a line for each list that is read: its largest image, and what that takes at least in the largest corner.
 
     Of data that are not packed, or not here, the images are taken to be VOC 2012's. `have` is how many bytes a worker
     has and where, if that is known: a list that needs more is said to be refused there. Without `run_code` IRN's
@@ -47,7 +47,7 @@ def reading_lines(spec: SweepSpec, have: tuple[float, str] | None, run_code: boo
 
 
 def pack_of(config: Config) -> Pack | None:
-    """The packed data, if they lie on this machine."""
+    """Return the packed data, if they lie on this machine."""
     if config.data.root is None or object_storage.is_url(config.data.root):
         return None
     try:
@@ -57,14 +57,14 @@ def pack_of(config: Config) -> Pack | None:
 
 
 def assumed(config: Config) -> Largest:
-    """The largest image of data that are not there: a scene, or one of VOC 2012's."""
+    """Return the largest image of data that are not there: a scene, or one of VOC 2012's."""
     scenes = config.data.scenes if config.data.root is None else None
     side = VOC_LARGEST if scenes is None else scenes.size
     return Largest("one as in VOC 2012" if scenes is None else "a scene", side, side)
 
 
 def heaviest(spec: SweepSpec, most: Largest) -> Config:
-    """The corner of the search whose CAM takes most; the base where none is counted."""
+    """Return the corner of the search whose CAM takes most; the base where none is counted."""
     configs = {(config.network, config.cam): config for _, config in corner_configs(spec)}
     return max(
         configs.values(),

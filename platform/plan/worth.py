@@ -48,11 +48,13 @@ class Worth:
         return self._kept.get("words")
 
     def limit(self, trials: int | None) -> int | None:
-        """How many trials the study may come to hold, of `trials`: no more than it has once the search ended so."""
+        """Return how many trials the study may come to hold, of `trials`: no more than it has once the search
+        ended so.
+        """
         return len(self._study.rows()) if self.words else trials
 
     def enough(self) -> bool:
-        """Whether no trial is to be drawn any more. Says so once."""
+        """Return whether no trial is to be drawn any more. Says so once."""
         if self._least is None:
             return False
         if self.words:

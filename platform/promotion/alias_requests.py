@@ -90,7 +90,7 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
 
 
 def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, version: str) -> Candidate:
-    """The run that a version was made of. Raises InputError where it is none of this sweep's."""
+    """Return the run that a version was made of. Raises InputError where it is none of this sweep's."""
     tags = state.versions[version]
     uid = tags.get("uid")
     if uid is None:

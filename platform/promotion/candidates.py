@@ -63,7 +63,8 @@ class Candidate:
 
 
 def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tuple[str, str | Path]:
-    """The sweep whose champion RUN is to become, and its uid there; or its model.safetensors, for a run of no sweep.
+    """Return the sweep whose champion RUN is to become, and its uid there; or its model.safetensors, for a run of no
+    sweep.
 
     Raises InputError in words for what is no run, or is one of several sweeps.
     """
@@ -140,21 +141,21 @@ class SweepStudies:
         return self.again.rows() if self.again else []
 
     def key(self, row: TrialRow) -> str:
-        """The run key of a trial; of one that has ended the key that it ended with."""
+        """Return the run key of a trial; of one that has ended the key that it ended with."""
         if row.run_key:
             return row.run_key
         fingerprint = str(self.trials.identity().get("data")) if self.trials else ""
         return run_key(with_values(self.spec.base_config, row.values, f"trial {row.uid}"), fingerprint)
 
     def folder(self, row: TrialRow) -> Path:
-        """Where a trial's run lies, fetched where it is kept elsewhere."""
+        """Return where a trial's run lies, fetched where it is kept elsewhere."""
         folder = self.store.run(self.key(row))
         bucket_sync.download_run(self.store, folder, logging.getLogger(__name__).warning)
         return folder
 
 
 def open_studies(store: Storage, spec: SweepSpec) -> SweepStudies:
-    """The studies of a sweep, if it has any. Raises InputError where the database cannot be reached."""
+    """Return the studies of a sweep, if it has any. Raises InputError where the database cannot be reached."""
     url = study_of(store, {"tracking": spec.tracking.model_dump()})
     there = study_names(url) if url != f"sqlite:///{store.study}" or store.study.exists() else []
     found = [read_study(name, url) if name in there else None for name in (spec.name, spec.name + CONFIRM_STUDY)]
@@ -168,7 +169,7 @@ def origin_of(book: SweepStudies) -> Origin:
 
 
 def of_trial(book: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
-    """A trial or confirm run. Raises InputError in words for one that is unfinished, pruned, failed or gone."""
+    """Return a trial or confirm run. Raises InputError in words for one that is unfinished, pruned, failed or gone."""
     rows = book.confirm if f"{CONFIRM_STUDY}-" in uid else book.rows
     row = next((row for row in rows if row.uid == uid), None)
     if row is None:
@@ -195,7 +196,7 @@ def of_trial(book: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
 
 
 def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | None) -> Candidate:
-    """A CAM network's model.safetensors that no trial stands for: a single run's, or a released one, converted.
+    """Return a CAM network's model.safetensors that no trial stands for: a single run's, or a released one, converted.
 
     Raises InputError for another file, or one that names other code than `backbone` as its backbone.
     """
@@ -211,7 +212,7 @@ def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | N
 
 
 def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Config:
-    """The configuration with `--set` values. Raises InputError for one that a trained network cannot change."""
+    """Return the configuration with `--set` values. Raises InputError for one that a trained network cannot change."""
     for text in sets:
         name = text.partition("=")[0].strip()
         if name != "data.root" and not any(name == part or name.startswith(f"{part}.") for part in allowed):
@@ -223,7 +224,7 @@ def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Conf
 
 
 def _manifest(folder: Path) -> RunManifest | None:
-    """The manifest of a finished run; None where there is none. Raises DamagedFile."""
+    """Return the manifest of a finished run; None where there is none. Raises DamagedFile."""
     try:
         return read_typed(folder / RESULT, RunManifest, OF_RUN)
     except FileNotFoundError:

@@ -21,7 +21,7 @@ MOVES = ("register", "point", "moved")
 
 
 def recorded_history(store: Storage, name: str) -> list[HistoryEntry]:
-    """The entries that the tracking store had when it was last written to from here; oldest first."""
+    """Return the entries that the tracking store had when it was last written to from here; oldest first."""
     copy = store.sweep(name).records / HISTORY
     lines = copy.read_bytes().splitlines() if copy.exists() else []
     entries = [entry for line in lines if (entry := read_line(line)) is not None]
@@ -31,7 +31,7 @@ def recorded_history(store: Storage, name: str) -> list[HistoryEntry]:
 
 
 def read_line(line: bytes) -> HistoryEntry | None:
-    """The entry that a line of the copy holds; None where it is damaged."""
+    """Return the entry that a line of the copy holds; None where it is damaged."""
     try:
         return HistoryEntry.model_validate(unsealed_line(line))
     except ValidationError:
@@ -39,12 +39,13 @@ def read_line(line: bytes) -> HistoryEntry | None:
 
 
 def missing_model_message(name: str) -> str:
-    """What is said of a registered model that the store had, and has no more."""
+    """Return what is said of a registered model that the store had, and has no more."""
     return f"registered model {model_name(name)} is gone from the store; the sweep's own command makes it again"
 
 
 def history(store: Storage, name: str, uri: str | None) -> tuple[list[HistoryEntry], str | None]:
-    """The entries of sweep `name`, oldest first, and a warning where the tracking store is away, or has them no more.
+    """Return the entries of sweep `name`, oldest first, and a warning where the tracking store is away, or has them no
+    more.
 
     Then they are those that it had when it was last written to from here. What it has not taken is marked `waiting`.
     """
@@ -67,7 +68,7 @@ def history(store: Storage, name: str, uri: str | None) -> tuple[list[HistoryEnt
 
 
 def in_words(entry: HistoryEntry) -> str:
-    """One entry of the history in a line or two: lines are read where a table of six columns is not."""
+    """Return one entry of the history in a line or two: lines are read where a table of six columns is not."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.when))
     to = "waits for the tracking store" if entry.waiting else f"{entry.before or '-'} to {entry.to or '-'}"
     of = f" of {entry.uid}" if entry.uid else ""

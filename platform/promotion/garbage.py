@@ -72,7 +72,7 @@ class DiskUse:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; 0 for what is not there."""
+    """Return the bytes of a file, or of all files in a folder; 0 for what is not there."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
     return sum(p.stat().st_size for p in files)
 
@@ -235,7 +235,7 @@ def megabytes(count: int) -> str:
 
 
 def _model_digest(folder: Path) -> str | None:
-    """The digest of a finished run's network, as its manifest has it."""
+    """Return the digest of a finished run's network, as its manifest has it."""
     value = _read(folder / RESULT, OF_RUN).get("digests", {}).get(MODEL)
     return None if value is None else str(value)
 

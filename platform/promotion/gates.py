@@ -17,7 +17,9 @@ from .candidates import Candidate, Gate
 
 
 def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> Gate:
-    """The file is the one that the run's manifest, and every registered version of the run, tell the digest of."""
+    """Check that the file is the one that the run's manifest, and every registered version of the run, tell the
+    digest of.
+    """
     found, said = file_digest(chosen.model), chosen.lineage.digest
     registered = {tags["digest"] for tags in versions if tags.get("uid") == chosen.uid and "digest" in tags}
     if said is not None and said != found:
@@ -38,7 +40,7 @@ def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> G
 
 
 def environment_gate(chosen: Candidate, pack: Pack) -> Gate:
-    """The run was made by this version of the method, on these data."""
+    """Check that the run was made by this version of the method, on these data."""
     version, fingerprint = chosen.lineage.version, chosen.lineage.fingerprint
     wrong = []
     if version != METHOD_VERSION:
@@ -61,7 +63,7 @@ def confirm_gate(
     folder_of: Callable[[TrialRow], Path],
     row: TrialRow | None,
 ) -> Gate:
-    """The run's configuration ran again with fresh seeds, and is not shown to be worse than the reference.
+    """Check that the run's configuration ran again with fresh seeds, and is not shown to be worse than the reference.
 
     `rows` are the sweep's trials, `again` its confirm runs; `row` is the run's, None for one of no sweep.
     """

@@ -74,7 +74,7 @@ def import_candidate(
 
 
 def imported_gates(imported: Imported, pack: Pack) -> list[Gate]:
-    """The gates of a run, as far as files without one can be asked."""
+    """Return the gates of a run, as far as files without one can be asked."""
     files = imported.files.files
     size = f"{len(files.paths)} files, sha256 {file_digest(imported.chosen.model)[:12]} of their list"
     fits = f"each image of list {imported.chosen.config.data.train} has its file, data {pack.fingerprint[:12]}"

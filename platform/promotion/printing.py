@@ -77,13 +77,13 @@ class RequestResult:
 
 
 def show_gates(terminal: Terminal, uid: str, gates: Sequence[Gate]) -> None:
-    """The table of gates."""
+    """Print the table of gates."""
     rows = [[gate.name, "holds" if gate.holds else "fails", gate.words] for gate in gates]
     terminal.table(f"gates of {uid}", ["gate", "", "what was found"], rows)
 
 
 def results(store: Storage, manifests: Mapping[str, StageManifest]) -> dict[str, StageResult]:
-    """Each stage's folder and metrics."""
+    """Return each stage's folder and metrics."""
     return {
         stage: StageResult(str(store.stage(stage, manifest.key)), manifest.metrics)
         for stage, manifest in manifests.items()
@@ -98,7 +98,9 @@ def show_result(
     waiting: int,
     backbone: str,
 ) -> None:
-    """What the stages scored, where their pictures lie, and what to type next: for an own `backbone` with its name."""
+    """Print what the stages scored, where their pictures lie, and what to type next: for an own `backbone` with its
+    name.
+    """
     rows = [[f"{stage}/{name}", value] for stage, m in manifests.items() for name, value in m.metrics.items()
             if "miou" in name]  # fmt: skip
     if rows:

@@ -120,15 +120,15 @@ def run_later_stages(
 
 
 def stage_uid(name: str, stage: str, key: str) -> str:
-    """The uid of a stage's run in sweep `name`."""
+    """Return the uid of a stage's run in sweep `name`."""
     return f"{name}.{stage}-{key}"
 
 
 def read_spec(
     store: Storage, name: str, sets: Sequence[str], uri: str | None, method: bool = False
 ) -> tuple[SweepSpec, list[str]]:
-    """The sweep as it ran last, or one of that name for a checkpoint of no sweep; and the `--set` values that are left:
-    none with `method`, which lets them change the method's values as well.
+    """Return the sweep as it ran last, or one of that name for a checkpoint of no sweep; and the `--set` values that
+    are left: none with `method`, which lets them change the method's values as well.
 
     Raises InputError where a password was not kept.
     """
@@ -146,15 +146,15 @@ def read_spec(
 
 
 def candidate(book: SweepStudies, which: str | Path, sets: Sequence[str], backbone: str | None) -> Candidate:
-    """The run that `locate` found. Raises InputError for one that cannot go on."""
+    """Return the run that `locate` found. Raises InputError for one that cannot go on."""
     if isinstance(which, Path):
         return of_checkpoint(which, book.spec.name, sets, backbone)
     return of_trial(book, which, sets)
 
 
 def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -> tuple[Pack, str]:
-    """The packed data that the stages read, made or packed if `make`, and where they lie. Without `make`, for a dry
-    run, the user's own code is not imported.
+    """Return the packed data that the stages read, made or packed if `make`, and where they lie. Without `make`, for a
+    dry run, the user's own code is not imported.
 
     Raises InputError when they are not there, have other classes than the network, or its code is refused.
     """
@@ -180,7 +180,7 @@ def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -
 def gates_of(
     book: SweepStudies, chosen: Candidate, pack: Pack, versions: Mapping[str, Mapping[str, str]]
 ) -> list[Gate]:
-    """All gates; `versions` are the registered ones with their tags, as far as they are known."""
+    """Return all gates; `versions` are the registered ones with their tags, as far as they are known."""
     return [
         artifact_gate(chosen, versions.values()),
         environment_gate(chosen, pack),
@@ -189,7 +189,7 @@ def gates_of(
 
 
 def in_storage(chosen: Candidate, store: Storage) -> Candidate:
-    """The same with its file inside the storage, copied there if it is not: every node reads it by its place in it.
+    """Copy the candidate's file into the storage where it is not there: every node reads it by its place in it.
 
     Raises InputError where the storage is a bucket.
     """
@@ -204,7 +204,9 @@ def in_storage(chosen: Candidate, store: Storage) -> Candidate:
 
 
 def stage_plan(store: Storage, chosen: Candidate, pack: Pack, imported: str | None = None) -> dict[str, bool]:
-    """Each stage's folder name, and whether it is done; `imported` names the stage that other files stand for."""
+    """Return each stage's folder name, and whether it is done; `imported` names the stage that other files
+    stand for.
+    """
 
     keys = stage_keys(file_digest(chosen.model), chosen.config, pack.fingerprint, beta=chosen.beta, imported=imported)
     folders = [store.stage(stage, keys[stage]) for stage in stages_of(chosen.config, imported)]
@@ -212,7 +214,7 @@ def stage_plan(store: Storage, chosen: Candidate, pack: Pack, imported: str | No
 
 
 def known_versions(uri: str | None, name: str) -> dict[str, dict[str, str]]:
-    """The registered versions of a sweep's model; none where the store is away or has no such model."""
+    """Return the registered versions of a sweep's model; none where the store is away or has no such model."""
     if check_store(uri) is not None:
         return {}
     state = read_model_state(uri, model_name(name))
@@ -229,7 +231,9 @@ def sweep_of(
     interruption: Interruption,
     command: str,
 ) -> Iterator[tuple[SweepContext, Recorder]]:
-    """What the steps of a sweep share, for a command beside its driver; keeps the driver away. Ends what it began."""
+    """Open what the steps of a sweep share, for a command beside its driver; keeps the driver away. Ends what
+    it began.
+    """
 
     store = book.store
     paths = store.sweep(spec.name)

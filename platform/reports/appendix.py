@@ -18,7 +18,7 @@ def table(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> tuple[list[st
 
 
 def markdown(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
-    """The whole leaderboard as a Markdown table."""
+    """Return the whole leaderboard as a Markdown table."""
     titles, rows = table(sweep, entries)
 
     def line(row: Sequence[str]) -> str:
@@ -31,7 +31,7 @@ def markdown(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
 
 
 def latex(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
-    """The same as a LaTeX longtable, with booktabs' rules; pandas escapes what LaTeX would read as its own."""
+    """Return the table as a LaTeX longtable, with booktabs' rules; pandas escapes what LaTeX would read as its own."""
     import pandas
 
     titles, rows = table(sweep, entries)
@@ -44,7 +44,7 @@ def latex(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> str:
 
 
 def note(sweep: SweepSnapshot) -> str:
-    """What stands under the title."""
+    """Return what stands under the title."""
     verdict = sweep.summary.verdict if sweep.summary else "no verdict yet"
     so_far = f" So far: {sweep.so_far}." if sweep.so_far else ""
     return (

@@ -63,7 +63,7 @@ def main_effects(search: Search, rows: Sequence[TrialRow], names: Sequence[str],
 
 
 def as_optuna(search: Search, rows: Sequence[TrialRow], name: str) -> optuna.Study:
-    """The trials as a study in memory, under their own numbers when `rows` are all of them."""
+    """Return the trials as a study in memory, under their own numbers when `rows` are all of them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name=name or None, direction="maximize")
     for row in rows:
@@ -107,7 +107,7 @@ def contours(spec: SweepSpec, rows: Sequence[TrialRow], shares: Mapping[str, flo
 
 
 def rungs_of_trial(spec: SweepSpec, row: TrialRow) -> dict[float, int]:
-    """The rungs of a trial's own schedule."""
+    """Return the rungs of a trial's own schedule."""
     epochs = int(row.values.get("train.epochs", spec.base_config.train.epochs))
     return pruning.rungs(epochs, spec.pruning.grace, spec.pruning.reduction)
 

@@ -34,7 +34,7 @@ ABSENT = -0.12
 
 
 def history(rows: Sequence[TrialRow], objective: str) -> bytes | None:
-    """Each trial's value by number, the best so far, and where trials were pruned or failed."""
+    """Draw each trial's value by number, the best so far, and where trials were pruned or failed."""
     done = finished(rows)
     if not done:
         return None
@@ -61,7 +61,7 @@ def history(rows: Sequence[TrialRow], objective: str) -> bytes | None:
 
 
 def importance_bars(shares: Mapping[str, float], trials: int) -> bytes | None:
-    """The share of each name in what separates the best quarter from the rest."""
+    """Return the share of each name in what separates the best quarter from the rest."""
     if not shares:
         return None
     names = sorted(shares, key=lambda name: shares[name])
@@ -76,7 +76,9 @@ def importance_bars(shares: Mapping[str, float], trials: int) -> bytes | None:
 
 
 def slices(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | None:
-    """The value over each name, of the trials that have it; later trials are lighter. Pruned ones are ticks below."""
+    """Return the value over each name, of the trials that have it; later trials are lighter. Pruned ones are ticks
+    below.
+    """
     done, stopped, names = finished(rows), pruned(rows), list(drawn(search))
     if not done or not names:
         return None
@@ -100,7 +102,9 @@ def slices(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | 
 
 
 def contour(search: Search, rows: Sequence[TrialRow], objective: str, names: Sequence[str]) -> bytes | None:
-    """The value over pairs of numbers; `names` with the most important first. Interpolated between trials, no more."""
+    """Return the value over pairs of numbers; `names` with the most important first. Interpolated between trials, no
+    more.
+    """
     numbers = [name for name in names if not isinstance(drawn(search)[name], ChoiceDomain)]
     pairs = [(a, b) for i, a in enumerate(numbers) for b in numbers[i + 1 :]]
     spread = [(pair, points(search, rows, pair)) for pair in pairs]
@@ -128,8 +132,8 @@ def contour(search: Search, rows: Sequence[TrialRow], objective: str, names: Seq
 
 
 def parallel(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | None:
-    """One line per trial over all names, by its value; a name that a trial does not have is passed below. Pruned trials
-    are dotted and end there.
+    """Draw one line per trial over all names, by its value; a name that a trial does not have is passed below. Pruned
+    trials are dotted and end there.
     """
     done, names = sorted(finished(rows), key=value), list(drawn(search))
     if not done or not names:
@@ -159,7 +163,7 @@ def rung_scatter(
     rows: Sequence[TrialRow], objective: str, share: float, rungs_of: Callable[[TrialRow], Mapping[float, int]],
     correlation: float | None,
 ) -> bytes | None:  # fmt: skip
-    """The value at a rung against the value at the end; audited trials apart, pruned ones as ticks."""
+    """Return the value at a rung against the value at the end; audited trials apart, pruned ones as ticks."""
     both, stopped = rung_values(rows, share, rungs_of)
     if not both:
         return None
@@ -185,7 +189,7 @@ def rung_scatter(
 def rung_values(
     rows: Sequence[TrialRow], share: float, rungs_of: Callable[[TrialRow], Mapping[float, int]]
 ) -> tuple[list[tuple[TrialRow, float]], list[float]]:
-    """The full-budget trials with their values at a rung, and the values there of those that were pruned."""
+    """Return the full-budget trials with their values at a rung, and the values there of those that were pruned."""
     at = [(row, pruning.value_at(rungs_of(row)[share], row.reports)) for row in rows if share in rungs_of(row)]
     known = [(row, early) for row, early in at if early is not None]
     return [(row, early) for row, early in known if row.state is State.COMPLETE], [
@@ -207,36 +211,36 @@ def fewer(rows: Sequence[TrialRow], most: int = MOST) -> list[TrialRow]:
 
 
 def how_many(rows: Sequence[TrialRow], what: str = "trials", most: int = MOST) -> str:
-    """What a caption says about what is drawn."""
+    """Return what a caption says about what is drawn."""
     if len(rows) <= most:
         return f"{len(rows)} {what}"
     return f"{most:,} of {len(rows):,} {what} are drawn: the best {most // 2:,} and an even choice of the others"
 
 
 def finished(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The full-budget trials, in order."""
+    """Return the full-budget trials, in order."""
     return [row for row in rows if row.state is State.COMPLETE and row.miou is not None]
 
 
 def pruned(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The trials that were stopped early, in order."""
+    """Return the trials that were stopped early, in order."""
     return [row for row in rows if row.state is State.PRUNED]
 
 
 def heights(search: Search, names: Sequence[str], row: TrialRow) -> list[float]:
-    """Where a trial passes each axis of the parallel coordinates."""
+    """Return where a trial passes each axis of the parallel coordinates."""
     return [unit(search, name, row.values[name]) if name in row.values else ABSENT for name in names]
 
 
 def value(row: TrialRow) -> float:
-    """What the search maximises, of a finished trial."""
+    """Return what the search maximises, of a finished trial."""
     return float(row.miou or 0.0)
 
 
 def points(
     search: Search, rows: Sequence[TrialRow], pair: tuple[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The trials that have both numbers: (n, 2), logarithms where the domain has them, and their values (n,)."""
+    """Return the trials that have both numbers: (n, 2), logarithms where the domain has them, and their values (n,)."""
     have = [row for row in finished(rows) if all(name in row.values for name in pair)]
     logs = [bool(getattr(drawn(search)[name], "log", False)) for name in pair]
     at = np.array([[float(row.values[name]) for name in pair] for row in have]).reshape(-1, 2)
@@ -245,7 +249,7 @@ def points(
 
 
 def is_flat_area(at: NDArray[np.float64]) -> bool:
-    """Whether points (n, 2) span an area, as a triangulation needs: not all in one line."""
+    """Return whether points (n, 2) span an area, as a triangulation needs: not all in one line."""
     span = np.ptp(at, axis=0)
     distinct = np.unique(at, axis=0)
     if len(distinct) < 4 or not span.all():
@@ -254,7 +258,7 @@ def is_flat_area(at: NDArray[np.float64]) -> bool:
 
 
 def extent(search: Search, name: str) -> list[Any]:
-    """The first and last value of a domain."""
+    """Return the first and last value of a domain."""
     domain = drawn(search)[name]
     return [domain.choice[0], domain.choice[-1]] if isinstance(domain, ChoiceDomain) else list(domain.ends)
 
@@ -295,7 +299,7 @@ def said(setting: Any) -> str:
 
 
 def one_plot(height: float) -> tuple[Figure, Axes]:
-    """A figure with one plot."""
+    """Draw a figure with one plot."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     return figure, tidy(figure.add_subplot())
 

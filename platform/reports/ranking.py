@@ -44,7 +44,7 @@ class RankedTrial:
 
 
 def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
-    """Every trial: the full-budget ones by the objective on the select images, then those that have none."""
+    """Return every trial: the full-budget ones by the objective on the select images, then those that have none."""
     told = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
     means = {} if told else confirmed_so_far(sweep)
     winner = sweep.summary.winner if sweep.summary else None
@@ -93,7 +93,7 @@ def _late(state: State) -> int:
 
 
 def marks(row: TrialRow, winner: bool) -> list[str]:
-    """What a trial is besides its state; an audited one would have been pruned and ran on."""
+    """Return what a trial is besides its state; an audited one would have been pruned and ran on."""
     at = row.would_prune_at
     said = {
         "reference": row.role == REFERENCE,
@@ -105,7 +105,9 @@ def marks(row: TrialRow, winner: bool) -> list[str]:
 
 
 def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
-    """The confirm runs that have ended, by the trial they confirm: the objective on the confirm images, percent."""
+    """Return the confirm runs that have ended, by the trial they confirm: the objective on the confirm images,
+    percent.
+    """
     found: dict[str, dict[int, float]] = {}
     for run in sweep.again:
         value = run.attrs.get(f"{sweep.spec.objective}_confirm")
@@ -115,17 +117,17 @@ def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The mean, None of nothing."""
+    """Return the mean, None of nothing."""
     return sum(values) / len(values) if values else None
 
 
 def span(ends: Sequence[float] | None) -> str:
-    """An interval in brackets, nothing where there is none."""
+    """Return an interval in brackets, nothing where there is none."""
     return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
 
 
 def heads(sweep: SweepSnapshot) -> list[str]:
-    """The columns of `cells`; metrics name their images."""
+    """Return the columns of `cells`; metrics name their images."""
     score, key = sweep.spec.base_config.data.score, sweep.spec.objective
     unit = "GPU-hours" if sweep.spec.resources.gpus_per_worker else "hours"
     return ["#", "trial", "state", f"{key} % ({score}, select)", "beta", f"confirmed % ({score}, confirm)",
@@ -133,7 +135,7 @@ def heads(sweep: SweepSnapshot) -> list[str]:
 
 
 def cells(entry: RankedTrial) -> list[str]:
-    """One trial as text, without its configuration."""
+    """Return one trial as text, without its configuration."""
     beta, hours, confirmed = entry.beta, entry.gpu_hours, entry.confirmed
     hours = entry.hours if hours is None else hours
     return [
@@ -150,21 +152,21 @@ def cells(entry: RankedTrial) -> list[str]:
 
 
 def difference(entry: RankedTrial) -> str:
-    """A trial's difference to the reference with its interval."""
+    """Return a trial's difference to the reference with its interval."""
     ends = entry.difference
     return "-" if not ends else f"{(ends[0] + ends[1]) / 2:+.1f}{span(ends)}"
 
 
 def number(value: float | None, form: str) -> str:
-    """A number, or a dash."""
+    """Return a number, or a dash."""
     return "-" if value is None else format(value, form)
 
 
 def configuration(values: Mapping[str, Any]) -> str:
-    """Searched values by their short names, few digits."""
+    """Return searched values by their short names, few digits."""
     return " ".join(f"{name.split('.')[-1]}={short(value)}" for name, value in values.items())
 
 
 def short(value: Any) -> str:
-    """A value in few digits."""
+    """Return a value in few digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

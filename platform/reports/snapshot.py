@@ -95,20 +95,20 @@ class SweepSnapshot:
         return {row.uid: row for row in (*self.rows, *self.again)}
 
     def config(self, row: TrialRow) -> Config:
-        """The whole configuration of a trial."""
+        """Return the whole configuration of a trial."""
         return with_values(self.spec.base_config, row.values, f"trial {row.uid}")
 
     def folder(self, row: TrialRow) -> Path:
-        """Where a trial's run lies, whether it is there or not."""
+        """Return where a trial's run lies, whether it is there or not."""
         return self.store.run(row.run_key or run_key(self.config(row), self.fingerprint))
 
     def result(self, row: TrialRow) -> RunManifest | None:
-        """The manifest of a trial's finished run; None where there is none."""
+        """Return the manifest of a trial's finished run; None where there is none."""
         return read_result(self.folder(row))
 
 
 def read_result(folder: Path) -> RunManifest | None:
-    """The manifest of a finished run; None where the folder holds none."""
+    """Return the manifest of a finished run; None where the folder holds none."""
     try:
         return read_typed(folder / RESULT, RunManifest, OF_RUN)
     except DamagedFile as error:
@@ -166,7 +166,9 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
 
 
 def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) -> str | None:
-    """What there is to say of a study that holds fewer ended trials than the sweep's last end counted; else None."""
+    """Return what there is to say of a study that holds fewer ended trials than the sweep's last end counted; else
+    None.
+    """
     ended, counted = sum(row.state.finished for row in rows), summary.ended if summary else 0
     if ended >= counted:
         return None
@@ -189,7 +191,9 @@ def check_store(store: Storage) -> None:
 
 
 def find_trial(store: Storage, uid: str) -> tuple[SweepSnapshot, TrialRow]:
-    """A trial, or confirm run, of any sweep in the storage folder. Raises InputError in one line when there is none."""
+    """Return a trial, or confirm run, of any sweep in the storage folder. Raises InputError in one line when there is
+    none.
+    """
     check_store(store)
     store = with_published_state(store)
     study, dash, number = uid.rpartition("-")

@@ -39,8 +39,8 @@ def summarise(
     bounds: Mapping[str, Bounds] = MappingProxyType({}),
     failed: StageFailed | None = None,
 ) -> SweepSummary:
-    """Everything the report shows; kept as JSON. `pruning_off`: rungs that were switched off;
-    `bounds`: those of platform/search/confirm_bounds.py; `failed`: the stage that did not come to its end.
+    """Return everything the report shows; kept as JSON. `pruning_off`: rungs that were switched off; `bounds`: those of
+    platform/search/confirm_bounds.py; `failed`: the stage that did not come to its end.
     """
     count = {
         state.name.lower(): sum(row.state is state for row in rows)
@@ -102,13 +102,13 @@ def summarise(
 
 
 def walk_words(manifests: Mapping[str, StageManifest]) -> str | None:
-    """What was chosen for the random walk, and whether it is used; None where its numbers were given."""
+    """Return what was chosen for the random walk, and whether it is used; None where its numbers were given."""
     walk = manifests["random_walk"].walk if "random_walk" in manifests else None
     return walk.words if walk else None
 
 
 def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
-    """How well mask_free ranks the trials as miou does, in words; None where no trial has both."""
+    """Return how well mask_free ranks the trials as miou does, in words; None where no trial has both."""
     keys = ("miou", "mask_free", "classification_map", "cp_agreement")
     done = [{**row.attrs, objective: row.miou} for row in rows if row.state is State.COMPLETE]
     both = [values for values in done if all(values.get(key) is not None for key in keys)]
@@ -132,7 +132,7 @@ def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
 
 
 def shown_correlation(value: float | None) -> str:
-    """Two decimals, a dash where it is undefined."""
+    """Return two decimals, a dash where it is undefined."""
     return "-" if value is None else f"{value:.2f}"
 
 
@@ -161,7 +161,7 @@ def leaderboard(
 
 
 def markdown(summary: SweepSummary) -> str:
-    """The parent run's description."""
+    """Return the parent run's description."""
     lines = [
         f"**{summary.plain_verdict}**",
         "",
@@ -185,12 +185,12 @@ def markdown(summary: SweepSummary) -> str:
 
 
 def statistics(summary: SweepSummary) -> list[str]:
-    """What pruning cost, and how well mask_free ranks, in words; nothing below `FEWEST` trials."""
+    """Return what pruning cost, and how well mask_free ranks, in words; nothing below `FEWEST` trials."""
     return [*summary.pruning.words, *filter(None, [summary.without_masks])] if summary.ended >= FEWEST else []
 
 
 def ladder_head(summary: SweepSummary) -> str:
-    """What the values of `ladder` are."""
+    """Return what the values of `ladder` are."""
     return "mIoU %" if summary.objective == "miou" else "%"
 
 
@@ -221,7 +221,7 @@ def ladder(summary: SweepSummary) -> list[tuple[str, str, float | str | None]]:
 
 
 def mean(values: Sequence[float] | None) -> float | None:
-    """The mean, None of nothing."""
+    """Return the mean, None of nothing."""
     return float(np.mean(values)) if values else None
 
 

@@ -64,14 +64,14 @@ class Status:
 
 
 def sweep_names(store: Storage) -> list[str]:
-    """The sweeps that have been started in a storage folder."""
+    """Return the sweeps that have been started in a storage folder."""
     place = store.sweeps
     there = sorted(place.iterdir()) if place.is_dir() else []
     return [p.name for p in there if p.name not in SHARED and (p / store.sweep(p.name).lock.name).is_file()]
 
 
 def sweep_paths(store: Storage, name: str) -> SweepPaths:
-    """The folder of a sweep that has been started. Raises InputError when there is none of that name."""
+    """Return the folder of a sweep that has been started. Raises InputError when there is none of that name."""
     there = sweep_names(store)
     if name not in there:
         names = ", ".join(there) or "none"
@@ -80,7 +80,9 @@ def sweep_paths(store: Storage, name: str) -> SweepPaths:
 
 
 def study_of(store: Storage, spec: dict[str, Any]) -> str:
-    """The URL of a sweep's study. Raises InputError where its password was not kept and the environment has none."""
+    """Return the URL of a sweep's study. Raises InputError where its password was not kept and the environment has
+    none.
+    """
     said = (spec.get("tracking") or {}).get("study")
     url = said if said and "***" not in said else os.environ.get("CPN_STUDY_URL")
     if said and url is None:
@@ -89,7 +91,7 @@ def study_of(store: Storage, spec: dict[str, Any]) -> str:
 
 
 def stored_uri(store: Storage, name: str) -> str | None:
-    """The tracking URI that a sweep ran with last. Raises InputError where its password was not kept."""
+    """Return the tracking URI that a sweep ran with last. Raises InputError where its password was not kept."""
     path = store.sweep(name).spec
     uri = (load_kept(path).get("tracking") or {}).get("uri") if path.exists() else None
     if uri and "***" in uri:
@@ -98,7 +100,7 @@ def stored_uri(store: Storage, name: str) -> str | None:
 
 
 def status(store: Storage, name: str) -> Status:
-    """How one sweep stands, from its record, its study and its summary."""
+    """Return how one sweep stands, from its record, its study and its summary."""
     paths = sweep_paths(store, name)
     notes = [note for note in [driver_note(paths)] if note]
     driver, summary = read_driver(paths), _summary(paths.summary, notes)
@@ -130,7 +132,9 @@ def status(store: Storage, name: str) -> Status:
 
 
 def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -> dict[str, Any]:
-    """The hours in a sweep's clock file, and how far it is; the remaining time has fallen since that was written."""
+    """Return the hours in a sweep's clock file, and how far it is; the remaining time has fallen since that was
+    written.
+    """
     try:
         kept = read_hours(path)
     except DamagedFile as error:
@@ -152,7 +156,7 @@ def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -
 
 
 def _counts(url: str, name: str) -> dict[str, Any]:
-    """What the study of a sweep, and that of its confirm runs, hold."""
+    """Return what the study of a sweep, and that of its confirm runs, hold."""
     from ..search.study_store import connect, reachable
 
     with reachable(url):

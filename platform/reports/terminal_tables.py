@@ -40,7 +40,7 @@ def print_summary(terminal: Terminal, summary: SweepSummary, pictures: Sequence[
 
 
 def print_leaderboard(terminal: Terminal, summary: SweepSummary) -> None:
-    """The best full-budget trials with their values, then cam_baseline."""
+    """Print the best full-budget trials with their values, then cam_baseline."""
     entries, score, count = summary.leaderboard[:BEST_ROWS], summary.sets["score"], summary.trials
     heads = ["trial", "", f"{summary.objective} ({score}, select)", "beta", f"confirmed ({score}, confirm)", "seeds"]
     rows: list[Row] = [
@@ -62,7 +62,7 @@ def print_leaderboard(terminal: Terminal, summary: SweepSummary) -> None:
 
 
 def print_ranking(terminal: Terminal, sweep: SweepSnapshot, entries: Sequence[RankedTrial], caption: str) -> None:
-    """The table of `platform.leaderboard`: `entries` of `ranking`, then cam_baseline."""
+    """Print the table of `platform.leaderboard`: `entries` of `ranking`, then cam_baseline."""
     spec = sweep.spec
     score, unit = spec.base_config.data.score, "GPU-hours" if spec.resources.gpus_per_worker else "hours"
     rows: list[Row] = [
@@ -87,7 +87,7 @@ def print_ranking(terminal: Terminal, sweep: SweepSnapshot, entries: Sequence[Ra
 
 
 def baseline_rows(summary: SweepSummary, before: Row, between: Row, behind: Row = ()) -> list[Row]:
-    """A row of cam_baseline's confirmed mean and its seeds among other cells; none where it did not run."""
+    """Return a row of cam_baseline's confirmed mean and its seeds among other cells; none where it did not run."""
     means = summary.confirmed.get(CAM_BASELINE)
     if not means:
         return []
@@ -134,21 +134,21 @@ def print_trials(
 
 
 def differing(values: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are not the reference's."""
+    """Return the values that are not the reference's."""
     return {name: value for name, value in values.items() if reference.get(name) != value}
 
 
 def marks_of(entry: LeaderboardEntry, summary: SweepSummary) -> str:
-    """What a trial is: the reference, the winner."""
+    """Return what a trial is: the reference, the winner."""
     said = {"reference": entry.role == REFERENCE, "winner": entry.uid == summary.winner}
     return ", ".join(name for name, holds in said.items() if holds)
 
 
 def number_of(uid: str, sweep: str) -> str:
-    """A trial's number as its uid ends: `0006`."""
+    """Return a trial's number as its uid ends: `0006`."""
     return uid.removeprefix(f"{sweep}-")
 
 
 def confirmed_cell(entry: LeaderboardEntry) -> str | None:
-    """A confirmed mean and its interval at 95 %."""
+    """Return a confirmed mean and its interval at 95 %."""
     return None if entry.miou_confirm_mean is None else f"{entry.miou_confirm_mean:.1f}{span(entry.interval)}"

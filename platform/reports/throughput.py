@@ -28,7 +28,9 @@ class Throughput:
 
 
 def rate(history: Iterable[Mapping[str, Any]]) -> float | None:
-    """Images a second of a run: the median over its epochs, for the first one warms up; None where none was kept."""
+    """Return images a second of a run: the median over its epochs, for the first one warms up; None where none was
+    kept.
+    """
     rates = [float(entry["images_per_s"]) for entry in history if entry.get("images_per_s")]
     return median(rates) if rates else None
 
@@ -47,5 +49,5 @@ def measure(sweep: SweepSnapshot) -> Throughput | None:
 
 
 def efficiency(images_per_s: float, workers: int, single_gpu: float) -> float:
-    """Share of `workers` times the images a second of one run alone on one card that a trial reached."""
+    """Return the share of `workers` times the images a second of one run alone on one card that a trial reached."""
     return images_per_s / (workers * single_gpu)

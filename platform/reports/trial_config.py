@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
 
 
 def config_yaml(sweep: "SweepSnapshot", row: "TrialRow") -> str:
-    """The configuration as YAML under comments that say whose it is and what it reached."""
+    """Return the configuration as YAML under comments that say whose it is and what it reached."""
 
     from ..base.yaml_files import yaml_text
     from ..config.space.beta_range import searched_range

@@ -27,7 +27,9 @@ Say = Callable[[str], None]
 
 
 def take_over_run(store: Storage, config: Config, fingerprint: str, say: Say) -> bool:
-    """Whether the run is there now, taken over from an earlier key; `say` hears of it, or why it is not taken."""
+    """Return whether the run is there now, taken over from an earlier key; `say` hears of it, or why it is not
+    taken.
+    """
     key = run_key(config, fingerprint)
     folder = store.run(key)
     if folder.exists():
@@ -53,7 +55,7 @@ def take_over_run(store: Storage, config: Config, fingerprint: str, say: Say) ->
 def take_over_stage(
     store: Storage, config: Config, fingerprint: str, beta: float, folder: Path, begun: StageManifest, say: Say
 ) -> bool:
-    """The same for the folder of a stage; `begun` is the part of its manifest that tells stage, key and inputs.
+    """Take over the folder of a stage; `begun` is the part of its manifest that tells stage, key and inputs.
 
     Not from a bucket, where a stage's files lie in parts: there it is made anew.
     """
@@ -81,7 +83,7 @@ def take_over_stage(
 
 
 def spellings(config: Config) -> Iterator[Config]:
-    """The configuration with its weights file named as it may have been when a path was part of the key."""
+    """Yield the configuration with its weights file named as it may have been when a path was part of the key."""
     weights = config.network.weights
     if weights is None or not os.path.isfile(weights):
         yield config
@@ -91,7 +93,7 @@ def spellings(config: Config) -> Iterator[Config]:
 
 
 def unchanged(config: Config, since: float, source: Path, say: Say) -> bool:
-    """Whether what the configuration names was last touched before `since`; else `say` hears what was not."""
+    """Return whether what the configuration names was last touched before `since`; else `say` hears what was not."""
     files = [Path(name) for name in (config.network.weights, config.irn.weights) if name and os.path.isfile(name)]
     for backbone in (config.network.backbone, config.irn.backbone):
         files += [module.file for module in (own_modules(backbone or "") if is_code(backbone) else ())]

@@ -25,7 +25,9 @@ SAME = 1e-6
 
 
 def lost_runs(sweep: SweepContext, rows: Sequence[TrialRow], names: Collection[str] | None) -> list[TrialRow]:
-    """The complete trials among `rows` whose run, or these files of it, are damaged or gone; said in a line each."""
+    """Return the complete trials among `rows` whose run, or these files of it, are damaged or gone; said in a line
+    each.
+    """
     found = []
     for row in rows:
         if row.state is not State.COMPLETE:

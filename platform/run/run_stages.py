@@ -78,7 +78,7 @@ class StageFailed(WorkError):
         self.stage, self.key, self.manifests = stage, key, dict(manifests)
 
     def next_line(self, command: str) -> str:
-        """What to type next: `command` with the cure, where there is one."""
+        """Return what to type next: `command` with the cure, where there is one."""
         return f"next: {command} --set {self.cure}" if self.cure else f"next, once that is mended: {command}"
 
 
@@ -187,7 +187,9 @@ def run_stages(
 
 
 def stages_of(config: Config, imported: str | None = None) -> tuple[str, ...]:
-    """The stages that are run, or taken over, where other files take the place of stage `imported` (None: all)."""
+    """Return the stages that are run, or taken over, where other files take the place of stage `imported`
+    (None: all).
+    """
     refined = ("instance_masks",) if config.instance_masks.folder is not None else ()
     return (*STAGES[0 if imported is None else STAGES.index(imported) : -1], *refined, STAGES[-1])
 
@@ -264,7 +266,7 @@ def epochs_of(settings: Mapping[str, Any], images: int) -> int:
 
 
 def plain(error: InputError | WorkError) -> InputError | WorkError:
-    """The line that a task of Ray's failed with; Ray raises it with the task's traceback for a text."""
+    """Return the line that a task of Ray's failed with; Ray raises it with the task's traceback for a text."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, (InputError, WorkError)) else error
 
@@ -278,7 +280,9 @@ def choose_walk(
     have: Sequence[Node],
     terminal: Terminal,
 ) -> WalkReport | None:
-    """What is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; None where its numbers stand."""
+    """Return what is chosen for the random walk (cpn/stages/walk_choice.py), said in a line; None where its numbers
+    stand.
+    """
     import ray
 
     config = Config.model_validate(plan.config)
@@ -292,8 +296,8 @@ def choose_walk(
 
 
 def needs(stage: str, resources: Resources) -> dict[str, Any]:
-    """What a task of the stage asks Ray for. Without a GPU it goes to machines that have none, as long as these have
-    room: that is how Ray places such tasks.
+    """Return what a task of the stage asks Ray for. Without a GPU it goes to machines that have none, as long as these
+    have room: that is how Ray places such tasks.
     """
     if stage not in ON_GPU or not resources.gpus_per_worker:
         return {"num_cpus": 1, "num_gpus": 0}
@@ -313,7 +317,7 @@ def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:
 
 
 def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bool = False) -> Any:
-    """The plan as the stages' inputs, on the device that Ray gave this process, with what it is about to read:
+    """Return the plan as the stages' inputs, on the device that Ray gave this process, with what it is about to read:
     of earlier stages the files of these images (None: all files), and the CAM run's network.
     """
     import torch
@@ -332,12 +336,14 @@ def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bo
 
 
 def is_read(images: Collection[str] | None, file: str) -> bool:
-    """Whether a task reads a file of an earlier stage: the network, and maps and labels of its images (None: all)."""
+    """Return whether a task reads a file of an earlier stage: the network, and maps and labels of its images (None:
+    all).
+    """
     return images is None or file == MODEL or file.rpartition(".")[0] in images
 
 
 def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
-    """The share of one task in a stage that goes image by image."""
+    """Compute the share of one task in a stage that goes image by image."""
 
     split = open_pack(data_folder(plan.data_root)).split(plan.config["data"]["train"])
     names = {split.ids[index] for index in indices}
@@ -348,7 +354,7 @@ def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
 
 
 def training_task(stage: str, plan: Plan) -> dict[str, float]:
-    """A stage that is one training; each epoch's report is kept beside it for whoever watches."""
+    """Run a stage that is one training; each epoch's report is kept beside it for whoever watches."""
     import torch
 
     check_contents(Config.model_validate(plan.config), plan.contents)
@@ -372,12 +378,12 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
 
 
 def threads_here() -> int:
-    """The CPUs that this process may use on the machine where it runs, which is not always the driver's."""
+    """Return the CPUs that this process may use on the machine where it runs, which is not always the driver's."""
     return len(os.sched_getaffinity(0))
 
 
 def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
-    """Scores and pictures of a stage whose files are all there."""
+    """Return the scores and pictures of a stage whose files are all there."""
 
     if stage not in ("random_walk", "instance_masks", "deeplab"):
         return {}

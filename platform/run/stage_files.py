@@ -65,12 +65,12 @@ def write_files(folder: Path) -> str:
 
 
 def is_of_image(name: str) -> bool:
-    """Whether a file of a stage is one of those that each image has."""
+    """Return whether a file of a stage is one of those that each image has."""
     return "/" not in name and name.endswith((".npz", ".png")) and name != COUNTS
 
 
 def look(folder: Path, everything: bool) -> Found:
-    """How a stage stands; with `everything` the files of each image are held against their digests too."""
+    """Return how a stage stands; with `everything` the files of each image are held against their digests too."""
     try:
         manifest = read_typed(folder / MANIFEST, StageManifest)
     except FileNotFoundError:
@@ -91,7 +91,9 @@ def look(folder: Path, everything: bool) -> Found:
 
 
 def about_to_be_read(folders: Mapping[str, Path], stages: Iterable[str]) -> set[str]:
-    """The stages (in order) whose files of each image some later stage, which is not done or damaged, will read."""
+    """Return the stages (in order) whose files of each image some later stage, which is not done or damaged,
+    will read.
+    """
     needed: set[str] = set()
     for stage in reversed(list(stages)):
         if not look(folders[stage], stage in needed).whole:
@@ -111,7 +113,7 @@ def reopen(folder: Path, damaged: Iterable[str]) -> None:
 
 
 def checked(folder: Path, stage: str, everything: bool, warn: Callable[[str], None]) -> Found:
-    """How a stage stands (`look`); `warn` hears, in a line, of damage and what is done about it.
+    """Return how a stage stands (`look`); `warn` hears, in a line, of damage and what is done about it.
 
     A stage that has lost more than pictures is being made again from here on: it has no manifest any more.
     """

@@ -82,7 +82,7 @@ class SweepContext:
         self.terminal.remaining.most = None if hours is None else 3600 * hours
 
     def run_price(self, config: Config) -> RunPrice | None:
-        """What a run of this configuration is priced at; None where that is not known."""
+        """Return what a run of this configuration is priced at; None where that is not known."""
         return run_price(self.spec, config) if self.terminal.remaining.known else None
 
     def save_clock(self) -> None:
@@ -99,19 +99,21 @@ class SweepContext:
         self.claims.close()
 
     def method(self, row: TrialRow) -> Config:
-        """The whole configuration of a trial."""
+        """Return the whole configuration of a trial."""
         return with_values(self.config, row.values, f"trial {row.uid}")
 
     def key(self, row: TrialRow) -> str:
-        """The run key of a trial; of one that has ended the key that it ended with."""
+        """Return the run key of a trial; of one that has ended the key that it ended with."""
         return str(row.run_key or run_key(self.method(row), self.pack.fingerprint))
 
     def folder(self, row: TrialRow) -> Path:
-        """Where a trial's run lies."""
+        """Return where a trial's run lies."""
         return self.store.run(self.key(row))
 
     def finished(self, row: TrialRow) -> RunManifest | None:
-        """The manifest of a trial's finished run, fetched where it is kept elsewhere; None while there is none."""
+        """Return the manifest of a trial's finished run, fetched where it is kept elsewhere; None while there
+        is none.
+        """
         bucket_sync.download_run(self.store, self.folder(row), self.warn_once)
         return whole_run(self.folder(row), self.pack, self.warn_once)
 
@@ -129,7 +131,7 @@ class SweepContext:
             self.terminal.warn(f"{row.uid}: its checkpoints could not be deleted ({error})")
 
     def setup(self, threads: int) -> TrialSetup:
-        """What the workers need."""
+        """Return what the workers need."""
         resources = self.spec.resources
         return TrialSetup(
             base=self.config.model_dump(mode="json"),

@@ -65,7 +65,7 @@ def run_open_trials(
 
 
 def find_reusable_run(sweep: SweepContext, row: TrialRow) -> dict[str, Any] | None:
-    """The metrics of a finished run with the same configuration, seed and data, made by whatever sweep."""
+    """Return the metrics of a finished run with the same configuration, seed and data, made by whatever sweep."""
     result = sweep.finished(row)
     if result is None and take_over_run(sweep.store, sweep.method(row), sweep.pack.fingerprint, sweep.terminal.say):
         result = sweep.finished(row)
@@ -87,7 +87,7 @@ def find_reusable_run(sweep: SweepContext, row: TrialRow) -> dict[str, Any] | No
 
 
 def has_open_trials(trials: Study, limit: int | None) -> bool:
-    """Whether the study has trials that are waiting, unfinished, or still to be drawn."""
+    """Return whether the study has trials that are waiting, unfinished, or still to be drawn."""
     counts = trials.counts()
     return bool(counts[State.WAITING] or counts[State.RUNNING] or (limit is not None and sum(counts.values()) < limit))
 
@@ -106,6 +106,6 @@ def reconcile(sweep: SweepContext, recorder: Recorder, *studies: Study) -> None:
 
 
 def report_interruption(terminal: Terminal, interruption: Interruption, command: str) -> int:
-    """What is said when a signal ended the sweep early."""
+    """Return what is said when a signal ended the sweep early."""
     terminal.say(f"stopped; every trial can go on: {command}")
     return SIGNAL_EXIT + (interruption.signal or 2)

@@ -59,7 +59,7 @@ def walk_of(
 
 
 def counting_task(inputs_of: InputsOf, names: Sequence[str], indices: Sequence[int]) -> Any:
-    """Counts of a share of the scored list at every setting."""
+    """Return the counts of a share of the scored list at every setting."""
     from cpn.stages.walk_choice import count_settings, grid_of
 
     inputs = inputs_of({"cam": frozenset(names), "affinity": frozenset()})
@@ -67,7 +67,7 @@ def counting_task(inputs_of: InputsOf, names: Sequence[str], indices: Sequence[i
 
 
 def choosing_task(inputs_of: InputsOf, counts: Any) -> WalkReport:
-    """The choice; a task of its own, for it opens images."""
+    """Return the choice; a task of its own, for it opens images."""
     from cpn.stages.walk_choice import chosen, grid_of
 
     inputs = inputs_of({})

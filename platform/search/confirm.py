@@ -78,7 +78,7 @@ class Verdict:
 
 
 def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
-    """The reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
+    """Return the reference, if it finished, and the best `top_k` other full-budget trials by miou on the select images.
 
     Each configuration stands there once, under the first trial that drew it: runs that are the same would count twice
     in the variance over seeds. With `top_k` 0 the best one all the same: nothing runs again, it is promoted untested.
@@ -93,8 +93,8 @@ def candidates(rows: Sequence[TrialRow], top_k: int) -> list[TrialRow]:
 
 
 def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]:
-    """The runs of a sweep that does not race: every chosen configuration and cam_baseline, each with its number of
-    fresh seeds. One that would race, had it anything to compare, makes no more of them than the race.
+    """Return the runs of a sweep that does not race: every chosen configuration and cam_baseline, each with its number
+    of fresh seeds. One that would race, had it anything to compare, makes no more of them than the race.
     """
     confirm, wanted = spec.confirm, []
     if confirm.raced:
@@ -110,7 +110,7 @@ def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]
 
 
 def entry(row: TrialRow | None, number: int, spec: SweepSpec, **more: Any) -> dict[str, Any]:
-    """A run of a configuration, None for cam_baseline, with the fresh seed of that number."""
+    """Return a run of a configuration, None for cam_baseline, with the fresh seed of that number."""
     seed = spec.base_config.train.seed + FIRST_FRESH_SEED + number
     values = row.values if row else cam_baseline_values(spec)
     role, of = (AGAIN, row.uid) if row else (CAM_BASELINE, CAM_BASELINE)
@@ -118,7 +118,7 @@ def entry(row: TrialRow | None, number: int, spec: SweepSpec, **more: Any) -> di
 
 
 def options_of(options: Confirm, runs: Sequence[TrialRow]) -> Confirm:
-    """What a sweep does that has these confirm runs: one that began before there were races goes on without."""
+    """Return what a sweep does that has these confirm runs: one that began before there were races goes on without."""
     of = {str(run.confirms) for run in runs if run.role == AGAIN}
     if not options.raced or not of or any(run.race for run in runs):
         return options
@@ -128,8 +128,8 @@ def options_of(options: Confirm, runs: Sequence[TrialRow]) -> Confirm:
 
 
 def race_of(chosen: Sequence[TrialRow], options: Confirm) -> str | None:
-    """The name of the race of these candidates, the same as long as they and the number of runs are; None where nothing
-    is raced, or there is nothing to compare.
+    """Return the name of the race of these candidates, the same as long as they and the number of runs are; None where
+    nothing is raced, or there is nothing to compare.
     """
     if not options.raced or not options.top_k or len(chosen) < 2 or chosen[0].role != REFERENCE:
         return None
@@ -137,7 +137,7 @@ def race_of(chosen: Sequence[TrialRow], options: Confirm) -> str | None:
 
 
 def rule_of(chosen: Sequence[TrialRow], options: Confirm) -> race.Rule | None:
-    """How sure a race has to be; None where nothing is raced."""
+    """Return how sure a race has to be; None where nothing is raced."""
     if race_of(chosen, options) is None:
         return None
     compared = len(chosen) - 1
@@ -145,8 +145,8 @@ def rule_of(chosen: Sequence[TrialRow], options: Confirm) -> race.Rule | None:
 
 
 def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | None) -> list[TrialRow]:
-    """The confirm runs that the verdict is about. In a race they are its own, and the reference's own trial: nothing
-    chose that for its score, and the confirm images had no part in it.
+    """Return the confirm runs that the verdict is about. In a race they are its own, and the reference's own trial:
+    nothing chose that for its score, and the confirm images had no part in it.
     """
     found = [run for run in runs if run.role == CAM_BASELINE or run.race == name]
     if name is None:
@@ -157,8 +157,8 @@ def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | No
 def race_entries(
     number: int, chosen: Sequence[TrialRow], runs: Sequence[TrialRow], found: Sequence[Confirmed], spec: SweepSpec
 ) -> list[dict[str, Any]]:
-    """The runs of round `number` of a race, none at its end. `runs` are those of the rounds before, `found` what came
-    of them; nothing else decides.
+    """Return the runs of round `number` of a race, none at its end. `runs` are those of the rounds before, `found` what
+    came of them; nothing else decides.
     """
     options = spec.confirm
     of = [str(run.confirms) for run in runs]
@@ -178,8 +178,8 @@ def race_entries(
 def next_runs(
     results: Sequence[Confirmed | None], failed: Sequence[int], left: int, limit: int, seed: int
 ) -> list[int]:
-    """Which configurations run next in a race over `limit` runs, `left` of them still to come: their numbers, the
-    reference's is 0; none where it is over. A configuration of which two runs have `failed` does not run again.
+    """Return which configurations run next in a race over `limit` runs, `left` of them still to come: their numbers,
+    the reference's is 0; none where it is over. A configuration of which two runs have `failed` does not run again.
     """
     arms = race.Arms.of([found.mious if found else [] for found in results])
     reference, *others = results
@@ -192,7 +192,7 @@ def next_runs(
 
 
 def cam_baseline_values(spec: SweepSpec) -> dict[str, Any]:
-    """The dotted values that turn the reference into cam_baseline: classification only, plain CAM."""
+    """Return the dotted values that turn the reference into cam_baseline: classification only, plain CAM."""
     base = to_dotted(spec.base_config)
     changed = to_dotted(config_from(merge(spec.base_config.model_dump(), PRESETS[CAM_BASELINE]), CAM_BASELINE))
     return {name: value for name, value in changed.items() if value != base[name]}
@@ -219,26 +219,26 @@ def confirmed(
 
 
 def scored(row: TrialRow, counts: Sequence[Images]) -> Confirmed:
-    """What the confirm images of each fresh seed say about the configuration of `row`."""
+    """Return what the confirm images of each fresh seed say about the configuration of `row`."""
     return Confirmed(row.uid, row.values, [float(values(c, np.ones((1, len(c))))[0]) for c in counts], list(counts))
 
 
 def values(images: Images, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The objective in percent over N images that count `weights` (R, N) times: (R,)."""
+    """Return the objective in percent over N images that count `weights` (R, N) times: (R,)."""
     if isinstance(images, MaskFreeScores):
         return mask_free(images, weights)
     return 100 * miou(weighted_sums(images, weights))
 
 
 def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
-    """A run's mask-free scores of the confirm images."""
+    """Return a run's mask-free scores of the confirm images."""
     ids, found = load_scores(folder / SCORES)
     _, held_back = select_and_confirm(ids, cam)
     return found.subset(held_back)
 
 
 def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:
-    """Counts (N, 3, C) of a run's confirm images at `beta`."""
+    """Return the counts (N, 3, C) of a run's confirm images at `beta`."""
     _, held_back = select_and_confirm(load_ids(folder / COUNTS), cam)
     wanted, at = frozenset(held_back), BETAS.index(beta)
     every = enumerate(each_counts(folder / COUNTS))
@@ -248,8 +248,9 @@ def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int6
 def judge(
     reference: Confirmed | None, others: Sequence[Confirmed], seed: int, rule: race.Rule | None = None
 ) -> Verdict:
-    """The verdict over everything that was confirmed: the best confirmed mean against the reference's (`interval`). Of
-    a race, which has a `rule`, those that were left behind before they had seeds enough can't be the best.
+    """Return the verdict over everything that was confirmed: the best confirmed mean against the reference's
+    (`interval`). Of a race, which has a `rule`, those that were left behind before they had seeds enough can't be the
+    best.
     """
     everything = [*([reference] if reference else []), *others]
     enough = [c for c in others if len(c.mious) >= LEAST_SEEDS] if rule else []
@@ -286,7 +287,7 @@ def judge(
 
 
 def is_tested(reference: Confirmed, other: Confirmed) -> bool:
-    """Whether both have the fresh seeds and the confirm images that an interval takes."""
+    """Return whether both have the fresh seeds and the confirm images that an interval takes."""
     return min(len(c.mious) for c in (reference, other)) >= LEAST_SEEDS and len(other.counts[0]) >= LEAST_IMAGES
 
 
@@ -298,7 +299,8 @@ def interval(
     seed: int,
     rule: race.Rule | None = None,
 ) -> tuple[float, float]:
-    """Bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other images.
+    """Return the bounds of the difference D = best - reference of the mean mIoU, in percent, for other seeds and other
+    images.
 
         D +- c sqrt(S + I),   c = `critical(compared, f, r)`
 
@@ -336,8 +338,8 @@ def interval(
 
 
 def critical(compared: int, freedom: float, shared: float) -> float:
-    """What the largest of `compared` t statistics exceeds by chance with probability LEVEL: the one-sided critical
-    value of Dunnett (1955).
+    """Return what the largest of `compared` t statistics exceeds by chance with probability LEVEL: the one-sided
+    critical value of Dunnett (1955).
 
     The statistics have `freedom` degrees of freedom in common and every two of them a correlation of `shared`, for all
     compare with one reference: T_i = (sqrt(r) Z + sqrt(1 - r) Z_i) / W, with Z normal and W^2 = chi^2_f / f. So
@@ -360,7 +362,8 @@ def critical(compared: int, freedom: float, shared: float) -> float:
 
 
 def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
-    """How much of the difference is owed to which images were scored: a variance in percent squared, seeds taken out.
+    """Return how much of the difference is owed to which images were scored: a variance in percent squared, seeds taken
+    out.
 
     Let m_s be the mIoU of seed s in a draw of the paired bootstrap over images. The variance over draws of
     mean_s(m_s of best) - mean_s(m_s of reference) holds what the images favour in one configuration or the other, and
@@ -374,7 +377,9 @@ def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:
 
 
 def own_seeds_share(drawn: NDArray[np.float64]) -> float:
-    """The part of the bootstrap variance of a mean over n seeds that the seeds put there: draws (n, RESAMPLES)."""
+    """Return the part of the bootstrap variance of a mean over n seeds that the seeds put there: draws (n,
+    RESAMPLES).
+    """
     seeds = len(drawn)
     if seeds < 2:
         return 0.0
@@ -382,7 +387,7 @@ def own_seeds_share(drawn: NDArray[np.float64]) -> float:
 
 
 def bootstrap(runs: Confirmed, seed: int) -> NDArray[np.float64]:
-    """mIoU of each seed in percent when the N confirm images are redrawn: (n, RESAMPLES).
+    """Return mIoU of each seed in percent when the N confirm images are redrawn: (n, RESAMPLES).
 
     Equal for equal `seed` and N: two configurations are scored on the same draws.
     """

@@ -34,8 +34,8 @@ class Bounds:
 
 
 def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) -> tuple[float, float] | None:
-    """Bounds at 95 % of a configuration's mean mIoU in percent, for other seeds and other images; None where nothing
-    ran twice.
+    """Return the bounds at 95 % of a configuration's mean mIoU in percent, for other seeds and other images; None where
+    nothing ran twice.
 
         mean +- t(1 - .05 / 2, f) sqrt(S + I),   S = s^2 / n
 
@@ -103,7 +103,7 @@ def against_baseline(
 
 
 def failed_words(runs: Sequence[TrialRow]) -> str | None:
-    """Which confirm runs failed, and why, in one line; None where none did."""
+    """Return which confirm runs failed, and why, in one line; None where none did."""
     failed = [run for run in runs if run.state is State.FAIL]
     if not failed:
         return None

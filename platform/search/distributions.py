@@ -40,7 +40,7 @@ def draw(trial: optuna.trial.BaseTrial, search: Search) -> dict[str, Any]:
 
 
 def decode_params(params: Mapping[str, Any], search: Search) -> dict[str, Any]:
-    """The plain values behind a trial's stored Optuna parameters, in the order of the search."""
+    """Return the plain values behind a trial's stored Optuna parameters, in the order of the search."""
     plain: dict[str, Any] = {}
     for name in ordered(search):
         if name in params:
@@ -50,7 +50,7 @@ def decode_params(params: Mapping[str, Any], search: Search) -> dict[str, Any]:
 
 
 def told_params(search: Search, values: Mapping[str, Any]) -> dict[str, tuple[Any, BaseDistribution]]:
-    """What Optuna is told about given values: name -> (stored value, distribution).
+    """Return what Optuna is told about given values: name -> (stored value, distribution).
 
     The reference may lie outside the space. A number outside its domain is moved to the nearest possible one, and a
     choice that is not listed is left out: samplers learn from the reference, and refuse or mislearn values that they
@@ -73,7 +73,7 @@ def told_params(search: Search, values: Mapping[str, Any]) -> dict[str, tuple[An
 
 
 def distribution(domain: Drawn) -> BaseDistribution:
-    """The Optuna distribution of a domain."""
+    """Return the Optuna distribution of a domain."""
     if isinstance(domain, FloatDomain):
         return FloatDistribution(*domain.ends, log=domain.log, step=domain.step)
     if isinstance(domain, IntDomain):
@@ -82,7 +82,7 @@ def distribution(domain: Drawn) -> BaseDistribution:
 
 
 def told_trial(search: Search, values: Mapping[str, Any], value: float | None) -> FrozenTrial:
-    """A finished trial of another sweep, in this search's terms."""
+    """Return a finished trial of another sweep, in this search's terms."""
     told = told_params(search, values)
     return optuna.trial.create_trial(
         value=value,
@@ -92,7 +92,7 @@ def told_trial(search: Search, values: Mapping[str, Any], value: float | None) -
 
 
 def waiting_trial(entry: Mapping[str, Any], params: Mapping[str, tuple[Any, Any]]) -> FrozenTrial:
-    """A waiting trial whose values are given, not drawn; `params` is what a sampler may learn of it."""
+    """Return a waiting trial whose values are given, not drawn; `params` is what a sampler may learn of it."""
     return optuna.trial.create_trial(
         state=TrialState.WAITING,
         params={name: value for name, (value, _) in params.items()},

@@ -54,26 +54,28 @@ class Posterior:
 
     @classmethod
     def of(cls, points: Floats, scores: Floats, logs: Floats) -> "Posterior":
-        """The posterior without a fit."""
+        """Return the posterior without a fit."""
         covariance = _covariance(points, points, logs)
         covariance[np.diag_indices(len(points))] += math.exp(logs[-1])
         lower = cholesky(covariance, lower=True)
         return cls(points, scores, logs, lower, cho_solve((lower, True), scores))
 
     def at(self, points: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation (M,) of the score without noise at `points` (M, D)."""
+        """Return mean and standard deviation (M,) of the score without noise at `points` (M, D)."""
         between = _covariance(self.points, points, self.logs)
         known = solve_triangular(self.lower, between, lower=True)
         variance = math.exp(self.logs[-2]) - (known**2).sum(axis=0)
         return between.T @ self.weights, np.sqrt(np.maximum(variance, 1e-10))
 
     def known_of(self, points: Floats) -> Floats:
-        """What is known of `points` (M, D), as columns (N, M): products of two are what their scores share of it."""
+        """Return what is known of `points` (M, D), as columns (N, M): products of two are what their scores share of
+        it.
+        """
         return np.asarray(solve_triangular(self.lower, _covariance(self.points, points, self.logs), lower=True))
 
 
 def fit(points: Floats, scores: Floats) -> Floats:
-    """The logarithms of the most probable parameters (D + 2,) for scores of mean 0 and variance 1."""
+    """Return the logarithms of the most probable parameters (D + 2,) for scores of mean 0 and variance 1."""
     axes = points.shape[1]
     squares = (points[:, None, :] - points[None]) ** 2
     each = [0] * axes + [1, 2]
@@ -119,8 +121,8 @@ def _covariance(one: Floats, other: Floats, logs: Floats) -> Floats:
 
 
 def most_hopeful(cube: Cube, points: Floats, scores: Floats, pending: Floats, seed: int, number: int) -> Floats:
-    """The possible point (names,) of trial `number`: the one with the highest augmented expected improvement (Huang et
-    al. 2006, which discounts what noise would hide); every third trial explores instead.
+    """Return the possible point (names,) of trial `number`: the one with the highest augmented expected improvement
+    (Huang et al. 2006, which discounts what noise would hide); every third trial explores instead.
 
     `points` (N, names) have `scores` (N,); `pending` (M, names) have none, and are taken to score what is expected of
     them. A point that stands in either is not proposed again: its score would be the same.
@@ -150,12 +152,14 @@ def most_hopeful(cube: Cube, points: Floats, scores: Floats, pending: Floats, se
 
 
 def spread_of(scores: Floats) -> float:
-    """Standard deviation of scores, or next to nothing where all are equal."""
+    """Return the standard deviation of scores, or next to nothing where all are equal."""
     return max(float(scores.std()), 1e-6)
 
 
 def learned(cube: Cube, points: Floats, scores: Floats, rng: np.random.Generator) -> Posterior:
-    """The posterior of `points` with `scores` of mean 0 and variance 1, its parameters fitted to at most FITTED."""
+    """Return the posterior of `points` with `scores` of mean 0 and variance 1, its parameters fitted to at most
+    FITTED.
+    """
     features = cube.features(points)
     some = np.arange(len(scores))
     if len(scores) > FITTED:
@@ -165,7 +169,7 @@ def learned(cube: Cube, points: Floats, scores: Floats, rng: np.random.Generator
 
 
 def believing(cube: Cube, posterior: Posterior, points: Floats, pending: Floats) -> tuple[Posterior, Floats]:
-    """The posterior if every pending point scored what is expected of it, and all points."""
+    """Return the posterior if every pending point scored what is expected of it, and all points."""
     if not len(pending):
         return posterior, points
     waiting = cube.features(pending)
@@ -175,7 +179,7 @@ def believing(cube: Cube, posterior: Posterior, points: Floats, pending: Floats)
 
 
 def acquisition(number: int, mean: Floats, deviation: Floats, best: float, noise: float) -> Floats:
-    """What trial `number` maximises: every EXPLORE_EVERY-th explores."""
+    """Return what trial `number` maximises: every EXPLORE_EVERY-th explores."""
     if number % EXPLORE_EVERY == EXPLORE_EVERY - 1:
         return mean + OPTIMISM * deviation
     return improvement(mean, deviation, best, noise)

@@ -52,8 +52,8 @@ def capped(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]
 
 
 def final_scores(trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, float]]:
-    """Each trial with its score. A PRUNED one gets what it had when it was stopped, and what those that ran to their
-    end gained from that epoch on, in the median; while none has, it is left out.
+    """Return each trial with its score. A PRUNED one gets what it had when it was stopped, and what those that ran to
+    their end gained from that epoch on, in the median; while none has, it is left out.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
 

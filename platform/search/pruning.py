@@ -24,7 +24,8 @@ class Decision(Enum):
 
 
 def rungs(epochs: int, grace: float, reduction: float) -> dict[float, int]:
-    """Share of the schedule -> the epoch (1-based) after which trials are compared: grace, grace * reduction, ...
+    """Return the share of the schedule -> the epoch (1-based) after which trials are compared: grace, grace *
+    reduction, ...
 
     With the default reduction 2 and a grace of at least one half there is exactly one. Trials with schedules of
     different length are compared at the same share, each after its own epoch.
@@ -40,7 +41,7 @@ def rungs(epochs: int, grace: float, reduction: float) -> dict[float, int]:
 
 
 def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Mapping[float, int]) -> float | None:
-    """The share of the rung that the report of `epoch` reaches; None before the first and when an earlier report
+    """Return the share of the rung that the report of `epoch` reaches; None before the first and when an earlier report
     reached it.
 
     `reported` are the epochs that the trial has reported; `epoch` itself may be among them, for after a restart from
@@ -54,7 +55,7 @@ def rung_reached(epoch: int, reported: Collection[int], rung_epochs: Mapping[flo
 
 
 def value_at(rung: int, reports: Mapping[int, float]) -> float | None:
-    """The first value (epoch -> value) reported at `rung` or later; None for a trial that never got there."""
+    """Return the first value (epoch -> value) reported at `rung` or later; None for a trial that never got there."""
     later = [epoch for epoch in reports if epoch >= rung]
     return reports[min(later)] if later else None
 
@@ -73,7 +74,7 @@ def decide(
 
 
 def audited(number: int, seed: int, share: float) -> bool:
-    """Whether trial `number` belongs to the audit arm: a hash of search seed and number, so that it is settled
+    """Return whether trial `number` belongs to the audit arm: a hash of search seed and number, so that it is settled
     beforehand.
     """
     mark = hashlib.sha256(f"audit {seed} {number}".encode()).digest()

@@ -105,7 +105,7 @@ def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float
 
 
 def is_too_low(measured: Agreement, options: Pruning) -> bool:
-    """Whether to switch pruning off: enough trials were audited, and the correlation is below the threshold.
+    """Return whether to switch pruning off: enough trials were audited, and the correlation is below the threshold.
 
     The estimate decides, not a bound: pruning switched off wrongly costs some hours, pruning wrongly the best trial.
     """
@@ -155,8 +155,8 @@ def regret(rows: Sequence[TrialRow]) -> Regret:
 
 
 def hours_saved(rows: Sequence[TrialRow], epochs_of: Callable[[TrialRow], int]) -> float | None:
-    """Hours that the pruned trials would still have taken: their missing share of the schedule times the mean length
-    of a full trial. None when no trial ran in full (reused runs took no time and do not count).
+    """Return hours that the pruned trials would still have taken: their missing share of the schedule times the mean
+    length of a full trial. None when no trial ran in full (reused runs took no time and do not count).
     """
     pruned = [row for row in rows if row.state is State.PRUNED]
     if not pruned:

@@ -53,7 +53,7 @@ class Arms:
 
     @classmethod
     def of(cls, results: Sequence[Sequence[float]]) -> "Arms":
-        """One race, by the results of each arm."""
+        """Return one race, by the results of each arm."""
         middle = float(np.mean([value for own in results for value in own] or [0.0]))  # keeps the squares small
         runs, sums, squares = ([sum((v - middle) ** power for v in own) for own in results] for power in (0, 1, 2))
         return cls(np.array([runs], float), np.array([sums], float), np.array([squares], float))
@@ -78,7 +78,7 @@ class Arms:
 
 
 def next_arms(arms: Arms, left: int, closed: Flags | None = None) -> list[Numbers]:
-    """The arms (B,) of the next round, one after the other; -1 where no run can change the verdict any more.
+    """Return the arms (B,) of the next round, one after the other; -1 where no run can change the verdict any more.
 
     `left` runs are allowed; `closed` (B, A) are arms that do not run again. Within the round a run is expected to
     repeat its arm's mean.
@@ -98,7 +98,7 @@ def next_arms(arms: Arms, left: int, closed: Flags | None = None) -> list[Number
 
 
 def next_arm(arms: Arms, left: int, ahead: Floats, closed: Flags) -> Numbers:
-    """The arm (B,) of one run; `ahead` (B,) is the lead that holds back candidates that have not run."""
+    """Return the arm (B,) of one run; `ahead` (B,) is the lead that holds back candidates that have not run."""
     runs, reference = arms.runs[:, 1:], arms.runs[:, :1]
     missing = np.maximum(0, LEAST_SEEDS - runs) + np.maximum(0, LEAST_SEEDS - reference)
     open_ = (missing <= left) & ~closed[:, 1:] & ~(closed[:, :1] & (reference < LEAST_SEEDS))
@@ -113,7 +113,7 @@ def next_arm(arms: Arms, left: int, ahead: Floats, closed: Flags) -> Numbers:
 
 
 def error(arms: Arms, images: float = 0.0) -> Floats:
-    """The chance (B,) that the best candidate seems so much better while it is not, if it were the only one.
+    """Return the chance (B,) that the best candidate seems so much better while it is not, if it were the only one.
 
     The best mean among those with LEAST_SEEDS runs; `images` is the variance of a difference that is owed to images.
     1 where nothing can be said yet.
@@ -130,13 +130,14 @@ def error(arms: Arms, images: float = 0.0) -> Floats:
 
 
 def early(limit: int) -> float:
-    """The chance of an error at which a race over `limit` runs ends before them."""
+    """Return the chance of an error at which a race over `limit` runs ends before them."""
     return EARLY / -(-limit // ROUND)
 
 
 def level(compared: int, limit: int, ratio: float) -> float:
-    """The chance of an error at the end of a race up to which something is called better: by chance it is passed, or
-    `early` before the end, in a part LEVEL of races of `compared` candidates over `limit` runs in which nothing is.
+    """Return the chance of an error at the end of a race up to which something is called better: by chance it is
+    passed, or `early` before the end, in a part LEVEL of races of `compared` candidates over `limit` runs in which
+    nothing is.
 
     `ratio` is the variance of a difference over images by that of one run over seeds. Normal noise; simulated.
     """
@@ -157,7 +158,7 @@ class Rule:
     early: bool = False
 
     def chance(self, ratio: float) -> float:
-        """The chance of an error up to which it does; `ratio` as in `level`."""
+        """Return the chance of an error up to which it does; `ratio` as in `level`."""
         return early(self.limit) if self.early else level(self.compared, self.limit, ratio)
 
 

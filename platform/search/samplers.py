@@ -39,8 +39,8 @@ MOST_POINTS = 300
 def build_sampler(
     options: SearchOptions, search: Search, reference: dict[str, Any], history: Sequence[FrozenTrial] = ()
 ) -> BaseSampler:
-    """The sampler of a search. `reference` are the values of trial 0, which grid does not repeat; `history` are the
-    finished trials of other sweeps.
+    """Return the sampler of a search. `reference` are the values of trial 0, which grid does not repeat; `history` are
+    the finished trials of other sweeps.
     """
     if options.sampler == "gp":
         return Gp(options, search, history)
@@ -62,19 +62,19 @@ class Independent(BaseSampler):
         self._names = ordered(search)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The names that are drawn together."""
+        """Return the names that are drawn together."""
         return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values of the names that are drawn together; Optuna takes those that exist in this trial."""
+        """Return the values of the names that are drawn together; Optuna takes those that exist in this trial."""
         return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A value of a name that is drawn alone."""
+        """Return a value of a name that is drawn alone."""
         rng = np.random.default_rng([self._options.seed, trial.number, self._names.index(param_name)])
         return self._stored({param_name: rng.random()})[param_name]
 
@@ -161,17 +161,17 @@ class Gp(Independent):
         return expected_gain(self._cube, points, scores, self._pending(trials), draws, self._options.seed, len(trials))
 
     def _known(self, trials: Sequence[FrozenTrial]) -> list[tuple[NDArray[np.float64], float]]:
-        """The trials that have a score, in the cube, with it."""
+        """Return the trials that have a score, in the cube, with it."""
         scored = final_scores(capped([*self._history, *trials], self._most))
         return [(point, score) for t, score in scored if (point := self._point(t)) is not None]
 
     def _pending(self, trials: Sequence[FrozenTrial], drawn: int | None = None) -> NDArray[np.float64]:
-        """Those that run or failed, but for the one that is being drawn."""
+        """Return those that run or failed, but for the one that is being drawn."""
         waiting = [t for t in trials if t.state in (TrialState.RUNNING, TrialState.FAIL) and t.number != drawn]
         return np.array([point for t in waiting[-MOST_POINTS:] if (point := self._point(t)) is not None])
 
     def _point(self, trial: FrozenTrial) -> NDArray[np.float64] | None:
-        """The trial in the cube; None where it lacks a name that exists there: a reference outside the space."""
+        """Return the trial in the cube; None where it lacks a name that exists there: a reference outside the space."""
         values = decode_params(trial.params, self._search)
         if any(name not in values and active(name, self._search, values) for name in self._names):
             return None

@@ -81,7 +81,7 @@ class Study:
         return f"{self.name}-{number:04d}"
 
     def number(self, uid: str) -> int:
-        """The number in a uid. ValueError when it is not one of this study."""
+        """Return the number in a uid. ValueError when it is not one of this study."""
         name, _, number = uid.rpartition("-")
         if name != self.name or not number.isdigit():
             raise ValueError(f"{uid} is no trial of the study {self.name}")
@@ -108,7 +108,7 @@ class Study:
             return sampler.expected_gain(self._study, draws) if isinstance(sampler, Gp) else None
 
     def unfinished(self) -> list[TrialRow]:
-        """The trials that were started and never told, in order; draws what a kill left undrawn."""
+        """Return the trials that were started and never told, in order; draws what a kill left undrawn."""
         with reachable(self.url):
             self._load()
             running = sorted(n for n, trial in self._open.items() if trial.state == TrialState.RUNNING)
@@ -177,14 +177,14 @@ class Study:
         trial.user_attrs["result"] = result
 
     def row(self, uid: str) -> TrialRow:
-        """One trial."""
+        """Return one trial."""
         with reachable(self.url):
             self._load()
             number = self.number(uid)
             return self._finished[number] if number in self._finished else self._row(self._open[number])
 
     def rows(self) -> list[TrialRow]:
-        """All trials by number."""
+        """Return all trials by number."""
         with reachable(self.url):
             self._load()
             opened = {number: self._row(trial) for number, trial in self._open.items()}
@@ -246,7 +246,7 @@ class Study:
         return self._study._storage
 
     def _with_sampler(self) -> optuna.Study:
-        """The study, with its sampler from the first trial on that is asked for or goes on."""
+        """Return the study, with its sampler from the first trial on that is asked for or goes on."""
         if self._sampler is not None:
             self._study.sampler, self._sampler = self._sampler(), None
         return self._study
@@ -264,7 +264,7 @@ class Study:
         self._loaded = True
 
     def _running(self, uid: str) -> FrozenTrial | None:
-        """The trial as this process knows it, or None when it is finished."""
+        """Return the trial as this process knows it, or None when it is finished."""
         self._load()
         number = self.number(uid)
         trial = self._open.get(number)
@@ -279,7 +279,7 @@ class Study:
         return self._row(self._open[live.number])
 
     def _row(self, trial: FrozenTrial, checked: bool = True) -> TrialRow:
-        """A trial as the study has it. Raises DamagedFile where one that has ended is not what it ended as."""
+        """Return a trial as the study has it. Raises DamagedFile where one that has ended is not what it ended as."""
         own = dict(trial.user_attrs)
         result = {**own.pop("result", {})}
         seal = result.pop(SEAL, None)
@@ -359,7 +359,7 @@ def read_study(name: str, url: str) -> Study:
 
 
 def existing_study(name: str, url: str) -> Study | None:
-    """A study to look at, None where there is none."""
+    """Return a study to look at, None where there is none."""
     return read_study(name, url) if name in existing_studies(url) else None
 
 
@@ -404,7 +404,7 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
 def _earlier(
     study: optuna.Study, url: str, names: Sequence[str], identity: Mapping[str, Any], search: domains.Search
 ) -> list[Earlier]:
-    """The trials of other sweeps that this one learns from, best first: taken once, then read from the study."""
+    """Return the trials of other sweeps that this one learns from, best first: taken once, then read from the study."""
     stored = study.user_attrs.get("warm_start")
     if stored is None and names:
         candidates: list[Earlier] = []

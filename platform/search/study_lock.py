@@ -116,7 +116,7 @@ class _Advisory:
         return self._connection
 
     def _holder(self) -> str:
-        """Who holds the lock: its connection's application name has host and process."""
+        """Return who holds the lock: its connection's application name has host and process."""
         query = sqlalchemy.text(
             "select application_name from pg_stat_activity join pg_locks using (pid) where granted and "
             "locktype = 'advisory' and ((classid::bigint << 32) | objid::bigint) = :k"
@@ -152,7 +152,7 @@ def overtaken(say: Callable[[str], None], line: str) -> None:
 
 
 def whoami() -> str:
-    """This process, for people."""
+    """Describe this process to people."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

@@ -39,12 +39,12 @@ COMES_BACK = (
 
 
 def shown(url: str) -> str:
-    """A study's database for people: its file, or its URL without a password."""
+    """Return a study's database for people: its file, or its URL without a password."""
     return url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else redact(url)
 
 
 def cure_of(url: str) -> str:
-    """What mends a damaged database of studies."""
+    """Return what mends a damaged database of studies."""
     if not url.startswith("sqlite:///"):
         return "put the database back from a backup, or start anew: --set name=NEW takes over all finished runs"
     path = shlex.quote(shown(url))
@@ -63,7 +63,7 @@ query waits for as long as the system does, which is hours.
 
 
 def study_url(spec: "SweepSpec") -> str:
-    """The database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
+    """Return the database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
     `resources.storage`.
     """
     url = spec.tracking.study or os.environ.get(URL_VARIABLE)
@@ -180,13 +180,13 @@ def reachable(url: str) -> Iterator[None]:
 
 
 def study_names(url: str) -> list[str]:
-    """All studies in a database."""
+    """Return all studies in a database."""
     with reachable(url):
         return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
 
 
 def existing_studies(url: str) -> set[str]:
-    """The names of the studies in a database; none where its file is not there yet, which is not made."""
+    """Return the names of the studies in a database; none where its file is not there yet, which is not made."""
     path = sqlite_path(url)
     if path is not None and not (path.exists() and path.stat().st_size):
         return set()

@@ -34,7 +34,8 @@ class Earlier:
 def usable(
     name: str, other: Mapping[str, Any], trials: Iterable[Earlier], own: Mapping[str, Any], search: Search
 ) -> list[Earlier]:
-    """The `trials` of sweep `name` that this search could have drawn. `other` and `own` are the sweeps' identities.
+    """Return the `trials` of sweep `name` that this search could have drawn. `other` and `own` are the sweeps'
+    identities.
 
     Raises InputError when the sweeps are not comparable (the differing fields), when a name is searched there and fixed
     here, or when no trial lies in this search.

@@ -41,7 +41,7 @@ class LiveReport:
         self._next, self._thread = time.monotonic(), threading.Thread()
 
     def told(self) -> None:
-        """A trial has begun or ended."""
+        """Note that a trial has begun or ended."""
         if self._thread.is_alive() or time.monotonic() < self._next:
             return
         sweep = self._sweep

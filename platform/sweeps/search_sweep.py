@@ -200,8 +200,8 @@ def read_last_summary(paths: SweepPaths) -> SweepSummary | None:
 
 
 def pictures_in(folders: list[Path], panel: Path | None = None) -> list[Path]:
-    """Every picture of a run and its stages, relative to the working folder where they lie below it; `panel` in place
-    of the run's of that name, which was drawn before cam_baseline had run.
+    """Return every picture of a run and its stages, relative to the working folder where they lie below it; `panel` in
+    place of the run's of that name, which was drawn before cam_baseline had run.
     """
     found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
     return [shortened(panel if panel is not None and path.name == panel.name else path) for path in found]

@@ -48,7 +48,9 @@ TIMED_IMAGES, ATTEMPTS = 20, 5
 
 
 def on_ray(sweep: SweepContext, work: Callable[..., Any], *given: Any) -> Any:
-    """What `work` returns, computed by a Ray task; here where storage is a bucket, for only here lie the networks."""
+    """Return what `work` returns, computed by a Ray task; here where storage is a bucket, for only here lie the
+    networks.
+    """
     if sweep.store.url is not None:
         return work(*given)
     import ray
@@ -79,7 +81,7 @@ def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) 
 
 
 def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:
-    """The scores of one network's pairs, on whatever device Ray gave this process."""
+    """Return the scores of one network's pairs, on whatever device Ray gave this process."""
     import torch
 
     network, config, classes = load_run(Path(model))
@@ -109,7 +111,9 @@ def patch_milliseconds(config: Config, pack: Pack, cache: Path) -> float:
 
 
 def least(samples: "TrainingSamples", key: tuple[int, int]) -> float:
-    """Seconds of this thread's CPU that a sample takes, the least of several attempts: the others were held up."""
+    """Return the seconds of this thread's CPU that a sample takes, the least of several attempts: the others were held
+    up.
+    """
     return min(timeit.repeat(lambda: samples[key], timer=time.thread_time, number=1, repeat=ATTEMPTS))
 
 
@@ -129,7 +133,7 @@ def one_thread() -> Iterator[None]:
 
 
 def stage_columns(manifests: Mapping[str, StageManifest]) -> dict[str, float]:
-    """The columns that later stages answer, of their manifests."""
+    """Return the columns that later stages answer, of their manifests."""
     numbers = {f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made.metrics.items()}
     return {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
 
@@ -137,8 +141,8 @@ def stage_columns(manifests: Mapping[str, StageManifest]) -> dict[str, float]:
 def read_imported(
     sweep: SweepContext, name: str, row: Row, failures: dict[str, StageFailed]
 ) -> tuple[dict[int, dict[str, float]], ImportedRow]:
-    """The columns of a row of another method's files by seed, and what they are. The files are the same for each seed:
-    it is the later stages' own. A stage that failed is told in `failures`, its columns lack.
+    """Return the columns of a row of another method's files by seed, and what they are. The files are the same for each
+    seed: it is the later stages' own. A stage that failed is told in `failures`, its columns lack.
     """
     spec = sweep.spec
     assert spec.table is not None and row.imported is not None
@@ -168,7 +172,7 @@ def read_imported(
 
 
 def draw_table_panel(sweep: SweepContext, runs: dict[str, TrialRow]) -> Path:
-    """The CAMs of every row's network for the same images side by side (Fig. 5), in the sweep's folder."""
+    """Return the CAMs of every row's network for the same images side by side (Fig. 5), in the sweep's folder."""
     models = {
         name: (str(sweep.folder(row) / MODEL), sweep.method(row).model_dump(mode="json")) for name, row in runs.items()
     }

@@ -50,7 +50,7 @@ ROW = "row"
 
 
 def table_entries(spec: SweepSpec) -> list[dict[str, Any]]:
-    """The runs of a table, seed by seed: the first seed of every row comes before the second of any."""
+    """Return the runs of a table, seed by seed: the first seed of every row comes before the second of any."""
     assert spec.table is not None
     first = spec.base_config.train.seed
     rows = trained_rows(spec.table, spec.base_config)
@@ -63,7 +63,7 @@ def table_entries(spec: SweepSpec) -> list[dict[str, Any]]:
 
 
 def runs_of(entries: Sequence[Mapping[str, Any]], rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The trials of these entries; not those of a row as it was before somebody changed it."""
+    """Return the trials of these entries; not those of a row as it was before somebody changed it."""
     shown = {digest(dict(entry)) for entry in entries}
     return [row for row in rows if row.attrs.get("key") in shown]
 
@@ -117,7 +117,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
 def table_result(
     sweep: SweepContext, runs: list[TrialRow], done: list[TrialRow], failures: dict[str, StageFailed]
 ) -> TableResult:
-    """Everything that the table shows; `failures` takes up the stages that failed, by run."""
+    """Return everything that the table shows; `failures` takes up the stages that failed, by run."""
     spec = sweep.spec
     assert spec.table is not None
     table, rows = spec.table, shown_rows(spec.table, spec.base_config)
@@ -161,7 +161,7 @@ def table_result(
 
 
 def longest_cam(sweep: SweepContext) -> CamConfig:
-    """The `cam` section of the row with most scales: those are the columns by scale."""
+    """Return the `cam` section of the row with most scales: those are the columns by scale."""
     spec = sweep.spec
     assert spec.table is not None
     rows = shown_rows(spec.table, spec.base_config)
@@ -169,7 +169,7 @@ def longest_cam(sweep: SweepContext) -> CamConfig:
 
 
 def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[str, StageFailed]) -> dict[str, float]:
-    """The columns of one finished run; its stages and pairs are computed where a column asks for them, and the
+    """Return the columns of one finished run; its stages and pairs are computed where a column asks for them, and the
     stages' `pictures` put beside the table if asked for. A stage that failed is told in `failures`, its columns lack.
     """
     table = sweep.spec.table
@@ -197,7 +197,7 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
 
 
 def stage_pictures(folder: Path) -> list[Path]:
-    """Where a table's folder has the pictures of the later stages."""
+    """Return where a table's folder has the pictures of the later stages."""
     return [folder / f"{stage}.png" for stage in PICTURED]
 
 
@@ -212,7 +212,7 @@ def keep_pictures(sweep: SweepContext, manifests: Mapping[str, StageManifest]) -
 
 
 def table_words(result: TableResult) -> str:
-    """What the table was run on, and how it differs from the paper's."""
+    """Return what the table was run on, and how it differs from the paper's."""
     data = "synthetic scenes" if result.scenes else "the data named in data.root"
     spread = f"mean ± standard deviation over {result.seeds} seeds" if result.seeds > 1 else "one seed"
     words = [f"Run on {data}; {spread}."]

@@ -24,7 +24,7 @@ class Confirmation(NamedTuple):
 
 
 def reach_verdict(sweep: SweepContext, chosen: list[TrialRow], again: Study) -> Confirmation:
-    """The verdict, means and intervals of a sweep's confirm runs; the records hear of each mean."""
+    """Return the verdict, means and intervals of a sweep's confirm runs; the records hear of each mean."""
     options = confirm.options_of(sweep.spec.confirm, again.rows())
     runs = confirm.counted(chosen, again.rows(), confirm.race_of(chosen, options))
     for run in runs:

@@ -38,7 +38,7 @@ class ToldBefore:
         return self.spool.size > 0
 
     def has(self, event_id: str) -> bool:
-        """Whether the spool has the record."""
+        """Return whether the spool has the record."""
         return self.spool.find(event_id) is not None
 
 
@@ -70,7 +70,7 @@ def what_lacks(store: Store, told: ToldBefore) -> Lack:
 
 
 def missing_runs(store: Store, told: ToldBefore, lack: Lack) -> None:
-    """Runs that are gone."""
+    """Find runs that are gone."""
     missing = told.starts.keys() - store.run_ids.keys()
     if not missing:
         return
@@ -85,8 +85,8 @@ def missing_runs(store: Store, told: ToldBefore, lack: Lack) -> None:
 
 
 def put_back(store: Store, told: ToldBefore, lack: Lack) -> None:
-    """What came after the mark in the store. That lags a little after a kill; where it is behind a mark that was set
-    before, the store is as it was then.
+    """Find what came after the mark in the store. That lags a little after a kill; where it is behind a mark that was
+    set before, the store is as it was then.
     """
     spool = told.spool
     behind = spool.find(store.replayed) if store.replayed else None
@@ -102,7 +102,7 @@ def put_back(store: Store, told: ToldBefore, lack: Lack) -> None:
 
 
 def missing_versions(state: ModelState | None, model: str, events: list[tuple[int, Event]], lack: Lack) -> None:
-    """A registered model that is gone, and a version that is where an alias ought to be."""
+    """Find a registered model that is gone, and a version that is where an alias ought to be."""
     if state is None:
         lack.lines.append(f"registered model {model} is gone from the store: versions, alias, history are told again")
         lack.back(events[0][0])

@@ -26,7 +26,9 @@ _lock = threading.Lock()
 
 
 def mlflow_module() -> Any:
-    """The mlflow package with our settings, imported on first use: it takes seconds. One thread imports at a time."""
+    """Return the mlflow package with our settings, imported on first use: it takes seconds. One thread imports at a
+    time.
+    """
     with _lock:
         os.environ.update(SETTINGS)
         for name, value in _DEFAULTS.items():
@@ -38,11 +40,11 @@ def mlflow_module() -> Any:
 
 
 def connect(uri: str) -> Any:
-    """A client of tracking store and registry at `uri`."""
+    """Return a client of tracking store and registry at `uri`."""
     return mlflow_module().MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def one_line(error: Exception) -> str:
-    """An error without its line breaks, its passwords and most of its length."""
+    """Return an error without its line breaks, its passwords and most of its length."""
     text = " ".join(redact(f"{type(error).__name__}: {error}").split())
     return text if len(text) <= 300 else text[:297] + "..."

@@ -21,33 +21,35 @@ LONGEST = 7000
 
 
 def sweep_begun(spec: SweepSpec, command: str) -> str:
-    """The parent run's description while the sweep runs."""
+    """Return the parent run's description while the sweep runs."""
     lines = ["Not finished yet: verdict, cost and links stand here at the end.", *asked(spec)]
     return cut("\n\n".join([*lines, space(spec.search), f"Command: `{command}`"]))
 
 
 def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path], command: str) -> str:
-    """The parent run's description at the end: verdict, links, question, the steps' scores, cost and space."""
+    """Return the parent run's description at the end: verdict, links, question, the steps' scores, cost and space."""
     verdict, _, rest = summary.note.partition("\n\n")
     lines = [verdict, links(spec, summary.winner, promoted, files), *asked(spec), rest, space(spec.search)]
     return cut("\n\n".join([*lines, f"Command: `{command}`"]))
 
 
 def experiment_begun(spec: SweepSpec) -> str:
-    """The experiment's description while the sweep runs: the report, which is written as trials end."""
+    """Return the experiment's description while the sweep runs: the report, which is written as trials end."""
     report = f"[report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
     first = f"**Not finished yet** · {report} · {VIEWS}"
     return "\n\n".join([first, *asked(spec)])
 
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
-    """The experiment's description: one line with the verdict and the links, then the question."""
+    """Return the experiment's description: one line with the verdict and the links, then the question."""
     first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)} · {VIEWS}"
     return "\n\n".join([first, *asked(spec)])
 
 
 def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], of: str | None = None) -> str:
-    """A finished run's description: its scores in a line, then its pictures (file names), the CAM panel first."""
+    """Return a finished run's description: its scores in a line, then its pictures (file names), the CAM panel
+    first.
+    """
     scores = ", ".join(
         f"{name} {metrics[name]:.1f}" for name in ("miou", "miou_confirm", "mask_free") if name in metrics
     )
@@ -57,20 +59,20 @@ def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], 
 
 
 def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], said: str | None = None) -> str:
-    """A finished stage's description: its scores in a line, what it `said` of a choice, then its pictures."""
+    """Return a finished stage's description: its scores in a line, what it `said` of a choice, then its pictures."""
     scores = ", ".join(f"{name} {float(value):.1f}" for name, value in metrics.items() if name.startswith("miou"))
     told = [scores or "No score belongs to this stage.", *([said] if said else [])]
     return cut("\n\n".join([*told, *shown(uid, pictures)]))
 
 
 def shown(uid: str, pictures: Sequence[str]) -> list[str]:
-    """A run's pictures by file name, one a paragraph, the CAM panel first."""
+    """Return a run's pictures by file name, one a paragraph, the CAM panel first."""
     order = sorted(pictures, key=lambda name: (name != Path(PANEL).name, name))
     return [f"![{words(name)}](artifact:{uid}/{PICTURES}/{name})" for name in order]
 
 
 def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -> str:
-    """Where to go on from a sweep that has ended."""
+    """Return where to go on from a sweep that has ended."""
     found = [
         f"[the winner's CAM panel](run:{winner}/artifacts/{PANEL})",
         f"[the winner, {winner}](run:{winner})",
@@ -85,12 +87,12 @@ def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -
 
 
 def asked(spec: SweepSpec) -> list[str]:
-    """The question, where the search space has one."""
+    """Return the question, where the search space has one."""
     return [f"**Question:** {spec.question}"] if spec.question else []
 
 
 def space(search: Mapping[str, Domain]) -> str:
-    """What is searched, as a table."""
+    """Return what is searched, as a table."""
     if not search:
         return "Nothing is searched: the reference runs alone."
     rows = [f"| `{name}` | {domain_words(domain)} |" for name, domain in search.items()]
@@ -98,7 +100,7 @@ def space(search: Mapping[str, Domain]) -> str:
 
 
 def domain_words(domain: Domain) -> str:
-    """A domain in words: `float 0.1 to 10, log, when patches.kind is superpixel`."""
+    """Return a domain in words: `float 0.1 to 10, log, when patches.kind is superpixel`."""
     told = domain.model_dump(by_alias=True, exclude_none=True)
     when = " and ".join(f"{name} is {value}" for name, value in (told.pop("when", None) or {}).items())
     parts = []
@@ -115,7 +117,7 @@ def domain_words(domain: Domain) -> str:
 
 
 def words(picture: str) -> str:
-    """What a picture shows, for those who cannot see it."""
+    """Return what a picture shows, for those who cannot see it."""
     told = {
         "cam_panel": "images, truth, class maps, pseudo masks and errors",
         "beta_curve": "mIoU over the background threshold beta",

@@ -34,8 +34,8 @@ class Move(NamedTuple):
 
 
 def files_moved(uri: str, location: str) -> Move | None:
-    """How the folder of an experiment's files, `location`, has moved with the store; None where it has not: one that
-    was moved alone keeps its files where they are. Changes nothing.
+    """Return how the folder of an experiment's files, `location`, has moved with the store; None where it has not: one
+    that was moved alone keeps its files where they are. Changes nothing.
 
     Only of an sqlite store that names its files' place as we do. Raises Unfit, with the cure, for a copy without
     its files: two stores would write into one folder.

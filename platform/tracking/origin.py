@@ -46,7 +46,7 @@ class Origin:
 
 
 def folder_origin(folder: Path) -> Origin:
-    """The id that a folder of records keeps, made where there is none."""
+    """Return the id that a folder of records keeps, made where there is none."""
     file = folder / FILE
     record = _read(folder)
     if "id" not in record:
@@ -56,8 +56,8 @@ def folder_origin(folder: Path) -> Origin:
 
 
 def sweep_origin(study: Study, folder: Path) -> Origin:
-    """The id of a sweep, from its study; a study that has none yet takes that of the folder of its records, or a new
-    one. The folder keeps it too.
+    """Return the id of a sweep, from its study; a study that has none yet takes that of the folder of its records, or a
+    new one. The folder keeps it too.
 
     Raises InputError where the folder holds the records of another study, or of another search whose study is gone.
     """
@@ -80,8 +80,8 @@ def sweep_origin(study: Study, folder: Path) -> Origin:
 
 
 def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
-    """The origin that the next start of a sweep will have, from its study, None where there is none yet, and the folder
-    of its records. Makes nothing.
+    """Return the origin that the next start of a sweep will have, from its study, None where there is none yet, and the
+    folder of its records. Makes nothing.
 
     Raises InputError where the folder holds the records of another study.
     """
@@ -100,13 +100,13 @@ def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
 
 
 def of_this_search(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the records of a search with this identity."""
+    """Return whether a folder holds the records of a search with this identity."""
     return _read(folder).get("search") == digest(dict(identity))
 
 
 def lives(place: str, origin: Origin) -> bool:
-    """Whether another place than the origin's own, on this machine, still has its id: then one is a copy of the other.
-    What is on another machine, or a URL, cannot be looked at: False.
+    """Return whether another place than the origin's own, on this machine, still has its id: then one is a copy of the
+    other. What is on another machine, or a URL, cannot be looked at: False.
     """
     host, _, path = place.partition(":")
     if place == origin.place or "://" in place or host != socket.gethostname():
@@ -130,7 +130,7 @@ def _of_another_study(folder: Path) -> str:
 
 
 def _read(folder: Path) -> dict[str, str]:
-    """What a folder of records keeps; nothing where nothing is. InputError where that is damaged."""
+    """Return what a folder of records keeps; nothing where nothing is. InputError where that is damaged."""
     file = folder / FILE
     if not file.exists():
         return {}
@@ -144,13 +144,15 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 def _place(folder: Path, record: Mapping[str, str]) -> str:
-    """What goes on with the records of a folder: its study, or the folder itself."""
+    """Return what goes on with the records of a folder: its study, or the folder itself."""
     study = record.get("study", FILE)
     return study if "://" in study else _here(folder / study)
 
 
 def _from(folder: Path, path: Path) -> str:
-    """How a folder of records keeps the path of a study: from itself where both lie in one storage, which may move."""
+    """Return how a folder of records keeps the path of a study: from itself where both lie in one storage, which may
+    move.
+    """
     path, storage = path.absolute(), folder.absolute().parent.parent
     return os.path.relpath(path, folder.absolute()) if path.is_relative_to(storage) else str(path)
 

@@ -25,10 +25,10 @@ class DeliveredRecords(Protocol):
         """uid and time, in ms, of each start of a run."""
 
     def has(self, event_id: str) -> bool:
-        """Whether it has the record."""
+        """Return whether it has the record."""
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Return whether there is any."""
 
 
 def own_experiment(
@@ -90,7 +90,7 @@ def judge(
 
 
 def _began(client: Any, experiment_id: str, delivered: DeliveredRecords) -> bool:
-    """Whether an unsigned experiment is empty, or holds a run that was started from here."""
+    """Return whether an unsigned experiment is empty, or holds a run that was started from here."""
     token, empty = None, True
     while True:
         page = client.search_runs([experiment_id], max_results=500, page_token=token)

@@ -16,8 +16,8 @@ from .store import RunRow, run_row, run_rows
 
 
 def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> list[RunRow]:
-    """All runs of an experiment that have a uid, oldest first; none if there is no such store or experiment. With an
-    `origin`, the id of a sweep, only of an experiment that is its own.
+    """Return all runs of an experiment that have a uid, oldest first; none if there is no such store or experiment.
+    With an `origin`, the id of a sweep, only of an experiment that is its own.
 
     For commands beside the driver: creates and migrates nothing. WorkError, in one line, if the store does not answer.
     """
@@ -35,7 +35,7 @@ def read_runs(uri: str | None, experiment: str, origin: str | None = None) -> li
 
 
 def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
-    """The tags of the version that `alias` points at, for each registered model that has one.
+    """Return the tags of the version that `alias` points at, for each registered model that has one.
 
     InputError if there is no such store, WorkError, in one line, if it does not answer. Creates and migrates nothing.
     """
@@ -62,7 +62,7 @@ def read_aliases(uri: str | None, alias: str) -> dict[str, dict[str, str]]:
 
 
 def read_model_state(uri: str | None, model: str) -> ModelState | None:
-    """A registered model: aliases, versions, promotion history. None if there is no such store or model.
+    """Return a registered model: aliases, versions, promotion history. None if there is no such store or model.
 
     WorkError, in one line, if the store does not answer. Creates and migrates nothing.
     """
@@ -79,7 +79,7 @@ def read_model_state(uri: str | None, model: str) -> ModelState | None:
 
 
 def read_run(uri: str | None, run_id: str) -> RunRow | None:
-    """One of our runs by MLflow's id; None if there is no such store or run, or it is none of ours.
+    """Return one of our runs by MLflow's id; None if there is no such store or run, or it is none of ours.
 
     WorkError, in one line, if the store does not answer.
     """
@@ -97,7 +97,7 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
 
 
 def _is_absent(uri: str) -> bool:
-    """Whether a store is an sqlite file that is not there or empty, in which MLflow would make its tables.
+    """Return whether a store is an sqlite file that is not there or empty, in which MLflow would make its tables.
 
     Raises DamagedFile for a damaged one.
     """
@@ -127,7 +127,7 @@ def newest_sweep(uri: str | None) -> tuple[str, str] | None:
 
 
 def newest_in_file(path: Path) -> tuple[str, str] | None:
-    """The same of an sqlite store, without MLflow, which takes seconds to import."""
+    """Return the newest of an sqlite store, without MLflow, which takes seconds to import."""
     import sqlite3
 
     asked = (

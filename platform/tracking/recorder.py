@@ -50,7 +50,9 @@ _LONGEST_PARAM = 6000
 
 
 def plain(value: Any) -> str:
-    """A parameter's value as MLflow and Optuna keep it: [56, 112] is '56,112', None is 'none', True is 'true'."""
+    """Return a parameter's value as MLflow and Optuna keep it: [56, 112] is '56,112', None is 'none', True is
+    'true'.
+    """
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -61,7 +63,7 @@ def plain(value: Any) -> str:
 
 
 def spool_store(uri: str | None) -> str:
-    """What a store is called in the spool's positions."""
+    """Return what a store is called in the spool's positions."""
     return digest(redact(store_uri(uri)))
 
 
@@ -184,11 +186,13 @@ class Recorder:
         self._say("end", uid, time, status=status)
 
     def ended(self, uid: str) -> bool:
-        """Whether the run's end has been said since it was last started; the spool knows even if the store is away."""
+        """Return whether the run's end has been said since it was last started; the spool knows even if the store is
+        away.
+        """
         return uid in self._recall.ended
 
     def started(self, uid: str) -> bool:
-        """Whether the run has been begun from here."""
+        """Return whether the run has been begun from here."""
         return uid in self._recall.started
 
     def register(
@@ -271,11 +275,13 @@ class Recorder:
         return self._store.run_ids.get(uid) if self._store else None
 
     def runs(self) -> list[RunRow]:
-        """The experiment's runs as the store has them now (`flush` first)."""
+        """Return the experiment's runs as the store has them now (`flush` first)."""
         return read_runs(self.uri, self.experiment, self.origin.id)
 
     def _from_here(self, path: Path) -> str:
-        """A file's path from the spool, so that it holds in a project that is moved; whole where it lies elsewhere."""
+        """Return a file's path from the spool, so that it holds in a project that is moved; whole where it lies
+        elsewhere.
+        """
         path, folder = path.absolute(), self._spool.folder.absolute()
         return os.path.relpath(path, folder) if path.is_relative_to(folder.parent.parent) else str(path)
 
@@ -309,7 +315,7 @@ class Recorder:
                 self._spool.mark(self._last["id"])
 
     def _connected(self) -> Store:
-        """The store, opened on first use and after it was away; what it lacks is told again."""
+        """Return the store, opened on first use and after it was away; what it lacks is told again."""
         if self._store is None:
             told = ToldBefore(self._spool)
             try:
@@ -348,7 +354,7 @@ class Recorder:
 
 
 def _user() -> str:
-    """Who runs this; the user number where it has no name (a container)."""
+    """Return who runs this; the user number where it has no name (a container)."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

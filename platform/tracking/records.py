@@ -62,7 +62,7 @@ class Records:
         self.parent = f"{spec.name}.sweep"
 
     def sweep_started(self) -> None:
-        """The parent run."""
+        """Record the parent run."""
         spec = self._spec
         domains = {
             f"search.{name}": str(domain.model_dump(by_alias=True, exclude_none=True))
@@ -90,17 +90,17 @@ class Records:
         return self._provenance.get("command", "")
 
     def _linked(self, uid: str) -> None:
-        """The data set that a run used."""
+        """Record the data set that a run used."""
         if self._data_root is not None:
             name = self._data_root.rstrip("/").rpartition("/")[2] or self._data_root
             self._recorder.dataset(uid, name, self._fingerprint, self._data_root)
 
     def report_written(self, file: Path) -> None:
-        """The report of the sweep as it stands, in place of the one before."""
+        """Record the report of the sweep as it stands, in place of the one before."""
         self._recorder.artifact(self.parent, file)
 
     def trial_started(self, row: TrialRow, config: Config, run_key: str) -> None:
-        """A child run for a trial, with its whole configuration as parameters.
+        """Record a child run for a trial, with its whole configuration as parameters.
 
         Tags to filter by, each true or false on every trial: reference, pruned, reused, confirmed, promoted. The last
         four are false until more is known.
@@ -126,22 +126,22 @@ class Records:
         self._linked(row.uid)
 
     def trial_reported(self, uid: str, entry: Mapping[str, Any]) -> None:
-        """An epoch's means."""
+        """Record an epoch's means."""
         first = {key: entry[key] for key in EPOCH_KEYS[:2] if key in entry}
         values = {k: float(v) for k, v in {**first, **entry}.items() if k in EPOCH_KEYS or k.startswith(EPOCH_PREFIXES)}
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
     def minutes_reported(self, uid: str, samples: Sequence[Mapping[str, float]]) -> None:
-        """How busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over time, and
-        those of a resumed trial follow.
+        """Record how busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over
+        time, and those of a resumed trial follow.
         """
         for sample in samples:
             values = {name: float(value) for name, value in sample.items() if name.startswith("system/")}
             self._recorder.metrics(uid, int(sample["time"] // 60), values, sample["time"])
 
     def trial_ended(self, row: TrialRow, result: RunManifest | None, folder: Path) -> None:
-        """The end of a trial; `result` is the run's manifest if the run was finished."""
+        """Record the end of a trial; `result` is the run's manifest if the run was finished."""
         tags = {"state": row.state.name, "pruned": str(row.state is State.PRUNED).lower()}
         if row.reason:
             tags["reason"] = row.reason
@@ -166,11 +166,11 @@ class Records:
         self._recorder.end(row.uid, STATUS.get(row.state, "KILLED"), stamp)
 
     def _final(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The metrics that there are, the objective among them."""
+        """Return the metrics that there are, the objective among them."""
         return {k: metrics[k] for k in FINAL_KEYS if k in metrics or k == self._spec.objective}
 
     def _told(self, row: TrialRow) -> dict[str, float]:
-        """What the study holds: where beta is searched within a range, other values than the run's own."""
+        """Return what the study holds: where beta is searched within a range, other values than the run's own."""
         told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
         return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
 
@@ -183,8 +183,8 @@ class Records:
             self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
 
     def confirmed(self, uid: str, values: Sequence[float], bounds: Sequence[float] | None = None) -> None:
-        """A trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed by seed,
-        `bounds` those of its mean.
+        """Record that a trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed
+        by seed, `bounds` those of its mean.
         """
         self._recorder.tags(uid, {"confirmed": "true", "confirmed_seeds": str(len(values))})
         told = {"mean": sum(values) / len(values), **dict(zip(("low", "high"), bounds or (), strict=False))}
@@ -193,7 +193,7 @@ class Records:
         self._recorder.metrics(uid, len(values), {f"{key}_{name}": value for name, value in told.items()})
 
     def panel(self, uid: str, picture: Path) -> None:
-        """A trial's CAM panel beside cam_baseline, in place of the one without."""
+        """Record a trial's CAM panel beside cam_baseline, in place of the one without."""
         self._recorder.artifact(uid, picture, PICTURES)
 
     def promoted(
@@ -208,7 +208,7 @@ class Records:
         why: str,
         decision: Decision,
     ) -> bool:
-        """A run's checkpoint as a registered version with alias `champion`, and tags that say so.
+        """Return a run's checkpoint as a registered version with alias `champion`, and tags that say so.
 
         A sweep says so once: False, and nothing is done, where this is what it promoted last. Whatever somebody has
         decided since then stands.
@@ -231,14 +231,14 @@ class Records:
         return True
 
     def checkpoint_started(self, uid: str, model: Path, config: Config, lineage: Lineage) -> None:
-        """A run for a checkpoint that no trial stands for, under the parent."""
+        """Record a run for a checkpoint that no trial stands for, under the parent."""
         self._of_no_trial(uid, model, config, lineage, "checkpoint", f"{model.parent.name}/{model.name}", MODEL_FOLDER)
 
     def imported_started(
         self, uid: str, listed: Path, config: Config, lineage: Lineage, what: str, metrics: Mapping[str, Any]
     ) -> None:
-        """A run for another method's files, under the parent: `listed` is the file with their digests, `metrics` what
-        they score on the list with masks.
+        """Record a run for another method's files, under the parent: `listed` is the file with their digests, `metrics`
+        what they score on the list with masks.
         """
         self._of_no_trial(uid, listed, config, lineage, "imported", what, "", metrics)
 
@@ -271,7 +271,7 @@ class Records:
         self._recorder.tags(self.parent, {"pruning_off": line})
 
     def stage_started(self, uid: str, stage: str, params: Mapping[str, Any]) -> None:
-        """A run for one stage under the parent."""
+        """Record a run for one stage under the parent."""
         self._recorder.start(
             uid,
             name=f"stage {stage}",
@@ -282,7 +282,7 @@ class Records:
         self._linked(uid)
 
     def stage_ended(self, uid: str, stage: str, manifest: "StageManifest", folder: Path) -> None:
-        """A stage's metrics and pictures."""
+        """Record a stage's metrics and pictures."""
         for entry in manifest.history:
             self.trial_reported(uid, entry)
         stamp = manifest.finished
@@ -299,7 +299,7 @@ class Records:
         self._recorder.end(uid, "FINISHED", stamp)
 
     def sweep_ended(self, summary: SweepSummary, files: list[Path]) -> None:
-        """The parent's metrics, files and description, and the experiment's description."""
+        """Record the parent's metrics, files and description, and the experiment's description."""
         numbers = {k: float(v) for k, v in summary.metrics.items() if v is not None}
         self._recorder.metrics(self.parent, 0, numbers, revise=True)
         tags = {"verdict": summary.verdict, "winner": summary.winner, "objective": self._spec.objective}
@@ -315,7 +315,9 @@ class Records:
         self._recorder.end(self.parent, "FINISHED")
 
     def table_ended(self, title: str, rows: Sequence[Mapping[str, float | None]], files: list[Path], note: str) -> None:
-        """A table's parent run: each row's means by column as metrics, the table as description and artifacts."""
+        """Record a table's parent run: each row's means by column as metrics, the table as description and
+        artifacts.
+        """
         for place, row in enumerate(rows):
             means = {name: mean for name, mean in row.items() if mean is not None}
             # MLflow's metric names know no punctuation: the row is the step, and the table says which it is.
@@ -330,25 +332,25 @@ class Records:
 
 
 def pictures_in(folder: Path) -> list[str]:
-    """The names of a run's or stage's pictures."""
+    """Return the names of a run's or stage's pictures."""
     return sorted(path.name for path in (folder / PICTURES).glob("*.png"))
 
 
 def model_name(sweep: str) -> str:
-    """The registered model of a sweep."""
+    """Return the registered model of a sweep."""
     return f"cpn-{sweep}"
 
 
 def run_name(row: TrialRow, config: Config) -> str:
-    """The trial's number and what one understands: `0006 cpn superpixel S_N=212 p_h=0.47`. A confirm run has the number
-    of what it confirms, and cam_baseline none.
+    """Return the trial's number and what one understands: `0006 cpn superpixel S_N=212 p_h=0.47`. A confirm run has the
+    number of what it confirms, and cam_baseline none.
     """
     number = row.confirms.rpartition("-")[2] if row.confirms is not None else f"{row.number:04d}"
     return f"{number if number.isdigit() else ''} {run_words(row, config)}".strip()
 
 
 def run_words(row: TrialRow, config: Config) -> str:
-    """A configuration in words one understands: `cpn superpixel S_N=212 p_h=0.47`."""
+    """Return a configuration in words one understands: `cpn superpixel S_N=212 p_h=0.47`."""
     what = {"cpn": "cpn", "seam": "seam", "classification": "cam_baseline", "pair_classification": "control_pair"}
     parts = [what[config.train.objective]]
     if config.train.objective == "cpn":

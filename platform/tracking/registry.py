@@ -38,18 +38,20 @@ class ModelState:
     """Oldest first."""
 
     def last(self, alias: str) -> str | None:
-        """The version that the history's last entry moved the alias to."""
+        """Return the version that the history's last entry moved the alias to."""
         entries = [entry for entry in self.history if entry.alias == alias]
         return entries[-1].to if entries else None
 
     def by_hand(self, alias: str) -> bool:
-        """Whether the alias has been moved, or taken away, by hand since. One that we never set is no request."""
+        """Return whether the alias has been moved, or taken away, by hand since. One that we never set is no
+        request.
+        """
         known = any(entry.alias == alias for entry in self.history)
         return known and self.aliases.get(alias) != self.last(alias)
 
 
 def read_model(client: Any, name: str) -> ModelState:
-    """A registered model with its versions and history. Raises what MLflow raises, also when there is none, and
+    """Return a registered model with its versions and history. Raises what MLflow raises, also when there is none, and
     WorkError where a tag is no entry of a history.
     """
     model = client.get_registered_model(name)
@@ -63,7 +65,7 @@ def read_model(client: Any, name: str) -> ModelState:
 
 
 def read_entry(model: str, key: str, text: str) -> HistoryEntry:
-    """The entry that a tag of a registered model holds. Raises WorkError where it holds none."""
+    """Return the entry that a tag of a registered model holds. Raises WorkError where it holds none."""
     try:
         return HistoryEntry.model_validate({"id": key.removeprefix(PREFIX), **json.loads(text)})
     except (ValueError, TypeError, RecursionError) as error:
@@ -75,7 +77,7 @@ def read_entry(model: str, key: str, text: str) -> HistoryEntry:
 
 
 def champions(history: Sequence[HistoryEntry], alias: str, versions: Container[str] | None = None) -> list[str]:
-    """The champions that stand on each other, the present one last: what a rollback goes back along.
+    """Return the champions that stand on each other, the present one last: what a rollback goes back along.
 
     A promotion puts one on top, a way back takes off all above the one it goes to. Of those before the present one only
     `versions` count, where given: others were deleted.
@@ -168,7 +170,7 @@ def note(client: Any, event: Event, again: bool = False) -> list[HistoryEntry]:
 
 
 def entry_of(event: Event, before: str | None, after: str | None, remark: str | None = None) -> HistoryEntry:
-    """What the history keeps of a record."""
+    """Return what the history keeps of a record."""
     return HistoryEntry.model_validate(
         {
             "id": event["id"],
@@ -186,7 +188,7 @@ def entry_of(event: Event, before: str | None, after: str | None, remark: str | 
 
 
 def remark_of(state: ModelState, alias: str) -> str | None:
-    """A remark where the alias has been moved by hand since the last entry, and is moved away from there now."""
+    """Return a remark where the alias has been moved by hand since the last entry, and is moved away from there now."""
     if not state.by_hand(alias):
         return None
     return f"moved by hand before, from {state.last(alias)} to {state.aliases.get(alias)}"

@@ -110,14 +110,14 @@ class Spool:
         return event
 
     def at(self, offsets: Iterable[int]) -> Iterator[Event]:
-        """The events that begin at these offsets."""
+        """Yield the events that begin at these offsets."""
         with open(self._path, "rb") as file:
             for offset in offsets:
                 file.seek(offset)
                 yield _parse(file.readline()) or {}
 
     def find(self, event_id: str) -> int | None:
-        """The offset behind the event of that id; None where there is none."""
+        """Return the offset behind the event of that id; None where there is none."""
         mark, offset = f'{{"id":"{event_id}"'.encode(), 0
         with open(self._path, "rb") as file:
             for line in file:
@@ -156,7 +156,7 @@ class Spool:
         write_json(self.folder / "position.json", positions)
 
     def marked(self) -> str | None:
-        """The id of the event that this store was last marked with; None where it never was."""
+        """Return the id of the event that this store was last marked with; None where it never was."""
         return _read_map(self.folder / "marked.json", str).get(self.store)
 
     def mark(self, event_id: str) -> None:
@@ -214,7 +214,7 @@ class Spool:
         return _read_map(self.folder / "position.json", int)
 
     def _read_position(self) -> int:
-        """The byte offset behind the last replayed event; 0 if it does not fit the file."""
+        """Return the byte offset behind the last replayed event; 0 if it does not fit the file."""
         offset = self._positions().get(self.store, 0)
         if 0 < offset <= self.size and os.pread(self._file, 1, offset - 1) == b"\n":
             return offset
@@ -272,7 +272,7 @@ def _read_map(path: Path, kind: type[Value]) -> dict[str, Value]:
 
 
 def _stamp(event: Event) -> int:
-    """When an event was written, in ns since 1970, by its id; 0 for one that has none of ours."""
+    """Return when an event was written, in ns since 1970, by its id; 0 for one that has none of ours."""
     try:
         return int(str(event["id"])[:-4], 16)
     except (KeyError, ValueError):
@@ -280,11 +280,11 @@ def _stamp(event: Event) -> int:
 
 
 def _parse(line: bytes) -> Event | None:
-    """One line as an event, None if it is none."""
+    """Return one line as an event, None if it is none."""
     return unsealed_line(line)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """One line of refused.jsonl, None if it is none."""
+    """Return one line of refused.jsonl, None if it is none."""
     entry = unsealed_line(line)
     return entry if entry is not None and "again" in entry and isinstance(entry.get("event"), dict) else None

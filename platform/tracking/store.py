@@ -110,7 +110,7 @@ class Store:
             getattr(self, f"_{kind}")(event, run_id)
 
     def answers(self) -> bool:
-        """Whether the store can be read at this moment."""
+        """Return whether the store can be read at this moment."""
         try:
             self.client.get_experiment(self.experiment_id)
         except Exception:  # whatever MLflow, its client and the database raise
@@ -134,7 +134,7 @@ class Store:
         return restored
 
     def model(self, name: str) -> registry.ModelState | None:
-        """A registered model; None where there is none."""
+        """Return a registered model; None where there is none."""
         try:
             return registry.read_model(self.client, name)
         except self.mlflow.MlflowException as error:
@@ -178,7 +178,7 @@ class Store:
         self._batches(run_id, metrics=rows)
 
     def _known(self, event: Event, run_id: str, key: str, wanted: float) -> bool:
-        """Whether the store has a value of that step, or this very one where it is a revision."""
+        """Return whether the store has a value of that step, or this very one where it is a revision."""
         values = [item.value for item in self.client.get_metric_history(run_id, key) if item.step == event["step"]]
         return wanted in values if event.get("revise") else bool(values)
 
@@ -187,7 +187,7 @@ class Store:
         self._batches(run_id, tags=[tag(key, self._text(key, str(value))) for key, value in event["tags"].items()])
 
     def _text(self, key: str, value: str) -> str:
-        """A tag's value; in a description links to runs become addresses."""
+        """Return a tag's value; in a description links to runs become addresses."""
         return resolved(value, self.experiment_id, self.run_ids) if key == NOTE else value
 
     def _batches(self, run_id: str, **rows: list[Any]) -> None:
@@ -277,7 +277,7 @@ def run_names(uri: str, experiment_id: str) -> list[tuple[str, str]] | None:
 
 
 def run_rows(client: Any, experiment_id: str, only: str = "", view: int = ACTIVE) -> list[RunRow]:
-    """An experiment's runs that carry a uid, oldest first; `view` is one of MLflow's ViewType."""
+    """Return an experiment's runs that carry a uid, oldest first; `view` is one of MLflow's ViewType."""
     rows, token = [], None
     while True:
         page = client.search_runs([experiment_id], only, view, max_results=500, page_token=token)
@@ -288,7 +288,7 @@ def run_rows(client: Any, experiment_id: str, only: str = "", view: int = ACTIVE
 
 
 def run_row(run: Any) -> RunRow:
-    """A run of MLflow's as we show it."""
+    """Return a run of MLflow's as we show it."""
     info, data = run.info, run.data
     ended = info.end_time / 1000 if info.end_time and info.status != "RUNNING" else None
     return RunRow(data.tags["uid"], info.run_id, info.run_name, info.status, data.tags.get("parent_uid"),

@@ -16,13 +16,13 @@ Range = tuple[float, float]
 
 
 def searched_range(search: Search) -> Range | None:
-    """The betas that a search allows; None for all of them."""
+    """Return the betas that a search allows; None for all of them."""
     domain = search.get(CURVE)
     return domain.within if isinstance(domain, CurveDomain) else None
 
 
 def narrowed(metrics: Mapping[str, float], folder: Path, config: CamConfig, within: Range | None) -> dict[str, float]:
-    """A finished run's metrics with `miou`, `beta` and `miou_confirm` (percent) taken within a range of betas.
+    """Return a finished run's metrics with `miou`, `beta` and `miou_confirm` (percent) taken within a range of betas.
 
     `folder` is the run's; without a range, or without masks, the metrics are returned as they are. The best beta is the
     one of the select images; `miou_confirm` is at it, as everywhere.
@@ -42,5 +42,5 @@ def narrowed(metrics: Mapping[str, float], folder: Path, config: CamConfig, with
 
 
 def is_within(beta: float, within: Range) -> bool:
-    """Whether a beta of the curve lies in a range, both ends included."""
+    """Return whether a beta of the curve lies in a range, both ends included."""
     return within[0] - 1e-9 <= beta <= within[1] + 1e-9

@@ -132,7 +132,7 @@ Drawn = FloatDomain | IntDomain | ChoiceDomain
 
 
 def condition_problem(search: Search) -> tuple[str, str] | None:
-    """The first wrong `when` as (searched name, what is wrong and the cure), or None."""
+    """Return the first wrong `when` as (searched name, what is wrong and the cure), or None."""
     for name, domain in search.items():
         for parent, wanted in _conditions(domain).items():
             above = search.get(parent)
@@ -156,7 +156,9 @@ def condition_problem(search: Search) -> tuple[str, str] | None:
 
 
 def ordered(search: Search) -> list[str]:
-    """The drawn names in file order, but each after the names that its `when` asks for. ValueError(name) on a cycle."""
+    """Return the drawn names in file order, but each after the names that its `when` asks for. ValueError(name) on a
+    cycle.
+    """
     done: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:
@@ -174,19 +176,19 @@ def ordered(search: Search) -> list[str]:
 
 
 def drawn(search: Search) -> dict[str, Drawn]:
-    """The part of the search that Optuna draws: everything but what is read off the curve."""
+    """Return the part of the search that Optuna draws: everything but what is read off the curve."""
     return {name: domain for name, domain in search.items() if not isinstance(domain, CurveDomain)}
 
 
 def allowed(parent: Drawn, wanted: Wanted) -> list[Any]:
-    """The values a `when` entry lists. A list that is itself one of the parent's choices is one value."""
+    """Return the values a `when` entry lists. A list that is itself one of the parent's choices is one value."""
     if isinstance(parent, ChoiceDomain) and isinstance(wanted, list) and wanted in parent.choice:
         return [wanted]
     return wanted if isinstance(wanted, list) else [wanted]
 
 
 def active(name: str, search: Search, values: Mapping[str, Any]) -> bool:
-    """Whether `name` exists beside `values`, which hold the names drawn before it."""
+    """Return whether `name` exists beside `values`, which hold the names drawn before it."""
     for parent, wanted in _conditions(search[name]).items():
         above = search[parent]
         if isinstance(above, CurveDomain) or parent not in values:
@@ -197,7 +199,8 @@ def active(name: str, search: Search, values: Mapping[str, Any]) -> bool:
 
 
 def values_of_base(search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The base configuration's own values (dotted names) of the searched names that are active there: the reference.
+    """Return the base configuration's own values (dotted names) of the searched names that are active there: the
+    reference.
 
     They may lie outside their domains: the paper's setting is compared with, whether or not the search could reach it.
     """
@@ -209,7 +212,7 @@ def values_of_base(search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_curve(search: Mapping[str, Any]) -> dict[str, Any]:
-    """A search in which a plain float range for beta stands as what it is, a part of the curve."""
+    """Return a search in which a plain float range for beta stands as what it is, a part of the curve."""
     beta = search.get(CURVE)
     if not isinstance(beta, FloatDomain) or beta.log or beta.step is not None or beta.when is not None:
         return dict(search)
@@ -217,12 +220,12 @@ def with_curve(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_search(value: Mapping[str, Any]) -> dict[str, FloatDomain | IntDomain | ChoiceDomain | CurveDomain]:
-    """A search as it stands in YAML, or in a study's identity."""
+    """Return a search as it stands in YAML, or in a study's identity."""
     return TypeAdapter(dict[str, Domain]).validate_python(value)
 
 
 def contains(domain: Drawn, value: Any) -> bool:
-    """Whether `value` (plain) can be drawn from `domain`; a step is not looked at."""
+    """Return whether `value` (plain) can be drawn from `domain`; a step is not looked at."""
     if isinstance(domain, ChoiceDomain):
         return encode(value) in [encode(choice) for choice in domain.choice]
     whole = isinstance(value, int) and not isinstance(value, bool)
@@ -232,12 +235,12 @@ def contains(domain: Drawn, value: Any) -> bool:
 
 
 def encode(value: Any) -> Scalar:
-    """The form in which Optuna and MLflow store a value: lists as '56,112', scalars as they are."""
+    """Return the form in which Optuna and MLflow store a value: lists as '56,112', scalars as they are."""
     return ",".join(str(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def decode(domain: ChoiceDomain, stored: Scalar) -> Any:
-    """The listed choice whose stored form is `stored`; a list comes as a new list."""
+    """Return the listed choice whose stored form is `stored`; a list comes as a new list."""
     for value in domain.choice:
         if encode(value) == stored:
             return list(value) if isinstance(value, list) else value
@@ -263,7 +266,7 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
 
 
 def domain_words(domain: object) -> str:
-    """A domain in one cell: `float 0.1 to 10, log`."""
+    """Return a domain in one cell: `float 0.1 to 10, log`."""
     dump = domain.model_dump(by_alias=True, exclude_none=True)  # type: ignore[attr-defined]
     kind = next(k for k in ("float", "int", "choice") if k in dump)
     ends = dump[kind]

@@ -13,8 +13,8 @@ MOST = 10_000
 
 
 def points(search: Search, reference: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """All configurations but the reference, which runs anyway, in an order shuffled by `seed`: a budget that ends early
-    has seen a fair part of the grid. Every domain has to be one that `problem` does not name.
+    """Return all configurations but the reference, which runs anyway, in an order shuffled by `seed`: a budget that
+    ends early has seen a fair part of the grid. Every domain has to be one that `problem` does not name.
     """
     others = [point for point in _combinations(search, ordered(search), {}) if point != reference]
     return [others[i] for i in np.random.default_rng(seed).permutation(len(others))]
@@ -46,7 +46,7 @@ def _combinations(search: Search, names: list[str], above: dict[str, Any]) -> It
 
 
 def _values(domain: Drawn) -> Sequence[Any] | None:
-    """The values of a domain, or None when it is continuous."""
+    """Return the values of a domain, or None when it is continuous."""
     if isinstance(domain, ChoiceDomain):
         return domain.choice
     if isinstance(domain, IntDomain):

@@ -39,11 +39,11 @@ class Cube:
         return sorted({axis for axis, _, _ in self._conditions})
 
     def point(self, values: Mapping[str, Any]) -> Floats:
-        """The row (names,) of a configuration, of plain values or as Optuna stores them."""
+        """Return the row (names,) of a configuration, of plain values or as Optuna stores them."""
         return np.array([to_unit(self._search[n], values[n]) if n in values else IDLE for n in self.names])
 
     def values(self, point: Floats) -> dict[str, Any]:
-        """The configuration of a row."""
+        """Return the configuration of a row."""
         values: dict[str, Any] = {}
         for name, coordinate in zip(self.names, point, strict=True):
             if active(name, self._search, values):
@@ -51,7 +51,9 @@ class Cube:
         return values
 
     def possible(self, points: Floats) -> Floats:
-        """Rows (N, names) moved to the coordinates of the values they stand for; IDLE where a name does not exist."""
+        """Return rows (N, names) moved to the coordinates of the values they stand for; IDLE where a name does not
+        exist.
+        """
         points = points.copy()
         for axis, count in self._evenly.items():
             points[:, axis] = (np.minimum(np.floor(points[:, axis] * count), count - 1) + 0.5) / count
@@ -65,7 +67,7 @@ class Cube:
         return np.where(exists, points, IDLE)
 
     def features(self, points: Floats) -> Floats:
-        """Rows as a model sees them: a choice without an order has an axis of 0 and 1 for each of its values."""
+        """Return rows as a model sees them: a choice without an order has an axis of 0 and 1 for each of its values."""
         columns = [np.delete(points, self._unordered, axis=1)]
         for axis in self._unordered:
             count = self.choices[axis]
@@ -74,7 +76,7 @@ class Cube:
 
 
 def _count(domain: Drawn) -> int | None:
-    """How many values share an axis evenly; None where it is continuous, or an int's in the logarithm."""
+    """Return how many values share an axis evenly; None where it is continuous, or an int's in the logarithm."""
     if isinstance(domain, ChoiceDomain):
         return len(domain.choice)
     step = domain.step or (1 if isinstance(domain, IntDomain) else None)
@@ -82,7 +84,7 @@ def _count(domain: Drawn) -> int | None:
 
 
 def _ordered(domain: ChoiceDomain) -> bool:
-    """Whether a model may call neighbours in the list alike: two values, or numbers that rise or fall."""
+    """Return whether a model may call neighbours in the list alike: two values, or numbers that rise or fall."""
     values = [value if isinstance(value, list) else [value] for value in domain.choice]
     if len(values) <= 2:
         return True

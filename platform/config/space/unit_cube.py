@@ -7,8 +7,8 @@ from .domains import ChoiceDomain, Drawn, IntDomain, encode
 
 
 def from_unit(domain: Drawn, u: float) -> Any:
-    """The value at coordinate `u`; equal lengths of [0, 1] belong to the values of a choice, an int or a stepped float,
-    and to equal ratios of a `log` domain.
+    """Return the value at coordinate `u`; equal lengths of [0, 1] belong to the values of a choice, an int or a stepped
+    float, and to equal ratios of a `log` domain.
     """
     if isinstance(domain, ChoiceDomain):
         return domain.choice[min(int(u * len(domain.choice)), len(domain.choice) - 1)]
@@ -27,7 +27,7 @@ def from_unit(domain: Drawn, u: float) -> Any:
 
 
 def to_unit(domain: Drawn, value: Any) -> float:
-    """The coordinate of a value of the domain: the middle of what `from_unit` maps to it."""
+    """Return the coordinate of a value of the domain: the middle of what `from_unit` maps to it."""
     if isinstance(domain, ChoiceDomain):
         stored = [encode(choice) for choice in domain.choice]
         return (stored.index(encode(value)) + 0.5) / len(stored)

@@ -47,7 +47,7 @@ LISTED = 100
 
 
 def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) -> ReportContext:
-    """Everything the template shows. `single_gpu` is the manifest of the run that throughput is relative to."""
+    """Return everything the template shows. `single_gpu` is the manifest of the run that throughput is relative to."""
     entries, best = ranking(sweep), best_trial(sweep)
     summary, shares = sweep.summary, importances(sweep.spec.search, sweep.rows)
     contour = contours(sweep.spec, plots.fewer(sweep.rows), shares)
@@ -99,18 +99,18 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
 
 
 def chart(name: str, title: str, figure: Any, label: str, caption: str = "", wide: bool = False) -> Chart:
-    """A chart for the template; its HTML is that of `figures.part`, which escapes what it quotes."""
+    """Return a chart for the template; its HTML is that of `figures.part`, which escapes what it quotes."""
     return {"html": figures.part(figure, name), "title": title, "label": label, "caption": caption,
             "wide": wide}  # fmt: skip
 
 
 def sort_key(value: Any) -> str:
-    """What the page sorts a cell by: a number in full, text in small letters, nothing where there is none."""
+    """Return what the page sorts a cell by: a number in full, text in small letters, nothing where there is none."""
     return "" if value is None else str(value).lower()
 
 
 def counts(sweep: SweepSnapshot) -> str:
-    """How many trials stand in which state."""
+    """Return how many trials stand in which state."""
     states = [row.state for row in sweep.rows]
     names = {State.COMPLETE: "complete", State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "unfinished",
              State.WAITING: "waiting"}  # fmt: skip
@@ -135,7 +135,7 @@ def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> Best | None:
 
 
 def selection(sweep: SweepSnapshot) -> str:
-    """What the numbers were chosen by."""
+    """Return what the numbers were chosen by."""
     masks = "pixel masks" if sweep.spec.objective == "miou" else "the image-level labels, no masks,"
     return (
         f"Trials are ranked by {masks} of the select images; confirmed numbers are means over fresh seeds on the "
@@ -144,7 +144,7 @@ def selection(sweep: SweepSnapshot) -> str:
 
 
 def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[Tile]:
-    """The few numbers that people ask for first."""
+    """Return the few numbers that people ask for first."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
     wanted = {
         f"cam_baseline, {key} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
@@ -165,14 +165,14 @@ def metrics_of(sweep: SweepSnapshot) -> Mapping[str, float | None]:
 
 
 def tone(summary: SweepSummary | None) -> str:
-    """How the page colours the verdict."""
+    """Return how the page colours the verdict."""
     if summary is None or not (summary.better or summary.tested):
         return "open"
     return "better" if summary.better else ""
 
 
 def steps(summary: SweepSummary) -> list[list[str]]:
-    """The table from CAM to segmentation as text."""
+    """Return the table from CAM to segmentation as text."""
     return [
         [step, images, "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)]
         for step, images, value in ladder(summary)
@@ -180,7 +180,9 @@ def steps(summary: SweepSummary) -> list[list[str]]:
 
 
 def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> LeaderboardSection:
-    """The table with a column for each searched name, what its columns mean, and the confirmed means as a chart."""
+    """Return the table with a column for each searched name, what its columns mean, and the confirmed means as
+    a chart.
+    """
     metrics, key = metrics_of(sweep), sweep.spec.objective
     words = "Intervals hold for other seeds and other images: a confirmed mean's at 95 %, a difference's at the "
     words += "verdict's level. Two means are compared by the difference, whose images are the same. "
@@ -205,7 +207,7 @@ def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> Leaderb
 
 
 def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[LeaderboardCell]:
-    """One trial as cells, each with what it is sorted by; the searched values stand behind the scores."""
+    """Return one trial as cells, each with what it is sorted by; the searched values stand behind the scores."""
     place, trial, state, score, beta, *confirmed, seeds, hours = cells(entry)
     values, ends = entry.values, entry.difference
     shown = [place, trial, state, score, *confirmed, *(short(values.get(name, "-")) for name in names), beta, seeds,
@@ -217,7 +219,7 @@ def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[Leaderbo
 
 
 def space(sweep: SweepSnapshot, best: TrialRow | None) -> Space:
-    """Every searched name with its domain, the reference's value and the best one's."""
+    """Return every searched name with its domain, the reference's value and the best one's."""
     base = to_dotted(sweep.spec.base_config)
     rows = []
     for name, domain in sweep.spec.search.items():
@@ -253,7 +255,7 @@ def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[Cha
 
 
 def missing(sweep: SweepSnapshot) -> str:
-    """Which charts are left out, and why; then how well mask_free ranks."""
+    """Return which charts are left out, and why; then how well mask_free ranks."""
     if sweep.summary and sweep.summary.ended >= FEWEST and sweep.summary.without_masks:
         return f"{sweep.summary.without_masks[0].upper()}{sweep.summary.without_masks[1:]}."
     done = sum(row.state is State.COMPLETE for row in sweep.rows)
@@ -265,7 +267,7 @@ def missing(sweep: SweepSnapshot) -> str:
 
 
 def pruning_section(sweep: SweepSnapshot) -> PruningSection | None:
-    """The scatter of each rung against the end, and what the audited trials showed; None of too few trials."""
+    """Return the scatter of each rung against the end, and what the audited trials showed; None of too few trials."""
     spec = sweep.spec
     if sum(row.state.finished for row in sweep.rows) < FEWEST:
         return None
@@ -281,7 +283,7 @@ def pruning_section(sweep: SweepSnapshot) -> PruningSection | None:
 
 
 def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
-    """Hours by what they went to, and how fast the runs trained."""
+    """Return hours by what they went to, and how fast the runs trained."""
     spec = sweep.spec
     told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
     charts = []
@@ -313,7 +315,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
 
 
 def a_trial_runs_on(spec: SweepSpec) -> str:
-    """What one trial holds while it runs."""
+    """Return what one trial holds while it runs."""
     resources = spec.resources
     return (
         f"{resources.workers} worker(s) with {resources.gpus_per_worker:g} GPU(s) and "
@@ -322,7 +324,7 @@ def a_trial_runs_on(spec: SweepSpec) -> str:
 
 
 def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: RunManifest | None) -> str:
-    """A trial's throughput against the user's own run on one card; or that nobody measured it, and how to."""
+    """Return a trial's throughput against the user's own run on one card; or that nobody measured it, and how to."""
     alone = throughput.rate(single_gpu.history) if single_gpu else None
     if measured is None or alone is None:
         return (
@@ -334,7 +336,7 @@ def efficiency_words(measured: throughput.Throughput | None, workers: int, singl
 
 
 def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:
-    """Where the numbers come from."""
+    """Return where the numbers come from."""
     config, options = sweep.spec.base_config, sweep.spec.search_options
     seeds = sorted({row.seed for row in sweep.again})
     shown = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else "none yet"
@@ -351,7 +353,7 @@ def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:
 
 
 def starts(sweep: SweepSnapshot) -> list[list[str]]:
-    """Each start that changed something: when, and with what."""
+    """Return each start that changed something: when, and with what."""
     kept = read_starts(sweep.store.sweep(sweep.name).starts)
     return [
         [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["started"])),
@@ -361,7 +363,7 @@ def starts(sweep: SweepSnapshot) -> list[list[str]]:
 
 
 def commands(sweep: SweepSnapshot, best: TrialRow | None) -> list[str]:
-    """What makes the sweep, and its best run, again."""
+    """Return what makes the sweep, and its best run, again."""
     made = [sweep.command] if sweep.command else []
     made.append(shlex.join(["python", "-m", "platform.leaderboard", sweep.name]))
     threads = "" if sweep.spec.resources.gpus_per_worker else " --threads 1"

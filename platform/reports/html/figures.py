@@ -48,7 +48,7 @@ def script() -> str:
 
 
 def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
-    """Each trial's value by number, the best so far, and where trials were pruned or failed."""
+    """Draw each trial's value by number, the best so far, and where trials were pruned or failed."""
     done = plots.finished(rows)
     if not done:
         return None
@@ -98,7 +98,7 @@ def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mappin
 
 
 def forest(entries: Sequence[RankedTrial], cam_baseline: float | None, objective: str) -> go.Figure | None:
-    """Confirmed means with their intervals, of the entries of `ranking` that have one."""
+    """Draw confirmed means with their intervals, of the entries of `ranking` that have one."""
     have = sorted((e for e in entries if e.confirmed is not None), key=lambda e: e.confirmed or 0.0)
     if not have:
         return None
@@ -121,7 +121,7 @@ def forest(entries: Sequence[RankedTrial], cam_baseline: float | None, objective
 
 
 def importance_bars(shares: Mapping[str, float]) -> go.Figure | None:
-    """The share of each name in what separates the best quarter from the rest."""
+    """Draw the share of each name in what separates the best quarter from the rest."""
     if not shares:
         return None
     names = list(shares)[::-1]
@@ -163,7 +163,7 @@ def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
 
 
 def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
-    """One line per trial over all names, brushed by dragging along an axis; a name that a trial has not is below.
+    """Draw one line per trial over all names, brushed by dragging along an axis; a name that a trial has not is below.
     Pruned trials are grey and end below the lowest value.
     """
     done, names = fewer(plots.finished(rows)), list(drawn(spec.search))
@@ -208,7 +208,7 @@ def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
 
 
 def thirds(domain: Any) -> list[float]:
-    """Both ends of a domain of numbers and its middle, of logarithms where it has them."""
+    """Return both ends of a domain of numbers and its middle, of logarithms where it has them."""
     low, high = (float(end) for end in domain.ends)
     return [low, (low * high) ** 0.5 if domain.log else (low + high) / 2, high]
 
@@ -244,7 +244,7 @@ def epochs(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
 
 
 def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Figure, str]]:
-    """Share of the schedule -> the value there against the value at the end, and the words for it."""
+    """Draw share of the schedule -> the value there against the value at the end, and the words for it."""
     if spec.pruning.kind == "none":
         return {}
     rungs_of, figures = partial(rungs_of_trial, spec), {}
@@ -272,7 +272,7 @@ def rungs(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[float, tuple[go.Fig
 
 
 def hours(spent: Mapping[str, float], unit: str) -> go.Figure | None:
-    """What the hours went to, as one bar."""
+    """Draw what the hours went to, as one bar."""
     if not sum(spent.values()):
         return None
     colours = {"useful": BLUE, "confirming": GREEN, "pruned": GREY, "failed": ORANGE, "unfinished": YELLOW}
@@ -291,7 +291,7 @@ def timeline(
     held: Mapping[str, float],
     now: float | None,
 ) -> go.Figure | None:
-    """What ran when: a bar for each trial and confirm run, in as many lines as ran at the same time.
+    """Draw what ran when: a bar for each trial and confirm run, in as many lines as ran at the same time.
 
     `times` are Unix seconds as `Study.times` has them, `held` the seconds that a trial held its workers. Open trials
     end `now`; without it they are left out.
@@ -323,7 +323,7 @@ def timeline(
 
 
 def kinds_of(rows: Sequence[TrialRow], confirms: bool) -> dict[str, str]:
-    """The kind, of KINDS, of each trial or confirm run by uid; reused results never ran here."""
+    """Return the kind, of KINDS, of each trial or confirm run by uid; reused results never ran here."""
     kinds = {State.COMPLETE: "confirm run" if confirms else "complete", State.PRUNED: "pruned", State.FAIL: "failed"}
     return {row.uid: kinds.get(row.state, "running") for row in rows if row.reused_from is None}
 
@@ -355,7 +355,7 @@ def slots(bars: Sequence[tuple[str, float, float]]) -> dict[str, int]:
 
 
 def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
-    """One look for all charts."""
+    """Give all charts one look."""
     axis = {"gridcolor": "#e2e2e2", "zeroline": False, "linecolor": "#8c8c8c", "ticks": "outside", "automargin": True}
     figure.update_xaxes(title_text=x, **axis)
     figure.update_yaxes(title_text=y, **axis)
@@ -368,8 +368,8 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 380) -> go.Figure:
 
 
 def part(figure: go.Figure, name: str) -> str:
-    """A chart's place in the page, and what the page's code draws there with plotly.js; the same figure gives the same
-    text.
+    """Return a chart's place in the page, and what the page's code draws there with plotly.js; the same figure gives
+    the same text.
     """
     content = plotly.io.to_json(figure, validate=False).replace("<", "\\u003c")
     return (

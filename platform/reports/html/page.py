@@ -43,7 +43,7 @@ def write_report(
 
 
 def html(told: Mapping[str, Any]) -> str:
-    """The page; whatever the template quotes is escaped, but for the charts, which escape themselves."""
+    """Return the page; whatever the template quotes is escaped, but for the charts, which escape themselves."""
     import jinja2
     from markupsafe import Markup
 
@@ -62,7 +62,8 @@ def html(told: Mapping[str, Any]) -> str:
 
 
 def read_judgement(folder: Path) -> dict[str, Any]:
-    """What `python -m cpn.judge --out FOLDER` wrote as judge.json. InputError where it is missing, damaged, or another.
+    """Return what `python -m cpn.judge --out FOLDER` wrote as judge.json. InputError where it is missing, damaged, or
+    another.
 
     A name that is missing in it is found by `write_judgement`.
     """
@@ -98,7 +99,7 @@ def write_judgement(folder: Path, scores: Mapping[str, Any], out: Path) -> Path:
 
 
 def single_run(store: Storage, run: str) -> "RunManifest":
-    """The manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
+    """Return the manifest of the run that throughput is relative to: its key in the storage folder, or its folder."""
     from ..snapshot import read_result
 
     places = [Path(run), store.run(run)]

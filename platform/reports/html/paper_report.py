@@ -62,7 +62,7 @@ def prose(text: str) -> "Markup":
 
 
 def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:
-    """What the page in folder `beside` shows of one search space file."""
+    """Return what the page in folder `beside` shows of one search space file."""
     spec = load_spec(path)
     shown = {
         "name": spec.name,
@@ -77,7 +77,7 @@ def entry(store: Storage, path: Path, beside: Path) -> dict[str, Any]:
 
 
 def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
-    """A table's numbers, or the paper's alone where it was not run."""
+    """Return a table's numbers, or the paper's alone where it was not run."""
     result = read_table(paths.table)
     heads, body = table_cells(result.rows, result.columns) if result else empty_cells(table)
     there = {name: paths.root / f"{name}.png" for name in PICTURES}
@@ -98,7 +98,7 @@ def table_entry(paths: SweepPaths, table: Table) -> dict[str, Any]:
 
 
 def search_entry(paths: SweepPaths, beside: Path) -> dict[str, Any]:
-    """A search's verdict, and where its own report lies."""
+    """Return a search's verdict, and where its own report lies."""
     summary = read_summary(paths.summary)
     report = paths.root / "report.html"
     return {
@@ -114,7 +114,7 @@ def search_entry(paths: SweepPaths, beside: Path) -> dict[str, Any]:
 
 
 def empty_cells(table: Table) -> tuple[list[str], list[list[str]]]:
-    """The heads and the paper's numbers of a table that was not run."""
+    """Return the heads and the paper's numbers of a table that was not run."""
     columns = list(dict.fromkeys(column for row in table.rows.values() for column in row.published))
     body = [
         [name, *(f"{row.published[column]:.2f}" if column in row.published else "-" for column in columns)]
@@ -124,7 +124,7 @@ def empty_cells(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def header(path: Path) -> Mapping[str, str]:
-    """The header of a search space file by its heads, lines that go on joined."""
+    """Return the header of a search space file by its heads, lines that go on joined."""
     found: dict[str, str] = {}
     last = None
     for line in path.read_text(encoding="utf-8").splitlines():

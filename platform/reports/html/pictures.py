@@ -45,7 +45,7 @@ QUALITY = 70
 
 
 def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
-    """What the best run, its stages and the reference drew, as base64."""
+    """Return what the best run, its stages and the reference drew, as base64."""
     reference = next((row for row in sweep.rows if row.role == REFERENCE), None)
     groups: list[tuple[str, list[Path]]] = []
     if best is not None:
@@ -66,20 +66,20 @@ def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
 
 
 def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
-    """The pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
+    """Return the pictures of a run, with the panel that shows cam_baseline beside it where the sweep has drawn one."""
     compared = sweep.store.sweep(sweep.name).panels / row.uid
     there = {path.name: path for path in compared.glob("*.png") if whole(path)}
     return [there.get(path.name, path) for path in drawn_in(sweep.folder(row))]
 
 
 def drawn_in(folder: Path) -> list[Path]:
-    """The pictures of a run or stage; the panel first."""
+    """Return the pictures of a run or stage; the panel first."""
     found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
     return [path for path in found if whole(path)]
 
 
 def whole(path: Path) -> bool:
-    """Whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
+    """Return whether a picture can be shown; of one that cannot it is said, in a line, that it is left out."""
     if whole_png(path):
         return True
     say_once(f"{path}: is damaged and left out; the sweep's next start draws it again")
@@ -87,7 +87,7 @@ def whole(path: Path) -> bool:
 
 
 def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
-    """Where the stages of a run lie, by name, as far as its network leads."""
+    """Return where the stages of a run lie, by name, as far as its network leads."""
     result = sweep.result(best)
     digest = result.digests.get(MODEL) if result else None
     if digest is None:
@@ -101,14 +101,16 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
 
 
 def picture(path: Path, of: str) -> Picture:
-    """A picture of a file."""
+    """Return a picture of a file."""
     what = ALT.get(path.stem, path.stem.replace("_", " "))
     return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
             "look": LOOK.get(path.stem, "")}  # fmt: skip
 
 
 def picture_of(data: bytes, alt: str) -> PictureBytes:
-    """A PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it loads."""
+    """Return a PNG for the template, as WebP where that is smaller, with its size: the page doesn't jump while it
+    loads.
+    """
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
         (width, height), buffer = opened.size, io.BytesIO()
         opened.convert("RGB").save(buffer, "WEBP", quality=QUALITY)

@@ -19,7 +19,7 @@ Charts = dict[str, Any]
 
 
 def experiment_charts(objective: str, searched: Sequence[str], stages: Sequence[str] = ()) -> Charts:
-    """The charts of an experiment's runs: epochs, scores, and `searched` names against the objective."""
+    """Return the charts of an experiment's runs: epochs, scores, and `searched` names against the objective."""
     epochs, scores, search = (section(name) for name in ("By epoch", "Scores", "Search"))
     bars = [objective, *(f"{objective}_confirm_{end}" for end in ("mean", "low", "high")), *SCORES, *stages]
     lines = dict.fromkeys([f"{objective}_epoch", *EPOCH_SCORES, *LOSSES])
@@ -30,7 +30,7 @@ def experiment_charts(objective: str, searched: Sequence[str], stages: Sequence[
 
 
 def run_charts() -> Charts:
-    """The charts of one run's page, of whatever kind it is."""
+    """Return the charts of one run's page, of whatever kind it is."""
     epochs = section("By epoch")
     return {**state([epochs], [line(key, epochs) for key in ("miou_epoch", "loss_total")]), "autoRefreshEnabled": True}
 
@@ -42,12 +42,14 @@ def state(own: Sequence[Charts], cards: Sequence[Charts]) -> Charts:
 
 
 def section(name: str, unfolded: bool = True) -> Charts:
-    """A section; `isReordered` has MLflow add what is new at its end, and not before the first of a later name."""
+    """Return a section; `isReordered` has MLflow add what is new at its end, and not before the first of a
+    later name.
+    """
     return {"uuid": f"section {name}", "name": name, "display": unfolded, "isReordered": True}
 
 
 def line(key: str, within: Charts) -> Charts:
-    """A metric over the epochs."""
+    """Return a metric over the epochs."""
     return {
         **card("LINE", key, within),
         "xAxisKey": "step",
@@ -64,18 +66,18 @@ def line(key: str, within: Charts) -> Charts:
 
 
 def bar(key: str, within: Charts) -> Charts:
-    """A metric as one bar a run."""
+    """Return a metric as one bar a run."""
     return card("BAR", key, within)
 
 
 def parallel(objective: str, searched: Sequence[str], within: Charts) -> Charts:
-    """The searched values of each run against its score."""
+    """Return the searched values of each run against its score."""
     told = {"selectedParams": list(searched), "selectedMetrics": [objective], "showAllRuns": False}
     return {**card("PARALLEL", "", within), **told, "uuid": "search"}
 
 
 def card(kind: str, key: str, within: Charts) -> Charts:
-    """What charts of all kinds have. `isGenerated` would let MLflow make a line of a bar."""
+    """Return what charts of all kinds have. `isGenerated` would let MLflow make a line of a bar."""
     return {
         "type": kind,
         "uuid": f"{kind.lower()} {key}",

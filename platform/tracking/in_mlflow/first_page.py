@@ -44,17 +44,17 @@ SCRIPT = """
 
 
 def script() -> str:
-    """What the page runs before MLflow does."""
+    """Return what the page runs before MLflow does."""
     return f"<script>{SCRIPT.replace('CHARTS', json.dumps(json.dumps(run_charts())))}</script>"
 
 
 def with_script(page: str) -> str:
-    """A page of MLflow's with our script before its own."""
+    """Return a page of MLflow's with our script before its own."""
     return page.replace("<head>", f"<head>{script()}", 1)
 
 
 def score_first(found: Any) -> Any:
-    """The answer about runs, of each its score before its other metrics."""
+    """Return the answer about runs, of each its score before its other metrics."""
     for run in [found.get("run", {}), *found.get("runs", ())] if isinstance(found, dict) else ():
         metrics = run.get("data", {}).get("metrics", [])
         metrics.sort(key=lambda metric: FIRST.index(metric["key"]) if metric["key"] in FIRST else len(FIRST))
@@ -62,7 +62,7 @@ def score_first(found: Any) -> Any:
 
 
 def with_score_first(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A view of the server whose answer names scores first."""
+    """Return a view of the server whose answer names scores first."""
 
     def answer(**given: Any) -> Any:
         found = view(**given)
@@ -90,7 +90,7 @@ install(flask_app)
 
 
 def create_app() -> Any:
-    """The server, for `mlflow ui --app-name`."""
+    """Return the server, for `mlflow ui --app-name`."""
     from mlflow.server.fastapi_app import app
 
     return app

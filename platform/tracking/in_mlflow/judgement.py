@@ -60,7 +60,7 @@ def _experiment(client: Any, home: Path | None) -> str:
 
 
 def parameters(scores: Mapping[str, Any]) -> dict[str, str]:
-    """What was judged, against what, on which images."""
+    """Return what was judged, against what, on which images."""
     named = {name: scores[name] for name in ("folder", "kind", "halved", "list", "images", "data", "method")}
     named |= {"undecided": scores["undecided"]} if "undecided" in scores else {}
     named |= {f"against.{name}": value for name, value in scores.get("against", {}).items()}
@@ -95,10 +95,10 @@ def metrics(scores: Mapping[str, Any]) -> list[tuple[str, int, float]]:
 
 
 def low_high(bounds: Sequence[float] | None) -> tuple[float | None, float | None]:
-    """The two ends of an interval, None each where there is none."""
+    """Return the two ends of an interval, None each where there is none."""
     return (None, None) if bounds is None else (bounds[0], bounds[1])
 
 
 def metric_name(name: str) -> str:
-    """A class's name as a part of a metric's: letters, digits and _ - . alone."""
+    """Return a class's name as a part of a metric's: letters, digits and _ - . alone."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)

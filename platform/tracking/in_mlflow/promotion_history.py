@@ -66,8 +66,8 @@ class HistoryEntry(Decision):
 
 
 def description(before: str | None, entries: Sequence[HistoryEntry]) -> str:
-    """The description with the table of `entries` (oldest first) in place of the one that `before` has: the newest
-    first, and as many as a description holds.
+    """Return the description with the table of `entries` (oldest first) in place of the one that `before` has: the
+    newest first, and as many as a description holds.
     """
     own = (before or "").partition(HEAD)[0].rstrip()
     head = [HEAD, "", "| when (UTC) | version | what | run | who | why |", "|---|---|---|---|---|---|"]
@@ -82,7 +82,7 @@ def description(before: str | None, entries: Sequence[HistoryEntry]) -> str:
 
 
 def row(entry: HistoryEntry) -> str:
-    """One move as a line of the table."""
+    """Return one move as a line of the table."""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.when))
     what = entry.kind
     if entry.overridden:
@@ -94,5 +94,5 @@ def row(entry: HistoryEntry) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that ends neither the line nor the cell, and is no link or markup of somebody's."""
+    """Return text that ends neither the line nor the cell, and is no link or markup of somebody's."""
     return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", " ".join(text.split()))

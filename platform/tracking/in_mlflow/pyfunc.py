@@ -24,7 +24,7 @@ class Masks(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unus
         self.model = load(context.artifacts["checkpoint"], backbone=(context.model_config or {}).get("backbone"))
 
     def predict(self, context: Any, model_input: pandas.DataFrame, params: Any = None) -> pandas.DataFrame:
-        """One mask for each row. Raises InputError for what is no picture, or no class."""
+        """Return one mask for each row. Raises InputError for what is no picture, or no class."""
         from cpn.data.voc import encode_mask
 
         rows = []

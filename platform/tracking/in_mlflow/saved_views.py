@@ -27,7 +27,7 @@ STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", "deeplab/
 
 
 def saved_views(spec: "SweepSpec") -> dict[str, str]:
-    """The experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep."""
+    """Return the experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep."""
     from ...config.space.domains import drawn
 
     key, searched = spec.objective, [column("params", name) for name in spec.search]
@@ -58,12 +58,14 @@ def saved_views(spec: "SweepSpec") -> dict[str, str]:
 
 
 def column(kind: str, name: str) -> str:
-    """A column as MLflow's UI names it; orders too."""
+    """Return a column as MLflow's UI names it; orders too."""
     return f"{kind}.`{name}`"
 
 
 def view(name: str, place: int, search: str, order: str, columns: list[str], charts: Mapping[str, Any]) -> str:
-    """A view as MLflow keeps it. The time of its making is its place in the list, so that it is the same each time."""
+    """Return a view as MLflow keeps it. The time of its making is its place in the list, so that it is the same each
+    time.
+    """
     state = {
         "searchFilter": search,
         "orderByKey": order,
@@ -77,11 +79,13 @@ def view(name: str, place: int, search: str, order: str, columns: list[str], cha
 
 
 def packed(state: Mapping[str, Any]) -> str:
-    """A state as MLflow takes it where it is long; a tag's value has 5,000 characters in databases of MLflow 2."""
+    """Return a state as MLflow takes it where it is long; a tag's value has 5,000 characters in databases of
+    MLflow 2.
+    """
     return PACKED + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
 
 
 def address_of(experiment_id: str, name: str = LEADERBOARD, charts: bool = False) -> str:
-    """Where a view stands, its table or its charts, behind the address of MLflow's UI."""
+    """Return where a view stands, its table or its charts, behind the address of MLflow's UI."""
     mode = f"&{CHARTS}" if charts else ""
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={name}{mode}&{VIEW}"

@@ -23,8 +23,8 @@ MAKERS = "CPN_MLFLOW_MAKERS"
 
 
 def authenticate() -> Authorization | Response:
-    """The user of the request, by MLflow's basic authentication; a response that refuses it where there is none, or
-    the request makes what only others make.
+    """Return the user of the request, by MLflow's basic authentication; a response that refuses it where there is none,
+    or the request makes what only others make.
     """
     answer: Authorization | Response = auth.authenticate_request_basic_auth()
     if isinstance(answer, Response) or request.method in ("GET", "HEAD", "OPTIONS") or not MAKING.search(request.path):
