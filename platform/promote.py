@@ -169,12 +169,12 @@ def promoted(
 
     name, which = locate(store, given.run, given.sweep, given.uri)
     spec, rest = read_spec(store, name, given.sets, given.uri)
-    book = open_studies(store, spec)
-    chosen = candidate(book, which, rest, given.backbone)
-    if book.trials is None:
+    studies = open_studies(store, spec)
+    chosen = candidate(studies, which, rest, given.backbone)
+    if studies.trials is None:
         spec = spec.model_copy(update={"base": chosen.config.model_dump(mode="json")})
     pack, root = data_of(chosen, store, terminal, make=not given.dry_run)
-    gates = gates_of(book, chosen, pack, known_versions(spec.tracking.uri, name))
+    gates = gates_of(studies, chosen, pack, known_versions(spec.tracking.uri, name))
     show_gates(terminal, chosen.uid, gates)
     failed = [gate.name for gate in gates if not gate.holds]
     plan = stage_plan(store, chosen, pack)
@@ -183,7 +183,7 @@ def promoted(
         return result
     why = given.because or "promoted by hand, all gates hold"
     words = {gate.name: gate.words for gate in gates}
-    with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
+    with sweep_of(studies, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         chosen = in_storage(chosen, store)
         if chosen.row is None:
             sweep.records.checkpoint_started(chosen.uid, chosen.model, chosen.config, chosen.lineage)
@@ -238,7 +238,7 @@ def promoted_files(
     folder, maps = given.maps or given.labels, given.maps is not None
     sets = [*given.sets, *([] if given.root is None else [f"data.root={given.root}"])]
     spec, _ = read_spec(store, given.sweep, sets, given.uri, method=True)
-    book, config = open_studies(store, spec), spec.base_config
+    studies, config = open_studies(store, spec), spec.base_config
     asked = Candidate(given.sweep, folder, None, config, config.cam.beta)
     pack, root = data_of(asked, store, terminal, make=not given.dry_run)
     with tempfile.TemporaryDirectory() as temporary:  # a dry run leaves nothing
@@ -253,7 +253,7 @@ def promoted_files(
     if given.dry_run:
         return result
     words = {gate.name: gate.words for gate in gates}
-    with sweep_of(book, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
+    with sweep_of(studies, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         what = f"{imported.files.kind} of {folder.name}"
         sweep.records.imported_started(chosen.uid, chosen.model, config, chosen.lineage, what, imported.metrics)
         try:
@@ -325,11 +325,11 @@ def look_at(
         return None
     if state is not None and not state.by_hand(CHAMPION):
         return None
-    book = open_studies(store, spec)
+    studies = open_studies(store, spec)
     root = data_root(spec.base_config, store)
 
-    with sweep_of(book, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
-        outcome = handle_alias_request(sweep, recorder, book)
+    with sweep_of(studies, spec, open_pack(root), root, terminal, interruption, command) as (sweep, recorder):
+        outcome = handle_alias_request(sweep, recorder, studies)
     if outcome is None:
         return None
     if outcome.uid is None or outcome.stages is None:

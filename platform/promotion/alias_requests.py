@@ -39,7 +39,7 @@ class AliasOutcome:
     """Its later stages."""
 
 
-def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStudies) -> AliasOutcome | None:
+def handle_alias_request(sweep: SweepContext, recorder: Recorder, studies: SweepStudies) -> AliasOutcome | None:
     """Handle an alias moved manually; return the outcome, None if there is no request or the store does not answer.
 
     The history records the alias once the stages are done, so that a stop in between leaves the request.
@@ -58,9 +58,9 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
         return AliasOutcome(BY_HAND, before, None, why)
     sweep.terminal.say(f"{model}: {CHAMPION} was moved by hand from version {before} to {requested}")
     try:
-        chosen = requested_run(book, recorder, state, requested)
+        chosen = requested_run(studies, recorder, state, requested)
         pack, root = data_of(chosen, sweep.store, sweep.terminal, make=True)
-        gates = gates_of(book, chosen, pack, state.versions)
+        gates = gates_of(studies, chosen, pack, state.versions)
     except InputError as error:
         return put_back(recorder, state, str(error), sweep.terminal.say)
     # A reason that was kept when this version was promoted stands, and so does a sweep's own verdict.
@@ -89,7 +89,7 @@ def handle_alias_request(sweep: SweepContext, recorder: Recorder, book: SweepStu
     return AliasOutcome(BY_HAND, before, requested, why, chosen.uid, manifests)
 
 
-def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, version: str) -> Candidate:
+def requested_run(studies: SweepStudies, recorder: Recorder, state: ModelState, version: str) -> Candidate:
     """Return the run that a version was made of. Raises InputError where it is none of this sweep's."""
     tags = state.versions[version]
     uid = tags.get("uid")
@@ -97,13 +97,13 @@ def requested_run(book: SweepStudies, recorder: Recorder, state: ModelState, ver
         row = read_run(recorder.uri, tags["run_id"]) if tags["run_id"] else None
         uid = row.uid if row else None
     match = UID.fullmatch(uid or "")
-    if uid is None or match is None or match["sweep"] != book.spec.name:
+    if uid is None or match is None or match["sweep"] != studies.spec.name:
         what = f"{uid}" if uid else "a run that is not in the store"
         raise InputError(
-            f"version {version} was made of {what}, which is no trial of sweep {book.spec.name}; "
-            f"python -m platform.rollback {book.spec.name} --to {version} moves the alias without the stages"
+            f"version {version} was made of {what}, which is no trial of sweep {studies.spec.name}; "
+            f"python -m platform.rollback {studies.spec.name} --to {version} moves the alias without the stages"
         )
-    return of_trial(book, uid, ())
+    return of_trial(studies, uid, ())
 
 
 def put_back(recorder: Recorder, state: ModelState, why: str, say: Say) -> AliasOutcome:

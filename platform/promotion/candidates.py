@@ -94,8 +94,8 @@ def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tupl
         holders: dict[str, str] = {}
         for name in [sweep] if sweep in there else there:
             if store.sweep(name).spec.exists():
-                book = index_runs(store, name)
-                for row, key in [*book.confirm, *book.rows]:
+                index = index_runs(store, name)
+                for row, key in [*index.confirm, *index.rows]:
                     if key == run:
                         holders[name] = row.uid
         if len(holders) > 1:
@@ -162,15 +162,15 @@ def open_studies(store: Storage, spec: SweepSpec) -> SweepStudies:
     return SweepStudies(spec, store, *found)
 
 
-def origin_of(book: SweepStudies) -> Origin:
+def origin_of(studies: SweepStudies) -> Origin:
     """Whose the records of a sweep are: its study's, or of a sweep without one those of its folder."""
-    folder = book.store.sweep(book.spec.name).records
-    return sweep_origin(book.trials, folder) if book.trials else folder_origin(folder)
+    folder = studies.store.sweep(studies.spec.name).records
+    return sweep_origin(studies.trials, folder) if studies.trials else folder_origin(folder)
 
 
-def of_trial(book: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
+def of_trial(studies: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
     """Return a trial or confirm run. Raises InputError in words for one that is unfinished, pruned, failed or gone."""
-    rows = book.confirm if f"{CONFIRM_STUDY}-" in uid else book.rows
+    rows = studies.confirm if f"{CONFIRM_STUDY}-" in uid else studies.rows
     row = next((row for row in rows if row.uid == uid), None)
     if row is None:
         last = f", the last is {rows[-1].uid}" if rows else ""
@@ -183,15 +183,15 @@ def of_trial(book: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
         raise InputError(f"{uid}: failed ({row.reason}), it has no whole network; promote a complete run")
     if not row.state.finished:
         raise InputError(f"{uid}: is not finished; the sweep's own command finishes it")
-    folder = book.folder(row)
+    folder = studies.folder(row)
     manifest = _manifest(folder)
     if manifest is None or not (folder / MODEL).is_file():
         raise InputError(
             f"{uid}: its folder {folder} is gone or not whole; promote another run, put the folder back, or make it "
             f"again: python -m platform.export {uid} > run.yaml, then python -m platform.train run.yaml"
         )
-    config = changed(with_values(book.spec.base_config, row.values, f"trial {uid}"), sets, LATER)
-    beta = book.spec.base_config.cam.beta if row.beta is None else row.beta
+    config = changed(with_values(studies.spec.base_config, row.values, f"trial {uid}"), sets, LATER)
+    beta = studies.spec.base_config.cam.beta if row.beta is None else row.beta
     return Candidate(uid, folder / MODEL, folder.name, config, beta, manifest.lineage, row)
 
 

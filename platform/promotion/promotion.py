@@ -145,11 +145,11 @@ def read_spec(
     return spec, rest
 
 
-def candidate(book: SweepStudies, which: str | Path, sets: Sequence[str], backbone: str | None) -> Candidate:
+def candidate(studies: SweepStudies, which: str | Path, sets: Sequence[str], backbone: str | None) -> Candidate:
     """Return the run that `locate` found. Raises InputError for one that cannot go on."""
     if isinstance(which, Path):
-        return of_checkpoint(which, book.spec.name, sets, backbone)
-    return of_trial(book, which, sets)
+        return of_checkpoint(which, studies.spec.name, sets, backbone)
+    return of_trial(studies, which, sets)
 
 
 def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -> tuple[Pack, str]:
@@ -178,13 +178,13 @@ def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -
 
 
 def gates_of(
-    book: SweepStudies, chosen: Candidate, pack: Pack, versions: Mapping[str, Mapping[str, str]]
+    studies: SweepStudies, chosen: Candidate, pack: Pack, versions: Mapping[str, Mapping[str, str]]
 ) -> list[Gate]:
     """Return all gates; `versions` are the registered ones with their tags, as far as they are known."""
     return [
         artifact_gate(chosen, versions.values()),
         environment_gate(chosen, pack),
-        confirm_gate(book.spec, book.rows, book.confirm, book.folder, chosen.row),
+        confirm_gate(studies.spec, studies.rows, studies.confirm, studies.folder, chosen.row),
     ]
 
 
@@ -223,7 +223,7 @@ def known_versions(uri: str | None, name: str) -> dict[str, dict[str, str]]:
 
 @contextmanager
 def sweep_of(
-    book: SweepStudies,
+    studies: SweepStudies,
     spec: SweepSpec,
     pack: Pack,
     root: str,
@@ -235,12 +235,12 @@ def sweep_of(
     it began.
     """
 
-    store = book.store
+    store = studies.store
     paths = store.sweep(spec.name)
     with locked(paths, spec.name):
         if not paths.spec.exists():
             dump_yaml(paths.spec, redacted(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
-        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, terminal.warn, origin_of(book))
+        recorder = Recorder(paths.records, spec.tracking.uri, spec.name, terminal.warn, origin_of(studies))
         recorder.check()
         records = Records(recorder, spec, pack.fingerprint, provenance(command), root)
         sweep = SweepContext(spec, pack, root, store, terminal, records, interruption)

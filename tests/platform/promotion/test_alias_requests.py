@@ -12,7 +12,7 @@ from tests.platform.champion import NAME, by_hand, moves, said_by, state_of, ver
 from tests.platform.small_sweep import SmallSweep
 
 
-def test_an_alias_moved_by_hand_is_a_wish(small: SmallSweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alias_moved_by_hand_is_a_request(small: SmallSweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert said_by(capsys) == []
     made = versions_of(small, "small-0000", "small-0002")
     by_hand(small, made["small-0000"])
@@ -36,7 +36,7 @@ def test_a_reason_that_was_kept_holds_for_the_hand_too(small: SmallSweep, capsys
     assert (found["kind"], found["uid"]) == ("by hand", "small-0002")
 
 
-def test_a_wish_that_is_no_run_of_the_sweep_is_put_back(small: SmallSweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_request_for_no_run_of_the_sweep_is_reverted(small: SmallSweep, capsys: pytest.CaptureFixture[str]) -> None:
     version = connect(small.uri).create_model_version(NAME, "file:///nowhere").version
     by_hand(small, str(version))
     (found,) = said_by(capsys)
@@ -47,7 +47,7 @@ def test_a_wish_that_is_no_run_of_the_sweep_is_put_back(small: SmallSweep, capsy
     assert said_by(capsys) == []
 
 
-def test_a_stop_before_the_stages_are_done_leaves_the_wish(
+def test_a_stop_before_the_stages_leaves_the_request(
     small: SmallSweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_hand(small, versions_of(small, "small-0000")["small-0000"])

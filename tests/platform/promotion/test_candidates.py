@@ -32,15 +32,15 @@ def test_what_has_no_whole_network_is_refused_in_words(sweep: SmallSweep, uid: s
 
 
 def test_a_run_that_is_gone_is_refused(sweep: SmallSweep) -> None:
-    book = open_studies(sweep.store, sweep.spec)
+    studies = open_studies(sweep.store, sweep.spec)
     folder = sweep.folder(sweep.row("small-0003"))
     os.rename(folder / RESULT, folder / "away")
     with pytest.raises(InputError, match="its folder .* is gone or not whole"):
-        of_trial(book, "small-0003", ())
+        of_trial(studies, "small-0003", ())
     os.rename(folder / "away", folder / RESULT)
-    assert of_trial(book, "small-0003", ["deeplab.iterations=7"]).config.deeplab.iterations == 7
+    assert of_trial(studies, "small-0003", ["deeplab.iterations=7"]).config.deeplab.iterations == 7
     with pytest.raises(InputError, match="--set loss.w_tcp: the network is trained already"):
-        of_trial(book, "small-0003", ["loss.w_tcp=2"])
+        of_trial(studies, "small-0003", ["loss.w_tcp=2"])
 
 
 def test_a_sweep_that_lost_its_specification_is_said(sweep: SmallSweep) -> None:

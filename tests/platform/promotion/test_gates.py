@@ -17,8 +17,8 @@ def sweep(small_once: SmallSweep) -> SmallSweep:
 
 
 def gates(sweep: SmallSweep, uid: str) -> dict[str, Gate]:
-    book = open_studies(sweep.store, sweep.spec)
-    return {gate.name: gate for gate in gates_of(book, of_trial(book, uid, ()), sweep.pack, {})}
+    studies = open_studies(sweep.store, sweep.spec)
+    return {gate.name: gate for gate in gates_of(studies, of_trial(studies, uid, ()), sweep.pack, {})}
 
 
 def test_the_reference_and_what_is_not_worse_pass_all(sweep: SmallSweep) -> None:
@@ -51,18 +51,21 @@ def test_a_confirm_run_stands_for_its_configuration(sweep: SmallSweep) -> None:
 
 
 def test_fewer_seeds_are_no_test(sweep: SmallSweep) -> None:
-    book = open_studies(sweep.store, sweep.spec)
-    some = [row for row in book.confirm if row.seed < 1002]
+    studies = open_studies(sweep.store, sweep.spec)
+    some = [row for row in studies.confirm if row.seed < 1002]
     from platform.promotion.gates import confirm_gate
 
-    gate = confirm_gate(sweep.spec, book.rows, some, book.folder, sweep.row("small-0001"))
+    gate = confirm_gate(sweep.spec, studies.rows, some, studies.folder, sweep.row("small-0001"))
     assert not gate.holds and gate.words == "not tested against the reference: 2 seeds, 3 are needed"
-    assert confirm_gate(sweep.spec, book.rows, [], book.folder, None).words == "no sweep has confirmed this checkpoint"
+    assert (
+        confirm_gate(sweep.spec, studies.rows, [], studies.folder, None).words
+        == "no sweep has confirmed this checkpoint"
+    )
 
 
 def with_manifest(sweep: SmallSweep, **changes: Any) -> Candidate:
-    book = open_studies(sweep.store, sweep.spec)
-    chosen = of_trial(book, "small-0001", ())
+    studies = open_studies(sweep.store, sweep.spec)
+    chosen = of_trial(studies, "small-0001", ())
     return Candidate(chosen.uid, chosen.model, chosen.key, chosen.config, 0.5, replace(chosen.lineage, **changes))
 
 
