@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     import torch
 
-    from cpn.config import config_from, run_key
+    from cpn.config import config_from, run_key, to_dotted
     from cpn.data.superpixels import maps_for
     from cpn.run import finished_run, run
 
@@ -65,13 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .base.paths import check_storage, storage
     from .base.yaml_files import load_yaml
     from .cluster.inputs import check_weights, prepare_data, prepare_weights
-    from .config.spec import apply_sets
+    from .config.effects import set_without_effect
+    from .config.spec import apply_sets, names_of
     from .run.earlier_keys import take_over_run
 
     terminal = Terminal()
     source = str(given.config) if given.config else "--set"
     values = load_yaml(given.config) if given.config else {}
     config = config_from(apply_sets(values, given.sets, source), source)
+    for line in set_without_effect(names_of(given.sets), {}, to_dotted(config)):
+        terminal.warn(line)
     store = storage(given.storage)
     check_storage(store, "--storage")
     check_weights(config, store, terminal.say)

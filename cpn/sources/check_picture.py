@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cpn.data.voc import IGNORE, palette
-from cpn.sources.voc_folder import Checked
+from cpn.sources.voc_folder import LARGE, Checked
 
 COUNT = 5
 SIDE, WORDS, GAP = 260, 380, 12
 """Pixels of an image's longer side, of the column of words, and between them."""
-LARGE = 16_000_000
-"""Pixels above which an image is shown only if there is no other: it has to be decoded again."""
 INK, FAINT = (20, 20, 20), (110, 110, 110)
 
 
@@ -34,7 +32,7 @@ def chosen(checked: Mapping[str, Sequence[Checked]], scored: Sequence[str]) -> l
     def worth(pair: tuple[str, Checked]) -> tuple[bool, bool, bool, int]:
         row = pair[1]
         classes = set(row.classes or ()) | set(row.mask_classes or ())
-        large = row.shape[0] * row.shape[1] > LARGE
+        large = row.shape[0] * row.shape[1] > LARGE  # it has to be decoded again
         return row.mask_classes is not None, not large, bool(classes), len(classes - seen)
 
     while left and len(picked) < COUNT:

@@ -65,7 +65,7 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
         number = _number(path, "a category", item, "id")
         if number in categories:
             raise InputError(f"{path}: category id {number} stands twice: give each category its own")
-        categories[number] = " ".join(str(item.get("name", "")).split())
+        categories[number] = _category_name(path, number, item)
     without = {number for number, text in categories.items() if is_no_class(text)}
     values = {number: at for at, number in enumerate(sorted(categories.keys() - without), start=1)}
     _check_classes(path, [categories[number] for number in values])
@@ -200,6 +200,25 @@ def _number(path: Path, what: str, item: dict[str, Any], key: str) -> int:
     if number is None:
         raise InputError(f"{path}: {what} has the {key} {str(item.get(key))[:40]}: a whole number is expected")
     return number
+
+
+def _category_name(path: Path, number: int, item: dict[str, Any]) -> str:
+    """Return a category's name without blanks around it. InputError for what is no text, and for a name of several
+    lines, which would be another name in classes.txt.
+    """
+    name = item.get("name")
+    if not isinstance(name, str):
+        shown = json.dumps(name)[:40]
+        raise InputError(
+            f"{path}: category {number} has the name {shown}, which is no text: write its name in quotes, as in "
+            '"name": "cat"'
+        )
+    if not name.strip().isprintable():
+        raise InputError(
+            f"{path}: category {number} has the name {name[:100]!r}: a name is one line of letters, digits and plain "
+            "blanks: correct it"
+        )
+    return " ".join(name.split())
 
 
 def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, int, int]]:

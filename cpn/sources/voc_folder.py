@@ -16,10 +16,12 @@ import io
 import os
 import re
 import struct
+import threading
 import unicodedata
 import warnings
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +52,10 @@ MAX_BYTES = 256 * MB
 """The most bytes that a picture or a mask may have."""
 MAX_PIXELS = 89_478_485
 """The most pixels that a picture may have: PIL's own limit, above which it suspects an attack."""
+LARGE = 16_000_000
+"""Pixels of a picture above which it is checked with no other large one beside it: a gigabyte for each thread, else."""
+BLOCK_ROWS = 256
+"""Rows of a mask that are counted at a time."""
 BIT_DEPTH = 24
 """The byte of a PNG that says how many bits a value has."""
 ORIENTATION = 0x0112
@@ -118,6 +124,9 @@ class Checked:
     """The image's file by its annotation, where that is another one."""
     annotated_size: tuple[int, int] | None = None
     """Height and width of the image by its annotation, where they are others."""
+
+
+_LARGE_ALONE = threading.Lock()
 
 
 def check_layout(root: Path) -> None:
@@ -200,9 +209,17 @@ def has_annotations(root: Path) -> bool:
 def check_entry(entry: Entry, classes: Sequence[str]) -> Checked:
     """Decode the entry's files whole and read its label. InputError names the file that is wrong and the cure."""
     image_bytes = read_input(entry.image, MAX_BYTES)
+    with _LARGE_ALONE if _pixels(image_bytes) > LARGE else nullcontext():
+        return _check_files(entry, classes, image_bytes)
+
+
+def _check_files(entry: Entry, classes: Sequence[str], image_bytes: bytes) -> Checked:
+    """`check_entry`, the image file read. No more than one decoded picture is held at a time."""
     cure = f"get the file again or delete {entry.where}"
     image, turned = _check_picture(entry.image, image_bytes, cure)
-    shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode() + image.tobytes())
+    shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode())
+    pixels.update(np.ascontiguousarray(image))
+    del image
     mask_bytes = read_input(entry.mask, MAX_BYTES) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None
     in_mask, ignored, odd_colour, annotation = None, 0.0, None, None
@@ -259,8 +276,10 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width * picture.height} pixels, at most {MAX_PIXELS} are read")
-            picture.load()
             turned = is_turned(picture)
+            picture.draft("L", (1, 1))  # a JPEG's data are read to their end also at an eighth of the size
+            picture.load()
+            del picture  # its pixels, before OpenCV makes them once more
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is None:
@@ -273,6 +292,15 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[
             ) from error
         raise InputError(f"{source} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
     return image.astype(np.uint8, copy=False), turned
+
+
+def _pixels(data: bytes) -> int:
+    """How many pixels a picture has by its header; 0 where nothing is recognised."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            return picture.width * picture.height
+    except _UNREADABLE:
+        return 0
 
 
 def _convert(kind: str | None, cure: str) -> str:
@@ -312,7 +340,9 @@ def _check_mask(
             f"{entry.mask} is a grey PNG of {data[BIT_DEPTH]} bits, whose values are shades (1 is read as {spread}): "
             f"{_mask_cure(mode, classes)}"
         )
-    counts = np.bincount(values.ravel(), minlength=256)
+    counts = np.zeros(256, np.int64)
+    for rows in range(0, len(values), BLOCK_ROWS):  # bincount makes 8 bytes of each value
+        counts += np.bincount(values[rows : rows + BLOCK_ROWS].ravel(), minlength=256)
     wrong = np.flatnonzero(counts[len(classes) + 1 : IGNORE]) + len(classes) + 1
     if wrong.size:
         row, column = np.argwhere(np.isin(values, wrong))[0]

@@ -1,12 +1,16 @@
-"""Which names of the method do something only beside certain values of others, for what a search may vary.
+"""Which names of the method do something only beside certain values of others, for what a search may vary, or --set
+gives.
 
 A name that nothing reads in any trial costs a search its trials: they differ by luck alone, and the report ranks them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cpn.config import to_dotted
+
 from .space.domains import ChoiceDomain, CurveDomain, Search, allowed, encode
+from .sweep_spec import SweepSpec
 
 _SUPERPIXELS: Mapping[str, tuple[Any, ...]] = {"patches.kind": ("superpixel",)}
 _PAIRS: tuple[str, ...] = ("cpn", "pair_classification")
@@ -33,32 +37,59 @@ NEEDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 cpn/training/cam_training.py; names that are read in any case are not here."""
 
 
+def effect_warnings(spec: SweepSpec) -> list[str]:
+    """List what a sweep searches, and --set gave it, without effect, a line each. A table's rows differ in more."""
+    base = to_dotted(spec.base_config)
+    given = [] if spec.table is not None else set_without_effect(spec.set_names, spec.search, base)
+    return without_effect(spec.search, base) + given
+
+
 def without_effect(search: Search, base: Mapping[str, Any]) -> list[str]:
     """Name what is searched and read by no trial, each in one line with the cure. `base` holds the base configuration's
     dotted values.
     """
     lines = []
     for name in search:
-        needs = dict(NEEDS.get(name, {}))
-        if name.startswith("patches."):
-            needs["train.objective"] = _PAIRS
-        for other, wanted in needs.items():
-            possible = _possible(name, other, search, base)
-            if possible is not None and not {encode(value) for value in possible} & {encode(v) for v in wanted}:
-                lines.append(
-                    f"search.{name}: has no effect while {other} is {_shown(possible)}, so its trials differ by luck; "
-                    f"drop it, or let {other} be {_shown(wanted)}"
-                )
-                break
+        if (found := _against(name, search, base)) is not None:
+            other, possible, wanted = found
+            lines.append(
+                f"search.{name}: has no effect while {other} is {possible}, so its trials differ by luck; "
+                f"drop it, or let {other} be {wanted}"
+            )
     return lines
+
+
+def set_without_effect(names: Iterable[str], search: Search, base: Mapping[str, Any]) -> list[str]:
+    """Name the values of `--set` that no run reads, each in one line with the cure; `base` holds them already.
+
+    What a file says is let be: an exported configuration has every value in it.
+    """
+    lines = []
+    for name in names:
+        if name not in search and (found := _against(name, search, base)) is not None:
+            other, possible, wanted = found
+            lines.append(f"--set {name}: has no effect while {other} is {possible}; drop it, or let it be {wanted}")
+    return lines
+
+
+def _against(name: str, search: Search, base: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Find the first name that keeps `name` from being read, its values, and those beside which it is; None if none."""
+    needs = dict(NEEDS.get(name, {}))
+    if name.startswith("patches."):
+        needs["train.objective"] = _PAIRS
+    for other, wanted in needs.items():
+        possible = _possible(name, other, search, base)
+        if possible is not None and not {encode(value) for value in possible} & {encode(v) for v in wanted}:
+            return other, _shown(possible), _shown(wanted)
+    return None
 
 
 def _possible(name: str, other: str, search: Search, base: Mapping[str, Any]) -> list[Any] | None:
     """Return the values that `other` can have in a trial in which `name` is drawn; None where they are not listed."""
-    above, domain = search.get(other), search[name]
+    above, domain = search.get(other), search.get(name)
     if above is None:
         return [base[other]]
-    when = {} if isinstance(domain, CurveDomain) else domain.when or {}
+    when = {} if domain is None or isinstance(domain, CurveDomain) else domain.when or {}
     if other in when and not isinstance(above, CurveDomain):
         return allowed(above, when[other])
     if not isinstance(above, ChoiceDomain):

@@ -1,6 +1,7 @@
 """The sections of a sweep's specification, frozen: what may stand in each, its default, and what it is for."""
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -129,7 +130,7 @@ class Resources(SweepSection):
     @field_validator("storage")
     @classmethod
     def _folder_or_bucket(cls, value: str) -> str:
-        if "://" in value and not value.startswith("s3://"):
+        if ("://" in value or re.match(r"[A-Za-z]\w+:", value)) and not value.startswith("s3://"):  # s3:/BUCKET, file:X
             raise ValueError("write a folder, or s3://BUCKET/PREFIX (other object stores have an S3 endpoint, too)")
         return value
 

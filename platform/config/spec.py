@@ -62,8 +62,8 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
     try:
         spec = SweepSpec.model_validate(raw)
     except ValidationError as error:
-        raise InputError(_explain(error, str(path), [_split(text)[0] for text in sets])) from None
-    spec._source = str(path)
+        raise InputError(_explain(error, str(path), names_of(sets))) from None
+    spec._source, spec._set_names = str(path), tuple(base_sets)
     if spec.table is not None:
         if spec.search:
             raise InputError(f"{path}: search: a table runs its rows and searches nothing; drop search, or table")
@@ -98,11 +98,18 @@ def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[s
     return absolute_base(base)
 
 
+def names_of(sets: Sequence[str]) -> list[str]:
+    """Return the names that `--set` texts give a value."""
+    return [_split(text)[0] for text in sets]
+
+
 def add_presets(base: dict[str, Any], added: Any, source: str) -> dict[str, Any]:
     """Return `base` with presets from `--set preset=...`: they go last in its list, and over what the file
     itself says.
     """
-    old, new = preset_names(base.get("preset"), source), preset_names(added, "--set preset")
+    old, new = preset_names(base.get("preset"), source), preset_names(added or None, "--set preset")
+    if not new:
+        raise InputError("--set preset: names no preset, and takes none away; name one, or leave it out")
     for name in new:
         base = merge(base, PRESETS[name])
     return {**base, "preset": old + new}

@@ -53,6 +53,7 @@ class SweepSpec(SweepSection):
     notify: Notify = Notify()
 
     _source: str = PrivateAttr(default="spec")
+    _set_names: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("search")
     @classmethod
@@ -65,6 +66,11 @@ class SweepSpec(SweepSection):
         if value in SHARED or value.endswith(CONFIRM_STUDY):
             raise ValueError("the storage folder or the study keeps other things under this name; take another")
         return value
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The method's dotted names that `--set` gave a value in this command."""
+        return self._set_names
 
     @cached_property
     def base_config(self) -> Config:

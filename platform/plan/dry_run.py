@@ -23,7 +23,7 @@ from ..base.tracking_uri import check_store, sqlite_path
 from ..cluster import measured_steps
 from ..cluster.capacity import concurrency
 from ..cluster.inputs import check_weights, look_at_data
-from ..config.effects import without_effect
+from ..config.effects import effect_warnings
 from ..config.own_code import check_named, own_backbones, trains_own_code
 from ..config.space.domains import CurveDomain, domain_words
 from ..config.sweep_spec import SweepSpec
@@ -52,7 +52,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     if lacks and on_cpu:
         raise InputError("--measure: the network is your own code; add --run-code, or leave --measure out")
     print_search(spec, terminal)
-    for line in without_effect(spec.search, to_dotted(spec.base_config)):
+    for line in effect_warnings(spec):
         terminal.warn(line)
     where = config.data.root or (
         "synthetic scenes" if config.data.scenes else "no data set named yet: --set data.root=FOLDER"

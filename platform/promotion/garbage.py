@@ -21,7 +21,7 @@ from ..base.lock import is_driven, read_driver
 from ..base.paths import MANIFEST, Storage, shortened
 from ..base.yaml_files import load_kept
 from ..reports.sweep_status import study_of, sweep_names, sweep_paths
-from ..search.sweep_summary import read_summary
+from ..search.sweep_summary import missing_summary, read_summary
 from ..tracking.spool import waiting
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DiskUse:
     keeps: list[Item] = field(default_factory=list)
     goes: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """Manifests that are damaged, each with its cure."""
+    """Manifests that are damaged, and a summary that is lost, each with its cure."""
 
     def keep(self, path: Path, why: str) -> None:
         """Record a file or folder that is kept."""
@@ -153,6 +153,9 @@ def find_deletable(
     others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
     paths, use = store.sweep(name), DiskUse(name)
     summary = read_summary(paths.summary)
+    if lost := missing_summary(paths):
+        use.warnings.append(f"{lost}; until then nobody knows which run was promoted, and all complete ones are kept")
+        top = len(runs.rows)
     why = reasons(runs, others, top, summary.winner if summary else None, champions)
     confirm = {key: row for row, key in runs.confirm if row.state.name == "COMPLETE"}
     made_by: dict[str, str] = {}

@@ -16,7 +16,7 @@ from cpn.scoring.run_manifest import RunManifest
 
 from ..base.bucket_sync import with_published_state
 from ..base.lock import FINISHED, STOPPED, driver_note, read_driver
-from ..base.paths import Storage, storage
+from ..base.paths import Storage, SweepPaths, storage
 from ..base.yaml_files import load_kept
 from ..config.identity import as_begun
 from ..config.sections import CONFIRM_STUDY
@@ -25,7 +25,7 @@ from ..config.sweep_spec import SweepSpec
 from ..plan.hours import HOURS_LOST, KeptHours, read_clock
 from ..search.study import State, TrialRow, read_study
 from ..search.study_store import COMES_BACK, shown
-from ..search.sweep_summary import SweepSummary, read_summary
+from ..search.sweep_summary import SweepSummary, missing_summary, read_summary
 from ..search.trial_row import WORTH
 from .sweep_status import study_of, sweep_names, sweep_paths
 
@@ -81,12 +81,18 @@ class SweepSnapshot:
     def _clock(self) -> KeptHours:
         """As it was kept: a budget.Clock would count on from there."""
         try:
-            return read_clock(self.store.sweep(self.name).clock)
+            kept = read_clock(self.store.sweep(self.name).clock)
         except DamagedFile as error:
             say_once(str(error))
         except FileNotFoundError:
             if any(row.state.finished and row.reused_from is None for row in self.rows):
                 say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
+        else:
+            counted = self.summary.hours if self.summary else 0.0
+            if kept.seconds + 1 < 3600 * counted:
+                clock = self.store.sweep(self.name).clock
+                say_once(f"{clock}: holds fewer hours than the sweep's last end (an older copy?); {HOURS_LOST}")
+            return kept
         return KeptHours(seconds=0.0)
 
     @cached_property
@@ -156,8 +162,8 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
         say_once(older)
     if note := driver_note(paths):
         say_once(note)
-    if summary is None and (last := read_driver(paths)) is not None and last.stands == FINISHED and spec.table is None:
-        say_once(f"{paths.summary}: is missing, though the sweep has finished; {SWEEP_WRITES}")
+    if lost := missing_summary(paths) or older_summary(rows, summary, paths):
+        say_once(lost)
     fingerprint = str(identity.get("data", ""))
     driver = read_driver(paths)
     state = driver.stands if driver else FINISHED if summary else STOPPED
@@ -176,6 +182,14 @@ def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) ->
         f"{shown(url)}: holds {ended} ended trials where the sweep's last end counted {counted} (an older copy?); "
         f"give the sweep's command again: {COMES_BACK}"
     )
+
+
+def older_summary(rows: list[TrialRow], summary: SweepSummary | None, paths: SweepPaths) -> str | None:
+    """Say that a finished sweep's summary counts fewer trials than its study, in one line with the cure; else None."""
+    ended, last = sum(row.state.finished for row in rows), read_driver(paths)
+    if summary is None or summary.ended >= ended or last is None or last.stands != FINISHED:
+        return None
+    return f"{paths.summary}: counts {summary.ended} of {ended} ended trials (an older copy?); {SWEEP_WRITES}"
 
 
 @cache

@@ -15,7 +15,7 @@ from ..base.paths import SHARED, Storage, SweepPaths
 from ..base.yaml_files import load_kept
 from ..config.sections import Resources
 from ..plan.hours import hours_unit, read_hours
-from ..search.sweep_summary import SweepSummary, read_summary
+from ..search.sweep_summary import SweepSummary, missing_summary, read_summary
 from ..search.trial_row import WORTH
 
 
@@ -117,6 +117,7 @@ def status(store: Storage, name: str) -> Status:
     try:
         spec = load_kept(paths.spec) if paths.spec.exists() else {}
         runs = driver is not None and driver.state == RUNNING and driver.alive
+        notes += [lost] if (lost := missing_summary(paths)) else []
         found |= _hours(paths.clock, spec, runs, found["notes"])
         found |= _counts(study_of(store, spec), name)
         found["budget"] = (spec.get("budget") or {}).get("trials")

@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict
 
 from cpn.core.checked import SWEEP_WRITES, read_typed
 
+from ..base.lock import FINISHED, read_driver
+from ..base.paths import SweepPaths
+from ..base.yaml_files import load_kept
+
 Number = int | float
 """As the file holds it."""
 Bounds = tuple[float, float]
@@ -190,3 +194,13 @@ def read_summary(path: Path) -> SweepSummary | None:
         return read_typed(path, SweepSummary, SWEEP_WRITES)
     except FileNotFoundError:
         return None
+
+
+def missing_summary(paths: SweepPaths) -> str | None:
+    """Say that a finished search has no summary, in one line with the cure; None where it has one or none is due."""
+    if paths.summary.exists():
+        return None
+    last = read_driver(paths)
+    if last is None or last.stands != FINISHED or not paths.spec.exists() or load_kept(paths.spec).get("table"):
+        return None
+    return f"{paths.summary}: is missing, though the sweep has finished; {SWEEP_WRITES}"

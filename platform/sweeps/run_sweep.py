@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from cpn.config import to_dotted
 from cpn.core.errors import InputError, in_one_line
 from cpn.core.redact import redacted
 
@@ -16,7 +15,7 @@ from ..base.yaml_files import dump_yaml
 from ..cluster.inputs import check_objective, check_weights, prepare_data, shared_data
 from ..cluster.local_ray import check_ray_folder
 from ..cluster.ray_driver import Interruption
-from ..config.effects import without_effect
+from ..config.effects import effect_warnings
 from ..config.identity import identity_of
 from ..config.own_code import check_named
 from ..config.spec_checks import check_gain
@@ -65,7 +64,7 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.warn(warning)
-    for line in without_effect(spec.search, to_dotted(spec.base_config)):
+    for line in effect_warnings(spec):
         terminal.warn(line)
     check_weights(spec.base_config, store, terminal.say)
     check_named(spec)

@@ -167,6 +167,16 @@ def test_a_damaged_manifest_is_said_and_its_folder_kept(collect: Gc, store: Stor
     assert "runs/a3" in found["goes"]  # what is whole goes as ever
 
 
+def test_without_its_summary_all_complete_runs_stay(collect: Gc, store: Storage) -> None:
+    """Nobody knows any more which run was promoted: patch-0002 would go with --keep-top 0."""
+    store.sweep("patch").summary.unlink()
+    found = collect("--keep-top", "0")
+    (line,) = found["warnings"]
+    assert "summary.json: is missing, though the sweep has finished; give the sweep's command again" in line
+    assert {"runs/a0", "runs/a1", "runs/a2", "runs/a3"} <= set(found["keeps"])
+    assert "runs/a4" in found["goes"]
+
+
 def test_sizes_add_up(collect: Gc, store: Storage) -> None:
     found = collect("--keep-top", "1")
     ours = ("runs/a", "runs/c", "stages/cam-1", "stages/cam-2", "patch/tune", "patch/records")

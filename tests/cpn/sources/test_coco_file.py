@@ -76,6 +76,10 @@ def annotation(at: int = 0, **values: Any) -> Change:
     return lambda content, root: content["train2014"]["annotations"][at].update(values)
 
 
+def category(at: int = 0, **values: Any) -> Change:
+    return lambda content, root: [part["categories"][at].update(values) for part in content.values()]
+
+
 def added(key: str, **values: Any) -> Change:
     return lambda content, root: [part[key].append(values) for part in content.values()]
 
@@ -238,7 +242,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an image without height": (without("height", "images"), r"image 1 .'a1.jpg'. has the height None: a whole"),
     "an image of no width": (image(width=0), r"image 1 .'a1.jpg'. is 0x20 pixels: write its width and height"),
     "a category without id": (without("id", "categories"), "a category has the id None"),
-    "a category without name": (without("name", "categories"), "has 2 categories: 1 to 254 of different names"),
+    "a category without name": (without("name", "categories"), "category 1 has the name null, which is no text"),
+    "a category of no name": (category(name=" "), "has 2 categories: 1 to 254 of different names"),
+    "a category called null": (category(name=None), "category 1 has the name null, which is no text: write its name"),
+    "a category called 5": (category(name=5), "category 1 has the name 5, which is no text: write its name in quotes"),
+    "a category called true": (category(name=True), "category 1 has the name true, which is no text"),
+    "a category called NaN": (category(name=float("nan")), "category 1 has the name NaN, which is no text"),
+    "a category with two names": (category(name=["cat"]), "category 1 has the name ..cat.., which is no text"),
+    **{f"a category with {ascii(sign)}": (category(name=f"sea{sign}gull"), "category 1 has the name 'sea.*is one line")
+       for sign in "\n\r\t\x0b\x00\x85\xa0\u2028\u200b"},
     "an annotation without category": (without("category_id", "annotations"), "have to be whole numbers"),
     "an annotation of image true": (annotation(image_id=True), "have to be whole numbers"),
     "an object right of the image": (

@@ -1,6 +1,8 @@
 """How many classes a data set may have, from the folder to a training step of every network that knows their number."""
 
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from cpn.models.network import build_network
 from cpn.scoring.cam import image_counts
 from cpn.scoring.metrics import hard_counts, miou
 from cpn.segmentation.deeplab import DeepLab, deeplab_job, predict
+from cpn.sources import voc_folder
 from cpn.sources.packing import prepare
 from cpn.stages.inputs import load_label, save_label
 from cpn.training.cam_training import train
@@ -139,3 +142,30 @@ def test_254_is_a_class_only_where_there_are_as_many(tmp_path: Path) -> None:
     path.write_bytes(encode_mask(np.full((32, 32), 254, np.uint8)))
     with pytest.raises(InputError, match=r"p2.png holds 254 at row 0, column 0: .* 1 to 253 \(classes\) and 255"):
         prepare(tmp_path / "data", ["train", "val"])
+
+
+def test_a_mask_is_counted_in_blocks_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that the height is no multiple of: each pixel counts once, and a wrong value is found where it stands."""
+    monkeypatch.setattr(voc_folder, "BLOCK_ROWS", 7)
+    write(tmp_path / "a", 2)
+    assert prepare(tmp_path / "a", ("train",)).split("train").labels.sum() == 8
+    mask = np.zeros((32, 32), np.uint8)
+    mask[31, 5] = 9
+    (tmp_path / "a/SegmentationClass/p3.png").write_bytes(encode_mask(mask))
+    with pytest.raises(InputError, match="p3.png holds 9 at row 31, column 5"):
+        prepare(tmp_path / "a", ("train",))
+
+
+def test_large_pictures_are_decoded_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that are both within the check of a picture would meet at the barrier."""
+    write(tmp_path, 2)
+    monkeypatch.setattr(voc_folder, "LARGE", 32 * 32 - 1)
+    meeting, check = Barrier(2), voc_folder._check_picture
+
+    def checked(*given: Any) -> Any:
+        with pytest.raises(BrokenBarrierError):
+            meeting.wait(0.2)
+        return check(*given)
+
+    monkeypatch.setattr(voc_folder, "_check_picture", checked)
+    prepare(tmp_path, ("train",))

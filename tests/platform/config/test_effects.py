@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from platform.config.effects import NEEDS, without_effect
+from platform.config.effects import NEEDS, effect_warnings, without_effect
 from platform.config.spec import load_spec
 from platform.sweep import main
 from typing import Any
@@ -96,6 +96,26 @@ def test_the_plan_warns_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 def test_what_some_trial_reads_is_searched(tmp_path: Path, base: dict[str, Any], search: dict[str, Any]) -> None:
     assert lines(tmp_path, base, search) == []
+
+
+GIVEN: list[tuple[dict[str, Any], dict[str, Any], str, str | None]] = [
+    (GRID, {}, "patches.S_N=30", "has no effect while patches.kind is grid; drop it, or let it be superpixel"),
+    ({"patches": {"S_N_range": [20, 60]}}, {}, "patches.S_N=30", "has no effect while patches.S_N_range is [20, 60]"),
+    ({"patches": {"S_N": 40, "S_N_range": [20, 60]}}, {}, "patches.p_h=0.3", None),
+    ({}, {}, "patches.S_N=30", None),
+    ({}, S_N, "patches.S_N=30", None),
+    (GRID, KINDS, "patches.S_N=30", None),
+    ({}, {}, "network.x_image=2", "has no effect while network.x_scale is released; drop it, or let it be unit"),
+    ({"network": {"x_scale": "unit"}}, {}, "network.x_image=2", None),
+]
+
+
+@pytest.mark.parametrize(("base", "search", "given", "words"), GIVEN, ids=str)
+def test_a_set_value_without_effect_is_named(
+    tmp_path: Path, base: dict[str, Any], search: dict[str, Any], given: str, words: str | None
+) -> None:
+    found = effect_warnings(load_spec(spec_file(tmp_path, base=base, search=search), [given]))
+    assert found == [] if words is None else found[0].startswith(f"--set {given.partition('=')[0]}: {words}")
 
 
 def test_all_names_are_the_methods() -> None:

@@ -66,6 +66,13 @@ def test_sweeps_to_learn_from_are_a_list_of_names(names: Any) -> None:
         SearchOptions(warm_start=names)
 
 
+@pytest.mark.parametrize("place", ["s3:/bucket/x", "s3:bucket", "S3://bucket", "file:/tmp/x", "gs://b", "://b"])
+def test_a_url_that_is_mistyped_is_no_folder(place: str) -> None:
+    with pytest.raises(ValidationError, match="write a folder, or s3://BUCKET/PREFIX"):
+        Resources(storage=place)
+    assert Resources(storage=f"./{place.replace('://', ':')}").storage.startswith("./")
+
+
 def test_a_share_of_one_hundred_is_no_miou() -> None:
     with pytest.raises(ValidationError, match="this is in percent; write 100 if you mean 1 of 1"):
         Budget(target_miou=1)

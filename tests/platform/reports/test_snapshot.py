@@ -1,6 +1,7 @@
 """A sweep as commands read it: whole, so far, or not there; and nothing changes by reading."""
 
 import gc
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from platform.base.paths import Storage, storage
@@ -13,6 +14,7 @@ import optuna
 import pytest
 
 from cpn.core.errors import InputError
+from cpn.core.files import write_json
 from tests.platform.made_sweep import FINGERPRINT, make_sweep
 
 
@@ -107,3 +109,20 @@ def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
     store.sweep("hurt").spec.unlink()
     with pytest.raises(InputError, match="spec.yaml: is not there"):
         read_sweep(store, "hurt")
+
+
+def test_older_copies_of_summary_and_clock_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A driver that has ended counted every trial and every hour, so what counts fewer is not what it wrote."""
+    before, after = make_sweep(tmp_path / "before", "older", 3), make_sweep(tmp_path / "after", "older", 4)
+    paths = after.sweep("older")
+    assert read_sweep(after, "older").hours > 0
+    assert capsys.readouterr().err == ""
+    shutil.copyfile(before.sweep("older").summary, paths.summary)
+    read_sweep(after, "older")
+    told = capsys.readouterr().err
+    assert f"{paths.summary}: counts 3 of 4 ended trials (an older copy?); give the sweep's command again" in told
+    write_json(paths.clock, {"seconds": 1.0})
+    assert read_sweep(after, "older").hours == pytest.approx(1 / 3600)
+    assert f"{paths.clock}: holds fewer hours than the sweep's last end (an older copy?); the sweep's" in (
+        capsys.readouterr().err
+    )

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from platform.reports.summary import write_summary
-from platform.search.sweep_summary import SweepSummary, read_summary
+from platform.search.sweep_summary import SweepSummary, missing_summary, read_summary
 
 import pytest
 
@@ -21,6 +21,16 @@ def test_what_is_written_is_read_back_and_written_again_alike(tmp_path: Path) ->
     assert summary.ended == 24 and len(summary.leaderboard) == summary.trials["complete"]
     write_summary(paths, summary)
     assert paths.summary.read_bytes() == before
+
+
+def test_a_finished_sweep_without_its_summary_is_said(tmp_path: Path) -> None:
+    for name, ended, said in (("done", True, True), ("stopped", False, False)):
+        paths = make_sweep(tmp_path / name, ended=ended).sweep("made")
+        assert not (ended and missing_summary(paths))
+        paths.summary.unlink(missing_ok=True)
+        line = missing_summary(paths)
+        assert (line is not None) == said
+        assert line is None or line.startswith(f"{paths.summary}: is missing, though the sweep has finished; give")
 
 
 def test_an_earlier_versions_file_is_read(tmp_path: Path) -> None:
