@@ -12,7 +12,7 @@ from cpn.core.errors import InputError, WorkError, run_command, to_stderr
 from .base.lock import locked
 from .base.paths import Storage, storage
 from .reports.sweep_status import stored_uri, sweep_names, sweep_paths
-from .tracking.in_mlflow.promotion_history import PERSON, ROLLED_BACK, Decision
+from .tracking.in_mlflow.promotion_history import PERSON, ROLLED_BACK, Decision, HistoryEntry
 from .tracking.registry import LONGEST_REASON, champions
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
     model, paths = model_name(name), store.sweep(name)
     away = check_store(uri)
     state = read_model_state(uri, model) if away is None else None
-    if away is None and state is None and not recorded_history(store, name):
+    before = recorded_history(store, name)
+    if away is None and state is None and not before:
         raise InputError(f"{name}: nothing was promoted, there is no model {model} in its tracking store")
-    if away is None and (state is None or deleted(state)) and not given.dry_run:
+    if away is None and (state is None or deleted(state) or has_lost(state, before)) and not given.dry_run:
         with locked(paths, name):
             recorder = Recorder(paths.records, uri, name, warn=to_stderr)
             recorder.check()
@@ -149,6 +150,11 @@ def deleted(state: "ModelState") -> bool:
 
     last = state.last(CHAMPION)
     return last is not None and last not in state.versions and CHAMPION not in state.aliases
+
+
+def has_lost(state: "ModelState", before: Sequence[HistoryEntry]) -> bool:
+    """Return whether the store lacks moves that it had when it was last written to: it was put back to a backup."""
+    return not {entry.id for entry in before} <= {entry.id for entry in state.history}
 
 
 def target(state: "ModelState", to: str | None, because: str) -> str:

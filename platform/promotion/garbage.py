@@ -18,8 +18,9 @@ from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT
 
 from ..base import bucket_sync
 from ..base.lock import is_driven, read_driver
-from ..base.paths import MANIFEST, Storage, shortened
+from ..base.paths import MANIFEST, Storage, SweepPaths, shortened
 from ..base.yaml_files import load_kept
+from ..reports.snapshot import older_study, older_summary
 from ..reports.sweep_status import study_of, sweep_names, sweep_paths
 from ..search.sweep_summary import missing_summary, read_summary
 from ..tracking.spool import waiting
@@ -48,7 +49,7 @@ class DiskUse:
     keeps: list[Item] = field(default_factory=list)
     goes: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """Manifests that are damaged, and a summary that is lost, each with its cure."""
+    """Manifests that are damaged, a summary that is lost, older copies: each with its cure."""
 
     def keep(self, path: Path, why: str) -> None:
         """Record a file or folder that is kept."""
@@ -83,6 +84,8 @@ class RunIndex:
 
     rows: list[tuple["TrialRow", str]]
     confirm: list[tuple["TrialRow", str]]
+    ended: int = 0
+    """Trials that have ended, with a run or without."""
 
 
 def index_runs(store: Storage, name: str) -> RunIndex:
@@ -94,20 +97,31 @@ def index_runs(store: Storage, name: str) -> RunIndex:
     from ..search.study_store import study_names
 
     paths = sweep_paths(store, name)
-    url = study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
+    url = study_url(store, paths)
     studies, events = study_names(url), waiting(paths.records, None)
     starts = [event for event in events if event.get("kind") == "start" and {"uid", "tags"} <= event.keys()]
     keys = {event["uid"]: event["tags"].get("run_key") for event in starts}
 
-    def rows(study: str) -> list[tuple["TrialRow", str]]:
+    def rows(study: str) -> list["TrialRow"]:
         if study not in studies:
             return []
         opened = read_study(study, url)
-        pairs = [(row, row.run_key or keys.get(row.uid)) for row in opened.rows()]
+        found = opened.rows()
         opened.close()
+        return found
+
+    def with_keys(found: Iterable["TrialRow"]) -> list[tuple["TrialRow", str]]:
+        pairs = [(row, row.run_key or keys.get(row.uid)) for row in found]
         return [(row, str(key)) for row, key in pairs if key]
 
-    return RunIndex(rows(name), rows(f"{name}.confirm"))
+    trials = rows(name)
+    ended = sum(row.state.finished for row in trials)
+    return RunIndex(with_keys(trials), with_keys(rows(f"{name}.confirm")), ended)
+
+
+def study_url(store: Storage, paths: SweepPaths) -> str:
+    """Return where a sweep's study is, by its kept specification."""
+    return study_of(store, load_kept(paths.spec) if paths.spec.exists() else {})
 
 
 def reasons(
@@ -153,7 +167,9 @@ def find_deletable(
     others = {other: index_runs(store, other) for other in sweep_names(store) if other != name}
     paths, use = store.sweep(name), DiskUse(name)
     summary = read_summary(paths.summary)
-    if lost := missing_summary(paths):
+    if older := older_study(runs.ended, summary, study_url(store, paths)):
+        use.warnings.append(f"{older}; until then runs of its lost trials are kept")
+    if lost := missing_summary(paths) or older_summary(runs.ended, summary, paths):
         use.warnings.append(f"{lost}; until then nobody knows which run was promoted, and all complete ones are kept")
         top = len(runs.rows)
     why = reasons(runs, others, top, summary.winner if summary else None, champions)

@@ -158,11 +158,12 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
         times |= runs.times()
         runs.close()
     summary = read_summary(paths.summary)
-    if older := older_study(rows, summary, url):
+    ended = sum(row.state.finished for row in rows)
+    if older := older_study(ended, summary, url):
         say_once(older)
     if note := driver_note(paths):
         say_once(note)
-    if lost := missing_summary(paths) or older_summary(rows, summary, paths):
+    if lost := missing_summary(paths) or older_summary(ended, summary, paths):
         say_once(lost)
     fingerprint = str(identity.get("data", ""))
     driver = read_driver(paths)
@@ -171,11 +172,11 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     return SweepSnapshot(name, store, spec, rows, again, fingerprint, state, command, summary, off, times, stopped)
 
 
-def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) -> str | None:
+def older_study(ended: int, summary: SweepSummary | None, url: str) -> str | None:
     """Return what there is to say of a study that holds fewer ended trials than the sweep's last end counted; else
     None.
     """
-    ended, counted = sum(row.state.finished for row in rows), summary.ended if summary else 0
+    counted = summary.ended if summary else 0
     if ended >= counted:
         return None
     return (
@@ -184,10 +185,10 @@ def older_study(rows: list[TrialRow], summary: SweepSummary | None, url: str) ->
     )
 
 
-def older_summary(rows: list[TrialRow], summary: SweepSummary | None, paths: SweepPaths) -> str | None:
+def older_summary(ended: int, summary: SweepSummary | None, paths: SweepPaths) -> str | None:
     """Say that a finished sweep's summary counts fewer trials than its study, in one line with the cure; else None."""
-    ended, last = sum(row.state.finished for row in rows), read_driver(paths)
-    if summary is None or summary.ended >= ended or last is None or last.stands != FINISHED:
+    last = read_driver(paths)
+    if summary is None or not summary.trials or summary.ended >= ended or last is None or last.stands != FINISHED:
         return None
     return f"{paths.summary}: counts {summary.ended} of {ended} ended trials (an older copy?); {SWEEP_WRITES}"
 

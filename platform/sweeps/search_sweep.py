@@ -49,7 +49,7 @@ def run_search_sweep(
     spec, terminal = sweep.spec, sweep.terminal
     sweep.records.sweep_started()
     last = read_last_summary(sweep.paths)
-    if older := older_study(trials.rows(), last, trials.url):
+    if older := older_study(sum(row.state.finished for row in trials.rows()), last, trials.url):
         terminal.warn(older)
     sweep.clock.at_least(last.hours if last else 0.0, [*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)

@@ -21,6 +21,7 @@ from cpn.core.errors import InputError, WorkError
 from cpn.core.files import digest, write_json
 
 Gc = Callable[..., dict[str, Any]]
+ENDED = {"complete": 4, "pruned": 1, "fail": 1}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
         (made.root / "stages" / stage / "checkpoints").mkdir()
         (made.root / "stages" / stage / "checkpoints" / "model").write_bytes(b"123")
     make_run(made, "z9", finished=True)  # of nobody here: a run alone
-    write_json(made.sweep("patch").summary, {"winner": "patch-0002", "verdict": "not tested"})
+    write_json(made.sweep("patch").summary, {"winner": "patch-0002", "verdict": "not tested", "trials": ENDED})
     (made.sweep("patch").tune / "x").mkdir(parents=True)
     return made
 
@@ -175,6 +176,18 @@ def test_without_its_summary_all_complete_runs_stay(collect: Gc, store: Storage)
     assert "summary.json: is missing, though the sweep has finished; give the sweep's command again" in line
     assert {"runs/a0", "runs/a1", "runs/a2", "runs/a3"} <= set(found["keeps"])
     assert "runs/a4" in found["goes"]
+
+
+def test_older_copies_of_summary_and_study_are_said(collect: Gc, store: Storage) -> None:
+    summary = {"winner": "patch-0001", "verdict": "not tested"}
+    write_json(store.sweep("patch").summary, {**summary, "trials": {**ENDED, "fail": 0}})
+    found = collect("--keep-top", "0")
+    (line,) = found["warnings"]
+    assert "summary.json: counts 5 of 6 ended trials (an older copy?); give the sweep's command again" in line
+    assert {"runs/a0", "runs/a1", "runs/a2", "runs/a3"} <= set(found["keeps"])
+    write_json(store.sweep("patch").summary, {**summary, "trials": {**ENDED, "fail": 2}})
+    (line,) = collect("--keep-top", "0")["warnings"]
+    assert "study.db: holds 6 ended trials where the sweep's last end counted 7 (an older copy?)" in line
 
 
 def test_sizes_add_up(collect: Gc, store: Storage) -> None:

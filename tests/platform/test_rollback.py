@@ -1,6 +1,8 @@
 """The command rollback, over a real MLflow store: the champion before, any version, and why."""
 
 import json
+import shutil
+from pathlib import Path
 from platform import promote, rollback
 from platform.tracking.records import CHAMPION
 
@@ -30,3 +32,16 @@ def test_a_rollback_goes_to_the_champion_before_and_says_why(
         rollback.main(["small", "--to", "7", "--because", "x"])
     assert rollback.main(["small", "--to", "2", "--because", "no, it was right", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "moved" and state_of(small).aliases == {CHAMPION: "2"}
+
+
+def test_a_store_put_back_to_a_backup_is_told_again_first(
+    small: SmallSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = Path(small.uri.removeprefix("sqlite:///"))
+    shutil.copyfile(database, database.with_name("backup.db"))
+    promote.main(["small-0000"])
+    shutil.copyfile(database.with_name("backup.db"), database)
+    capsys.readouterr()
+    assert rollback.main(["small", "--because", "worse", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["to"] == "1"
+    assert moves(small)[-1] == ("rollback", "2", "1")
