@@ -12,7 +12,7 @@ sweep: .venv/.installed
 	$(BIN)/python -m platform.sweep $(if $(ROOT),search_spaces/photos.yaml --set data.root="$(ROOT)",search_spaces/quickstart.yaml) $(ARGS)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not long and not browser and not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow and not long and not browser and not cluster" $(ARGS)
 
 ui: .venv/.installed
 	$(BIN)/python -m platform.ui --port $(PORT)

@@ -23,17 +23,28 @@ from cpn import run
 from cpn.core.errors import run_command
 from tests.bad_input import archives, backbones, data, environment, names, promotion, weights, yaml
 from tests.bad_input.case import Case, listing
+from tests.package_graph import CHECKOUT, module_files
 
 CASES: list[Case] = [
     *yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *backbones.CASES, *environment.CASES, *names.CASES,
     *promotion.CASES,
 ]  # fmt: skip
 NOBODY = 65534
+ENDING = 'if __name__ == "__main__":\n    run_command(main)\n'
 
 
 def test_the_table_is_long_and_no_row_stands_twice() -> None:
     assert len([case for case in CASES if case.code]) >= 120
     assert [name for name, times in Counter(case.name for case in CASES).items() if times > 1] == []
+
+
+def test_every_command_ends_as_the_real_processes_do() -> None:
+    """The rows run a command's main as its file does under __main__, so that few of them have to start a process."""
+    files = [CHECKOUT / file for file in module_files()]
+    sources = {str(file): file.read_text(encoding="utf-8") for file in files}
+    commands = {name: source for name, source in sources.items() if "\ndef main(" in source}
+    assert len(commands) >= 25
+    assert [name for name, source in commands.items() if not source.endswith(ENDING)] == []
 
 
 @pytest.fixture

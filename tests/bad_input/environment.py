@@ -237,7 +237,6 @@ BENCHMARKS = [
 PROCESSES = [
     wrong("a real process: sweep", "platform.sweep absent.yaml", nothing, "absent.yaml: no such file", process=True),
     wrong("a real process: data", "cpn.prepare nowhere", nothing, "nowhere: no such folder", process=True),
-    wrong("a real process: scenes", "cpn.synthetic out --size 1", nothing, "--size: ", process=True),
     wrong("a real process: the UI", "platform.ui", nothing, "no records here yet", process=True),
 ]
 
