@@ -64,10 +64,15 @@ class Status:
 
 
 def sweep_names(store: Storage) -> list[str]:
-    """Return the sweeps that have been started in a storage folder."""
+    """Return the sweeps that have been started in a storage folder: any file that a start writes first tells it."""
     place = store.sweeps
-    there = sorted(place.iterdir()) if place.is_dir() else []
-    return [p.name for p in there if p.name not in SHARED and (p / store.sweep(p.name).lock.name).is_file()]
+    names = [path.name for path in sorted(place.iterdir()) if path.name not in SHARED] if place.is_dir() else []
+    return [name for name in names if any(file.is_file() for file in first_files(store.sweep(name)))]
+
+
+def first_files(paths: SweepPaths) -> tuple[Path, Path, Path]:
+    """Return the files that a start writes before it works."""
+    return paths.lock, paths.driver, paths.spec
 
 
 def sweep_paths(store: Storage, name: str) -> SweepPaths:

@@ -7,7 +7,7 @@ from pathlib import Path
 from platform.base.lock import driving, read_driver
 from platform.base.paths import Storage, storage
 from platform.base.yaml_files import dump_yaml
-from platform.reports.sweep_status import status
+from platform.reports.sweep_status import first_files, status, sweep_names
 from platform.search.trial_row import WORTH
 
 import optuna
@@ -15,6 +15,7 @@ import pytest
 
 from cpn.core.errors import WorkError
 from cpn.core.files import write_json
+from tests.platform.made_sweep import make_sweep
 from tests.platform.test_status import COMMAND, STATES, make, make_study
 
 
@@ -120,3 +121,13 @@ def test_damaged_hours_are_a_note(store: Storage) -> None:
     store.sweep("patch").clock.write_text("{")
     found = status(store, "patch")
     assert found.hours is None and "clock.json" in "".join(found.notes)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_sweep_is_known_by_each_of_its_first_files(tmp_path: Path, lost: int) -> None:
+    store = make_sweep(tmp_path, "known", 1)
+    first_files(store.sweep("known"))[lost].unlink()
+    assert sweep_names(store) == ["known"]
+    for file in first_files(store.sweep("known")):
+        file.unlink(missing_ok=True)
+    assert sweep_names(store) == []
