@@ -104,6 +104,7 @@ def sweep_name(store: Storage, given: str | None) -> str:
 def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackResult:
     """Move the alias, unless it is there already; returns what was done."""
     from .promotion.champion_history import missing_model_message, recorded_history
+    from .search.study_store import shown
     from .tracking.read import read_model_state
     from .tracking.recorder import Recorder, check_store
     from .tracking.records import CHAMPION, model_name
@@ -119,7 +120,12 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
         with locked(paths, name):
             recorder = Recorder(paths.records, uri, name, warn=to_stderr)
             recorder.check()
-            recorder.close(FLUSH_S)  # the store is told again what it has lost
+            left = recorder.close(FLUSH_S)  # the store is told again what it has lost
+        if left:
+            raise WorkError(
+                f"{shown(uri) if uri else 'the tracking store'}: is being told again what it has lost, and {left} "
+                "records are still on their way; give the same command again"
+            )
         state = read_model_state(uri, model)
     if away is None and state is None:
         raise InputError(f"{name}: {missing_model_message(name)}")

@@ -8,7 +8,7 @@ from platform.tracking.records import CHAMPION
 
 import pytest
 
-from cpn.core.errors import InputError
+from cpn.core.errors import InputError, WorkError
 from tests.platform.champion import moves, state_of
 from tests.platform.small_sweep import SmallSweep
 
@@ -35,13 +35,17 @@ def test_a_rollback_goes_to_the_champion_before_and_says_why(
 
 
 def test_a_store_put_back_to_a_backup_is_told_again_first(
-    small: SmallSweep, capsys: pytest.CaptureFixture[str]
+    small: SmallSweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Path(small.uri.removeprefix("sqlite:///"))
     shutil.copyfile(database, database.with_name("backup.db"))
     promote.main(["small-0000"])
     shutil.copyfile(database.with_name("backup.db"), database)
     capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "FLUSH_S", 0.0)
+        with pytest.raises(WorkError, match=r"mlflow.db: is being told again what it has lost, and \d+ records"):
+            rollback.main(["small", "--because", "worse"])
     assert rollback.main(["small", "--because", "worse", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["to"] == "1"
     assert moves(small)[-1] == ("rollback", "2", "1")
