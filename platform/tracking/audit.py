@@ -120,8 +120,10 @@ def missing_versions(state: ModelState | None, model: str, events: list[tuple[in
             lack.lines.append(f"{gone}; python -m platform.rollback --to VERSION names another")
             continue
         lack.lines.append(f"{gone}: it is registered again")
-        again = {name: value for name, value in made[-1].items() if name not in ("id", "time")}
-        lack.anew.append({**again, "reason": f"version {version} was deleted in MLflow: {again['reason']}"})
+        again: Event = {**made[-1], "reason": f"version {version} was deleted in MLflow: {made[-1]['reason']}"}
+        again.pop("id", None)
+        again.pop("time", None)
+        lack.anew.append(again)
 
 
 def _shown(uids: Sequence[str]) -> str:

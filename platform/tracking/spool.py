@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from filelock import lock_descriptor
 
@@ -19,7 +19,47 @@ from cpn.core.checked import sealed_line, unsealed_line
 from cpn.core.errors import WorkError
 from cpn.core.files import read_json, write_bytes, write_json
 
-Event = dict[str, Any]
+Event = TypedDict(  # by its functional form, as `from` is a word of Python's
+    "Event",
+    {
+        "id": str,
+        "kind": str,
+        "uid": str,
+        "time": int,
+        "name": str,
+        "parent": str | None,
+        "params": dict[str, str],
+        "tags": dict[str, str],
+        "step": int,
+        "values": dict[str, float | str],
+        "now": bool,
+        "revise": bool,
+        "path": str,
+        "folder": str,
+        "digest": str,
+        "source": str,
+        "role": str,
+        "status": str,
+        "alive": list[str],
+        "ended": dict[str, str],
+        "model": str,
+        "alias": str,
+        "version": str | None,
+        "from": str | None,
+        "to": str | None,
+        "reason": str,
+        "who": str,
+        "checkpoint": str | None,
+        "backbone": str | None,
+        "entry": dict[str, Any],
+        "first": bool,
+        "offset": int,
+    },
+    total=False,
+)
+"""A record as a line of the spool. The four first are in all; which of the others follows from `kind`, as `Recorder`
+writes them: start, metrics, tags, experiment, artifact, dataset, end, register, point, moved, reconcile.
+"""
 Value = TypeVar("Value", int, str)
 
 EVENTS = "events.jsonl"
@@ -281,7 +321,7 @@ def _stamp(event: Event) -> int:
 
 def _parse(line: bytes) -> Event | None:
     """Return one line as an event, None if it is none."""
-    return unsealed_line(line)
+    return cast("Event | None", unsealed_line(line))
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -230,8 +230,8 @@ class Store:
                 raise
             self._own(model)
         write = None
-        if event.get("checkpoint") is not None:
-            checkpoint = self._path(event["checkpoint"])
+        if (recorded := event.get("checkpoint")) is not None:
+            checkpoint = self._path(recorded)
             if not checkpoint.exists():
                 raise Refused(f"{checkpoint} is gone")
             write = partial(write_pyfunc, self.mlflow, checkpoint, event["backbone"], tags)

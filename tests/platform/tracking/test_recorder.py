@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.tracking import client as tracking_client
+from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.recorder import Recorder, check_store, plain, read_runs, ui_command
+from platform.tracking.spool import Event, waiting
 from typing import Any
 
 import pytest
@@ -412,3 +414,23 @@ def test_a_server_that_never_answers_holds_up_nobody(
         recorder._replay.stop(0.1)  # of a thread that waits for an answer: the end of a sweep does not
         assert recorder._spool.pending == said > 20
         recorder._spool.close()
+
+
+def test_every_key_of_a_record_is_one_of_an_event(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    recorder = Recorder(tmp_path / "records", "http://127.0.0.1:9", "patch", lines.append)
+    tell_a_sweep(recorder, tmp_path)
+    recorder.metrics("trial-0", 2, {"miou_epoch": 0.3}, revise=True)
+    recorder.describe("# Words")
+    recorder.point("cpn", "champion", "1", "worse", Decision(kind="rollback"))
+    recorder.moved("cpn", "champion", "1", None, "by hand", Decision(kind="by hand"))
+    recorder.reconcile({"trial-0"}, {"trial-1": "FAILED"})
+    recorder.close(0)
+    events = waiting(tmp_path / "records", None)
+    assert {event["kind"] for event in events} == {
+        "start", "metrics", "tags", "experiment", "artifact", "dataset", "end", "register", "point", "moved",
+        "reconcile",
+    }  # fmt: skip
+    assert set().union(*events) == Event.__annotations__.keys() - {"offset"}, "of a line that is no event"
