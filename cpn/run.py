@@ -14,11 +14,9 @@ The folder of a finished run holds
 A folder without a whole `result.json` is an unfinished run, and the same call goes on with it.
 """
 
-import hashlib
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,29 +25,33 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cpn.config import METHOD_VERSION, Config, config_from, run_key
+from cpn.config import METHOD_VERSION, Config, run_key
 from cpn.config.cam import CamConfig
-from cpn.core.checked import OF_RUN, damaged_among, read_typed
 from cpn.core.errors import InputError
-from cpn.core.files import DamagedFile, file_digest, write_bytes, write_json
+from cpn.core.files import file_digest, write_bytes, write_json
 from cpn.core.run_files import CHECKPOINTS, COUNTS, MODEL, PANEL, PICTURES, RESULT, SCORES
-from cpn.cost.inference_memory import check_cams, shown_smaller
+from cpn.cost.inference_memory import check_cams
 from cpn.data.image_memory import CAM_CURE, image_of
+from cpn.data.map_files import present_classes
 from cpn.data.superpixels import maps_for
-from cpn.data.voc import Pack, Split
+from cpn.data.voc import Pack, Split, mask_of
 from cpn.models.backbone import is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model, to_stderr
 from cpn.models.imagenet import IMAGENET, published_file
 from cpn.models.network import CPN, build_network
 from cpn.models.ranks import differing_ranks, from_rank_0
 from cpn.models.weights import WeightsReport, load_backbone_weights
-from cpn.plots.run_pictures import load_panel, panel_images, run_pictures, save_panel
-from cpn.scoring.cam import image_counts, present_classes
+from cpn.plots.panel_images import panel_images
+from cpn.plots.run_pictures import run_pictures, save_panel, whole_run
+from cpn.scoring.cam import image_counts
 from cpn.scoring.counts import counts_file, two_sums
-from cpn.scoring.mask_free import MaskFreeScores, mask_free, parts, save_scores, score_without_masks
-from cpn.scoring.metrics import BETAS, best_beta, iou, miou
-from cpn.scoring.run_manifest import Curve, RunManifest
-from cpn.scoring.scale_scores import counts_by_scale, mask_of, row_names, score_rows
+from cpn.scoring.mask_free import MaskFreeScores, mask_free, parts, save_scores
+from cpn.scoring.mask_free_scoring import score_without_masks
+from cpn.scoring.metrics import BETAS, best_beta
+from cpn.scoring.run_manifest import RunManifest
+from cpn.scoring.scale_scores import counts_by_scale, row_names, score_rows
+from cpn.scoring.selection import epoch_sample, select_and_confirm, summarise
+from cpn.scoring.shown_sizes import shown_smaller
 from cpn.training.cam_training import train
 from cpn.training.loop import Report, TrainingContext
 from cpn.training.pretrained_proxy import load_standin
@@ -204,53 +206,6 @@ def on_every_rank(read: Callable[[], RunManifest | None]) -> RunManifest | None:
     return None if values is None else RunManifest.model_validate(values)
 
 
-def finished_run(folder: Path, say: Callable[[str], None] = lambda line: None) -> RunManifest | None:
-    """Return the manifest of a finished run whose files are whole, else None; `say` hears, in a line, of a
-    damaged one.
-    """
-    damaged = damaged_files(folder)
-    if damaged:
-        say(f"{folder / damaged[0]}: missing or damaged; the run is made again where it is needed")
-    return read_result(folder) if damaged == [] else None
-
-
-def read_result(folder: Path) -> RunManifest | None:
-    """Return the manifest of a run, None where there is none, or none that is whole."""
-    try:
-        return read_typed(folder / RESULT, RunManifest, OF_RUN)
-    except (OSError, DamagedFile):
-        return None
-
-
-def damaged_files(folder: Path, names: Collection[str] | None = None) -> list[str] | None:
-    """Return the files of a run (all, or `names` among them) that are missing or not what was written, pictures last;
-    None where no run has been finished. Read once a machine, then remembered while the files stay unchanged.
-    """
-    if not (folder / RESULT).exists():
-        return None
-    result = read_result(folder)
-    if result is None:
-        return [RESULT]
-    wanted = {name: sha256 for name, sha256 in result.digests.items() if names is None or name in names}
-    return sorted(damaged_among(folder, wanted), key=lambda name: (name.startswith(PICTURES), name))
-
-
-def whole_run(folder: Path, pack: Pack, say: Callable[[str], None]) -> RunManifest | None:
-    """`finished_run`, after its pictures have been drawn again if they alone are damaged."""
-    damaged = damaged_files(folder)
-    if damaged and all(name.startswith(PICTURES) for name in damaged):
-        say(f"{folder / damaged[0]}: missing or damaged; the run's pictures are drawn again")
-        manifest = read_typed(folder / RESULT, RunManifest, OF_RUN)
-        config = config_from(manifest.config, str(folder / RESULT))
-        drawn = run_pictures(pack.split(config.data.score), pack.classes, config, manifest, load_panel(folder / PANEL))
-        digests = {**manifest.digests}
-        for name, png in drawn.items():
-            write_bytes(folder / PICTURES / f"{name}.png", png)
-            digests[f"{PICTURES}/{name}.png"] = file_digest(folder / PICTURES / f"{name}.png")
-        write_json(folder / RESULT, manifest.model_copy(update={"digests": digests}).to_json())
-    return finished_run(folder, say)
-
-
 def load_weights(backbone: nn.Module, weights: str | None, cache: Path) -> WeightsReport | None:
     """Load `network.weights` into a fresh backbone; returns what a file had for it. InputError when it doesn't fit."""
     if weights == "scenes":
@@ -272,25 +227,6 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
     network = build_network(config.network, len(classes) + 1)
     load_model(model, network)
     return network.eval(), config, classes
-
-
-def select_and_confirm(ids: list[str], config: CamConfig) -> tuple[list[int], list[int]]:
-    """Return the indices of the select and the confirm images: a seeded hash of each id, so that no list order
-    matters.
-    """
-    confirm = [_unit(f"{config.confirm_seed}:{name}") < config.confirm_share for name in ids]
-    return [i for i, c in enumerate(confirm) if not c], [i for i, c in enumerate(confirm) if c]
-
-
-def epoch_sample(ids: list[str], config: CamConfig) -> list[int]:
-    """Return the indices of the select images that are scored after each epoch, `cam.epoch_images` of them in the
-    list's order.
-
-    Those with the smallest seeded hash of their id: no list order matters, and a larger sample holds a smaller one.
-    """
-    select, _ = select_and_confirm(ids, config)
-    drawn = sorted(select, key=lambda index: _unit(f"{config.confirm_seed}:epoch:{ids[index]}"))
-    return sorted(drawn[: config.epoch_images])
 
 
 def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArray[np.int64]:
@@ -321,37 +257,6 @@ def score_by_scale(network: CPN, split: Split, config: CamConfig, classes: int, 
     return total
 
 
-@dataclass(frozen=True)
-class MaskScores:
-    """What masks say of a list, in percent: the manifest's `metrics`, `curve` and `iou`."""
-
-    metrics: dict[str, float]
-    curve: Curve
-    iou: list[float]
-
-
-def summarise(chosen: NDArray[np.int64], held_back: NDArray[np.int64], config: CamConfig) -> MaskScores:
-    """Metrics, beta curve and per-class IoU, in percent, of counts (len(BETAS), 3, C) of select and confirm images."""
-    everything = chosen + held_back
-    beta, best = best_beta(chosen)
-    at = BETAS.index(beta)
-    fixed = int(np.abs(np.array(BETAS) - config.beta).argmin())
-    beta_train, best_train = best_beta(everything)
-    metrics = {
-        "miou": best,
-        "miou_fixed_beta": float(miou(chosen[fixed])),
-        "miou_confirm": float(miou(held_back[at])),
-        "miou_train": best_train,
-    }
-    curve = Curve(
-        beta=tuple(BETAS),
-        miou=tuple(100 * float(v) for v in miou(chosen)),
-        miou_train=tuple(100 * float(v) for v in miou(everything)),
-    )
-    percent = {name: 100 * value for name, value in metrics.items()} | {"beta": beta, "beta_train": beta_train}
-    return MaskScores(percent, curve, [100 * float(v) for v in iou(chosen[at])])
-
-
 def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig) -> dict[str, float]:
     """Compute the mask-free metrics, in percent: of the select images, and `mask_free_confirm` of the others."""
     select, confirm = select_and_confirm(ids, config)
@@ -363,8 +268,3 @@ def mask_free_metrics(scores: MaskFreeScores, ids: list[str], config: CamConfig)
         "classification_map": 100 * float(precision),
         "cp_agreement": 100 * float(agreement),
     }
-
-
-def _unit(text: str) -> float:
-    """Return a number in [0, 1) from a hash of `text`."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -128,7 +128,7 @@ def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
 
 def check_data(model: Path, classes: Sequence[str], pack: Pack, split: Split, report: Progress) -> None:
     """Before anything expensive: the classes are the checkpoint's, and every image has a mask. Raises InputError."""
-    from cpn.scoring.scale_scores import mask_of
+    from cpn.data.voc import mask_of
 
     for place, (own, other) in enumerate(itertools.zip_longest(classes, pack.classes, fillvalue="missing"), 1):
         if own != other:
@@ -245,10 +245,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
     from rich.console import Console
 
-    from cpn.cost.inference_memory import check_cams, check_crf, shown_smaller
+    from cpn.cost.inference_memory import check_cams, check_crf
     from cpn.data.voc import open_pack
     from cpn.run import load_run
     from cpn.scoring.scale_scores import claim, score_list, score_rows
+    from cpn.scoring.shown_sizes import shown_smaller
     from cpn.stages.crf_score import crf_row, score_crf
 
     if given.out is not None:

@@ -56,8 +56,8 @@ def predict_list(
     Each pixel gets the class of the highest probability, or with `crf` what the CRF of `config` makes of it. The
     network must be in eval mode.
     """
+    from cpn.data.map_files import save_label
     from cpn.segmentation.deeplab import predict_label
-    from cpn.stages.inputs import save_label
 
     for index, image_id in enumerate(split.ids):
         target = folder / f"{image_id}.png"
@@ -203,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _refuse_out(options.out)
     import torch
 
-    from cpn.cost.inference_memory import check_deeplab, shown_smaller
+    from cpn.cost.inference_memory import check_deeplab
+    from cpn.scoring.shown_sizes import shown_smaller
     from cpn.stages.pipeline import load_deeplab
 
     network, config, names = load_deeplab(options.model, options.backbone)

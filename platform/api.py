@@ -238,7 +238,7 @@ def _confirmed(summary: "SweepSummary") -> dict[str, Confirmed]:
 def _segmentation(sweep: "SweepSnapshot", winner: Winner) -> Path | None:
     """Find the DeepLab made from the winner; None where that stage is not done, or its files are elsewhere."""
     from cpn.core.files import file_digest
-    from cpn.stages.pipeline import stage_keys
+    from cpn.stages.stage_manifest import stage_keys
 
     if not winner.model.is_file():
         return None

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cpn.config import config_from, run_key, to_dotted
     from cpn.data.superpixels import maps_for
-    from cpn.run import finished_run, run
+    from cpn.run import run
+    from cpn.scoring.finished_run import finished_run
 
     from .base.claims import Claims
     from .base.paths import check_storage, storage

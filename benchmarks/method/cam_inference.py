@@ -31,7 +31,8 @@ def one_by_one(network: Any, image: Any, present: Any, scales: Any) -> Any:
     import torch
 
     from cpn.data.transforms import normalise, resize
-    from cpn.scoring.cam import normalise_sum, size_at_scale, sum_passes
+    from cpn.scoring.cam import normalise_sum, sum_passes
+    from cpn.scoring.shown_sizes import size_at_scale
 
     passes = []
     device = next(network.parameters()).device

@@ -314,7 +314,7 @@ def inputs_of(place: Place) -> "Inputs":
 
     from cpn.data.voc import open_pack
     from cpn.stages.inputs import Inputs
-    from cpn.stages.pipeline import VERSIONS
+    from cpn.stages.stage_manifest import VERSIONS
 
     folders = {stage: place.stage(stage) for stage in VERSIONS if place.stage(stage).exists()}
     beta = read_json(place.keep / "run.json")["found"]["beta"]

@@ -122,7 +122,7 @@ def write_maps(network: nn.Module, split: Split, folder: Path, long_side: int) -
     from torch.nn.functional import interpolate
 
     from cpn.data.transforms import normalise, resize
-    from cpn.scoring.cam import size_at_scale
+    from cpn.scoring.shown_sizes import size_at_scale
 
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(split.ids):

@@ -71,7 +71,7 @@ def plan(parts: Sequence[str], seeds: int, inits: int, cpn: str) -> list[list[Pi
 
 def is_done(piece: Piece, place: Place, pack: "Pack") -> bool:
     """Whether a piece has nothing left to do."""
-    from cpn.run import finished_run
+    from cpn.scoring.finished_run import finished_run
 
     if piece.kind == "superpixels":
         return False  # looks for itself, and quickly
@@ -190,9 +190,9 @@ def label_counts(folder: Path, place: Place, pack: "Pack") -> Any:
     """Counts (N, 3, C) of the pseudo labels of the hold-out images."""
     import numpy as np
 
-    from cpn.run import select_and_confirm
+    from cpn.data.map_files import load_label
     from cpn.scoring.metrics import hard_counts
-    from cpn.stages.inputs import load_label
+    from cpn.scoring.selection import select_and_confirm
 
     config = runs.config_of(place, "cpn", 0)
     scored = pack.split(config.data.score)

@@ -51,10 +51,12 @@ def score_readings(network: Any, pack: Any, scales: Sequence[float]) -> dict[str
     import numpy as np
     import torch
 
+    from cpn.data.map_files import present_classes
     from cpn.data.transforms import normalise, resize
     from cpn.models.present import upsample
-    from cpn.scoring.cam import normalise_sum, present_classes, size_at_scale, sum_passes
+    from cpn.scoring.cam import normalise_sum, sum_passes
     from cpn.scoring.metrics import best_beta, curve_counts
+    from cpn.scoring.shown_sizes import size_at_scale
 
     split, classes = pack.split("train"), len(pack.classes) + 1
     counts: dict[str, Any] = {name: 0 for name in READINGS}

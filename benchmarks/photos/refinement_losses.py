@@ -323,7 +323,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from cpn.data.voc import open_pack
-    from cpn.run import select_and_confirm
+    from cpn.scoring.selection import select_and_confirm
 
     if options.quick:
         options.epochs, options.images = 1, min(options.images or 16, 16)

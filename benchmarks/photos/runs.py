@@ -257,8 +257,9 @@ def untrained_control(place: Place, seed: int, init: int, pack: "Pack") -> "CPN"
 def make_init(piece: Piece, place: Place, pack: "Pack") -> None:
     """Score one init of control_pcm as a run is scored."""
     from cpn.core.files import write_json
-    from cpn.run import score_by_scale, select_and_confirm, summarise
+    from cpn.run import score_by_scale
     from cpn.scoring.counts import two_sums
+    from cpn.scoring.selection import select_and_confirm, summarise
 
     folder = init_folder(place, piece.seed, piece.init, pack)
     config, clock = config_of(place, "control_pcm", piece.seed), Clock(folder)
@@ -282,7 +283,7 @@ def result_of(folder: Path) -> dict[str, Any]:
 def stage_folders(place: Place, system: str, seed: int, pack: "Pack", beta: float) -> dict[str, Path]:
     """Each stage's folder after a finished CAM run."""
     from cpn.core.files import file_digest
-    from cpn.stages.pipeline import stage_keys
+    from cpn.stages.stage_manifest import stage_keys
 
     model = run_folder(place, system, seed, pack) / MODEL
     keys = stage_keys(file_digest(model), config_of(place, system, seed), pack.fingerprint, beta=beta)
@@ -342,8 +343,9 @@ def walk_choice(piece: Piece, inputs: "Inputs", folder: Path) -> "WalkChoice | N
     """Choose the random walk's settings on select images, counted once; None where its settings are numbers."""
     from cpn.core.checked import read_typed
     from cpn.core.files import write_json
+    from cpn.propagation.walk_rule import follows_run
     from cpn.stages.stage_manifest import WalkReport
-    from cpn.stages.walk_choice import chosen, count_settings, follows_run, grid_of
+    from cpn.stages.walk_choice import chosen, count_settings, grid_of
 
     if not follows_run(inputs.config.random_walk):
         return None

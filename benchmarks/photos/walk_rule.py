@@ -93,14 +93,14 @@ def stages_of(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from cpn.data.voc import open_pack
     from cpn.models.checkpoint import network_metadata, read_metadata
     from cpn.propagation.walk_rule import crf_alphas
-    from cpn.stages import pipeline
+    from cpn.stages import pipeline, stage_manifest
     from cpn.stages.inputs import Inputs
 
     config, _ = network_metadata(options.model, "cam", "CAM network", options.backbone)
     config = with_values(config, {**values(options.sets), **({} if options.official else AUTO)}, "--set")
     pack = open_pack(options.root)
     beta = options.beta if options.beta is not None else float(read_metadata(options.model)["beta"])
-    keys = pipeline.stage_keys(file_digest(options.model), config, pack.fingerprint, beta=beta)
+    keys = stage_manifest.stage_keys(file_digest(options.model), config, pack.fingerprint, beta=beta)
     folders = {stage: options.out / f"{stage}-{keys[stage]}" for stage in ("cam", "crf", "affinity")}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     inputs = Inputs(options.model, config, pack, options.cache, device, folders, beta)

@@ -38,8 +38,9 @@ from cpn.data.superpixels import maps_for
 from cpn.data.voc import open_pack
 from cpn.models.checkpoint import save_model
 from cpn.models.network import CPN, build_network
-from cpn.run import load_weights, score, select_and_confirm
+from cpn.run import load_weights, score
 from cpn.scoring.metrics import best_beta
+from cpn.scoring.selection import select_and_confirm
 from cpn.training.cam_training import train
 from cpn.training.loop import TrainingContext
 

@@ -105,12 +105,12 @@ def lay_out(folder: Path, sizes: Sequence[int]) -> None:
     import numpy as np
     import torch
 
+    from cpn.data.map_files import present_classes, save_maps
     from cpn.data.superpixels import maps_for
     from cpn.models.backbone import build_backbone
     from cpn.models.checkpoint import save_model
     from cpn.models.network import build_network
     from cpn.propagation.affinity import AffinityNet
-    from cpn.scoring.cam import present_classes, save_maps
     from cpn.stages.inputs import stage_metadata
 
     rng = np.random.default_rng(0)

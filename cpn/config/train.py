@@ -11,6 +11,9 @@ OptimizerKind = Literal["sgd", "adamw"]
 Objective = Literal["cpn", "seam", "classification", "pair_classification"]
 Precision = Literal["fp32", "bf16"]
 
+SEAM_SCALE = 0.3
+"""Size of the second image that SEAM sees, as a share of the first's."""
+
 
 class TrainConfig(Section):
     """Schedule, optimizer and objective of the CAM network's training."""

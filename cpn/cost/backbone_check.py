@@ -36,7 +36,7 @@ from cpn.models.backbone import (
 )
 from cpn.models.imagenet import IMAGENET, published_file
 from cpn.models.weights import load_backbone_weights
-from cpn.scoring.cam import aligned_side
+from cpn.scoring.shown_sizes import aligned_side
 
 MAPS = ("stage 3", "stage 4", "top")
 SIDE = 448

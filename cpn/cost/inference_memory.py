@@ -32,7 +32,8 @@ from cpn.models.backbone import Backbone, build_backbone
 from cpn.models.network import CPN, build_network
 from cpn.propagation.affinity import AffinityNet
 from cpn.propagation.irn_network import IrnNet, pyramid_backbone
-from cpn.scoring.cam import limited_size, normalised_total, size_at_scale, sizes_at_scales, sums_at, view_maps
+from cpn.scoring.cam import normalised_total, sums_at, view_maps
+from cpn.scoring.shown_sizes import limited_size, sizes_at_scales
 from cpn.segmentation.deeplab import DeepLab, summed_logits
 
 GIB = 2**30
@@ -308,28 +309,6 @@ def _check(
 def fits(pixels: float, part: float) -> int:
     """Return the pixels of a view that take `part` of the memory that `pixels` take: memory goes with the area."""
     return max(1024, int(pixels * part / 1000) * 1000)
-
-
-def shown_smaller(config: CamConfig | DeepLabConfig, split: Split) -> str | None:
-    """Return one line about the images of a list that `max_pixels` shows smaller than their scales ask; None without
-    any.
-    """
-    if config.max_pixels is None:
-        return None
-    section = "cam" if isinstance(config, CamConfig) else "deeplab"
-    base = config.long_side if isinstance(config, CamConfig) else None
-    scale = max(config.scales or (1.0,))
-    count = 0
-    for index in range(len(split)):
-        height, width = split.size(index)
-        own = scale if base is None else scale * base / max(height, width)
-        count += math.prod(size_at_scale(height, width, own)) > config.max_pixels
-    if not count:
-        return None
-    return (
-        f"{section}.max_pixels: {count} of {len(split)} images of list {split.name} are shown smaller than scale "
-        f"{scale:g} asks, with {config.max_pixels} pixels at most"
-    )
 
 
 def list_needs(

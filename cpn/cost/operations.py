@@ -3,22 +3,21 @@
 torch's FlopCounterMode counts the products of one forward pass on the meta device, which knows shapes and computes no
 numbers: a count takes a fraction of a second whatever the network, a user's own backbone among them. What is counted
 is a floating-point operation, twice a multiply-accumulate; everything but convolutions and matrix products is left out.
+What plans and prices with it loads torch when it counts.
 """
 
 from functools import lru_cache
-from typing import cast
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING, cast
 
 from cpn.config import Config
 from cpn.config.network import NetworkConfig
-from cpn.config.train import passes_of
+from cpn.config.train import SEAM_SCALE, passes_of
 from cpn.core.errors import InputError
 from cpn.models.backbone import Backbone
-from cpn.models.network import CPN, build_network
-from cpn.scoring.cam import sizes_at_scales
-from cpn.training.cam_training import SEAM_SCALE
+from cpn.scoring.shown_sizes import sizes_at_scales
+
+if TYPE_CHECKING:  # torch is imported where something is counted, so that a finished sweep does without
+    from cpn.models.network import CPN
 
 TRAINING_FACTOR = 3
 """Forward and backward beside the forward pass alone: the backward pass computes two products for each of its."""
@@ -78,10 +77,12 @@ def _training_operations(config: Config, classes: int) -> float:
 
 
 @lru_cache(maxsize=4)
-def _network(config: NetworkConfig, classes: int) -> CPN:
-    """Return the network in eval mode on the meta device, or on the CPU where a user's backbone cannot do without
-    numbers.
-    """
+def _network(config: NetworkConfig, classes: int) -> "CPN":
+    """Build the network in eval mode on the meta device, or on the CPU where a user's backbone needs numbers."""
+    import torch
+
+    from cpn.models.network import build_network
+
     try:
         with torch.device("meta"):
             network = build_network(config, classes).eval()
@@ -92,7 +93,10 @@ def _network(config: NetworkConfig, classes: int) -> CPN:
 
 
 @lru_cache(maxsize=256)
-def _count(network: CPN, height: int, width: int) -> float:
+def _count(network: "CPN", height: int, width: int) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, height, width, device=device))

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from cpn.config import Config
 from cpn.config.loss import LossConfig
 from cpn.config.network import NetworkConfig
+from cpn.config.train import SEAM_SCALE
 from cpn.core.errors import InputError
 from cpn.models.network import build_network
-from cpn.training.cam_training import SEAM_SCALE, freeze_unused
+from cpn.training.cam_training import freeze_unused
 
 STATES = {"sgd": 1, "adamw": 2}
 """Numbers that the optimizer keeps for each trained weight."""

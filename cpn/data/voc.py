@@ -316,6 +316,16 @@ def _is_whole(manifest: dict[str, Any]) -> bool:
     )
 
 
+def mask_of(split: Split, index: int) -> NDArray[np.uint8]:
+    """Return the mask of an image, uint8 (H, W). InputError where there is none."""
+    truth = split.mask(index)
+    if truth is None:
+        raise InputError(
+            f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; name a list with masks in --list"
+        )
+    return truth
+
+
 def _again(folder: str) -> str:
     """Return the command that repairs a packed folder."""
     root = folder.removesuffix("/packed")

@@ -71,15 +71,22 @@ def error_map(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArra
     return picture
 
 
+def heat_over(image: NDArray[np.uint8], heat: NDArray[np.floating], strength: float = 0.5) -> NDArray[np.uint8]:
+    """Lay a map (H, W) in [0, 1] over an image, uint8 (H, W, 3), in the colours of heat: which part of it is meant."""
+    mixed = (1 - strength) * image + strength * _coloured(heat)
+    over: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return over
+
+
 def cam_panel(
     rows: Sequence[PanelRow], names: Sequence[str] | None = None, title: str = "", across: int | None = None
 ) -> bytes:
     """Draw one block per image: image, truth, then the columns of all rows in the order of their first appearance.
 
-    `across` cells stand side by side, all of them by default; the rest follows below. `names` are the class names from
-    background on, for the legend of the mask colours. A legend of ERRORS is added if a column's head begins with
-    "error". A cell without its array holds its note, or "none". ValueError without rows, and for
-    a mask with a label that has no name.
+    At most `across` cells stand side by side, all of them by default; the rest follows below, in lines of equal length.
+    `names` are the class names from background on, for the legend of the mask colours. A legend of ERRORS is added if a
+    column's head begins with "error". A cell without its array holds its note, or "none". ValueError without rows, and
+    for a mask with a label that has no name.
     """
     if not rows:
         raise ValueError("a panel needs at least one row")
@@ -87,7 +94,8 @@ def cam_panel(
         _check_labels(rows, len(names))
     truth = ["truth"] if any(row.truth is not None for row in rows) else []
     heads = ["image", *truth, *dict.fromkeys(head for row in rows for head in row.columns)]
-    across = min(across or len(heads), len(heads))
+    lines_needed = -(-len(heads) // (across or len(heads)))
+    across = -(-len(heads) // lines_needed)
     lines = [heads[start : start + across] for start in range(0, len(heads), across)]
     side = min(WIDEST, (WIDTH - 2 * MARGIN - (across - 1) * GAP) // across)
     keys = [*_class_keys(rows, names), *_error_keys(heads)]

@@ -1,31 +1,27 @@
 """The pictures of a run: the fixed CAM panel, the loss terms, and where masks exist the beta curve and IoU by class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cpn.config import Config
-from cpn.config.patches import PatchesConfig
-from cpn.core.checked import OF_RUN, reading
-from cpn.core.files import whole_file
-from cpn.data.image_memory import CAM_CURE, image_of
-from cpn.data.loader import TrainingSamples
-from cpn.data.voc import IGNORE, Split
-from cpn.models.network import CPN
+from cpn.config import Config, config_from
+from cpn.core.checked import OF_RUN, read_typed, reading
+from cpn.core.files import file_digest, whole_file, write_bytes, write_json
+from cpn.core.run_files import PANEL, PICTURES, RESULT
+from cpn.data.voc import IGNORE, Pack, Split
 from cpn.plots.curves import beta_curve, class_iou, loss_terms
-from cpn.plots.panel import PanelRow, cam_panel, error_map
-from cpn.plots.panel_choice import panel_choice
-from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.plots.panel import PanelRow, cam_panel, error_map, heat_over
+from cpn.scoring.finished_run import damaged_files, finished_run
 from cpn.scoring.metrics import BETAS
 from cpn.scoring.run_manifest import RunManifest
 
 CAM_BASELINE = "cam_baseline CAM"
 NOT_YET = "not run here: a sweep adds it at its end"
 ACROSS = 5
-"""Cells side by side: maps and truth above, the pair that the network saw, mask and errors below."""
+"""Cells side by side: maps and truth above; below the complementary pair, the map over the image, mask and errors."""
 ARRAYS = ("I_h", "I_hb", "CAM", "refined CAM", "mask")
 
 
@@ -57,30 +53,6 @@ def run_pictures(
     }
 
 
-def panel_images(network: CPN, scored: Split, config: Config, beta: float) -> list[PanelImage]:
-    """Return the panel's images as the network sees them; it has to be in eval mode."""
-    images = []
-    for index, why in panel_choice(scored).items():
-        with image_of(scored, index, CAM_CURE):
-            images.append(PanelImage(scored.ids[index], why, panel_arrays(network, scored, index, config, beta)))
-    return images
-
-
-def panel_arrays(network: CPN, scored: Split, index: int, config: Config, beta: float) -> dict[str, np.ndarray]:
-    """CAM and refined CAM (strongest present class), pseudo mask, and the CP pair of the first epoch."""
-    image = scored.image(index)
-    present = present_classes(scored.labels[index])
-    arrays: dict[str, np.ndarray] = {}
-    if config.train.objective in ("cpn", "pair_classification"):
-        arrays |= complementary_views(scored, index, config)
-    plain = config.cam.model_copy(update={"map": "plain"})
-    arrays["CAM"] = strongest(multi_scale_maps(network, image, present, plain))
-    maps = multi_scale_maps(network, image, present, config.cam)
-    if config.cam.map == "refined":
-        arrays["refined CAM"] = strongest(maps)
-    return arrays | {"mask": pseudo_mask(maps, present, beta)}
-
-
 def draw_panel(
     panel: Sequence[PanelImage],
     scored: Split,
@@ -110,29 +82,16 @@ def draw_panel(
             if name in arrays:
                 columns[name] = heat(arrays[name])
         columns |= {name: arrays[name] for name in ("I_h", "I_hb") if name in arrays}
+        shown = scored.image(position[image.id])
+        judged = next(name for name in ("refined CAM", "CAM") if name in arrays)
+        columns[f"{judged} over the image"] = heat_over(shown, heat(arrays[judged]))
         columns[mask_head] = arrays["mask"]
         notes[mask_head] = iou_words(arrays["mask"], truth)
         if truth is not None:
             columns["errors"] = error_map(arrays["mask"], truth)
-        rows.append(PanelRow(image.id, scored.image(position[image.id]), truth, columns, image.why, notes))
+        rows.append(PanelRow(image.id, shown, truth, columns, image.why, notes))
     how = "chosen by their masks alone" if scored.masked else "chosen by their labels alone"
     return cam_panel(rows, names, f"{scored.name}: the same images in every run, {how}", ACROSS)
-
-
-def complementary_views(scored: Split, index: int, config: Config) -> dict[str, np.ndarray]:
-    """Return a crop of the image as the first epoch's I_h and I_hb show it: uint8 (crop, crop, 3) each.
-
-    Hidden pixels are grey, or what `patches.hidden_value` fills them with.
-    """
-    # For a few pictures no maps are made.
-    patches: PatchesConfig = config.patches.model_copy(update={"slic_on": "crop"})
-    samples = TrainingSamples(scored, config.data, patches, config.train.seed)
-    sample = samples[(0, index)]
-    image, covered = sample.image, sample.hidden[..., None]
-    lost: np.ndarray = np.full_like(image, 124)
-    if sample.filling is not None:
-        lost = np.where(sample.valid[..., None], sample.filling, image)  # padding stays what it is
-    return {"I_h": np.where(covered, lost, image), "I_hb": np.where(covered, image, lost)}
 
 
 def strongest(maps: np.ndarray) -> np.ndarray:
@@ -161,10 +120,15 @@ def pseudo_mask(maps: np.ndarray, present: np.ndarray, beta: float) -> np.ndarra
 
 
 def iou_words(mask: np.ndarray, truth: np.ndarray | None, before: str = "") -> str:
-    """`IoU 56`: the mean over the classes that mask or truth hold, background among them; empty without a truth."""
+    """`IoU 56`: the mean over the classes that mask or truth hold, background among them; empty without a truth.
+
+    No number where more of the truth is void than object, as around small and thin ones: it would hang on a few pixels.
+    """
     if truth is None:
         return ""
     known = truth != IGNORE
+    if 0 < np.count_nonzero(known & (truth != 0)) < np.count_nonzero(~known):
+        return f"{before}no IoU: more void than object"
     mask, truth = mask[known], truth[known]
     classes = np.union1d(mask, truth)
     each = [((mask == c) & (truth == c)).sum() / ((mask == c) | (truth == c)).sum() for c in classes]
@@ -191,3 +155,19 @@ def load_panel(path: Path) -> list[PanelImage]:
             )
             for at, (name, why) in enumerate(zip(file["ids"], file["why"], strict=True))
         ]
+
+
+def whole_run(folder: Path, pack: Pack, say: Callable[[str], None]) -> RunManifest | None:
+    """`finished_run`, after its pictures have been drawn again if they alone are damaged."""
+    damaged = damaged_files(folder)
+    if damaged and all(name.startswith(PICTURES) for name in damaged):
+        say(f"{folder / damaged[0]}: missing or damaged; the run's pictures are drawn again")
+        manifest = read_typed(folder / RESULT, RunManifest, OF_RUN)
+        config = config_from(manifest.config, str(folder / RESULT))
+        drawn = run_pictures(pack.split(config.data.score), pack.classes, config, manifest, load_panel(folder / PANEL))
+        digests = {**manifest.digests}
+        for name, png in drawn.items():
+            write_bytes(folder / PICTURES / f"{name}.png", png)
+            digests[f"{PICTURES}/{name}.png"] = file_digest(folder / PICTURES / f"{name}.png")
+        write_json(folder / RESULT, manifest.model_copy(update={"digests": digests}).to_json())
+    return finished_run(folder, say)

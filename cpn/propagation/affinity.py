@@ -22,8 +22,9 @@ from cpn.data.batches import TensorBatch
 from cpn.data.transforms import FILL, colour_jitter, normalise, place, random_crop
 from cpn.data.voc import IGNORE
 from cpn.models.backbone import Backbone, frozen_of, hold_batch_norm, maps_of
-from cpn.propagation.random_walk import block_mean, source_shape
+from cpn.propagation.random_walk import block_mean
 from cpn.propagation.random_walk import pair_offsets as pair_offsets  # the geometry is shared with the walk
+from cpn.propagation.walk_rule import source_shape
 from cpn.training.optimizer import parameter_groups
 from cpn.training.training_job import TrainingJob
 

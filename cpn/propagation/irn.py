@@ -25,7 +25,8 @@ from cpn.propagation.affinity import PairLabels, affinity_loss, pair_ends, pair_
 from cpn.propagation.crf import dense_crf
 from cpn.propagation.irn_network import IrnNet
 from cpn.propagation.irn_walk import EDGE_STRIDE, path_affinities
-from cpn.propagation.random_walk import pair_offsets, source_shape
+from cpn.propagation.random_walk import pair_offsets
+from cpn.propagation.walk_rule import source_shape
 from cpn.training.training_job import TrainingJob
 
 EPSILON = 1e-5

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cpn.propagation.random_walk import pair_offsets, source_shape, transition_of_pairs, upsample, walk
+from cpn.propagation.random_walk import pair_offsets, transition_of_pairs, upsample, walk
+from cpn.propagation.walk_rule import source_shape
 
 EDGE_STRIDE = 4
 """Image pixels per cell of the edge map, whatever the backbone."""
@@ -80,8 +81,7 @@ def irn_walk(
 
 
 def strided_maps(maps: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return maps of `cpn.scoring.cam.load_maps` as IRN's walk takes them: (K, H, W) -> float32 (K, ceil(H / 4), ceil(W
-    / 4)).
+    """Return maps that `load_maps` read, as IRN's walk takes them: (K, H, W) -> (K, ceil(H / 4), ceil(W / 4)), float32.
 
     IRN sums its CAMs over scales at stride 4 and divides each class by its maximum + 1e-5. Ours are summed and
     normalised at the image's size, un-halved and with the minimum taken off; they are resized to stride 4 (bilinear,

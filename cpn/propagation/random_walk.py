@@ -14,6 +14,7 @@ from scipy import sparse
 from torch.nn import functional
 
 from cpn.config.random_walk import RandomWalkConfig
+from cpn.propagation.walk_rule import source_shape
 
 Refine = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """(image uint8 (H, W, 3), scores (K, H, W)) -> refined scores (K, H, W): a CRF."""
@@ -38,14 +39,6 @@ def pair_offsets(radius: int) -> NDArray[np.int64]:
     reach = range(-radius + 1, radius)
     below = [(dy, dx) for dy in range(1, radius) for dx in reach if dy * dy + dx * dx < radius * radius]
     return np.array(right + below, np.int64).reshape(-1, 2)
-
-
-def source_shape(height: int, width: int, radius: int) -> tuple[int, int]:
-    """Return the size of the block of source cells: rows 0 to H - radius, columns radius - 1 to W - radius; (0, 0) if
-    empty.
-    """
-    rows, columns = height - radius + 1, width - 2 * (radius - 1)
-    return (rows, columns) if rows > 0 and columns > 0 else (0, 0)
 
 
 def pair_indices(height: int, width: int, radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

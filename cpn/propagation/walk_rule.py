@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from cpn.config.crf import CrfConfig
 from cpn.config.random_walk import RandomWalkConfig
-from cpn.propagation.random_walk import source_shape
 
 SMALLEST_BETA, LARGEST_BETA = 0.02, 0.98
 """A beta outside is taken as the nearer of the two: at 0 and from 1 on no exponent has it as its threshold."""
@@ -152,6 +151,18 @@ def far_words(walk: RandomWalkConfig, crf: CrfConfig, beta: float) -> str | None
         return None
     stale = ", ".join(f"{name} {settings[name][0]:g} (made for beta {thresholds[name]:.2f})" for name in far)
     return f"{stale}: this run's beta is {beta:.2f}; with {'=auto, '.join(far)}=auto they follow it"
+
+
+def source_shape(height: int, width: int, radius: int) -> tuple[int, int]:
+    """Size of the block of source cells: rows 0 to H - radius, columns radius - 1 to W - radius; (0, 0) if empty."""
+    rows, columns = height - radius + 1, width - 2 * (radius - 1)
+    return (rows, columns) if rows > 0 and columns > 0 else (0, 0)
+
+
+def follows_run(config: RandomWalkConfig) -> bool:
+    """Whether anything of the walk follows the run: a number that is `auto`, or the CAM's masks in its place."""
+    numbers = (config.alpha, config.logt, config.radius) if config.kind == "affinity" else ()
+    return "auto" in numbers or config.keep_if == "better"
 
 
 def _needed(beta: float | None, name: str) -> float:

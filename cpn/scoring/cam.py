@@ -1,8 +1,6 @@
 """CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,65 +10,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpn.config.cam import CamConfig
-from cpn.core.checked import reading
 from cpn.core.errors import InputError
-from cpn.core.files import whole_file
+from cpn.data.map_files import present_classes
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import Split
 from cpn.models.backbone import Backbone
 from cpn.models.network import CPN
 from cpn.scoring.metrics import BETAS, curve_counts
+from cpn.scoring.shown_sizes import sizes_at_scales
 
 EPSILON = 1e-5
 
 RELEASED_BETAS = BETAS[20:60]
 """beta of the released code's search, t = 0.20, 0.21, ..., 0.59 on halved maps: 0.40, 0.42, ..., 1.18 on ours."""
-
-
-def size_at_scale(height: int, width: int, scale: float, stride: int | None = None) -> tuple[int, int]:
-    """Return the size (h, w) in pixels at which an image of height x width is shown at `scale`: round(side * scale), at
-    least 1.
-
-    Python's rounding, as the released code: a half goes to the even neighbour, 187.5 -> 188 and 10.5 -> 10. With a
-    `stride` each side is the nearest k * stride + 1, at least stride + 1.
-    """
-    if stride is None:
-        return max(1, round(height * scale)), max(1, round(width * scale))
-    return aligned_side(height * scale, stride), aligned_side(width * scale, stride)
-
-
-def aligned_side(side: float, stride: int) -> int:
-    """Return the nearest k * stride + 1 pixels to `side`, with k from 1 on; half way the even k.
-
-    A map of ceil(n / stride) cells has one cell at every stride-th pixel, the first and the last pixel included, only
-    at these n; at any other, enlarging it with align_corners True shifts it by up to stride - 1 pixels.
-    """
-    return max(1, round((side - 1) / stride)) * stride + 1
-
-
-def limited_size(
-    height: int, width: int, scale: float, stride: int | None = None, max_pixels: int | None = None
-) -> tuple[int, int]:
-    """`size_at_scale`, at a smaller scale where it has more than `max_pixels`: the largest in steps of a hundredth."""
-    size = size_at_scale(height, width, scale, stride)
-    if max_pixels is None or math.prod(size) <= max_pixels:
-        return size
-    scale = math.sqrt(max_pixels / (height * width))
-    while math.prod(size := size_at_scale(height, width, scale, stride)) > max_pixels and max(size) > (stride or 1) + 1:
-        scale *= 0.99
-    return size
-
-
-def sizes_at_scales(
-    height: int, width: int, scales: Sequence[float], config: CamConfig, stride: int
-) -> list[tuple[int, int]]:
-    """Sizes (h, w) at which a network of that `stride` is shown an image of height x width at each of `scales`.
-
-    `config.long_side` says what scale 1 is, `config.max_pixels` how large a view may be.
-    """
-    base = 1.0 if config.long_side is None else config.long_side / max(height, width)
-    aligned = stride if config.sizes == "aligned" else None
-    return [limited_size(height, width, base * scale, aligned, config.max_pixels) for scale in scales]
 
 
 def shown_size(network: CPN, image: NDArray[np.uint8], scale: float, config: CamConfig) -> tuple[int, int]:
@@ -197,11 +149,6 @@ def normalised_total(sums: Iterator[Tensor]) -> Tensor:
     return normalise_sum(total)
 
 
-def present_classes(labels: np.ndarray) -> np.ndarray:
-    """Multi-hot labels (F,) -> class indices (P,) in 1..F."""
-    return np.flatnonzero(labels > 0) + 1
-
-
 def image_counts(network: CPN, split: Split, index: int, config: CamConfig, classes: int) -> np.ndarray:
     """TP, predicted and true pixels of one image at every beta: int64 (len(BETAS), 3, C). InputError without a mask."""
     truth = split.mask(index)
@@ -212,15 +159,3 @@ def image_counts(network: CPN, split: Split, index: int, config: CamConfig, clas
     present = present_classes(split.labels[index])
     maps = multi_scale_maps(network, split.image(index), present, config)
     return curve_counts(maps, present, truth, classes, BETAS)
-
-
-def save_maps(path: Path, maps: np.ndarray, present: np.ndarray) -> None:
-    """Write un-halved maps float (P, H, W) and their class indices (P,) compactly: float16, present classes only."""
-    with whole_file(path) as file:
-        np.savez_compressed(file, maps=maps.astype(np.float16), present=present.astype(np.uint8))
-
-
-def load_maps(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read what `save_maps` wrote: float32 (P, H, W) in [0, 1], int64 (P,) in 1..F. DamagedFile: it is not that."""
-    with reading(path), open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return file["maps"].astype(np.float32), file["present"].astype(np.int64)

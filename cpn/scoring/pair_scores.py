@@ -14,14 +14,13 @@ from cpn.config.patches import PAIR_MAPS as MAPS
 from cpn.config.patches import PatchesConfig
 from cpn.core.progress import Progress
 from cpn.data.hidden_value import hidden_picture
+from cpn.data.map_files import present_classes
 from cpn.data.patches import complementary_pair, hidden_mask
 from cpn.data.transforms import normalise
-from cpn.data.voc import Split
+from cpn.data.voc import Split, mask_of
 from cpn.models.losses import normalise_cam
 from cpn.models.network import CPN
-from cpn.scoring.cam import present_classes
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, miou
-from cpn.scoring.scale_scores import mask_of
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Score maps and pseudo labels of any method, read from a folder with one file an image; nothing in it is trusted.
 
     ID.npz   `classes` int (K,): class indices 1..F, each once; `maps` float (K, H, W): their scores, in [0, 1] at the
-             image's size. Or `present` in the place of `classes`, as `cpn.scoring.cam.save_maps` writes it. A class 0
+             image's size. Or `present` in the place of `classes`, as `map_files.save_maps` writes it. A class 0
              is the background's own map: then no background score is needed, and the scale is free.
     ID.png   the class of every pixel, 0 = background: palette or grey PNG of 8 bits
 

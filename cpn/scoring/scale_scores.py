@@ -16,9 +16,10 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, read_json, write_json
 from cpn.core.progress import Progress
 from cpn.data.image_memory import CAM_CURE, image_of
-from cpn.data.voc import Split
+from cpn.data.map_files import present_classes
+from cpn.data.voc import Split, mask_of
 from cpn.models.network import CPN
-from cpn.scoring.cam import RELEASED_BETAS, normalise_sum, present_classes, scale_sums, to_halved
+from cpn.scoring.cam import RELEASED_BETAS, normalise_sum, scale_sums, to_halved
 from cpn.scoring.counts import load_counts, save_counts
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, iou, miou
 
@@ -106,16 +107,6 @@ def in_parts(
             save_counts(_part(folder, part.start), [split.ids[i] for i in part], np.stack(counts))
         total += np.sum(counts, axis=0)
     return total
-
-
-def mask_of(split: Split, index: int) -> NDArray[np.uint8]:
-    """Return the mask of an image, uint8 (H, W). InputError where there is none."""
-    truth = split.mask(index)
-    if truth is None:
-        raise InputError(
-            f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; name a list with masks in --list"
-        )
-    return truth
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:

@@ -21,8 +21,8 @@ from cpn.data.transforms import normalise, resize
 from cpn.data.voc import IGNORE, Split
 from cpn.models.backbone import Backbone, frozen_of, maps_of
 from cpn.propagation.crf import dense_crf
-from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
+from cpn.scoring.shown_sizes import limited_size
 from cpn.training.optimizer import parameter_groups
 from cpn.training.training_job import TrainingJob
 

@@ -218,7 +218,7 @@ def _check_files(entry: Entry, classes: Sequence[str], image_bytes: bytes) -> Ch
     cure = f"get the file again or delete {entry.where}"
     image, turned = _check_picture(entry.image, image_bytes, cure)
     shape, pixels = (image.shape[0], image.shape[1]), hashlib.sha256(repr(image.shape).encode())
-    pixels.update(np.ascontiguousarray(image))
+    pixels.update(np.ascontiguousarray(image).data)
     del image
     mask_bytes = read_input(entry.mask, MAX_BYTES) if entry.mask is not None else None
     present: Collection[int] | None = () if entry.labelled else None

@@ -14,6 +14,7 @@ from cpn.core.files import whole_file
 from cpn.core.run_files import MODEL
 from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
+from cpn.data.map_files import load_maps, present_classes, save_label
 from cpn.data.voc import Split
 from cpn.models.backbone import build_backbone
 from cpn.models.checkpoint import load_model, save_model
@@ -21,8 +22,7 @@ from cpn.propagation.affinity import AffinityNet, affinity_job
 from cpn.propagation.crf import crf_scores, dense_crf
 from cpn.propagation.random_walk import pseudo_label
 from cpn.propagation.walk_rule import crf_alphas
-from cpn.scoring.cam import load_maps, present_classes
-from cpn.stages.inputs import Inputs, pretrained_backbone, save_label, stage_metadata
+from cpn.stages.inputs import Inputs, pretrained_backbone, stage_metadata
 from cpn.training.loop import Report
 from cpn.training.training_job import fit
 

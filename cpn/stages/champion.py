@@ -14,7 +14,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import read_json
 from cpn.core.plain_file import is_there
 from cpn.core.run_files import MODEL, RESULT
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 
 CHAMPION = "@champion"
 STORAGE = Path("sweeps")

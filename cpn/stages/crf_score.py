@@ -14,13 +14,14 @@ from cpn.config.cam import CamConfig
 from cpn.config.crf import CrfConfig
 from cpn.core.files import digest
 from cpn.core.progress import Progress
-from cpn.data.voc import Split
+from cpn.data.map_files import present_classes
+from cpn.data.voc import Split, mask_of
 from cpn.models.network import CPN
 from cpn.propagation.crf import crf_scores
 from cpn.propagation.walk_rule import alpha_of
-from cpn.scoring.cam import multi_scale_maps, present_classes, to_halved
+from cpn.scoring.cam import multi_scale_maps, to_halved
 from cpn.scoring.metrics import hard_counts, miou
-from cpn.scoring.scale_scores import foreground_and_classes, in_parts, mask_of
+from cpn.scoring.scale_scores import foreground_and_classes, in_parts
 
 
 def score_crf(

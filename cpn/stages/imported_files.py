@@ -17,13 +17,11 @@ from cpn.core.errors import InputError
 from cpn.core.files import digest, file_digest, write_json
 from cpn.core.progress import Progress
 from cpn.data.image_memory import SCALE_DOWN, image_of
-from cpn.data.voc import Pack, Split
-from cpn.run import select_and_confirm, summarise
-from cpn.scoring.cam import present_classes, save_maps
+from cpn.data.map_files import present_classes, save_label, save_maps
+from cpn.data.voc import Pack, Split, mask_of
 from cpn.scoring.metrics import BETAS, curve_counts, hard_counts, iou, miou
 from cpn.scoring.prediction_files import PredictionFiles, find_predictions, read_label, read_maps
-from cpn.scoring.scale_scores import mask_of
-from cpn.stages.inputs import save_label
+from cpn.scoring.selection import select_and_confirm, summarise
 
 LIST_CURE = "name another list with --set data.train="
 

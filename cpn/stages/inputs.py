@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from cpn.config import Config
-from cpn.core.checked import is_png, reading
-from cpn.core.files import AGAIN, DamagedFile, write_bytes
 from cpn.core.run_files import CHECKPOINTS
-from cpn.data.voc import Pack, Split, decode_mask, encode_mask
+from cpn.data.map_files import load_label
+from cpn.data.voc import Pack, Split
 from cpn.models.backbone import build_backbone
 from cpn.propagation.walk_rule import WalkChoice
 from cpn.run import load_weights
@@ -94,17 +93,3 @@ class LabelledImages:
     def label(self, index: int, /) -> np.ndarray:
         """Return the class indices or IGNORE, uint8 (H, W)."""
         return load_label(self.folder / f"{self.split.ids[index]}.png")
-
-
-def save_label(path: Path, label: np.ndarray) -> None:
-    """Write class indices uint8 (H, W) as a palette PNG in VOC colours, whole or absent."""
-    write_bytes(path, encode_mask(label))
-
-
-def load_label(path: Path) -> np.ndarray:
-    """Read what `save_label` wrote: class indices uint8 (H, W). DamagedFile where it is missing or damaged."""
-    with reading(path):
-        data = path.read_bytes()
-        if not is_png(data):
-            raise DamagedFile(path, AGAIN, "it is no whole PNG")
-        return decode_mask(data)

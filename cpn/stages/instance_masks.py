@@ -10,7 +10,6 @@ without a mask stays; where masks overlap the smaller one is on top.
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from numpy.typing import NDArray
 
 from cpn.core.checked import reading
 from cpn.core.errors import InputError
-from cpn.core.files import digest, file_digest
 from cpn.core.plain_file import MB, read_plain
 from cpn.data.image_memory import SCALE_DOWN, image_of
+from cpn.data.map_files import load_label, save_label
 from cpn.data.voc import IGNORE
 from cpn.sources.coco_masks import Annotation, annotation_mask
-from cpn.stages.inputs import Inputs, load_label, save_label
+from cpn.stages.inputs import Inputs
 
 CURE = "write it again"
 LARGEST_FILE = 256 * MB
@@ -90,19 +89,3 @@ def read_masks(path: Path, height: int, width: int) -> list[NDArray[np.bool_]]:
         except InputError as error:
             raise InputError(f"{path}: mask {number}: {error}; {CURE}") from None
     return masks
-
-
-def masks_digest(folder: str) -> str:
-    """Return the content of a folder of masks, for keys; where it is not there, its name: reading it raises the
-    error.
-    """
-    files = sorted(Path(folder).glob("*.json"))
-    return _digest(folder, tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
-
-
-@lru_cache(maxsize=8)
-def _digest(folder: str, files: tuple[tuple[str, int, int], ...]) -> str:
-    """Read once while no file changes: a data set has thousands."""
-    if not files:
-        return folder
-    return digest({name: file_digest(Path(folder) / name) for name, _, _ in files})

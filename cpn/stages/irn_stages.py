@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,30 +12,16 @@ from cpn.config.irn import IrnConfig
 from cpn.core.run_files import MODEL
 from cpn.cost.inference_memory import check_crf, check_walk
 from cpn.data.image_memory import SCALE_DOWN, image_of
+from cpn.data.map_files import load_maps, save_label
 from cpn.models.checkpoint import load_model, save_model
 from cpn.models.weights import WeightsReport
 from cpn.propagation.irn import confident_label, irn_job
 from cpn.propagation.irn_network import IrnNet, pyramid_backbone
 from cpn.propagation.irn_walk import irn_pseudo_label
 from cpn.run import load_weights
-from cpn.scoring.cam import load_maps
-from cpn.stages.inputs import Inputs, LabelledImages, save_label, stage_metadata
+from cpn.stages.inputs import Inputs, LabelledImages, stage_metadata
 from cpn.training.loop import Report
 from cpn.training.training_job import fit
-
-STAGE_FIELDS = {
-    "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
-    "random_walk": ("walk_radius", "walk_beta", "walk_logt", "walk_threshold"),
-}
-"""The fields of section irn that two stages read; stage affinity reads all the others."""
-
-
-def irn_settings(stage: str, config: Config) -> dict[str, Any]:
-    """Return what a stage reads of section irn, as plain JSON values."""
-    chosen = STAGE_FIELDS.get(stage)
-    others = [name for fields in STAGE_FIELDS.values() for name in fields]
-    dump = config.irn.model_dump(mode="json")
-    return {name: value for name, value in dump.items() if (name in chosen if chosen else name not in others)}
 
 
 def irn_network(config: Config) -> IrnNet:

@@ -18,19 +18,18 @@ from cpn.config.crf import CrfConfig
 from cpn.core.errors import InputError
 from cpn.core.progress import Progress
 from cpn.data.image_memory import SCALE_DOWN, image_of
-from cpn.data.voc import Split
+from cpn.data.voc import Split, mask_of
 from cpn.plots.panel import PanelRow, cam_panel, error_map
 from cpn.plots.panel_choice import panel_choice
 from cpn.plots.run_pictures import heat, iou_words, pseudo_mask, strongest
 from cpn.propagation.crf import crf_scores
 from cpn.propagation.walk_rule import alpha_of
-from cpn.run import select_and_confirm
 from cpn.scoring.bootstrap import interval, resample_weights, weighted_sums
 from cpn.scoring.breakdown import boundary_counts, boundary_errors, by_classes, by_size, class_shares, error_kinds
 from cpn.scoring.cam import to_halved
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, hard_counts, miou
 from cpn.scoring.prediction_files import PredictionFiles, ScoreMaps, read_label, read_maps
-from cpn.scoring.scale_scores import mask_of
+from cpn.scoring.selection import select_and_confirm
 
 SEED = 0
 """Of the bootstrap's draws: two methods, and two calls, are compared on the same ones."""

@@ -7,13 +7,13 @@ import numpy as np
 from cpn.core.files import write_bytes
 from cpn.core.run_files import MODEL
 from cpn.data.image_memory import DEEPLAB_CURE, image_of
+from cpn.data.map_files import load_label, load_maps
 from cpn.plots.panel import PanelRow, cam_panel, error_map
 from cpn.plots.panel_choice import panel_choice
 from cpn.plots.run_pictures import iou_words, pseudo_mask
-from cpn.scoring.cam import load_maps
 from cpn.segmentation.deeplab import predict
 from cpn.stages.affinity_stages import ScoredImages
-from cpn.stages.inputs import Inputs, load_label
+from cpn.stages.inputs import Inputs
 from cpn.stages.pipeline import load_deeplab
 
 

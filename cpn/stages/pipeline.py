@@ -14,36 +14,36 @@ Stages that go image by image take the indices they shall do, so that they can b
 there already is whole and is not made again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 
-from cpn.config import Config, sections_in_keys
-from cpn.core.contents import by_content
+from cpn.config import Config
 from cpn.core.errors import InputError
-from cpn.core.files import digest
 from cpn.core.run_files import COUNTS, MODEL
 from cpn.cost.inference_memory import check_cams, check_deeplab
 from cpn.data.image_memory import CAM_CURE, image_of
+from cpn.data.map_files import load_label, load_maps, present_classes, save_label, save_maps
 from cpn.models.backbone import Backbone, build_backbone, is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.propagation.walk_rule import with_choice
-from cpn.run import load_run, select_and_confirm
-from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes, save_maps
+from cpn.run import load_run
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.counts import save_counts
 from cpn.scoring.metrics import hard_counts, miou
+from cpn.scoring.selection import select_and_confirm
 from cpn.segmentation.collapse import check_trained
 from cpn.segmentation.deeplab import DeepLab, deeplab_job, evaluate
 from cpn.segmentation.schedule import Facts, schedule_for
 from cpn.stages.affinity_stages import make_crf_scores, train_affinities, walk_affinities
-from cpn.stages.inputs import Inputs, LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
-from cpn.stages.instance_masks import masks_digest, refine_labels
-from cpn.stages.irn_stages import irn_settings, make_irn_labels, train_edges, walk_to_edges
+from cpn.stages.inputs import Inputs, LabelledImages, pretrained_backbone, stage_metadata
+from cpn.stages.instance_masks import refine_labels
+from cpn.stages.irn_stages import make_irn_labels, train_edges, walk_to_edges
 from cpn.stages.walk_choice import grid_of
 from cpn.training.loop import Report
 from cpn.training.training_job import fit
@@ -184,70 +184,6 @@ def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab,
     return network.eval(), config, classes
 
 
-VERSIONS = {"cam": 2, "crf": 1, "affinity": 2, "random_walk": 1, "instance_masks": 1, "deeplab": 2}
-"""Raised when a stage's results change for the same inputs; part of its key."""
-
 PER_IMAGE = {"cam": make_cams, "crf": make_crf, "random_walk": make_pseudo_labels, "instance_masks": refine_labels}
 TRAINED = {"affinity": make_affinity, "deeplab": make_deeplab}
 """Each stage is in one of the two: image by image, or one training."""
-
-
-def stage_settings(stage: str, config: Config) -> tuple[str, dict[str, Any]]:
-    """Return what a stage reads of its own: the section's name and the values in it, as plain JSON values."""
-    if config.random_walk.kind == "irn" and stage in ("crf", "affinity", "random_walk"):
-        return "irn", irn_settings(stage, config)
-    return stage, config.model_dump(mode="json")[stage]
-
-
-def stage_keys(
-    model_digest: str,
-    config: Config,
-    fingerprint: str,
-    beta: float | None = None,
-    known: Callable[[dict[str, Any]], dict[str, Any]] = by_content,
-    imported: str | None = None,
-) -> dict[str, str]:
-    """Return the key of every stage: its version, its own settings, and the keys of what it reads.
-
-    So a changed setting makes anew what depends on it and nothing before it. The run's `beta` is in the keys of the
-    stages that follow it, and in no other. Names of `ADDED` are in no key at the value that does what was done before.
-    Weights and a user's own code are `known` by their content; `known=dict` gives the keys as they were until then, by
-    path and name. Where another method's files take the place of stage `imported` (imported_files.py), `model_digest`
-    is that of their list, and the stages before have no key. Raises ValueError where a stage follows beta and none is
-    given.
-    """
-    dump = sections_in_keys(config)
-    read = {stage: stage_settings(stage, config) for stage in VERSIONS}
-    own = {
-        stage: known({name: dump[section][name] for name in settings if name in dump[section]})
-        for stage, (section, settings) in read.items()
-    }
-    augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
-    start = {**known(dump["network"]), "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
-    split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}
-    # IRN has a crop and a flip of its own and no jitter.
-    learning = [augmentation, start] if config.random_walk.kind == "affinity" else ["irn", start]
-    keys: dict[str, str] = {}
-    affinity, gives_way = config.random_walk.kind == "affinity", config.random_walk.keep_if == "better"
-    labels = [{"beta": beta}] if affinity and "auto" in (config.crf.alpha_low, config.crf.alpha_high) else []
-    walks: list[Any] = [{"beta": beta}] if gives_way or (affinity and config.random_walk.alpha == "auto") else []
-    walks += ["keep_if better"] if gives_way and not affinity else []  # section irn has no such name
-    if beta is None and labels + walks and imported != "random_walk":
-        raise ValueError("a stage follows the run's beta, but none was given")
-
-    def add(stage: str, *inputs: Any) -> None:
-        keys[stage] = digest([stage, VERSIONS[stage], *inputs])
-
-    if imported == "random_walk":
-        add("random_walk", "imported", model_digest, fingerprint, dump["data"]["train"], dump["data"]["score"], split)
-    else:
-        add("cam", model_digest, fingerprint, "imported" if imported else own["cam"], dump["data"]["train"])
-        add("crf", keys["cam"], own["crf"], *labels)
-        add("affinity", keys["crf"], own["affinity"], *learning)
-        add("random_walk", keys["affinity"], own["random_walk"], dump["data"]["score"], split, *walks)
-    last, masks = keys["random_walk"], config.instance_masks
-    if masks.folder is not None:
-        add("instance_masks", last, masks_digest(masks.folder), masks.share)
-        last = keys["instance_masks"]
-    add("deeplab", last, own["deeplab"], augmentation, start, dump["data"]["val"])
-    return keys

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cpn.config.random_walk import RandomWalkConfig
 from cpn.core.errors import InputError
+from cpn.data.map_files import load_maps
 from cpn.propagation.random_walk import labels_by_setting
 from cpn.propagation.walk_rule import WalkChoice, WalkGrid, walk_grid
-from cpn.run import select_and_confirm
-from cpn.scoring.cam import load_maps
 from cpn.scoring.metrics import curve_counts, hard_counts, miou
+from cpn.scoring.selection import select_and_confirm
 from cpn.stages.affinity_stages import affinity_network
 from cpn.stages.inputs import Inputs
 from cpn.stages.irn_stages import edge_network, irn_label
@@ -28,12 +27,6 @@ SAMPLED = 64
 
 RANKED = ("cam", "walk", "rule")
 """Of which mIoU is told."""
-
-
-def follows_run(config: RandomWalkConfig) -> bool:
-    """Return whether anything of the walk follows the run: a number that is `auto`, or the CAM's masks in its place."""
-    numbers = (config.alpha, config.logt, config.radius) if config.kind == "affinity" else ()
-    return "auto" in numbers or config.keep_if == "better"
 
 
 def grid_of(inputs: Inputs) -> WalkGrid:

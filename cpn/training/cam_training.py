@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cpn.config import Config
 from cpn.config.loss import LossConfig, reach_of, untrained_words
-from cpn.config.train import Objective, passes_of
+from cpn.config.train import SEAM_SCALE, Objective, passes_of
 from cpn.data.loader import Batch, TrainingSamples, collate, epoch_keys, load_batches
 from cpn.data.patches import complementary_pair
 from cpn.data.superpixels import SuperpixelMaps
@@ -23,8 +23,6 @@ from cpn.training.optimizer import parameter_groups
 from cpn.training.saving import Saving
 from cpn.training.training_job import TrainingJob, fit, placed
 from cpn.training.unreached import unreached
-
-SEAM_SCALE = 0.3
 
 X_BATCHES = 4
 """Batches on which the scale of X is measured."""

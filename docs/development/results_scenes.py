@@ -78,7 +78,7 @@ def train(jobs: int, place: str, seeds: int | None) -> None:
 
     from benchmarks.photos.ladder import each_run
     from cpn.config import run_key
-    from cpn.run import finished_run
+    from cpn.scoring.finished_run import finished_run
 
     store, configs = storage(place), wanted(seeds)
     pack = prepare_data(configs[0], store, print)

@@ -128,7 +128,7 @@ class Attempt:
         return counted
 
     def _adopt_or_upload(self, url: str, result: RunManifest) -> RunManifest:
-        from cpn.run import finished_run
+        from cpn.scoring.finished_run import finished_run
 
         other_folder = self.folder.with_name(f"{self.folder.name}.theirs")
         try:

@@ -137,8 +137,6 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     Raises InputError when there is no such backbone, a user's own fails, or the file is missing, damaged or of another
     network.
     """
-    from cpn.run import load_weights
-
     # A user's own backbone may load its weights itself.
     if config.network.weights is None and is_known(config.network.backbone):
         say(
@@ -148,6 +146,8 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     from_file = config.network.weights not in (None, "scenes")
     if not from_file and config.network.backbone in BACKBONES:
         return
+    from cpn.run import load_weights  # torch: what names no file does without
+
     backbone = build_backbone(config.network.backbone)
     if note := batch_norm_note(backbone, config.network.backbone):
         say(f"note: {note}")

@@ -4,8 +4,9 @@ from cpn.config import Config
 from cpn.core import object_storage
 from cpn.core.contents import is_code
 from cpn.core.errors import InputError
-from cpn.cost.inference_memory import GIB, Largest, cam_bytes, largest, list_needs, list_words, shown_smaller
+from cpn.cost.inference_memory import GIB, Largest, cam_bytes, largest, list_needs, list_words
 from cpn.data.voc import Pack, open_pack
+from cpn.scoring.shown_sizes import shown_smaller
 
 from ..config.sweep_spec import SweepSpec
 from .data_size import class_count

@@ -12,7 +12,6 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, file_digest
 from cpn.core.plain_file import file_there, is_there
 from cpn.core.run_files import MODEL, RESULT
-from cpn.models.checkpoint import network_metadata, read_metadata
 from cpn.scoring.run_manifest import Lineage, RunManifest
 
 from ..base import bucket_sync
@@ -200,6 +199,8 @@ def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | N
 
     Raises InputError for another file, or one that names other code than `backbone` as its backbone.
     """
+    from cpn.models.checkpoint import network_metadata, read_metadata  # torch, which trials of a sweep do without
+
     config, classes = network_metadata(path, "cam", "CAM network", backbone)
     said, manifest = read_metadata(path), _manifest(path.parent)
     lineage = Lineage(said.get("version"), said.get("fingerprint"), classes=classes)

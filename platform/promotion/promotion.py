@@ -18,8 +18,7 @@ from cpn.core.redact import redacted
 from cpn.core.run_files import MODEL
 from cpn.data.voc import Pack, open_pack
 from cpn.stages.imported_files import ImportedFiles
-from cpn.stages.pipeline import stage_keys
-from cpn.stages.stage_manifest import StageManifest
+from cpn.stages.stage_manifest import StageManifest, stage_keys
 
 from ..base.lock import locked
 from ..base.paths import Storage

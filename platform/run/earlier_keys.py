@@ -16,9 +16,8 @@ from cpn.core.checked import read_typed
 from cpn.core.contents import is_code, own_modules
 from cpn.core.files import DamagedFile, read_json, whole_folder, write_json
 from cpn.core.run_files import RESULT
-from cpn.run import finished_run
-from cpn.stages.pipeline import stage_keys
-from cpn.stages.stage_manifest import StageManifest
+from cpn.scoring.finished_run import finished_run
+from cpn.stages.stage_manifest import StageManifest, stage_keys
 
 from ..base import bucket_sync
 from ..base.paths import MANIFEST, Storage

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from cpn.core.errors import WorkError
 from cpn.core.run_files import COUNTS, PANEL, RESULT, SCORES
-from cpn.run import damaged_files
+from cpn.scoring.finished_run import damaged_files
 
 from ..base import bucket_sync
 from ..base.remaining_time import CONFIRM

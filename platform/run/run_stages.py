@@ -4,12 +4,14 @@ A stage works in `<stage>-<key>.work`, where every file is whole or absent, and 
 killed stage leaves nothing half-written, and the same command goes on with the files that are missing. Where the
 storage is a bucket (bucket_sync.py) every task fetches what it reads and keeps what it made as a part of the stage; the
 part that holds the manifest comes last.
+
+A sweep whose stages are done loads neither Ray nor torch: both come with the tasks (stage_tasks.py), where one starts.
 """
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,55 +20,29 @@ from cpn.config import Config
 from cpn.core.checked import read_typed
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import file_digest, read_json, write_json
-from cpn.core.run_files import COUNTS, MODEL, PICTURES
-from cpn.cost.inference_memory import shown_smaller
-from cpn.data.packed_copy import data_folder
-from cpn.data.voc import Pack, open_pack
-from cpn.propagation.walk_rule import WalkChoice, far_words
+from cpn.data.voc import Pack
+from cpn.propagation.walk_rule import far_words, follows_run
+from cpn.scoring.shown_sizes import shown_smaller
 from cpn.segmentation.schedule import iterations_for
 from cpn.stages.imported_files import ImportedFiles
-from cpn.stages.inputs import Inputs
-from cpn.stages.pictures import draw_deeplab, draw_random_walk
-from cpn.stages.pipeline import PER_IMAGE, TRAINED, score_pseudo_labels, stage_keys, stage_settings
-from cpn.stages.stage_manifest import StageManifest, WalkReport
-from cpn.stages.walk_choice import follows_run
+from cpn.stages.stage_manifest import StageManifest, WalkReport, stage_keys, stage_settings
 
 from ..base import bucket_sync
 from ..base.claims import Claims
-from ..base.paths import MANIFEST, Storage, storage
+from ..base.paths import MANIFEST, Storage
 from ..base.terminal import Terminal
 from ..cluster.capacity import Node, total
-from ..config.own_code import check_contents, contents_of
+from ..config.own_code import contents_of
 from ..config.sections import Resources
 from .earlier_keys import take_over_stage
 from .import_stage import import_stage
-from .stage_files import READS, about_to_be_read, checked, write_files
+from .stage_files import about_to_be_read, checked, write_files
+from .stage_plan import EPOCHS, Plan, needs
 from .walk_stage import walk_of
 
 STAGES = ("cam", "crf", "affinity", "random_walk", "deeplab")
-ON_GPU = ("cam", "affinity", "random_walk", "deeplab")
-EPOCHS = "epochs.json"
 IMAGES_PER_TASK = 64
 POLL_S = 0.3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a stage's task needs to know; plain values that travel to any node."""
-
-    storage: str
-    """The folder, or the URL; the paths below are inside it."""
-    model: str
-    config: dict[str, Any]
-    data_root: str
-    work: str
-    folders: dict[str, str]
-    beta: float
-    """The run's."""
-    contents: dict[str, str]
-    """Digests of the weights files and the user's own code, which a training starts from (own_code.py)."""
-    walk: WalkChoice | None = None
-    """Of the random walk: what was chosen, where something was."""
 
 
 class StageFailed(WorkError):
@@ -150,6 +126,8 @@ def run_stages(
                 choice: WalkReport | None = None
                 try:
                     if imported is not None and not own:
+                        from .stage_tasks import finishing_task
+
                         import_stage(imported, pack, config.data.train, work, terminal)
                         metrics = finishing_task(stage, plan)
                     elif stage == "random_walk":
@@ -209,6 +187,8 @@ def draw_again(
     """Draw the pictures of a done stage anew, and keep their digests."""
     import ray
 
+    from .stage_tasks import finishing_task
+
     cluster()
     ray.get(ray.remote(**needs(stage, resources), max_retries=3)(finishing_task).remote(stage, plan))
     made = read_typed(folder / MANIFEST, StageManifest).model_copy(update={"files": write_files(folder)})
@@ -227,6 +207,10 @@ def run_stage(
 ) -> dict[str, float]:
     """Run one stage into `work`, spread over Ray tasks where it goes image by image; returns its metrics."""
     import ray
+
+    from cpn.stages.pipeline import PER_IMAGE
+
+    from .stage_tasks import finishing_task, image_task, training_task
 
     as_task = ray.remote(**needs(stage, resources), max_retries=3)
     if stage in PER_IMAGE:
@@ -285,6 +269,8 @@ def choose_walk(
     """
     import ray
 
+    from .stage_tasks import inputs_of
+
     config = Config.model_validate(plan.config)
     if not follows_run(config.random_walk):
         return None
@@ -293,15 +279,6 @@ def choose_walk(
     found = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
     terminal.say(found.words)
     return found
-
-
-def needs(stage: str, resources: Resources) -> dict[str, Any]:
-    """Return what a task of the stage asks Ray for. Without a GPU it goes to machines that have none, as long as these
-    have room: that is how Ray places such tasks.
-    """
-    if stage not in ON_GPU or not resources.gpus_per_worker:
-        return {"num_cpus": 1, "num_gpus": 0}
-    return {"num_cpus": 1, "num_gpus": resources.gpus_per_worker, "accelerator_type": resources.accelerator}
 
 
 def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:
@@ -314,92 +291,3 @@ def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:
         for ref in done:
             ray.get(ref)
         show(len(refs) - len(left))
-
-
-def inputs_of(plan: Plan, reads: Mapping[str, Collection[str] | None], model: bool = False) -> Any:
-    """Return the plan as the stages' inputs, on the device that Ray gave this process, with what it is about to read:
-    of earlier stages the files of these images (None: all files), and the CAM run's network.
-    """
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    store = storage(plan.storage)
-    folders = {name: store.root / path for name, path in plan.folders.items()}
-    config = Config.model_validate(plan.config)
-    bucket_sync.download_proxy(store, config)
-    if model:
-        bucket_sync.download(store, (store.root / plan.model).parent, lambda name: name == MODEL)
-    for name, images in reads.items():
-        bucket_sync.download(store, folders[name], partial(is_read, images))
-    pack = open_pack(data_folder(plan.data_root))
-    return Inputs(store.root / plan.model, config, pack, store.cache, device, folders, plan.beta, plan.walk)
-
-
-def is_read(images: Collection[str] | None, file: str) -> bool:
-    """Return whether a task reads a file of an earlier stage: the network, and maps and labels of its images (None:
-    all).
-    """
-    return images is None or file == MODEL or file.rpartition(".")[0] in images
-
-
-def image_task(stage: str, plan: Plan, indices: Sequence[int]) -> None:
-    """Compute the share of one task in a stage that goes image by image."""
-
-    split = open_pack(data_folder(plan.data_root)).split(plan.config["data"]["train"])
-    names = {split.ids[index] for index in indices}
-    store = storage(plan.storage)
-    work = store.root / plan.work
-    PER_IMAGE[stage](inputs_of(plan, dict.fromkeys(READS.get(stage, ()), names), stage == "cam"), indices, work)
-    bucket_sync.upload_work(store, work, [f.name for f in work.iterdir() if f.stem in names], f"images-{min(indices)}")
-
-
-def training_task(stage: str, plan: Plan) -> dict[str, float]:
-    """Run a stage that is one training; each epoch's report is kept beside it for whoever watches."""
-    import torch
-
-    check_contents(Config.model_validate(plan.config), plan.contents)
-    torch.set_num_threads(threads_here())  # the stage has the machine to itself
-    history: list[dict[str, float]] = []
-    store = storage(plan.storage)
-    work = store.root / plan.work
-    kept = bucket_sync.training(store, work)
-    kept.fetch()
-
-    def report(entry: dict[str, float]) -> None:
-        history.append(entry)
-        write_json(work / EPOCHS, history)
-        bucket_sync.upload_work(store, work, [EPOCHS], "epochs")
-        kept.saved()
-
-    inputs = inputs_of(plan, {name: None for name in READS[stage] if name in plan.folders})
-    metrics: dict[str, float] = TRAINED[stage](replace(inputs, saved=kept.saved), work, report)
-    bucket_sync.upload_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
-    return metrics
-
-
-def threads_here() -> int:
-    """Return the CPUs that this process may use on the machine where it runs, which is not always the driver's."""
-    return len(os.sched_getaffinity(0))
-
-
-def finishing_task(stage: str, plan: Plan) -> dict[str, float]:
-    """Return the scores and pictures of a stage whose files are all there."""
-
-    if stage not in ("random_walk", "instance_masks", "deeplab"):
-        return {}
-    store = storage(plan.storage)
-    out = store.root / plan.work
-    bucket_sync.download_work(store, out)
-    metrics: dict[str, float] = {}
-    if stage == "random_walk":
-        inputs = inputs_of(plan, {name: None for name in ("cam", "crf") if name in plan.folders})
-        metrics = score_pseudo_labels(inputs, out)
-        draw_random_walk(inputs, out, plan.beta)
-    elif stage == "instance_masks":
-        return score_pseudo_labels(inputs_of(plan, {}), out)
-    else:
-        draw_deeplab(inputs_of(plan, {}), out)
-    bucket_sync.upload_work(
-        store, out, [f"{PICTURES}/{path.name}" for path in (out / PICTURES).glob("*.png")], "pictures"
-    )
-    return metrics

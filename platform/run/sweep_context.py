@@ -7,7 +7,7 @@ from pathlib import Path
 from cpn.config import Config, run_key, with_values
 from cpn.core.run_files import CHECKPOINTS
 from cpn.data.voc import Pack
-from cpn.run import whole_run
+from cpn.plots.run_pictures import whole_run
 from cpn.scoring.run_manifest import RunManifest
 
 from ..base import bucket_sync

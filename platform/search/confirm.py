@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special  # scipy.stats and scipy.optimize take half a second to load
 
 from cpn.config import config_from, merge, to_dotted
 from cpn.config.cam import CamConfig
 from cpn.config.presets import PRESETS
 from cpn.core.files import digest
 from cpn.core.run_files import COUNTS, SCORES
-from cpn.run import select_and_confirm
 from cpn.scoring.bootstrap import RESAMPLES, resample_weights, weighted_sums
 from cpn.scoring.counts import each_counts, load_ids
 from cpn.scoring.mask_free import MaskFreeScores, load_scores, mask_free
 from cpn.scoring.metrics import BETAS, miou
+from cpn.scoring.selection import select_and_confirm
 
 from ..config.sections import Confirm
 from ..config.sweep_spec import SweepSpec
@@ -331,7 +331,7 @@ def interval(
     half = bound * np.sqrt(of_seeds + of_images)
     if rule is not None:
         ratio = of_images / max(squares / seed_freedom, np.finfo(float).tiny)
-        raced = float(stats.t.ppf(1 - rule.chance(ratio), freedom))
+        raced = float(special.stdtrit(freedom, 1 - rule.chance(ratio)))
         half = np.sqrt(raced**2 * of_seeds + max(raced, bound) ** 2 * of_images)
     difference = best.mean - reference.mean
     return difference - float(half), difference + float(half)
@@ -351,14 +351,18 @@ def critical(compared: int, freedom: float, shared: float) -> float:
     """
     normal, weights = np.polynomial.hermite_e.hermegauss(20)
     nodes, chances = np.polynomial.legendre.leggauss(100)
-    scale = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom)[:, None]
+    scale = np.sqrt(2 * special.gammaincinv(freedom / 2, (nodes + 1) / 2) / freedom)[:, None]
 
     def excess(c: float) -> float:
         below = special.ndtr((c * scale - np.sqrt(shared) * normal) / np.sqrt(1 - shared)) ** compared
         return float(chances @ below @ weights / chances.sum() / weights.sum() - (1 - LEVEL))
 
-    bonferroni = float(stats.t.ppf(1 - LEVEL / compared, freedom))
-    return float(optimize.brentq(excess, 0, 1.01 * bonferroni))
+    bonferroni = float(special.stdtrit(freedom, 1 - LEVEL / compared))
+    low, high = 0.0, 1.01 * bonferroni
+    for _ in range(45):  # to the last digits of a float
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    return high
 
 
 def image_variance(reference: Confirmed, best: Confirmed, seed: int) -> float:

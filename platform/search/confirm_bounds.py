@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from cpn.config.train import Objective
 
@@ -53,7 +53,7 @@ def mean_interval(one: Confirmed, everything: Sequence[Confirmed], seed: int) ->
     freedom = float(seed_freedom)
     if of_images > 0:
         freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / seed_freedom + of_images**2 / (images - 1))
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom) * np.sqrt(of_seeds + of_images))
+    half = float(special.stdtrit(freedom, 1 - LEVEL / 2) * np.sqrt(of_seeds + of_images))
     return one.mean - half, one.mean + half
 
 

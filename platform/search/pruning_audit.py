@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..config.sections import Pruning
 from . import pruning
@@ -100,7 +100,7 @@ def bounds(correlation: float, weights: np.ndarray) -> tuple[float | None, float
     if effective <= 3:
         return None, None
     centre = math.atanh(min(max(correlation, -0.9999), 0.9999))
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + correlation**2 / 2) / (effective - 3))
+    half = special.ndtri((1 + CONFIDENCE) / 2) * math.sqrt((1 + correlation**2 / 2) / (effective - 3))
     return math.tanh(centre - half), math.tanh(centre + half)
 
 
@@ -146,7 +146,7 @@ def regret(rows: Sequence[TrialRow]) -> Regret:
         return Regret(len(audited), unseen, best_audited, best_other, None, 0, None, None)
     n, better = len(audited), sum(value > best_other for value in audited)
     # Clopper and Pearson's upper bound of the share.
-    share = 1.0 if better == n else float(stats.beta.ppf(CONFIDENCE, better + 1, n - better))
+    share = 1.0 if better == n else float(special.betaincinv(better + 1, n - better, CONFIDENCE))
     # The largest of `unseen` draws is at most the i-th smallest result with probability (i / n) ** unseen.
     below = (np.arange(n + 1) / n) ** unseen
     loss = float(np.diff(below) @ np.maximum(0, np.array(audited) - best_other)) if unseen else 0.0

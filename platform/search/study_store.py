@@ -62,6 +62,10 @@ query waits for as long as the system does, which is hours.
 """
 
 
+_CHECKED: set[str] = set()
+"""Databases whose tables this process has seen to be those of this Optuna: each look reads all its migrations."""
+
+
 def study_url(spec: "SweepSpec") -> str:
     """Return the database of a sweep: `tracking.study`, else the environment's CPN_STUDY_URL, else sqlite in
     `resources.storage`.
@@ -128,11 +132,12 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:
         with _with_driver(url):
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs)
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs, skip_compatibility_check=url in _CHECKED)
     except AssertionError as error:  # a table of Optuna's without its row
         raise DamagedFile(shown(url), cure_of(url), error or "its tables are not whole") from None
     except RuntimeError as error:  # tables of another Optuna
         raise InputError(f"tracking.study: {url}: {' '.join(str(error).split())}") from None
+    _CHECKED.add(url)
     if sqlite:
         # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
         # machine loses power, never when a process is killed, and never breaks the file: the lost trials run again.

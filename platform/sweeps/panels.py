@@ -13,7 +13,7 @@ from cpn.core.files import write_bytes
 from cpn.core.run_files import PANEL, RESULT
 from cpn.data.voc import Pack
 from cpn.plots.run_pictures import draw_panel, load_panel
-from cpn.run import damaged_files, read_result
+from cpn.scoring.finished_run import damaged_files, read_result
 
 from ..search.confirm import CAM_BASELINE
 from ..search.trial_row import State, TrialRow

@@ -31,7 +31,6 @@ from ..tracking.recorder import Recorder, check_store
 from ..tracking.records import Records
 from .refused_start import withdrawn_if_refused
 from .search_sweep import run_search_sweep
-from .table_sweep import run_table_sweep
 
 
 def run_sweep(spec: SweepSpec, command: str, terminal: Terminal | None = None) -> int:
@@ -87,6 +86,8 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
             check_gain(spec, spec._source, "the sweep was begun with it: drop the key, or --set name=NEW")
             identity = identity_of(spec, pack.fingerprint)
             if spec.table is not None:
+                from .table_sweep import run_table_sweep
+
                 listed = study.open_list(spec.name, url, identity)
                 work, trials = partial(run_table_sweep, trials=listed), listed
             else:

@@ -18,13 +18,14 @@ from cpn.core.progress import silent
 from cpn.core.run_files import MODEL
 from cpn.data.image_memory import CAM_CURE, image_of
 from cpn.data.loader import TrainingSamples
+from cpn.data.map_files import present_classes
 from cpn.data.superpixels import maps_for
 from cpn.data.voc import Pack, open_pack
 from cpn.plots.panel import PanelRow, cam_panel
 from cpn.plots.panel_choice import panel_choice
 from cpn.plots.run_pictures import heat, strongest
 from cpn.run import load_run
-from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.pair_scores import pair_counts, pair_row
 from cpn.stages.stage_manifest import StageManifest
 
@@ -33,7 +34,8 @@ from ..config.table_spec import RUN_COLUMNS, STAGE_COLUMNS, Row, row_config
 from ..promotion.imported import import_candidate
 from ..promotion.promotion import run_later_stages
 from ..reports.table_result import ImportedRow
-from ..run.run_stages import StageFailed, needs
+from ..run.run_stages import StageFailed
+from ..run.stage_plan import needs
 from ..run.sweep_context import SweepContext
 from ..search.study import TrialRow
 

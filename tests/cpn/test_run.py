@@ -8,29 +8,20 @@ import torch
 
 import cpn.run as module
 from cpn.config import Config, config_from, run_key, with_values
-from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest, read_json, write_bytes, write_json
 from cpn.data.voc import Pack
 from cpn.models.checkpoint import save_model
-from cpn.run import (
-    damaged_files,
-    epoch_sample,
-    finished_run,
-    load_run,
-    run,
-    score,
-    score_by_scale,
-    select_and_confirm,
-    summarise,
-    whole_run,
-)
+from cpn.plots.run_pictures import whole_run
+from cpn.run import load_run, run, score, score_by_scale
 from cpn.scoring.cam import image_counts
 from cpn.scoring.counts import load_counts
+from cpn.scoring.finished_run import damaged_files, finished_run
 from cpn.scoring.metrics import BETAS, best_beta, iou, miou
 from cpn.scoring.run_manifest import RunManifest
 from cpn.scoring.scale_scores import row_names, score_list
+from cpn.scoring.selection import epoch_sample, select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.training.pretrained_proxy import standin_path
@@ -256,30 +247,6 @@ def test_workers_other_than_the_first_write_nothing(config: Config, pack: Pack, 
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_select_and_confirm() -> None:
-    ids = [f"2007_{number:06}" for number in range(400)]
-    select, confirm = select_and_confirm(ids, CamConfig())
-    assert sorted(select + confirm) == list(range(400)) and 160 < len(confirm) < 240
-    # Neither order nor company matters: each image is on its side for ever.
-    reverse = select_and_confirm(ids[::-1][:100], CamConfig())
-    assert {ids[::-1][i] for i in reverse[0]} == {ids[i] for i in select} & set(ids[::-1][:100])
-    assert {ids[::-1][i] for i in reverse[1]} == {ids[i] for i in confirm} & set(ids[::-1][:100])
-    assert select_and_confirm(ids, CamConfig(confirm_seed=1))[1] != confirm
-    fewer = select_and_confirm(ids, CamConfig(confirm_share=0.1))[1]
-    assert 15 < len(fewer) < 70 and set(fewer) < set(confirm)
-
-
-def test_the_epochs_sample_is_fixed_among_select_images() -> None:
-    ids = [f"2007_{number:06}" for number in range(400)]
-    select, _ = select_and_confirm(ids, CamConfig())
-    assert epoch_sample(ids, CamConfig()) == select == epoch_sample(ids, CamConfig(epoch_images=1000))
-    few, more = (epoch_sample(ids, CamConfig(epoch_images=count)) for count in (30, 60))
-    assert len(few) == 30 and len(more) == 60 and set(few) < set(more) < set(select) and more == sorted(more)
-    reverse = ids[::-1]
-    assert {reverse[i] for i in epoch_sample(reverse, CamConfig(epoch_images=30))} == {ids[i] for i in few}
-    assert max(few) > 200, "not the first ones"
-
-
 @pytest.mark.parametrize("objective", ["miou", "mask_free"])
 def test_after_an_epoch_the_sample_alone_is_scored(
     config: Config, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: Any
@@ -300,26 +267,6 @@ def test_after_an_epoch_the_sample_alone_is_scored(
     assert seen[0] == [ids[i] for i in epoch_sample(ids, sampled.cam)] and len(seen[0]) == 2
     whole = start(with_values(config, {"train.epochs": 1}, "test"), pack, tmp_path / "whole", objective=objective)
     assert found.metrics == whole.metrics and found.key != whole.key
-
-
-def test_selection_does_not_see_the_confirm_images() -> None:
-    ids, rng = [f"image{i}" for i in range(20)], np.random.default_rng(0)
-    truth = rng.integers(50, 100, (20, 1, 3))
-    predicted = rng.integers(50, 100, (20, len(BETAS), 3))
-    counts = np.stack(
-        [rng.integers(0, 50, predicted.shape), predicted, np.broadcast_to(truth, predicted.shape)], axis=2
-    )
-    config = CamConfig()
-    select, confirm = select_and_confirm(ids, config)
-    first = summarise(counts[select].sum(0), counts[confirm].sum(0), config)
-    changed = counts.copy()
-    changed[confirm, :, 0] = 0
-    second = summarise(changed[select].sum(0), changed[confirm].sum(0), config)
-    for name in ("miou", "miou_fixed_beta", "beta"):
-        assert first.metrics[name] == second.metrics[name]
-    assert first.iou == second.iou and first.curve.miou == second.curve.miou
-    assert second.metrics["miou_confirm"] == 0 < first.metrics["miou_confirm"]
-    assert first.metrics["miou_train"] != second.metrics["miou_train"]
 
 
 def test_too_few_scored_images_are_refused_before_training(config: Config, pack: Pack, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from cpn.config import Config, config_from
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
+from cpn.data.map_files import present_classes
 from cpn.data.voc import Pack
 from cpn.models.checkpoint import save_model
 from cpn.models.network import build_network
@@ -20,7 +21,7 @@ from cpn.propagation.crf import dense_crf, with_background
 from cpn.propagation.walk_rule import alpha_of
 from cpn.run import load_run, score
 from cpn.score import PUBLISHED, PUBLISHED_SPLIT, TABLE1, main, parser
-from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.metrics import BETAS, best_beta, hard_counts, miou
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes

@@ -98,9 +98,9 @@ def test_it_goes_on_where_it_was_stopped(
 ) -> None:
     whole = run("--no-crf", out="whole.tgz").read_bytes()
     made: list[Path] = []
-    import cpn.stages.inputs as stage_inputs
+    from cpn.data import map_files
 
-    original = stage_inputs.save_label
+    original = map_files.save_label
 
     def stop(path: Path, label: np.ndarray) -> None:
         if made:
@@ -109,7 +109,7 @@ def test_it_goes_on_where_it_was_stopped(
         original(path, label)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_inputs, "save_label", stop)
+        patch.setattr(map_files, "save_label", stop)
         with pytest.raises(KeyboardInterrupt):
             run("--no-crf")
     assert not (tmp_path / "results.tgz").exists() and len(list(tmp_path.rglob("*.png"))) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cpn.data.map_files import present_classes, save_maps
 from cpn.data.voc import Pack, encode_mask
-from cpn.scoring.cam import present_classes, save_maps
 from tests.platform.machines import Machines
 
 SETS = (

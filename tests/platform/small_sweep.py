@@ -38,7 +38,7 @@ from cpn.models.network import build_network
 from cpn.scoring.counts import save_counts
 from cpn.scoring.metrics import BETAS
 from cpn.sources.packing import prepare
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 from tests.cpn.small_voc import write_small_voc
 
 QUALITY = {"small-0000": 0.60, "small-0001": 0.61, "small-0002": 0.40, "small-0003": 0.39}

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from cpn.config import config_from, run_key, with_values
-from cpn.run import finished_run, run
+from cpn.run import run
+from cpn.scoring.finished_run import finished_run
 from tests.conftest import CHECKOUT
 from tests.platform.made_sweep import make_sweep
 

@@ -13,7 +13,7 @@ from cpn.config import Config, config_from, run_key
 from cpn.core.files import read_json
 from cpn.core.run_files import MODEL
 from cpn.data.voc import open_pack
-from cpn.run import finished_run
+from cpn.scoring.finished_run import finished_run
 
 VALUES = ["preset=scenes", "data.scenes.train=12", "data.scenes.val=3", "network.weights=null", "train.epochs=1"]
 

@@ -29,9 +29,9 @@ def narrowed(metrics: Mapping[str, float], folder: Path, config: CamConfig, with
     """
     if within is None or "miou" not in metrics:
         return dict(metrics)
-    from cpn.run import select_and_confirm  # torch, of which whoever only reads a range has no use
     from cpn.scoring.counts import load_ids, two_sums
     from cpn.scoring.metrics import BETAS, best_beta, miou
+    from cpn.scoring.selection import select_and_confirm
 
     allowed = [i for i, beta in enumerate(BETAS) if is_within(beta, within)]
     _, confirm = select_and_confirm(load_ids(folder / COUNTS), config)

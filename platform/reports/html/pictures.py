@@ -9,7 +9,7 @@ from PIL import Image
 from cpn.core.checked import whole_png
 from cpn.core.contents import by_content
 from cpn.core.run_files import MODEL, PICTURES
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 
 from ...search.study import REFERENCE, State, TrialRow
 from ..ranking import in_order
@@ -28,6 +28,7 @@ ALT = {
 """What a picture shows, by its file's name; another one is called by it."""
 LOOK = {
     "cam_panel": "Look for maps that cover the whole object and not only its most telling part, and end at its edge; "
+    "one is drawn over the image, and I_h and I_hb are the same image with its patches hidden; "
     "the errors show where the pseudo mask is wrong, and how: blue is a false negative (object taken for background), "
     "orange a false positive (background taken for an object), yellow the wrong class, grey correct",
     "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",

@@ -14,7 +14,7 @@ from benchmarks.method import rehearsal
 from benchmarks.method.rehearsal import PARTS, Place
 from cpn.core.errors import WorkError
 from cpn.core.files import read_json, write_json
-from cpn.run import select_and_confirm
+from cpn.scoring.selection import select_and_confirm
 
 ROW = {"what": "", "cpu_minutes": 2.0, "wall_minutes": 3.0, "peak_gib": 0.5, "found": {"beta": 0.5}}
 

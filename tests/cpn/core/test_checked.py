@@ -17,12 +17,11 @@ from benchmarks.chaos.damage_files import DAMAGES
 from cpn.core.checked import damaged_among, is_png, read_typed, reading, sealed_line, unsealed_line, verified
 from cpn.core.files import DamagedFile, file_digest, read_json, write_json
 from cpn.core.object_storage import SCRATCH
+from cpn.data.map_files import load_label, load_maps, save_label, save_maps
 from cpn.models.checkpoint import load_model, read_metadata, save_model
 from cpn.plots.run_pictures import PanelImage, load_panel, save_panel
-from cpn.scoring.cam import load_maps, save_maps
 from cpn.scoring.counts import each_counts, load_counts, save_counts
 from cpn.scoring.mask_free import MaskFreeScores, load_scores, save_scores
-from cpn.stages.inputs import load_label, save_label
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.random((3, 9, 11)).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 from cpn.config import Config, key_by_name, run_identity, run_key, with_values
 from cpn.core import contents as module
 from cpn.core.contents import by_content, contents, is_code, own_modules
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 
 
 def weights(path: Path, data: bytes = b"weights") -> str:

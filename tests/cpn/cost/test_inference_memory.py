@@ -37,7 +37,6 @@ from cpn.cost.inference_memory import (
     largest,
     list_needs,
     list_words,
-    shown_smaller,
     walk_bytes,
 )
 from cpn.data.voc import Pack
@@ -334,16 +333,3 @@ def test_the_words_for_a_list(pack: Pack, config: Config) -> None:
     assert list_words("val", most, {"CAM": None}).endswith("at least: CAM not counted")
     for line in default_lines(pack, "train"):
         assert line.startswith("train: the largest image, c (70x50)") and line.endswith("(resnet38, default settings)")
-
-
-def test_how_many_images_are_shown_smaller(pack: Pack) -> None:
-    split = pack.split("train")
-    assert shown_smaller(CamConfig(), split) is None and shown_smaller(DeepLabConfig(), split) is None
-    assert shown_smaller(CamConfig(max_pixels=4 * 3500), split) is None, "exactly the largest view at scale 2"
-    said = shown_smaller(CamConfig(max_pixels=4 * 2800), split)
-    assert (
-        said
-        == "cam.max_pixels: 2 of 4 images of list train are shown smaller than scale 2 asks, with 11200 pixels at most"
-    )
-    assert (shown_smaller(DeepLabConfig(max_pixels=1024), split) or "").startswith("deeplab.max_pixels: 4 of 4 images")
-    assert (shown_smaller(CamConfig(max_pixels=1024, long_side=16), split)) is None

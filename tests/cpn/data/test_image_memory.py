@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import cpn.plots.run_pictures
+import cpn.data.map_files
+import cpn.plots.panel_images
 import cpn.run
 import cpn.scoring.cam
-import cpn.scoring.mask_free
+import cpn.scoring.mask_free_scoring
 import cpn.scoring.scale_scores
 import cpn.segmentation.deeplab
 import cpn.stages.affinity_stages
@@ -95,9 +96,9 @@ def inputs(split: Split, folder: Path) -> Any:
     """What a stage reads, with maps for every image."""
     (folder / "cam").mkdir(parents=True)
     for index, name in enumerate(split.ids):
-        present = cpn.scoring.cam.present_classes(split.labels[index])
+        present = cpn.data.map_files.present_classes(split.labels[index])
         maps = np.zeros((len(present), *split.size(index)), np.float32)
-        cpn.scoring.cam.save_maps(folder / "cam" / f"{name}.npz", maps, present)
+        cpn.data.map_files.save_maps(folder / "cam" / f"{name}.npz", maps, present)
     config = config_from({"network": {"backbone": "scene"}, "affinity": {"widths": [2, 2, 2]}}, "test")
     return SimpleNamespace(
         split=split, config=config, device=torch.device("cpu"), model=folder / "m", classes=4, beta=0.5, walk=None,
@@ -120,13 +121,13 @@ LOOPS: dict[str, tuple[list[tuple[Any, str]], Read, str]] = {
         CAM_CURE,
     ),
     "score_without_masks": (
-        [(cpn.scoring.mask_free, "image_scores")],
-        lambda s, _: cpn.scoring.mask_free.score_without_masks(None, s, CamConfig()),
+        [(cpn.scoring.mask_free_scoring, "image_scores")],
+        lambda s, _: cpn.scoring.mask_free_scoring.score_without_masks(None, s, CamConfig()),
         CAM_CURE,
     ),
     "panel_images": (
-        [(cpn.plots.run_pictures, "panel_arrays")],
-        lambda s, _: cpn.plots.run_pictures.panel_images(None, s, config_from({}, "test"), 0.5),
+        [(cpn.plots.panel_images, "panel_arrays")],
+        lambda s, _: cpn.plots.panel_images.panel_images(None, s, config_from({}, "test"), 0.5),
         CAM_CURE,
     ),
     "make_cams": (

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from cpn.config import Config, config_from
 from cpn.config.data import ScenesConfig
 from cpn.core.files import read_json
+from cpn.data.map_files import load_maps
 from cpn.data.voc import Pack
 from cpn.models.network import build_network
-from cpn.propagation.random_walk import source_shape
+from cpn.propagation.walk_rule import source_shape
 from cpn.run import run
-from cpn.scoring.cam import load_maps
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages.pipeline import (

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cpn.data.voc import IGNORE, palette
-from cpn.plots.panel import ERRORS, PanelRow, cam_panel, error_map
+from cpn.plots.panel import ERRORS, PanelRow, cam_panel, error_map, heat_over
 
 
 def read(png: bytes) -> NDArray[np.uint8]:
@@ -31,6 +31,13 @@ def test_each_kind_of_error_has_its_colour() -> None:
     kinds = ["correct", "background", "false negative", "false positive", "wrong class", "ignored"]
     assert error_map(prediction, truth).tolist() == [[list(ERRORS[kind]) for kind in kinds]]
     assert len(set(ERRORS.values())) == len(ERRORS)
+
+
+def test_a_map_over_an_image_is_half_of_each() -> None:
+    image = np.full((1, 2, 3), 200, np.uint8)
+    over = heat_over(image, np.array([[0.0, 1.0]]))
+    assert over.tolist() == [[[134, 100, 142], [226, 216, 118]]]  # viridis from (68, 1, 84) to (253, 231, 36)
+    assert np.array_equal(heat_over(image, np.array([[0.0, 1.0]]), 0.0), image)
 
 
 def test_a_panel_shows_image_heat_mask_and_rgb() -> None:

@@ -13,7 +13,8 @@ from cpn.propagation.irn_walk import (
     path_cells,
     strided_maps,
 )
-from cpn.propagation.random_walk import pair_offsets, source_shape
+from cpn.propagation.random_walk import pair_offsets
+from cpn.propagation.walk_rule import source_shape
 
 Array = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from cpn.propagation.random_walk import (
     pair_indices,
     pair_offsets,
     pseudo_label,
-    source_shape,
     transition,
     upsample,
     walk,
 )
+from cpn.propagation.walk_rule import source_shape
 
 
 def slow_dense(affinities: NDArray[np.floating], height: int, width: int, radius: int, beta: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.config.network import NetworkConfig
 from cpn.core.errors import InputError
+from cpn.data.map_files import present_classes
 from cpn.data.transforms import MEAN, STD
 from cpn.data.voc import Pack
 from cpn.models.losses import Branch
@@ -19,18 +20,12 @@ from cpn.scoring.cam import (
     RELEASED_BETAS,
     halved,
     image_counts,
-    limited_size,
-    load_maps,
     multi_scale_maps,
     normalise_as_released,
     normalise_sum,
-    present_classes,
-    save_maps,
     scale_maps,
     scale_sums,
     shown_size,
-    size_at_scale,
-    sizes_at_scales,
     sum_passes,
     to_halved,
 )
@@ -241,31 +236,6 @@ def test_sizes_are_rounded_as_python_does() -> None:
     assert sizes.seen == [(2, 3, 10, 14), (2, 3, 21, 27), (2, 3, 32, 40), (2, 3, 1, 1)]
 
 
-@pytest.mark.parametrize(
-    ("side", "scale", "expected"), [(375, 0.5, 188), (333, 1.5, 500), (331, 1.5, 496), (3, 0.1, 1)]
-)
-def test_a_half_goes_to_the_even_neighbour(side: int, scale: float, expected: int) -> None:
-    assert size_at_scale(side, 100, scale) == (expected, round(100 * scale))
-
-
-@pytest.mark.parametrize(
-    ("side", "scale", "stride", "expected"),
-    [
-        (500, 0.5, 16, 257),
-        (500, 1.0, 16, 497),
-        (375, 1.5, 16, 561),
-        (375, 1.0, 8, 377),
-        (65, 1.0, 16, 65),
-        (9, 0.5, 16, 17),
-    ],
-)
-def test_aligned_sizes_are_the_nearest_k_strides_and_one(side: int, scale: float, stride: int, expected: int) -> None:
-    height, width = size_at_scale(side, 1, scale, stride)
-    assert (height, width) == (expected, stride + 1)
-    near = [abs(k * stride + 1 - side * scale) for k in range(1, 100)]
-    assert abs(height - side * scale) == min(near)
-
-
 def test_at_aligned_sizes_a_shifted_image_has_shifted_maps(network: CPN) -> None:
     """What `aligned` is for: on k * 4 + 1 pixels the map of an image moved by a cell is the map moved by a cell."""
     wide = np.random.default_rng(1).integers(0, 256, (41, 53, 3), dtype=np.uint8)
@@ -339,30 +309,6 @@ def test_absent_classes_are_never_in_the_output(network: CPN, image: np.ndarray)
     assert none.shape == (0, 21, 27) and none.dtype == np.float32
 
 
-def test_present_classes_count_from_one() -> None:
-    assert present_classes(np.array([1, 0, 0, 1], np.float32)).tolist() == [1, 4]
-    assert present_classes(np.zeros(3, np.float32)).tolist() == []
-
-
-def test_maps_come_back_to_half_precision(tmp_path: Path) -> None:
-    maps = np.random.default_rng(1).random((3, 6, 5)).astype(np.float32)
-    maps[0, 0] = [0, 1, 0.5, 2**-10, 0.25]
-    save_maps(tmp_path / "cams" / "a.npz", maps, np.array([1, 7, 20]))
-    loaded, present = load_maps(tmp_path / "cams" / "a.npz")
-    assert loaded.dtype == np.float32 and present.dtype == np.int64 and present.tolist() == [1, 7, 20]
-    np.testing.assert_array_equal(loaded, maps.astype(np.float16).astype(np.float32))
-    np.testing.assert_allclose(loaded, maps, atol=2**-12)
-    save_maps(tmp_path / "empty.npz", maps[:0], np.array([], np.int64))
-    loaded, present = load_maps(tmp_path / "empty.npz")
-    assert loaded.shape == (0, 6, 5) and present.tolist() == []
-
-
-def test_no_pickle_is_read(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", maps=np.array([{"harm": 1}], dtype=object), present=np.array([1]))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        load_maps(tmp_path / "a.npz")
-
-
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     root = tmp_path_factory.mktemp("cam") / "scenes"
@@ -392,35 +338,6 @@ def test_an_image_without_mask_cannot_be_scored(network: CPN, pack: Pack) -> Non
         image_counts(network, split, index, CamConfig(), 7)
     message = str(refused.value)
     assert split.ids[index] in message and "'train'" in message and "data.score" in message and "\n" not in message
-
-
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (1500, 2000), (60, 80)])
-def test_with_a_long_side_maps_are_read_at_one_size(height: int, width: int) -> None:
-    config = CamConfig(long_side=320, sizes="aligned")
-    assert sizes_at_scales(height, width, [0.5, 1.0, 1.5], config, 16) == [(113, 161), (241, 321), (353, 481)]
-    assert sizes_at_scales(height, width, [1.0], CamConfig(long_side=320), 16) == [(240, 320)]
-    assert sizes_at_scales(height, width, [1.0], CamConfig(), 16) == [(height, width)]
-
-
-@pytest.mark.parametrize("stride", [None, 8, 16])
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 500), (333, 500), (1, 500)])
-def test_a_limit_that_no_view_reaches_changes_no_size(height: int, width: int, stride: int | None) -> None:
-    for scale in (0.5, 1.0, 1.5, 2.0):
-        for limit in (None, 4_000_000, 1_100_000):
-            assert limited_size(height, width, scale, stride, limit) == size_at_scale(height, width, scale, stride)
-
-
-@pytest.mark.parametrize("stride", [None, 8, 16])
-@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (4000, 3000), (200, 30000), (1, 100_000)])
-def test_above_the_limit_a_view_keeps_its_sides_ratio(height: int, width: int, stride: int | None) -> None:
-    shown = limited_size(height, width, 2.0, stride, 1_000_000)
-    assert shown[0] * shown[1] <= 1_000_000
-    if min(height, width) > 100:
-        assert shown[0] * shown[1] > 850_000 and shown[0] / shown[1] == pytest.approx(height / width, rel=0.1)
-    if stride is not None:
-        assert shown[0] % stride == shown[1] % stride == 1
-    config = CamConfig(max_pixels=1_000_000, sizes="released" if stride is None else "aligned")
-    assert sizes_at_scales(height, width, [2.0], config, stride or 1) == [shown]
 
 
 def test_maps_above_the_limit_still_have_the_images_size(network: CPN, image: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 import math
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,13 @@ from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.run_files import SCORES
-from cpn.data.transforms import resize
 from cpn.data.voc import Pack
 from cpn.models.network import build_network
-from cpn.run import finished_run, load_run, run, select_and_confirm
-from cpn.scoring.mask_free import (
-    MaskFreeScores,
-    agreement,
-    average_precision,
-    hidden_cells,
-    image_scores,
-    load_scores,
-    mask_free,
-    parts,
-    save_scores,
-    score_without_masks,
-)
+from cpn.run import load_run, run
+from cpn.scoring.finished_run import finished_run
+from cpn.scoring.mask_free import MaskFreeScores, average_precision, load_scores, mask_free, parts, save_scores
+from cpn.scoring.mask_free_scoring import image_scores, score_without_masks
+from cpn.scoring.selection import select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 
@@ -75,27 +65,6 @@ def test_average_precision_is_the_slow_loops_also_with_weights(rows: list[tuple[
     assert float(twice[1]) == pytest.approx(float(plain), nan_ok=True)
 
 
-def test_agreement_by_hand() -> None:
-    whole = torch.tensor([[[1.0, 0.5]], [[0.0, 0.0]]])
-    shown, rest = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]]), torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]]])
-    # lam = .25: the pair gives .25, .75. Gap .75 + .25 = 1 over mass 1.25 + 1.25: 1 - 1/2.5 = .6; empty maps: 0.
-    assert agreement(whole, shown, rest, 0.25) == pytest.approx((0.6 + 0) / 2)
-    assert agreement(whole[:1], whole[:1], whole[:1], 0.3) == pytest.approx(1)
-    assert agreement(whole[:1], shown[1:], rest[1:], 0.5) == pytest.approx(0)
-    small = agreement(whole[:1] / 10, shown[:1] / 10, rest[:1] / 10, 0.25)
-    assert small == pytest.approx(0.6)  # small maps don't agree better
-
-
-def test_the_hidden_cells_are_fixed() -> None:
-    hidden = hidden_cells(32, 48, "2007_000001")
-    assert hidden.shape == (32, 48) and 0.2 < hidden.mean() < 0.8
-    blocks = hidden.reshape(8, 4, 12, 4)
-    assert (blocks == blocks[:, :1, :, :1]).all()  # cells of 4 pixels
-    np.testing.assert_array_equal(hidden, hidden_cells(32, 48, "2007_000001"))
-    assert (hidden != hidden_cells(32, 48, "2007_000002")).any()
-    assert hidden_cells(3, 5, "tiny").shape == (3, 5)
-
-
 def example() -> MaskFreeScores:
     scores = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.5, 0.3, 0]], np.float32)
     labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], np.float32)
@@ -107,23 +76,6 @@ def test_the_value_by_hand() -> None:
     assert float(precision) == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)  # the third class occurs nowhere
     assert float(mean) == pytest.approx(0.6)
     assert float(mask_free(example())) == pytest.approx(50 * (float(precision) + 0.6))
-
-
-def test_aligned_sizes_are_those_of_the_aligned_image() -> None:
-    """30 x 31 pixels are shown as 29 x 33."""
-    torch.manual_seed(0)
-    network = build_network(config_from(BASE, "-").network, 4).eval()
-    image = np.random.default_rng(0).integers(0, 256, (30, 31, 3), dtype=np.uint8)
-    labels = np.array([1, 0, 1], np.float32)
-
-    def split(picture: np.ndarray) -> Any:
-        return SimpleNamespace(image=lambda _: picture, ids=["a"], labels=[labels])
-
-    plain, aligned = CamConfig(), CamConfig(sizes="aligned")
-    scores, agreed = image_scores(network, split(image), 0, aligned)
-    expected, expected_agreed = image_scores(network, split(resize(image, (29, 33))), 0, plain)
-    np.testing.assert_array_equal(scores, expected)
-    assert agreed == expected_agreed and not np.array_equal(scores, image_scores(network, split(image), 0, plain)[0])
 
 
 def test_a_bootstrap_draw_is_the_value_of_the_drawn_images() -> None:

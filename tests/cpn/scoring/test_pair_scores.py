@@ -10,10 +10,10 @@ from cpn.config.data import ScenesConfig
 from cpn.config.network import NetworkConfig
 from cpn.config.patches import PatchesConfig
 from cpn.core.progress import silent
+from cpn.data.map_files import present_classes
 from cpn.data.voc import Pack
 from cpn.models.losses import Branch
 from cpn.models.network import CPN, build_network
-from cpn.scoring.cam import present_classes
 from cpn.scoring.metrics import BETAS, hard_counts
 from cpn.scoring.pair_scores import pair_counts, pair_maps, pair_row
 from cpn.sources.packing import prepare

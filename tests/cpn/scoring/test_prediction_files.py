@@ -16,9 +16,9 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from cpn.core.errors import InputError
+from cpn.data.map_files import load_maps, save_maps
 from cpn.data.voc import encode_mask
 from cpn.scoring import prediction_files
-from cpn.scoring.cam import load_maps, save_maps
 from cpn.scoring.prediction_files import RESAVE, find_predictions, pickle_words, read_label, read_maps
 from tests.conftest import CHECKOUT
 

@@ -10,23 +10,15 @@ from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.config.network import NetworkConfig
 from cpn.core.errors import InputError
-from cpn.data.voc import Pack, Split
+from cpn.data.map_files import present_classes
+from cpn.data.voc import Pack, Split, mask_of
 from cpn.models.network import CPN, build_network
 from cpn.run import score
 from cpn.scoring import scale_scores
-from cpn.scoring.cam import image_counts, present_classes
+from cpn.scoring.cam import image_counts
 from cpn.scoring.counts import load_counts, save_counts
 from cpn.scoring.metrics import BETAS, iou, miou
-from cpn.scoring.scale_scores import (
-    claim,
-    counts_by_scale,
-    curves,
-    mask_of,
-    row_names,
-    score_list,
-    score_row,
-    score_rows,
-)
+from cpn.scoring.scale_scores import claim, counts_by_scale, curves, row_names, score_list, score_row, score_rows
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cpn.config import Config, config_from
 from cpn.core.errors import InputError
+from cpn.data.map_files import load_label, save_label
 from cpn.data.superpixels import maps_for
 from cpn.data.voc import IGNORE, Pack, encode_mask
 from cpn.models.network import build_network
@@ -19,7 +20,6 @@ from cpn.scoring.metrics import hard_counts, miou
 from cpn.segmentation.deeplab import DeepLab, deeplab_job, predict
 from cpn.sources import voc_folder
 from cpn.sources.packing import prepare
-from cpn.stages.inputs import load_label, save_label
 from cpn.training.cam_training import train
 from cpn.training.loop import TrainingContext
 from cpn.training.training_job import fit

@@ -7,12 +7,11 @@ from PIL import Image
 
 from cpn.config import config_from
 from cpn.core.files import DamagedFile
+from cpn.data.map_files import load_label, load_maps, present_classes
 from cpn.data.voc import palette
 from cpn.models.checkpoint import read_metadata
 from cpn.propagation.crf import crf_scores
-from cpn.scoring.cam import load_maps, present_classes
 from cpn.stages.affinity_stages import ScoredImages, affinity_network, quantised, walk_affinities
-from cpn.stages.inputs import load_label
 from tests.cpn.stages.made_stages import Made
 
 

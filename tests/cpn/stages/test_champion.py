@@ -10,7 +10,7 @@ from cpn.config import Config
 from cpn.core.errors import InputError
 from cpn.core.files import write_bytes, write_json
 from cpn.stages.champion import checkpoint_of, curve_of
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 
 FIRST, SECOND = "a" * 16, "b" * 16
 

@@ -5,10 +5,11 @@ import pytest
 
 from cpn.config.crf import CrfConfig
 from cpn.core.progress import Progress
+from cpn.data.map_files import present_classes
 from cpn.propagation.crf import dense_crf, with_background
 from cpn.propagation.walk_rule import alpha_of
 from cpn.run import load_run
-from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.metrics import hard_counts
 from cpn.stages.crf_score import crf_row, score_crf
 from tests.cpn.stages.made_stages import Made

@@ -9,13 +9,12 @@ import pytest
 
 from cpn.core.errors import InputError
 from cpn.core.progress import silent
-from cpn.run import select_and_confirm, summarise
-from cpn.scoring.cam import load_maps, present_classes, save_maps
+from cpn.data.map_files import load_label, load_maps, present_classes, save_maps
+from cpn.data.voc import mask_of
 from cpn.scoring.metrics import BETAS, curve_counts, hard_counts, miou
-from cpn.scoring.scale_scores import mask_of
+from cpn.scoring.selection import select_and_confirm, summarise
 from cpn.stages.imported_files import find_imported, import_files, list_files, measure, write_list
-from cpn.stages.inputs import load_label
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 from tests.cpn.stages.made_stages import Made
 
 

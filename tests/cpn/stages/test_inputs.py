@@ -8,32 +8,12 @@ import torch
 from cpn.config import with_values
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile
+from cpn.data.map_files import save_label
 from cpn.data.voc import IGNORE
 from cpn.models.backbone import build_backbone
 from cpn.models.checkpoint import save_model
-from cpn.stages.inputs import LabelledImages, load_label, pretrained_backbone, save_label, stage_metadata
+from cpn.stages.inputs import LabelledImages, pretrained_backbone, stage_metadata
 from tests.cpn.stages.made_stages import Made
-
-
-def test_a_label_comes_back(tmp_path: Path) -> None:
-    label = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    save_label(tmp_path / "a.png", label)
-    np.testing.assert_array_equal(load_label(tmp_path / "a.png"), label)
-
-
-@pytest.mark.parametrize("data", [b"", b"no picture", None], ids=["empty", "text", "cut"])
-def test_a_damaged_label_is_named(tmp_path: Path, data: bytes | None) -> None:
-    path = tmp_path / "a.png"
-    save_label(path, np.zeros((16, 16), np.uint8))
-    path.write_bytes(path.read_bytes()[:-20] if data is None else data)
-    with pytest.raises(DamagedFile) as refused:
-        load_label(path)
-    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_a_missing_label_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DamagedFile, match="gone.png"):
-        load_label(tmp_path / "gone.png")
 
 
 def test_the_split_is_the_training_list_and_background_a_class(made: Made) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from cpn.config import Config, with_values
 from cpn.core.errors import InputError
-from cpn.stages.inputs import Inputs, load_label
-from cpn.stages.instance_masks import masks_digest, read_masks, refine_labels, vote
-from cpn.stages.pipeline import make_deeplab, stage_keys
+from cpn.data.map_files import load_label
+from cpn.stages.inputs import Inputs
+from cpn.stages.instance_masks import read_masks, refine_labels, vote
+from cpn.stages.pipeline import make_deeplab
+from cpn.stages.stage_manifest import masks_digest, stage_keys
 from tests.cpn.stages.made_stages import Made, silent
 
 LABEL = np.array([[0, 1, 1, 0], [0, 1, 2, 0], [0, 0, 2, 2]], np.uint8)

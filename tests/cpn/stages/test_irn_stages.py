@@ -12,15 +12,16 @@ from cpn.config import ADDED, Config, config_from, with_values
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.files import digest
+from cpn.data.map_files import load_label, load_maps, save_maps
 from cpn.data.voc import IGNORE
 from cpn.models.checkpoint import read_metadata
 from cpn.propagation.irn import confident_label
-from cpn.scoring.cam import load_maps, save_maps
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
-from cpn.stages import pipeline
-from cpn.stages.inputs import Inputs, LabelledImages, load_label
-from cpn.stages.irn_stages import check_irn, irn_network, irn_settings, irn_weights
+from cpn.stages import pipeline, stage_manifest
+from cpn.stages.inputs import Inputs, LabelledImages
+from cpn.stages.irn_stages import check_irn, irn_network, irn_weights
+from cpn.stages.stage_manifest import irn_settings
 
 CONFIG: dict[str, Any] = {
     "data": {"train": "trainaug", "crop": 32, "workers": 0},
@@ -159,7 +160,7 @@ def published_keys(config: Config) -> dict[str, str]:
     augmentation = {name: dump["data"][name] for name in ("train", "crop", "jitter", "flip")}
     start = {**dump["network"], "seed": dump["train"]["seed"], "precision": dump["train"]["precision"]}
     split = {name: dump["cam"][name] for name in ("confirm_share", "confirm_seed")}
-    version = pipeline.VERSIONS
+    version = stage_manifest.VERSIONS
     keys = {"cam": digest(["cam", version["cam"], "m", "f", dump["cam"], dump["data"]["train"]])}
     keys["crf"] = digest(["crf", version["crf"], keys["cam"], dump["crf"]])
     keys["affinity"] = digest(
@@ -175,14 +176,14 @@ def published_keys(config: Config) -> dict[str, str]:
 @pytest.mark.parametrize("preset", ["official", "scenes"])
 def test_keys_of_affinity_stay_what_they_were(preset: str) -> None:
     config = config_from({"preset": preset}, "test")
-    assert pipeline.stage_keys("m", config, "f") == published_keys(config)
+    assert stage_manifest.stage_keys("m", config, "f") == published_keys(config)
     other = with_values(config, {"irn.epochs": 9, "irn.walk_beta": 2.0, "irn.fg_threshold": 0.5}, "test")
-    assert pipeline.stage_keys("m", other, "f") == published_keys(config)
+    assert stage_manifest.stage_keys("m", other, "f") == published_keys(config)
 
 
 def changed_stages(name: str, value: object) -> list[str]:
     before = config_from(CONFIG, "test")
-    one, two = (pipeline.stage_keys("m", c, "f") for c in (before, with_values(before, {name: value}, "test")))
+    one, two = (stage_manifest.stage_keys("m", c, "f") for c in (before, with_values(before, {name: value}, "test")))
     return [stage for stage in ALL_STAGES if one[stage] != two[stage]]
 
 
@@ -213,11 +214,11 @@ def test_every_field_belongs_to_one_stage() -> None:
     config = config_from(CONFIG, "test")
     parts = [irn_settings(stage, config) for stage in STAGES]
     assert sorted(name for part in parts for name in part) == sorted(type(config.irn).model_fields)
-    assert pipeline.stage_settings("affinity", config) == ("irn", parts[1]) and parts[1]["epochs"] == 2
-    assert pipeline.stage_settings("deeplab", config) == ("deeplab", config.deeplab.model_dump(mode="json"))
+    assert stage_manifest.stage_settings("affinity", config) == ("irn", parts[1]) and parts[1]["epochs"] == 2
+    assert stage_manifest.stage_settings("deeplab", config) == ("deeplab", config.deeplab.model_dump(mode="json"))
     affinity = with_values(config, {"random_walk.kind": "affinity"}, "test")
     for stage in ALL_STAGES:
-        assert pipeline.stage_settings(stage, affinity) == (stage, affinity.model_dump(mode="json")[stage])
+        assert stage_manifest.stage_settings(stage, affinity) == (stage, affinity.model_dump(mode="json")[stage])
 
 
 def test_a_backbone_of_its_own_brings_its_own_weights() -> None:

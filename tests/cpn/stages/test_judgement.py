@@ -14,13 +14,14 @@ from cpn.config.cam import CamConfig
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.progress import silent
-from cpn.data.voc import Pack, Split, encode_mask
+from cpn.data.map_files import load_maps, present_classes, save_maps
+from cpn.data.voc import Pack, Split, encode_mask, mask_of
 from cpn.models.network import build_network
-from cpn.run import select_and_confirm
-from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes, save_maps
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, hard_counts, miou
 from cpn.scoring.prediction_files import find_predictions
-from cpn.scoring.scale_scores import mask_of, score_list
+from cpn.scoring.scale_scores import score_list
+from cpn.scoring.selection import select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages import judgement

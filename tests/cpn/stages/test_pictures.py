@@ -8,12 +8,11 @@ import pytest
 from PIL import Image
 
 from cpn.config import with_values
+from cpn.data.map_files import load_label, load_maps, save_label
 from cpn.plots.panel import PanelRow
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.propagation.walk_rule import WalkChoice
-from cpn.scoring.cam import load_maps
 from cpn.stages import pictures
-from cpn.stages.inputs import load_label, save_label
 from cpn.stages.pictures import draw_deeplab, draw_random_walk
 from tests.cpn.stages.made_stages import Made
 

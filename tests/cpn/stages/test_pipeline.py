@@ -8,14 +8,15 @@ import torch
 
 from cpn.config import Config, config_from, with_values
 from cpn.core.errors import InputError, WorkError
+from cpn.data.map_files import load_label, load_maps, present_classes
 from cpn.models.network import build_network
-from cpn.run import load_run, select_and_confirm
-from cpn.scoring.cam import load_maps, multi_scale_maps, present_classes
+from cpn.run import load_run
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.counts import load_counts
 from cpn.scoring.metrics import hard_counts, miou
+from cpn.scoring.selection import select_and_confirm
 from cpn.segmentation.schedule import schedule_for
-from cpn.stages import pipeline
-from cpn.stages.inputs import load_label
+from cpn.stages import pipeline, stage_manifest
 from cpn.stages.pipeline import load_deeplab
 from tests.cpn.stages.made_stages import CONFIG, STAGES, Made, files, make, silent
 
@@ -173,7 +174,7 @@ def test_a_training_goes_on_within_an_epoch(made: Made, tmp_path: Path, stage: s
 
 
 def keys(config: Config, model: str = "m", data: str = "f") -> dict[str, str]:
-    return pipeline.stage_keys(model, config, data)
+    return stage_manifest.stage_keys(model, config, data)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_another_model_or_other_data_make_everything_anew(made: Made, monkeypatc
     before = keys(config)
     for other in (keys(config, model="n"), keys(config, data="g")):
         assert not set(before.values()) & set(other.values())
-    monkeypatch.setitem(pipeline.VERSIONS, "random_walk", 99)
+    monkeypatch.setitem(stage_manifest.VERSIONS, "random_walk", 99)
     assert [stage for stage in STAGES if keys(config)[stage] != before[stage]] == ["random_walk", "deeplab"]
 
 
@@ -233,7 +234,7 @@ def test_another_model_or_other_data_make_everything_anew(made: Made, monkeypatc
 )
 def test_beta_is_in_the_keys_of_what_follows_it_alone(name: str, value: object, first: str | None) -> None:
     config = with_values(config_from(CONFIG, "test"), {name: value}, "test")
-    one, two = (pipeline.stage_keys("m", config, "f", beta=beta) for beta in (0.3, 0.32))
+    one, two = (stage_manifest.stage_keys("m", config, "f", beta=beta) for beta in (0.3, 0.32))
     changed = [stage for stage in STAGES if one[stage] != two[stage]]
     assert changed == (list(STAGES[STAGES.index(first) :]) if first else [])
     if first:
@@ -245,8 +246,8 @@ def test_beta_is_in_the_keys_of_what_follows_it_alone(name: str, value: object, 
 
 def test_a_walk_of_irn_that_may_give_way_follows_beta() -> None:
     irn = with_values(config_from(CONFIG, "test"), {"random_walk.kind": "irn", "random_walk.alpha": "auto"}, "test")
-    assert keys(irn) == pipeline.stage_keys("m", irn, "f", beta=0.3), "it reads no alpha"
+    assert keys(irn) == stage_manifest.stage_keys("m", irn, "f", beta=0.3), "it reads no alpha"
     better = with_values(irn, {"random_walk.keep_if": "better"}, "test")
-    one, two = (pipeline.stage_keys("m", better, "f", beta=beta) for beta in (0.3, 0.32))
+    one, two = (stage_manifest.stage_keys("m", better, "f", beta=beta) for beta in (0.3, 0.32))
     assert len({keys(irn)["random_walk"], one["random_walk"], two["random_walk"]}) == 3
     assert one["affinity"] == keys(irn)["affinity"]

@@ -12,20 +12,20 @@ from cpn.config import config_from, with_values
 from cpn.config.data import ScenesConfig
 from cpn.config.random_walk import RandomWalkConfig
 from cpn.core.errors import InputError
+from cpn.data.map_files import load_label, load_maps, save_maps
 from cpn.models.checkpoint import save_model
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.propagation.random_walk import pseudo_label
-from cpn.propagation.walk_rule import WalkChoice, alpha_of
-from cpn.run import select_and_confirm
-from cpn.scoring.cam import load_maps, save_maps
+from cpn.propagation.walk_rule import WalkChoice, alpha_of, follows_run
 from cpn.scoring.metrics import hard_counts, miou
+from cpn.scoring.selection import select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages import pipeline
 from cpn.stages.affinity_stages import affinity_network
-from cpn.stages.inputs import Inputs, load_label
+from cpn.stages.inputs import Inputs
 from cpn.stages.irn_stages import irn_network
-from cpn.stages.walk_choice import chosen, count_settings, follows_run, grid_of
+from cpn.stages.walk_choice import chosen, count_settings, grid_of
 
 CONFIG: dict[str, Any] = {
     "data": {"train": "trainaug", "crop": 32, "workers": 0},

@@ -22,7 +22,8 @@ from cpn.core.files import file_digest, read_json, write_json
 from cpn.core.run_files import MODEL, RESULT
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack
-from cpn.run import finished_run, run
+from cpn.run import run
+from cpn.scoring.finished_run import finished_run
 from cpn.scoring.run_manifest import RunManifest
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes

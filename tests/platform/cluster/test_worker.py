@@ -14,7 +14,8 @@ from cpn.config import config_from, run_key
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError, WorkError
 from cpn.core.run_files import MODEL
-from cpn.run import finished_run, run
+from cpn.run import run
+from cpn.scoring.finished_run import finished_run
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 

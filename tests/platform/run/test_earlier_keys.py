@@ -10,9 +10,8 @@ import pytest
 from cpn.config import Config, key_by_name, run_key, with_values
 from cpn.core.files import file_digest, read_json, write_bytes, write_json
 from cpn.core.run_files import MODEL, RESULT
-from cpn.run import finished_run
-from cpn.stages.pipeline import stage_keys
-from cpn.stages.stage_manifest import StageManifest
+from cpn.scoring.finished_run import finished_run
+from cpn.stages.stage_manifest import StageManifest, stage_keys
 
 LATER = 4e9
 """A time after every file of the test was written."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cpn.config import config_from
 from cpn.config.data import ScenesConfig
-from cpn.scoring.cam import load_maps, present_classes, save_maps
+from cpn.data.map_files import load_maps, present_classes, save_maps
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages.imported_files import find_imported

@@ -154,11 +154,3 @@ def test_a_bucket_gives_what_a_folder_gives(scenes: Pack, tmp_path: Path, monkey
     assert (store.stage("deeplab", there["deeplab"].key) / "pictures/deeplab.png").is_file()
     machines.said.clear()
     assert carry(store, scenes, f"{store.url}/data") == there and machines.said == [], "done is done"
-
-
-def test_a_training_has_the_threads_of_the_machine_it_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were the driver's count on any node."""
-    monkeypatch.setattr(run_stages.os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(run_stages.os, "sched_getaffinity", lambda pid: {0, 5, 6})
-    assert run_stages.threads_here() == 3
-    assert not any("thread" in name for name in run_stages.Plan.__dataclass_fields__)

@@ -32,9 +32,9 @@ from scipy import stats
 
 from cpn.config.cam import CamConfig
 from cpn.core.run_files import COUNTS
-from cpn.run import select_and_confirm
 from cpn.scoring.counts import save_counts
 from cpn.scoring.metrics import BETAS, miou
+from cpn.scoring.selection import select_and_confirm
 
 
 def row(number: int, value: float | None, role: str = "search", state: State = State.COMPLETE, **more: Any) -> TrialRow:

@@ -29,8 +29,8 @@ from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.run_files import SCORES
 from cpn.data.voc import Pack
-from cpn.run import select_and_confirm
 from cpn.scoring.mask_free import MaskFreeScores, mask_free, save_scores
+from cpn.scoring.selection import select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages.stage_manifest import StageManifest

@@ -12,11 +12,13 @@ from cpn.config import Config, config_from
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.run_files import COUNTS
+from cpn.data.map_files import present_classes
 from cpn.data.voc import IGNORE, Pack
-from cpn.run import load_run, run, select_and_confirm
-from cpn.scoring.cam import multi_scale_maps, present_classes
+from cpn.run import load_run, run
+from cpn.scoring.cam import multi_scale_maps
 from cpn.scoring.counts import load_counts
 from cpn.scoring.metrics import BETAS
+from cpn.scoring.selection import select_and_confirm
 from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from tests.platform.search.test_study import SEARCH, make_spec

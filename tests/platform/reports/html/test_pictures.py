@@ -15,7 +15,7 @@ from PIL import Image
 
 from cpn.core.files import write_bytes
 from cpn.data.voc import encode_mask, palette
-from cpn.stages.pipeline import stage_keys
+from cpn.stages.stage_manifest import stage_keys
 
 
 def decoded(picture: dict[str, Any]) -> NDArray[np.uint8]:
