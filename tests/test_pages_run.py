@@ -1,7 +1,14 @@
-"""README, tour, own_data, voc: their commands are taken, and what runs within seconds is run and says what they say."""
+"""README, tour, own_data, voc: their commands are taken, and what runs within seconds is run and says what they say.
+
+What takes minutes is run small: a comment in the page's source, in front of the block, names the commands of the block
+that are run, and the words that each gets besides.
+
+    <!-- run small: platform.sweep --dry-run; platform.train --set train.epochs=1; cpn.score -->
+"""
 
 import re
 import shlex
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -19,13 +26,23 @@ LEAST = {"README.md": 8, "tour.md": 7, "own_data.md": 10, "voc.md": 12}
 COMMAND = re.compile(
     r"(?:^ {4}|`|-> )(?:\w+=\S+ )*((?:\.venv/bin/)?python -m (?:cpn|platform|benchmarks)[ .][^#\n`>]*)", re.M
 )
+SMALL = re.compile(r"^<!-- run small: (.+?) -->\n\n((?: {4}.*\n)+)", re.MULTILINE)
+MINUTES = ("platform.sweep", "platform.train", "cpn.score", "cpn.predict", "cpn.explain")
+"""Commands that pass images through a network, or plan to."""
+NOT_RUN = {"cpn.score model.safetensors --root data/VOC2012 --paper"}
+"""Of a released checkpoint, which is nowhere to be had here."""
 LEFT_OUT = ("checking ", "packing ", "next: ")
 """Progress, which depends on the machine, and the next command, which names the folder in full."""
 
 
 def commands(page: Path) -> list[list[str]]:
     """The words of every command of ours on a page, in blocks and in backticks, without redirection and comment."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return commands_in(page.read_text(encoding="utf-8"))
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The same of a part of a page."""
+    text = text.replace("\\\n", " ")
     named = dict(re.findall(r'^ {4}(\w+)="(.*)"$', text, re.MULTILINE))
     found = [re.sub(r"\$(\w+)", lambda name: named[name[1]], words) for words in COMMAND.findall(text)]
     return [shlex.split(words) for words in dict.fromkeys(found)]
@@ -90,3 +107,46 @@ def test_the_tours_looks_at_a_sweep_run(
     assert (tmp_path / "sweeps/quickstart/report.html").is_file() and "sweeps/quickstart/report.html" in said
     assert "leaderboard of quickstart" in said and "what differs in the configuration" in said
     assert "# trial quickstart-0001 of sweep quickstart" in said
+
+
+def test_what_takes_minutes_is_run_small() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        small = [words for block in SMALL.findall(text) for words in small_commands(*block)]
+        blocks = "".join(line for line in text.splitlines(keepends=True) if line.startswith("    "))
+        wanted = [words[2:] for words in commands_in(blocks) if words[2] in MINUTES]
+        left = [" ".join(words) for words in wanted if not any(run[: len(words)] == words for run in small)]
+        assert set(left) <= NOT_RUN, f"{page.name}: say in a comment how it is run small"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_commands_of_minutes_run_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one made data set, which is VOC's, yours and that of the insects; KEY is the newest run's."""
+    monkeypatch.chdir(tmp_path)
+    Path("search_spaces").symlink_to(CHECKOUT / "search_spaces")
+    synthetic.main("insects --classes ant bee moth wasp --train 16 --val 6 --seed 7".split())
+    prepare.main(["insects"])
+    Path("data").mkdir()
+    for name in ("data/VOC2012", "mydata"):
+        Path(name).symlink_to(tmp_path / "insects")
+    Path("insects.yaml").write_text("\n".join(block_after("own_data.md", "becomes the description of the records:")))
+    Path("photos").mkdir()
+    image = sorted(Path("insects/JPEGImages").iterdir())[0]
+    for copy in ("photos/a.jpg", "cat.jpg"):
+        shutil.copy(image, copy)
+    # The pages that train come first: the others use what was trained.
+    for page in sorted(PAGES, key=lambda page: page.name not in ("voc.md", "own_data.md")):
+        for listed, block in SMALL.findall(page.read_text(encoding="utf-8")):
+            for module, *words in small_commands(listed, block):
+                runs = sorted(Path("sweeps/runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+                model = str(runs[-1].with_name("model.safetensors")) if runs else ""
+                told = [re.sub(r"sweeps/(runs/|stages/deeplab-)KEY/model.safetensors", model, word) for word in words]
+                assert import_module(module).main(told) == 0, (page.name, module, told)
+    assert len(runs) >= 2 and list(Path("predictions").rglob("*.png")), "two pages train, and two predict"
+
+
+def small_commands(listed: str, block: str) -> list[list[str]]:
+    """The module and words of each command of a block that a comment lists, with the words that it adds."""
+    added = {module: words for module, *words in (shlex.split(one) for one in listed.split(";"))}
+    return [[*words, *added[words[0]]] for _, _, *words in commands_in(block) if words[0] in added]
