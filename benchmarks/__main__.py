@@ -48,6 +48,7 @@ TOPICS = {
     "looking": "CPU seconds of the commands that look at a sweep, and of a finished sweep given again",
     "price": "what the tables of the paper cost on one card, and what fits in its memory; counted, not measured",
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
+    "scale": "driver, study and records of a sweep on 1,000 machines, with trials of which nothing is trained",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
     "tables": "real scores over what a sweep searches, run by run: scenes, or a quarter of some photographs",
     "quickstarts": "the quickstart's whole sweep with ten seeds: how often, and by how much, CPN is above cam_baseline",

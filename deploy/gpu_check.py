@@ -84,10 +84,25 @@ def torch_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
                 found = {"note": "not measured: no time left"}
             rows.append({"network": name, "precision": precision, **found})
             keep("rows", rows)
+    keep("compiled", compiled_rows(asked, device))
     options = argparse.Namespace(quick=True, device=device.type)
     for module in (train_step,) if asked.small else (train_step, cam_inference):
         if asked.left() > 30:
             keep(module.__name__.rpartition(".")[2], module.run(options))
+
+
+def compiled_rows(asked: Asked, device: Any) -> list[dict[str, Any]]:
+    """CPN by `train.compiled`, beside the row without: whether a whole training gains more than compiling costs."""
+    from benchmarks.method import single_gpu
+
+    rows = []
+    for mode in () if asked.small else ("default", "reduce-overhead"):  # on a CPU it takes minutes and says nothing
+        if asked.left() > 60:
+            found = single_gpu.measure("CPN", "bf16", device, asked.small, 10, mode)
+        else:
+            found = {"note": "not measured: no time left"}
+        rows.append({"network": f"CPN, compiled {mode},", "precision": "bf16", **found})
+    return rows
 
 
 def losses_beside_the_cpus(device: Any, steps: int) -> dict[str, Any]:
@@ -327,7 +342,7 @@ def torch_words(found: Mapping[str, Any]) -> str:
     rows = [
         f"{r['network']} {r['precision']} "
         + (r["note"] if "note" in r else f"{r['peak_gib']:.1f} GiB, {r['images_per_s']:.1f} images/s")
-        for r in found.get("rows", [])
+        for r in [*found.get("rows", []), *found.get("compiled", [])]
     ]
     ratios = [f"{n} {found[n]['ratio']:.2f}" for n in ("train_step", "cam_inference") if n in found]
     losses = [f"losses at most {found['losses']['most_apart']:.1e} apart"] if "losses" in found else []

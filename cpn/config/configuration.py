@@ -46,6 +46,7 @@ ADDED: dict[str, Any] = {
     "deeplab.max_pixels": None,
     "cam.epoch_images": None,
     "train.epoch_images": None,
+    "train.compiled": None,
     "random_walk.keep_if": "always",
     "instance_masks.folder": None,
     "instance_masks.share": 0.5,

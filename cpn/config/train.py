@@ -10,6 +10,7 @@ OptimizerKind = Literal["sgd", "adamw"]
 
 Objective = Literal["cpn", "seam", "classification", "pair_classification"]
 Precision = Literal["fp32", "bf16"]
+Compiled = Literal["default", "reduce-overhead"]
 
 SEAM_SCALE = 0.3
 """Size of the second image that SEAM sees, as a share of the first's."""
@@ -41,6 +42,10 @@ class TrainConfig(Section):
     """Power of the polynomial decay."""
     precision: Precision = "fp32"
     """`fp32` as published, or `bf16` autocast of the network; losses are float32 in both."""
+    compiled: Compiled | None = None
+    """torch.compile of the network while it trains, by torch's name of the mode: `default`, or `reduce-overhead`, which
+    on a GPU records CUDA graphs. The values are equal up to rounding, dropout's draws are others. Needs a C++ compiler;
+    None: off. Not measured on a card yet."""
     checkpoint_minutes: float | None = Field(20.0, gt=0)
     """Minutes after which an epoch that still runs is saved, here and in the stages that train. The result is the same
     with any value, and so is the run's key. None: only at an epoch's end."""

@@ -23,7 +23,7 @@ from cpn.models.network import build_network
 from cpn.training.cam_training import freeze_unused, objective
 from cpn.training.loop import Loop, TrainingContext, run_loop
 from cpn.training.optimizer import PolySchedule, build_optimizer, parameter_groups
-from cpn.training.training_job import TrainingJob, placed
+from cpn.training.training_job import TrainingJob, compiled, placed
 
 TINY = 1e-8
 """Learning rate under random weights."""
@@ -49,8 +49,11 @@ class StepTime:
     seconds: float
     """Median of the timed steps."""
     peak_gib: float
+    peak_gib: float
     """GiB that torch's allocator held at most (CUDA's own context, about half a GiB, comes on top); on the CPU what the
     whole process held at most."""
+    first_s: float
+    """Of the steps before those that were timed, together: compiling is in it."""
 
 
 def time_steps(job: Job, device: torch.device, steps: int, *, warm_up: int, bf16: bool) -> StepTime:
@@ -71,8 +74,8 @@ def time_steps(job: Job, device: torch.device, steps: int, *, warm_up: int, bf16
     run_loop(loop, TrainingContext(device=device, report=lambda entry: None))
     seconds = statistics.median(b - a for a, b in itertools.pairwise(stamps[warm_up:]))
     if device.type == "cuda":
-        return StepTime(seconds, torch.cuda.max_memory_reserved(device) / 2**30)
-    return StepTime(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return StepTime(seconds, torch.cuda.max_memory_reserved(device) / 2**30, stamps[warm_up] - stamps[0])
+    return StepTime(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, stamps[warm_up] - stamps[0])
 
 
 def repeated(batch: Given, steps: int, device: torch.device, stamps: list[float]) -> Iterator[Given]:
@@ -102,10 +105,11 @@ def cam_job(config: Config, classes: int, device: torch.device) -> Job:
     optimizer = build_optimizer(
         settings.optimizer, groups, sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
     )
+    called = compiled(network, settings.compiled)
     return Job(
         network,
         optimizer,
-        lambda given, progress: objective(network, given, progress, config.loss, settings.objective),
+        lambda given, progress: objective(called, given, progress, config.loss, settings.objective),
         batch,
         settings.batch_size,
     )

@@ -39,6 +39,17 @@ def dense_crf(image: NDArray[np.uint8], probabilities: NDArray[np.float32], conf
     return refined.reshape(labels, height, width)
 
 
+def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:
+    """Class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
+
+    Classes that nowhere reach half the chance level 1/C take no part: the CRF costs as much as it has labels.
+    """
+    present = np.flatnonzero(probabilities.max(axis=(1, 2)) >= 0.5 / len(probabilities))
+    refined = dense_crf(image, probabilities[present], config)
+    label: NDArray[np.uint8] = present.astype(np.uint8)[refined.argmax(axis=0)]
+    return label
+
+
 def with_background(maps: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
     """[(1 - max)^alpha, maps], CPN Eq. (16): un-halved maps (P, H, W) in [0, 1] -> float32 (P + 1, H, W)."""
     background = (1 - np.max(maps, axis=0, initial=0.0)) ** alpha

@@ -1,6 +1,6 @@
 """DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self, cast
 
 import numpy as np
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from cpn.config.crf import CrfConfig
 from cpn.config.data import DataConfig
 from cpn.config.deeplab import DeepLabConfig, decided
 from cpn.core.errors import InputError
@@ -20,7 +19,9 @@ from cpn.data.segmentation_samples import Sample, SegmentationBatch, Segmentatio
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import IGNORE, Split
 from cpn.models.backbone import Backbone, frozen_of, maps_of
-from cpn.propagation.crf import dense_crf
+from cpn.propagation.crf import refine_label
+from cpn.propagation.crf_processes import refined_labels
+from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
 from cpn.scoring.shown_sizes import limited_size
 from cpn.training.optimizer import parameter_groups
@@ -195,24 +196,18 @@ def summed_logits(network: DeepLab, shown: Iterable[Tensor], size: tuple[int, in
     return total
 
 
-def refine_label(image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig) -> NDArray[np.uint8]:
-    """Return the class of each pixel after the CRF: uint8 (H, W, 3), (C, H, W) -> uint8 (H, W).
-
-    Classes that nowhere reach half the chance level 1/C take no part: the CRF costs as much as it has labels.
-    """
-    present = np.flatnonzero(probabilities.max(axis=(1, 2)) >= 0.5 / len(probabilities))
-    refined = dense_crf(image, probabilities[present], config)
-    label: NDArray[np.uint8] = present.astype(np.uint8)[refined.argmax(axis=0)]
-    return label
+def class_probabilities(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig) -> NDArray[np.float32]:
+    """Softmax of the logits: uint8 (H, W, 3) -> float32 (C, H, W). Needs eval mode."""
+    probabilities: NDArray[np.float32] = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
+    return probabilities
 
 
 def predict(
     network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
-    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
-    plain = probabilities.argmax(axis=0).astype(np.uint8)
-    return plain, refine_label(image, probabilities, config.crf)
+    """Class of each pixel, without and with CRF: uint8 (H, W, 3) -> two uint8 (H, W). Needs eval mode."""
+    probabilities = class_probabilities(network, image, config)
+    return most_probable(probabilities), refine_label(image, probabilities, config.crf)
 
 
 def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabConfig, crf: bool) -> NDArray[np.uint8]:
@@ -220,29 +215,45 @@ def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCon
 
     uint8 (H, W, 3) -> uint8 (H, W).
     """
-    probabilities = functional.softmax(predict_logits(network, image, config), dim=0).cpu().numpy()
-    return refine_label(image, probabilities, config.crf) if crf else probabilities.argmax(axis=0).astype(np.uint8)
+    probabilities = class_probabilities(network, image, config)
+    return refine_label(image, probabilities, config.crf) if crf else most_probable(probabilities)
 
 
-def image_counts(
-    network: DeepLab, split: Split, index: int, config: DeepLabConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the counts of one image, without and with CRF: two int64 (3, C). Raises InputError without a mask."""
+def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(C, H, W) -> uint8 (H, W)."""
+    return probabilities.argmax(axis=0).astype(np.uint8)
+
+
+def truth_of(split: Split, index: int) -> NDArray[np.uint8]:
+    """The mask of an image, uint8 (H, W). Raises InputError without one."""
     truth = split.mask(index)
     if truth is None:
         raise InputError(f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.val")
-    plain, refined = predict(network, split.image(index), config)
-    return hard_counts(plain, truth, network.classes), hard_counts(refined, truth, network.classes)
+    return truth
 
 
-def evaluate(network: DeepLab, split: Split, config: DeepLabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is
-    scored.
+def evaluate(
+    network: DeepLab, split: Split, config: DeepLabConfig, processes: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is scored.
+
+    So many other `processes` run the CRF while this one runs the network; 0: this one does both. The counts are equal.
     """
     network.eval()
-    counts = []
+    plain: list[NDArray[np.int64]] = []
+    refined: list[NDArray[np.int64]] = []
+
+    def scored() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        for index in range(len(split)):
+            with image_of(split, index, DEEPLAB_CURE):
+                image, truth = split.image(index), truth_of(split, index)
+                probabilities = class_probabilities(network, image, config)
+                plain.append(hard_counts(most_probable(probabilities), truth, network.classes))
+            yield image, probabilities
+
+    labels = refined_labels(scored(), config.crf, processes)
     for index in range(len(split)):
         with image_of(split, index, DEEPLAB_CURE):
-            counts.append(image_counts(network, split, index, config))
-    plain, refined = zip(*counts, strict=True)
+            refined.append(hard_counts(next(labels), truth_of(split, index), network.classes))
+    labels.close()
     return np.stack(plain), np.stack(refined)

@@ -31,6 +31,7 @@ from cpn.data.map_files import load_label, load_maps, present_classes, save_labe
 from cpn.models.backbone import Backbone, build_backbone, is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model
 from cpn.plots.run_pictures import pseudo_mask
+from cpn.propagation.crf_processes import WORTH_PIXELS
 from cpn.propagation.walk_rule import with_choice
 from cpn.run import load_run
 from cpn.scoring.cam import multi_scale_maps
@@ -157,7 +158,8 @@ def make_deeplab(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
     save_model(out / MODEL, network, {"kind": "deeplab", **stage_metadata(inputs)})
     if not val.masked:
         return {}
-    plain, refined = evaluate(network, val, settings)
+    pixels = sum(height * width for height, width in map(val.size, range(len(val))))
+    plain, refined = evaluate(network, val, settings, config.data.workers if pixels >= WORTH_PIXELS else 0)
     save_counts(out / COUNTS, val.ids, np.stack([plain, refined], axis=1))
     return {"miou_val": 100 * float(miou(plain.sum(0))), "miou_val_crf": 100 * float(miou(refined.sum(0)))}
 

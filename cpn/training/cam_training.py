@@ -56,6 +56,7 @@ def train(
         seed=settings.seed,
         workers=config.data.workers,
         bf16=bf16,
+        compiled=settings.compiled,
     )
     for line in lines:
         context.say(line)

@@ -1,5 +1,6 @@
 """One training job for all networks: what a task brings of its own, and how a training is made of it."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,10 +12,11 @@ from torch.utils.data import Dataset
 from cpn.config.affinity import AffinityConfig
 from cpn.config.deeplab import DeepLabConfig
 from cpn.config.irn import IrnConfig
-from cpn.config.train import OptimizerKind, TrainConfig
+from cpn.config.train import Compiled, OptimizerKind, TrainConfig
 from cpn.core.errors import InputError
 from cpn.data.batches import TensorBatch, batches_on
 from cpn.data.loader import epoch_keys_of_passes
+from cpn.training.kept_memory import kept_memory
 from cpn.training.loop import Loop, TrainingContext, run_loop
 from cpn.training.optimizer import PolySchedule, build_optimizer
 
@@ -49,6 +51,8 @@ class TrainingJob(Generic[Sample, Batch]):
     workers: int
     """Processes that make the samples; 0: this one."""
     bf16: bool = False
+    compiled: Compiled | None = None
+    """The mode of torch.compile that the network's passes go through; None: as it is."""
     epochs: int = 0
     iterations: int | None = None
     """Steps in place of `epochs`, of which the last may be a part; the schedule ends one step later, as in the released
@@ -80,6 +84,7 @@ def fit(job: TrainingJob[Sample, Batch], context: TrainingContext) -> list[dict[
         job.optimizer, job.groups(), sgd_momentum=settings.sgd_momentum, weight_decay=settings.weight_decay
     )
     network = context.wrap(job.network) if context.wrap else job.network
+    called = compiled(network, job.compiled)
     steps = job.passes * (job.count // size)
     total = job.epochs * steps if job.iterations is None else job.iterations
 
@@ -94,12 +99,13 @@ def fit(job: TrainingJob[Sample, Batch], context: TrainingContext) -> list[dict[
         epochs=-(-total // steps),
         steps_per_epoch=steps,
         batches=batches,
-        losses=lambda batch, progress: job.losses(network, batch, progress),
+        losses=lambda batch, progress: job.losses(called, batch, progress),
         seed=job.seed,
         images_per_step=size,
         bf16=job.bf16,
     )
-    return run_loop(loop, context)
+    with kept_memory(context.device):
+        return run_loop(loop, context)
 
 
 def placed(network: Network, device: torch.device, bf16: bool) -> Network:
@@ -107,3 +113,19 @@ def placed(network: Network, device: torch.device, bf16: bool) -> Network:
     if device.type == "cuda" and bf16:
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
     return network.to(device)
+
+
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def compiled(network: nn.Module, mode: Compiled | None) -> nn.Module:
+    """The network by torch.compile, which shares its parameters and is compiled at its first pass; None: itself.
+
+    Raises InputError where this machine has no C++ compiler.
+    """
+    if mode is None:
+        return network
+    if not any(map(shutil.which, COMPILERS)):
+        raise InputError("train.compiled: there is no C++ compiler here; install g++, or drop the key")
+    called: nn.Module = torch.compile(network, mode=mode)
+    return called

@@ -25,6 +25,8 @@ RAY_ENVIRONMENT = {
     # Ours finishes the current report and leaves every trial resumable.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
+    # Tune draws as many trials as may run before it starts the first: 1,000 draws are minutes.
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
 LOCAL_ENVIRONMENT = {
     # Nobody takes this machine away with a notice; one process less for every trial.

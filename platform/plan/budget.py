@@ -91,13 +91,15 @@ class Limits:
     def __init__(
         self,
         budget: Budget,
-        rows: Callable[[], Sequence[TrialRow]],
+        ended: Callable[[], Sequence[TrialRow]],
         clock: Clock,
         gpus_per_trial: float,
         say: Callable[[str], None],
     ) -> None:
-        self._budget, self._rows, self._clock, self._gpus, self._say = budget, rows, clock, gpus_per_trial, say
+        self._budget, self._ended, self._clock, self._gpus, self._say = budget, ended, clock, gpus_per_trial, say
         self._said = False
+        self._seen = -1
+        self._reached: str | None = None
 
     def over(self) -> bool:
         """Return whether the search ends: no trial starts any more, and running ones end at their next report.
@@ -105,12 +107,19 @@ class Limits:
         What they have done is kept, and they go on if the budget is raised. `budget.trials` is the searcher's own
         matter: it ends nothing that runs.
         """
-        gpu_hours = self._gpus * sum(self._clock.trial_hours.values())
-        reason = out_of_hours(self._budget, self._clock.hours, gpu_hours) or reached(self._budget, self._rows())
+        gpu_hours = 0.0 if self._budget.gpu_hours is None else self._gpus * sum(self._clock.trial_hours.values())
+        reason = out_of_hours(self._budget, self._clock.hours, gpu_hours) or self._by_results()
         if reason and not self._said:
             self._said = True
             self._say(f"the search ends here, trials under way stay resumable: {reason}")
         return reason is not None
+
+    def _by_results(self) -> str | None:
+        """`reached`, looked at again when a trial has ended: Tune asks ten times a second."""
+        rows = self._ended()
+        if len(rows) != self._seen:
+            self._seen, self._reached = len(rows), reached(self._budget, rows)
+        return self._reached
 
 
 def out_of_hours(budget: Budget, hours: float, gpu_hours: float) -> str | None:

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -26,6 +26,7 @@ from ..config.identity import as_begun, difference, identity_of, known_by_conten
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
 from . import distributions
+from .history import StudyView
 from .study_store import check_study as check_study
 from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names
 from .study_store import study_url as study_url
@@ -70,6 +71,7 @@ class Study:
         """Trials of earlier sweeps that the sampler learns from."""
         self._finished: dict[int, TrialRow] = {}
         self._open: dict[int, FrozenTrial] = {}
+        self._ended: dict[int, FrozenTrial] = {}
         self._loaded = False
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Study:
             if not self._search:
                 return None
             # Not Study.ask: looking for waiting trials, it reads all that are open, each time.
-            return self._resumed(optuna.Trial(study, self._storage.create_new_trial(study._study_id)))
+            return self._resumed(self._seeing(self._storage.create_new_trial(study._study_id)))
 
     def expected_gain(self, draws: int) -> float | None:
         """By how much the next trials are expected to raise the best score; None where the sampler expects nothing."""
@@ -105,14 +107,15 @@ class Study:
 
         with reachable(self.url):
             sampler = self._with_sampler().sampler
-            return sampler.expected_gain(self._study, draws) if isinstance(sampler, Gp) else None
+            self._load()
+            return sampler.expected_gain(self._view(), draws) if isinstance(sampler, Gp) else None
 
     def unfinished(self) -> list[TrialRow]:
         """Return the trials that were started and never told, in order; draws what a kill left undrawn."""
         with reachable(self.url):
             self._load()
             running = sorted(n for n, trial in self._open.items() if trial.state == TrialState.RUNNING)
-            return [self._resumed(optuna.Trial(self._with_sampler(), self._open[n]._trial_id)) for n in running]
+            return [self._resumed(self._seeing(self._open[n]._trial_id)) for n in running]
 
     def report(self, uid: str, epoch: int, value: float) -> None:
         """Record `miou_epoch` of an epoch; a repeated epoch, a finished trial or a value that is not finite changes
@@ -163,7 +166,8 @@ class Study:
             self._seal(trial, TrialState[state.name], values)
             self._storage.set_trial_state_values(trial._trial_id, TrialState[state.name], values)
             trial.values, trial.state = values, TrialState[state.name]
-            self._finished[trial.number] = self._row(self._open.pop(trial.number))
+            self._ended[trial.number] = self._open.pop(trial.number)
+            self._finished[trial.number] = self._row(trial)
             return state
 
     def _seal(self, trial: FrozenTrial, state: TrialState, values: list[float] | None) -> None:
@@ -189,6 +193,12 @@ class Study:
             self._load()
             opened = {number: self._row(trial) for number, trial in self._open.items()}
             return [opened.get(number) or self._finished[number] for number in range(len(opened) + len(self._finished))]
+
+    def ended(self) -> list[TrialRow]:
+        """The trials that have ended, in the order in which they did or were read; cheap however many are open."""
+        with reachable(self.url):
+            self._load()
+            return list(self._finished.values())
 
     def times(self) -> dict[str, tuple[float, float | None]]:
         """Unix seconds at which each started trial was asked for first, and was told; None while it is open."""
@@ -251,6 +261,17 @@ class Study:
             self._study.sampler, self._sampler = self._sampler(), None
         return self._study
 
+    def _seeing(self, trial_id: int) -> optuna.Trial:
+        """A trial whose sampler sees the study as it is kept here: from the database, each draw would read again all
+        trials that are open.
+        """
+        self._with_sampler()
+        return optuna.Trial(self._view(self._storage.get_trial(trial_id)), trial_id)
+
+    def _view(self, *more: FrozenTrial) -> optuna.Study:
+        trials = {**self._ended, **self._open, **{trial.number: trial for trial in more}}
+        return cast(optuna.Study, StudyView(self._study, [trials[number] for number in sorted(trials)]))
+
     def _load(self) -> None:
         """Read what is not known yet: everything at first; later, for a reader, what is open or new."""
         if self._writes and self._loaded:
@@ -260,6 +281,7 @@ class Study:
                 self._open[trial.number] = copy.deepcopy(trial)
             elif trial.number not in self._finished:
                 self._finished[trial.number] = self._row(trial)
+                self._ended[trial.number] = trial
                 self._open.pop(trial.number, None)
         self._loaded = True
 

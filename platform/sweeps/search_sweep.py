@@ -57,7 +57,7 @@ def run_search_sweep(
     sweep.changed = live.told
     sweep.when_closed(live.close)
     limits = budget.Limits(
-        spec.budget, trials.rows, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
+        spec.budget, trials.ended, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say
     )
     worth = Worth(spec, trials, sweep.clock, terminal.say)
     run_search(sweep, trials, limits, worth)

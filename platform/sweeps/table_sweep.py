@@ -78,7 +78,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
     wanted = table_entries(spec)
     trials.enqueue(wanted)
     held = spec.resources.workers * spec.resources.gpus_per_worker
-    limits = budget.Limits(spec.budget, trials.rows, sweep.clock, held, terminal.say)
+    limits = budget.Limits(spec.budget, trials.ended, sweep.clock, held, terminal.say)
     if has_open_trials(trials, None) and not limits.over():
         run_open_trials(
             sweep, trials, f"{spec.name}: {spec.table.title}", len(trials.rows()), Pruning(kind="none"), limits

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -140,12 +140,28 @@ class Recorder:
 
         So an epoch that a resumed trial goes through again is not there twice.
         """
-        told = set() if revise else self._recall.steps(uid)
-        new = {key: float(value) for key, value in values.items() if (step, key) not in told}
+        new = self._untold(step, values, set() if revise else self._recall.steps(uid))
         if new:
-            texts = {key: value if math.isfinite(value) else str(value) for key, value in new.items()}
             more = {**({"now": True} if time is None else {}), **({"revise": True} if revise else {})}
-            self._say("metrics", uid, time, step=step, values=texts, **more)
+            self._say("metrics", uid, time, step=step, values=new, **more)
+
+    def series(self, uid: str, points: Sequence[tuple[int, Mapping[str, float], float]]) -> None:
+        """Note metric values at many steps, each (step, values, time), as one record and one request to the store.
+
+        A value that was told at its step stays.
+        """
+        told = self._recall.steps(uid)
+        new = [
+            [step, kept, int(1000 * at)] for step, values, at in points if (kept := self._untold(step, values, told))
+        ]
+        if new:
+            self._say("series", uid, points[-1][2], points=new)
+
+    @staticmethod
+    def _untold(step: int, values: Mapping[str, float], told: Collection[tuple[int, str]]) -> dict[str, float | str]:
+        """The values that were not `told`; those that JSON has no number for as text."""
+        new = {key: float(value) for key, value in values.items() if (step, key) not in told}
+        return {key: value if math.isfinite(value) else str(value) for key, value in new.items()}
 
     def tags(self, uid: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run; a later value replaces the earlier one."""

@@ -136,9 +136,11 @@ class Records:
         """Record how busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over
         time, and those of a resumed trial follow.
         """
-        for sample in samples:
-            values = {name: float(value) for name, value in sample.items() if name.startswith("system/")}
-            self._recorder.metrics(uid, int(sample["time"] // 60), values, sample["time"])
+        points = [
+            (int(s["time"] // 60), {k: float(v) for k, v in s.items() if k.startswith("system/")}, s["time"])
+            for s in samples
+        ]
+        self._recorder.series(uid, points)
 
     def trial_ended(self, row: TrialRow, result: RunManifest | None, folder: Path) -> None:
         """Record the end of a trial; `result` is the run's manifest if the run was finished."""
@@ -178,9 +180,11 @@ class Records:
         """IoU by class, and mIoU by beta."""
         keys = iou_keys(["background", *result.classes])
         self._recorder.metrics(uid, ONCE, dict(zip(keys, result.iou, strict=True)), stamp)
-        for beta, value in zip(curve.beta, curve.miou, strict=True):
-            # The step is beta in hundredths: MLflow draws the curve over it.
-            self._recorder.metrics(uid, round(100 * beta), {"curve_miou": value}, stamp)
+        # The step is beta in hundredths: MLflow draws the curve over it.
+        points = [
+            (round(100 * b), {"curve_miou": value}, stamp) for b, value in zip(curve.beta, curve.miou, strict=True)
+        ]
+        self._recorder.series(uid, points)
 
     def confirmed(self, uid: str, values: Sequence[float], bounds: Sequence[float] | None = None) -> None:
         """Record that a trial's configuration ran again with fresh seeds; `values` are its objective on confirm, seed

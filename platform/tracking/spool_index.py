@@ -32,7 +32,7 @@ class SpoolIndex:
         """Take note of an event, which begins at `offset` of the file."""
         uid, kind = event.get("uid", ""), event.get("kind")
         self.latest = max(self.latest, int(event.get("time", 0)))
-        if kind == "metrics":
+        if kind in ("metrics", "series"):
             self._places.setdefault(uid, array("Q")).append(offset)
             if uid in self._told:
                 self._told[uid].update(_steps(event))
@@ -57,4 +57,5 @@ class SpoolIndex:
 
 
 def _steps(event: Mapping[str, Any]) -> set[tuple[int, str]]:
-    return {(event["step"], key) for key in event["values"]}
+    points = event["points"] if event["kind"] == "series" else [(event["step"], event["values"], event["time"])]
+    return {(step, key) for step, values, _ in points for key in values}

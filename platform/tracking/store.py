@@ -29,8 +29,8 @@ _KIND = ("mlflow.experimentKind", "custom_model_development")
 """Without it MLflow may take the experiment for one about language models and show other pages."""
 ACTIVE = 1
 """MLflow's ViewType.ACTIVE_ONLY, which its import would cost seconds to ask for."""
-_BATCH = 100
-"""Rows per request: MLflow takes at most 100 parameters or tags at once."""
+_BATCH = {"params": 100, "tags": 100, "metrics": 1000}
+"""Rows per request that MLflow takes at most."""
 
 
 class RunRow(NamedTuple):
@@ -177,6 +177,11 @@ class Store:
         rows = [metric(key, float(value), event["time"], event["step"]) for key, value in values.items()]
         self._batches(run_id, metrics=rows)
 
+    def _series(self, event: Event, run_id: str) -> None:
+        metric = self.mlflow.entities.Metric
+        rows = [metric(k, float(v), at, step) for step, values, at in event["points"] for k, v in values.items()]
+        self._batches(run_id, metrics=rows)
+
     def _known(self, event: Event, run_id: str, key: str, wanted: float) -> bool:
         """Return whether the store has a value of that step, or this very one where it is a revision."""
         values = [item.value for item in self.client.get_metric_history(run_id, key) if item.step == event["step"]]
@@ -192,8 +197,8 @@ class Store:
 
     def _batches(self, run_id: str, **rows: list[Any]) -> None:
         for name, values in rows.items():
-            for start in range(0, len(values), _BATCH):
-                self.client.log_batch(run_id, **{name: values[start : start + _BATCH]})
+            for start in range(0, len(values), _BATCH[name]):
+                self.client.log_batch(run_id, **{name: values[start : start + _BATCH[name]]})
 
     def _artifact(self, event: Event, run_id: str) -> None:
         path = self._path(event["path"])

@@ -111,7 +111,7 @@ def test_no_limit_is_overshot_by_more_than_one_report(tmp_path: Path, limit: dic
     """Four trials at a time, begun one after the other. Limits of hours: tests/platform/plan/test_budget.py."""
     spec = spec_in(tmp_path, 40, search_options={"sampler": "random"}, pruning={"kind": "none"}, budget=limit)
     study, said = simulated_study(spec), list[str]()
-    limits = Limits(spec.budget, study.rows, Clock(tmp_path / "clock.json"), 0, said.append)
+    limits = Limits(spec.budget, study.ended, Clock(tmp_path / "clock.json"), 0, said.append)
     at_limit: dict[str, int] = {}
 
     def shifted(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:

@@ -158,7 +158,7 @@ LOOPS: dict[str, tuple[list[tuple[Any, str]], Read, str]] = {
         SCALE_DOWN,
     ),
     "evaluate": (
-        [(cpn.segmentation.deeplab, "predict")],
+        [(cpn.segmentation.deeplab, "class_probabilities")],
         lambda s, _: cpn.segmentation.deeplab.evaluate(
             SimpleNamespace(eval=lambda: None, classes=4), s, config_from({}, "t").deeplab
         ),

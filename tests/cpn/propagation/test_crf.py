@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from cpn.config.crf import CrfConfig
 from cpn.config.deeplab import DeepLabConfig
-from cpn.propagation.crf import crf_scores, dense_crf, with_background
+from cpn.propagation.crf import crf_scores, dense_crf, refine_label, with_background
 
 CONFIG = CrfConfig(sxy_bilateral=4, srgb_bilateral=40)
 
@@ -166,3 +166,16 @@ def test_an_image_without_classes_is_background() -> None:
     assert np.array_equal(
         crf_scores(image, np.zeros((0, *image.shape[:2]), np.float32), 4, CONFIG), np.ones((1, *image.shape[:2]))
     )
+
+
+def test_refined_label_equals_the_crf_on_all_classes() -> None:
+    rng = np.random.default_rng(0)
+    image, scores = scene()
+    truth, config = scores.argmax(0), CrfConfig(iterations=1, sxy_bilateral=8)
+    logits = 1.5 * np.eye(8)[truth].transpose(2, 0, 1) + rng.normal(0, 1, (8, *truth.shape))
+    logits[5:] -= 8
+    probabilities = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+    refined = refine_label(image, probabilities, config)
+    assert np.array_equal(refined, dense_crf(image, probabilities, config).argmax(0))
+    uniform = np.full((7, *truth.shape), np.float32(1 / 7))
+    assert refine_label(image, uniform, config).shape == truth.shape

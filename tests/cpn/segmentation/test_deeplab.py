@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpn.config.crf import CrfConfig
 from cpn.config.data import DataConfig
 from cpn.config.deeplab import DeepLabConfig, SegmentationCrfConfig
 from cpn.core.errors import InputError
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import Split
 from cpn.models.resnet38d import ResNet38
-from cpn.propagation.crf import dense_crf
 from cpn.scoring.metrics import hard_counts, miou
 from cpn.segmentation.deeplab import (
     DeepLab,
@@ -26,12 +24,11 @@ from cpn.segmentation.deeplab import (
     augment_pair,
     deeplab_job,
     evaluate,
-    image_counts,
     jitter_hsv,
     predict,
     predict_logits,
-    refine_label,
     segmentation_loss,
+    truth_of,
 )
 from cpn.training.loop import TrainingContext
 from cpn.training.optimizer import parameter_groups
@@ -275,19 +272,6 @@ def test_aligned_sizes_are_whole_strides_and_one() -> None:
     assert seen == [(15, 14), (45, 40), (17, 13), (45, 41)], "the backbone's stride is 4"
 
 
-def test_refined_label_equals_the_crf_on_all_classes() -> None:
-    rng = np.random.default_rng(0)
-    source, config = Boxes(), CrfConfig(iterations=1, sxy_bilateral=8)
-    logits = 1.5 * np.eye(8)[source.label(0)].transpose(2, 0, 1) + rng.normal(0, 1, (8, 32, 32))
-    logits[5:] -= 8
-    probabilities = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
-    refined = refine_label(source.image(0), probabilities, config)
-    assert np.array_equal(refined, dense_crf(source.image(0), probabilities, config).argmax(0))
-    assert (refined == source.label(0)).mean() > (probabilities.argmax(0) == source.label(0)).mean()
-    uniform = np.full((7, 32, 32), np.float32(1 / 7))
-    assert refine_label(source.image(0), uniform, config).shape == (32, 32)
-
-
 def test_training_learns_and_is_evaluated() -> None:
     source, network = Boxes(), tiny()
     reported: list[dict[str, float]] = []
@@ -297,6 +281,8 @@ def test_training_learns_and_is_evaluated() -> None:
     network.train()
     plain, refined = evaluate(network, cast(Split, source), TINY)
     assert plain.shape == refined.shape == (6, 3, 3) and not network.training
+    for counts, of_processes in zip((plain, refined), evaluate(network, cast(Split, source), TINY, 2), strict=True):
+        np.testing.assert_array_equal(counts, of_processes)
     assert miou(plain.sum(0)) > 0.7 and miou(refined.sum(0)) > 0.7
     label, label_crf = predict(network, source.image(2), TINY)
     assert np.array_equal(plain[2], hard_counts(label, source.label(2), 3))
@@ -330,4 +316,4 @@ def test_bad_input_is_refused_in_words() -> None:
         deeplab_job(tiny(), Boxes(), changed(batch_size=7), DATA, seed=0)
     unmasked = SimpleNamespace(ids=["a"], name="val", mask=lambda index: None)
     with pytest.raises(InputError, match="a: has no mask"):
-        image_counts(tiny(), cast(Split, unmasked), 0, TINY)
+        truth_of(cast(Split, unmasked), 0)

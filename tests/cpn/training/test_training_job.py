@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cpn.config.affinity import AffinityConfig
+from cpn.core.errors import InputError
 from cpn.data.batches import TensorBatch
+from cpn.training import training_job
 from cpn.training.loop import TrainingContext
 from cpn.training.training_job import TrainingJob, fit
 
@@ -52,3 +55,31 @@ def test_workers_share_each_batch() -> None:
         fit(job(seen, epochs=1), replace(SILENT, rank=rank, world=2, wrap=lambda m: wrapped.append(m) or m))
     assert [sorted(first + second) for first, second in zip(*shares, strict=True)] == [sorted(b) for b in whole]
     assert len(wrapped) == 2
+
+
+def test_a_compiled_network_trains_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Key]] = []
+    modes: list[object] = []
+    whole = torch.compile
+
+    def compile_quickly(network: nn.Module, mode: str) -> object:
+        modes.append(mode)
+        return whole(network, backend="eager")  # the same graph, without the minutes of a C++ compiler
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    torch.manual_seed(0)
+    plain = job(seen, epochs=2)
+    torch.manual_seed(0)
+    faster = job(seen, epochs=2, compiled="default")
+    fit(plain, SILENT)
+    assert modes == []
+    fit(faster, SILENT)
+    assert modes == ["default"] and list(faster.network.state_dict()) == ["weight", "bias"]
+    for one, other in zip(plain.network.parameters(), faster.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_without_a_compiler_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_job.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="train.compiled: there is no C\\+\\+ compiler here; install g\\+\\+"):
+        fit(job([], epochs=1, compiled="default"), SILENT)

@@ -163,6 +163,16 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
     assert said == ["the search ends here, trials under way stay resumable: budget.target_miou: 61.0 is reached"]
 
 
+def test_results_are_looked_at_when_a_trial_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(budget, "reached", lambda limits, found: looks.append(len(found)))
+    held = rows(50.0)
+    limits = Limits(Budget(target_miou=60), lambda: held, Clock(tmp_path / "clock.json"), 1, lambda line: None)
+    assert not limits.over() and not limits.over() and looks == [1]
+    held.append(row(1, 55.0))
+    assert not limits.over() and looks == [1, 2]
+
+
 def test_without_hours_left_a_start_leaves_trials_alone(tmp_path: Path) -> None:
     write_json(tmp_path / "clock.json", {"seconds": 7200, "trials": {"a": 3600}})
     said: list[str] = []

@@ -76,11 +76,11 @@ def test_what_the_gpu_did_is_recorded_by_the_minute(told: Told) -> None:
     samples = [{"time": 60.0 * minute, "system/gpu_0_utilization_percentage": 90.0 + minute} for minute in (5, 6, 7)]
     told.listener.reported(told.row.uid, {"epoch": 1, "loss_total": 0.5, "minutes": samples[:2]})
     told.listener.reported(told.row.uid, {"epoch": 2, "miou": 41.0, "minutes": samples[1:]})
-    sampled = [event for event in recorded(told.records, "metrics") if "loss_total" not in event["values"]]
+    reports = [event["points"] for event in recorded(told.records, "series")]
     key = "system/gpu_0_utilization_percentage"
-    assert [(event["step"], event["time"], event["values"][key]) for event in sampled] == [
-        (5, 300_000, 95.0), (6, 360_000, 96.0), (7, 420_000, 97.0),
-    ]  # fmt: skip
+    assert [[(step, time, values[key]) for step, values, time in points] for points in reports] == [
+        [(5, 300_000, 95.0), (6, 360_000, 96.0)], [(7, 420_000, 97.0)],
+    ], "a report is one record"  # fmt: skip
 
 
 def test_a_note_is_a_warning(told: Told) -> None:

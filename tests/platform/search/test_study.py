@@ -74,6 +74,36 @@ def test_the_sampler_is_built_for_the_first_trial(tmp_path: Path, monkeypatch: p
     assert len(built) == 1
 
 
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_draws_read_no_open_trials_and_stay_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Of a thousand open trials each draw would read all again, in the order of a second."""
+
+    def drawn(folder: Path) -> list[Any]:
+        study = make_study(folder, f"search_options.sampler={sampler}")
+        rows = []
+        for number in range(14):
+            rows.append(ask(study))
+            for epoch in (1, 2):
+                study.report(rows[-1].uid, epoch, 40.0 + number % 5)
+            if number % 3:
+                state = State.PRUNED if number % 3 == 1 else State.COMPLETE
+                study.tell(rows[number - 1].uid, state, 50.0 + number % 5)
+        return [row.values for row in rows]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "_view", lambda self, *more: self._study)
+        from_database = drawn(tmp_path / "a")
+    reads = []
+    kept = optuna.storages._CachedStorage.get_all_trials
+    monkeypatch.setattr(
+        optuna.storages._CachedStorage, "get_all_trials", lambda *a, **k: (reads.append(a), kept(*a, **k))[1]
+    )
+    assert drawn(tmp_path / "b") == from_database
+    assert len(reads) < 14, "when it is opened, and not at each draw"
+
+
 def test_the_value_has_a_name_for_other_viewers(tmp_path: Path) -> None:
     changes: dict[str, dict[str, Any]] = {"miou": {}, "mask_free": {"objective": "mask_free"}}
     for name, given in changes.items():

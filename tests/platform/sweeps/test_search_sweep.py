@@ -138,7 +138,7 @@ def test_a_search_that_ended_early_is_not_gone_on_with(tmp_path: Path, monkeypat
         said: list[str] = []
         with small.context(tmp_path / "records", budget=Budget(trials=count + 5, **limits)) as sweep:
             monkeypatch.setattr(sweep.terminal, "say", said.append)
-            over = Limits(sweep.spec.budget, trials.rows, sweep.clock, 1, said.append)
+            over = Limits(sweep.spec.budget, trials.ended, sweep.clock, 1, said.append)
             search_sweep.run_search(sweep, trials, over, Worth(sweep.spec, trials, sweep.clock, said.append))
         return said
 

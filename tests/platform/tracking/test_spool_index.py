@@ -62,3 +62,15 @@ def test_a_run_costs_little_memory(tmp_path: Path) -> None:
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / RUNS < 1500
+
+
+def test_steps_of_a_series_are_known(tmp_path: Path) -> None:
+    recall = told(tmp_path)
+    assert recall.spool is not None
+    assert recall.steps("a") == set()
+    points = [[5, {"load": 1.0}, 300_000], [6, {"load": 2.0, "memory": 3.0}, 360_000]]
+    recall.spool.append({"kind": "series", "uid": "a", "time": 360_000, "points": points})
+    whole = {(5, "load"), (6, "load"), (6, "memory")}
+    assert recall.steps("a") == whole
+    recall.spool.close()
+    assert told(tmp_path).steps("a") == whole

@@ -32,6 +32,26 @@ def test_a_value_is_kept_once_per_step_unless_revised(tmp_path: Path, new_store:
     assert read_runs(uri, "patch")[0].metrics["miou"] == 0.75
 
 
+def test_a_series_is_one_request_and_told_once(
+    tmp_path: Path, new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, requests = new_store("store"), []
+    recorder = Recorder(tmp_path / "records", uri, "patch")
+    recorder.start("trial", name="trial")
+    recorder.flush(60)
+    client = recorder._store.client  # type: ignore[union-attr]
+    send = client.log_batch
+    monkeypatch.setattr(client, "log_batch", lambda *args, **rows: (requests.append(rows), send(*args, **rows)))
+    many = [(step, {"load": float(step), "memory": 1.0}, 60.0 * step) for step in range(200)]
+    recorder.series("trial", many)
+    recorder.series("trial", [*many[-2:], (200, {"load": float("nan")}, 12_000.0)])
+    recorder.series("trial", many)
+    recorder.close(60)
+    assert [len(rows["metrics"]) for rows in requests] == [400, 1]
+    found = rows(uri)["trial"]["metrics"]
+    assert len(found) == 401 and ("load", 7, "7.0", 420_000) in found and ("load", 200, "nan", 12_000_000) in found
+
+
 def test_reconcile_ends_what_is_not_alive(tmp_path: Path, new_store: Callable[[str], str]) -> None:
     uri = new_store("store")
     recorder = Recorder(tmp_path / "records", uri, "patch")
