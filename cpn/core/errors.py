@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
-from cpn.core.environment import drop_empty
+from cpn.core.environment import drop_empty, open_closed_streams
 from cpn.core.redact import redact
 
 PLACES = {
@@ -101,6 +101,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     resumable, 141 the reader of its output has gone. The traceback of an unexpected error, exit code 1 as well, shows
     no password either.
     """
+    open_closed_streams()
     drop_empty()
     code = _code(main)
     if code > 128:

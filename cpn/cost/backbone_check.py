@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -314,14 +315,21 @@ def run_checks(name: str, weights: str | None, classes: int) -> list[Check]:
     """
     module = make_backbone(name)
     subject = Subject(name, module, weights, classes)
-    if fault := interface_fault(module):
+    own = own_code(name, "one of its attributes or methods") if is_code(name) else nullcontext()
+    with own:
+        fault = interface_fault(module)
+    if fault:
         cure = "set channels to the three maps' channels and stride to the input's side over theirs"
+        if "parameters" in fault:
+            cure = "make the layers without a device, as nn.Conv2d(3, 8, 3) does"
         return [Check("interface", "failed", fault, cure)]
     done = [passed("interface", "an nn.Module with channels, stride and frozen_parameters()")]
     with torch.random.fork_rng(devices=[]):
         for step in STEPS:
+            own = own_code(name, "one of its attributes or methods") if is_code(name) else nullcontext()
             try:
-                done.append(step(subject))
+                with own:
+                    done.append(step(subject))
             except InputError as error:  # the user's code raised: the line names file and line
                 done.append(Check(step.__name__.replace("_", " "), "failed", str(error), "correct it there"))
             if step is shapes and done[-1].result == "failed":

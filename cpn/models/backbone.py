@@ -66,7 +66,11 @@ def build_backbone(name: str) -> nn.Module:
     anything.
     """
     module = make_backbone(name)
-    if name not in BACKBONES and (fault := interface_fault(module) or maps_fault(module, name, 33, 50)):
+    if name in BACKBONES:
+        return module
+    with own_code(name, "one of its attributes or methods"):
+        fault = interface_fault(module) or maps_fault(module, name, 33, 50)
+    if fault:
         raise InputError(f"network.backbone: {name!r} {fault}; python -m cpn.backbone --check {name} shows all faults")
     return module
 
@@ -132,11 +136,16 @@ def _not_imported(name: str, error: Exception) -> InputError:
 
 
 def interface_fault(module: nn.Module) -> str | None:
-    """Return what is wrong with a backbone's `channels` and `stride`, in words; None when nothing is."""
+    """What is wrong with a backbone's `channels`, `stride` and device, in words; None when nothing is."""
+    import torch
+
     backbone = cast(Backbone, module)
     numbers = (*backbone.channels, backbone.stride) if isinstance(backbone.channels, tuple | list) else ()
     if len(numbers) != 4 or not all(isinstance(n, int) and n > 0 for n in numbers):
         return f"has channels {backbone.channels} and stride {backbone.stride}, not three whole numbers and one"
+    here = torch.empty(0).device
+    if away := next((str(p.device) for p in module.parameters() if p.device != here), None):
+        return f"has parameters on {away} and not on {here}, where its factory is called"
     return None
 
 
@@ -170,6 +179,10 @@ def maps_fault(module: nn.Module, name: str, height: int, width: int) -> str | N
             return f"turns ({count}, 3, {height}, {width}) into {given}, not into {wanted}"
         if odd := [str(m.dtype) for m in maps if m.dtype != torch.float32]:
             return f"returns maps of {odd[0]} and not of torch.float32"
+        other = next((m for m in maps if m.layout != torch.strided or m.device != images.device), None)
+        if other is not None:
+            kind = f"on {other.device}" if other.device != images.device else f"as {other.layout}"
+            return f"returns maps {kind} and not dense ones on {images.device} as its images"
         if images.device.type != "meta" and not torch.equal(images, torch.ones_like(images)):
             return "changes the images that it is given, which are used after it"
     return None

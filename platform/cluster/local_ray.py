@@ -6,12 +6,14 @@ SECURITY.md lists the sockets; tests/platform/cluster/test_listening.py looks at
 import logging
 import os
 import secrets
+import signal
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cpn.core.errors import InputError
 from cpn.core.files import check_place
@@ -43,9 +45,10 @@ def start_ray() -> None:
     own_token()
     folder = own_folder()
     for _ in range(STARTS):
+        started: list[subprocess.Popen[bytes]] = []
         try:
             # Without the dashboard a stopped trial's placement group is never freed, and the sweep hangs.
-            with own_groups(), loopback():
+            with own_groups(started), loopback():
                 ray.init(
                     address="local",  # or Ray joins what a `ray start` left on this machine, without our environment
                     include_dashboard=True,
@@ -55,11 +58,13 @@ def start_ray() -> None:
                     _temp_dir=None if folder is None else str(folder / "ray"),
                 )
             return
-        except Exception as error:
-            if type(error) is not Exception:  # what Ray raises when its processes are late is a plain one
+        except BaseException as error:
+            if type(error) is Exception:  # what Ray raises when its processes are late is a plain one
+                ray.shutdown()
+            end_groups(started)
+            if type(error) is not Exception:
                 raise
             late = error
-            ray.shutdown()
     raise RuntimeError(f"tried {STARTS} times: {late}") from late
 
 
@@ -81,19 +86,35 @@ def loopback() -> Iterator[None]:
 
 
 @contextmanager
-def own_groups() -> Iterator[None]:
-    """Let what Ray starts here be in process groups of its own: `timeout`, a batch system or a terminal signals the
-    whole group of the driver, whose trials could not finish their reports without Ray. When the driver dies, Ray's
-    processes still do at once (prctl's PR_SET_PDEATHSIG). An internal of Ray, whose version is pinned.
+def own_groups(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Let what Ray starts here, which is added to `started`, be in process groups of its own: `timeout`, a batch
+    system or a terminal signals the whole group of the driver, whose trials could not finish their reports without Ray.
+    When the driver dies, Ray's processes still do at once (prctl's PR_SET_PDEATHSIG). An internal of Ray, whose version
+    is pinned.
     """
     from ray._private import services
 
     before = services.ConsolePopen
-    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
+
+    def start(*command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(before(*command, process_group=0, **options))
+        return started[-1]
+
+    services.ConsolePopen = start  # type: ignore[misc, assignment]
     try:
         yield
     finally:
         services.ConsolePopen = before  # type: ignore[misc]
+
+
+def end_groups(started: list[subprocess.Popen[bytes]]) -> None:
+    """Kill the process groups of a Ray that did not come up: `ray.shutdown` knows nothing of them, and with theirs a
+    second try on a busy machine would be later still.
+    """
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def own_token() -> None:

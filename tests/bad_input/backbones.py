@@ -68,6 +68,40 @@ class InPlace(Plain):
         return super().forward(images.sub_(0.5))
 
 
+class Sparse(Plain):
+    """Its top is a sparse tensor."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3, stage4, top.to_sparse()
+
+
+class Elsewhere(Plain):
+    """Its top lies on another device."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stage3, stage4, top = super().forward(images)
+        return stage3, stage4, top.to("meta")
+
+
+class Untrainable(Plain):
+    """Its train(), which eval() calls too, raises."""
+
+    def train(self, mode: bool = True) -> "Untrainable":
+        raise ValueError("never")
+
+
+def elsewhere() -> nn.Module:
+    """A factory that makes its layers on another device than it is asked to."""
+    return Plain().to("meta")
+
+
+def seeded() -> nn.Module:
+    """A factory that seeds: every run would start from the same numbers, whatever its seed."""
+    torch.manual_seed(torch.initial_seed() ^ 1)
+    return Plain()
+
+
 def broken() -> nn.Module:
     """A factory that raises."""
     raise KeyError("layers")
@@ -105,6 +139,11 @@ CASES = [
     *rows("a forward that raises", "Raises", "its forward raised ZeroDivisionError", FILE, "correct it there"),
     *rows("maps of half precision", "HalfPrecision", "returns maps of torch.float16 and not of torch.float32"),
     *rows("maps of one image", "OneOfABatch", "turns (2, 3, 33, 50) into [(1, 4, 9, 13)"),
+    *rows("sparse maps", "Sparse", "returns maps as torch.sparse_coo and not dense ones on cpu"),
+    *rows("maps on another device", "Elsewhere", "returns maps on meta and not dense ones on cpu"),
+    *rows("layers on another device", "elsewhere", "has parameters on meta and not on cpu, where its factory"),
+    *rows("a train() that raises", "Untrainable", "methods raised ValueError: never", FILE, "correct it there"),
+    *rows("a factory that seeds", "seeded", "its factory changes torch's seed, which everything else in the process"),
     *rows("images that are changed", "InPlace", "changes the images that it is given, which are used after it"),
     *rows("layers that do not fit", "Mismatched", "its forward raised RuntimeError: Given groups=1", FILE),
     *rows("maps of another size", "WrongSize", "turns (1, 3, 33, 50) into [(1, 4, 9, 13)"),

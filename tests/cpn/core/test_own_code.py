@@ -1,13 +1,18 @@
 """Errors of a user's code: one line, the innermost file and line of theirs, and what passes through."""
 
+import io
 import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 
 from cpn.core.errors import InputError, WorkError
-from cpn.core.own_code import LONGEST, own_code
+from cpn.core.own_code import LONGEST, own_code, shared_state
 
 
 def line_of(words: str) -> int:
@@ -98,3 +103,50 @@ def test_what_is_no_fault_of_the_code_passes(error: Exception) -> None:
 def test_an_interrupt_passes() -> None:
     with pytest.raises(KeyboardInterrupt), own_code("my:net", "its forward"):
         raise KeyboardInterrupt
+
+
+CHANGES: dict[str, tuple[Callable[[], object], str]] = {
+    "precision": (lambda: torch.set_default_dtype(torch.float64), "torch's default precision"),
+    "device": (lambda: torch.set_default_device("meta"), "torch's default device"),
+    "gradients": (lambda: torch.set_grad_enabled(False), "whether gradients are computed"),
+    "threads": (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "the number of threads"),
+    "seed": (lambda: torch.manual_seed(torch.initial_seed() ^ 1), "torch's seed"),
+    "algorithms": (lambda: torch.use_deterministic_algorithms(True), "torch's algorithms are deterministic"),
+    "folder": (lambda: os.chdir("/"), "the working folder"),
+    "another stdout": (lambda: setattr(sys, "stdout", io.StringIO()), "sys.stdout"),
+    "no stdout": (lambda: setattr(sys, "stdout", None), "sys.stdout"),
+    "closed stdout": (lambda: sys.stdout.close(), "sys.stdout"),
+    "another stderr": (lambda: setattr(sys, "stderr", io.StringIO()), "sys.stderr"),
+}
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and a stream of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=list(CHANGES))
+def test_what_all_share_is_set_back_and_said(apart: None, change: Callable[[], object], words: str) -> None:
+    with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
+        before = [(each.words, each.get()) for each, _ in shared_state() if each.words != "torch's seed"]
+        with pytest.raises(InputError, match=f"'own:net': its forward changes .*{words}, .*leave it as it is"):
+            with own_code("own:net", "its forward"):
+                change()
+        if not getattr(before[1][1][0], "closed", False):  # a closed stream is replaced
+            assert before == [(each.words, each.get()) for each, _ in shared_state() if each.words != "torch's seed"]
+        print("somebody writes on", file=sys.stdout)
+
+
+def test_what_changes_and_raises_is_set_back(apart: None, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its forward raised ValueError: no"), own_code("own:net", "its forward"):
+        os.chdir("/")
+        raise ValueError("no")
+    assert Path.cwd() == tmp_path
+
+
+def test_code_that_sets_back_and_draws_is_let_be(apart: None) -> None:
+    with torch.random.fork_rng(devices=[]), own_code("own:net", "its forward"), torch.no_grad():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+        torch.rand(3)

@@ -1,9 +1,21 @@
 """Ray on this machine is this user's alone: its folder, its token, the loopback address; and a folder that it bears."""
 
 import os
+import select
+import signal
+import subprocess
 from pathlib import Path
 from platform.cluster import local_ray
-from platform.cluster.local_ray import LONGEST_FOLDER, LOOPBACK, check_ray_folder, loopback, own_folder, own_token
+from platform.cluster.local_ray import (
+    LONGEST_FOLDER,
+    LOOPBACK,
+    STARTS,
+    check_ray_folder,
+    loopback,
+    own_folder,
+    own_token,
+    start_ray,
+)
 
 import pytest
 
@@ -56,6 +68,31 @@ def test_the_longest_folder_is_one_that_ray_takes(spare: int, monkeypatch: pytes
     else:
         check_ray_folder()
         validate_socket_filepath(path)
+
+
+@pytest.mark.parametrize("error", [Exception("The current node timed out during startup."), KeyboardInterrupt()])
+def test_a_start_that_fails_leaves_no_process(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tries left three sets of Ray's processes on a machine that was too busy for one."""
+    import ray
+    from ray._private import services
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def init(**_: object) -> None:
+        started.append(services.ConsolePopen(["sh", "-c", "sleep 60 & sleep 60"], stdout=subprocess.PIPE))
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(os, "environ", {**os.environ, "HOME": str(tmp_path)})
+    with pytest.raises((RuntimeError, KeyboardInterrupt)):
+        start_ray()
+    assert len(started) == (STARTS if isinstance(error, Exception) else 1)
+    for process in started:
+        assert process.returncode == -signal.SIGKILL and process.stdout is not None
+        assert select.select([process.stdout], [], [], 10)[0], "its child holds the pipe open"
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(
