@@ -117,7 +117,7 @@ def _of_torch() -> tuple[Shared, ...]:
 
 
 def shared_state() -> list[tuple[Shared, Any]]:
-    """What all code of the process shares and a user's own has no business to change, with its values now."""
+    """Return what all code of the process shares and a user's own has no business to change, with its values now."""
     return [(each, each.get()) for each in (*ALWAYS, *(_of_torch() if "torch" in sys.modules else ()))]
 
 

@@ -49,7 +49,6 @@ class StepTime:
     seconds: float
     """Median of the timed steps."""
     peak_gib: float
-    peak_gib: float
     """GiB that torch's allocator held at most (CUDA's own context, about half a GiB, comes on top); on the CPU what the
     whole process held at most."""
     first_s: float

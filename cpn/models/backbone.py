@@ -136,7 +136,7 @@ def _not_imported(name: str, error: Exception) -> InputError:
 
 
 def interface_fault(module: nn.Module) -> str | None:
-    """What is wrong with a backbone's `channels`, `stride` and device, in words; None when nothing is."""
+    """Return what is wrong with a backbone's `channels`, `stride` and device, in words; None when nothing is."""
     import torch
 
     backbone = cast(Backbone, module)

@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ WORTH_PIXELS = 5_000_000
 
 def refined_labels(
     given: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]], config: CrfConfig, processes: int
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8], None, None]:
     """`refine_label` of each image and its scores, in order: (H, W, 3), (C, H, W) -> (H, W); 0 processes: in this one.
 
     As many images are held as there are processes. Raises WorkError where one of them is killed.

@@ -1,6 +1,7 @@
 """DeepLab (LargeFOV) on the same backbone, trained on pseudo labels: the segmentation network of method.md (i)."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Self, cast
 
 import numpy as np
@@ -21,7 +22,6 @@ from cpn.data.voc import IGNORE, Split
 from cpn.models.backbone import Backbone, frozen_of, maps_of
 from cpn.propagation.crf import refine_label
 from cpn.propagation.crf_processes import refined_labels
-from cpn.scoring.cam import limited_size
 from cpn.scoring.metrics import hard_counts
 from cpn.scoring.shown_sizes import limited_size
 from cpn.training.optimizer import parameter_groups
@@ -221,11 +221,12 @@ def predict_label(network: DeepLab, image: NDArray[np.uint8], config: DeepLabCon
 
 def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(C, H, W) -> uint8 (H, W)."""
-    return probabilities.argmax(axis=0).astype(np.uint8)
+    best: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
+    return best
 
 
 def truth_of(split: Split, index: int) -> NDArray[np.uint8]:
-    """The mask of an image, uint8 (H, W). Raises InputError without one."""
+    """Return the mask of an image, uint8 (H, W). Raises InputError without one."""
     truth = split.mask(index)
     if truth is None:
         raise InputError(f"{split.ids[index]}: has no mask, but list {split.name!r} is scored; add it, or set data.val")
@@ -235,7 +236,7 @@ def truth_of(split: Split, index: int) -> NDArray[np.uint8]:
 def evaluate(
     network: DeepLab, split: Split, config: DeepLabConfig, processes: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is scored.
+    """Return counts of every image of a list, without and with CRF: two int64 (N, 3, C); their sum over N is scored.
 
     So many other `processes` run the CRF while this one runs the network; 0: this one does both. The counts are equal.
     """
@@ -251,9 +252,8 @@ def evaluate(
                 plain.append(hard_counts(most_probable(probabilities), truth, network.classes))
             yield image, probabilities
 
-    labels = refined_labels(scored(), config.crf, processes)
-    for index in range(len(split)):
-        with image_of(split, index, DEEPLAB_CURE):
-            refined.append(hard_counts(next(labels), truth_of(split, index), network.classes))
-    labels.close()
+    with closing(refined_labels(scored(), config.crf, processes)) as labels:
+        for index in range(len(split)):
+            with image_of(split, index, DEEPLAB_CURE):
+                refined.append(hard_counts(next(labels), truth_of(split, index), network.classes))
     return np.stack(plain), np.stack(refined)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ COMPILERS = ("c++", "g++", "clang++")
 
 
 def compiled(network: nn.Module, mode: Compiled | None) -> nn.Module:
-    """The network by torch.compile, which shares its parameters and is compiled at its first pass; None: itself.
+    """Return the network by torch.compile, which shares its parameters and is compiled at its first pass; None: itself.
 
     Raises InputError where this machine has no C++ compiler.
     """
@@ -127,5 +127,5 @@ def compiled(network: nn.Module, mode: Compiled | None) -> nn.Module:
         return network
     if not any(map(shutil.which, COMPILERS)):
         raise InputError("train.compiled: there is no C++ compiler here; install g++, or drop the key")
-    called: nn.Module = torch.compile(network, mode=mode)
-    return called
+    called: Any = torch.compile(network, mode=mode)
+    return cast(nn.Module, called)

@@ -195,7 +195,7 @@ class Study:
             return [opened.get(number) or self._finished[number] for number in range(len(opened) + len(self._finished))]
 
     def ended(self) -> list[TrialRow]:
-        """The trials that have ended, in the order in which they did or were read; cheap however many are open."""
+        """Return the trials that have ended, in the order in which they did or were read, however many are open."""
         with reachable(self.url):
             self._load()
             return list(self._finished.values())
@@ -262,8 +262,8 @@ class Study:
         return self._study
 
     def _seeing(self, trial_id: int) -> optuna.Trial:
-        """A trial whose sampler sees the study as it is kept here: from the database, each draw would read again all
-        trials that are open.
+        """Return a trial whose sampler sees the study as it is kept here: from the database, each draw would read all
+        open trials again.
         """
         self._with_sampler()
         return optuna.Trial(self._view(self._storage.get_trial(trial_id)), trial_id)

@@ -152,14 +152,14 @@ class Recorder:
         """
         told = self._recall.steps(uid)
         new = [
-            [step, kept, int(1000 * at)] for step, values, at in points if (kept := self._untold(step, values, told))
+            (step, kept, int(1000 * at)) for step, values, at in points if (kept := self._untold(step, values, told))
         ]
         if new:
             self._say("series", uid, points[-1][2], points=new)
 
     @staticmethod
     def _untold(step: int, values: Mapping[str, float], told: Collection[tuple[int, str]]) -> dict[str, float | str]:
-        """The values that were not `told`; those that JSON has no number for as text."""
+        """Return the values that were not `told`; those that JSON has no number for as text."""
         new = {key: float(value) for key, value in values.items() if (step, key) not in told}
         return {key: value if math.isfinite(value) else str(value) for key, value in new.items()}
 

@@ -32,6 +32,7 @@ Event = TypedDict(  # by its functional form, as `from` is a word of Python's
         "tags": dict[str, str],
         "step": int,
         "values": dict[str, float | str],
+        "points": list[tuple[int, dict[str, float | str], int]],
         "now": bool,
         "revise": bool,
         "path": str,
@@ -58,7 +59,7 @@ Event = TypedDict(  # by its functional form, as `from` is a word of Python's
     total=False,
 )
 """A record as a line of the spool. The four first are in all; which of the others follows from `kind`, as `Recorder`
-writes them: start, metrics, tags, experiment, artifact, dataset, end, register, point, moved, reconcile.
+writes them: start, metrics, series, tags, experiment, artifact, dataset, end, register, point, moved, reconcile.
 """
 Value = TypeVar("Value", int, str)
 
