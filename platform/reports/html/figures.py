@@ -113,9 +113,10 @@ def forest(entries: Sequence[RankedTrial], cam_baseline: float | None, objective
                            marker={"color": colour, "size": 11}, hovertemplate="%{y}: %{x:.1f} %<extra></extra>")
             )  # fmt: skip
     if cam_baseline is not None:
-        figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"})
-        figure.add_annotation(x=cam_baseline, y=1, yref="paper", yanchor="bottom", showarrow=False,
-                              text="cam_baseline", font={"color": "#555555"})  # fmt: skip
+        figure.add_vline(cam_baseline, line={"color": GREY, "dash": "dash"}, name="cam_baseline", showlegend=True)
+        ends = [cam_baseline, *(end for e in have for end in e.interval or (e.confirmed or 0.0,))]
+        room = 0.05 * (max(ends) - min(ends)) or 1.0
+        figure.update_xaxes(range=[min(ends) - room, max(ends) + room])  # a line alone would lie on the chart's edge
     figure.update_yaxes(categoryorder="array", categoryarray=[entry.uid for entry in have], automargin=True)
     return styled(figure, f"{objective} (confirm), %", "", 150 + 42 * len(have))
 

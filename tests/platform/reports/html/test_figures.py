@@ -28,7 +28,10 @@ def test_the_forest_shows_intervals_and_the_cam_baseline(sweep: SweepSnapshot) -
     assert figure is not None
     trials, reference = figure.data
     assert set(trials.error_x.array) == {2.0} and list(reference.y) == ["made-0000"]
-    assert figure.layout.shapes[0].x0 == 36.0
+    line = figure.layout.shapes[0]
+    assert line.x0 == 36.0 and (line.name, line.showlegend) == ("cam_baseline", True)
+    low, high = figure.layout.xaxis.range
+    assert low < 36.0 and high > max(entry.interval[1] for entry in entries if entry.interval), "no end on the edge"
     assert figures.forest([replace(entry, confirmed=None) for entry in entries], None, "miou") is None
 
 
