@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import IO
 
 from cpn.core.environment import drop_empty, open_closed_streams
@@ -25,11 +26,15 @@ PLACES = {
     errno.EISDIR: "a folder is in the way, choose another name",
     errno.EEXIST: "something else is there, choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "the whole system has too many files open, close other programs",
     errno.ELOOP: "a link there leads in a circle, lay it anew or choose another name",
 }
 """What a disk may answer in the middle of the work, and the cure: no defect of ours."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write may end with although the file could be opened; such an error names no file."""
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+"""What a new pipe or socket may end with, too, which have no name."""
 NAMED_WRONG = (errno.ENAMETOOLONG, errno.ELOOP)
 """What a disk answers to a name that cannot be: somebody gave it, so it is wrong input wherever it comes up."""
 LONGEST_WORD = 400
@@ -111,10 +116,25 @@ def run_command(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+def check_surroundings() -> None:
+    """Raise InputError where there is no working folder, or no such time zone: every command comes to ask for them."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the working folder is not there any more or cannot be read ({error.strerror}): go to another one (cd)"
+        ) from None
+    try:
+        datetime.now().astimezone()
+    except ValueError as error:
+        raise InputError(f"TZ={os.environ.get('TZ')}: is no time zone ({error}): correct or unset it") from None
+
+
 def _code(main: Callable[[], int | None]) -> int:
     """Run `main` and return its exit code; an error has been printed as one line."""
     try:
         try:
+            check_surroundings()
             return main() or 0
         finally:  # also for argparse's --help; at the interpreter's own flush an error would be a traceback
             sys.stdout.flush()
@@ -146,8 +166,8 @@ def as_work_error(error: Exception) -> WorkError | None:
 
     None for any other error.
     """
-    if isinstance(error, OSError) and error.errno in PLACES and (error.filename or error.errno in FULL):
-        place = error.filename or "a file that was being written"
+    if isinstance(error, OSError) and error.errno in PLACES and (error.filename or error.errno in (*FULL, *TOO_MANY)):
+        place = error.filename or ("a file that was being written" if error.errno in FULL else "a pipe or a socket")
         return WorkError(f"{place}: {error.strerror}; {PLACES[error.errno]}")
     if not isinstance(error, OSError) and is_out_of_memory(error):
         return WorkError(f"out of memory ({brief_words(error)}); leave more memory free")

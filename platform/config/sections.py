@@ -132,6 +132,10 @@ class Resources(SweepSection):
     def _folder_or_bucket(cls, value: str) -> str:
         if ("://" in value or re.match(r"[A-Za-z]\w+:", value)) and not value.startswith("s3://"):  # s3:/BUCKET, file:X
             raise ValueError("write a folder, or s3://BUCKET/PREFIX (other object stores have an S3 endpoint, too)")
+        if not value.isprintable():
+            raise ValueError(
+                "the name of this folder holds a line break or another sign that cannot be seen; correct it"
+            )
         return value
 
     @field_validator("concurrent", mode="before")

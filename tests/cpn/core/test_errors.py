@@ -1,7 +1,9 @@
 import errno
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,3 +124,51 @@ def test_another_broken_pipe_keeps_its_traceback(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as left:
         run_command(raises(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert left.value.code == 1 and "BrokenPipeError" in capsys.readouterr().err
+
+
+def test_without_a_working_folder_nothing_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: pytest.fail("it has begun"))
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the working folder is not there any more")
+
+
+@pytest.mark.parametrize(("zone", "wrong"), [("UTC+25", True), ("UTC+14", False), ("Nowhere/There", False)])
+def test_a_time_zone_that_is_none_is_named(
+    zone: str, wrong: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system takes hours beyond a day, which Python's own times do not."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_command(lambda: 0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert left.value.code == (2 if wrong else 0)
+    assert capsys.readouterr().err.startswith(f"error: TZ={zone}: is no time zone" if wrong else "")
+
+
+@pytest.mark.parametrize("opened", [lambda: open("/dev/null"), os.pipe], ids=["a file", "a pipe"])
+def test_too_many_open_files_are_no_traceback(opened: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the number that is the next as the limit; streams and what pytest holds are open already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def main() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        opened()
+
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_command(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert left.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("failed: ") and line.endswith("raise the limit on open files (ulimit -n)")

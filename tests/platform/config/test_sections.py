@@ -73,6 +73,12 @@ def test_a_url_that_is_mistyped_is_no_folder(place: str) -> None:
     assert Resources(storage=f"./{place.replace('://', ':')}").storage.startswith("./")
 
 
+@pytest.mark.parametrize("sign", "\n\t\x07\u2028\u200b", ids=ascii)
+def test_a_folder_is_not_made_with_signs_that_nobody_sees(sign: str) -> None:
+    with pytest.raises(ValidationError, match="holds a line break or another sign that cannot be seen; correct it"):
+        Resources(storage=f"swe{sign}eps")
+
+
 def test_a_share_of_one_hundred_is_no_miou() -> None:
     with pytest.raises(ValidationError, match="this is in percent; write 100 if you mean 1 of 1"):
         Budget(target_miou=1)
