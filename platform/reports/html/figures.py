@@ -205,7 +205,8 @@ def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
         line={"color": end, "colorscale": shades},
         labelfont={"size": 13}, tickfont={"size": 11},
     )  # fmt: skip
-    return styled(go.Figure(lines), "", "", 430).update_layout(margin={"l": 90, "r": 60, "t": 60, "b": 30})
+    # the names stand above the axes, and below the buttons of the chart
+    return styled(go.Figure(lines), "", "", 460).update_layout(margin={"l": 90, "r": 60, "t": 90, "b": 30})
 
 
 def thirds(domain: Any) -> list[float]:
