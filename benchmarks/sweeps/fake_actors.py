@@ -82,7 +82,8 @@ class FakeActors:
             actor, reports = self._starting.popleft()
             self._running[actor], self._last[actor] = reports, time.monotonic()
             self._live_actors_to_ray_actors_resources[actor] = (None, None)
-            actor._on_start(actor)
+            if actor._on_start:
+                actor._on_start(actor)
             return True
         until = self._due[0][0] - time.monotonic() if self._due else timeout
         if until > 0:

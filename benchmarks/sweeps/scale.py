@@ -288,20 +288,24 @@ def epoch_means(epoch: int, final: float) -> dict[str, Any]:
 
 def leave_run(folder: Path, key: str, config: dict[str, Any], classes: tuple[str, ...], final: float) -> None:
     """A finished run's folder, whole by its digests: its network and picture have a kilobyte each."""
+    from PIL import Image
+
     from cpn.core.files import file_digest, write_bytes, write_json
     from cpn.core.run_files import MODEL, PICTURES, RESULT
     from cpn.scoring.metrics import BETAS
     from cpn.scoring.run_manifest import RunManifest
 
-    names = (MODEL, f"{PICTURES}/cam.png")
-    for name in names:
-        write_bytes(folder / name, bytes(1000))
+    picture = io.BytesIO()
+    Image.new("RGB", (200, 100)).save(picture, "PNG")
+    files = {MODEL: bytes(1000), f"{PICTURES}/cam.png": picture.getvalue()}
+    for name, content in files.items():
+        write_bytes(folder / name, content)
     values = {
         "key": key, "config": config, "fingerprint": "scale", "classes": list(classes), "seconds": 1.0,
         "history": [{**epoch_means(epoch, final), "time": time.time()} for epoch in range(1, EPOCHS + 1)],
         "metrics": {"miou": final, "miou_fixed_beta": final, "miou_confirm": final, "miou_train": final, "beta": 0.5},
         "iou": [final] * (len(classes) + 1), "curve": {"beta": list(BETAS), "miou": [final] * len(BETAS)},
-        "digests": {name: file_digest(folder / name) for name in names},
+        "digests": {name: file_digest(folder / name) for name in files},
     }  # fmt: skip
     write_json(folder / RESULT, RunManifest.model_validate(values).to_json())
 
