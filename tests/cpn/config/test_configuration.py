@@ -204,7 +204,7 @@ def test_later_options_leave_earlier_keys_alone() -> None:
         "network.x_image": 0.5,
         "network.prcm_scale": 0.5,
     }
-    changes |= {"cam.epoch_images": 50, "train.epoch_images": 50}
+    changes |= {"cam.epoch_images": 50, "train.epoch_images": 50, "train.compiled": "default"}
     # Those of later stages are in no run's key: test_pipeline.py.
     stages = {name for name in module.ADDED if name.startswith(("deeplab.", "instance_masks."))}
     stages |= {"random_walk.keep_if"}

@@ -20,6 +20,7 @@ def test_the_defaults_are_the_released_values() -> None:
         "weight_decay": 5e-4,
         "poly_power": 0.9,
         "precision": "fp32",
+        "compiled": None,
         "checkpoint_minutes": 20.0,
         "seed": 0,
     }
