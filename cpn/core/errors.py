@@ -103,12 +103,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and leave the process with the exit code of the table in docs/usage.md.
 
     0 done, 1 the work failed (a full disk among others), 2 the input was wrong, 130 interrupted from the keyboard and
-    resumable, 141 the reader of its output has gone. The traceback of an unexpected error, exit code 1 as well, shows
-    no password either.
+    resumable, 143 and 129 the same by SIGTERM and SIGHUP, 141 the reader of its output has gone. The traceback of an
+    unexpected error, exit code 1 as well, shows no password either.
     """
     open_closed_streams()
     drop_empty()
-    code = _code(main)
+    code = _code(_stoppable(main))
     if code > 128:
         for number in (signal.SIGINT, signal.SIGTERM):  # a second one while the process ends would spoil its exit code
             with suppress(ValueError):  # not the main thread
@@ -116,14 +116,55 @@ def run_command(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal that asks to stop, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _stoppable(main: Callable[[], int | None]) -> Callable[[], int | None]:
+    """`main` with SIGTERM and SIGHUP answered like Ctrl-C where nobody else answers them, so that what was begun is
+    cleaned up and said. Not in processes forked from this one, which their parent ends by SIGTERM.
+    """
+    process = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() == process:
+            raise _Stopped(number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    def run() -> int | None:
+        ours = []
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                with suppress(ValueError):  # not the main thread
+                    signal.signal(number, stop)
+                    ours.append(number)
+        try:
+            return main()
+        finally:
+            for number in ours:
+                if signal.getsignal(number) is stop:
+                    signal.signal(number, signal.SIG_DFL)
+
+    return run
+
+
 def check_surroundings() -> None:
-    """Raise InputError where there is no working folder, or no such time zone: every command comes to ask for them."""
+    """Raise InputError where there is no working folder, or no such time zone, which every command comes to ask for;
+    and for an option without a value, which argparse takes for an empty text or a list.
+    """
     try:
         os.getcwd()
     except OSError as error:
         raise InputError(
             f"the working folder is not there any more or cannot be read ({error.strerror}): go to another one (cd)"
         ) from None
+    if (empty := next((word for word in sys.argv[1:] if re.fullmatch(r"(--[\w-]+=(--)?)?", word)), None)) is not None:
+        raise InputError(f"{empty or repr(empty)}: a value is missing (a variable that is not set?): write one")
     try:
         datetime.now().astimezone()
     except ValueError as error:
@@ -143,9 +184,9 @@ def _code(main: Callable[[], int | None]) -> int:
         return 2
     except WorkError as error:
         _say(f"failed: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say("stopped; the same command continues")
-        return 130
+        return 128 + (stop.number if isinstance(stop, _Stopped) else signal.SIGINT)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and reader_gone():
             quiet(sys.stdout, sys.stderr)

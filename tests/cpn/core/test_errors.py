@@ -172,3 +172,62 @@ def test_too_many_open_files_are_no_traceback(opened: Callable[[], object], caps
     assert left.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("failed: ") and line.endswith("raise the limit on open files (ulimit -n)")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_nobody_answers_is_a_stop(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    cleaned: list[int] = []
+
+    def main() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left:
+        run_command(main)
+    assert left.value.code == 128 + number and cleaned == [number]
+    assert capsys.readouterr().err == "stopped; the same command continues\n"
+    signal.signal(number, before)
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None], ids=["ignored", "answered"])
+def test_a_signal_that_somebody_answers_is_theirs(handler: signal.Handlers) -> None:
+    """`nohup` has SIGHUP ignored, and a sweep answers by itself."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_command(lambda: signal.raise_signal(signal.SIGHUP))
+        assert left.value.code == 0 and signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_process_is_ended_by_the_signal() -> None:
+    codes: list[int] = []
+
+    def main() -> None:
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert codes == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("word", ["", "--storage=", "--top=--"])
+def test_an_option_without_a_value_is_named(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", "small", word])
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: pytest.fail("it has begun"))
+    assert left.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: {word or repr(word)}: a value is missing (a variable that is not set?): write one\n"
+    )
