@@ -423,6 +423,7 @@ def test_every_key_of_a_record_is_one_of_an_event(
     recorder = Recorder(tmp_path / "records", "http://127.0.0.1:9", "patch", lines.append)
     tell_a_sweep(recorder, tmp_path)
     recorder.metrics("trial-0", 2, {"miou_epoch": 0.3}, revise=True)
+    recorder.series("trial-0", [(29, {"curve_miou": 40.0}, 1.7e9), (30, {"curve_miou": 41.0}, 1.7e9)])
     recorder.describe("# Words")
     recorder.point("cpn", "champion", "1", "worse", Decision(kind="rollback"))
     recorder.moved("cpn", "champion", "1", None, "by hand", Decision(kind="by hand"))
@@ -430,7 +431,7 @@ def test_every_key_of_a_record_is_one_of_an_event(
     recorder.close(0)
     events = waiting(tmp_path / "records", None)
     assert {event["kind"] for event in events} == {
-        "start", "metrics", "tags", "experiment", "artifact", "dataset", "end", "register", "point", "moved",
+        "start", "metrics", "series", "tags", "experiment", "artifact", "dataset", "end", "register", "point", "moved",
         "reconcile",
     }  # fmt: skip
     assert set().union(*events) == Event.__annotations__.keys() - {"offset"}, "of a line that is no event"
