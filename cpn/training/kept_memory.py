@@ -1,8 +1,8 @@
 """Keep the memory of freed tensors in the process while a network trains on a CPU.
 
-glibc gives blocks above 32 MiB back to the system as soon as they are freed, and smaller ones at the top of its heap.
-A training step frees what the next one asks for again: each page of it is then made and zeroed anew by the kernel, a
-sixth of a step's CPU time on scenes (`python -m benchmarks train_step`). Nothing that is computed changes.
+glibc gives freed memory at the top of its heap back to the system. A training step frees what the next one asks for
+again: each page of it is then made and zeroed anew by the kernel, a sixth of a step's CPU time on scenes
+(`python -m benchmarks train_step`). Nothing that is computed changes. Blocks above 32 MiB go back as ever.
 """
 
 import ctypes
@@ -11,12 +11,14 @@ from contextlib import contextmanager
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's numbers for `mallopt` (malloc.h)."""
 KEPT_BYTES = 2**31 - 1
 """What may lie free at the end of the heap: the most that mallopt takes."""
-USUAL_BYTES, USUAL_BLOCKS = 128 * 1024, 65536
-"""glibc's own values (mallopt(3))."""
+HEAP_BYTES = 32 * 2**20
+"""Blocks up to this size lie in the heap: the most that mallopt takes."""
+USUAL_BYTES = 128 * 1024
+"""glibc's own value of both (mallopt(3))."""
 
 
 @contextmanager
@@ -29,11 +31,11 @@ def kept_memory(device: torch.device) -> Iterator[None]:
     if device.type != "cpu" or not hasattr(library, "mallopt"):
         yield
         return
-    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
     library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     try:
         yield
     finally:
-        library.mallopt(M_MMAP_MAX, USUAL_BLOCKS)
+        library.mallopt(M_MMAP_THRESHOLD, USUAL_BYTES)
         library.mallopt(M_TRIM_THRESHOLD, USUAL_BYTES)
         library.malloc_trim(0)

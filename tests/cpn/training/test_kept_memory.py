@@ -1,40 +1,60 @@
-"""Freed memory stays with a process that trains on a CPU, and goes back at the end."""
+"""The C library is told to keep freed memory while a network trains on a CPU, and to give it back afterwards."""
 
-import json
-import resource
-import subprocess
-import sys
+import ctypes
 
 import pytest
+import torch
 
-BLOCK = 40 * 2**20
-"""Bytes above what glibc keeps by itself."""
-PROGRAM = """
-import json, resource, sys, psutil, torch
-from cpn.training.kept_memory import kept_memory
+from cpn.training.kept_memory import HEAP_BYTES, KEPT_BYTES, USUAL_BYTES, kept_memory
 
-def work():  # write a block five times, freed each time
-    for _ in range(5):
-        torch.ones(int(sys.argv[2]) // 4)
-
-held = lambda: psutil.Process().memory_info().rss
-at_first = held()
-with kept_memory(torch.device(sys.argv[1])):
-    work()  # the first time its pages are made either way
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    work()
-    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    within = held()
-print(json.dumps({"pages": pages, "within": within - at_first, "after": held() - at_first}))
-"""
-"""In a process of its own: what ran before decides where blocks lie, and so what is left free."""
+KEPT = [(-3, HEAP_BYTES), (-1, KEPT_BYTES)]
+USUAL = [(-3, USUAL_BYTES), (-1, USUAL_BYTES), "trim"]
 
 
-@pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("meta", False)])
-def test_pages_are_made_once_and_go_back(device: str, kept: bool) -> None:
-    """On the CPU. Another device than a CPU is left alone."""
-    words = [sys.executable, "-c", PROGRAM, device, str(BLOCK)]
-    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-    assert (found["pages"] < BLOCK // resource.getpagesize()) == kept
-    assert (found["within"] > BLOCK // 2) == kept
-    assert found["after"] < BLOCK // 2
+class Library:
+    """A C library that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int] | str] = []
+
+    def mallopt(self, number: int, value: int) -> int:
+        self.told.append((number, value))
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        self.told.append("trim")
+        return 1
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    made = Library()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: made)
+    return made
+
+
+def test_memory_is_kept_on_a_cpu_and_goes_back(library: Library) -> None:
+    with pytest.raises(KeyError), kept_memory(torch.device("cpu")):
+        assert library.told == KEPT
+        raise KeyError
+    assert library.told == KEPT + USUAL
+
+
+def test_another_device_is_left_alone(library: Library) -> None:
+    with kept_memory(torch.device("meta")):
+        pass
+    assert not library.told
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    with kept_memory(torch.device("cpu")):
+        pass
+
+
+def test_this_c_library_takes_the_values() -> None:
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):
+        pytest.skip("another C library than glibc")
+    for number, value in [*KEPT, *[pair for pair in USUAL if isinstance(pair, tuple)]]:
+        assert library.mallopt(number, value) == 1
