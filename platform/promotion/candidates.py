@@ -19,9 +19,11 @@ from ..base.paths import Storage
 from ..config.sections import CONFIRM_STUDY
 from ..config.spec import apply_sets
 from ..config.sweep_spec import SweepSpec
+from ..reports.snapshot import older_study
 from ..reports.sweep_status import stored_uri, study_of, sweep_names
 from ..search.study import State, Study, TrialRow, read_study
 from ..search.study_store import study_names
+from ..search.sweep_summary import read_summary
 from ..tracking.origin import Origin, folder_origin, sweep_origin
 from ..tracking.read import read_run
 from .garbage import index_runs
@@ -172,6 +174,10 @@ def of_trial(studies: SweepStudies, uid: str, sets: Sequence[str]) -> Candidate:
     rows = studies.confirm if f"{CONFIRM_STUDY}-" in uid else studies.rows
     row = next((row for row in rows if row.uid == uid), None)
     if row is None:
+        url = study_of(studies.store, {"tracking": studies.spec.tracking.model_dump()})
+        summary = read_summary(studies.store.sweep(studies.spec.name).summary)
+        if lost := older_study(sum(trial.state.finished for trial in studies.rows), summary, url):
+            raise InputError(f"{uid}: {lost}")
         last = f", the last is {rows[-1].uid}" if rows else ""
         raise InputError(
             f"{uid}: the study has {len(rows)} such runs{last}; python -m platform.status shows the sweeps"

@@ -24,7 +24,7 @@ from ..config.spec import load_spec
 from ..config.sweep_spec import SweepSpec
 from ..plan.hours import HOURS_LOST, KeptHours, read_clock
 from ..search.study import State, TrialRow, read_study
-from ..search.study_store import COMES_BACK, shown
+from ..search.study_store import COMES_BACK, existing_studies, shown
 from ..search.sweep_summary import SweepSummary, missing_summary, read_summary
 from ..search.trial_row import WORTH
 from .sweep_status import study_of, sweep_names, sweep_paths
@@ -144,7 +144,13 @@ def read_sweep(store: Storage, name: str) -> SweepSnapshot:
 def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     """Read the sweep of a specification from the study at `url` and its folder in `store`."""
     name, paths = spec.name, store.sweep(spec.name)
-    trials = read_study(name, url)
+    summary = read_summary(paths.summary)
+    try:
+        trials = read_study(name, url)
+    except InputError:
+        if (lost := older_study(0, summary, url)) and name not in existing_studies(url):
+            raise InputError(lost) from None
+        raise
     rows, identity, off = trials.rows(), trials.identity(), trials.remembered("pruning").get("off", {})
     times, stopped = trials.times(), trials.remembered(WORTH).get("words")
     trials.close()
@@ -157,7 +163,6 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
         again = runs.rows()
         times |= runs.times()
         runs.close()
-    summary = read_summary(paths.summary)
     ended = sum(row.state.finished for row in rows)
     if older := older_study(ended, summary, url):
         say_once(older)

@@ -126,3 +126,16 @@ def test_older_copies_of_summary_and_clock_are_said(tmp_path: Path, capsys: pyte
     assert f"{paths.clock}: holds fewer hours than the sweep's last end (an older copy?); the sweep's" in (
         capsys.readouterr().err
     )
+
+
+def test_an_emptied_study_names_its_cure(tmp_path: Path) -> None:
+    store = make_sweep(tmp_path, "emptied", 2)
+    for file in store.study.parent.glob("study.db*"):
+        file.unlink()
+    store.study.touch()
+    with pytest.raises(InputError, match="study.db: holds 0 ended trials where the sweep's last end counted 2 .*again"):
+        read_sweep(store, "emptied")
+    summary = store.sweep("emptied").summary
+    summary.unlink()
+    with pytest.raises(InputError, match="emptied: no such sweep in"):
+        read_sweep(store, "emptied")
