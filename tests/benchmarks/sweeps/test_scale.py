@@ -43,6 +43,6 @@ def test_a_small_burst_reaches_both_databases() -> None:
     found = scale.run(options(quick=True))["burst"]
     assert found["trials"] == 12 and found["refused"] == 0
     assert found["lines"][-1]["pending"] == 0, "the records have followed"
-    # An epoch's load by the minute alone is 44 values of three keys.
-    assert found["mlflow_rows"] > 12 * 3 * 44 * 4 and found["study_rows"] > 12
+    # Three keys of the load of 44 minutes, the same for all epochs where none takes time; and the curve over beta.
+    assert found["mlflow_rows"] > 12 * (44 * 3 + 61) and found["study_rows"] > 12
     assert {"driver_core", "records_core", "mlflow_core", "postgres_core", "mib_end"} <= set(found)

@@ -88,8 +88,8 @@ def nobody_without_token(cluster: Cluster) -> None:
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
-    """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; one of two workers' nodes is
-    lost when it has kept a checkpoint, another joins, and a second machine sees how the sweep stands.
+    """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; another node joins those of two
+    workers, one of which is lost when it has kept a checkpoint, and a second machine sees how the sweep stands.
     """
     study, records = server.database("studies"), server.database("records")
     with ExitStack() as held:
@@ -112,8 +112,9 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
         sets = f"tracking.uri={records}", f"resources.storage={bucket.url}/sweeps"
         sweep = start(tmp_path / "cwd", "far", environment, *sets, epochs=6)
         until(lambda: [key for key in kept("runs/") if "/checkpoints/" in key], "a checkpoint in the bucket", sweep)
-        cluster.nodes[1].kill()
+        # First: beside other tests the rest could be done before a new node is up.
         cluster.add(cpus=1, more={"CPN_SCRATCH": str(tmp_path / "three")})
+        cluster.nodes[1].kill()
         said, _ = sweep.communicate(timeout=700)
         assert sweep.returncode == 0, said
         assert states(study, "far") == ["COMPLETE"] * 3
@@ -132,6 +133,7 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
                                "CPN_SCRATCH": str(tmp_path / "laptop")},
             capture_output=True, text=True, timeout=100,
         )  # fmt: skip
+        assert seen.returncode == 0, seen.stderr
         (row,) = json.loads(seen.stdout)
         assert (row["sweep"], row["state"], row["complete"]) == ("far", "finished", 3), seen.stderr
 
