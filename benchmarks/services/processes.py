@@ -95,7 +95,7 @@ def kill_all(processes: Sequence[psutil.Process]) -> None:
 
 def free_port() -> int:
     """Choose a free TCP port on loopback that stays its server's while that is down: above Ray's worker ports, and
-    below those that the system gives to whoever asks for any (32768 and above).
+    below the system's ephemeral ports (32768 and above).
     """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_768)

@@ -1,9 +1,9 @@
 """A table of real scores as something to search on: between its points a Gaussian process stands in for training.
 
 One process for each kind of patches, over the coordinates of the names that exist there (scikit-learn's, Matern 5/2
-with a length for each name and a noise of its own), through the means over seeds. `error` tells how good that is: the
-root mean square of what each point is missed by when the others alone foretell it. `noise` is the
-standard deviation over seeds, from the points that ran twice.
+with a length for each name and a noise of its own), through the means over seeds. `error` is the
+root mean square error of leaving each point out; `noise` is the standard deviation over seeds, from the points that ran
+twice.
 """
 
 import warnings
@@ -87,7 +87,7 @@ def fitted(at: Floats, scores: Floats) -> GaussianProcessRegressor:
 
 
 def left_out(fit: GaussianProcessRegressor, scores: Floats) -> Floats:
-    """By how much each score is missed by a process through all others (Rasmussen and Williams 2006, eq. 5.12)."""
+    """Leave-one-out errors of the fit (Rasmussen and Williams 2006, eq. 5.12): score less what the others predict."""
     inverse = np.linalg.inv(fit.L_ @ fit.L_.T)
     errors: Floats = (fit.alpha_ / np.diag(inverse)) * scores.std()
     return errors

@@ -125,8 +125,8 @@ class _Stopped(KeyboardInterrupt):
 
 
 def _stoppable(main: Callable[[], int | None]) -> Callable[[], int | None]:
-    """Return `main` with SIGTERM and SIGHUP answered like Ctrl-C where nobody else answers them, so that what was
-    begun is cleaned up and said. Not in processes forked from this one, which their parent ends by SIGTERM.
+    """Return `main` with SIGTERM and SIGHUP handled like Ctrl-C, unless they are handled or ignored already: it
+    cleans up and says that it stopped. Not in processes forked from this one, which their parent ends by SIGTERM.
     """
     process = os.getpid()
 

@@ -48,7 +48,7 @@ class Running:
 
 @dataclass
 class Priced:
-    """The runs of a phase: how many there are in all (None: nobody knows), and what one of them is priced at."""
+    """The runs of a phase: how many there are in all (None: unknown), and what one of them is priced at."""
 
     runs: int | None
     each: float
@@ -64,7 +64,7 @@ class PhaseProgress:
     done: int
     """Runs that have ended in the phase."""
     runs: int | None
-    """Of how many; None where nobody knows."""
+    """Of how many; None where that is unknown."""
     left: float | None
     """Seconds that are left of the sweep."""
     at: float
@@ -73,7 +73,7 @@ class PhaseProgress:
 
 @dataclass
 class RemainingTime:
-    """What is left of a sweep, in seconds of wall-clock time; None while nobody can know.
+    """What is left of a sweep, in seconds of wall-clock time; None while it is unknown.
 
     `stages` are priced seconds by name; a stage without a price counts once it runs.
     """

@@ -233,7 +233,7 @@ class TrialTable:
             self._terminal.say(f"  {uid}  {state.lower()}{number}{why}{best}  {self._count()}{left}")
 
     def seconds_left(self) -> float | None:
-        """Return the seconds left of the whole sweep; None while nobody can know."""
+        """Return the seconds left of the whole sweep; None while it is unknown."""
         return self._terminal.remaining.left()
 
     def _done(self) -> int:

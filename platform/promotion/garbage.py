@@ -170,7 +170,7 @@ def find_deletable(
     if older := older_study(runs.ended, summary, study_url(store, paths)):
         use.warnings.append(f"{older}; until then runs of its lost trials are kept")
     if lost := missing_summary(paths) or older_summary(runs.ended, summary, paths):
-        use.warnings.append(f"{lost}; until then nobody knows which run was promoted, and all complete ones are kept")
+        use.warnings.append(f"{lost}; until then the promoted run is unknown, and all complete ones are kept")
         top = len(runs.rows)
     why = reasons(runs, others, top, summary.winner if summary else None, champions)
     confirm = {key: row for row, key in runs.confirm if row.state.name == "COMPLETE"}

@@ -51,7 +51,7 @@ class Status:
     phase_runs: int | None = None
     """All runs of this phase; None where no number ends it."""
     seconds_left: float | None = None
-    """Of the whole sweep, while it runs; None while nobody can know."""
+    """Of the whole sweep, while it runs; None while it is unknown."""
     hours: float | None = None
     """What its trials have used: GPU-hours, or hours of trials on the CPU."""
     hours_unit: str = "GPU-hours"
