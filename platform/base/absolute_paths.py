@@ -16,7 +16,7 @@ PATHS = ("data.root", "network.weights", "irn.weights", "instance_masks.folder")
 
 
 def absolute(name: str, value: Any) -> Any:
-    """Return the value of a dotted name, absolute where it is a path. Raises InputError for ~USER of an unknown user."""
+    """Return the value of a dotted name, absolute where it is a path. Raises InputError where ~USER is unknown."""
     if name not in PATHS or not isinstance(value, str) or not value.strip() or "://" in value:
         return value
     return value if name != "data.root" and value in NAMED_WEIGHTS else str(full_path(value, name))
