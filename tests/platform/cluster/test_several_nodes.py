@@ -6,6 +6,7 @@ machines have, and nothing else in common.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -159,6 +160,48 @@ def test_two_nodes_and_a_shared_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("sweeps/runs/*/checkpoints")) and not list(
         tmp_path.glob("sweeps/stages/*/checkpoints")
     )
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_a_drained_node_saves_within_the_epoch(tmp_path: Path) -> None:
+    """A node with a trial is drained within its second epoch: the training saves at once, and once the node is gone it
+    goes on from that step on another, which joined meanwhile.
+    """
+    with ray_nodes(1, cpus_each=0) as cluster:
+        leaving = cluster.add(cpus=1)
+        long = "train.epochs=2", "train.checkpoint_minutes=null", "data.scenes.train=600"
+        sweep = start(tmp_path, "leaves", cluster.environment, *long, trials=1)
+        first = until_one(tmp_path, "epoch_0001", sweep)
+        ended = time.time()
+        drain(cluster, deadline_s=40)
+        part = until_one(tmp_path, "epoch_0001_step_*", sweep)
+        assert part.parent == first.parent and not list(part.parent.glob("epoch_0002*"))
+        shutil.rmtree(first)  # so that a training which did not take the step's checkpoint would begin anew
+        cluster.add(cpus=1)
+        leaving.kill()
+        said, _ = sweep.communicate(timeout=700)
+        assert sweep.returncode == 0, said
+    history = json.loads((part.parents[1] / "result.json").read_text())["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    assert history[0]["time"] <= ended, "the first epoch was trained once"
+    assert states(f"sqlite:///{tmp_path}/sweeps/study.db", "leaves") == ["COMPLETE"]
+
+
+def until_one(folder: Path, name: str, sweep: "subprocess.Popen[str]") -> Path:
+    """The first checkpoint of that name that a run under the sweep's storage has."""
+    until(lambda: list(folder.glob(f"sweeps/runs/*/checkpoints/{name}")), name, sweep)
+    return next(folder.glob(f"sweeps/runs/*/checkpoints/{name}"))
+
+
+def drain(cluster: Cluster, deadline_s: int) -> None:
+    """Tell Ray that the one node beside the head is taken away in so many seconds, as an autoscaler does."""
+    (name,) = [row["node_id"] for row in cluster.state("nodes") if row["state"] == "ALIVE" and not row["is_head_node"]]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address]
+    command += ["--node-id", name, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"]
+    command += ["--deadline-remaining-seconds", str(deadline_s)]
+    subprocess.run(command, env={**os.environ, **cluster.environment}, check=True, timeout=60)
 
 
 @pytest.mark.ray
