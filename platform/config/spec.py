@@ -4,6 +4,7 @@ spec = load_spec(Path("search_spaces/patch.yaml"), ["data.root=/data/VOC2012", "
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,18 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
     _check_base(raw, base_sets, path)
     for name, value in base_sets.items():
         raw = merge(raw, {"base": _nested(name.split("."), value)})
-    raw = absolute_spec(raw)
+    set_names = names_of(sets)
+    place = partial(_place, str(path), set_names)
+    raw = absolute_spec(raw, place)
     try:
         spec = SweepSpec.model_validate(raw)
     except ValidationError as error:
-        raise InputError(_explain(error, str(path), names_of(sets))) from None
+        raise InputError(_explain(error, str(path), set_names)) from None
     spec._source, spec._set_names = str(path), tuple(base_sets)
     if spec.table is not None:
         if spec.search:
-            raise InputError(f"{path}: search: a table runs its rows and searches nothing; drop search, or table")
+            where = next((f"--set {name}" for name in set_names if name.startswith("search.")), f"{path}: search")
+            raise InputError(f"{where}: a table runs its rows and searches nothing; drop it, or the table")
         check_table(spec.table, spec.base, str(path))
     check_search(spec, str(path))
     meant = meant_search(spec, str(path))
@@ -95,7 +99,7 @@ def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[s
     with_values(config_from(base, source), changed, "--set")
     for name, value in changed.items():
         base = merge(base, _nested(name.split("."), value))
-    return absolute_base(base)
+    return absolute_base(base, partial(_place, source, names_of(sets)))
 
 
 def names_of(sets: Sequence[str]) -> list[str]:
@@ -168,6 +172,15 @@ def sweep_names() -> list[str]:
     return names
 
 
+def _place(source: str, set_names: Sequence[str], key: str) -> str:
+    """Return the key as an error calls it: behind the --set that gave its value, or behind the file."""
+    plain = key.removeprefix("base.")
+    name = next((name for name in set_names if plain == name or plain.startswith(name + ".")), None)
+    if name is None:
+        return f"{source}: {key}"
+    return f"--set {name}" if plain == name else f"--set {name}: {plain}"
+
+
 def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> str:
     findings = error.errors()
     first = findings[0]
@@ -175,15 +188,15 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
     if loc[0] == "search" and len(loc) > 2 and loc[2] in ("float", "int", "choice", "curve"):
         del loc[2]  # pydantic names the kind of domain that it chose
     key = brief(".".join(str(part) for part in loc))
-    where = next((f"--set {name}" for name in set_names if key == name or key.startswith(name + ".")), source)
     if first["type"] == "extra_forbidden":
         known = ["float", "int", "choice", "log", "step", "when"] if loc[0] == "search" else sweep_names()
         text = f"unknown key{nearest(str(loc[-1]) if loc[0] == 'search' else key, known)}"
     elif first["type"] == "missing":
-        text = "is missing; add it"
+        beside = next((name for name in set_names if name.startswith(f"{loc[0]}.")), None)
+        text = f"is missing beside --set {beside}; add it, or drop that" if beside else "is missing; add it"
     else:
         given = first.get("input")
         text = finding(first["type"], first["msg"], given)
         text += "" if isinstance(given, (dict, Section)) else f", given {brief(repr(given))}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{where}: {key}: {text}{more}" if where == source or key != where[6:] else f"{where}: {text}{more}"
+    return f"{_place(source, set_names, key)}: {text}{more}"

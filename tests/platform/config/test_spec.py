@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.space.domains import ChoiceDomain, CurveDomain, FloatDomain, IntDomain
-from platform.config.spec import load_spec
+from platform.config.spec import load_spec, spec_from, sweep_names
 from platform.config.sweep_spec import SweepSpec
+from platform.config.table_spec import Row, Table
 from typing import Any
 
 import pytest
 
-from cpn.config import to_dotted
+from cpn.config import known_names, merge, to_dotted
 from cpn.core.errors import InputError
 from tests.cpn.config.sections import whole_numbers
 
@@ -110,6 +111,58 @@ def test_set_reaches_base_sweep_sections_name_preset_and_search() -> None:
 )
 def test_a_bad_set_is_named_with_its_cure(set_: str, said: str) -> None:
     assert refusal(lambda: load_spec(PATCH, [set_])).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("set_", "said"),
+    [
+        ("data.root=~nobody-here/x", "--set data.root: ~nobody-here/x: there is no such home folder"),
+        ("network={weights: ~nobody-here/x}", "--set network: network.weights: ~nobody-here/x: there is no such home"),
+        ("table.title=T", "FILE: table.rows: is missing beside --set table.title; add it, or drop that"),
+        ("table.rows=null", "FILE: table.title: is missing beside --set table.rows; add it, or drop that"),
+        ("table.rows.a.maps=~nobody-here/x", "--set table.rows.a.maps: ~nobody-here/x: there is no such home folder"),
+        ("table={title: T, rows: {a: {}}}", "FILE: search: a table runs its rows and searches nothing; drop it"),
+    ],
+)
+def test_what_a_set_brings_about_is_said_of_it(tmp_path: Path, set_: str, said: str) -> None:
+    path = spec_file(tmp_path)
+    assert refusal(lambda: load_spec(path, [set_])).startswith(said.replace("FILE", str(path)))
+
+
+def test_a_set_search_of_a_table_is_named(tmp_path: Path) -> None:
+    path = spec_file(tmp_path, search={}, table={"title": "T", "rows": {"a": {}}})
+    said = refusal(lambda: load_spec(path, ["search.loss.w_tcp={float: [1, 2]}"]))
+    assert said.startswith("--set search.loss.w_tcp: a table runs its rows and searches nothing; drop it")
+
+
+KEYS = (
+    *sweep_names(),
+    *(f"base.{name}" for name in known_names()),
+    *(f"table.{name}" for name in Table.model_fields),
+    *(f"table.rows.a.{name}" for name in Row.model_fields),
+    *(f"table.rows.a.values.{name}" for name in known_names()),
+)
+
+
+@pytest.mark.parametrize("wrong", ["~nobody-here/x", {"x": {"y": 1}}], ids=["text", "mapping"])
+def test_every_refusal_names_file_and_key(tmp_path: Path, wrong: Any) -> None:
+    path, refused, unnamed = tmp_path / "sweep.yaml", 0, []
+    for key in KEYS:
+        raw: dict[str, Any] = {"name": "small", "base": {"preset": "official"}, "budget": {"trials": 3}}
+        if key.startswith("table"):
+            raw["table"] = {"title": "T", "rows": {"a": {}}}
+        given = wrong
+        for part in reversed(key.split(".")):
+            given = {part: given}
+        try:
+            spec_from(merge(raw, given), [], path)
+        except InputError as error:
+            refused += 1
+            if not str(error).startswith(f"{path}: ") or not any(
+                part in str(error) for part in (key.rpartition(".")[2], "x: unknown")
+            ):
+                unnamed.append(f"{key}: {error}")
+    assert not unnamed and refused > 400
 
 
 def test_the_opening_comment_is_the_question(tmp_path: Path) -> None:
