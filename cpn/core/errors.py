@@ -155,16 +155,21 @@ def _stoppable(main: Callable[[], int | None]) -> Callable[[], int | None]:
 
 def check_surroundings() -> None:
     """Raise InputError where there is no working folder, or no such time zone, which every command comes to ask for;
-    and for an option without a value, which argparse takes for an empty text or a list.
+    for an option without a value, which argparse takes for an empty text or a list; and for names of files that a
+    locale without UTF-8 makes others of than the libraries do.
     """
     try:
-        os.getcwd()
+        here = os.getcwd()
     except OSError as error:
         raise InputError(
             f"the working folder is not there any more or cannot be read ({error.strerror}): go to another one (cd)"
         ) from None
     if (empty := next((word for word in sys.argv[1:] if re.fullmatch(r"(--[\w-]+=(--)?)?", word)), None)) is not None:
         raise InputError(f"{empty or repr(empty)}: a value is missing (a variable that is not set?): write one")
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and (odd := next((text for text in (here, *sys.argv[1:]) if not text.isascii()), None)):
+        shown = os.fsencode(odd).decode("utf-8", "replace")
+        raise InputError(f"LC_ALL, LANG: {shown}: this locale reads names of files as {encoding}; set PYTHONUTF8=1")
     try:
         datetime.now().astimezone()
     except ValueError as error:

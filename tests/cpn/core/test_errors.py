@@ -1,7 +1,9 @@
 import errno
 import os
+import re
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from cpn.core.errors import InputError, WorkError, run_command
+
+CHECKOUT = str(Path(__file__).parents[3])
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +157,22 @@ def test_a_time_zone_that_is_none_is_named(
         time.tzset()
     assert left.value.code == (2 if wrong else 0)
     assert capsys.readouterr().err.startswith(f"error: TZ={zone}: is no time zone" if wrong else "")
+
+
+@pytest.mark.parametrize(("folder", "word", "code"), [("a", "x", 0), ("ä", "x", 2), ("a", "ä.yaml", 2)])
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_names_that_a_locale_misreads_are_refused(tmp_path: Path, folder: str, word: str, code: int, utf8: str) -> None:
+    """Arrow writes them as UTF-8 whatever the locale, so that what it wrote was not found again."""
+    (tmp_path / folder).mkdir()
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": utf8, "PYTHONPATH": CHECKOUT}
+    done = subprocess.run(
+        [sys.executable, "-c", "from cpn.core.errors import run_command; run_command(lambda: 0)", word],
+        cwd=tmp_path / folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == (0 if utf8 == "1" else code), done.stderr
+    assert done.returncode == 0 or re.fullmatch(
+        r"error: LC_ALL, LANG: \S+: this locale reads names of files as ascii; set PYTHONUTF8=1\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize("opened", [lambda: open("/dev/null"), os.pipe], ids=["a file", "a pipe"])
