@@ -25,7 +25,8 @@ _HEADER = re.compile(
 )
 _BEARER = re.compile(r"""(\bbearer\s+)[^\s"']+""", re.IGNORECASE)
 _QUERY = re.compile(r"""([?&](?:sig|key|auth)=)[^&\s"']+""", re.IGNORECASE)
-_SETTING = re.compile(rf"""(\w*{_NAMED}\w*=)(?:"[^"]*"|'[^']*'|[^&\s"';,]+)""", re.IGNORECASE)
+_SETTING = re.compile(rf"""(?<!\w)(\w*{_NAMED}\w*=)(?:"[^"]*"|'[^']*'|[^&\s"';,]+)""", re.IGNORECASE)
+"""A name is tried from its first letter alone: from each of them, a word of 5,000 letters takes a second."""
 _ITEM = re.compile(rf"""((["'])\w*{_NAMED}\w*\2\s*:\s*(["'])).*?\3""", re.IGNORECASE)
 
 IN_ENVIRONMENT = (
