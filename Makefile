@@ -4,6 +4,7 @@ PORT ?= 5000
 ARGS ?=
 BIN = .venv/bin
 export MLFLOW_DISABLE_TELEMETRY = true
+unexport PYTHONDONTWRITEBYTECODE # with it every process compiles the tests, and all that it imports, anew
 
 .PHONY: sweep test ui lint ci licences newest
 

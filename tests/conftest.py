@@ -3,6 +3,7 @@
 import os
 import platform
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # or Ray writes one into the home folder
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray 3 does; without it Ray 2 warns at every start
+
+# Tests sync thousands of small files and transactions, and a disk takes milliseconds for each. Their folders lie in
+# memory where there is room; pyproject.toml has those of tests that passed deleted at once.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= 8 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Nothing of the caller's machine may decide a test: neither a cluster, nor a store, nor a study.
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):

@@ -423,8 +423,16 @@ def test_an_unreadable_pack_is_replaced(root: Path) -> None:
     assert prepare(root).fingerprint == first
 
 
+PACK = """
+import sys
+from pathlib import Path
+from cpn.sources.packing import prepare
+prepare(Path(sys.argv[1]), progress=lambda what, done, total: print(f"{what} {done} of {total}"))
+"""
+
+
 def test_two_at_once(root: Path) -> None:
-    command = [sys.executable, "-m", "cpn.prepare", str(root)]
+    command = [sys.executable, "-c", PACK, str(root)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
     texts = [process.communicate(timeout=110)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], texts
