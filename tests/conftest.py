@@ -51,6 +51,16 @@ def ignored_signals() -> set[signal.Signals]:
     return {number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) if bits >> (number - 1) & 1}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def jpeg_data_are_looked_at_here() -> Iterator[None]:
+    """Packing starts no process in these tests, see tests/jpeg_here.py."""
+    from tests.jpeg_here import JpegWarningsHere  # not before the environment above is set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cpn.sources.packing.JpegWarnings", JpegWarningsHere)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_signal_stays_ignored() -> Iterator[None]:
     """A signal that a test leaves ignored is ignored by every program that later tests start: nothing can stop them."""

@@ -15,6 +15,7 @@ from PIL import Image
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.core.files import read_json
+from cpn.core.jpeg_warnings import JpegWarnings
 from cpn.data.voc import open_pack
 from cpn.sources import packing as module
 from cpn.sources.packing import prepare
@@ -421,6 +422,15 @@ def test_an_unreadable_pack_is_replaced(root: Path) -> None:
     first = prepare(root).fingerprint
     (root / "packed/manifest.json").write_text("{")
     assert prepare(root).fingerprint == first
+
+
+def test_damaged_jpeg_data_are_found_by_a_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "JpegWarnings", JpegWarnings)
+    path = root / "JPEGImages/train_00001.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[:-80] + bytes(60) + data[-20:])
+    prepare(root)
+    assert any("train_00001: " in line for line in read_json(root / "packed/manifest.json")["notes"])
 
 
 PACK = """
