@@ -9,6 +9,7 @@ The folder of a finished run holds
     mask_free.npz       per image: class scores, labels, agreement of the CP pair (cpn/scoring/mask_free.py)
     panel.npz           the maps and masks of the panel's images, for panels that show several runs
     pictures/*.png      CAM panel, beta curve, per-class IoU, loss terms
+    epochs/*/*.png      the CAM over a few images after each epoch, where they are asked for
     checkpoints/        the newest two, of epochs or within one, until the run is finished
 
 A folder without a whole `result.json` is an unfinished run, and the same call goes on with it.
@@ -41,9 +42,10 @@ from cpn.models.imagenet import IMAGENET, published_file
 from cpn.models.network import CPN, build_network
 from cpn.models.ranks import differing_ranks, from_rank_0
 from cpn.models.weights import WeightsReport, load_backbone_weights
+from cpn.plots.epoch_pictures import EpochPictures
 from cpn.plots.panel_images import panel_images
 from cpn.plots.run_pictures import run_pictures, save_panel, whole_run
-from cpn.scoring.cam import image_counts
+from cpn.scoring.cam import See, image_counts
 from cpn.scoring.counts import counts_file, two_sums
 from cpn.scoring.mask_free import MaskFreeScores, mask_free, parts, save_scores
 from cpn.scoring.mask_free_scoring import score_without_masks
@@ -75,6 +77,7 @@ def run(
     objective: Objective | None = None,
     say: Callable[[str], None] = to_stderr,
     saving: Saving | None = None,
+    draw_epochs: bool = False,
 ) -> RunManifest | None:
     """Train, score and draw; returns the manifest (on workers other than rank 0 None). Resumes itself, and `say` hears
     of damaged checkpoints that were passed over.
@@ -87,6 +90,8 @@ def run(
     `mask_free` and `mask_free_confirm` need no masks, and of select are their halves `classification_map` and
     `cp_agreement`. Without masks those are all, and `beta` is cam.beta: nothing can choose it.
 
+    With `draw_epochs` the CAM of a few images is drawn after each epoch, before it is reported
+    (cpn/plots/epoch_pictures.py).
     Within an epoch progress is saved as `saving` says (None: as `train.checkpoint_minutes` does).
 
     Several workers call it alike, each with its rank: what is finished and what is gone on from is what rank 0 sees.
@@ -136,12 +141,17 @@ def run(
     epoch_split = scored.subset([scored.ids[i] for i in epoch_sample(scored.ids, config.cam)])
     quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
 
+    pictures = EpochPictures(epoch_split, folder) if draw_epochs else None
+
     def after_epoch(epoch: int) -> Mapping[str, float]:
         if rank != 0:
             return {}
+        see = None
+        if pictures is not None:
+            pictures.epoch, see = epoch, pictures.see
         if objective == "mask_free":
-            return {"mask_free_epoch": float(mask_free(score_without_masks(network, epoch_split, quick)))}
-        return {"miou_epoch": 100 * best_beta(score(network, epoch_split, quick, classes))[1]}
+            return {"mask_free_epoch": float(mask_free(score_without_masks(network, epoch_split, quick, see)))}
+        return {"miou_epoch": 100 * best_beta(score(network, epoch_split, quick, classes, see))[1]}
 
     split = pack.split(config.data.train)
     context = TrainingContext(
@@ -229,14 +239,14 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
     return network.eval(), config, classes
 
 
-def score(network: CPN, split: Split, config: CamConfig, classes: int) -> NDArray[np.int64]:
+def score(network: CPN, split: Split, config: CamConfig, classes: int, see: See | None = None) -> NDArray[np.int64]:
     """Return the counts at every beta, summed over a list: int64 (len(BETAS), 3, C). The network must be in
-    eval mode.
+    eval mode. `see` hears of each image's maps.
     """
     total = np.zeros((len(BETAS), 3, classes), np.int64)
     for index in range(len(split)):
         with image_of(split, index, CAM_CURE):
-            total += image_counts(network, split, index, config, classes)
+            total += image_counts(network, split, index, config, classes, see)
     return total
 
 

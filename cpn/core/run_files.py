@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 RESULT = "result.json"
 """The manifest, written last: with it the run is finished."""
@@ -13,11 +14,18 @@ PANEL = "panel.npz"
 """What the CAM panel shows, so that it can be drawn again."""
 PICTURES = "pictures"
 CHECKPOINTS = "checkpoints"
+EPOCHS = "epochs"
+"""A folder of pictures for each epoch, where they were asked for."""
 
 
 def checkpoint_name(epoch: int, steps: int = 0) -> str:
     """Name the checkpoint at the end of an epoch, or within the next one after so many of its steps."""
     return f"epoch_{epoch:04d}" + (f"_step_{steps:06d}" if steps else "")
+
+
+def epoch_folder(run: Path, epoch: int) -> Path:
+    """Return where a run's folder has the pictures of an epoch, counted from 1."""
+    return run / EPOCHS / f"{epoch:04d}"
 
 
 def position(name: str) -> tuple[int, int]:

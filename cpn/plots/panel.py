@@ -7,6 +7,7 @@ twentieth of a second each, since every trial has one.
 
 import functools
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from cpn.core.errors import printable
 from cpn.data.voc import IGNORE, palette
@@ -26,6 +28,10 @@ WIDEST, TALLEST = 210, 160
 """Pixels of a cell at most."""
 TEXT, HEAD, TITLE = 14, 14, 18
 """Font sizes in pixels."""
+PLACES = "places"
+"""Keyword of a panel's text that says where its blocks are: JSON, of each image id, first row of pixels, and the one
+behind its last.
+"""
 INK, FAINT = (20, 20, 20), (90, 90, 90)
 
 ERRORS: dict[str, tuple[int, int, int]] = {
@@ -84,7 +90,8 @@ def cam_panel(
     """Draw one block per image: image, truth, then the columns of all rows in the order of their first appearance.
 
     At most `across` cells stand side by side, all of them by default; the rest follows below, in lines of equal length.
-    `names` are the class names from background on, for the legend of the mask colours. A legend of ERRORS is added if a
+    Where each block stands is kept in the PNG (PLACES). `names` are the class names from background on, for the legend
+    of the mask colours. A legend of ERRORS is added if a
     column's head begins with "error". A cell without its array holds its note, or "none". ValueError without rows, and
     for a mask with a label that has no name.
     """
@@ -112,7 +119,9 @@ def cam_panel(
     if title:
         pen.text((MARGIN, y), _fitting(title, WIDTH - 2 * MARGIN, TITLE), INK, _font(TITLE))
         y += TITLE + 10
+    places: list[tuple[str, int, int]] = []
     for row, height, block in zip(rows, tall, blocks, strict=True):
+        places.append((row.id, y, y + block))
         pen.line((MARGIN, y, WIDTH - MARGIN, y), (210, 210, 210))
         told = " · ".join(filter(None, [row.id, row.said]))
         pen.text((MARGIN, y + 5), _fitting(told, WIDTH - 2 * MARGIN, TEXT, True), INK, _font(TEXT, True))
@@ -129,8 +138,10 @@ def cam_panel(
     _legend(sheet, pen, [(key, x + MARGIN, y + 12 + at) for key, x, at in legend])
     if heat:
         _heat_key(sheet, pen, WIDTH - MARGIN - 280, y + 12)
+    info = PngInfo()
+    info.add_text(PLACES, json.dumps(places))
     buffer = io.BytesIO()
-    sheet.save(buffer, "png")
+    sheet.save(buffer, "png", pnginfo=info)
     return buffer.getvalue()
 
 

@@ -1,6 +1,6 @@
 """CAM inference: several scales and flips summed into one map per present class, and its file (method.md (g))."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -20,6 +20,9 @@ from cpn.scoring.metrics import BETAS, curve_counts
 from cpn.scoring.shown_sizes import sizes_at_scales
 
 EPSILON = 1e-5
+
+See = Callable[[int, NDArray[np.floating]], None]
+"""Hears of the maps of an image, by its index, that a score is computed of: un-halved (P, h, w) in [0, 1]."""
 
 RELEASED_BETAS = BETAS[20:60]
 """beta of the released code's search, t = 0.20, 0.21, ..., 0.59 on halved maps: 0.40, 0.42, ..., 1.18 on ours."""
@@ -149,7 +152,9 @@ def normalised_total(sums: Iterator[Tensor]) -> Tensor:
     return normalise_sum(total)
 
 
-def image_counts(network: CPN, split: Split, index: int, config: CamConfig, classes: int) -> np.ndarray:
+def image_counts(
+    network: CPN, split: Split, index: int, config: CamConfig, classes: int, see: See | None = None
+) -> np.ndarray:
     """TP, predicted and true pixels of one image at every beta: int64 (len(BETAS), 3, C). InputError without a mask."""
     truth = split.mask(index)
     if truth is None:
@@ -158,4 +163,6 @@ def image_counts(network: CPN, split: Split, index: int, config: CamConfig, clas
         )
     present = present_classes(split.labels[index])
     maps = multi_scale_maps(network, split.image(index), present, config)
+    if see is not None:
+        see(index, maps)
     return curve_counts(maps, present, truth, classes, BETAS)

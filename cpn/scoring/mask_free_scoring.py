@@ -14,7 +14,7 @@ from cpn.data.patches import complementary_pair, draw_hidden, grid_labels
 from cpn.data.transforms import normalise, resize
 from cpn.data.voc import Split
 from cpn.models.network import CPN
-from cpn.scoring.cam import normalise_sum, shown_size
+from cpn.scoring.cam import See, normalise_sum, shown_size
 from cpn.scoring.mask_free import MaskFreeScores
 
 CELLS = 8
@@ -32,7 +32,9 @@ def hidden_cells(height: int, width: int, name: str) -> NDArray[np.bool_]:
 
 
 @torch.no_grad()
-def image_scores(network: CPN, split: Split, index: int, config: CamConfig) -> tuple[NDArray[np.float32], float]:
+def image_scores(
+    network: CPN, split: Split, index: int, config: CamConfig, see: See | None = None
+) -> tuple[NDArray[np.float32], float]:
     """Scores (F,) and agreement of one image at scale 1 (`cam.sizes`). The network must be in eval mode.
 
     The maps are those of `cam.map`, refined or plain. NaN when no class is present.
@@ -50,6 +52,8 @@ def image_scores(network: CPN, split: Split, index: int, config: CamConfig) -> t
         return scores, float("nan")
     maps = branch.refined_cam if config.map == "refined" else functional.relu(branch.cam)
     whole, shown, rest = (normalise_sum(each[torch.as_tensor(present, device=device)].float()) for each in maps)
+    if see is not None:
+        see(index, whole.cpu().numpy())
     return scores, agreement(whole, shown, rest, 1 - float(hidden.float().mean()))
 
 
@@ -63,11 +67,11 @@ def agreement(whole: torch.Tensor, shown: torch.Tensor, rest: torch.Tensor, lam:
     return float(torch.where(mass > 0, 1 - gap / mass.clamp_min(1e-12), torch.zeros_like(mass)).mean())
 
 
-def score_without_masks(network: CPN, split: Split, config: CamConfig) -> MaskFreeScores:
+def score_without_masks(network: CPN, split: Split, config: CamConfig, see: See | None = None) -> MaskFreeScores:
     """Scores and agreement of every image of a list. The network must be in eval mode."""
     rows = []
     for index in range(len(split)):
         with image_of(split, index, CAM_CURE):
-            rows.append(image_scores(network, split, index, config))
+            rows.append(image_scores(network, split, index, config, see))
     scores, agreements = zip(*rows, strict=True)
     return MaskFreeScores(np.stack(scores), np.array(split.labels), np.array(agreements, np.float32))

@@ -20,7 +20,7 @@ from cpn.config import Config
 from cpn.core import object_storage
 from cpn.core.errors import WorkError
 from cpn.core.files import digest, read_json, sync, unsealed, write_bytes
-from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT, kept_names, position
+from cpn.core.run_files import CHECKPOINTS, MODEL, RESULT, epoch_folder, kept_names, position
 from cpn.scoring.run_manifest import RunManifest
 
 from .lock import birth
@@ -70,6 +70,19 @@ def download_run(store: Storage, folder: Path, say: Say) -> None:
             say(f"{error}; the run is not taken")
 
 
+def download_epoch(store: Storage, run: Path, epoch: int, say: Say) -> list[Path]:
+    """Return the pictures of a run's epoch, fetched where they are kept elsewhere; none where none were drawn."""
+    folder = epoch_folder(run, epoch)
+    if store.url is not None:
+        try:
+            for name in object_storage.sizes(store.there(folder)):
+                if not (folder / name).exists():
+                    write_bytes(folder / name, object_storage.read_object(f"{store.there(folder)}/{name}") or b"")
+        except OSError as error:
+            say(f"object storage: the pictures of epoch {epoch} are not shown ({object_storage.explain(error)})")
+    return sorted(folder.glob("*.png"))
+
+
 class Attempt:
     """One attempt at a run on this machine: its folder, and bringing home what it has come to."""
 
@@ -116,6 +129,17 @@ class Attempt:
             self._say(f"object storage: the checkpoint {newest} is not kept ({object_storage.explain(error)})")
             return
         self._kept.add(f"/{CHECKPOINTS}/{newest}")
+
+    def drawn(self, epoch: int) -> None:
+        """Upload the pictures of an epoch, for the driver to show. An error is reported; nothing else needs them."""
+        if self._url is None or not self._writes:
+            return
+        try:
+            for picture in sorted(epoch_folder(self.folder, epoch).glob("*.png")):
+                name = picture.relative_to(self.folder).as_posix()
+                object_storage.write_object(f"{self._url}/{name}", picture.read_bytes())
+        except OSError as error:
+            self._say(f"object storage: the pictures of epoch {epoch} are not kept ({object_storage.explain(error)})")
 
     def done(self, result: RunManifest) -> RunManifest:
         """Upload the finished run, and return its result; that of another sweep if it finished the same run first."""

@@ -49,6 +49,8 @@ class TrialSetup:
     """Ray's name of the cards to train on; None: any."""
     betas: tuple[float, float] | None = None
     """The part of the curve that beta is taken from; None: all of it."""
+    images: bool = False
+    """Whether the CAM of a few images is drawn after each epoch."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Digests of the weights files and the user's own code, by name (own_code.py): workers have to find the same."""
 
@@ -215,6 +217,7 @@ def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
 
         def report(entry: Mapping[str, float]) -> None:
             attempt.saved()
+            attempt.drawn(int(entry["epoch"]))
             ray_train.report({**entry, **busy(), **minutes(), **one.noted()})
 
         result = run(
@@ -235,6 +238,7 @@ def train_and_score(one: WorkerTrial, minutes: Minutes) -> dict[str, Any]:
                 announced=lambda: ray_train.get_preemption_info() is not None,
                 saved=attempt.saved,
             ),
+            draw_epochs=one.setup.images,
         )
         if result is None:
             return {}

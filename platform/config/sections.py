@@ -237,6 +237,8 @@ class Tracking(SweepSection):
     """MLflow tracking URI; null is the environment's MLFLOW_TRACKING_URI, or sqlite in the working folder."""
     study: str | None = None
     """URL of the Optuna database; null is the environment's CPN_STUDY_URL, or sqlite in `resources.storage`."""
+    images: bool = True
+    """Whether MLflow gets the CAM over a few selection images after each epoch: over steps, and across trials."""
 
 
 class Notify(SweepSection):

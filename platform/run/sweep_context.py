@@ -7,6 +7,7 @@ from pathlib import Path
 from cpn.config import Config, run_key, with_values
 from cpn.core.run_files import CHECKPOINTS
 from cpn.data.voc import Pack
+from cpn.plots.epoch_pictures import drawn_names
 from cpn.plots.run_pictures import whole_run
 from cpn.scoring.run_manifest import RunManifest
 
@@ -110,6 +111,20 @@ class SweepContext:
         """Return where a trial's run lies."""
         return self.store.run(self.key(row))
 
+    def drawn_after_epochs(self) -> list[str]:
+        """Return the names of the pictures that runs of this sweep draw after each epoch; none where it is not asked
+        for.
+        """
+        return (
+            drawn_names(self.pack.split(self.config.data.score), self.config.cam) if self.spec.tracking.images else []
+        )
+
+    def epoch_pictures(self, run: Path, epoch: int) -> list[Path]:
+        """Return the pictures that a run has drawn after an epoch."""
+        if not self.spec.tracking.images:
+            return []
+        return bucket_sync.download_epoch(self.store, run, epoch, self.warn_once)
+
     def finished(self, row: TrialRow) -> RunManifest | None:
         """Return the manifest of a trial's finished run, fetched where it is kept elsewhere; None while there
         is none.
@@ -146,5 +161,6 @@ class SweepContext:
             threads=threads,
             objective=self.spec.objective,
             betas=searched_range(self.spec.search),
+            images=self.spec.tracking.images,
             contents=self.contents,
         )

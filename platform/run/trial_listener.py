@@ -1,6 +1,7 @@
 """What happens to the trials of a study, told to the terminal, the records and the clock."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..base.terminal import TrialTable
@@ -15,12 +16,14 @@ class TrialListener:
 
     def __init__(self, sweep: SweepContext, trials: Study, table: TrialTable) -> None:
         self._sweep, self._trials, self._table = sweep, trials, table
+        self._folders: dict[str, Path] = {}
 
     def started(self, uid: str) -> None:
         row = self._trials.row(uid)
         config = self._sweep.method(row)
         self._table.started(uid, run_words(row, config), self._sweep.run_price(config), row.epochs)
         self._sweep.clock.began(uid)
+        self._folders[uid] = self._sweep.folder(row)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
         self._sweep.changed()
 
@@ -35,9 +38,12 @@ class TrialListener:
         self._sweep.records.minutes_reported(uid, result.get("minutes", ()))
         if not {"miou", "mask_free", "failed"} & set(result):
             self._sweep.records.trial_reported(uid, result)
+            drawn = self._sweep.epoch_pictures(self._folders[uid], int(result["epoch"])) if uid in self._folders else []
+            self._sweep.records.trial_pictured(uid, result, drawn)
 
     def ended(self, uid: str) -> None:
         self._sweep.clock.ended(uid)
+        self._folders.pop(uid, None)
         row = self._trials.row(uid)
         if not row.state.finished:
             self._sweep.claims.give(uid)

@@ -47,7 +47,7 @@ def run_search_sweep(
 ) -> int:
     """Search, confirm, promote, stages, summary."""
     spec, terminal = sweep.spec, sweep.terminal
-    sweep.records.sweep_started()
+    sweep.records.sweep_started(sweep.drawn_after_epochs())
     last = read_last_summary(sweep.paths)
     if older := older_study(sum(row.state.finished for row in trials.rows()), last, trials.url):
         terminal.warn(older)

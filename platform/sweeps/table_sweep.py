@@ -73,7 +73,7 @@ def run_table_sweep(sweep: SweepContext, trials: Study, recorder: Recorder, comm
 
     spec, terminal = sweep.spec, sweep.terminal
     assert spec.table is not None
-    sweep.records.sweep_started()
+    sweep.records.sweep_started(sweep.drawn_after_epochs())
     reconcile(sweep, recorder, trials)
     wanted = table_entries(spec)
     trials.enqueue(wanted)

@@ -191,6 +191,16 @@ class Recorder:
         """Copy a file, or all files of a folder, to the run's `folder`. It must stay on disk until it is replayed."""
         self._say("artifact", uid, None, path=self._from_here(path), folder=folder)
 
+    def images(self, uid: str, step: int, pictures: Mapping[str, Path], time: float) -> None:
+        """Note PNG images by key at a step, for MLflow's image grid. They must stay on disk until they are replayed.
+
+        As with metrics a key has one image per step, the first.
+        """
+        told = self._recall.steps(uid)
+        new = {key: self._from_here(path) for key, path in pictures.items() if (step, key) not in told}
+        if new:
+            self._say("images", uid, time, step=step, images=new)
+
     def dataset(self, uid: str, name: str, fingerprint: str, source: str, role: str = "training") -> None:
         """Link the data set that a run used: `fingerprint` is cut to the 36 characters that MLflow keeps."""
         self._say("dataset", uid, None, name=name, digest=fingerprint[:36], source=source, role=role)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.config import Config, run_values, to_dotted
 from cpn.config.patches import PatchesConfig
-from cpn.core.run_files import MODEL, PICTURES, RESULT
+from cpn.core.run_files import MODEL, PICTURES, RESULT, epoch_folder
 from cpn.scoring.run_manifest import Curve, Lineage, RunManifest
 
 from ..base.paths import MANIFEST
@@ -16,6 +16,7 @@ from ..config.sweep_spec import SweepSpec
 from ..search.study import State, TrialRow
 from ..search.sweep_summary import SweepSummary
 from .descriptions import experiment_begun, experiment_done, stage_done, sweep_begun, sweep_done, trial_done
+from .in_mlflow.image_grid import image_key
 from .in_mlflow.promotion_history import SWEEP, Decision
 from .in_mlflow.saved_views import saved_views
 from .recorder import Recorder
@@ -61,8 +62,8 @@ class Records:
         self._promoted = False
         self.parent = f"{spec.name}.sweep"
 
-    def sweep_started(self) -> None:
-        """Record the parent run."""
+    def sweep_started(self, drawn: Sequence[str] = ()) -> None:
+        """Record the parent run; `drawn` are the names of what runs draw after each epoch."""
         spec = self._spec
         domains = {
             f"search.{name}": str(domain.model_dump(by_alias=True, exclude_none=True))
@@ -80,7 +81,7 @@ class Records:
             params={**domains, **sections, **base},
             tags={"kind": "sweep", "data_fingerprint": self._fingerprint, **self._provenance},
         )
-        self._recorder.views(saved_views(spec))
+        self._recorder.views(saved_views(spec, [image_key(name) for name in drawn]))
         self._linked(self.parent)
         self._recorder.note(self.parent, sweep_begun(spec, self._command))
         self._recorder.describe(experiment_begun(spec))
@@ -132,6 +133,12 @@ class Records:
         if values:
             self._recorder.metrics(uid, int(entry["epoch"]), values, entry.get("time"))
 
+    def trial_pictured(self, uid: str, entry: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+        """Record the pictures that a run drew after an epoch, with the name of each file as its key."""
+        if pictures and self._spec.tracking.images:
+            named = {image_key(picture.stem): picture for picture in pictures}
+            self._recorder.images(uid, int(entry["epoch"]), named, entry["time"])
+
     def minutes_reported(self, uid: str, samples: Sequence[Mapping[str, float]]) -> None:
         """Record how busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over
         time, and those of a resumed trial follow.
@@ -156,6 +163,8 @@ class Records:
         if result is not None and row.state is State.COMPLETE:
             for entry in result.history:
                 self.trial_reported(row.uid, entry)
+                drawn = epoch_folder(folder, int(entry["epoch"])).glob("*.png")
+                self.trial_pictured(row.uid, entry, sorted(drawn))
             stamp = result.history[-1]["time"]
             final = self._final({**result.metrics, **self._told(row)})
             self._recorder.metrics(row.uid, ONCE, final, stamp)

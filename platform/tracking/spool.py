@@ -37,6 +37,7 @@ Event = TypedDict(  # by its functional form, as `from` is a word of Python's
         "revise": bool,
         "path": str,
         "folder": str,
+        "images": dict[str, str],
         "digest": str,
         "source": str,
         "role": str,
@@ -59,7 +60,8 @@ Event = TypedDict(  # by its functional form, as `from` is a word of Python's
     total=False,
 )
 """A record as a line of the spool. The four first are in all; which of the others follows from `kind`, as `Recorder`
-writes them: start, metrics, series, tags, experiment, artifact, dataset, end, register, point, moved, reconcile.
+writes them: start, metrics, series, tags, experiment, artifact, images, dataset, end, register, point, moved,
+reconcile.
 """
 Value = TypeVar("Value", int, str)
 

@@ -8,12 +8,14 @@ from typing import Any
 from .in_mlflow.promotion_history import SWEEP
 from .spool import Event, Spool
 
+STEPS = ("metrics", "series", "images")
+"""Kinds of events that tell something about steps of a run."""
 AT_ONCE = 64
 """Runs whose metric keys are kept in memory: those that run now, and what was asked for last."""
 
 
 class SpoolIndex:
-    """Which runs were begun and ended, which version was registered last, which steps of a metric were told.
+    """Which runs were begun and ended, which version was registered last, which steps of a metric or image were told.
 
     Of a run's metrics only the places in the file are kept, 8 bytes an event, and read again when they are asked for.
     """
@@ -32,7 +34,7 @@ class SpoolIndex:
         """Take note of an event, which begins at `offset` of the file."""
         uid, kind = event.get("uid", ""), event.get("kind")
         self.latest = max(self.latest, int(event.get("time", 0)))
-        if kind in ("metrics", "series"):
+        if kind in STEPS:
             self._places.setdefault(uid, array("Q")).append(offset)
             if uid in self._told:
                 self._told[uid].update(_steps(event))
@@ -57,5 +59,7 @@ class SpoolIndex:
 
 
 def _steps(event: Mapping[str, Any]) -> set[tuple[int, str]]:
+    if event["kind"] == "images":
+        return {(event["step"], key) for key in event["images"]}
     points = event["points"] if event["kind"] == "series" else [(event["step"], event["values"], event["time"])]
     return {(step, key) for step, values, _ in points for key in values}

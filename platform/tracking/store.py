@@ -8,13 +8,17 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from cpn.core.checked import whole_png
 from cpn.core.files import write_bytes
 
 from ..base.tracking_uri import sqlite_path
 from . import registry
+from .in_mlflow import image_grid
+from .in_mlflow.image_grid import image_name, write_image
 from .in_mlflow.promotion_history import HistoryEntry, description
 from .in_mlflow.pyfunc_folder import write_pyfunc
 from .links import resolved
@@ -206,6 +210,16 @@ class Store:
             raise Refused(f"{path} is gone")
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         log(run_id, str(path), event["folder"] or None)
+
+    def _images(self, event: Event, run_id: str) -> None:
+        pictures = {key: self._path(recorded) for key, recorded in event["images"].items()}
+        if lost := [path for path in pictures.values() if not whole_png(path)]:
+            raise Refused(f"{lost[0]} is gone or damaged")
+        with TemporaryDirectory(prefix="cpn-images-") as folder:
+            for key, path in pictures.items():
+                write_image(path, Path(folder), image_name(event["uid"], key, event["step"], event["time"]))
+            self.client.log_artifacts(run_id, folder, image_grid.FOLDER)
+        self.client.set_tag(run_id, *image_grid.TAG)
 
     def _path(self, recorded: str) -> Path:
         """Resolve a path of the spool, relative to the folder of records or absolute."""

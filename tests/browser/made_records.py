@@ -16,6 +16,8 @@ import numpy as np
 
 from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes
+from cpn.core.run_files import epoch_folder
+from cpn.plots.epoch_pictures import cam_over_image
 from cpn.plots.panel import PanelRow, cam_panel
 from cpn.scoring.metrics import BETAS
 from cpn.scoring.run_manifest import RunManifest
@@ -25,6 +27,7 @@ NAME, TRIALS, WINNER = "made", 5, "made-0002"
 QUESTION = "Are many small patches better than few large ones?"
 VERDICT = "beats the reference by 1.9 [0.7, 3.1]"
 CLASSES = ["ant", "bee"]
+EPOCHS, DRAWN = 4, ("scene_1", "scene_2")
 
 
 def make_records(folder: Path) -> str:
@@ -33,7 +36,7 @@ def make_records(folder: Path) -> str:
     spec = made_spec(folder)
     recorder = Recorder(folder / "records", uri, NAME)
     records = Records(recorder, spec, "f00d" * 9, {"command": "python -m platform.sweep made.yaml"}, "/data/scenes")
-    records.sweep_started()
+    records.sweep_started(DRAWN)
     for number in range(TRIALS):
         state = State.PRUNED if number == 3 else State.COMPLETE
         values = {"patches.S_N": 40 + 60 * number, "patches.p_h": 0.5 - 0.08 * number}
@@ -65,7 +68,8 @@ def made_spec(folder: Path) -> SweepSpec:
     """Two searched names on scenes."""
     path = folder / "made.yaml"
     search = {"patches.S_N": {"int": [5, 300], "log": True}, "patches.p_h": {"float": [0.1, 0.5]}}
-    base = {"preset": ["official", "scenes"], "patches": {"draw": "bernoulli"}}
+    base: dict[str, Any] = {"preset": ["official", "scenes"], "patches": {"draw": "bernoulli"}}
+    base["train"] = {"epochs": EPOCHS}
     dump_yaml(path, {"name": NAME, "question": QUESTION, "base": base, "search": search, "budget": {"trials": TRIALS}})
     return load_spec(path)
 
@@ -88,12 +92,16 @@ def tell(
     history = [
         {"epoch": e, "time": began + e, "lr": 1e-3, "miou_epoch": miou - 6 + e, "loss_total": 1.0 / e,
          "loss_cls": 0.6 / e, "images_per_s": 30.0, "system/cpu_utilization_percentage": 90.0}
-        for e in (1, 2, 3, 4)
+        for e in range(1, EPOCHS + 1)
     ]  # fmt: skip
     records.trial_started(row, config, run_key(config, "f00d"))
-    for entry in history:
-        records.trial_reported(uid, entry)
     run = folder / "runs" / uid
+    for entry in history:
+        epoch = int(entry["epoch"])
+        for name in DRAWN:
+            write_bytes(epoch_folder(run, epoch) / f"{name}.png", drawn(epoch, 10 + 5 * number))
+        records.trial_reported(uid, entry)
+        records.trial_pictured(uid, entry, sorted(epoch_folder(run, epoch).glob("*.png")))
     for name in ("cam_panel", "beta_curve"):
         write_bytes(run / "pictures" / f"{name}.png", panel(f"{name} of {uid}"))
     write_bytes(run / "model.safetensors", b"weights")
@@ -103,6 +111,13 @@ def tell(
     told = {"history": history, "classes": CLASSES, "metrics": metrics, "iou": [80.0, miou, miou], "curve": curve}
     result = RunManifest.model_validate({"key": uid, "digests": {}, **told})
     records.trial_ended(row, result, run)
+
+
+def drawn(epoch: int, wide: int) -> bytes:
+    """A map that wanders from left to right with the epochs, drawn over an image."""
+    image = np.kron(np.random.default_rng(0).integers(0, 255, (6, 8, 3)), np.ones((40, 40, 1))).astype(np.uint8)
+    y, x = np.mgrid[:240, :320]
+    return cam_over_image(image, np.exp(-((y - 120.0) ** 2 + (x - 64.0 * epoch) ** 2) / (2 * wide**2))[None])
 
 
 def panel(title: str) -> bytes:

@@ -8,9 +8,10 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, tick
-from tests.browser.made_records import NAME, QUESTION, TRIALS, VERDICT, WINNER
+from tests.browser.made_records import DRAWN, EPOCHS, NAME, QUESTION, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -173,6 +174,27 @@ def test_charts_open_with_score_and_losses_by_epoch(mlflow_page: webdriver.Chrom
         said = mlflow_page.execute_script("return document.body.innerText")
         assert said.index("By epoch") < said.index("Scores") < said.index("Model metrics")
         assert "iou/ant" not in cards(mlflow_page) and "ant" not in cards(mlflow_page), "folded"
+
+
+def test_images_are_a_grid_over_runs_with_a_slider(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    open_experiment(mlflow_page, ui)
+    mlflow_page.execute_script("window.scrollTo(0, 0)")
+    steps = """
+    return [...document.images].filter(i => i.naturalWidth > 100)
+      .map(i => decodeURIComponent(i.src).match(/cam~(scene_[0-9])[+]step[+]([0-9])/)).filter(Boolean)
+      .map(m => m[1] + " " + m[2]).sort()
+    """
+
+    def every_run_at(step: int) -> list[str]:
+        return [f"{name} {step}" for name in DRAWN for _ in range(TRIALS)]
+
+    with followed(mlflow_page, "//a[normalize-space()='charts']"):
+        grid = await_all(mlflow_page, "//*[normalize-space(text())='Image grid']")[0]
+        mlflow_page.execute_script("arguments[0].scrollIntoView()", grid)
+        await_true(mlflow_page, lambda: mlflow_page.execute_script(steps) == every_run_at(EPOCHS), "not the last epoch")
+        assert mlflow_page.execute_script("return document.body.innerText").count("Image grid") == 1
+        await_all(mlflow_page, "//*[@role='slider']")[0].send_keys(Keys.LEFT)
+        await_true(mlflow_page, lambda: mlflow_page.execute_script(steps) == every_run_at(EPOCHS - 1), "not before")
 
 
 def test_a_runs_charts_open_with_score_and_loss(mlflow_page: webdriver.Chrome, ui: str) -> None:

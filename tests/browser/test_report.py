@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
 from benchmarks.sweeps.chromium import await_all, await_true, resize
-from tests.platform.made_sweep import make_sweep
+from tests.platform.made_sweep import PANEL_PLACES, PANEL_SIZE, make_sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -78,6 +78,40 @@ def test_it_opens_without_an_error_and_fetches_nothing(page: webdriver.Chrome) -
 
 def test_nothing_is_wider_than_the_screen(page: webdriver.Chrome) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_the_score_is_beside_the_trial(page: webdriver.Chrome) -> None:
+    """On a phone too: nothing has to be scrolled sideways for it."""
+    right = "return document.querySelector('#trials tbody tr').cells[3].getBoundingClientRect().right - innerWidth"
+    assert page.execute_script(right) <= 0
+
+
+def test_one_image_of_two_runs_is_compared(page: webdriver.Chrome) -> None:
+    choose = """
+    const choice = document.getElementById(arguments[0]);
+    choice.value = arguments[1];
+    choice.dispatchEvent(new Event(arguments[0] === 'cut' ? 'input' : 'change'));
+    """
+    shown = """
+    const stack = document.querySelector('.stack').getBoundingClientRect();
+    const over = document.getElementById('over'), under = document.getElementById('under');
+    const run = i => i.alt.replace(/^\\w+: /, '');
+    const [top, other] = [over, under].map(i => i.getBoundingClientRect().top - stack.top);
+    return [stack.height / stack.width, top / stack.width, top - other, run(over) === run(under), over.style.clipPath];
+    """
+    images = "return [...document.getElementById('which').options].map(o => o.text)"
+    width, height = PANEL_SIZE
+    places = [*PANEL_PLACES, ["all images", 0, height]]
+    assert page.execute_script(images) == [name for name, *_ in places]
+    for at, (_, first, last) in enumerate(places):
+        page.execute_script(choose, "which", at)
+        ratio, top, apart, same, _ = page.execute_script(shown)
+        assert abs(ratio - (last - first) / width) < 0.06 and abs(top + first / width) < 0.06 and apart == 0, places[at]
+        assert not same, "two runs"
+    page.execute_script(choose, "right", 0)
+    page.execute_script(choose, "cut", 25)
+    *_, same, cut = page.execute_script(shown)
+    assert same and cut.startswith("inset(0px 75% 0px 0px")
 
 
 def test_every_picture_has_words(page: webdriver.Chrome) -> None:

@@ -9,10 +9,13 @@ import torch
 import cpn.run as module
 from cpn.config import Config, config_from, run_key, with_values
 from cpn.config.data import ScenesConfig
+from cpn.core.checked import whole_png
 from cpn.core.errors import InputError
 from cpn.core.files import file_digest, read_json, write_bytes, write_json
+from cpn.core.run_files import EPOCHS, MODEL, epoch_folder
 from cpn.data.voc import Pack
 from cpn.models.checkpoint import save_model
+from cpn.plots.epoch_pictures import drawn_names
 from cpn.plots.run_pictures import whole_run
 from cpn.run import load_run, run, score, score_by_scale
 from cpn.scoring.cam import image_counts
@@ -267,6 +270,22 @@ def test_after_an_epoch_the_sample_alone_is_scored(
     assert seen[0] == [ids[i] for i in epoch_sample(ids, sampled.cam)] and len(seen[0]) == 2
     whole = start(with_values(config, {"train.epochs": 1}, "test"), pack, tmp_path / "whole", objective=objective)
     assert found.metrics == whole.metrics and found.key != whole.key
+
+
+@pytest.mark.parametrize("objective", ["miou", "mask_free"])
+def test_epochs_are_drawn_where_asked_and_change_nothing(
+    config: Config, pack: Pack, tmp_path: Path, objective: Any
+) -> None:
+    plain = start(config, pack, tmp_path / "plain", objective=objective)
+    drawn = start(config, pack, tmp_path / "drawn", objective=objective, draw_epochs=True)
+    assert drawn.key == plain.key and drawn.metrics == plain.metrics
+    assert file_digest(tmp_path / "drawn" / MODEL) == file_digest(tmp_path / "plain" / MODEL)
+    assert not (tmp_path / "plain" / EPOCHS).exists()
+    names = sorted(drawn_names(pack.split(config.data.score), config.cam))
+    for epoch in (1, 2):
+        found = sorted(epoch_folder(tmp_path / "drawn", epoch).iterdir())
+        assert [path.stem for path in found] == names and all(whole_png(path) for path in found)
+    assert damaged_files(tmp_path / "drawn") == [], "a run is whole without them"
 
 
 def test_too_few_scored_images_are_refused_before_training(config: Config, pack: Pack, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A sweep as it lies on disk, made in a second without training: a real study, runs' manifests, pictures, the end."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from platform.base.lock import driving
@@ -17,16 +18,21 @@ from typing import Any, cast
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.sweeps.growth import SEARCH
 from cpn.config import run_key, with_values
 from cpn.core.files import write_bytes, write_json
+from cpn.plots.panel import PLACES
 from cpn.stages.stage_manifest import StageManifest
 
 LINE = "CPN against cam_baseline: +5.5 [3.1, 7.9]"
 COMMAND = "python -m platform.sweep search_spaces/quickstart.yaml"
 FINGERPRINT = "f00df00df00df00d"
 CLASSES = ["ant", "bee & wasp", "cat"]
+PANEL_SIZE = (600, 400)
+PANEL_PLACES = [["scene_1", 0, 100], ["scene_2", 100, 400]]
+"""Width and height of a run's panel, and where its images are."""
 
 
 def make_sweep(folder: Path, name: str = "made", trials: int = 24, ended: bool = True, **sections: Any) -> Storage:
@@ -98,7 +104,9 @@ def write_run(folder: Path, value: float) -> None:
         "digests": {"model.safetensors": "0" * 64},
     })  # fmt: skip
     buffer = io.BytesIO()
-    Image.fromarray(np.full((40, 60, 3), int(value) % 255, np.uint8)).save(buffer, "PNG")
+    info = PngInfo()
+    info.add_text(PLACES, json.dumps(PANEL_PLACES))
+    Image.fromarray(np.full((*PANEL_SIZE[::-1], 3), int(value) % 255, np.uint8)).save(buffer, "PNG", pnginfo=info)
     write_bytes(folder / "pictures" / "cam_panel.png", buffer.getvalue())
 
 

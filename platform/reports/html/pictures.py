@@ -9,6 +9,7 @@ from PIL import Image
 from cpn.core.checked import whole_png
 from cpn.core.contents import by_content
 from cpn.core.run_files import MODEL, PICTURES
+from cpn.plots.panel import PLACES
 from cpn.stages.stage_manifest import stage_keys
 
 from ...search.study import REFERENCE, State, TrialRow
@@ -41,8 +42,8 @@ LOOK = {
 """What one should see in it."""
 COMPARED = 3
 """Trials beside the best one whose panels the page carries, for comparison."""
-QUALITY = 70
-"""Of the pictures as WebP: letters stay sharp at a fifth of the size."""
+QUALITY = 55
+"""Of the pictures as WebP: letters stay sharp, and the quickstart's page is below 3 MB."""
 
 
 def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
@@ -103,9 +104,16 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
 
 def picture(path: Path, of: str) -> Picture:
     """Return a picture of a file."""
-    what = ALT.get(path.stem, path.stem.replace("_", " "))
-    return {**picture_of(path.read_bytes(), f"{what} ({of})"), "name": path.stem, "of": of,
-            "look": LOOK.get(path.stem, "")}  # fmt: skip
+    what, data = ALT.get(path.stem, path.stem.replace("_", " ")), path.read_bytes()
+    return {**picture_of(data, f"{what} ({of})"), "name": path.stem, "of": of, "look": LOOK.get(path.stem, ""),
+            "places": places_in(data)}  # fmt: skip
+
+
+def places_in(data: bytes) -> str:
+    """Return where a panel's images stand in it, as JSON (cpn/plots/panel.py); an empty list for other pictures."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        found = opened.info.get(PLACES)
+    return found if isinstance(found, str) else "[]"
 
 
 def picture_of(data: bytes, alt: str) -> PictureBytes:

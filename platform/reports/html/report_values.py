@@ -29,6 +29,8 @@ class Picture(PictureBytes):
     name: str
     of: str
     look: str
+    places: str
+    """Where its images stand in a panel, as JSON."""
 
 
 class PictureGroup(TypedDict):

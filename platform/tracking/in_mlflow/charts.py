@@ -8,25 +8,37 @@ section of their name. Left alone it sorts all by name: IoU by class first, a do
 from collections.abc import Sequence
 from typing import Any
 
+from .image_grid import SECTION as CAMS
+
 EPOCH_SCORES = ("miou_epoch", "mask_free_epoch")
 LOSSES = ("loss_total", "loss_cls", "loss_tcp", "loss_cpcr", "loss_amp", "loss_er", "loss_ecr")
 """Terms of the CAM networks' losses; those that a run does not have are not shown."""
 SCORES = ("miou_confirm", "miou_train", "miou_fixed_beta", "mask_free_confirm")
+GRID_HEIGHT, ROW_HEIGHT = 150, 150
+"""Pixels of a grid without its images, and of each of them."""
 MODEL, SYSTEM = "Model metrics", "System metrics"
 """MLflow's own sections: of keys without a slash, and of those that begin with `system/`."""
 
 Charts = dict[str, Any]
 
 
-def experiment_charts(objective: str, searched: Sequence[str], stages: Sequence[str] = ()) -> Charts:
-    """Return the charts of an experiment's runs: epochs, scores, and `searched` names against the objective."""
-    epochs, scores, search = (section(name) for name in ("By epoch", "Scores", "Search"))
+def experiment_charts(
+    objective: str, searched: Sequence[str], stages: Sequence[str] = (), images: Sequence[str] = (), epochs: int = 1
+) -> Charts:
+    """Return the charts of an experiment's runs: by epoch, scores, and `searched` names against the objective.
+    `images` are the keys of what is drawn after each of so many epochs.
+    """
+    by_epoch, scores, search = (section(name) for name in ("By epoch", "Scores", "Search"))
     bars = [objective, *(f"{objective}_confirm_{end}" for end in ("mean", "low", "high")), *SCORES, *stages]
     lines = dict.fromkeys([f"{objective}_epoch", *EPOCH_SCORES, *LOSSES])
-    cards = [*(line(key, epochs) for key in lines), *(bar(key, scores) for key in dict.fromkeys(bars))]
+    cards = [*(line(key, by_epoch) for key in lines), *(bar(key, scores) for key in dict.fromkeys(bars))]
+    own = [by_epoch, scores]
+    if images:
+        own.insert(1, {**section(CAMS), "columns": 1, "cardHeight": GRID_HEIGHT + ROW_HEIGHT * len(images)})
+        cards += grids(images, epochs, own[1])
     if not searched:
-        return state([epochs, scores], cards)
-    return state([epochs, scores, search], [*cards, parallel(objective, searched, search)])
+        return state(own, cards)
+    return state([*own, search], [*cards, parallel(objective, searched, search)])
 
 
 def run_charts() -> Charts:
@@ -68,6 +80,22 @@ def line(key: str, within: Charts) -> Charts:
 def bar(key: str, within: Charts) -> Charts:
     """Return a metric as one bar a run."""
     return card("BAR", key, within)
+
+
+def grids(keys: Sequence[str], epochs: int, within: Charts) -> list[Charts]:
+    """Return one grid, images by runs, with a slider over epochs, which stands at the last one.
+
+    MLflow adds a grid of its own for each image that it finds in none alone, before the first epoch and with all of a
+    run's parameters: these are there already, and deleted.
+    """
+    together = [grid(keys, epochs, within)] if len(keys) > 1 else []
+    return [*together, *({**grid([key], epochs, within), "deleted": bool(together)} for key in keys)]
+
+
+def grid(keys: Sequence[str], epochs: int, within: Charts) -> Charts:
+    """Return images of each run at a step."""
+    shown = {"imageKeys": list(keys), "step": epochs, "showRunParams": False}
+    return {**card("IMAGE", " ".join(keys), within), **shown, "metricKey": ""}
 
 
 def parallel(objective: str, searched: Sequence[str], within: Charts) -> Charts:

@@ -7,7 +7,7 @@ MLflow 3 reads a view from the experiment's tag `mlflow.sharedViewState.NAME` an
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .charts import experiment_charts
@@ -26,12 +26,15 @@ PACKED = "deflate;"
 STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
 
 
-def saved_views(spec: "SweepSpec") -> dict[str, str]:
-    """Return the experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep."""
+def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]:
+    """Return the experiment's tags that hold the views Leaderboard, Confirm and Stages of a sweep, with the keys of the
+    `images` that its runs draw after each epoch.
+    """
     from ...config.space.domains import drawn
 
     key, searched = spec.objective, [column("params", name) for name in spec.search]
-    charts = experiment_charts(key, list(drawn(spec.search)), STAGE_METRICS)
+    epochs = spec.base_config.train.epochs
+    charts = experiment_charts(key, list(drawn(spec.search)), STAGE_METRICS, images, epochs)
     confirmed = [column("metrics", f"{key}_confirm_{end}") for end in ("mean", "low", "high")]
     shown = {
         "Leaderboard": (

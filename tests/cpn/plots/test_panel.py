@@ -1,6 +1,7 @@
 """Panels: the colours are those that were promised, and whatever a run holds can be drawn."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cpn.data.voc import IGNORE, palette
-from cpn.plots.panel import ERRORS, PanelRow, cam_panel, error_map, heat_over
+from cpn.plots.panel import ERRORS, PLACES, PanelRow, cam_panel, error_map, heat_over
 
 
 def read(png: bytes) -> NDArray[np.uint8]:
@@ -83,6 +84,16 @@ def test_any_name_is_drawn(odd: str) -> None:
     """A file's name may hold what no font draws."""
     one = PanelRow(odd, row().image, None, {odd: np.zeros((40, 60))}, odd)
     assert read(cam_panel([one], title=odd)).shape[1] == 1080
+
+
+def test_a_panel_says_where_its_images_are() -> None:
+    truth = np.ones((40, 60), np.uint8)
+    with Image.open(io.BytesIO(cam_panel([row(), row()._replace(id="b", truth=truth)], title="two"))) as opened:
+        (first, top, middle), (second, again, bottom) = json.loads(opened.info[PLACES])
+        shown = np.asarray(opened.convert("RGB"))
+    assert (first, second) == ("2007_000032", "b") and 0 < top < middle == again < bottom < len(shown)
+    masks = [shares(shown[start:end], palette()[1]) for start, end in ((top, middle), (again, bottom))]
+    assert masks[0] == 0 < masks[1]
 
 
 def test_a_panel_without_rows_is_an_error() -> None:

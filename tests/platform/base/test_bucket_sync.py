@@ -18,8 +18,8 @@ from cpn.config import Config, config_from, run_key
 from cpn.config.data import ScenesConfig
 from cpn.core import object_storage
 from cpn.core.errors import WorkError
-from cpn.core.files import file_digest, read_json, write_json
-from cpn.core.run_files import MODEL, RESULT
+from cpn.core.files import file_digest, read_json, write_bytes, write_json
+from cpn.core.run_files import MODEL, RESULT, epoch_folder
 from cpn.data.packed_copy import publish
 from cpn.data.voc import Pack
 from cpn.run import run
@@ -121,6 +121,20 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(store: Storage) -> None:
     with bucket_sync.attempt(store, "k", writes=True, say=said.append) as attempt:
         assert epochs(attempt.folder) == ["epoch_0001"]
     assert len(said) == 1 and "epoch_0002" in said[0] and "going on from what was kept before it" in said[0]
+
+
+def test_pictures_of_an_epoch_are_seen_elsewhere(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the run goes on: the driver shows them."""
+    with pytest.raises(KeyboardInterrupt), bucket_sync.attempt(store, "k", writes=True, say=print) as attempt:
+        write_bytes(epoch_folder(attempt.folder, 2) / "a.png", b"picture")
+        attempt.drawn(1)
+        attempt.drawn(2)
+        raise KeyboardInterrupt
+    other = elsewhere(store, monkeypatch)
+    said: list[str] = []
+    [found] = bucket_sync.download_epoch(other, other.run("k"), 2, said.append)
+    assert (found.name, found.read_bytes()) == ("a.png", b"picture") and found.is_relative_to(other.run("k"))
+    assert bucket_sync.download_epoch(other, other.run("k"), 1, said.append) == [] and said == []
 
 
 def test_only_the_process_that_writes_keeps_anything(store: Storage) -> None:

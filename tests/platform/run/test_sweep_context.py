@@ -6,6 +6,7 @@ from platform.search.study import State
 
 from cpn.config import run_key
 from cpn.core.run_files import CHECKPOINTS
+from cpn.plots.epoch_pictures import drawn_names
 from tests.platform.small_sweep import SmallSweep, said
 
 
@@ -24,6 +25,15 @@ def test_only_a_finished_run_has_a_manifest(small_once: SmallSweep, tmp_path: Pa
         result = sweep.finished(small_once.row("small-0001"))
         assert result is not None and result.metrics["miou"] == 61.0
         assert sweep.finished(small_once.row("small-0006")) is None
+
+
+def test_workers_are_told_to_draw_what_mlflow_shows(small_once: SmallSweep, tmp_path: Path) -> None:
+    with small_once.context(tmp_path) as sweep:
+        scored = small_once.pack.split(sweep.config.data.score)
+        names = sweep.drawn_after_epochs()
+        assert sweep.setup(1).images and names == drawn_names(scored, sweep.config.cam) and names
+        run = sweep.folder(small_once.row("small-0006"))
+        assert sweep.epoch_pictures(run, 1) == []
 
 
 def test_a_warning_is_said_once(small_once: SmallSweep, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from platform.search.study import State, Study, TrialRow, open_list
 
 import pytest
 
-from cpn.core.run_files import CHECKPOINTS
+from cpn.core.files import write_bytes
+from cpn.core.run_files import CHECKPOINTS, epoch_folder
 from tests.platform.small_sweep import SmallSweep, recorded, said
 
 
@@ -70,6 +71,29 @@ def test_epochs_are_recorded_and_other_reports_are_not(told: Told) -> None:
     told.listener.reported(told.row.uid, {"epoch": 2, "failed": "x"})
     (metrics,) = recorded(told.records, "metrics")
     assert (metrics["step"], metrics["values"]) == (1, {"loss_total": 0.5, "miou_epoch": 40.0})
+
+
+def test_what_a_trial_draws_after_an_epoch_is_recorded_once(told: Told) -> None:
+    told.listener.started(told.row.uid)
+    folder = told.sweep.folder(told.row)
+    for epoch in (1, 2, 1):  # the first one comes again after a resume
+        write_bytes(epoch_folder(folder, epoch) / "a.png", b"")
+        report = {"epoch": epoch, "time": 100.0 + epoch, "loss_total": 0.5}
+        told.listener.reported(told.row.uid, report)
+    first, second = recorded(told.records, "images")
+    assert (first["step"], second["step"]) == (1, 2) and second["time"] == 102_000
+    named = (told.records / first["images"]["cam/a"]).resolve()
+    assert named == (epoch_folder(folder, 1) / "a.png").resolve()
+
+
+def test_no_image_is_recorded_where_none_is_wanted(told: Told) -> None:
+    tracking = told.sweep.spec.tracking.model_copy(update={"images": False})
+    told.sweep.spec = told.sweep.spec.model_copy(update={"tracking": tracking})
+    assert not told.sweep.setup(1).images and told.sweep.drawn_after_epochs() == []
+    told.listener.started(told.row.uid)
+    write_bytes(epoch_folder(told.sweep.folder(told.row), 3) / "a.png", b"")
+    told.listener.reported(told.row.uid, {"epoch": 3, "time": 103.0, "loss_total": 0.5})
+    assert "images" not in told.kinds()
 
 
 def test_what_the_gpu_did_is_recorded_by_the_minute(told: Told) -> None:

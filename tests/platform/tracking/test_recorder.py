@@ -15,6 +15,7 @@ from platform.tracking.spool import Event, waiting
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from benchmarks.services.processes import free_port
 from cpn.core.errors import InputError, WorkError
@@ -35,6 +36,8 @@ def tell_a_sweep(recorder: Recorder, folder: Path, model: str = "cpn") -> None:
     """A small sweep: parent, two trials (one fails and is resumed), artifacts, a registered model."""
     weights = folder / "weights.safetensors"
     weights.write_bytes(b"weights")
+    picture = folder / "picture.png"
+    Image.new("RGB", (8, 6)).save(picture)
     recorder.start("sweep", name="patch", params={"budget.trials": 2}, tags={"kind": "sweep"}, time=1000.0)
     recorder.note("sweep", "# Question")
     for number in range(2):
@@ -46,11 +49,13 @@ def tell_a_sweep(recorder: Recorder, folder: Path, model: str = "cpn") -> None:
         for epoch in range(3):
             values = {"miou_epoch": 0.1 * epoch + number, "loss": float("nan") if epoch == 1 else 1.5}
             recorder.metrics(uid, epoch, values, time=1002.0 + epoch)
+            recorder.images(uid, epoch, {"cam/a": picture, "cam/b": picture}, 1002.0 + epoch)
         recorder.artifact(uid, weights, "checkpoint")
     recorder.end("trial-0", "FINISHED", time=1010.0)
     recorder.end("trial-1", "KILLED", time=1010.0)
     recorder.start("trial-1", name="cpn 1", parent="sweep", params={"patches.K": [1, 2]}, tags={"resumed": "yes"})
     recorder.metrics("trial-1", 2, {"miou_epoch": 99.0}, time=1020.0)
+    recorder.images("trial-1", 2, {"cam/a": picture}, 1020.0)
     recorder.metrics("trial-1", 3, {"miou_epoch": 1.3}, time=1020.0)
     recorder.end("trial-1", "FINISHED", time=1030.0)
     recorder.register(model, "trial-0", "checkpoint", {"miou": "0.5"}, "champion", "beats the reference")
@@ -74,6 +79,7 @@ def rows(uri: str, experiment: str = "patch") -> dict[str, Any]:
             "tags": {key: uids.get(value, value) for key, value in data.tags.items()},
             "metrics": sorted((item.key, item.step, str(item.value), item.timestamp) for item in history),
             "artifacts": [item.path for item in client.list_artifacts(run_id, "checkpoint")],
+            "images": sorted(item.path for item in client.list_artifacts(run_id, "images")),
             "inputs": [(entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs],
         }
     for model in client.search_registered_models():
@@ -107,6 +113,10 @@ def test_a_sweep_is_nested_and_whole(tmp_path: Path, new_store: Callable[[str], 
     assert [step for key, step, _, _ in trial["metrics"] if key == "miou_epoch"] == [0, 1, 2, 3]
     assert ("loss", 1, "nan", 1003000) in trial["metrics"]
     assert trial["artifacts"] == ["checkpoint/weights.safetensors"]
+    shown = [name.partition("+timestamp")[0] for name in trial["images"]]
+    steps = [f"images/cam~{key}+step+{step}" for key in "ab" for step in range(3)]
+    assert shown == sorted([*steps, *steps]), "each with its small form, the epoch that came again once"
+    assert trial["tags"]["mlflow.loggedImages"] == "True"
     assert trial["inputs"] == [("scenes", "f" * 36)]
     assert found["sweep"]["tags"]["mlflow.note.content"] == "# Question"
     assert recorder.run_id("trial-0") == recorder.runs()[1].run_id
@@ -432,6 +442,6 @@ def test_every_key_of_a_record_is_one_of_an_event(
     events = waiting(tmp_path / "records", None)
     assert {event["kind"] for event in events} == {
         "start", "metrics", "series", "tags", "experiment", "artifact", "dataset", "end", "register", "point", "moved",
-        "reconcile",
+        "reconcile", "images",
     }  # fmt: skip
     assert set().union(*events) == Event.__annotations__.keys() - {"offset"}, "of a line that is no event"

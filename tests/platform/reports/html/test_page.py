@@ -86,7 +86,7 @@ def test_plotly_is_there_once_and_every_picture_has_words(text: str) -> None:
     pictures = [attrs for tag, attrs in page.tags if tag == "img" and attrs.get("id") not in ("under", "over")]
     assert len(pictures) == 6  # the panels of the best one, of the reference and of three more, the contours
     assert all(attrs["alt"] and re.match(r"data:image/(png|webp);base64,", str(attrs["src"])) for attrs in pictures)
-    assert {str(attrs["width"]) for attrs in pictures[:2]} == {"60"}
+    assert {str(attrs["width"]) for attrs in pictures[:2]} == {"600"}
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     links = [str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"]

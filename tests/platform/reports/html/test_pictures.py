@@ -2,10 +2,11 @@
 
 import base64
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from platform.base.paths import Storage, storage
-from platform.reports.html.pictures import picture_of, pictures, stage_folders
+from platform.reports.html.pictures import picture, picture_of, pictures, stage_folders
 from platform.reports.snapshot import SweepSnapshot
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from cpn.core.files import write_bytes
 from cpn.data.voc import encode_mask, palette
 from cpn.stages.stage_manifest import stage_keys
+from tests.platform.made_sweep import PANEL_PLACES
 
 
 def decoded(picture: dict[str, Any]) -> NDArray[np.uint8]:
@@ -51,6 +53,13 @@ def test_the_panel_beside_cam_baseline_replaces_the_runs_own(
     [drawn] = pictures(elsewhere, row)[0]["pictures"]
     assert decoded(drawn).shape == (32, 32, 3) and np.abs(decoded(drawn).astype(int) - palette()[2]).max() < 8
     assert drawn["look"].startswith("Look for maps that cover the whole object")
+
+
+def test_only_panels_say_where_their_images_are(sweep: SweepSnapshot, tmp_path: Path) -> None:
+    [drawn] = pictures(sweep, sweep.rows[0])[0]["pictures"]
+    assert json.loads(drawn["places"]) == PANEL_PLACES
+    write_bytes(tmp_path / "beta_curve.png", png(np.zeros((4, 4, 3), np.uint8)))
+    assert picture(tmp_path / "beta_curve.png", "x")["places"] == "[]"
 
 
 def test_pictures_are_webp_where_that_is_smaller() -> None:

@@ -33,8 +33,23 @@ def test_the_search_is_shown_only_where_there_is_one() -> None:
     assert keys_in(charts, "By epoch")[0] == "mask_free_epoch" and keys_in(charts, "Scores")[0] == "mask_free"
 
 
+def test_images_are_one_grid_that_stands_at_the_last_epoch() -> None:
+    charts = experiment_charts("miou", ["a"], images=["cam/x", "cam/y"], epochs=8)
+    names = [section["name"] for section in charts["compareRunSections"]]
+    assert names[:3] == ["By epoch", "cam", "Scores"], "the section that MLflow makes of the keys"
+    grids = [card for card in charts["compareRunCharts"] if card["type"] == "IMAGE"]
+    assert [(card["imageKeys"], card["deleted"]) for card in grids] == [
+        (["cam/x", "cam/y"], False), (["cam/x"], True), (["cam/y"], True),
+    ]  # fmt: skip
+    assert {(card["step"], card["showRunParams"]) for card in grids} == {(8, False)}
+    one = experiment_charts("miou", ["a"], images=["cam/x"])["compareRunCharts"]
+    assert [card["deleted"] for card in one if card["type"] == "IMAGE"] == [False]
+    assert "cam" not in {section["name"] for section in experiment_charts("miou", ["a"])["compareRunSections"]}
+
+
 def test_every_card_has_its_own_name_and_section() -> None:
-    for charts in (experiment_charts("miou", ["a"]), experiment_charts("mask_free", []), run_charts()):
+    images = experiment_charts("miou", ["a"], images=["cam/x", "cam/y"])
+    for charts in (images, experiment_charts("miou", ["a"]), experiment_charts("mask_free", []), run_charts()):
         cards, sections = charts["compareRunCharts"], {each["uuid"] for each in charts["compareRunSections"]}
         assert len({card["uuid"] for card in cards}) == len(cards)
         assert {card["metricSectionId"] for card in cards} <= sections
