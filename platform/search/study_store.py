@@ -180,7 +180,9 @@ def reachable(url: str) -> Iterator[None]:
         message = " ".join(str(getattr(cause, "orig", None) or cause).split())
         if any(words in message for words in DAMAGED):
             raise DamagedFile(shown(url), cure_of(url), message) from None
-        cure = "check that its folder is writable" if url.startswith("sqlite") else "start it or check the URL"
+        # sqlite calls a full disk an I/O error where it cannot map its index of the write-ahead log.
+        file = url.startswith("sqlite")
+        cure = "check that its folder is writable and its disk not full" if file else "start it or check the URL"
         raise InputError(f"tracking.study: {url}: the study database cannot be used ({message}); {cure}") from None
 
 

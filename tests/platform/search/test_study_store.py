@@ -19,7 +19,7 @@ from tests.platform.search.test_study import make_spec, make_study
     [
         ("postgresql://me:secret@127.0.0.1:1/x", "its Python driver is missing; pip install"),
         ("foo://me:secret@h/x", "the study database cannot be used"),
-        ("sqlite:////proc/none/study.db", "check that its folder is writable"),
+        ("sqlite:////proc/none/study.db", "check that its folder is writable and its disk not full"),
     ],
 )
 def test_a_database_that_is_down_is_one_line(tmp_path: Path, url: str, said: str) -> None:
@@ -126,6 +126,8 @@ def test_what_a_database_raises_is_one_line(tmp_path: Path) -> None:
         line = str(refused.value)
         assert line.startswith("tracking.study: postgresql://me:***@host/d: the study database cannot be used (")
         assert line.endswith("; start it or check the URL") and "\n" not in line
+    with pytest.raises(InputError, match="writable and its disk not full$"), reachable("sqlite:////data/study.db"):
+        raise sqlalchemy.exc.OperationalError("select", {}, Exception("disk I/O error"))
     with pytest.raises(DamagedFile), reachable("sqlite:////data/study.db"):
         raise sqlalchemy.exc.DatabaseError("select", {}, Exception("database disk image is malformed"))
     with pytest.raises(ZeroDivisionError), reachable("sqlite:////data/study.db"):
