@@ -15,7 +15,7 @@ from ..config.sweep_spec import SweepSpec
 from ..search.sweep_summary import SweepSummary
 
 PANEL = f"{PICTURES}/cam_panel.png"
-VIEWS = "[trials](view:leaderboard) · [charts](view:leaderboard/charts)"
+VIEWS = "[charts](view:leaderboard/charts) · [trials](view:leaderboard)"
 LONGEST = 7000
 """Characters; MLflow keeps 8000, and links grow when they are resolved."""
 
@@ -29,7 +29,7 @@ def sweep_begun(spec: SweepSpec, command: str) -> str:
 def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path], command: str) -> str:
     """Return the parent run's description at the end: verdict, links, question, the steps' scores, cost and space."""
     verdict, _, rest = summary.note.partition("\n\n")
-    lines = [verdict, links(spec, summary.winner, promoted, files), *asked(spec), rest, space(spec.search)]
+    lines = [verdict, " · ".join(links(spec, summary.winner, promoted, files)), *asked(spec), rest, space(spec.search)]
     return cut("\n\n".join([*lines, f"Command: `{command}`"]))
 
 
@@ -42,7 +42,9 @@ def experiment_begun(spec: SweepSpec) -> str:
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """Return the experiment's description: one line with the verdict and the links, then the question."""
-    first = f"**{summary.plain_verdict}** · {links(spec, summary.winner, promoted, files)} · {VIEWS}"
+    panel, *more = links(spec, summary.winner, promoted, files)
+    # MLflow shows one line and cuts it off at the window's edge: what is looked at most stands first.
+    first = " · ".join([f"**{summary.plain_verdict}**", panel, VIEWS, *more])
     return "\n\n".join([first, *asked(spec)])
 
 
@@ -71,19 +73,18 @@ def shown(uid: str, pictures: Sequence[str]) -> list[str]:
     return [f"![{words(name)}](artifact:{uid}/{PICTURES}/{name})" for name in order]
 
 
-def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -> str:
-    """Return where to go on from a sweep that has ended."""
-    found = [
+def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -> list[str]:
+    """Return where to go on from a sweep that has ended; its winner's panel first."""
+    return [
         f"[the winner's CAM panel](run:{winner}/artifacts/{PANEL})",
-        f"[the winner, {winner}](run:{winner})",
         *(
             f"[{file.stem}](run:{spec.name}.sweep/artifacts/{file.name})"
             for file in files
             if file.name in ("report.html", "summary.md")
         ),
+        f"[the winner, {winner}](run:{winner})",
         *([f"[champion](model:cpn-{spec.name})"] if promoted else []),
     ]
-    return " · ".join(found)
 
 
 def asked(spec: SweepSpec) -> list[str]:

@@ -1,5 +1,6 @@
 """Descriptions in MLflow: what is asked and searched in words, links first, never longer than MLflow keeps."""
 
+import re
 from pathlib import Path
 from platform.config.spec import load_spec
 from platform.search.sweep_summary import SweepSummary
@@ -26,6 +27,14 @@ def test_question_verdict_and_links_stand_first() -> None:
     assert "(run:patch-0007/artifacts/pictures/cam_panel.png)" in said[1] and "(model:cpn-patch)" in said[1]
     assert "[report](run:patch.sweep/artifacts/report.html)" in said[1] and "history" not in said[1]
     assert "model:" not in experiment_done(spec, SUMMARY, False, files)
+
+
+def test_what_is_looked_at_most_stands_first_in_the_banner() -> None:
+    """Behind a long verdict there is room for three links or four."""
+    spec = load_spec(CHECKOUT / "search_spaces" / "patch.yaml")
+    first = experiment_done(spec, SUMMARY, True, [Path("report.html"), Path("summary.md")]).partition("\n")[0]
+    words = re.findall(r"\[([^]]+)\]\(", first)
+    assert words[:4] == ["the winner's CAM panel", "charts", "trials", "report"] and words[-1] == "champion"
 
 
 def test_nothing_is_longer_than_mlflow_keeps() -> None:
