@@ -30,7 +30,8 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray 3 does; witho
 # Tests sync thousands of small files and transactions, and a disk takes milliseconds for each. Their folders lie in
 # memory where there is room; pyproject.toml has those of tests that passed deleted at once.
 MEMORY = Path("/dev/shm")
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= 8 * 2**30:
+roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= 8 * 2**30
+if roomy and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # some tests write programs and start them
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Nothing of the caller's machine may decide a test: neither a cluster, nor a store, nor a study.
