@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from PIL import Image
-
 FOLDER = "images"
 TAG = ("mlflow.loggedImages", "True")
 """Without this tag of the run MLflow's charts do not look for images."""
@@ -29,6 +27,8 @@ def image_name(uid: str, key: str, step: int, time: int) -> str:
 
 def write_image(picture: Path, folder: Path, name: str) -> None:
     """Write what MLflow keeps of a PNG into `folder`: itself, and the small form that the grid shows."""
+    from PIL import Image  # not for commands that only need an address of the UI
+
     shutil.copyfile(picture, folder / f"{name}.png")
     with Image.open(picture, formats=("PNG",)) as opened:
         opened.save(folder / f"{name}+compressed.webp")
