@@ -1,7 +1,10 @@
-"""One damage of each kind of file that a sweep's commands read; all of them by `python -m benchmarks damage`."""
+"""One damage of each kind of file that a sweep writes; all of them by `python -m benchmarks damage`."""
 
 import argparse
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from platform import leaderboard, report, status
@@ -13,6 +16,7 @@ from benchmarks.chaos import damage as campaign
 from benchmarks.chaos.damage import BAD, Ended, follow, named, outcome
 from benchmarks.chaos.damage_files import DAMAGES, KINDS, file_of
 from cpn.core.errors import InputError
+from tests.conftest import CHECKOUT
 from tests.platform.made_sweep import make_sweep
 
 FILES = {
@@ -188,3 +192,19 @@ def test_the_folder_is_restored_and_whole_files_stay(tmp_path: Path) -> None:
     files = {str(path.relative_to(work)): path.read_text() for path in work.rglob("*") if path.is_file()}
     assert files == {name: name for name in ("a/b/one", "a/two", "three")}
     assert (work / "three").stat().st_ino == stays and not (work / "a/new").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_each_kind_of_file_of_a_real_sweep(tmp_path: Path) -> None:
+    """The campaign over all kinds, cut in half, through the two commands that read the most and need no Ray."""
+    words = ["damage", "--damages", "half", "--commands", "report", "gc", "--base", str(tmp_path / "base"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=2300
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["bad"] == [] and [result[name] for name in BAD] == [0] * len(BAD)
+    tried = {each["file"] for each in result["all"]}
+    assert set(KINDS) - tried <= {"lock", "claims"}, "these two are empty"
