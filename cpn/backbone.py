@@ -14,38 +14,40 @@ MOST_CLASSES = 254
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.backbone",
         usage=f"{EXAMPLE} [--weights FILE] [--classes N] [--json]",
         description="Hold a backbone to what the networks above it ask: shapes, layers, frozen parameters, batch norm, "
         "gradients, scale of its maps, memory and cost. Run it before a sweep with a backbone of your own.",
         epilog="docs/own_backbone.md shows how to write one.",
     )
-    made.add_argument(
+    command.add_argument(
         "--check",
         required=True,
         metavar="NAME",
         help=f"package.module:factory, timm:NAME, or one of {', '.join(BACKBONES)}",
     )
-    made.add_argument("--weights", metavar="FILE", help="pretrained weights that it will start from (network.weights)")
-    made.add_argument(
+    command.add_argument(
+        "--weights", metavar="FILE", help="pretrained weights that it will start from (network.weights)"
+    )
+    command.add_argument(
         "--classes", type=int, default=20, metavar="N", help="foreground classes, for the cost (default: 20)"
     )
-    made.add_argument("--json", action="store_true", help="print one line of JSON per check and nothing else")
-    return made
+    command.add_argument("--json", action="store_true", help="print one line of JSON per check and nothing else")
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: see --help."""
-    given = parser().parse_args(arguments)
-    if given.classes < 1:
-        raise InputError(f"--classes {given.classes}: no number of classes; give 1 or more")
-    if given.classes > MOST_CLASSES:
-        raise InputError(f"--classes {given.classes}: a mask tells {MOST_CLASSES} classes apart; give that at most")
+    options = parser().parse_args(arguments)
+    if options.classes < 1:
+        raise InputError(f"--classes {options.classes}: no number of classes; give 1 or more")
+    if options.classes > MOST_CLASSES:
+        raise InputError(f"--classes {options.classes}: a mask tells {MOST_CLASSES} classes apart; give that at most")
 
     from cpn.cost.backbone_check import check
 
-    check(given.check, given.weights, given.classes, given.json)
+    check(options.check, options.weights, options.classes, options.json)
     return 0
 
 

@@ -78,19 +78,19 @@ def convert(
         marker["masks"] = False
     _refuse_other(out, marker)
     read = named([read_set(path, name, image_folder(root, name), masks) for name, path in files.items()])
-    if len({found.classes for found in read}) != 1:
+    if len({coco_set.classes for coco_set in read}) != 1:
         raise InputError(f"{files[sets[1]]} has other categories than {files[sets[0]]}: use sets of one data set")
     for part in ("JPEGImages", "Annotations", *(["SegmentationClass"] if masks else []), "ImageSets/Segmentation"):
         (out / part).mkdir(parents=True, exist_ok=True)
     write_json(out / MARKER, marker)
-    for found in read:
-        work = partial(convert_image, out=out, classes=found.classes, images=images, masks=masks)
-        for done, _ in enumerate(_spread(work, found.jobs, processes), start=1):
-            report(f"writing {found.name}", done, len(found.jobs))
+    for coco_set in read:
+        work = partial(convert_image, out=out, classes=coco_set.classes, images=images, masks=masks)
+        for done, _ in enumerate(_spread(work, coco_set.jobs, processes), start=1):
+            report(f"writing {coco_set.name}", done, len(coco_set.jobs))
     write_bytes(out / "classes.txt", ("\n".join(read[0].classes) + "\n").encode())
-    for found in read:
-        for name in by_list[found.name]:
-            ids = "\n".join(job.name for job in found.jobs) + "\n"
+    for coco_set in read:
+        for name in by_list[coco_set.name]:
+            ids = "\n".join(job.name for job in coco_set.jobs) + "\n"
             write_bytes(out / "ImageSets" / "Segmentation" / f"{name}.txt", ids.encode())
     return read
 
@@ -200,15 +200,15 @@ def _spread(work: Callable[[ImageJob], None], jobs: list[ImageJob], processes: i
 
 def _lists_of(sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the lists that each set becomes. InputError for sets that become none, or the same ones."""
-    found: dict[str, tuple[str, ...]] = {}
+    lists: dict[str, tuple[str, ...]] = {}
     for name in sets:
         kind = next((kind for kind in LISTS if re.fullmatch(rf"{kind}\w*", name)), None)
         if kind is None:
             raise InputError(f"--sets {name}: a set begins with train or val; others have no public annotations")
-        if LISTS[kind] in found.values():
+        if LISTS[kind] in lists.values():
             raise InputError(f"--sets {' '.join(sets)}: give one train set and one val set at most")
-        found[name] = LISTS[kind]
-    return found
+        lists[name] = LISTS[kind]
+    return lists
 
 
 def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
@@ -216,62 +216,73 @@ def _refuse_other(out: Path, marker: dict[str, Any]) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        found = read_json(out / MARKER, f"delete {out}, and all is converted again, or give a new folder")
+        earlier = read_json(out / MARKER, f"delete {out}, and all is converted again, or give a new folder")
     except DamagedFile:
         raise
     except (OSError, ValueError):
         raise InputError(f"{out} is not empty and holds no conversion of COCO: give a new folder") from None
-    if found != marker:
+    if earlier != marker:
         raise InputError(f"{out} holds the conversion of other annotation files: give a new folder or delete this one")
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.coco",
         usage="python -m cpn.coco /data/coco /data/coco_voc [--sets train2014 val2014] [--images symlink] [--no-masks]",
         description="Write MS COCO in VOC layout.",
     )
-    made.add_argument("root", type=Path, help="folder with annotations/instances_SET.json and the images in SET/")
-    made.add_argument("out", type=Path, help="the folder to make")
-    made.add_argument("--sets", nargs="+", default=list(SETS), help="a train set, a val set or both (default: 2014's)")
-    made.add_argument("--no-masks", action="store_true", help="labels and images alone, for objective=mask_free")
-    made.add_argument("--images", choices=get_args(Images), default="link", help="hard links (default), symlink, copy")
-    made.add_argument(
+    command.add_argument("root", type=Path, help="folder with annotations/instances_SET.json and the images in SET/")
+    command.add_argument("out", type=Path, help="the folder to make")
+    command.add_argument(
+        "--sets", nargs="+", default=list(SETS), help="a train set, a val set or both (default: 2014's)"
+    )
+    command.add_argument("--no-masks", action="store_true", help="labels and images alone, for objective=mask_free")
+    command.add_argument(
+        "--images", choices=get_args(Images), default="link", help="hard links (default), symlink, copy"
+    )
+    command.add_argument(
         "--processes", type=int, default=min(8, os.cpu_count() or 1), help="how many draw masks (default: up to 8)"
     )
-    return made
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: convert, then say what was found and what to type next."""
-    given = parser().parse_args(arguments)
-    if given.processes < 0:
-        raise InputError(f"--processes {given.processes}: give 0 (all in this process) or more")
+    options = parser().parse_args(arguments)
+    if options.processes < 0:
+        raise InputError(f"--processes {options.processes}: give 0 (all in this process) or more")
     cores = os.cpu_count() or 1
-    if given.processes > MOST_PROCESSES_A_CORE * cores:
+    if options.processes > MOST_PROCESSES_A_CORE * cores:
         raise InputError(
-            f"--processes {given.processes}: this machine has {cores} cores; give {MOST_PROCESSES_A_CORE * cores} at "
+            f"--processes {options.processes}: this machine has {cores} cores; give {MOST_PROCESSES_A_CORE * cores} at "
             "most, or leave it out"
         )
     try:
         with shown_progress() as progress:
             read = convert(
-                given.root, given.out, given.sets, given.images, given.processes, progress, not given.no_masks
+                options.root,
+                options.out,
+                options.sets,
+                options.images,
+                options.processes,
+                progress,
+                not options.no_masks,
             )
     except OSError as error:
         raise InputError(
-            f"{error.filename or given.out} cannot be read or written ({error.strerror}): make room or give the right, "
-            "and the same command goes on"
+            f"{error.filename or options.out} cannot be read or written ({error.strerror}): make room or give the "
+            "right, and the same command goes on"
         ) from error
-    for found in read:
-        left = found.images - len(found.jobs)
-        lists = " and ".join(_lists_of(given.sets)[found.name])
-        print(f"{found.name}: {found.images} images, {len(found.jobs)} with annotations make {lists}; {left} left out")
-        for line in found.notes:
+    for coco_set in read:
+        left = coco_set.images - len(coco_set.jobs)
+        lists = " and ".join(_lists_of(options.sets)[coco_set.name])
+        count = len(coco_set.jobs)
+        print(f"{coco_set.name}: {coco_set.images} images, {count} with annotations make {lists}; {left} left out")
+        for line in coco_set.notes:
             print(line)
     print(f"{len(read[0].classes)} classes")
-    print(f"next: python -m cpn.prepare {shlex.quote(str(given.out))}")
+    print(f"next: python -m cpn.prepare {shlex.quote(str(options.out))}")
 
 
 if __name__ == "__main__":

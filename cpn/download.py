@@ -141,19 +141,21 @@ def check_by_hand(file: Path, source: Source) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.download",
         usage="python -m cpn.download voc2012 sbd --to data [--mirror URL] [--keep-archives] [--show]",
         description="Get published data sets and weights. Addresses, sizes and terms of use are said first. A download "
         "that was stopped goes on; files that lie in the folder already, under the publisher's name, are used.",
         epilog="; ".join(f"{name}: {source.what}" for name, source in SOURCES.items()),
     )
-    made.add_argument("names", nargs="+", choices=list(SOURCES), metavar="NAME", help=f"of {', '.join(SOURCES)}")
-    made.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where everything goes")
-    made.add_argument("--mirror", metavar="URL", help="a server's folder that has the same files under the same names")
-    made.add_argument("--keep-archives", action="store_true", help="archives stay when they have been unpacked")
-    made.add_argument("--show", action="store_true", help="say what would be downloaded, and stop")
-    return made
+    command.add_argument("names", nargs="+", choices=list(SOURCES), metavar="NAME", help=f"of {', '.join(SOURCES)}")
+    command.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where everything goes")
+    command.add_argument(
+        "--mirror", metavar="URL", help="a server's folder that has the same files under the same names"
+    )
+    command.add_argument("--keep-archives", action="store_true", help="archives stay when they have been unpacked")
+    command.add_argument("--show", action="store_true", help="say what would be downloaded, and stop")
+    return command
 
 
 def main(arguments: list[str] | None = None, pause_s: float = PAUSE_S) -> int:

@@ -29,28 +29,30 @@ img { max-width: 100%; height: auto; border: 1px solid #d9d9d9; }"""
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.explain",
         usage=f"{EXAMPLE} [--labels A,B] [--seed N] [--out FILE]",
         description="Show the method on one image, step by step, with a trained CAM network: patches, the "
         "complementary pair, three CAMs, PCM and PRCM, where each loss term pulls, and the mask over beta. Writes one "
         "HTML page.",
     )
-    made.add_argument("picture", type=Path, metavar="IMAGE", help="a JPEG or PNG image")
-    made.add_argument(
+    command.add_argument("picture", type=Path, metavar="IMAGE", help="a JPEG or PNG image")
+    command.add_argument(
         "--model",
         type=Path,
         default=Path("quickstart@champion"),
         metavar="CHECKPOINT",
         help="model.safetensors of a run, or SWEEP@champion (default: quickstart@champion)",
     )
-    made.add_argument(
+    command.add_argument(
         "--labels", metavar="A,B", help="the classes in the image, the one to explain first (default: the classifier's)"
     )
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="which patches are hidden (default: 0)")
-    made.add_argument("--out", type=Path, default=Path("explain.html"), metavar="FILE", help="default: explain.html")
-    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
-    return made
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="which patches are hidden (default: 0)")
+    command.add_argument("--out", type=Path, default=Path("explain.html"), metavar="FILE", help="default: explain.html")
+    command.add_argument(
+        "--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it"
+    )
+    return command
 
 
 def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]:
@@ -83,29 +85,29 @@ def page(title: str, steps: Sequence[Step]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a file that is no image or no CAM network."""
-    given = parser().parse_args(arguments)
-    check_file(given.out, "--out")
-    if given.seed < 0:
-        raise InputError(f"--seed {given.seed}: is below 0; give a whole number from 0")
-    if not file_there(given.picture):
-        raise InputError(f"{given.picture}: no such file; give a JPEG or PNG image")
+    options = parser().parse_args(arguments)
+    check_file(options.out, "--out")
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: is below 0; give a whole number from 0")
+    if not file_there(options.picture):
+        raise InputError(f"{options.picture}: no such file; give a JPEG or PNG image")
 
     from cpn.models.network import CPN
     from cpn.plots.explanation import explain
     from cpn.stages.champion import checkpoint_of, curve_of
     from cpn.stages.predictor import as_image, load
 
-    path = checkpoint_of(given.model, deeplab=False)
-    model = load(path, backbone=given.backbone)
+    path = checkpoint_of(options.model, deeplab=False)
+    model = load(path, backbone=options.backbone)
     if not isinstance(model.network, CPN) or model.beta is None:
-        raise InputError(f"--model {given.model}: is a DeepLab, which has no CAMs; give a run's model.safetensors")
-    image = model.shown(as_image(given.picture))
-    present = present_of(model, given.picture, given.labels)
+        raise InputError(f"--model {options.model}: is a DeepLab, which has no CAMs; give a run's model.safetensors")
+    image = model.shown(as_image(options.picture))
+    present = present_of(model, options.picture, options.labels)
     curve: dict[str, Any] | None = curve_of(path.parent)
-    steps = explain(model.network, model.config, model.classes, image, present, model.beta, given.seed, curve)
-    write_bytes(given.out, page(f"CPN on {given.picture.name}, step by step", steps).encode())
+    steps = explain(model.network, model.config, model.classes, image, present, model.beta, options.seed, curve)
+    write_bytes(options.out, page(f"CPN on {options.picture.name}, step by step", steps).encode())
     print(f"{len(steps)} steps, explained for {model.classes[present[0] - 1]}, with {path}")
-    print(f"next: open {given.out.resolve().as_uri()} in a browser")
+    print(f"next: open {options.out.resolve().as_uri()} in a browser")
     return 0
 
 

@@ -53,7 +53,7 @@ class Item:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.predict",
         usage=f"{EXAMPLE}\n       python -m cpn.predict sweeps/runs/KEY/model.safetensors cat.jpg --labels cat",
         description="Write masks and overlays of any JPEG or PNG images, by a trained CAM network or DeepLab. What "
@@ -62,17 +62,17 @@ def parser() -> argparse.ArgumentParser:
         "otherwise its own classifier does. EXIF's orientation is ignored, as in training: the mask fits the stored "
         "pixels. The same command again makes only what is missing.",
     )
-    made.add_argument(
+    command.add_argument(
         "checkpoint",
         type=Path,
         metavar="CHECKPOINT",
         help="model.safetensors of a run or of the stage deeplab; or SWEEP@champion, the promoted network of ./sweeps",
     )
-    made.add_argument("pictures", type=Path, nargs="*", metavar="IMAGE", help="images, or folders of images")
-    made.add_argument(
+    command.add_argument("pictures", type=Path, nargs="*", metavar="IMAGE", help="images, or folders of images")
+    command.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="FOLDER", help="for the results (default: predictions)"
     )
-    made.add_argument(
+    command.add_argument(
         "--labels",
         nargs="?",
         const=LIST,
@@ -80,39 +80,41 @@ def parser() -> argparse.ArgumentParser:
         help="the classes in the images, for a CAM network; '' for none; with nothing behind it, it lists the classes "
         "that the network knows, and predicts nothing",
     )
-    made.add_argument(
+    command.add_argument(
         "--threshold",
         type=float,
         default=None,
         metavar="P",
         help="without --labels: probability from which a class counts as present (default: 0.5)",
     )
-    made.add_argument("--beta", type=float, help="a CAM network's background score (default: the run's best)")
-    made.add_argument("--scales", nargs="+", type=float, metavar="S", help="image scales taken together")
-    made.add_argument("--flip", action=argparse.BooleanOptionalAction, help="take the mirrored image as well")
-    made.add_argument(
+    command.add_argument("--beta", type=float, help="a CAM network's background score (default: the run's best)")
+    command.add_argument("--scales", nargs="+", type=float, metavar="S", help="image scales taken together")
+    command.add_argument("--flip", action=argparse.BooleanOptionalAction, help="take the mirrored image as well")
+    command.add_argument(
         "--crf", action=argparse.BooleanOptionalAction, help="the dense CRF (default: for DeepLab, not for CAMs)"
     )
-    made.add_argument(
+    command.add_argument(
         "--long-side",
         type=int,
         metavar="PIXELS",
         help="show larger images at this size and enlarge their masks (default: data.long_side, the largest in "
         "training)",
     )
-    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
-    made.add_argument("--json", action="store_true", help="one line of JSON per image and nothing else")
-    return made
+    command.add_argument(
+        "--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it"
+    )
+    command.add_argument("--json", action="store_true", help="one line of JSON per image and nothing else")
+    return command
 
 
-def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
+def find_pictures(paths: Sequence[Path], out: Path) -> list[Item]:
     """Return the images given by file, and those directly in the folders given, in order, each once.
 
     Raises InputError for what is not there, a folder without images, or two images of one name.
     """
 
-    found: dict[str, Path] = {}
-    for path in given:
+    by_name: dict[str, Path] = {}
+    for path in paths:
         inside = folder_there(path)
         if inside and path.resolve() == out.resolve():
             raise InputError(f"--out {out}: holds the images to predict; name another folder")
@@ -127,15 +129,15 @@ def find_pictures(given: Sequence[Path], out: Path) -> list[Item]:
                         f"{picture}: is a folder named like an image; move it away, or give images by name"
                     )
                 raise InputError(f"{picture}: no such file or folder; give JPEG or PNG images")
-            other = found.setdefault(picture.stem, picture)
+            other = by_name.setdefault(picture.stem, picture)
             if other.resolve() != picture.resolve():
                 raise InputError(f"{other} and {picture} would both become {picture.stem}.png; predict one at a time")
-    return [Item(path, out / f"masks/{name}.png", out / f"overlays/{name}.png") for name, path in found.items()]
+    return [Item(path, out / f"masks/{name}.png", out / f"overlays/{name}.png") for name, path in by_name.items()]
 
 
-def left_out(given: Sequence[Path]) -> str | None:
+def left_out(paths: Sequence[Path]) -> str | None:
     """Name the images of other formats in the folders given, which are not predicted, in one line; None for none."""
-    folders = [path for path in given if path.is_dir()]
+    folders = [path for path in paths if path.is_dir()]
     others = sorted(p for folder in folders for p in folder.iterdir() if p.suffix.lower() in OTHER_PICTURES)
     if not others:
         return None
@@ -152,54 +154,54 @@ def made_of(path: Path) -> str | None:
         return None
     try:
         with Image.open(path, formats=("PNG",)) as picture:
-            found = picture.info.get(MADE_OF)
+            recorded = picture.info.get(MADE_OF)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: is no PNG of this command ({error}); name another --out") from error
-    if not isinstance(found, str):
+    if not isinstance(recorded, str):
         raise InputError(f"{path}: was not made by this command and is not written over; name another --out")
-    return found
+    return recorded
 
 
-def check_options(given: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace) -> None:
     """Raise InputError for a number out of its range."""
-    if given.threshold is not None and not 0 <= given.threshold <= 1:
-        raise InputError(f"--threshold {given.threshold:g}: is a probability; give 0 to 1")
-    if given.labels is not None and given.threshold is not None:
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise InputError(f"--threshold {options.threshold:g}: is a probability; give 0 to 1")
+    if options.labels is not None and options.threshold is not None:
         raise InputError("--threshold: has no effect beside --labels, which says what is there; leave one out")
-    if given.long_side is not None and given.long_side < 1:
-        raise InputError(f"--long-side {given.long_side}: give a number of pixels, for example 768")
+    if options.long_side is not None and options.long_side < 1:
+        raise InputError(f"--long-side {options.long_side}: give a number of pixels, for example 768")
 
 
-def open_model(given: argparse.Namespace) -> Predictor:
+def open_model(options: argparse.Namespace) -> Predictor:
     """Return the network that the command line asks for. Raises InputError."""
     from cpn.stages.champion import checkpoint_of
     from cpn.stages.predictor import THRESHOLD, load
 
-    named, given.checkpoint = given.checkpoint, checkpoint_of(given.checkpoint)
-    if given.checkpoint != named:
-        print(f"{named} is {given.checkpoint}", file=sys.stderr)
+    named, options.checkpoint = options.checkpoint, checkpoint_of(options.checkpoint)
+    if options.checkpoint != named:
+        print(f"{named} is {options.checkpoint}", file=sys.stderr)
     model = load(
-        given.checkpoint,
-        backbone=given.backbone,
-        scales=given.scales,
-        flip=given.flip,
-        crf=given.crf,
-        beta=given.beta,
-        threshold=THRESHOLD if given.threshold is None else given.threshold,
-        long_side=given.long_side,
+        options.checkpoint,
+        backbone=options.backbone,
+        scales=options.scales,
+        flip=options.flip,
+        crf=options.crf,
+        beta=options.beta,
+        threshold=THRESHOLD if options.threshold is None else options.threshold,
+        long_side=options.long_side,
     )
-    if model.kind == "deeplab" and (given.labels is not None or given.threshold is not None):
-        option = "--labels" if given.labels is not None else "--threshold"
-        raise InputError(f"{option}: {given.checkpoint} is a DeepLab, which needs no labels; leave it out")
+    if model.kind == "deeplab" and (options.labels is not None or options.threshold is not None):
+        option = "--labels" if options.labels is not None else "--threshold"
+        raise InputError(f"{option}: {options.checkpoint} is a DeepLab, which needs no labels; leave it out")
     return model
 
 
-def settings_of(model: Predictor, given: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
+def settings_of(model: Predictor, options: argparse.Namespace, labels: Sequence[str] | None) -> dict[str, Any]:
     """Return what a mask depends on beside its image."""
 
     own = {"beta": model.beta, "labels": labels, "threshold": None if labels is not None else model.threshold}
     return {
-        "checkpoint": file_digest(given.checkpoint),
+        "checkpoint": file_digest(options.checkpoint),
         "kind": model.kind,
         "scales": list(model.scales),
         "flip": model.flip,
@@ -255,37 +257,37 @@ def overview(items: Sequence[Item], classes: Sequence[str]) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: see --help."""
-    given = parser().parse_args(arguments)
-    check_options(given)
-    if given.labels == LIST:
-        given.labels = None
-        print("\n".join(open_model(given).classes))
+    options = parser().parse_args(arguments)
+    check_options(options)
+    if options.labels == LIST:
+        options.labels = None
+        print("\n".join(open_model(options).classes))
         return 0
-    if not given.pictures:
+    if not options.pictures:
         raise InputError("IMAGE: is missing; give JPEG or PNG images, or folders of them")
-    labels = None if given.labels is None else [name.strip() for name in given.labels.split(",") if name.strip()]
+    labels = None if options.labels is None else [name.strip() for name in options.labels.split(",") if name.strip()]
 
-    for folder in (given.out, given.out / "masks", given.out / "overlays"):
+    for folder in (options.out, options.out / "masks", options.out / "overlays"):
         check_place(folder, "--out")
     for name in ("overview.png", "predictions.json"):
-        check_file(given.out / name, "--out")
-    items = find_pictures(given.pictures, given.out)
+        check_file(options.out / name, "--out")
+    items = find_pictures(options.pictures, options.out)
     for item in items:
         made_of(item.mask)
-    if (others := left_out(given.pictures)) is not None:
+    if (others := left_out(options.pictures)) is not None:
         to_stderr(others)
-    model = open_model(given)
+    model = open_model(options)
     for name in labels or []:
         model.index(name)
-    settings = settings_of(model, given, labels)
+    settings = settings_of(model, options, labels)
     rows = []
-    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout), shown_progress() as report:
         for place, item in enumerate(items):
             rows.append(make(model, item, settings, labels))
             report("predicting", place + 1, len(items))
-    write_bytes(given.out / "overview.png", overview(items, model.classes))
-    write_json(given.out / "predictions.json", {"settings": settings, "pictures": rows})
-    if given.json:
+    write_bytes(options.out / "overview.png", overview(items, model.classes))
+    write_json(options.out / "predictions.json", {"settings": settings, "pictures": rows})
+    if options.json:
         for row in rows:
             print(json.dumps(row))
         return 0
@@ -297,8 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if smaller:
         print(f"{smaller} images are larger than {model.long_side} pixels: shown at that size, masks enlarged; "
               "--long-side changes it")  # fmt: skip
-    print(f"{len(rows)} masks in {given.out}/masks, overlays in {given.out}/overlays, classes by image in "
-          f"{given.out}/predictions.json\nnext: look at {given.out}/overview.png")  # fmt: skip
+    print(f"{len(rows)} masks in {options.out}/masks, overlays in {options.out}/overlays, classes by image in "
+          f"{options.out}/predictions.json\nnext: look at {options.out}/overview.png")  # fmt: skip
     return 0
 
 

@@ -174,9 +174,9 @@ def run(
         for left in folder.glob(f".{COUNTS}.*.tmp"):  # by an attempt that was killed while it scored
             left.unlink(missing_ok=True)
         scales = score_by_scale(network, scored, config.cam, classes, folder / COUNTS)
-        found = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
+        summary = summarise(*two_sums(folder / COUNTS, frozenset(confirm)), config.cam)
         rows = score_rows(scales, config.cam, pack.classes)
-        by_masks = {"metrics": found.metrics, "curve": found.curve, "iou": found.iou, "scales": rows}
+        by_masks = {"metrics": summary.metrics, "curve": summary.curve, "iou": summary.iou, "scales": rows}
     scores = score_without_masks(network, scored, config.cam)
     by_masks["metrics"] |= mask_free_metrics(scores, scored.ids, config.cam)
     metadata = {

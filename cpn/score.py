@@ -61,7 +61,7 @@ PUBLISHED_SPLIT: dict[str, tuple[float, float]] = {
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.score",
         usage=f"{EXAMPLE} [--list LIST] [--scales S ...] [--map MAP] [--crf] [--out FOLDER] [--json]",
         description="Score the CAMs of a trained network on a packed list with masks: one row per scale and one for "
@@ -69,39 +69,45 @@ def parser() -> argparse.ArgumentParser:
         epilog="beta is the background score on maps in [0, 1], t = beta / 2 the one on the halved maps of the "
         "released code, which tries t = 0.20 to 0.59 only. Both are chosen on the images they are reported for.",
     )
-    made.add_argument("model", type=Path, metavar="MODEL", help="a run's model.safetensors, or a converted checkpoint")
-    made.add_argument("--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it")
-    made.add_argument("--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed")
-    made.add_argument("--list", default="train", help="list with masks to score (default: train)")
-    made.add_argument(
+    command.add_argument(
+        "model", type=Path, metavar="MODEL", help="a run's model.safetensors, or a converted checkpoint"
+    )
+    command.add_argument(
+        "--backbone", metavar="NAME", help="your own backbone, where the checkpoint was trained with it"
+    )
+    command.add_argument(
+        "--root", required=True, help="folder or URL of the data set that python -m cpn.prepare packed"
+    )
+    command.add_argument("--list", default="train", help="list with masks to score (default: train)")
+    command.add_argument(
         "--scales", nargs="+", type=float, metavar="S", help="image scales (default: the checkpoint's cam.scales)"
     )
-    made.add_argument(
+    command.add_argument(
         "--map", choices=("refined", "plain"), help="which map is scored (default: the checkpoint's cam.map)"
     )
-    made.add_argument(
+    command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="one of " + ", ".join(SETTABLE)
     )
-    made.add_argument(
+    command.add_argument(
         "--crf", action="store_true", help="also score CAM + CRF: all scales at their best beta, one CRF an image"
     )
-    made.add_argument("--per-class", action="store_true", help="also print the IoU of every class")
-    made.add_argument("--paper", action="store_true", help="also print the published numbers, marked as such")
-    made.add_argument("--json", action="store_true", help="print one line of JSON per row and nothing else")
-    made.add_argument(
+    command.add_argument("--per-class", action="store_true", help="also print the IoU of every class")
+    command.add_argument("--paper", action="store_true", help="also print the published numbers, marked as such")
+    command.add_argument("--json", action="store_true", help="print one line of JSON per row and nothing else")
+    command.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
         help="keep counts, score and curves; the same command goes on after a kill",
     )
-    return made
+    return command
 
 
-def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
+def cam_settings(config: Config, options: argparse.Namespace) -> CamConfig:
     """Return the checkpoint's cam section with what the command line changes. Raises InputError naming the option."""
 
     values: dict[str, Any] = {}
-    for text in given.sets:
+    for text in options.sets:
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text}: give NAME=VALUE, for example --set cam.flip=false")
@@ -113,15 +119,15 @@ def cam_settings(config: Config, given: argparse.Namespace) -> CamConfig:
             values[name] = json.loads(value)
         except ValueError:
             values[name] = value
-    if given.scales is not None:
-        values["cam.scales"] = given.scales
-    if given.map is not None:
-        values["cam.map"] = given.map
-    changed = with_values(config, values, "--set" if given.sets else "--scales").cam
+    if options.scales is not None:
+        values["cam.scales"] = options.scales
+    if options.map is not None:
+        values["cam.map"] = options.map
+    changed = with_values(config, values, "--set" if options.sets else "--scales").cam
     refines = config.network.pcm or config.network.prcm
     if changed.map == "refined" != config.cam.map and not refines:
         raise InputError(
-            f"--map refined: {given.model} has neither PCM nor PRCM, so nothing is refined; use --map plain"
+            f"--map refined: {options.model} has neither PCM nor PRCM, so nothing is refined; use --map plain"
         )
     return changed
 
@@ -220,27 +226,27 @@ def published_table() -> Table:
     return table
 
 
-def next_command(given: argparse.Namespace, config: Config, cam: CamConfig) -> str:
+def next_command(options: argparse.Namespace, config: Config, cam: CamConfig) -> str:
     """Return what to type next: the plain map of the same network where the refined one was scored, else a
     sweep of it.
     """
 
     if cam.map == "plain" or not (config.network.pcm or config.network.prcm):
-        return search_command(config, {"data.root": given.root})
-    words = [str(given.model), "--root", given.root, "--list", given.list]
-    if given.backbone is not None:
-        words += ["--backbone", given.backbone]
-    if given.scales is not None:
-        words += ["--scales", *(f"{scale:g}" for scale in given.scales)]
-    for text in given.sets:
+        return search_command(config, {"data.root": options.root})
+    words = [str(options.model), "--root", options.root, "--list", options.list]
+    if options.backbone is not None:
+        words += ["--backbone", options.backbone]
+    if options.scales is not None:
+        words += ["--scales", *(f"{scale:g}" for scale in options.scales)]
+    for text in options.sets:
         words += [] if text.startswith("cam.map=") else ["--set", text]
-    words += ["--crf"] * given.crf
+    words += ["--crf"] * options.crf
     return shlex.join(["python", "-m", "cpn.score", *words, "--map", "plain"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: see --help."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     import torch
     from rich.console import Console
@@ -252,25 +258,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.scoring.shown_sizes import shown_smaller
     from cpn.stages.crf_score import crf_row, score_crf
 
-    if given.out is not None:
-        check_place(given.out, "--out")
-    network, config, classes = load_run(given.model, given.backbone)
-    cam = cam_settings(config, given)
-    pack = open_pack(given.root)
-    split = pack.split(given.list)
+    if options.out is not None:
+        check_place(options.out, "--out")
+    network, config, classes = load_run(options.model, options.backbone)
+    cam = cam_settings(config, options)
+    pack = open_pack(options.root)
+    split = pack.split(options.list)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # With --json the rows have standard output to themselves.
-    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout), shown_progress() as report:
-        check_data(given.model, classes, pack, split, report)
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout), shown_progress() as report:
+        check_data(options.model, classes, pack, split, report)
         check_cams(config.network, cam, len(classes) + 1, split, device)
-        if given.crf:
+        if options.crf:
             check_crf(split, range(len(split)))
         if (words := shown_smaller(cam, split)) is not None:
             print(words)
         settings = {
-            "checkpoint": file_digest(given.model),
+            "checkpoint": file_digest(options.model),
             "data": pack.fingerprint,
-            "list": given.list,
+            "list": options.list,
             "scales": list(cam.scales),
             "flip": cam.flip,
             "map": cam.map,
@@ -280,39 +286,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **({} if cam.long_side == config.cam.long_side else {"long_side": cam.long_side}),
             **({} if cam.max_pixels == config.cam.max_pixels else {"max_pixels": cam.max_pixels}),
         }
-        if given.out is not None:
-            claim(given.out, settings)
-        counts = score_list(network.to(device), split, cam, len(classes) + 1, report, given.out)
+        if options.out is not None:
+            claim(options.out, settings)
+        counts = score_list(network.to(device), split, cam, len(classes) + 1, report, options.out)
         rows = score_rows(counts, cam, classes)
-        if given.crf:
+        if options.crf:
             beta = rows[-1]["beta"]
-            hard = score_crf(network, split, cam, config.crf, beta, len(classes) + 1, report, given.out)
+            hard = score_crf(network, split, cam, config.crf, beta, len(classes) + 1, report, options.out)
             rows.append(crf_row(rows[-1]["scale"], hard, beta, classes))
-    if given.out is not None:
-        keep(given.out, settings, rows, counts, cam)
-    shown = {"published": False, "list": given.list, "images": len(split), "map": cam.map, "flip": cam.flip}
+    if options.out is not None:
+        keep(options.out, settings, rows, counts, cam)
+    shown = {"published": False, "list": options.list, "images": len(split), "map": cam.map, "flip": cam.flip}
     if cam.sizes != "released":
         shown["sizes"] = cam.sizes
-    following = f"next: {next_command(given, config, cam)}"
-    if given.json:
+    following = f"next: {next_command(options, config, cam)}"
+    if options.json:
         for row in rows:
-            print(json.dumps(shown | {key: row[key] for key in row if key != "iou" or given.per_class}))
-        for row in published_rows() if given.paper else ():
+            print(json.dumps(shown | {key: row[key] for key in row if key != "iou" or options.per_class}))
+        for row in published_rows() if options.paper else ():
             print(json.dumps(row))
         print(following, file=sys.stderr)
         return 0
     # Without a terminal's width the table goes to files and logs, and may be wide.
     console = Console(width=None if sys.stdout.isatty() else 120)
     views = "plain and mirrored" if cam.flip else "not mirrored"
-    title = f"pseudo labels from the {cam.map} map, {views}: {given.list}, {len(split)} images, %"
+    title = f"pseudo labels from the {cam.map} map, {views}: {options.list}, {len(split)} images, %"
     console.print(score_table(rows, title))
     print(NOTE)
-    if given.crf:
+    if options.crf:
         print(CRF_NOTE)
-    for table in [class_table(rows)] * given.per_class + [published_table()] * given.paper:
+    for table in [class_table(rows)] * options.per_class + [published_table()] * options.paper:
         console.print(table)
-    if given.out is not None:
-        print(f"wrote {given.out}/score.json, counts.npz and curves.png")
+    if options.out is not None:
+        print(f"wrote {options.out}/score.json, counts.npz and curves.png")
     print(following)
     return 0
 

@@ -61,23 +61,25 @@ def convert_backbone(source: Path, tensors: dict[str, Tensor], name: str, check:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m cpn.weights",
         usage=f"python -m cpn.weights {RESNET38_FILE} --out resnet38.safetensors",
         description="Read pretrained weights, say what fits, and convert them to safetensors: ImageNet weights of a "
         "backbone, or a whole network that the authors of CPN or SEAM released.",
         epilog=f"Where from: {ANYWHERE}.",
     )
-    made.add_argument("source", type=Path, metavar="SOURCE", help="MXNet .params, torch .pth or .safetensors")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write the network to this .safetensors file")
-    made.add_argument(
+    command.add_argument("source", type=Path, metavar="SOURCE", help="MXNet .params, torch .pth or .safetensors")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the network to this .safetensors file")
+    command.add_argument(
         "--backbone", metavar="NAME", help="resnet38, resnet50 or your own; without it the layers' names tell"
     )
-    made.add_argument(
+    command.add_argument(
         "--classes", type=Path, metavar="classes.txt", help="of a released network's data set; without it those of VOC"
     )
-    made.add_argument("--check", action="store_true", help="also run the network once on noise and print its features")
-    return made
+    command.add_argument(
+        "--check", action="store_true", help="also run the network once on noise and print its features"
+    )
+    return command
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -208,17 +208,17 @@ def explain(error: ValidationError, known: list[str]) -> str:
     if first["type"] == "extra_forbidden":
         text = f"{key}: unknown key{nearest(key, known)}"
     else:
-        given = first.get("input")
-        shown = "" if isinstance(given, (dict, BaseModel)) else f", given {brief(repr(given))}"
-        text = f"{key}: {finding(first['type'], first['msg'], given)}{shown}"
+        value = first.get("input")
+        shown = "" if isinstance(value, (dict, BaseModel)) else f", given {brief(repr(value))}"
+        text = f"{key}: {finding(first['type'], first['msg'], value)}{shown}"
     return text + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
-def finding(kind: str, message: str, given: object) -> str:
+def finding(kind: str, message: str, value: object) -> str:
     """Return what pydantic says of a given value, in words for who writes YAML."""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "has to hold `key: value` lines"
-    if kind == "string_type" and isinstance(given, dict):
+    if kind == "string_type" and isinstance(value, dict):
         return "is read as `key: value` lines; write it in quotes"
     return message.removeprefix("Value error, ")
 
@@ -261,11 +261,11 @@ def _tuples(value: Any) -> Any:
 
 
 def _names(model: type[BaseModel], prefix: str) -> list[str]:
-    found = []
+    names = []
     for name, field in model.model_fields.items():
-        found.append(prefix + name)
+        names.append(prefix + name)
         options = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
         for kind in (field.annotation, *options):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found += _names(kind, f"{prefix}{name}.")
-    return found
+                names += _names(kind, f"{prefix}{name}.")
+    return names

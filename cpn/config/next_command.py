@@ -22,9 +22,9 @@ def search_command(config: Config, changed: Mapping[str, Any]) -> str:
     scenes = config.data.root is None and changed.get("data.root") is None
     usual = to_dotted(config_from({"preset": "scenes"} if scenes else {}, "the presets"))
     values = {**to_dotted(config), **changed}
-    kept = {name: values[name] for name in KEPT if values[name] != usual[name]}
+    differing = {name: values[name] for name in KEPT if values[name] != usual[name]}
     space = f"search_spaces/{'quickstart' if scenes else 'patch'}.yaml"
-    sets = [f"{name}={yaml_value(value)}" for name, value in {**kept, **changed}.items()]
+    sets = [f"{name}={yaml_value(value)}" for name, value in {**differing, **changed}.items()]
     return shlex.join(["python", "-m", "platform.sweep", space, *(word for text in sets for word in ("--set", text))])
 
 

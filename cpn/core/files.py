@@ -97,8 +97,8 @@ class DamagedFile(InputError, ValueError):
         if cure is None:
             super().__init__(path)
             return
-        said = " ".join(str(why).split())[:200]
-        how = "missing" if missing else f"damaged ({said})" if said else "damaged"
+        reason = " ".join(str(why).split())[:200]
+        how = "missing" if missing else f"damaged ({reason})" if reason else "damaged"
         super().__init__(f"{path}: is {how}; {cure}")
 
     def __reduce__(self) -> Any:

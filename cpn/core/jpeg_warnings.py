@@ -74,17 +74,17 @@ def main() -> None:
 
     cv2.setNumThreads(1)
     flags = cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as warnings:
+        os.dup2(warnings.fileno(), 2)
         for line in sys.stdin.buffer:
             path = os.fsdecode(bytes.fromhex(line.decode()))
             cv2.imdecode(np.fromfile(path, np.uint8), flags)
-            if said.tell():
-                said.seek(0)
-                words = said.readline().decode(errors="replace").strip()
+            if warnings.tell():
+                warnings.seek(0)
+                words = warnings.readline().decode(errors="replace").strip()
                 print(line.decode().strip(), words.removeprefix("Corrupt JPEG data: "), flush=True)
-                said.seek(0)
-                said.truncate()
+                warnings.seek(0)
+                warnings.truncate()
 
 
 if __name__ == "__main__":

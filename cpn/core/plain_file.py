@@ -61,16 +61,16 @@ def refuse_impossible(path: Path, key: str = "") -> None:
     """Raise InputError, behind the `key`, when nothing can be or become `path`: it, or a folder on the way to it, is a
     link that leads nowhere, or its name is too long for a file or holds a zero byte.
     """
-    said = f"{_said(key)}{path}"
+    shown = f"{_said(key)}{path}"
     if (dead := _dead_link(path)) is not None:
         raise InputError(f"{_said(key)}{dead}: lay the link anew, or put what is meant in its place")
     try:
         os.stat(path)
     except ValueError:
-        raise InputError(f"{said} holds a zero byte, which no file's name does: correct it") from None
+        raise InputError(f"{shown} holds a zero byte, which no file's name does: correct it") from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise InputError(f"{said} is too long for the name of a file: give a shorter one") from None
+            raise InputError(f"{shown} is too long for the name of a file: give a shorter one") from None
 
 
 def _dead_link(path: Path) -> str | None:

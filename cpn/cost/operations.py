@@ -36,10 +36,10 @@ def forward_operations(network: NetworkConfig, classes: int, height: int, width:
     A user's backbone that cannot run without numbers is counted on the CPU at `SMALL` and scaled by area, which leaves
     out that PCM grows with its square. Raises InputError when there is no such backbone.
     """
-    made = _network(network, classes)
-    if next(made.parameters()).is_meta:
-        return _count(made, height, width)
-    return _count(made, SMALL, SMALL) * height * width / SMALL**2
+    module = _network(network, classes)
+    if next(module.parameters()).is_meta:
+        return _count(module, height, width)
+    return _count(module, SMALL, SMALL) * height * width / SMALL**2
 
 
 def step_operations(config: Config, classes: int) -> float:

@@ -108,7 +108,7 @@ def cam_job(config: Config, classes: int, device: torch.device) -> Job:
     return Job(
         network,
         optimizer,
-        lambda given, progress: objective(called, given, progress, config.loss, settings.objective),
+        lambda step_batch, progress: objective(called, step_batch, progress, config.loss, settings.objective),
         batch,
         settings.batch_size,
     )

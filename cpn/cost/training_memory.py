@@ -34,11 +34,11 @@ def step_bytes(config: Config, classes: int, workers: int = 1) -> float | None:
     counted = _network_bytes(config.network, config.loss, config.train.objective, classes, config.data.crop)
     if counted is None:
         return None
-    weights, trained, kept = counted
+    weights, trained, activations = counted
     images = math.ceil(config.train.batch_size / workers)
     half = 0.5 if config.train.precision == "bf16" else 1.0
     optimizer = trained * (1 + STATES[config.train.optimizer])  # gradients as well
-    return weights + optimizer + half * images * kept
+    return weights + optimizer + half * images * activations
 
 
 def passes(objective: str, crop: int) -> list[int]:
@@ -56,14 +56,14 @@ def _network_bytes(
     parts = {"network": network.model_dump(), "loss": loss.model_dump(), "train": {"objective": objective}}
     try:
         with torch.device("meta"):
-            made = build_network(network, classes).train()
-        freeze_unused(made, Config.model_validate(parts))
-        kept = sum(kept_bytes(made, side) for side in passes(objective, crop))
+            model = build_network(network, classes).train()
+        freeze_unused(model, Config.model_validate(parts))
+        activations = sum(kept_bytes(model, side) for side in passes(objective, crop))
     except (RuntimeError, InputError):
         build_network(network, classes)  # what is wrong on the CPU too is said
         return None
-    every = [(p.numel() * p.element_size(), p.requires_grad) for p in made.parameters()]
-    return sum(size for size, _ in every), sum(size for size, grad in every if grad), kept
+    every = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, _ in every), sum(size for size, grad in every if grad), activations
 
 
 def kept_bytes(network: nn.Module, side: int) -> float:

@@ -175,8 +175,8 @@ def maps_fault(module: nn.Module, name: str, height: int, width: int) -> str | N
         wanted = [(count, channels, *size) for channels in backbone.channels]
         if not isinstance(maps, tuple | list) or not all(isinstance(m, Tensor) for m in maps):
             return f"returns a {type(maps).__name__} and not three maps"
-        if (given := [tuple(m.shape) for m in maps]) != wanted:
-            return f"turns ({count}, 3, {height}, {width}) into {given}, not into {wanted}"
+        if (shapes := [tuple(m.shape) for m in maps]) != wanted:
+            return f"turns ({count}, 3, {height}, {width}) into {shapes}, not into {wanted}"
         if odd := [str(m.dtype) for m in maps if m.dtype != torch.float32]:
             return f"returns maps of {odd[0]} and not of torch.float32"
         other = next((m for m in maps if m.layout != torch.strided or m.device != images.device), None)

@@ -32,8 +32,8 @@ def background_and_peak(cam: torch.Tensor) -> torch.Tensor:
     peak = positive.amax(dim=(2, 3), keepdim=True)
     foreground = functional.relu(positive - EPSILON) / (peak + EPSILON)
     largest = foreground.amax(dim=1, keepdim=True)
-    kept = torch.where(foreground == largest, foreground, torch.zeros_like(foreground))
-    return torch.cat([1 - largest, kept], dim=1)
+    dominant = torch.where(foreground == largest, foreground, torch.zeros_like(foreground))
+    return torch.cat([1 - largest, dominant], dim=1)
 
 
 def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,7 @@ def pcm(cam: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     scores = cam.flatten(2)
     rows = torch.cat([torch.ones_like(scores[:, :1]), scores], dim=1)
     images = zip(rows.unbind(), unit.unbind(), strict=True)
-    sums_and_scores = torch.stack([weighted_sums(given, vectors) for given, vectors in images])
+    sums_and_scores = torch.stack([weighted_sums(values, vectors) for values, vectors in images])
     refined = sums_and_scores[:, 1:] / (sums_and_scores[:, :1] + EPSILON)
     return refined.reshape(batch, classes, height, width)
 

@@ -123,10 +123,10 @@ def hardest_mean(error: Tensor, ratio: float | None, scope: Scope = "image", cla
         return mean_over(classes, error)
     rows = error.flatten(1) if scope == "image" else error.reshape(1, -1)
     of_all = rows.shape[1] // error.shape[1] * (classes or error.shape[1])
-    kept = max(1, int(of_all * ratio))
-    if kept < rows.shape[1]:
-        rows = rows.topk(kept, dim=1, sorted=False).values
-    return rows.sum() / (len(rows) * kept)
+    count = max(1, int(of_all * ratio))
+    if count < rows.shape[1]:
+        rows = rows.topk(count, dim=1, sorted=False).values
+    return rows.sum() / (len(rows) * count)
 
 
 def cpcr_loss(
@@ -264,8 +264,8 @@ def seam_losses(
         r1, r2 = (maps * with_first.mask[:, :, None, None] for maps in (upsample(r1, smaller), r2))
         for maps, refined in ((a2, r1), (a1, r2)):
             fixed = maps.detach()
-            kept = keep_peak(fixed) if config.onehot_target else fixed
-            target = torch.cat([background_score(fixed, config.alpha), kept], dim=1)
+            foreground = keep_peak(fixed) if config.onehot_target else fixed
+            target = torch.cat([background_score(fixed, config.alpha), foreground], dim=1)
             ecr = ecr + hardest_mean((target - refined).abs(), config.ohem_ratio, config.ohem_scope, classes + 1)
 
     grown = ramp_weight(progress, config.ramp)
@@ -282,8 +282,8 @@ def present_maps(raw: Tensor, mask: Tensor, config: LossConfig, *, refined: bool
 
 def mean_over(classes: int | None, values: Tensor) -> Tensor:
     """Return the mean of (B, K, H, W) over `classes` classes (None: K), those that are not given being 0. A scalar."""
-    count, given, height, width = values.shape
-    return values.sum() / (count * (classes or given) * height * width)
+    count, gathered, height, width = values.shape
+    return values.sum() / (count * (classes or gathered) * height * width)
 
 
 def per_image(share: Tensor) -> Tensor:

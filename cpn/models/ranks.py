@@ -110,17 +110,17 @@ def differing_ranks(value: str) -> list[int]:
     if rank_and_world()[1] == 1:
         return []
     digests = _gather(hashlib.sha256(value.encode()).digest())
-    return [rank for rank, found in enumerate(digests) if found != digests[0]]
+    return [rank for rank, digest in enumerate(digests) if digest != digests[0]]
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, kinds, shapes and bytes, in the order of the names; model files keep it."""
-    made = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        made.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        made.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return made.hexdigest()
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def _place() -> torch.device:
@@ -142,6 +142,6 @@ def _broadcast(data: bytes) -> bytes:
 def _gather(data: bytes) -> list[bytes]:
     """Return the bytes of every rank, as many on each."""
     mine = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(_place())
-    found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, mine)
-    return [part.cpu().numpy().tobytes() for part in found]
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, mine)
+    return [part.cpu().numpy().tobytes() for part in parts]

@@ -101,8 +101,8 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         return _read_torch(path)
     if start[8:9] == b"{":
-        said = side_digest(path)
-        if said is not None and not verified(path, said):
+        recorded = side_digest(path)
+        if recorded is not None and not verified(path, recorded):
             raise DamagedFile(path, "copy or convert it again", f"it is not what {side_file(path).name} tells")
         try:
             tensors = load_file(path)
@@ -198,18 +198,18 @@ def compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path:
     )
 
 
-def _misfit(name: str, wanted: Tensor, given: Tensor) -> str | None:
+def _misfit(name: str, wanted: Tensor, tensor: Tensor) -> str | None:
     import torch
 
-    if given.shape != wanted.shape:
-        return f"{name} is {tuple(given.shape)} and should be {tuple(wanted.shape)}"
-    if given.layout != torch.strided or given.device.type != "cpu" or not given.is_floating_point():
-        return f"{name} is {given.dtype} without plain floating point numbers"
-    if not torch.isfinite(given.float()).all():
+    if tensor.shape != wanted.shape:
+        return f"{name} is {tuple(tensor.shape)} and should be {tuple(wanted.shape)}"
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+        return f"{name} is {tensor.dtype} without plain floating point numbers"
+    if not torch.isfinite(tensor.float()).all():
         return f"{name} contains NaN or infinity"
-    if name.endswith("running_var") and bool((given < 0).any()):
+    if name.endswith("running_var") and bool((tensor < 0).any()):
         return f"{name} has negative variances"
-    if given.ndim > 1 and not bool(given.any()):
+    if tensor.ndim > 1 and not bool(tensor.any()):
         return f"{name} holds nothing but zeros"
     return None
 

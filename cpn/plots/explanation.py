@@ -184,11 +184,11 @@ def refine_step(network: CPN, explained: Explained, name: str) -> Step:
         columns["after PCM"] = shown(pcm(peak, features)[0, index])
     if network.config.prcm:
         factor = network.config.prcm_scale if network.config.x_scale == "unit" else 1.0
-        given = (peak, factor * x, factor * features, network.f10)
+        prcm_inputs = (peak, factor * x, factor * features, network.f10)
         columns["PRCM: attention of the class"] = shown(
-            prcm_attention(*given, transposed=network.config.prcm_transposed)[0, index]
+            prcm_attention(*prcm_inputs, transposed=network.config.prcm_transposed)[0, index]
         )
-        columns["after PRCM"] = shown(prcm(*given, transposed=network.config.prcm_transposed)[0, index])
+        columns["after PRCM"] = shown(prcm(*prcm_inputs, transposed=network.config.prcm_transposed)[0, index])
     columns["refined CAM"] = shown(torch.relu(explained.branches[0].refined_cam[0, index]))
     words = (
         f"The CAM of {name} is refined by what the features say of each pixel. PCM gives a pixel the mean score of the "

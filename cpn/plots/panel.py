@@ -123,8 +123,8 @@ def cam_panel(
     for row, height, block in zip(rows, tall, blocks, strict=True):
         places.append((row.id, y, y + block))
         pen.line((MARGIN, y, WIDTH - MARGIN, y), (210, 210, 210))
-        told = " · ".join(filter(None, [row.id, row.said]))
-        pen.text((MARGIN, y + 5), _fitting(told, WIDTH - 2 * MARGIN, TEXT, True), INK, _font(TEXT, True))
+        caption = " · ".join(filter(None, [row.id, row.said]))
+        pen.text((MARGIN, y + 5), _fitting(caption, WIDTH - 2 * MARGIN, TEXT, True), INK, _font(TEXT, True))
         top = y + TEXT + 10
         cells = {"image": row.image, "truth": row.truth, **row.columns}
         for line, heads_of, space in zip(lines, wrapped, above, strict=True):

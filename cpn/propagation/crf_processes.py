@@ -19,21 +19,21 @@ WORTH_PIXELS = 5_000_000
 
 
 def refined_labels(
-    given: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]], config: CrfConfig, processes: int
+    images_and_scores: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]], config: CrfConfig, processes: int
 ) -> Generator[NDArray[np.uint8], None, None]:
     """`refine_label` of each image and its scores, in order: (H, W, 3), (C, H, W) -> (H, W); 0 processes: in this one.
 
     As many images are held as there are processes. Raises WorkError where one of them is killed.
     """
     if processes == 0:
-        for image, probabilities in given:
+        for image, probabilities in images_and_scores:
             yield refine_label(image, probabilities, config)
         return
     waiting: deque[Future[NDArray[np.uint8]]] = deque()
     # Ctrl-C reaches all processes; this one alone answers it.
     with ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
-            for image, probabilities in given:
+            for image, probabilities in images_and_scores:
                 if len(waiting) == processes:
                     yield waiting.popleft().result()
                 waiting.append(pool.submit(refine_label, image, probabilities, config))

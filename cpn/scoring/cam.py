@@ -82,8 +82,8 @@ def normalise_as_released(summed: Tensor) -> Tensor:
     positive = functional.relu(summed)
     low = positive.amin(dim=(1, 2), keepdim=True)
     high = positive.amax(dim=(1, 2), keepdim=True)
-    kept = torch.where(positive < low + EPSILON, torch.zeros_like(positive), positive)
-    return (kept - low - EPSILON) / (high - low + EPSILON)
+    thresholded = torch.where(positive < low + EPSILON, torch.zeros_like(positive), positive)
+    return (thresholded - low - EPSILON) / (high - low + EPSILON)
 
 
 def normalise_sum(summed: Tensor) -> Tensor:

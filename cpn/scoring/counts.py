@@ -78,12 +78,12 @@ def each_counts(path: Path) -> Iterator[NDArray[np.int64]]:
     """
     with reading(path, OF_RUN), ZipFile(path) as members, members.open("counts.npy") as member:
         npy.read_magic(member)
-        shape, by_columns, kept = npy.read_array_header_1_0(member)
+        shape, by_columns, dtype = npy.read_array_header_1_0(member)
         if by_columns:
             raise ValueError(f"{path}: its counts lie in Fortran's order, image by image they cannot be read")
         size = int(np.prod(shape[1:]))
         for _ in range(shape[0]):
-            yield np.frombuffer(member.read(size * kept.itemsize), kept).reshape(shape[1:]).astype(np.int64)
+            yield np.frombuffer(member.read(size * dtype.itemsize), dtype).reshape(shape[1:]).astype(np.int64)
 
 
 def two_sums(path: Path, second: Collection[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

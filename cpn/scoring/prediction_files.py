@@ -87,8 +87,8 @@ def find_predictions(
         raise InputError(f"{folder}: is no folder; give the folder with ID.npz or ID.png for every image of the list")
     paths = []
     for kind in (MAPS, LABELS):
-        found = [folder / f"{name}{kind}" for name in ids]
-        paths.append([path for path in found if is_there(path)])
+        candidates = [folder / f"{name}{kind}" for name in ids]
+        paths.append([path for path in candidates if is_there(path)])
     maps, labels = paths
     if maps and labels:
         raise InputError(
@@ -162,12 +162,12 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
                 f"{path}: `{keys[0]}` has shape {size}; write each of the data set's {classes - 1} classes once at most"
             )
         wanted = (size[0], *shape)
-        kind, found = _header(path, members, "maps", most)
+        kind, map_shape = _header(path, members, "maps", most)
         if kind.kind != "f" or kind.itemsize > 8:
             raise InputError(f"{path}: `maps` is of type {kind}; write scores as float16, float32 or float64")
-        if found != wanted:
+        if map_shape != wanted:
             raise InputError(
-                f"{path}: `maps` has shape {found}, its {size[0]} classes and its image make it {wanted}; "
+                f"{path}: `maps` has shape {map_shape}, its {size[0]} classes and its image make it {wanted}; "
                 "write a map for each class at the image's own size"
             )
         present, maps = _array(members, keys[0]).astype(np.int64), _array(members, "maps")
@@ -182,9 +182,9 @@ def read_maps(path: Path, shape: tuple[int, int], classes: int, halved: bool = F
     order = np.argsort(present != 0, kind="stable")  # the background first: a tie is its, as everywhere
     result = ScoreMaps(present[order], maps[order])
     if maps.size and not result.with_background and maps.max() > BETAS[-1]:
-        said = "twice its score" if halved else "a score"
+        quantity = "twice its score" if halved else "a score"
         raise InputError(
-            f"{path}: `maps` holds {said} of {maps.max():.4g}, and background scores are tried up to {BETAS[-1]}; "
+            f"{path}: `maps` holds {quantity} of {maps.max():.4g}, and background scores are tried up to {BETAS[-1]}; "
             f"bring scores to [0, 1]{', or leave out --halved' * halved}"
         )
     return result

@@ -88,11 +88,11 @@ def in_parts(
     todo: list[range] = []
     for start in range(0, len(split), CHUNK):
         part = range(start, min(start + CHUNK, len(split)))
-        kept = None if folder is None else _kept_counts(_part(folder, start), [split.ids[i] for i in part])
-        if kept is None:
+        saved = None if folder is None else _kept_counts(_part(folder, start), [split.ids[i] for i in part])
+        if saved is None:
             todo.append(part)
         else:
-            total += kept.sum(0)
+            total += saved.sum(0)
     images = sum(len(part) for part in todo)
     what = what if images == len(split) else f"{what} the rest"
     done = 0
@@ -122,13 +122,13 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
                 raise InputError(f"--out {folder}: holds other files; give a folder of its own")
             write_json(place, settings)
             return
-        kept = read_json(place, f"delete {folder}, and all is scored again, or give another --out")
+        earlier = read_json(place, f"delete {folder}, and all is scored again, or give another --out")
     except DamagedFile:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"--out {folder}: cannot be used ({error}); give another folder") from error
-    if kept != settings:
-        other = [name for name in settings if not isinstance(kept, dict) or kept.get(name) != settings[name]]
+    if earlier != settings:
+        other = [name for name in settings if not isinstance(earlier, dict) or earlier.get(name) != settings[name]]
         raise InputError(
             f"--out {folder}: holds a score with another {other[0] if other else 'setting'}; give a folder of its own"
         )

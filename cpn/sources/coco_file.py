@@ -98,12 +98,12 @@ def read_set(path: Path, name: str, folder: Path, masks: bool = True) -> CocoSet
     odd.refuse_shares(path)
     jobs = []
     folders = _Folders(folder)
-    for image, found in by_image.items():
+    for image, annotations in by_image.items():
         file, height, width = images[image]
-        if any(a.category in values for a in found):
-            kinds = [values.get(a.category, IGNORE) for a in found]
+        if any(a.category in values for a in annotations):
+            kinds = [values.get(a.category, IGNORE) for a in annotations]
             source = folders.find(path, image, file)
-            jobs.append(ImageJob(source, height, width, found, kinds, file))
+            jobs.append(ImageJob(source, height, width, annotations, kinds, file))
     if folders.missing:
         raise InputError(folders.sentence())
     if not jobs:
@@ -129,7 +129,7 @@ def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
     taken: dict[str, str] = {}
     ids: dict[tuple[str, str], str] = {}
     for name, file in (
-        (found.name, j.file) for found in sorted(sets, key=lambda found: found.name) for j in found.jobs
+        (coco_set.name, j.file) for coco_set in sorted(sets, key=lambda coco_set: coco_set.name) for j in coco_set.jobs
     ):
         free = (text for text in (_id_of(name, file, level) for level in range(3)) if text not in taken)
         ids[name, file] = next(free, "")
@@ -138,12 +138,12 @@ def named(sets: Sequence[CocoSet]) -> list[CocoSet]:
             raise InputError(f"{file!r} of {name} would have the name of {other!r}: rename one of them")
         taken[ids[name, file]] = file
     result = []
-    for found in sets:
-        jobs = sorted((replace(j, name=ids[found.name, j.file]) for j in found.jobs), key=lambda job: job.name)
+    for coco_set in sets:
+        jobs = sorted((replace(j, name=ids[coco_set.name, j.file]) for j in coco_set.jobs), key=lambda job: job.name)
         changed = [job for job in jobs if job.name != PurePosixPath(job.file).stem]
         shown = ", ".join(f"{job.file} is {job.name}" for job in changed[:3])
-        line = f"note: {found.name}: {len(changed)} images are named otherwise than their files ({shown})"
-        result.append(replace(found, jobs=jobs, notes=(*found.notes, *([line] if changed else []))))
+        line = f"note: {coco_set.name}: {len(changed)} images are named otherwise than their files ({shown})"
+        result.append(replace(coco_set, jobs=jobs, notes=(*coco_set.notes, *([line] if changed else []))))
     return result
 
 
@@ -187,12 +187,12 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _items(path: Path, content: dict[str, Any], key: str) -> list[Any]:
     """Return one of the three lists."""
-    found = content.get(key)
-    if not isinstance(found, list):
+    items = content.get(key)
+    if not isinstance(items, list):
         raise InputError(f"{path} is no file of instances: it has no list `{key}`: {GET_COCO}")
-    if key != "annotations" and (odd := next((item for item in found if not isinstance(item, dict)), None)) is not None:
+    if key != "annotations" and (odd := next((item for item in items if not isinstance(item, dict)), None)) is not None:
         raise InputError(f"{path}: `{key}` holds {str(odd)[:40]!r}, which is no object with an id: {GET_COCO}")
-    return found
+    return items
 
 
 def _number(path: Path, what: str, item: dict[str, Any], key: str) -> int:
@@ -223,7 +223,7 @@ def _category_name(path: Path, number: int, item: dict[str, Any]) -> str:
 
 def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, int, int]]:
     """File name, height and width of each image by its id. An entry that stands twice, word for word, counts once."""
-    found: dict[int, tuple[str, int, int]] = {}
+    images: dict[int, tuple[str, int, int]] = {}
     by_file: dict[str, int] = {}
     for item in _items(path, content, "images"):
         image = _number(path, "an image", item, "id")
@@ -232,21 +232,21 @@ def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, int, in
             raise InputError(f"{path}: image {image} has no file_name: write it")
         what = f"image {image} ({file[:100]!r})"
         height, width = (_number(path, what, item, key) for key in ("height", "width"))
-        given = file.replace("\\", "/"), height, width
+        entry = file.replace("\\", "/"), height, width
         if height < 1 or width < 1:
-            raise InputError(f"{path}: {what} is {given[2]}x{given[1]} pixels: write its width and height")
-        other = found.setdefault(image, given)
-        if other != given:
+            raise InputError(f"{path}: {what} is {entry[2]}x{entry[1]} pixels: write its width and height")
+        other = images.setdefault(image, entry)
+        if other != entry:
             raise InputError(
                 f"{path}: image id {image} stands twice, for {other[0]!r} and {file!r}: its annotations could be of "
                 "either: give each image its own id"
             )
-        if by_file.setdefault(given[0], image) != image:
+        if by_file.setdefault(entry[0], image) != image:
             raise InputError(
-                f"{path}: images {by_file[given[0]]} and {image} are both {file!r}: give it one id and all its "
+                f"{path}: images {by_file[entry[0]]} and {image} are both {file!r}: give it one id and all its "
                 "annotations that id"
             )
-    return found
+    return images
 
 
 class _Odd:
@@ -295,8 +295,8 @@ class _Odd:
 
     def notes(self, name: str) -> list[str]:
         """Return a line for each kind."""
-        found = [(kind, *self._found[kind]) for kind in self.WORDS if kind in self._found]
-        return [f"note: {name}: {count} {self.WORDS[kind].format(f'first {first}')}" for kind, count, first in found]
+        seen = [(kind, *self._found[kind]) for kind in self.WORDS if kind in self._found]
+        return [f"note: {name}: {count} {self.WORDS[kind].format(f'first {first}')}" for kind, count, first in seen]
 
     def _count(self, kind: str, annotation: Annotation, more: int) -> None:
         if more:

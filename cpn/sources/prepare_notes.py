@@ -225,11 +225,11 @@ def folder_notes(annotations: Sequence[str], masks: Sequence[str], used: int) ->
 
 
 def _examples(rows: Sequence[Checked], classes: Sequence[str]) -> str:
-    def said(found: Sequence[int] | None) -> str:
-        return " and ".join(classes[at] for at in found or ()) or "nothing"
+    def words(indices: Sequence[int] | None) -> str:
+        return " and ".join(classes[at] for at in indices or ()) or "nothing"
 
     return "; ".join(
-        f"{row.entry.name}: annotation {said(row.classes)}, mask {said(row.mask_classes)}" for row in rows[:EXAMPLES]
+        f"{row.entry.name}: annotation {words(row.classes)}, mask {words(row.mask_classes)}" for row in rows[:EXAMPLES]
     )
 
 

@@ -52,8 +52,8 @@ def read_annotation(path: Path, classes: Sequence[str]) -> Annotation:
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise InputError(f"{path} is not whole XML ({error}): get the file again") from error
     present = set()
-    for number, given in enumerate(names, start=1):
-        name = " ".join(given.split())
+    for number, text in enumerate(names, start=1):
+        name = " ".join(text.split())
         if not name:
             raise InputError(f"{path}: object {number} has no name: write its class")
         if name not in classes:

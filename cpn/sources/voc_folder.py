@@ -330,8 +330,8 @@ def _check_mask(
             colours = picture.getpalette() if mode == "P" else None
     except _UNREADABLE as error:
         kind = format_of(data)
-        said = _brief(error) if kind in (None, "PNG") else f"{kind} by its content"
-        raise InputError(f"{entry.mask} is no whole PNG ({said}): {cure}") from error
+        reason = _brief(error) if kind in (None, "PNG") else f"{kind} by its content"
+        raise InputError(f"{entry.mask} is no whole PNG ({reason}): {cure}") from error
     if mode not in ("P", "L"):
         raise InputError(f"{entry.mask} is of mode {mode}: {_mask_cure(mode, classes)}")
     if mode == "L" and data[BIT_DEPTH] < 8:
@@ -346,9 +346,9 @@ def _check_mask(
     wrong = np.flatnonzero(counts[len(classes) + 1 : IGNORE]) + len(classes) + 1
     if wrong.size:
         row, column = np.argwhere(np.isin(values, wrong))[0]
-        found = int(values[row, column])
+        value = int(values[row, column])
         raise InputError(
-            f"{entry.mask} holds {found} at row {row}, column {column}: a mask holds 0 (background), "
+            f"{entry.mask} holds {value} at row {row}, column {column}: a mask holds 0 (background), "
             f"1 to {len(classes)} (classes) and {IGNORE} (ignore): {cure}"
         )
     return counts, None if colours is None else _odd_colour(colours, np.flatnonzero(counts))
@@ -376,12 +376,12 @@ def _mask_cure(mode: str, classes: Sequence[str]) -> str:
 
 def _odd_colour(colours: Sequence[int], used: NDArray[np.intp]) -> str | None:
     """Return the first used index whose colour is neither VOC's nor its grey level, in words."""
-    found = np.array(colours, np.int64).reshape(-1, 3)
+    table = np.array(colours, np.int64).reshape(-1, 3)
     for kind in (palette().astype(np.int64), np.arange(256)[:, None].repeat(3, 1)):
-        odd = [at for at in used if 0 < at < min(len(found), IGNORE) and (found[at] != kind[at]).any()]
+        odd = [at for at in used if 0 < at < min(len(table), IGNORE) and (table[at] != kind[at]).any()]
         if not odd:
             return None
-    red, green, blue = found[odd[0]].tolist()
+    red, green, blue = table[odd[0]].tolist()
     return f"{int(odd[0])} is ({red}, {green}, {blue})"
 
 
@@ -432,15 +432,15 @@ def _what(where: str) -> str:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES:
-            if path.stem in found:
+            if path.stem in by_stem:
                 raise InputError(
-                    f"{folder} holds {found[path.stem].name} and {path.name}: one id, so delete one of them"
+                    f"{folder} holds {by_stem[path.stem].name} and {path.name}: one id, so delete one of them"
                 )
-            found[path.stem] = path
-    return found
+            by_stem[path.stem] = path
+    return by_stem
 
 
 def _brief(error: BaseException) -> str:

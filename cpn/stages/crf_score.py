@@ -46,8 +46,8 @@ def score_crf(
         label = np.concatenate([[0], present])[scores.argmax(axis=0)]
         return hard_counts(label, mask_of(split, index), classes)
 
-    kept = None if folder is None else folder / f"crf-{digest([beta, crf.model_dump(mode='json')])}"
-    return in_parts(split, (3, classes), counts, report, kept, "CRF")
+    counts_folder = None if folder is None else folder / f"crf-{digest([beta, crf.model_dump(mode='json')])}"
+    return in_parts(split, (3, classes), counts, report, counts_folder, "CRF")
 
 
 def crf_row(scale: str, counts: NDArray[np.int64], beta: float, classes: tuple[str, ...]) -> dict[str, Any]:

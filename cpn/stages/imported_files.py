@@ -49,8 +49,8 @@ def find_imported(folder: Path, config: Config, pack: Pack, maps: bool, halved: 
     """Find the file of every training image. InputError where one is missing, or they are not of the wanted kind."""
     files = find_predictions(folder, pack.split(config.data.train).ids, LIST_CURE)
     if files.are_maps != maps:
-        found, other = ("score maps", "--maps") if files.are_maps else ("pseudo labels", "--labels")
-        raise InputError(f"{folder}: holds {found}; give them with {other} (in a table: {other[2:]}:)")
+        kind, other = ("score maps", "--maps") if files.are_maps else ("pseudo labels", "--labels")
+        raise InputError(f"{folder}: holds {kind}; give them with {other} (in a table: {other[2:]}:)")
     if halved and not maps:
         raise InputError(f"{folder}: pseudo labels have nothing to double; leave out halved")
     return ImportedFiles(files, halved)
@@ -120,18 +120,18 @@ def fitted_maps(
     map is zero. InputError where the background has a map of its own.
     """
     height, width = split.image(index).shape[:2]
-    found = read_maps(path, (height, width), classes, imported.halved)
-    if found.with_background:
+    score_maps = read_maps(path, (height, width), classes, imported.halved)
+    if score_maps.with_background:
         raise InputError(
             f"{path}: has a map of the background, and the later stages weigh maps against one of their own; leave it "
             "out, or save the class of the largest score as ID.png and give --labels"
         )
     present = present_classes(split.labels[index])
     maps = np.zeros((len(present), height, width), np.float32)
-    rows = {int(label): row for row, label in enumerate(found.present)}
+    rows = {int(label): row for row, label in enumerate(score_maps.present)}
     for place, label in enumerate(present.tolist()):
         if label in rows:
-            maps[place] = np.clip(found.maps[rows[label]], 0, 1)
+            maps[place] = np.clip(score_maps.maps[rows[label]], 0, 1)
     return maps, present.astype(np.int64)
 
 

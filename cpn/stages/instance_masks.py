@@ -70,8 +70,8 @@ def read_masks(path: Path, height: int, width: int) -> list[NDArray[np.bool_]]:
             "instance_masks.folder=null"
         )
     with reading(path, CURE):
-        found: Any = json.loads(read_plain(path, LARGEST_FILE))
-    listed = found.get("annotations") if isinstance(found, dict) else found
+        content: Any = json.loads(read_plain(path, LARGEST_FILE))
+    listed = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(listed, list):
         raise InputError(f"{path}: holds no list of masks; {CURE} as a list, or an object with `annotations`")
     masks = []

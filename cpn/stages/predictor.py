@@ -183,14 +183,14 @@ def load(
     if deeplab and beta is not None:
         raise InputError(f"--beta: {path} is a DeepLab, which has no background score; leave it out")
     names = ("deeplab.scales", "deeplab.test_flip", "") if deeplab else ("cam.scales", "cam.flip", "cam.beta")
-    given: tuple[Any, ...] = (None if scales is None else list(scales), flip, beta)
-    changed = {name: value for name, value in zip(names, given, strict=True) if value is not None}
+    overrides: tuple[Any, ...] = (None if scales is None else list(scales), flip, beta)
+    changed = {name: value for name, value in zip(names, overrides, strict=True) if value is not None}
     config = with_values(config, changed, f"{path}, changed")
     if beta is None and not deeplab:
-        kept = metadata.get("beta")
-        if kept is not None and (type(kept) not in (int, float) or not 0 <= kept <= 1.2):
-            raise InputError(f"{path}: says that its beta is {str(kept)[:40]}; give --beta")
-        beta = config.cam.beta if kept is None else float(kept)
+        recorded = metadata.get("beta")
+        if recorded is not None and (type(recorded) not in (int, float) or not 0 <= recorded <= 1.2):
+            raise InputError(f"{path}: says that its beta is {str(recorded)[:40]}; give --beta")
+        beta = config.cam.beta if recorded is None else float(recorded)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Predictor(
         network.to(torch.device(place)).eval(),

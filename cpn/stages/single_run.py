@@ -39,13 +39,13 @@ def train_and_score(
     training fails.
     """
     place = Path(folder).absolute()
-    kept = place.parent / "cache" if cache is None else Path(cache).absolute()
+    cache_folder = place.parent / "cache" if cache is None else Path(cache).absolute()
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    pack = pack_of(config, kept)
+    pack = pack_of(config, cache_folder)
     if config.network.weights == "scenes":
-        drop_damaged(kept, to_stderr)
-        make_standin(kept, lambda entry: None)
-    manifest = run(config, pack, place, cache=kept, device=chosen, report=report)
+        drop_damaged(cache_folder, to_stderr)
+        make_standin(cache_folder, lambda entry: None)
+    manifest = run(config, pack, place, cache=cache_folder, device=chosen, report=report)
     assert manifest is not None, "the only worker is rank 0"
     return manifest
 
