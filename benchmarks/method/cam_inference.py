@@ -62,13 +62,13 @@ def spread(images: int, rounds: int) -> float:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:
             makers = [ray.remote(CamMaker).remote() for _ in range(2)]
-            given = inputs(folder, images)
+            stage_inputs = inputs(folder, images)
 
             def share(count: int) -> None:
                 parts = [range(part, images, count) for part in range(count)]
                 jobs = zip(makers, parts, strict=False)
                 out = Path(tempfile.mkdtemp(dir=folder))
-                ray.get([maker.make.remote(given, part, out) for maker, part in jobs])
+                ray.get([maker.make.remote(stage_inputs, part, out) for maker, part in jobs])
 
             both, one = take_turns(lambda: share(2), lambda: share(1), rounds, time.perf_counter)
         finally:

@@ -57,9 +57,9 @@ def all_labels(seed: int) -> Any:
     from cpn.config.crf import CrfConfig
     from cpn.propagation.crf import dense_crf
 
-    image, given = scores(seed)
-    full = np.zeros((CLASSES, *given.shape[1:]), np.float32)
-    full[[0, *PRESENT]] = given
+    image, present_scores = scores(seed)
+    full = np.zeros((CLASSES, *present_scores.shape[1:]), np.float32)
+    full[[0, *PRESENT]] = present_scores
     return dense_crf(image, full, CrfConfig()).argmax(axis=0)
 
 

@@ -85,13 +85,13 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path("build/cache"), help="pretrained proxy and scenes (%(default)s)"
     )
-    given = parser.parse_args()
-    if min(given.seeds, given.data_seeds, given.scenes) < 1:
+    options = parser.parse_args()
+    if min(options.seeds, options.data_seeds, options.scenes) < 1:
         raise InputError("--seeds, --data-seeds and --scenes: give at least 1")
     rows: list[dict[str, Any]] = []
-    for data_seed in range(given.first_data_seed, given.first_data_seed + given.data_seeds):
-        for seed in range(given.seeds):
-            rows.append(one_data_set(data_seed, seed, given.scenes, given.system, given.cache))
+    for data_seed in range(options.first_data_seed, options.first_data_seed + options.data_seeds):
+        for seed in range(options.seeds):
+            rows.append(one_data_set(data_seed, seed, options.scenes, options.system, options.cache))
             print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
 

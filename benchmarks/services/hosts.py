@@ -64,19 +64,19 @@ def hosts(count: int) -> Iterator[list[Host]]:
     """`count` hosts that reach each other, and nothing else: the switch is a namespace too."""
     number = random.SystemRandom().randrange(1, 255)  # several tests may run at a time
     switch = f"cpn{number}"
-    made = [Host(f"{switch}h{at}", f"10.77.{number}.{at + 1}", switch) for at in range(count)]
+    machines = [Host(f"{switch}h{at}", f"10.77.{number}.{at + 1}", switch) for at in range(count)]
     try:
         ip("netns", "add", switch)
         ip("-n", switch, "link", "add", "bridge", "type", "bridge")
         ip("-n", switch, "link", "set", "bridge", "up")
-        for host in made:
+        for host in machines:
             ip("netns", "add", host.name)
             ip("-n", host.name, "link", "set", "lo", "up")
             ip("-n", switch, "link", "add", host.name, "type", "veth", "peer", "name", "eth0", "netns", host.name)
             ip("-n", switch, "link", "set", host.name, "master", "bridge", "up")
             ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
             ip("-n", host.name, "link", "set", "eth0", "up")
-        yield made
+        yield machines
     finally:
-        for name in [*(host.name for host in made), switch]:
+        for name in [*(host.name for host in machines), switch]:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)

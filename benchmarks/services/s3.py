@@ -63,12 +63,12 @@ def client(server: S3) -> Iterator[Any]:
     """A boto3 client of the endpoint; its connections are closed after the block."""
     import boto3
 
-    made = boto3.client(
+    s3 = boto3.client(
         "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=server.key,
         aws_secret_access_key=server.secret,
     )  # fmt: skip
-    with closing(made):
-        yield made
+    with closing(s3):
+        yield s3
 
 
 def _answers(port: int) -> bool:

@@ -58,12 +58,12 @@ def first_network(config: Config, classes: int, cache: Path) -> CPN:
     return network
 
 
-def train_on_worker(given: dict[str, Any]) -> None:
+def train_on_worker(settings: dict[str, Any]) -> None:
     """One worker of a trial: train, score, save, report."""
     torch.set_num_threads(1)
-    context, folder = ray_train.get_context(), Path(given["folder"])
+    context, folder = ray_train.get_context(), Path(settings["folder"])
     rank, world = context.get_world_rank(), context.get_world_size()
-    config = method(given["base"], given["values"])
+    config = method(settings["base"], settings["values"])
     pack = open_pack(config.data.root or "")
     classes, split, scored = len(pack.classes) + 1, pack.split(config.data.train), pack.split(config.data.score)
     network = first_network(config, classes, folder)
@@ -75,7 +75,7 @@ def train_on_worker(given: dict[str, Any]) -> None:
 
     def after_epoch(epoch: int) -> dict[str, float]:
         quick = config.cam.model_copy(update={"scales": (1.0,), "flip": False})
-        return {"miou_epoch": select_miou(quick)} if given["score"] and rank == 0 else {}
+        return {"miou_epoch": select_miou(quick)} if settings["score"] and rank == 0 else {}
 
     def shared(module: torch.nn.Module) -> torch.nn.Module:
         wrapped = prepare_model(module)
@@ -90,8 +90,8 @@ def train_on_worker(given: dict[str, Any]) -> None:
     final: dict[str, float] = {"epoch": config.train.epochs, "sent": sum(sent)}
     if rank == 0:
         network.eval()
-        final["miou"] = select_miou(config.cam) if given["score"] else 0.0
-        save_model(folder / f"{given['number']}.safetensors", network, {"kind": "cam"})
+        final["miou"] = select_miou(config.cam) if settings["score"] else 0.0
+        save_model(folder / f"{settings['number']}.safetensors", network, {"kind": "cam"})
     ray_train.report(final)
 
 
@@ -106,15 +106,15 @@ def count_messages(module: torch.nn.Module, sent: list[int]) -> None:
     module.register_comm_hook(None, counted)
 
 
-def trial(config: dict[str, Any], given: dict[str, Any]) -> None:
+def trial(config: dict[str, Any], settings: dict[str, Any]) -> None:
     """One trial inside a Tune actor."""
-    own = given["trials"][config["number"]]
+    own = settings["trials"][config["number"]]
     trainer = TorchTrainer(
         train_on_worker,
-        train_loop_config={**given, "values": own["values"], "number": config["number"]},
+        train_loop_config={**settings, "values": own["values"], "number": config["number"]},
         scaling_config=ScalingConfig(num_workers=own["workers"]),
         run_config=RunConfig(
-            name=f"trial{config['number']}", storage_path=f"{given['folder']}/ray", callbacks=[TuneReportCallback()]
+            name=f"trial{config['number']}", storage_path=f"{settings['folder']}/ray", callbacks=[TuneReportCallback()]
         ),
     )
     trainer.fit()
@@ -144,15 +144,15 @@ def say(event: str, trial: Any, **values: Any) -> None:
 
 def main(path: Path) -> None:
     """Run the trials, one at a time."""
-    given = json.loads(path.read_text())
+    settings = json.loads(path.read_text())
     print("starting Ray", flush=True)
     ray.init(include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False)
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, given=given), {"memory": 1}),
-        param_space={"number": tune.grid_search(list(range(len(given["trials"]))))},
+        tune.with_resources(tune.with_parameters(trial, settings=settings), {"memory": 1}),
+        param_space={"number": tune.grid_search(list(range(len(settings["trials"]))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(
-            name="bare", storage_path=f"{given['folder']}/ray", callbacks=[Told()], verbose=0
+            name="bare", storage_path=f"{settings['folder']}/ray", callbacks=[Told()], verbose=0
         ),
     ).fit()  # fmt: skip
     ray.shutdown()

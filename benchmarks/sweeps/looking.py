@@ -71,10 +71,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
             folder, space = Path.cwd(), str(options.sweep)
             name = str(load_yaml(options.sweep).get("name"))
-        found = {what: measured(goal, words, folder, rounds) for what, (goal, words) in commands(name, space).items()}
-    for what, row in found.items():
+        measurements = {
+            what: measured(goal, words, folder, rounds) for what, (goal, words) in commands(name, space).items()
+        }
+    for what, row in measurements.items():
         print(f"{what}: {row['cpu_s']:.2f} CPU s, goal {row['goal_s']:g}")
-    return {"rounds": rounds, "commands": found, "above": above(found)}
+    return {"rounds": rounds, "commands": measurements, "above": above(measurements)}
 
 
 def measured(goal: float, words: Sequence[str], folder: Path, rounds: int) -> dict[str, float]:
@@ -83,24 +85,24 @@ def measured(goal: float, words: Sequence[str], folder: Path, rounds: int) -> di
     return {"cpu_s": round(statistics.median(spent(words, folder) for _ in range(rounds)), 2), "goal_s": goal}
 
 
-def above(found: Mapping[str, Mapping[str, float]]) -> str:
+def above(measurements: Mapping[str, Mapping[str, float]]) -> str:
     """The commands that miss their goal, or none."""
-    return " ".join(what for what, row in found.items() if row["cpu_s"] >= row["goal_s"]) or "none"
+    return " ".join(what for what, row in measurements.items() if row["cpu_s"] >= row["goal_s"]) or "none"
 
 
 def spent(words: Sequence[str], folder: Path) -> float:
     """CPU seconds of `python -m WORDS` in a folder, with those of all that it waited for. WorkError if it fails."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), own.get("PYTHONPATH")]))
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *words], cwd=folder, env={**own, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
-            stdout=said, stderr=subprocess.STDOUT,
+            stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            last = "".join(said.read().decode(errors="replace").splitlines()[-1:])
+            output.seek(0)
+            last = "".join(output.read().decode(errors="replace").splitlines()[-1:])
             raise WorkError(f"{' '.join(words)} ended with exit code {process.returncode}: {last}")
     return usage.ru_utime + usage.ru_stime

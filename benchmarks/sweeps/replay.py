@@ -63,8 +63,8 @@ class Replay:
         return float(self._at(values[KIND], np.array([[to_unit(self._domains[n], values[n]) for n in names]]))[0])
 
     def _at(self, kind: str, points: Floats) -> Floats:
-        found: Floats = self._fits[kind].predict(points)
-        return found
+        predictions: Floats = self._fits[kind].predict(points)
+        return predictions
 
     def _means(self, rows: Sequence[Row], names: Sequence[str]) -> tuple[Floats, Floats]:
         """Coordinates (N, names) and mean scores (N,) of the points."""

@@ -142,7 +142,7 @@ def sweep(options: argparse.Namespace, pace: Pace, hours: float, trials: int | N
             tuple(now - then for now, then in zip(counted(url), before[url], strict=True))
             for url in (study_url, records_url)
         )
-        found = {
+        result = {
             "trials": ended,
             "seconds": took,
             "trials_per_hour": 3600 * ended / took,
@@ -155,8 +155,8 @@ def sweep(options: argparse.Namespace, pace: Pace, hours: float, trials: int | N
             **watch.result(took, actors.own_s),
         }
     print("\n".join(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in
-                    found.items() if name != "lines"), flush=True)  # fmt: skip
-    return found
+                    result.items() if name != "lines"), flush=True)  # fmt: skip
+    return result
 
 
 def specification(
@@ -341,10 +341,10 @@ class Watch:
         named = {thread.native_id: thread.name for thread in threading.enumerate()}
         main = by_thread.get(self._main, 0.0)
         records = sum(used for number, used in by_thread.items() if named.get(number) == "records")
-        found = {"driver": main, "records": records, "driver_rest": sum(by_thread.values()) - main - records}
+        seconds = {"driver": main, "records": records, "driver_rest": sum(by_thread.values()) - main - records}
         for name, service in self._servers.items():
-            found[name] = sum(cpu_of(process) for process in service.processes())
-        return found
+            seconds[name] = sum(cpu_of(process) for process in service.processes())
+        return seconds
 
     def line(self, words: str = "") -> dict[str, float]:
         """Look, keep and print."""
@@ -352,12 +352,12 @@ class Watch:
         spent = {name: used - self._spent[name] for name, used in self.spent().items()}
         memory = self._own.memory_info().rss / MIB
         servers = {f"{name}_mib": memory_of(service) for name, service in self._servers.items()}
-        found = {"seconds": self.elapsed, "pending": pending, "lag_s": lag, "mib": memory, **servers, **spent}
-        self.lines.append(found)
+        state = {"seconds": self.elapsed, "pending": pending, "lag_s": lag, "mib": memory, **servers, **spent}
+        self.lines.append(state)
         shares = ", ".join(f"{name} {used:.1f} s" for name, used in spent.items())
         print(f"{self.elapsed:6.0f} s: {memory:.0f} MiB; records behind: {pending} events, {lag:.1f} s; CPU {shares}"
               f"{'; ' + words if words else ''}", flush=True)  # fmt: skip
-        return found
+        return state
 
     def result(self, took: float, fakes_s: float) -> dict[str, Any]:
         """Shares of a core until the search ended, the most that the records were behind, memory over time."""

@@ -184,7 +184,7 @@ def measure(root: Path, sizes: Mapping[str, int], more: dict[str, Any]) -> dict[
         json.dumps({"base": base, "score": False, "folder": str(root), "trials": trials})
     )  # fmt: skip
     with watched([sys.executable, "-m", "benchmarks.sweeps.bare_trials", "given.json"], root) as tree:
-        lines = tree.until(lambda said: len(ended(said)) == len(trials))
+        lines = tree.until(lambda printed: len(ended(printed)) == len(trials))
     if any(line.event.get("state") == "fail" for line in lines):
         raise WorkError(
             "scaling: a trial of the bare script failed; see what it says: python -m benchmarks.sweeps.bare_trials"

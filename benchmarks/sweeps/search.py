@@ -133,27 +133,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seeds, trials = (2, 400) if options.quick else (options.seeds, options.trials)
     chosen = range(options.first_seed, options.first_seed + seeds)
     families = [options.family] if options.family else list(SIMULATED)
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     if options.only in (None, "trials"):
-        found |= over_families(families, chosen)
+        numbers |= over_families(families, chosen)
     if options.only == "worth":
         from benchmarks.sweeps.stopping import worth_of_more
 
-        found |= worth_of_more(families, chosen, 24 if options.quick else SHORT_SWEEP, options.write)
+        numbers |= worth_of_more(families, chosen, 24 if options.quick else SHORT_SWEEP, options.write)
     if options.only == "parallel":
-        found["parallel"] = trials_at_a_time(families, chosen)
+        numbers["parallel"] = trials_at_a_time(families, chosen)
     if options.only in (None, "draw"):
-        found["ask_ms"] = draw_time(SHORT[:1] if options.quick else SHORT)
+        numbers["ask_ms"] = draw_time(SHORT[:1] if options.quick else SHORT)
     if options.only in (None, "time"):
-        found |= own_time(trials)
-    return found
+        numbers |= own_time(trials)
+    return numbers
 
 
 def over_families(families: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """The comparison on each family, and ours to stock over all of them."""
     by_family = {family: trials_to_optimum(family, seeds) for family in families}
     counts = {
-        name: [count for found in by_family.values() for count in found["counts"][name]] for name in ("ours", "stock")
+        name: [count for comparison in by_family.values() for count in comparison["counts"][name]]
+        for name in ("ours", "stock")
     }
     ratio, low, high = geometric_ratio(counts["ours"], counts["stock"])
     missed = sum(count >= CAP for count in counts["ours"]) / len(counts["ours"])
@@ -170,12 +171,12 @@ def trials_to_optimum(family: str, seeds: Sequence[int]) -> dict[str, Any]:
         problem = FAMILIES[family](seed)
         for name, searcher in searchers.items():
             counts[name].append(searcher(problem, seed))
-        print(f"seed {seed}: " + ", ".join(f"{name} {made[-1]}" for name, made in counts.items()), flush=True)
+        print(f"seed {seed}: " + ", ".join(f"{name} {trials[-1]}" for name, trials in counts.items()), flush=True)
     print(f"\n| searcher | median trials to within {WITHIN} | 10 % | 90 % | not found |\n|---|---|---|---|---|")
-    for name, made in counts.items():
-        low, median, high = np.percentile(made, [10, 50, 90])
+    for name, trials in counts.items():
+        low, median, high = np.percentile(trials, [10, 50, 90])
         cap = RANDOM_CAP if name == "random" else CAP
-        print(f"| {name} | {median:.0f} | {low:.0f} | {high:.0f} | {sum(n >= cap for n in made)} of {len(seeds)} |")
+        print(f"| {name} | {median:.0f} | {low:.0f} | {high:.0f} | {sum(n >= cap for n in trials)} of {len(seeds)} |")
     result: dict[str, Any] = {"seeds": len(seeds), "first_seed": seeds[0], "counts": counts}
     for name in ("random", "stock"):
         ratio, low, high = geometric_ratio(counts["ours"], counts[name])
@@ -202,14 +203,14 @@ def trials_at_a_time(families: Sequence[str], seeds: Sequence[int]) -> dict[str,
         counts: dict[int, list[int]] = {at_once: [] for at_once in AT_ONCE}
         for seed in seeds:
             problem = FAMILIES[family](seed)
-            for at_once, made in counts.items():
-                made.append(ours(problem, seed, at_once))
-            print(f"{family}, seed {seed}: " + ", ".join(f"{n} at a time {made[-1]}" for n, made in counts.items()))
+            for at_once, trials in counts.items():
+                trials.append(ours(problem, seed, at_once))
+            print(f"{family}, seed {seed}: " + ", ".join(f"{n} at a time {trials[-1]}" for n, trials in counts.items()))
         print(f"\n| {family}: at a time | median trials to within {WITHIN} | to one at a time |\n|---|---|---|")
-        for at_once, made in counts.items():
-            ratio, low, high = geometric_ratio(made, counts[1])
-            result |= {f"{family}_{at_once}": made, f"{family}_{at_once}_ratio": [ratio, low, high]}
-            print(f"| {at_once} | {np.median(made):.0f} | {ratio:.2f} [{low:.2f}, {high:.2f}] |", flush=True)
+        for at_once, trials in counts.items():
+            ratio, low, high = geometric_ratio(trials, counts[1])
+            result |= {f"{family}_{at_once}": trials, f"{family}_{at_once}_ratio": [ratio, low, high]}
+            print(f"| {at_once} | {np.median(trials):.0f} | {ratio:.2f} [{low:.2f}, {high:.2f}] |", flush=True)
     return result
 
 

@@ -30,10 +30,10 @@ def simulated_spec(
     folder: Path, search: Mapping[str, Any], base: Mapping[str, Any], trials: int, seed: int = 0, **sections: Any
 ) -> SweepSpec:
     """A specification whose study lies in `folder`. `sections` are further ones, such as `search_options`."""
-    given = {"name": "simulated", "base": base, "search": search, "budget": {"trials": trials}, **sections}
-    given["resources"] = {"storage": str(folder)}
-    given["search_options"] = {"seed": seed, **sections.get("search_options", {})}
-    return SweepSpec.model_validate(given)
+    content = {"name": "simulated", "base": base, "search": search, "budget": {"trials": trials}, **sections}
+    content["resources"] = {"storage": str(folder)}
+    content["search_options"] = {"seed": seed, **sections.get("search_options", {})}
+    return SweepSpec.model_validate(content)
 
 
 def simulated_study(spec: SweepSpec) -> Study:

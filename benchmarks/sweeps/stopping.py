@@ -111,10 +111,10 @@ def come_to(scores: Floats, true: Floats) -> Floats:
     return np.array([true[np.argsort(-scores[:n], kind="stable")[:TOP]].max() for n in range(1, len(scores) + 1)])
 
 
-def is_false(found: Floats, stop: int, limit: float) -> bool:
+def is_false(bests: Floats, stop: int, limit: float) -> bool:
     """Whether going on after trial `stop` would have paid by more than `limit` a trial."""
-    further = np.arange(LOOK_AHEAD, len(found) - stop + 1)
-    return bool(((found[stop - 1 + further] - found[stop - 1]) / further > limit).any())
+    further = np.arange(LOOK_AHEAD, len(bests) - stop + 1)
+    return bool(((bests[stop - 1 + further] - bests[stop - 1]) / further > limit).any())
 
 
 def worth_of_more(families: Sequence[str], seeds: Sequence[int], trials: int, write: Path | None) -> dict[str, Any]:
@@ -124,11 +124,14 @@ def worth_of_more(families: Sequence[str], seeds: Sequence[int], trials: int, wr
     for seed in seeds:
         for family in families:
             problem = FAMILIES[family](seed)
-            found, stops = searched(problem, seed, trials)
-            ends.append((family, found, stops))
-            gaps.append(problem.optimum - found)
-            said = ", ".join(f"{limit:g} {stop or 'never'}" for limit, stop in stops.items())
-            print(f"{family}, seed {seed}: ends by limit: {said}; {gaps[-1][-1]:.2f} from the optimum", flush=True)
+            bests, stops = searched(problem, seed, trials)
+            ends.append((family, bests, stops))
+            gaps.append(problem.optimum - bests)
+            ends_by_limit = ", ".join(f"{limit:g} {stop or 'never'}" for limit, stop in stops.items())
+            print(
+                f"{family}, seed {seed}: ends by limit: {ends_by_limit}; {gaps[-1][-1]:.2f} from the optimum",
+                flush=True,
+            )
     print(
         f"\n| limit, mIoU a GPU-hour | family | ended | false | trials saved of {trials} | mIoU lost | gained in the "
         f"next {LOOK_AHEAD} |\n|---|---|---|---|---|---|---|"
@@ -153,17 +156,17 @@ def worth_of_more(families: Sequence[str], seeds: Sequence[int], trials: int, wr
 
 def told(limit: float, family: str, ends: Sequence[tuple[str, Floats, dict[float, int | None]]]) -> dict[str, Any]:
     """A row of the table, printed: of sweeps that ended and of all."""
-    stopped = [(found, stop) for _, found, stops in ends if (stop := stops[limit]) is not None]
-    left = [1 - stop / len(found) for found, stop in stopped]
-    later = [found[min(stop - 1 + LOOK_AHEAD, len(found) - 1)] - found[stop - 1] for found, stop in stopped]
+    stopped = [(bests, stop) for _, bests, stops in ends if (stop := stops[limit]) is not None]
+    left = [1 - stop / len(bests) for bests, stop in stopped]
+    later = [bests[min(stop - 1 + LOOK_AHEAD, len(bests) - 1)] - bests[stop - 1] for bests, stop in stopped]
     row = {
         "limit": limit,
         "family": family,
         "sweeps": len(ends),
         "ended": len(stopped),
-        "false": sum(is_false(found, stop, limit) for found, stop in stopped),
+        "false": sum(is_false(bests, stop, limit) for bests, stop in stopped),
         "saved": float(sum(left) / len(ends)),
-        "lost": float(np.mean([found[-1] - found[stop - 1] for found, stop in stopped])) if stopped else 0.0,
+        "lost": float(np.mean([bests[-1] - bests[stop - 1] for bests, stop in stopped])) if stopped else 0.0,
         "next": float(np.mean(later)) if later else 0.0,
     }
     print(

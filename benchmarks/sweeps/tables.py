@@ -190,8 +190,8 @@ def run_point(family: Family, name: str, point: tuple[int, int, str], values: Ma
         with_values(config, dict(values), name), folder, report=lambda entry: epochs.append(entry["miou_epoch"])
     )
     taken = time.process_time() - began
-    found = manifest.metrics
-    numbers = [round(value, 3) for value in (found["miou"], found["miou_confirm"], found["beta"], taken)]
+    metrics = manifest.metrics
+    numbers = [round(value, 3) for value in (metrics["miou"], metrics["miou_confirm"], metrics["beta"], taken)]
     return Row(number, seed, fidelity, dict(values), [round(value, 3) for value in epochs], *numbers)
 
 
@@ -220,7 +220,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     points, every = drawn_points(family), list(wanted(family))
     rows = read_rows(path)
     done = {(row.point, row.seed, row.fidelity) for row in rows}
-    began, made = time.monotonic(), 0
+    began, trained = time.monotonic(), 0
     for point in every:
         if point in done:
             continue
@@ -231,12 +231,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with path.open("a", encoding="utf-8") as table:
             table.write(json.dumps(asdict(row)) + "\n")
         shutil.rmtree(folder)
-        made += 1
+        trained += 1
         rows.append(row)
-        left = (len(every) - len(rows)) * (time.monotonic() - began) / made / 3600
+        left = (len(every) - len(rows)) * (time.monotonic() - began) / trained / 3600
         print(
             f"{len(rows)} of {len(every)}  miou {row.miou:.1f}  {row.cpu_seconds:.0f} CPU s  {left:.1f} h left",
             flush=True,
         )
     print(f"{len(rows)} of {len(every)} runs are in {path}")
-    return {"family": options.family, "rows": len(rows), "wanted": len(every), "made": made}
+    return {"family": options.family, "rows": len(rows), "wanted": len(every), "made": trained}

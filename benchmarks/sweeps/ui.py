@@ -22,9 +22,9 @@ from cpn.config import config_from, run_identity
 EPOCHS = 5
 
 
-def add_arguments(made: argparse.ArgumentParser) -> None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
     """How many children."""
-    made.add_argument("--children", type=int, default=200, metavar="N", help="runs under the parent (default: 200)")
+    command.add_argument("--children", type=int, default=200, metavar="N", help="runs under the parent (default: 200)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -156,8 +156,8 @@ def sweep(
     rule = confirm.rule_of(chosen, spec.confirm)
     if rule is None:
         of = [entry["of"] for entry in confirm.entries(chosen, spec)]
-        found = [confirm.scored(row, [run(row.number, 1) for uid in of if uid == row.uid]) for row in chosen]
-        verdict = confirm.judge(found[0], found[1:], seed)
+        confirmed = [confirm.scored(row, [run(row.number, 1) for uid in of if uid == row.uid]) for row in chosen]
+        verdict = confirm.judge(confirmed[0], confirmed[1:], seed)
         return End(verdict.winner, verdict.better, best, len(of))
     # The reference's trial is scored on the confirm images too, and no score of it had a part in what was chosen.
     counts: list[list[NDArray[np.int64]]] = [[run(0, 1)], *([] for _ in chosen[1:])]
@@ -181,20 +181,20 @@ def rates(sweeps: int, image_noise: float, options: Confirm, images: int, classe
     spec = SweepSpec(name="winner", confirm=options)
     better, reference = f"winner-{BETTER:04d}", "winner-0000"
     one = partial(sweep, image_noise=image_noise, scale=scale, spec=spec, images=images, classes=classes)
-    found: dict[str, float] = {"image_noise": image_noise, "sweeps": sweeps}
+    shares: dict[str, float] = {"image_noise": image_noise, "sweeps": sweeps}
     # Every question has its own sweeps; every level has the same ones, but for its noise.
     first = seed * 1_000_000
     ends = [one(0.0, seed=first + i) for i in range(sweeps)]
-    found["false_winner_rate"] = share([end.better for end in ends])
-    found["argmax_false_rate"] = share([end.argmax != reference for end in ends])
-    found["runs"], found["most_runs"] = float(np.mean([end.runs for end in ends])), max(end.runs for end in ends)
+    shares["false_winner_rate"] = share([end.better for end in ends])
+    shares["argmax_false_rate"] = share([end.argmax != reference for end in ends])
+    shares["runs"], shares["most_runs"] = float(np.mean([end.runs for end in ends])), max(end.runs for end in ends)
     for question, (name, gain) in enumerate(GAINS.items(), start=1):
         ends = [one(gain, seed=first + question * 100_000 + i) for i in range(sweeps)]
-        found[f"true_winner_rate_{name}"] = share([end.better and end.winner == better for end in ends])
-        found[f"wrong_winner_rate_{name}"] = share([end.better and end.winner != better for end in ends])
-        found[f"argmax_true_rate_{name}"] = share([end.argmax == better for end in ends])
-        found[f"runs_{name}"] = float(np.mean([end.runs for end in ends]))
-    return found
+        shares[f"true_winner_rate_{name}"] = share([end.better and end.winner == better for end in ends])
+        shares[f"wrong_winner_rate_{name}"] = share([end.better and end.winner != better for end in ends])
+        shares[f"argmax_true_rate_{name}"] = share([end.argmax == better for end in ends])
+        shares[f"runs_{name}"] = float(np.mean([end.runs for end in ends]))
+    return shares
 
 
 def share(outcomes: list[bool]) -> float:
