@@ -167,8 +167,8 @@ def _spec_and_command(
     except (TypeError, ValueError) as error:
         raise InputError(f"spec: {error}; give what a YAML file can hold") from None
     whole = spec_from(plain, sets, Path("spec"))
-    kept = storage_at(whole.resources.storage).sweep(whole.name).spec
-    return whole, shlex.join(["python", "-m", "platform.sweep", str(kept)])
+    spec_file = storage_at(whole.resources.storage).sweep(whole.name).spec
+    return whole, shlex.join(["python", "-m", "platform.sweep", str(spec_file)])
 
 
 def _run(spec: SweepSpec, command: str, quiet: bool) -> SweepResult:
@@ -222,13 +222,13 @@ def _winner(sweep: "SweepSnapshot") -> Winner | None:
 
 
 def _confirmed(summary: "SweepSummary") -> dict[str, Confirmed]:
-    told = {entry.uid: entry for entry in summary.leaderboard}
+    by_uid = {entry.uid: entry for entry in summary.leaderboard}
     return {
         uid: Confirmed(
             sum(values) / len(values),
             values,
-            told[uid].interval if uid in told else None,
-            told[uid].difference if uid in told else None,
+            by_uid[uid].interval if uid in by_uid else None,
+            by_uid[uid].difference if uid in by_uid else None,
         )
         for uid, values in summary.confirmed.items()
         if values

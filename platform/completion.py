@@ -65,14 +65,14 @@ complete -o bashdefault -o default -F _cpn_python python python3
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.completion",
         usage=f"{EXAMPLE} > ~/.cpn-completion.bash",
         description="Print a script that completes every command in bash: source <(python -m platform.completion bash),"
         " or keep it in a file and name that in ~/.bashrc.",
     )
-    made.add_argument("shell", choices=("bash",), help="the shell")
-    return made
+    command.add_argument("shell", choices=("bash",), help="the shell")
+    return command
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -96,8 +96,8 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
     ours = (compare, export, gc, leaderboard, meta, promote, report, rollback, status, stop, sweep, train, ui)
     method = (backbone, coco, download, explain, judge, predict, prepare, score, synthetic, voc_submission, weights)
-    made = {module.__name__.removesuffix(".__main__"): module.parser() for module in (*ours, *method)}
-    return dict(sorted({**made, f"{__package__}.completion": parser()}.items()))
+    by_module = {module.__name__.removesuffix(".__main__"): module.parser() for module in (*ours, *method)}
+    return dict(sorted({**by_module, f"{__package__}.completion": parser()}.items()))
 
 
 def script(commands: dict[str, argparse.ArgumentParser]) -> str:
@@ -112,8 +112,8 @@ def script(commands: dict[str, argparse.ArgumentParser]) -> str:
             if complete is not None:
                 action.complete = complete  # type: ignore[attr-defined]
         below.add_parser(module, parents=[command], add_help=False, help=module)  # shtab leaves out what has no help
-    made: str = shtab.complete(root, shell="bash", root_prefix="cpn", preamble=FUNCTIONS)
-    lines = [line for line in made.splitlines() if not line.startswith(("complete ", "# "))]
+    completions: str = shtab.complete(root, shell="bash", root_prefix="cpn", preamble=FUNCTIONS)
+    lines = [line for line in completions.splitlines() if not line.startswith(("complete ", "# "))]
     names = f"_cpn_modules={' '.join(commands)!r}\n_cpn_names={' '.join(settable())!r}\n"
     return f"# {EXAMPLE}\n{names}" + "\n".join(lines) + ATTACH
 

@@ -14,25 +14,25 @@ EXAMPLE = "python -m platform.export quickstart-0003 > config.yaml"
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.export",
         usage=f"{EXAMPLE}   [--storage FOLDER] [--json]",
         description="Print the whole configuration of a trial, or confirm run, as YAML, every value written out. "
         "python -m platform.train config.yaml trains it again; on the CPU, with --threads 1, to the same miou.",
     )
-    made.add_argument("uid", metavar="TRIAL", help="the trial, as the leaderboard names it: quickstart-0003")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="one JSON object: the trial and its config")
-    return made
+    command.add_argument("uid", metavar="TRIAL", help="the trial, as the leaderboard names it: quickstart-0003")
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--json", action="store_true", help="one JSON object: the trial and its config")
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a trial that there is not."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 
-    sweep, row = find_trial(storage(given.storage), given.uid)
-    if given.json:
+    sweep, row = find_trial(storage(options.storage), options.uid)
+    if options.json:
         print(json.dumps(exported(sweep, row), indent=2))
     else:
         print(config_yaml(sweep, row), end="")

@@ -34,7 +34,7 @@ LONGEST_PAUSE_S = 86_400
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.promote",
         usage=f'{EXAMPLE} [--because "WHY"] [--dry-run]\n'
         "       python -m platform.promote --watch\n"
@@ -49,25 +49,29 @@ def parser() -> argparse.ArgumentParser:
         "run's), confirm (its configuration ran again with fresh seeds and is not shown to be worse than the "
         "reference). They give way to --because alone, which the history keeps.",
     )
-    made.add_argument(
+    command.add_argument(
         "run", nargs="?", metavar="RUN", help="a trial's or confirm run's uid, an MLflow run id, a run key, or a file"
     )
-    files = made.add_mutually_exclusive_group()
+    files = command.add_mutually_exclusive_group()
     files.add_argument(
         "--maps", type=Path, metavar="FOLDER", help="score maps of any method, ID.npz as python -m cpn.judge reads them"
     )
     files.add_argument(
         "--labels", type=Path, metavar="FOLDER", help="pseudo labels of any method, ID.png: DeepLab alone"
     )
-    made.add_argument("--halved", action="store_true", help="the score maps lie in [0, 0.5]: double them")
-    made.add_argument("--root", metavar="DATA", help="as --set data.root=DATA; with --maps or --labels")
-    made.add_argument("--because", metavar="WHY", help="the reason; also overrides gates that do not hold")
-    made.add_argument("--sweep", metavar="NAME", help="the sweep whose champion it becomes (default: that of the run)")
-    made.add_argument("--watch", action="store_true", help="wait for aliases moved by hand, until stopped")
-    made.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (default: 30)")
-    made.add_argument("--history", action="store_true", help="who moved the alias, when, from, to, and why")
-    made.add_argument("--dry-run", action="store_true", help="say which gates hold and what would run; start nothing")
-    made.add_argument(
+    command.add_argument("--halved", action="store_true", help="the score maps lie in [0, 0.5]: double them")
+    command.add_argument("--root", metavar="DATA", help="as --set data.root=DATA; with --maps or --labels")
+    command.add_argument("--because", metavar="WHY", help="the reason; also overrides gates that do not hold")
+    command.add_argument(
+        "--sweep", metavar="NAME", help="the sweep whose champion it becomes (default: that of the run)"
+    )
+    command.add_argument("--watch", action="store_true", help="wait for aliases moved by hand, until stopped")
+    command.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (default: 30)")
+    command.add_argument("--history", action="store_true", help="who moved the alias, when, from, to, and why")
+    command.add_argument(
+        "--dry-run", action="store_true", help="say which gates hold and what would run; start nothing"
+    )
+    command.add_argument(
         "--set",
         action="append",
         default=[],
@@ -75,80 +79,82 @@ def parser() -> argparse.ArgumentParser:
         dest="sets",
         help="data.root, a later stage's value, resources or tracking; with --maps or --labels any value",
     )
-    made.add_argument("--backbone", metavar="NAME", help="your own backbone, for a file that was trained with it")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
-    made.add_argument("--json", action="store_true", help="the result as JSON, and nothing else on standard output")
-    return made
+    command.add_argument("--backbone", metavar="NAME", help="your own backbone, for a file that was trained with it")
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
+    command.add_argument("--json", action="store_true", help="the result as JSON, and nothing else on standard output")
+    return command
 
 
-def check_given(given: argparse.Namespace) -> None:
+def check_given(options: argparse.Namespace) -> None:
     """Raise InputError for options that do not go together."""
-    if given.run and (given.watch or given.history):
-        raise InputError(f"{given.run}: --watch and --history take no run; leave it out, or name a sweep with --sweep")
-    if given.because is not None and not given.because.strip():
+    if options.run and (options.watch or options.history):
+        raise InputError(
+            f"{options.run}: --watch and --history take no run; leave it out, or name a sweep with --sweep"
+        )
+    if options.because is not None and not options.because.strip():
         raise InputError("--because: is empty; say why, it is kept")
-    if given.because is not None and len(given.because) > LONGEST_REASON:
-        raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
-    folder = given.maps or given.labels
-    if folder is not None and (given.run or given.watch or given.history):
+    if options.because is not None and len(options.because) > LONGEST_REASON:
+        raise InputError(f"--because: has {len(options.because)} characters, {LONGEST_REASON} are kept; say it shorter")
+    folder = options.maps or options.labels
+    if folder is not None and (options.run or options.watch or options.history):
         raise InputError(f"{folder}: is promoted alone; leave out RUN, --watch and --history")
-    if folder is not None and given.sweep is None:
+    if folder is not None and options.sweep is None:
         raise InputError(f"{folder}: say --sweep NAME, whose champion it is to become (a new name, too)")
-    if given.halved and given.maps is None:
+    if options.halved and options.maps is None:
         raise InputError("--halved: says how score maps are kept; name them with --maps, or leave it out")
-    if given.root is not None and folder is None:
+    if options.root is not None and folder is None:
         raise InputError("--root: goes with --maps or --labels; for a run say --set data.root=DATA")
-    if given.backbone and folder is not None:
+    if options.backbone and folder is not None:
         raise InputError("--backbone: is for a file that was trained with it; say --set network.backbone=NAME")
-    asked = given.run or folder
-    if given.because is not None and not asked:
+    asked = options.run or folder
+    if options.because is not None and not asked:
         raise InputError("--because: needs a run; an alias moved in the MLflow UI passes its gates, or is put back")
-    if given.dry_run and not asked:
+    if options.dry_run and not asked:
         raise InputError("--dry-run: needs a run: " + EXAMPLE)
-    if given.sets and not asked:
+    if options.sets and not asked:
         raise InputError("--set: needs a run: " + EXAMPLE)
-    if not 0 < given.every <= LONGEST_PAUSE_S:
-        raise InputError(f"--every {given.every:g}: give seconds above 0, and {LONGEST_PAUSE_S} (a day) at most")
+    if not 0 < options.every <= LONGEST_PAUSE_S:
+        raise InputError(f"--every {options.every:g}: give seconds above 0, and {LONGEST_PAUSE_S} (a day) at most")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0; 1 when a stage failed, 2 for a run that cannot go on, 130 and 143 when stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = parser().parse_args(words)
-    check_given(given)
+    options = parser().parse_args(words)
+    check_given(options)
 
-    store = storage(given.storage)
-    files = given.maps or given.labels
-    if not (folder_there(store.root, "--storage") or files or (given.run or "").endswith(".safetensors")):
+    store = storage(options.storage)
+    files = options.maps or options.labels
+    if not (folder_there(store.root, "--storage") or files or (options.run or "").endswith(".safetensors")):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
-    if given.history:
-        return show_history(given, store)
+    if options.history:
+        return show_history(options, store)
     check_storage(store, "--storage")
     command = shlex.join(["python", "-m", "platform.promote", *words])
 
     from .cluster.ray_driver import Interruption
     from .run.trial_loop import report_interruption
 
-    with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         terminal, interruption = Terminal(), Interruption()
         with interruption.watch(terminal.say):
             try:
-                if given.run or files:
-                    do = promoted if given.run else promoted_files
-                    printed: object = do(given, store, terminal, interruption, command).to_json()
+                if options.run or files:
+                    do = promoted if options.run else promoted_files
+                    printed: object = do(options, store, terminal, interruption, command).to_json()
                 else:
-                    handled = watched(given, store, terminal, interruption, command)
+                    handled = watched(options, store, terminal, interruption, command)
                     printed = [result.to_json() for result in handled]
             except KeyboardInterrupt:
                 return report_interruption(terminal, interruption, command)
-    if given.json:
+    if options.json:
         print(json.dumps(printed, indent=2))
     return 0
 
 
 def promoted(
-    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+    options: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> "PromotionResult":
     """Promote the run that the command line names; returns what came of it."""
     from .promotion.candidates import locate, open_studies
@@ -167,21 +173,21 @@ def promoted(
     )
     from .run.run_stages import StageFailed
 
-    name, which = locate(store, given.run, given.sweep, given.uri)
-    spec, rest = read_spec(store, name, given.sets, given.uri)
+    name, which = locate(store, options.run, options.sweep, options.uri)
+    spec, rest = read_spec(store, name, options.sets, options.uri)
     studies = open_studies(store, spec)
-    chosen = candidate(studies, which, rest, given.backbone)
+    chosen = candidate(studies, which, rest, options.backbone)
     if studies.trials is None:
         spec = spec.model_copy(update={"base": chosen.config.model_dump(mode="json")})
-    pack, root = data_of(chosen, store, terminal, make=not given.dry_run)
+    pack, root = data_of(chosen, store, terminal, make=not options.dry_run)
     gates = gates_of(studies, chosen, pack, known_versions(spec.tracking.uri, name))
     show_gates(terminal, chosen.uid, gates)
     failed = [gate.name for gate in gates if not gate.holds]
     plan = stage_plan(store, chosen, pack)
-    result = replace(planned(given, terminal, name, chosen, gates, plan), model=str(chosen.model))
-    if given.dry_run:
+    result = replace(planned(options, terminal, name, chosen, gates, plan), model=str(chosen.model))
+    if options.dry_run:
         return result
-    why = given.because or "promoted by hand, all gates hold"
+    why = options.because or "promoted by hand, all gates hold"
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(studies, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
         chosen = in_storage(chosen, store)
@@ -200,7 +206,7 @@ def promoted(
 
 
 def planned(
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     terminal: "Terminal",
     name: str,
     chosen: "Candidate",
@@ -213,18 +219,18 @@ def planned(
     from .promotion.printing import PromotionResult
 
     failed = [gate for gate in gates if not gate.holds]
-    if given.dry_run:
+    if options.dry_run:
         terminal.table("stages", ["stage", "what happens"], [[k, "done" if v else "runs"] for k, v in plan.items()])
-        gives = ' add --because "WHY", which overrides and is kept' if failed and not given.because else ""
+        gives = ' add --because "WHY", which overrides and is kept' if failed and not options.because else ""
         terminal.say(f"nothing was started;{gives or ' without --dry-run it goes on'}")
-    elif failed and not given.because:
-        said = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
-        raise InputError(f'{chosen.uid}: {said}; --because "WHY" overrides, and the reason is kept')
-    return PromotionResult(name, chosen.uid, chosen.beta, gates, given.because, plan)
+    elif failed and not options.because:
+        closed_gates = "; ".join(f"gate {gate.name} does not hold: {gate.words}" for gate in failed)
+        raise InputError(f'{chosen.uid}: {closed_gates}; --because "WHY" overrides, and the reason is kept')
+    return PromotionResult(name, chosen.uid, chosen.beta, gates, options.because, plan)
 
 
 def promoted_files(
-    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+    options: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> "PromotionResult":
     """Carry another method's files on to DeepLab, and promote that network; returns what came of it."""
     import tempfile
@@ -235,22 +241,22 @@ def promoted_files(
     from .promotion.promotion import data_of, read_spec, run_later_stages, stage_plan, sweep_of
     from .run.run_stages import StageFailed
 
-    folder, maps = given.maps or given.labels, given.maps is not None
-    sets = [*given.sets, *([] if given.root is None else [f"data.root={given.root}"])]
-    spec, _ = read_spec(store, given.sweep, sets, given.uri, method=True)
+    folder, maps = options.maps or options.labels, options.maps is not None
+    sets = [*options.sets, *([] if options.root is None else [f"data.root={options.root}"])]
+    spec, _ = read_spec(store, options.sweep, sets, options.uri, method=True)
     studies, config = open_studies(store, spec), spec.base_config
-    asked = Candidate(given.sweep, folder, None, config, config.cam.beta)
-    pack, root = data_of(asked, store, terminal, make=not given.dry_run)
+    asked = Candidate(options.sweep, folder, None, config, config.cam.beta)
+    pack, root = data_of(asked, store, terminal, make=not options.dry_run)
     with tempfile.TemporaryDirectory() as temporary:  # a dry run leaves nothing
-        keep_in = (lambda key: Path(temporary) / key) if given.dry_run else store.run
-        of = {"maps": maps, "halved": given.halved, "keep_in": keep_in, "shown": terminal.progress}
-        imported = import_candidate(folder, given.sweep, config, pack, store, **of)
+        keep_in = (lambda key: Path(temporary) / key) if options.dry_run else store.run
+        of = {"maps": maps, "halved": options.halved, "keep_in": keep_in, "shown": terminal.progress}
+        imported = import_candidate(folder, options.sweep, config, pack, store, **of)
         chosen, gates = imported.chosen, imported_gates(imported, pack)
         show_gates(terminal, chosen.uid, gates)
         plan = stage_plan(store, chosen, pack, imported.files.stage)
-        result = planned(given, terminal, given.sweep, chosen, gates, plan)
+        result = planned(options, terminal, options.sweep, chosen, gates, plan)
         result = replace(result, measured=dict(imported.metrics))
-    if given.dry_run:
+    if options.dry_run:
         return result
     words = {gate.name: gate.words for gate in gates}
     with sweep_of(studies, spec, pack, root, terminal, interruption, command) as (sweep, recorder):
@@ -261,30 +267,32 @@ def promoted_files(
         except StageFailed as error:
             terminal.say(error.next_line(command))
             raise
-        imported_champion(sweep, imported, manifests, given.because, words, ["confirm"])
+        imported_champion(sweep, imported, manifests, options.because, words, ["confirm"])
         waiting = recorder.flush(20)
     show_result(terminal, store, chosen.uid, manifests, waiting, config.network.backbone)
     return replace(result, stages=results(store, manifests), records_waiting=waiting)
 
 
 def watched(
-    given: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
+    options: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> "list[RequestResult]":
     """Handle aliases moved manually; once, or with --watch until a signal comes."""
-    if given.sweep is not None:
-        sweep_paths(store, given.sweep)
+    if options.sweep is not None:
+        sweep_paths(store, options.sweep)
     handled: list[RequestResult] = []
     warned: set[str] = set()
-    if given.watch:
-        terminal.say(f"watching alias champion of the sweeps in {store.root}, every {given.every:g} s; Ctrl-C ends it")
+    if options.watch:
+        terminal.say(
+            f"watching alias champion of the sweeps in {store.root}, every {options.every:g} s; Ctrl-C ends it"
+        )
     while True:
-        for name in [given.sweep] if given.sweep else sweep_names(store):
+        for name in [options.sweep] if options.sweep else sweep_names(store):
             if not store.sweep(name).spec.exists():
                 continue
             try:
-                result = look_at(name, given, store, terminal, interruption, command)
+                result = look_at(name, options, store, terminal, interruption, command)
             except (InputError, WorkError) as error:
-                if not given.watch:
+                if not options.watch:
                     raise
                 if str(error) not in warned:  # a store that is away is away for long
                     terminal.say(f"warning: {name}: {error}")
@@ -292,16 +300,16 @@ def watched(
                 continue
             if result is not None:
                 handled.append(result)
-        if not given.watch:
+        if not options.watch:
             if not handled:
                 terminal.say("no alias was moved by hand")
             return handled
-        time.sleep(given.every)
+        time.sleep(options.every)
 
 
 def look_at(
     name: str,
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     store: "Storage",
     terminal: "Terminal",
     interruption: "Interruption",
@@ -319,7 +327,7 @@ def look_at(
     from .tracking.read import read_model_state
     from .tracking.records import CHAMPION, model_name
 
-    spec, _ = read_spec(store, name, [], given.uri)
+    spec, _ = read_spec(store, name, [], options.uri)
     state = read_model_state(spec.tracking.uri, model_name(name))
     if state is None and not recorded_history(store, name):
         return None
@@ -338,20 +346,20 @@ def look_at(
     return RequestResult(name, outcome, results(store, outcome.stages))
 
 
-def show_history(given: argparse.Namespace, store: "Storage") -> int:
+def show_history(options: argparse.Namespace, store: "Storage") -> int:
     """Print the history of one sweep's champion, or of all."""
     from .promotion.champion_history import history, in_words
 
-    if given.sweep is not None:
-        sweep_paths(store, given.sweep)
-    names = [given.sweep] if given.sweep else [n for n in sweep_names(store) if store.sweep(n).spec.exists()]
+    if options.sweep is not None:
+        sweep_paths(store, options.sweep)
+    names = [options.sweep] if options.sweep else [n for n in sweep_names(store) if store.sweep(n).spec.exists()]
     terminal, entries = Terminal(), []
     for name in names:
-        found, warning = history(store, name, given.uri)
-        entries += found
+        entries_of_sweep, warning = history(store, name, options.uri)
+        entries += entries_of_sweep
         if warning:
             print(f"warning: {name}: {warning}", file=sys.stderr)
-    if given.json:
+    if options.json:
         print(json.dumps([entry.to_json() for entry in entries], indent=2))
         return 0
     for entry in entries:

@@ -24,7 +24,7 @@ EXAMPLE = "python -m platform.report quickstart"
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.report",
         usage=f"{EXAMPLE} [--single-gpu RUN] [--out FOLDER] [--storage FOLDER] [--json]\n"
         "       python -m platform.report --paper [--spaces FOLDER]\n"
@@ -32,33 +32,37 @@ def parser() -> argparse.ArgumentParser:
         description="Write the report of a sweep: report.html, one file that opens without network, and the "
         "leaderboard for a paper's appendix as leaderboard.md and leaderboard.tex. Works while the sweep runs.",
     )
-    made.add_argument("name", nargs="?", help="the sweep's name; none with --paper or --judged")
-    made.add_argument("--paper", action="store_true", help="one page over the paper's tables and figures instead")
-    made.add_argument(
+    command.add_argument("name", nargs="?", help="the sweep's name; none with --paper or --judged")
+    command.add_argument("--paper", action="store_true", help="one page over the paper's tables and figures instead")
+    command.add_argument(
         "--spaces", type=Path, default=Path("search_spaces"), metavar="FOLDER", help="with --paper: their files"
     )
-    made.add_argument(
+    command.add_argument(
         "--single-gpu", metavar="RUN", dest="single_gpu",
         help="your own run on one card, its key or folder, that throughput is relative to (python -m platform.train)",
     )  # fmt: skip
-    made.add_argument(
+    command.add_argument(
         "--judged", type=Path, metavar="FOLDER", help="report.html of a judgement: what python -m cpn.judge --out wrote"
     )
-    made.add_argument(
+    command.add_argument(
         "--uri", metavar="URI", help="with --judged: the MLflow store that gets it as a run, files and all"
     )
-    made.add_argument("--out", type=Path, metavar="FOLDER", help="where to write it (default: the sweep's own folder)")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="the files that were written, as one JSON object")
-    return made
+    command.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write it (default: the sweep's own folder)"
+    )
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--json", action="store_true", help="the files that were written, as one JSON object")
+    return command
 
 
-def paper(given: argparse.Namespace) -> int:
+def paper(options: argparse.Namespace) -> int:
     """Return the page over the paper's tables; exit code 0."""
     from .reports.html.paper_report import write_paper_report
 
-    page, run = write_paper_report(storage(given.storage), given.spaces, (given.out or Path()) / "paper_report.html")
-    if given.json:
+    page, run = write_paper_report(
+        storage(options.storage), options.spaces, (options.out or Path()) / "paper_report.html"
+    )
+    if options.json:
         print(json.dumps({"page": str(page), "run": run}))
         return 0
     print(f"{sum(run.values())} of {len(run)} tables and figures were run: {shortened(page.resolve())}")
@@ -66,24 +70,24 @@ def paper(given: argparse.Namespace) -> int:
     return 0
 
 
-def judgement(given: argparse.Namespace) -> int:
+def judgement(options: argparse.Namespace) -> int:
     """Return the page of a judgement, and its run in MLflow; exit code 0."""
     from .reports.html.page import read_judgement, write_judgement
 
-    warning = None if given.uri is None else check_store(given.uri, "--uri")
+    warning = None if options.uri is None else check_store(options.uri, "--uri")
     if warning is not None:
         raise InputError(f"{warning.partition(';')[0]}; start it, or leave out --uri")
-    scores = read_judgement(given.judged)
-    page = write_judgement(given.judged, scores, given.out or given.judged)
-    record = {} if given.uri is None else recorded(given.uri, scores, given.judged, page)
-    if given.json:
+    scores = read_judgement(options.judged)
+    page = write_judgement(options.judged, scores, options.out or options.judged)
+    record = {} if options.uri is None else recorded(options.uri, scores, options.judged, page)
+    if options.json:
         print(json.dumps({"page": str(page), **record}))
         return 0
     print(shortened(page.resolve()))
     if record:
         again = " (it was there)" if record["again"] else ""
         print(f"MLflow: experiment judgements, run {record['run']}{again}")
-        print(f"next: {ui_command(given.uri)}")
+        print(f"next: {ui_command(options.uri)}")
     else:
         print(f"next: open {page.resolve().as_uri()} in a browser")
     return 0
@@ -107,31 +111,31 @@ def recorded(uri: str, scores: dict[str, Any], folder: Path, page: Path) -> dict
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a sweep or run that there is not."""
-    given = parser().parse_args(arguments)
-    if [given.name is not None, given.paper, given.judged is not None].count(True) != 1:
+    options = parser().parse_args(arguments)
+    if [options.name is not None, options.paper, options.judged is not None].count(True) != 1:
         raise InputError("platform.report: give a sweep's name, or --paper, or --judged FOLDER, and one of them alone")
-    if given.uri is not None and given.judged is None:
+    if options.uri is not None and options.judged is None:
         raise InputError(
-            f"--uri {redact(given.uri)}: a sweep is in MLflow already; give it with --judged, or leave it out"
+            f"--uri {redact(options.uri)}: a sweep is in MLflow already; give it with --judged, or leave it out"
         )
-    if given.paper:
-        check_place(given.out or Path(), "--out")
-        return paper(given)
-    if given.judged is not None:
-        check_place(given.out or given.judged, "--out")
-        return judgement(given)
-    store = storage(given.storage)
-    folder = given.out or store.sweep(given.name).root
+    if options.paper:
+        check_place(options.out or Path(), "--out")
+        return paper(options)
+    if options.judged is not None:
+        check_place(options.out or options.judged, "--out")
+        return judgement(options)
+    store = storage(options.storage)
+    folder = options.out or store.sweep(options.name).root
     check_place(folder, "--out")
     from .reports.snapshot import read_sweep
 
-    sweep = read_sweep(store, given.name)
-    single = single_run(store, given.single_gpu) if given.single_gpu else None
-    words = ["python", "-m", "platform.report", given.name]
-    words += ["--storage", given.storage] if given.storage != "sweeps" else []
-    words += ["--single-gpu", given.single_gpu] if given.single_gpu else []
+    sweep = read_sweep(store, options.name)
+    single = single_run(store, options.single_gpu) if options.single_gpu else None
+    words = ["python", "-m", "platform.report", options.name]
+    words += ["--storage", options.storage] if options.storage != "sweeps" else []
+    words += ["--single-gpu", options.single_gpu] if options.single_gpu else []
     files = write_report(sweep, folder, single, shlex.join(words))
-    if given.json:
+    if options.json:
         print(json.dumps({"sweep": sweep.name, "so_far": sweep.so_far, "files": [str(file) for file in files]}))
         return 0
     terminal = Terminal()

@@ -50,7 +50,7 @@ class RollbackResult:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.rollback",
         usage=f"{EXAMPLE} [--to VERSION] [--dry-run]",
         description="Move alias champion of a sweep's registered model back to the champion before, or to any version. "
@@ -58,50 +58,50 @@ def parser() -> argparse.ArgumentParser:
         epilog="The same command with the same reason again changes nothing: to go back one more, give another reason "
         "or --to. A tracking server that is down gets the move when it is back.",
     )
-    made.add_argument("sweep", nargs="?", metavar="SWEEP", help="the sweep; may be left out where there is only one")
-    made.add_argument("--to", metavar="VERSION", help="a version of the model (default: the champion before)")
-    made.add_argument("--because", metavar="WHY", help="the reason, which the history keeps; needed")
-    made.add_argument("--dry-run", action="store_true", help="say what would move; move nothing")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
-    made.add_argument("--json", action="store_true", help="the result as one JSON object")
-    return made
+    command.add_argument("sweep", nargs="?", metavar="SWEEP", help="the sweep; may be left out where there is only one")
+    command.add_argument("--to", metavar="VERSION", help="a version of the model (default: the champion before)")
+    command.add_argument("--because", metavar="WHY", help="the reason, which the history keeps; needed")
+    command.add_argument("--dry-run", action="store_true", help="say what would move; move nothing")
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--uri", metavar="URI", help="tracking.uri (default: that of the sweep)")
+    command.add_argument("--json", action="store_true", help="the result as one JSON object")
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0; 2 where there is no such sweep, version or earlier champion."""
-    given = parser().parse_args(arguments)
-    if given.because is None or not given.because.strip():
+    options = parser().parse_args(arguments)
+    if options.because is None or not options.because.strip():
         raise InputError('--because: say why, it is kept: --because "its masks lose the heads"')
-    if len(given.because) > LONGEST_REASON:
-        raise InputError(f"--because: has {len(given.because)} characters, {LONGEST_REASON} are kept; say it shorter")
-    store = storage(given.storage)
-    name = sweep_name(store, given.sweep)
-    result = roll_back(store, name, given)
-    if given.json:
+    if len(options.because) > LONGEST_REASON:
+        raise InputError(f"--because: has {len(options.because)} characters, {LONGEST_REASON} are kept; say it shorter")
+    store = storage(options.storage)
+    name = sweep_name(store, options.sweep)
+    result = roll_back(store, name, options)
+    if options.json:
         print(json.dumps(result.to_json(), indent=2))
         return 0
     shown = f"{result.model}: {result.before or 'the champion'} to {result.to or 'the champion before'}"
     print(f"{shown}: {result.state}")
-    where = "" if given.storage == "sweeps" else f" --storage {shlex.quote(given.storage)}"
+    where = "" if options.storage == "sweeps" else f" --storage {shlex.quote(options.storage)}"
     print(f"next: python -m platform.promote --history --sweep {name}{where}")
     return 0
 
 
-def sweep_name(store: Storage, given: str | None) -> str:
+def sweep_name(store: Storage, asked: str | None) -> str:
     """Return the sweep that is meant. Raises InputError where that is not clear, or nothing was ever recorded
     for it.
     """
 
     there = [name for name in sweep_names(store) if store.sweep(name).spec.exists()]
-    if given is None and len(there) != 1:
+    if asked is None and len(there) != 1:
         raise InputError(f"SWEEP: is missing, and {store.root} has {', '.join(there) or 'none'}; name one")
-    name = there[0] if given is None else given
+    name = there[0] if asked is None else asked
     sweep_paths(store, name)
     return name
 
 
-def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackResult:
+def roll_back(store: Storage, name: str, options: argparse.Namespace) -> RollbackResult:
     """Move the alias, unless it is there already; returns what was done."""
     from .promotion.champion_history import missing_model_message, recorded_history
     from .search.study_store import shown
@@ -109,14 +109,14 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
     from .tracking.recorder import Recorder, check_store
     from .tracking.records import CHAMPION, model_name
 
-    uri = given.uri if given.uri is not None else stored_uri(store, name)
+    uri = options.uri if options.uri is not None else stored_uri(store, name)
     model, paths = model_name(name), store.sweep(name)
     away = check_store(uri)
     state = read_model_state(uri, model) if away is None else None
     before = recorded_history(store, name)
     if away is None and state is None and not before:
         raise InputError(f"{name}: nothing was promoted, there is no model {model} in its tracking store")
-    if away is None and (state is None or deleted(state) or has_lost(state, before)) and not given.dry_run:
+    if away is None and (state is None or deleted(state) or has_lost(state, before)) and not options.dry_run:
         with locked(paths, name):
             recorder = Recorder(paths.records, uri, name, warn=to_stderr)
             recorder.check()
@@ -130,11 +130,11 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
     if away is None and state is None:
         raise InputError(f"{name}: {missing_model_message(name)}")
     present = state.aliases.get(CHAMPION) if state else None
-    to = target(state, given.to, given.because) if state else given.to
-    result = RollbackResult(name, model, present, to, given.because, "it is there already, nothing was moved")
+    to = target(state, options.to, options.because) if state else options.to
+    result = RollbackResult(name, model, present, to, options.because, "it is there already, nothing was moved")
     if to is not None and to == present:
         return result
-    if given.dry_run:
+    if options.dry_run:
         return replace(result, state="nothing was moved; without --dry-run it is")
     run = {"uid": state.versions[to].get("uid")} if state and to else {}
     decision = Decision(kind=ROLLED_BACK, by=PERSON, **run)
@@ -142,7 +142,7 @@ def roll_back(store: Storage, name: str, given: argparse.Namespace) -> RollbackR
         recorder = Recorder(paths.records, uri, name, warn=to_stderr)
         if away is None:
             recorder.check()
-        recorder.point(model, CHAMPION, to, given.because, decision)
+        recorder.point(model, CHAMPION, to, options.because, decision)
         waiting = recorder.close(FLUSH_S)
     after = read_model_state(uri, model) if away is None and not waiting else None
     if after is not None and to is not None and after.aliases.get(CHAMPION) != to:

@@ -21,24 +21,24 @@ EXAMPLE = "python -m platform.status"
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.status",
         usage=f"{EXAMPLE} [NAME ...] [--storage FOLDER] [--json]",
         description="Show the sweeps of a storage folder and how they stand: running, stopped, finished or failed, "
         "their trials, the best one and the champion; of a running one its phase, remaining time and GPU-hours.",
     )
-    made.add_argument("names", nargs="*", metavar="NAME", help="only these sweeps")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="a JSON list, one object per sweep")
-    return made
+    command.add_argument("names", nargs="*", metavar="NAME", help="only these sweeps")
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--json", action="store_true", help="a JSON list, one object per sweep")
+    return command
 
 
-def show(found: Sequence[Status], store: Storage) -> None:
+def show(sweeps: Sequence[Status], store: Storage) -> None:
     """Print the table, notes and the next command."""
 
     terminal = Terminal()
     rows = []
-    for row in found:
+    for row in sweeps:
         kinds = [("complete", row.complete), ("pruned", row.pruned), ("failed", row.failed)]
         kinds.append(("unfinished", row.unfinished))
         trials = ", ".join(f"{number} {kind}" for kind, number in kinds if number) or "none"
@@ -46,12 +46,12 @@ def show(found: Sequence[Status], store: Storage) -> None:
         best = "-" if row.best is None else f"{row.objective} {row.best:.1f} ({row.best_uid})"
         rows.append([row.sweep, row.state, trials, best, row.champion or "-"])
     terminal.table(f"sweeps in {store.place}", ["sweep", "state", "trials", "best (select)", "champion"], rows, left=5)
-    for row in found:
+    for row in sweeps:
         for note in row.notes:
             terminal.say(f"{row.sweep}: {note}")
         if row.stopped:
             terminal.say(f"{row.sweep}: the search ended early: {row.stopped}")
-    for row in found:
+    for row in sweeps:
         if row.state == RUNNING:
             if row.phase is not None:
                 terminal.say(progress_words(row))
@@ -75,15 +75,15 @@ def _stop(row: Status, store: Storage) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a name or a folder that there is not."""
-    given = parser().parse_args(arguments)
-    store = with_published_state(storage(given.storage))
+    options = parser().parse_args(arguments)
+    store = with_published_state(storage(options.storage))
     if store.url is None and not folder_there(store.root, "--storage"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
-    found = [status(store, name) for name in given.names or sweep_names(store)]
-    if given.json:
-        print(json.dumps([asdict(row) for row in found], indent=2))
-    elif found:
-        show(found, store)
+    sweeps = [status(store, name) for name in options.names or sweep_names(store)]
+    if options.json:
+        print(json.dumps([asdict(row) for row in sweeps], indent=2))
+    elif sweeps:
+        show(sweeps, store)
     else:
         print(f"no sweep in {store.place}; next: python -m platform.sweep search_spaces/quickstart.yaml")
     return 0

@@ -23,37 +23,37 @@ MOST_THREADS_A_CORE = 8
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.train",
         usage=f"{EXAMPLE} [CONFIG.yaml] [--set NAME=VALUE ...] [--threads N] [--storage FOLDER]",
         description="Train and score one CAM network on one GPU, or on the CPU where there is none: what a trial of a "
         "sweep does, without Ray. The same command again continues, and does nothing when the run is done.",
     )
-    made.add_argument(
+    command.add_argument(
         "config", type=Path, nargs="?", help="the method's configuration, a YAML file; without it the preset official"
     )
-    made.add_argument(
+    command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="any value by its dotted name"
     )
-    made.add_argument(
+    command.add_argument(
         "--threads", type=int, metavar="N",
         help="torch's threads on the CPU (default: its own choice); a sweep's trials have 1, and 1 repeats them",
     )  # fmt: skip
-    made.add_argument(
+    command.add_argument(
         "--storage", default="sweeps", metavar="FOLDER", help="where runs are kept (default: sweeps, as for sweeps)"
     )
-    return made
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0 when the run is finished."""
-    given = parser().parse_args(arguments)
-    if given.threads is not None and given.threads < 1:
-        raise InputError(f"--threads {given.threads}: no number of threads; give 1 or more")
+    options = parser().parse_args(arguments)
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads {options.threads}: no number of threads; give 1 or more")
     cores = os.cpu_count() or 1
-    if given.threads is not None and given.threads > MOST_THREADS_A_CORE * cores:
+    if options.threads is not None and options.threads > MOST_THREADS_A_CORE * cores:
         raise InputError(
-            f"--threads {given.threads}: this machine has {cores} cores; give {MOST_THREADS_A_CORE * cores} at most"
+            f"--threads {options.threads}: this machine has {cores} cores; give {MOST_THREADS_A_CORE * cores} at most"
         )
     import torch
 
@@ -71,19 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .run.earlier_keys import take_over_run
 
     terminal = Terminal()
-    source = str(given.config) if given.config else "--set"
-    values = load_yaml(given.config) if given.config else {}
-    config = config_from(apply_sets(values, given.sets, source), source)
-    for line in set_without_effect(names_of(given.sets), {}, to_dotted(config)):
+    source = str(options.config) if options.config else "--set"
+    values = load_yaml(options.config) if options.config else {}
+    config = config_from(apply_sets(values, options.sets, source), source)
+    for line in set_without_effect(names_of(options.sets), {}, to_dotted(config)):
         terminal.warn(line)
-    store = storage(given.storage)
+    store = storage(options.storage)
     check_storage(store, "--storage")
     check_weights(config, store, terminal.say)
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if given.threads is not None and device.type == "cpu":
-        torch.set_num_threads(given.threads)
+    if options.threads is not None and device.type == "cpu":
+        torch.set_num_threads(options.threads)
     folder = store.run(run_key(config, pack.fingerprint))
     there = finished_run(folder) is not None or take_over_run(store, config, pack.fingerprint, terminal.say)
     if not there:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "miou" not in metrics:
         terminal.say(f"list {score} has no masks: there is no miou, and beta is the one of the configuration")
     terminal.say(f"checkpoint: {folder / MODEL}\npictures: {folder / PICTURES}")
-    terminal.say(f"next: {next_command(config, folder / MODEL, 'miou' in metrics, given.storage)}")
+    terminal.say(f"next: {next_command(config, folder / MODEL, 'miou' in metrics, options.storage)}")
     return 0
 
 
@@ -129,9 +129,9 @@ def next_command(config: "Config", model: Path, masked: bool, place: str = "swee
     from cpn.config.next_command import search_command
 
     root = config.data.root
-    kept = {"resources.storage": place} if place != "sweeps" else {}
+    storage = {"resources.storage": place} if place != "sweeps" else {}
     if root is None or not masked:
-        return search_command(config, kept if root is None else {"objective": "mask_free", **kept})
+        return search_command(config, storage if root is None else {"objective": "mask_free", **storage})
     words = [str(model), "--root", root, "--list", config.data.score]
     own = ["--backbone", config.network.backbone] if ":" in config.network.backbone else []
     return shlex.join(["python", "-m", "cpn.score", *words, *own])

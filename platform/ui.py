@@ -42,27 +42,27 @@ AUTH = "mlflow_auth"
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.ui",
         usage=f"{EXAMPLE} [--port PORT] [--uri URI] [--host ADDRESS]",
         description=f"Show the runs, pictures and models of the sweeps in a browser, on {HOST}.",
         epilog=f"For other machines: {PASSWORD}=... {EXAMPLE} --host ADDRESS serves users with passwords only, who see "
         "nothing until the admin lets them. It is plain HTTP: put TLS before it, or tunnel the port with ssh -L.",
     )
-    made.add_argument(
+    command.add_argument(
         "--port", type=int, default=UI_PORT, metavar="PORT", help=f"port to listen on (default: {UI_PORT})"
     )
-    made.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: as theirs)")
-    made.add_argument("--host", default=HOST, metavar="ADDRESS", help=f"address to listen on (default: {HOST})")
-    return made
+    command.add_argument("--uri", metavar="URI", help="tracking.uri of the sweeps (default: as theirs)")
+    command.add_argument("--host", default=HOST, metavar="ADDRESS", help=f"address to listen on (default: {HOST})")
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Comes back only when the UI runs elsewhere; exit code 2 when there is no store, no free port, or
     nothing to keep strangers out.
     """
-    given = parser().parse_args(arguments)
-    uri = store_uri(given.uri)
+    options = parser().parse_args(arguments)
+    uri = store_uri(options.uri)
     if uri.startswith(("http://", "https://")):
         print(f"the MLflow UI is at {redact(uri)}")
         print_newest(uri, redact(uri).rstrip("/"))
@@ -70,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = sqlite_path(uri)
     if path is not None and not is_there(path, "--uri"):
         raise InputError(f"--uri: {path}: no records here yet; run a sweep first (make sweep), or name its store")
-    check_port(given.port, given.host)
+    check_port(options.port, options.host)
     if (away := check_store(uri, "--uri")) is not None:
         to_stderr(f"{away.rpartition('; ')[0]}; MLflow waits for it")
-    guarded = check_password(given.host)
+    guarded = check_password(options.host)
     # The environment, not the command line, carries the URI: other users of the machine can list command lines.
     environment = {
         **os.environ,
@@ -82,16 +82,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for scoring language models
         "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), str(PLUGIN), os.environ.get("PYTHONPATH")])),
-        **hosts(given.host, given.port),
+        **hosts(options.host, options.port),
     }
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", given.host, "--port", str(given.port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--host",
+        options.host,
+        "--port",
+        str(options.port),
+        "--workers",
+        "1",
+    ]
     if guarded:
         environment |= authentication((path.parent if path else Path.cwd()) / AUTH)
     command += ["--app-name", "basic-auth" if guarded else APP]
-    shown = in_address(names_of(given.host)[0])
+    shown = in_address(names_of(options.host)[0])
     who = f", for users with a password ({environment['MLFLOW_AUTH_ADMIN_USERNAME']} is the admin)" if guarded else ""
-    print(f"the MLflow UI opens at http://{shown}:{given.port}{who} (Ctrl-C ends it)", flush=True)
-    print_newest(uri, f"http://{shown}:{given.port}")
+    print(f"the MLflow UI opens at http://{shown}:{options.port}{who} (Ctrl-C ends it)", flush=True)
+    print_newest(uri, f"http://{shown}:{options.port}")
     os.execve(sys.executable, command, environment)
 
 
@@ -119,7 +130,7 @@ def names_of(host: str) -> list[str]:
     _, (address, *_) = resolved(host, 0)
     if not ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
         return list(dict.fromkeys([host, address]))
-    mine = [each.address.partition("%")[0] for found in psutil.net_if_addrs().values() for each in found
+    mine = [each.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for each in addresses
             if each.family in (socket.AF_INET, socket.AF_INET6)]  # fmt: skip
     return list(dict.fromkeys([socket.gethostname(), socket.getfqdn(), "localhost", *mine]))
 
@@ -136,11 +147,11 @@ def hosts(host: str, port: int) -> dict[str, str]:
         return {}
     names = [in_address(name) for name in [*names_of(host), "localhost", "127.0.0.1", "::1"]]
     at = list(dict.fromkeys(full for name in names for full in (name, f"{name}:{port}")))
-    told = {
+    environment = {
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(at),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"{kind}://{name}" for kind in ("http", "https") for name in at),
     }
-    return {name: os.environ.get(name, value) for name, value in told.items()}
+    return {name: os.environ.get(name, value) for name, value in environment.items()}
 
 
 def in_address(host: str) -> str:

@@ -30,31 +30,31 @@ def absolute(name: str, value: Any, shown: str | None = None) -> Any:
 
 def absolute_base(values: Mapping[str, Any], place: Place = str, below: str = "") -> dict[str, Any]:
     """Return the method's nested values with absolute paths; errors call them `place(below + name)`."""
-    found = dict(values)
+    result = dict(values)
     for name in PATHS:
         section, _, key = name.partition(".")
-        inner = found.get(section)
+        inner = result.get(section)
         if isinstance(inner, Mapping) and key in inner:
-            found = merge(found, {section: {key: absolute(name, inner[key], place(below + name))}})
-    return found
+            result = merge(result, {section: {key: absolute(name, inner[key], place(below + name))}})
+    return result
 
 
 def absolute_spec(raw: Mapping[str, Any], place: Place = str) -> dict[str, Any]:
     """Return a specification's raw values with absolute paths: base, choices of the search, rows of a table."""
-    found = {**raw, "base": absolute_base(raw.get("base", {}), place, "base.")}
+    result = {**raw, "base": absolute_base(raw.get("base", {}), place, "base.")}
     for name, domain in raw.get("search", {}).items():
         if name in PATHS and isinstance(domain, Mapping) and isinstance(domain.get("choice"), list):
             choice = [absolute(name, value, place(f"search.{name}")) for value in domain["choice"]]
-            found = merge(found, {"search": {name: {"choice": choice}}})
+            result = merge(result, {"search": {name: {"choice": choice}}})
     table = raw.get("table")
     rows = table.get("rows") if isinstance(table, Mapping) else None
     for row, content in (rows if isinstance(rows, Mapping) else {}).items():
         for part in ("maps", "labels"):
             if isinstance(content, Mapping) and isinstance(content.get(part), str) and content[part]:
                 path = str(full_path(content[part], place(f"table.rows.{row}.{part}")))
-                found = merge(found, {"table": {"rows": {row: {part: path}}}})
+                result = merge(result, {"table": {"rows": {row: {part: path}}}})
         for part in ("values", "scenes"):
             if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
                 inner = absolute_base(content[part], place, f"table.rows.{row}.{part}.")
-                found = merge(found, {"table": {"rows": {row: {part: inner}}}})
-    return found
+                result = merge(result, {"table": {"rows": {row: {part: inner}}}})
+    return result

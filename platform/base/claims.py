@@ -44,11 +44,11 @@ class Claims:
     @contextmanager
     def alone(self, key: str, say: Callable[[str], None]) -> Iterator[None]:
         """Wait until no other process makes `key`, and keep them from it while the block runs."""
-        said = False
+        waiting = False
         while not self.take(key, key):
-            if not said:
+            if not waiting:
                 say(f"{key} is being made by another sweep; waiting for it")
-            said = True
+            waiting = True
             time.sleep(LOOK_S)
         try:
             yield

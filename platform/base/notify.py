@@ -45,13 +45,13 @@ def notifying(
         if command is not None and not ending.silent:
             line = f"sweep {name}: {state}{f': {why}' if why else ''}"
             text = f"{line}\n\n{ending.note}\n" if state == FINISHED else f"{line}\n"
-            told = {
+            environment = {
                 "CPN_SWEEP": name,
                 "CPN_STATE": state,
                 "CPN_SUMMARY": str(paths.summary),
                 "CPN_REPORT": str(paths.report),
             }
-            run(command, text, told, warn)
+            run(command, text, environment, warn)
 
     try:
         yield ending
@@ -76,8 +76,8 @@ def run(command: str, text: str, environment: dict[str, str], warn: Callable[[st
     except subprocess.TimeoutExpired:
         warn(f"notify.command: did not end within {LIMIT_S:g} seconds and was killed; let it work in the background")
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        warn(f"notify.command: cannot be run ({said}); give a program and its arguments, or sh -c '...'")
+        reason = getattr(error, "strerror", None) or error
+        warn(f"notify.command: cannot be run ({reason}); give a program and its arguments, or sh -c '...'")
     else:
         if done.returncode != 0:
             warn(f"notify.command: ended with exit code {done.returncode}; the sweep itself is as it says")

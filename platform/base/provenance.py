@@ -20,8 +20,8 @@ def shown_command(spec: Path, sets: Sequence[str]) -> str:
     """Return the command for logs and records: passwords are ***, and so is `notify.command`, which may carry a
     token.
     """
-    told = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
-    words = [word for text in told for word in ("--set", text)]
+    redacted = ["notify.command=***" if text.startswith("notify.command=") else redact(text) for text in sets]
+    words = [word for text in redacted for word in ("--set", text)]
     return shlex.join(["python", "-m", "platform.sweep", str(spec), *words])
 
 
@@ -45,11 +45,11 @@ def provenance(command: str) -> dict[str, str]:
     return {"command": command, "commit": commit, "versions": versions, "python": sys.version.split()[0]}
 
 
-def keep_start(path: Path, told: dict[str, str]) -> None:
+def keep_start(path: Path, start: dict[str, str]) -> None:
     """Add a start to the file; one that is like the last adds nothing."""
-    kept = read_starts(path)
-    if not kept or {**kept[-1], **told} != kept[-1]:
-        write_json(path, [*kept, {**told, "started": time.time()}])
+    starts = read_starts(path)
+    if not starts or {**starts[-1], **start} != starts[-1]:
+        write_json(path, [*starts, {**start, "started": time.time()}])
 
 
 def read_starts(path: Path) -> list[dict[str, Any]]:
@@ -58,22 +58,22 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
     """
     cure = "the sweep's next start begins it anew; earlier starts are in MLflow's runs"
     try:
-        kept = read_json(path, cure)
-        if not isinstance(kept, list) or not all(_is_start(entry) for entry in kept):
+        starts = read_json(path, cure)
+        if not isinstance(starts, list) or not all(_is_start(entry) for entry in starts):
             raise DamagedFile(path, cure, "it holds no starts")
     except DamagedFile as error:
         to_stderr(str(error))
         return []
     except OSError:
         return []
-    return kept
+    return starts
 
 
 def _is_start(entry: Any) -> bool:
     """Return whether an entry has what `keep_start` writes."""
-    told = ("command", "commit", "versions", "python")
+    names = ("command", "commit", "versions", "python")
     return (
         isinstance(entry, dict)
         and isinstance(entry.get("started"), int | float)
-        and all(isinstance(entry.get(name), str) for name in told)
+        and all(isinstance(entry.get(name), str) for name in names)
     )

@@ -86,14 +86,14 @@ class Terminal:
         """Print a table; numbers are shown with one decimal, the first `left` columns begin at the left. It is as wide
         as the console: lines are broken between words, as long as there is room for the words.
         """
-        made = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
+        grid = Table(title=printable(title), caption=caption or None, title_justify="left", caption_justify="left")
         cells = [[shown(cell) for cell in row] for row in rows]
         columns = [[head, *(row[index] for row in cells)] for index, head in enumerate(heads)]
         for index, (head, width) in enumerate(zip(heads, widths(columns, self.console.width, left), strict=True)):
-            made.add_column(head, justify="left" if index < left else "right", overflow="fold", width=width)
+            grid.add_column(head, justify="left" if index < left else "right", overflow="fold", width=width)
         for row in cells:
-            made.add_row(*map(Text, row))
-        self.console.print(made)
+            grid.add_row(*map(Text, row))
+        self.console.print(grid)
 
     def fits(self, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
         """Return whether a table fits with no cell broken, and heads broken between words at most."""
@@ -273,17 +273,17 @@ def widths(columns: Sequence[Sequence[str]], room: int, left: int) -> list[int]:
     """
     body = [max((cell_len(line) for cell in column[1:] for line in cell.split("\n")), default=0) for column in columns]
     least = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
-    found = [max(cell_len(column[0]), width) for column, width in zip(columns, body, strict=True)]
+    result = [max(cell_len(column[0]), width) for column, width in zip(columns, body, strict=True)]
     every = range(len(columns))
-    while table_width(found) > room:
-        heads = [i for i in every if found[i] > max(body[i], least[i])]
-        text = [i for i in every[:left] if found[i] > least[i]]
-        numbers = [i for i in every if found[i] > least[i]]
-        spare = heads or text or numbers or [i for i in every if found[i] > 1]
+    while table_width(result) > room:
+        heads = [i for i in every if result[i] > max(body[i], least[i])]
+        text = [i for i in every[:left] if result[i] > least[i]]
+        numbers = [i for i in every if result[i] > least[i]]
+        spare = heads or text or numbers or [i for i in every if result[i] > 1]
         if not spare:
             break
-        found[max(spare, key=lambda i: found[i])] -= 1
-    return found
+        result[max(spare, key=lambda i: result[i])] -= 1
+    return result
 
 
 def table_width(columns: Sequence[int]) -> int:

@@ -112,15 +112,15 @@ def check_schema(path: Path, shown: str, key: str) -> None:
     """InputError where another version of MLflow made the tables of an sqlite file: the installed one would refuse each
     record. What is no database of MLflow's, or a damaged one, is not judged here.
     """
-    found = importlib.util.find_spec("mlflow")
-    if found is None or found.origin is None or not path.exists():
+    package = importlib.util.find_spec("mlflow")
+    if package is None or package.origin is None or not path.exists():
         return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
             rows = database.execute("select version_num from alembic_version").fetchall()
     except sqlite3.Error:
         return
-    files = (Path(found.origin).parent / "store/db_migrations/versions").glob("*.py")
+    files = (Path(package.origin).parent / "store/db_migrations/versions").glob("*.py")
     texts = [file.read_text("utf-8") for file in files]
     known, older = (
         {name for text in texts for name in re.findall(rf"^{field} = [\"'](\w+)[\"']", text, re.MULTILINE)}

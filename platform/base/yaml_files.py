@@ -190,10 +190,12 @@ def load_kept(path: Path) -> dict[str, Any]:
     no digest.
     """
     try:
-        kept = load_yaml(path)
-        if not isinstance(kept.get("name"), str) or any(not isinstance(kept.get(part, {}), dict) for part in SECTIONS):
+        content = load_yaml(path)
+        if not isinstance(content.get("name"), str) or any(
+            not isinstance(content.get(part, {}), dict) for part in SECTIONS
+        ):
             raise DamagedFile(path, SWEEP_WRITES, "it holds no specification")
-        return kept
+        return content
     except DamagedFile:
         raise
     except InputError as error:
@@ -206,18 +208,18 @@ def opening_question(path: Path) -> str | None:
 
     Without `Question:` it is the comment's first paragraph; None without a comment.
     """
-    said: list[str] = []
+    lines: list[str] = []
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("#"):
             break
         if line.startswith(SEAL):
             continue
         words = line.lstrip("#").strip()
-        if said and (not words or re.match(r"[A-Z]\w*:", words)):
+        if lines and (not words or re.match(r"[A-Z]\w*:", words)):
             break
         if words:
-            said.append(words)
-    return " ".join(said).removeprefix("Question:").strip() or None
+            lines.append(words)
+    return " ".join(lines).removeprefix("Question:").strip() or None
 
 
 def _parse(text: str, source: str, with_line: bool = True) -> Any:
@@ -238,8 +240,10 @@ def _parse(text: str, source: str, with_line: bool = True) -> Any:
         if isinstance(error, yaml.constructor.ConstructorError) and error.context is None:
             cure = "; write plain values" if re.search("the tag|expected a", str(error.problem)) else ""
             raise InputError(f"{where}: {_one_line(error.problem)}{cure}") from None
-        said = _one_line(", ".join(part for part in (error.context, error.problem) if part))
-        raise InputError(f"{where}: not valid YAML ({said}); check indentation, colons, quotes and brackets") from None
+        problem = _one_line(", ".join(part for part in (error.context, error.problem) if part))
+        raise InputError(
+            f"{where}: not valid YAML ({problem}); check indentation, colons, quotes and brackets"
+        ) from None
     except yaml.YAMLError as error:
         raise InputError(f"{source}: not valid YAML ({_one_line(str(error))}); save it as plain text") from None
 

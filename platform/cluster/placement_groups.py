@@ -26,8 +26,8 @@ def free_placement_groups() -> list[str]:
 
     ended = {job["JobID"] for job in jobs() if job["IsDead"] and OURS in job["Entrypoint"]}
     ended.add(ray.get_runtime_context().get_job_id())
-    kept = [name for name, row in placement_group_table().items() if row["state"] != "REMOVED"]
-    freed = [name for name in kept if name.endswith(tuple(ended))]  # an id ends with that of the job
+    existing = [name for name, row in placement_group_table().items() if row["state"] != "REMOVED"]
+    freed = [name for name in existing if name.endswith(tuple(ended))]  # an id ends with that of the job
     for name in freed:
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
     return freed

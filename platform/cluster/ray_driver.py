@@ -94,8 +94,8 @@ class Interruption:
         self._heeded.clear()
         self._interrupt()
         if self._watched and not self._heeded.wait(HEED_S):
-            told = "stopped; every trial can go on with the same command" if stopped else f"failed: {why}"
-            print(told, file=sys.stderr, flush=True)
+            ending = "stopped; every trial can go on with the same command" if stopped else f"failed: {why}"
+            print(ending, file=sys.stderr, flush=True)
             code = SIGNAL_EXIT + stopped if stopped else 1
             for words in self.last_words:
                 words(code, None if stopped else why)
@@ -180,8 +180,8 @@ class Interruption:
             say("stopping after the current reports; once more stops at once")
 
         handled = [False]
-        kept = {number: signal.getsignal(number) for number in SIGNALS}
-        before = {n: handler for n, handler in kept.items() if n != signal.SIGHUP or handler is not signal.SIG_IGN}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {n: handler for n, handler in handlers.items() if n != signal.SIGHUP or handler is not signal.SIG_IGN}
         self._arrived, tell = socket.socketpair()
         for end in (self._arrived, tell):
             end.setblocking(False)
@@ -357,8 +357,8 @@ def run_trials(
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
                 reuse_actors=False,
-                trial_name_creator=lambda made: str(made.config["uid"]),
-                trial_dirname_creator=lambda made: str(made.config["uid"]),
+                trial_name_creator=lambda tune_trial: str(tune_trial.config["uid"]),
+                trial_dirname_creator=lambda tune_trial: str(tune_trial.config["uid"]),
             ),
             run_config=tune.RunConfig(
                 name=study.name,

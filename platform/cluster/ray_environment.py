@@ -69,14 +69,14 @@ def runtime_environment(
     if not ship_code:
         return {"env_vars": dict(environment)}
     # Ray puts what it unpacks before everything on PYTHONPATH; this machine's folders mean nothing on another.
-    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    shared = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     if backbones and folder is not None:
         for package in OURS:
             shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         lay_out(backbones, folder)
-        return {"env_vars": kept, "working_dir": str(folder)}
+        return {"env_vars": shared, "working_dir": str(folder)}
     return {
-        "env_vars": kept,
+        "env_vars": shared,
         "working_dir": str(CHECKOUT),
         "excludes": [*ALL_ELSE, *(f"!/{package}{under}" for package in OURS for under in ("", "/**")), "__pycache__"],
     }
@@ -87,7 +87,7 @@ def worker_environment(folders: Sequence[str] = ()) -> dict[str, str]:
 
     `folders` hold the user's own modules.
     """
-    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    path = os.pathsep.join(dict.fromkeys([str(CHECKOUT), *folders, *(str(Path(place).absolute()) for place in given)]))
+    places = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join(dict.fromkeys([str(CHECKOUT), *folders, *(str(Path(place).absolute()) for place in places)]))
     own = {name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}
     return {**own, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

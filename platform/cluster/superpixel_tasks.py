@@ -18,12 +18,12 @@ def make_for_trial(config: Config, pack: Pack, cache: Path, report: Callable[[di
 
     `report` hears {"epoch": 0, "superpixels": [done, total]} now and then, and a `warning` of maps that were damaged.
     """
-    told = time.monotonic()
+    reported = time.monotonic()
 
     def progress(what: str, done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > REPORT_S:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported > REPORT_S:
+            reported = time.monotonic()
             report({"epoch": 0, what: [done, total]})
 
     def say(line: str) -> None:
@@ -43,11 +43,11 @@ def on_ray(folder: Path, split: Split) -> Spread:
         anywhere = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
         task = ray.remote(num_cpus=1, max_retries=3, scheduling_strategy=anywhere)(make_share)
         pictures = ray.put(split)
-        made = {task.remote(folder, pictures, share): share for share in shares}
-        left = list(made)
+        tasks = {task.remote(folder, pictures, share): share for share in shares}
+        left = list(tasks)
         while left:
             done, left = ray.wait(left)
             for ref in done:
-                yield made[ref], ray.get(ref)
+                yield tasks[ref], ray.get(ref)
 
     return spread

@@ -40,8 +40,8 @@ cpn/training/cam_training.py; names that are read in any case are not here."""
 def effect_warnings(spec: SweepSpec) -> list[str]:
     """List what a sweep searches, and --set gave it, without effect, a line each. A table's rows differ in more."""
     base = to_dotted(spec.base_config)
-    given = [] if spec.table is not None else set_without_effect(spec.set_names, spec.search, base)
-    return without_effect(spec.search, base) + given
+    set_lines = [] if spec.table is not None else set_without_effect(spec.set_names, spec.search, base)
+    return without_effect(spec.search, base) + set_lines
 
 
 def without_effect(search: Search, base: Mapping[str, Any]) -> list[str]:
@@ -50,8 +50,8 @@ def without_effect(search: Search, base: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for name in search:
-        if (found := _against(name, search, base)) is not None:
-            other, possible, wanted = found
+        if (cause := _against(name, search, base)) is not None:
+            other, possible, wanted = cause
             lines.append(
                 f"search.{name}: has no effect while {other} is {possible}, so its trials differ by luck; "
                 f"drop it, or let {other} be {wanted}"
@@ -66,8 +66,8 @@ def set_without_effect(names: Iterable[str], search: Search, base: Mapping[str, 
     """
     lines = []
     for name in names:
-        if name not in search and (found := _against(name, search, base)) is not None:
-            other, possible, wanted = found
+        if name not in search and (cause := _against(name, search, base)) is not None:
+            other, possible, wanted = cause
             lines.append(f"--set {name}: has no effect while {other} is {possible}; drop it, or let it be {wanted}")
     return lines
 

@@ -25,68 +25,71 @@ FEWEST, MOST = 20, 10_000
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="python -m platform.meta",
         usage=f"{EXAMPLE} [--resamples N] [--seed N] [--storage FOLDER] [--json]",
         description="Compare sweeps: each hyperparameter's share of the variance of the objective (fANOVA), "
         "with an interval over trials, beside what shuffled scores give; and the best S_N beside the size of the "
         "objects. A share holds for the range that was searched.",
     )
-    made.add_argument("names", nargs="+", metavar="SWEEP", help="sweeps of the storage folder")
-    made.add_argument(
+    command.add_argument("names", nargs="+", metavar="SWEEP", help="sweeps of the storage folder")
+    command.add_argument(
         "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"redraws of the trials (default: {RESAMPLES})"
     )
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the redraws (default: 0)")
-    made.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
-    made.add_argument("--json", action="store_true", help="one JSON object, numbers in full")
-    return made
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the redraws (default: 0)")
+    command.add_argument("--storage", default="sweeps", metavar="FOLDER", help="resources.storage (default: sweeps)")
+    command.add_argument("--json", action="store_true", help="one JSON object, numbers in full")
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a sweep that there is not."""
-    given = parser().parse_args(arguments)
-    if given.resamples < FEWEST:
-        raise InputError(f"--resamples {given.resamples}: too few for an interval; give {FEWEST} or more")
-    if given.resamples > MOST:
-        raise InputError(f"--resamples {given.resamples}: would take days; give {MOST} at most")
-    if given.seed < 0:
-        raise InputError(f"--seed {given.seed}: give 0 or more")
+    options = parser().parse_args(arguments)
+    if options.resamples < FEWEST:
+        raise InputError(f"--resamples {options.resamples}: too few for an interval; give {FEWEST} or more")
+    if options.resamples > MOST:
+        raise InputError(f"--resamples {options.resamples}: would take days; give {MOST} at most")
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: give 0 or more")
     from ..reports.snapshot import read_sweep
     from .effects import follows, patch_size, sweep_importances
 
-    store = storage(given.storage)
-    sweeps = [read_sweep(store, name) for name in dict.fromkeys(given.names)]
+    store = storage(options.storage)
+    sweeps = [read_sweep(store, name) for name in dict.fromkeys(options.names)]
     terminal = Terminal()
-    found, sizes = {}, {}
-    with contextlib.redirect_stdout(sys.stderr) if given.json else contextlib.nullcontext():
+    importances, sizes = {}, {}
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         for sweep in sweeps:
             with terminal.progress() as report:
-                told = partial(report, f"{sweep.name}: redrawing trials")
-                found[sweep.name] = sweep_importances(sweep.spec.search, sweep.rows, given.resamples, given.seed, told)
+                progress = partial(report, f"{sweep.name}: redrawing trials")
+                importances[sweep.name] = sweep_importances(
+                    sweep.spec.search, sweep.rows, options.resamples, options.seed, progress
+                )
             if (size := patch_size(sweep)) is not None:
                 sizes[sweep.name] = size
     sentence = follows(list(sizes.values()))
-    if given.json:
+    if options.json:
         values: dict[str, Any] = {
             "importances": {
                 sweep: {name: {**asdict(one), "mattered": one.mattered} for name, one in by_name.items()}
-                for sweep, by_name in found.items()
+                for sweep, by_name in importances.items()
             },
             "patch_size": {sweep: {**asdict(size), "patch_side": size.patch_side} for sweep, size in sizes.items()},
             "follows": sentence,
         }
         print(json.dumps(values, indent=2))
         return 0
-    names = dict.fromkeys(name for by_name in found.values() for name in by_name)
-    ranked = sorted(names, key=lambda name: -max(of[name].share for of in found.values() if name in of))
-    rows = [[name, *(cell(of.get(name)) for of in found.values())] for name in ranked]
+    names = dict.fromkeys(name for by_name in importances.values() for name in by_name)
+    ranked = sorted(names, key=lambda name: -max(of[name].share for of in importances.values() if name in of))
+    rows = [[name, *(cell(of.get(name)) for of in importances.values())] for name in ranked]
     if rows:
-        terminal.table("share of variance, %", ["name", *found], rows)
+        terminal.table("share of variance, %", ["name", *importances], rows)
         terminal.say(
-            f"fANOVA's main effects over full-budget trials that have the name; [95 % interval] over {given.resamples} "
-            "redraws of the trials; * above 95 % of what shuffled scores give; shares are of the searched ranges"
+            "fANOVA's main effects over full-budget trials that have the name; [95 % interval] over "
+            f"{options.resamples} redraws of the trials; * above 95 % of what shuffled scores give; shares are of the "
+            "searched ranges"
         )
-    for name, by_name in found.items():
+    for name, by_name in importances.items():
         if not by_name:
             terminal.say(f"{name}: too few full-budget trials, or all with one score")
     sides = [[name, f"{s.best:.0f} [{s.low:.0f}, {s.high:.0f}]", side(s.patch_side), side(s.object_side)]

@@ -75,7 +75,7 @@ def sweep_importances(
     trials.
     """
     done = finished(rows)
-    found: dict[str, Importance] = {}
+    importances: dict[str, Importance] = {}
     groups: dict[frozenset[int], list[str]] = {}
     for name in drawn(search):
         having = frozenset(at for at, row in enumerate(done) if name in row.values)
@@ -95,17 +95,17 @@ def sweep_importances(
             again = [trials[at] for at in rng.integers(len(trials), size=len(trials))]
             order = rng.permutation(len(trials))
             mixed = [replace(row, miou=trials[at].miou) for row, at in zip(trials, order, strict=True)]
-            for drawn_rows, kept in ((again, redrawn), (mixed, shuffled)):
+            for drawn_rows, effects_by_name in ((again, redrawn), (mixed, shuffled)):
                 effects = main_effects(search, drawn_rows, names, seed)
                 for name in asked:
-                    kept[name].append(effects.get(name, 0.0))
+                    effects_by_name[name].append(effects.get(name, 0.0))
             report(number * resamples + draw + 1, len(groups) * resamples)
         for name in asked:
             low, high = np.quantile(redrawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             chance = float(np.quantile(shuffled[name], LEVEL))
             share = 100 * shares.get(name, 0.0)
-            found[name] = Importance(share, 100 * float(low), 100 * float(high), 100 * chance, len(trials))
-    return found
+            importances[name] = Importance(share, 100 * float(low), 100 * float(high), 100 * chance, len(trials))
+    return importances
 
 
 def patch_size(sweep: SweepSnapshot) -> PatchSize | None:

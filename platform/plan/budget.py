@@ -28,13 +28,13 @@ class Clock:
 
     def __init__(self, path: Path, warn: Callable[[str], None] = to_stderr) -> None:
         self._path = path
-        kept = KeptHours(seconds=0.0)
+        hours = KeptHours(seconds=0.0)
         try:
-            kept = read_hours(path)
+            hours = read_hours(path)
         except DamagedFile as error:
             warn(str(error))
-        self._before = kept.seconds
-        self._trials: dict[str, float] = {**kept.trials}
+        self._before = hours.seconds
+        self._trials: dict[str, float] = {**hours.trials}
         self._running: dict[str, float] = {}
         self._began: float | None = None
 
@@ -81,8 +81,8 @@ class Clock:
         kill loses little.
         """
         trials = {uid: 3600 * hours for uid, hours in self.trial_hours.items()}
-        told = {} if progress is None else {"progress": asdict(progress)}
-        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials, **told})
+        more = {} if progress is None else {"progress": asdict(progress)}
+        write_json(self._path, {"seconds": self.hours * 3600, "trials": trials, **more})
 
 
 class Limits:

@@ -72,7 +72,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     look_at_data(config, spec.objective, terminal.say)
     if (words := untrained_words(config)) is not None:
         terminal.say(words)
-    found = None
+    measured = None
     source = ""
     if lacks:
         price = estimate(spec, run_code=False)
@@ -84,11 +84,11 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
         device = measured_steps.device_for(spec.resources, on_cpu)
         if device is not None:
             terminal.say(f"measuring a few steps of it on {device}, at most {measured_steps.LIMIT_S} s")
-            found = measured_steps.measured_step(largest, class_count(largest), device, spec.resources)
-            terminal.say(measured_words(found))
-        for line in reading_lines(spec, room_to_read(spec, found), run_code):
+            measured = measured_steps.measured_step(largest, class_count(largest), device, spec.resources)
+            terminal.say(measured_words(measured))
+        for line in reading_lines(spec, room_to_read(spec, measured), run_code):
             terminal.say(line)
-        rate, source = rate_of(spec, found, device, operations)
+        rate, source = rate_of(spec, measured, device, operations)
         price = estimate(spec, rate)
     trials = str(price.trials) if price.trials is not None else "no fixed number of"
     later = "then crf, affinity, random_walk, deeplab, which are not priced"
@@ -111,10 +111,10 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in price.disk.items() if size >= 0.0005)
     without = ", without networks and checkpoints" if lacks else ""
     terminal.say(f"disk: at most {gigabytes(price.disk_gb)} GB, uncompressed{without}: {parts}")
-    if found is not None and not found.fits:
+    if measured is not None and not measured.fits:
         raise InputError(
             f"search: its largest corner ({corner_words(corner, largest)}) does not fit in the memory of "
-            f"{found.device}{card_words(found)}; lower data.crop or train.batch_size, or set train.precision=bf16"
+            f"{measured.device}{card_words(measured)}; lower data.crop or train.batch_size, or set train.precision=bf16"
         )
     terminal.say(f"nothing was started; next: {command}")
 
@@ -135,9 +135,9 @@ def print_search(spec: SweepSpec, terminal: Terminal) -> None:
     """Print the rows of a table, or the names that are searched, their domains and the reference's values."""
     config = spec.base_config
     if spec.table is not None:
-        said = [(name, row.imported or dotted_words(row_values(spec.base, name, row, spec.name)))
+        words = [(name, row.imported or dotted_words(row_values(spec.base, name, row, spec.name)))
                 for name, row in shown_rows(spec.table, config).items()]  # fmt: skip
-        terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], said)
+        terminal.table(f"table {spec.name}: {spec.table.title}", ["row", "differs from the base in"], words)
         return
     base = to_dotted(config)
     rows = [
@@ -168,27 +168,30 @@ def what_it_runs(spec: SweepSpec) -> Iterator[str]:
         yield f"runs a program: notify.command is {program}{words}"
 
 
-def room_to_read(spec: SweepSpec, found: measured_steps.Measured | None) -> tuple[float, str] | None:
+def room_to_read(spec: SweepSpec, measured: measured_steps.Measured | None) -> tuple[float, str] | None:
     """Return the bytes that a worker has, and where: of the measured card, or of this machine where trials run on its
     CPU.
     """
     if on_gpu(spec):
-        known = found is not None and found.card_gib is not None
-        return (found.card_gib * GIB, found.device) if known else None  # type: ignore[operator,union-attr]
+        known = measured is not None and measured.card_gib is not None
+        return (measured.card_gib * GIB, measured.device) if known else None  # type: ignore[operator,union-attr]
     return None if "RAY_ADDRESS" in os.environ else free_bytes(torch.device("cpu"))
 
 
 def rate_of(
-    spec: SweepSpec, found: measured_steps.Measured | None, device: str | None, operations: float
+    spec: SweepSpec, measured: measured_steps.Measured | None, device: str | None, operations: float
 ) -> tuple[float | None, str]:
     """Return the operations a second of one worker, None as assumed, and where that comes from in words.
 
     A step on the CPU says nothing about the GPU that a sweep trains on.
     """
-    if found is None or found.step_s is None or on_gpu(spec) != (device == "cuda"):
+    if measured is None or measured.step_s is None or on_gpu(spec) != (device == "cuda"):
         assumed = "one RTX 3090 at 30 TFLOP/s" if on_gpu(spec) else "a core at 30 GFLOP/s"
-        return None, f"{NOTHING}{' of a GPU' if found is not None and found.step_s is not None else ''} ({assumed})"
-    return operations / spec.resources.workers / found.step_s, f"by the step measured on {found.device}"
+        return (
+            None,
+            f"{NOTHING}{' of a GPU' if measured is not None and measured.step_s is not None else ''} ({assumed})",
+        )
+    return operations / spec.resources.workers / measured.step_s, f"by the step measured on {measured.device}"
 
 
 def dotted_words(values: dict[str, Any]) -> str:
@@ -211,17 +214,17 @@ def memory_words(config: Config, classes: int, workers: int) -> str:
     return f"memory: each worker holds at least {least / GIB:.1f} GiB for it, counted from shapes, not measured"
 
 
-def measured_words(found: measured_steps.Measured) -> str:
+def measured_words(measured: measured_steps.Measured) -> str:
     """Return what the measurement said."""
-    if found.step_s is None:
-        return f"measured: nothing, {found.problem}"
-    peak = f"peak memory {found.peak_gib:.2f} GiB{card_words(found)}"
-    return f"measured: {found.step_s:.3f} s a step on {found.device}, {peak}"
+    if measured.step_s is None:
+        return f"measured: nothing, {measured.problem}"
+    peak = f"peak memory {measured.peak_gib:.2f} GiB{card_words(measured)}"
+    return f"measured: {measured.step_s:.3f} s a step on {measured.device}, {peak}"
 
 
-def card_words(found: measured_steps.Measured) -> str:
+def card_words(measured: measured_steps.Measured) -> str:
     """Return what a worker may hold of the card."""
-    return f", where a worker has {found.card_gib:.1f}" if found.card_gib is not None else ""
+    return f", where a worker has {measured.card_gib:.1f}" if measured.card_gib is not None else ""
 
 
 def price_words(spec: SweepSpec, price: Price, source: str) -> str:

@@ -111,9 +111,9 @@ def corner_configs(spec: SweepSpec, names: Sequence[str] = COSTLY) -> list[tuple
 def largest_step(spec: SweepSpec) -> tuple[dict[str, Any], Config]:
     """Return the corner whose training step computes most; among equals float32, then the larger optimizer."""
 
-    def size(found: tuple[dict[str, Any], Config]) -> tuple[float, bool, int]:
-        train = found[1].train
-        return step_operations(found[1], class_count(found[1])), train.precision == "fp32", STATES[train.optimizer]
+    def size(corner: tuple[dict[str, Any], Config]) -> tuple[float, bool, int]:
+        train = corner[1].train
+        return step_operations(corner[1], class_count(corner[1])), train.precision == "fp32", STATES[train.optimizer]
 
     return max(corner_configs(spec), key=size)
 
@@ -189,7 +189,7 @@ def disk(spec: SweepSpec, configs: Sequence[Config] = ()) -> dict[str, float]:
     runs = trials + confirm_runs(spec)
     stopped = trials - 1 if spec.pruning.kind != "none" and trials and spec.table is None else 0
     pixels = trained * height * width
-    found = {
+    sizes = {
         "networks": weights * COPIES * (runs + len(later)),
         "checkpoints": weights * ((KEPT * stopped + KEPT + 1) * (1 + states) + KEPT * sum(1 + s for s in later)),
         "counts": 4 * runs * scored * len(BETAS) * 3 * classes,
@@ -198,7 +198,7 @@ def disk(spec: SweepSpec, configs: Sequence[Config] = ()) -> dict[str, float]:
         "labels": pixels,
         "superpixels": trained * sum(packed_bytes(level, height, width) for level in superpixel_levels(spec)),
     }
-    return {name: size / 1e9 for name, size in found.items()}
+    return {name: size / 1e9 for name, size in sizes.items()}
 
 
 def superpixel_levels(spec: SweepSpec) -> range:

@@ -46,13 +46,13 @@ def found_words(spec: SweepSpec, price: Price, table: Path = TABLE) -> str | Non
     counts = [] if price.trials is None else [price.trials]
     if spec.budget.gpu_hours is not None and price.hours_per_trial:
         counts.append(int(spec.budget.gpu_hours / price.hours_per_trial))
-    found = Found.model_validate(read_json(table, "install this package again"))
-    rows = [row for row in found.budgets if counts and row.trials <= min(counts)]
+    simulated = Found.model_validate(read_json(table, "install this package again"))
+    rows = [row for row in simulated.budgets if counts and row.trials <= min(counts)]
     if not rows:
         return None
     row = rows[-1]
     at_least = "" if row.trials == min(counts) else f"{min(counts)} trials, at least as good as "
     return (
         f"to expect: {at_least}{row.trials} trials, which came within {row.median:g} mIoU of the best there was in "
-        f"half of {found.searches} simulated searches, within {row.most:g} in nine of ten ({found.command})"
+        f"half of {simulated.searches} simulated searches, within {row.most:g} in nine of ten ({simulated.command})"
     )

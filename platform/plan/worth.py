@@ -33,13 +33,13 @@ class Worth:
         self._spec, self._study, self._clock, self._say = spec, study, clock, say
         self._least = spec.budget.min_gain_per_gpu_hour
         self._gpus = spec.resources.workers * spec.resources.gpus_per_worker
-        kept = study.remembered(WORTH)
-        self.lifted = bool(kept.get("words")) and kept.get("least") != self._least
+        state = study.remembered(WORTH)
+        self.lifted = bool(state.get("words")) and state.get("least") != self._least
         """Whether the search had ended so, and the limit was changed since."""
-        if kept and kept.get("least") != self._least:
-            kept = {}
-            study.remember(WORTH, kept)
-        self._kept = kept
+        if state and state.get("least") != self._least:
+            state = {}
+            study.remember(WORTH, state)
+        self._kept = state
         self._price: float | None = None
 
     @property
@@ -68,11 +68,11 @@ class Worth:
         if gain is None:
             return False
         low = self._kept.get("low", 0) + 1 if gain < self._least * price else 0
-        kept: dict[str, Any] = {"least": self._least, "ended": ended, "low": low}
+        state: dict[str, Any] = {"least": self._least, "ended": ended, "low": low}
         if low >= IN_A_ROW:
-            kept["words"] = gain_words(gain, price, hours_unit(self._gpus), self._spec.objective)
-        self._kept = kept
-        self._study.remember(WORTH, kept)
+            state["words"] = gain_words(gain, price, hours_unit(self._gpus), self._spec.objective)
+        self._kept = state
+        self._study.remember(WORTH, state)
         if self.words:
             self._say(f"{self.words} (budget.min_gain_per_gpu_hour: {self._least:g})")
         return bool(self.words)

@@ -77,7 +77,7 @@ def locate(store: Storage, run: str, sweep: str | None, uri: str | None) -> tupl
         raise InputError(f"{run}: is a sweep; name one of its runs, for example {run}-0000")
     if RUN_ID.fullmatch(run):
         uris = dict.fromkeys([uri] if uri else [stored_uri(store, name) for name in there])
-        rows = [found for each in uris if (found := read_run(each, run)) is not None]
+        rows = [entry for each in uris if (entry := read_run(each, run)) is not None]
         if not rows:
             raise InputError(f"{run}: no run of that id in the tracking store; name its uid, or --uri of its store")
         if rows[0].tags.get("kind") not in ("trial", "confirm", "checkpoint"):
@@ -159,8 +159,8 @@ def open_studies(store: Storage, spec: SweepSpec) -> SweepStudies:
     """Return the studies of a sweep, if it has any. Raises InputError where the database cannot be reached."""
     url = study_of(store, {"tracking": spec.tracking.model_dump()})
     there = study_names(url) if url != f"sqlite:///{store.study}" or store.study.exists() else []
-    found = [read_study(name, url) if name in there else None for name in (spec.name, spec.name + CONFIRM_STUDY)]
-    return SweepStudies(spec, store, *found)
+    studies = [read_study(name, url) if name in there else None for name in (spec.name, spec.name + CONFIRM_STUDY)]
+    return SweepStudies(spec, store, *studies)
 
 
 def origin_of(studies: SweepStudies) -> Origin:
@@ -208,14 +208,14 @@ def of_checkpoint(path: Path, sweep: str, sets: Sequence[str], backbone: str | N
     from cpn.models.checkpoint import network_metadata, read_metadata  # torch, which trials of a sweep do without
 
     config, classes = network_metadata(path, "cam", "CAM network", backbone)
-    said, manifest = read_metadata(path), _manifest(path.parent)
-    lineage = Lineage(said.get("version"), said.get("fingerprint"), classes=classes)
+    metadata, manifest = read_metadata(path), _manifest(path.parent)
+    lineage = Lineage(metadata.get("version"), metadata.get("fingerprint"), classes=classes)
     if manifest is not None:
         lineage = manifest.lineage
     config = changed(config, sets, (*LATER, *OF_A_CHECKPOINT, "network.weights"))
-    beta = config.cam.beta if said.get("beta") is None else float(said["beta"])
+    beta = config.cam.beta if metadata.get("beta") is None else float(metadata["beta"])
     uid = f"{sweep}.checkpoint-{file_digest(path)[:16]}"
-    return Candidate(uid, path.absolute(), said.get("key"), config, beta, lineage)
+    return Candidate(uid, path.absolute(), metadata.get("key"), config, beta, lineage)
 
 
 def changed(config: Config, sets: Sequence[str], allowed: Sequence[str]) -> Config:

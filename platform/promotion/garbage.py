@@ -106,12 +106,12 @@ def index_runs(store: Storage, name: str) -> RunIndex:
         if study not in studies:
             return []
         opened = read_study(study, url)
-        found = opened.rows()
+        trial_rows = opened.rows()
         opened.close()
-        return found
+        return trial_rows
 
-    def with_keys(found: Iterable["TrialRow"]) -> list[tuple["TrialRow", str]]:
-        pairs = [(row, row.run_key or keys.get(row.uid)) for row in found]
+    def with_keys(trial_rows: Iterable["TrialRow"]) -> list[tuple["TrialRow", str]]:
+        pairs = [(row, row.run_key or keys.get(row.uid)) for row in trial_rows]
         return [(row, str(key)) for row, key in pairs if key]
 
     trials = rows(name)

@@ -20,23 +20,24 @@ def artifact_gate(chosen: Candidate, versions: Iterable[Mapping[str, str]]) -> G
     """Check that the file is the one that the run's manifest, and every registered version of the run, tell the
     digest of.
     """
-    found, said = file_digest(chosen.model), chosen.lineage.digest
+    digest, recorded = file_digest(chosen.model), chosen.lineage.digest
     registered = {tags["digest"] for tags in versions if tags.get("uid") == chosen.uid and "digest" in tags}
-    if said is not None and said != found:
-        words = f"{chosen.model} is not the file that its run wrote: sha256 {found[:12]}, the manifest says {said[:12]}"
+    if recorded is not None and recorded != digest:
+        words = f"{chosen.model} is not the file that its run wrote: sha256 {digest[:12]}, "
+        words += f"the manifest says {recorded[:12]}"
         if chosen.row is not None:
             words += (
                 f"; python -m platform.export {chosen.uid} > run.yaml, python -m platform.train run.yaml make it again"
             )
         return Gate("artifact", False, words)
-    if registered and found not in registered:
+    if registered and digest not in registered:
         other = min(registered)[:12]
         return Gate(
-            "artifact", False, f"{chosen.model} is not the file that was registered: sha256 {found[:12]}, not {other}"
+            "artifact", False, f"{chosen.model} is not the file that was registered: sha256 {digest[:12]}, not {other}"
         )
-    if said is None:
-        return Gate("artifact", False, f"no manifest tells the digest of {chosen.model} (sha256 {found[:12]})")
-    return Gate("artifact", True, f"sha256 {found[:12]}, as its run wrote it")
+    if recorded is None:
+        return Gate("artifact", False, f"no manifest tells the digest of {chosen.model} (sha256 {digest[:12]})")
+    return Gate("artifact", True, f"sha256 {digest[:12]}, as its run wrote it")
 
 
 def environment_gate(chosen: Candidate, pack: Pack) -> Gate:
@@ -81,11 +82,11 @@ def confirm_gate(
         chosen = confirm.candidates(rows, options.top_k)
         runs = confirm.counted(chosen, again, confirm.race_of(chosen, options))
         folders = {run.uid: folder_of(run) for run in runs}
-        found = confirm.confirmed(complete, runs, folders, spec.base_config.cam, spec.objective)
+        confirmed = confirm.confirmed(complete, runs, folders, spec.base_config.cam, spec.objective)
     except DamagedFile as error:
         return Gate("confirm", False, f"a confirm run cannot be read: {error}")
-    mine = next((c for c in found if c.values == searched.values), None)
-    theirs = next((c for c in found if reference is not None and c.uid == reference.uid), None)
+    mine = next((c for c in confirmed if c.values == searched.values), None)
+    theirs = next((c for c in confirmed if reference is not None and c.uid == reference.uid), None)
     if mine is None:
         return Gate("confirm", False, "its configuration did not run again with fresh seeds")
     if theirs is None:
@@ -95,6 +96,6 @@ def confirm_gate(
         short = f"{fewest} seeds, {confirm.LEAST_SEEDS} are needed" if fewest < confirm.LEAST_SEEDS else "one image"
         return Gate("confirm", False, f"not tested against the reference: {short}")
     seed, rule = spec.search_options.seed, confirm.rule_of(chosen, options)
-    low, high = confirm.interval(theirs, mine, found, max(1, len(found) - 1), seed, rule)
+    low, high = confirm.interval(theirs, mine, confirmed, max(1, len(confirmed) - 1), seed, rule)
     words = f"{mine.mean - theirs.mean:+.1f} [{low:.1f}, {high:.1f}] against the reference on the confirm images"
     return Gate("confirm", high >= 0, words if high >= 0 else f"shown to be worse: {words}")

@@ -61,13 +61,13 @@ def import_candidate(
     files = find_imported(folder, config, pack, maps, halved)
     listed = write_list(files, keep_in, LIST)
     of = [pack.fingerprint, config.data.score, config.cam.confirm_share, config.cam.confirm_seed, config.cam.beta]
-    kept = listed.with_name(f"measured-{digest(of)}.json")
+    measurements = listed.with_name(f"measured-{digest(of)}.json")
     try:
-        metrics = read_json(kept)
+        metrics = read_json(measurements)
     except (FileNotFoundError, DamagedFile):
         with shown() as report:
             metrics = measure(files, config, pack, report)
-        write_json(kept, metrics)
+        write_json(measurements, metrics)
     uid = f"{sweep}.{'maps' if maps else 'labels'}-{file_digest(listed)[:16]}"
     lineage = Lineage(METHOD_VERSION, pack.fingerprint)
     return Imported(files, Candidate(uid, listed, None, config, metrics.get("beta", config.cam.beta), lineage), metrics)

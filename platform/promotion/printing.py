@@ -105,8 +105,8 @@ def show_result(
             if "miou" in name]  # fmt: skip
     if rows:
         terminal.table(f"{uid}, from CAM to segmentation", ["metric", "mIoU %"], rows)
-    if said := walk_words(manifests):
-        terminal.say(said)
+    if walk := walk_words(manifests):
+        terminal.say(walk)
     folders = [store.stage(stage, manifest.key) for stage, manifest in manifests.items()]
     for picture in [path for folder in folders for path in sorted((folder / "pictures").glob("*.png"))]:
         terminal.say(f"  {shortened(picture)}")

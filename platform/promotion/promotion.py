@@ -196,10 +196,10 @@ def in_storage(chosen: Candidate, store: Storage) -> Candidate:
         return chosen
     if store.url is not None:
         raise InputError(f"{chosen.model}: a checkpoint of no sweep needs storage in a folder, {store.url} is none")
-    kept = store.run(file_digest(chosen.model)[:16]) / MODEL
-    if not kept.exists():
-        write_bytes(kept, chosen.model.read_bytes())
-    return replace(chosen, model=kept)
+    copy = store.run(file_digest(chosen.model)[:16]) / MODEL
+    if not copy.exists():
+        write_bytes(copy, chosen.model.read_bytes())
+    return replace(chosen, model=copy)
 
 
 def stage_plan(store: Storage, chosen: Candidate, pack: Pack, imported: str | None = None) -> dict[str, bool]:

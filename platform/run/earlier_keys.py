@@ -74,8 +74,8 @@ def take_over_stage(
             began = manifest.finished - manifest.seconds
             if not unchanged(config, began, source, say):
                 return False
-            told = begun.model_dump(include={"stage", "key", "inputs"})
-            copy_under(source, folder, MANIFEST, {**told, "earlier_key": manifest.key})
+            begun_values = begun.model_dump(include={"stage", "key", "inputs"})
+            copy_under(source, folder, MANIFEST, {**begun_values, "earlier_key": manifest.key})
             say(f"stage {source.name}, kept under a key of names, is taken over as {folder.name}")
             return True
     return False
@@ -111,9 +111,9 @@ def unchanged(config: Config, since: float, source: Path, say: Say) -> bool:
 
 def copy_under(source: Path, folder: Path, manifest: str, changed: Mapping[str, Any]) -> None:
     """Give the files of `source` another folder, whole or not at all; its manifest with values `changed`."""
-    with whole_folder(folder) as made:
+    with whole_folder(folder) as whole:
         for path in source.rglob("*"):
-            target = made / path.relative_to(source)
+            target = whole / path.relative_to(source)
             if path.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             elif path.name != manifest or path.parent != source:
@@ -122,4 +122,4 @@ def copy_under(source: Path, folder: Path, manifest: str, changed: Mapping[str, 
                     os.link(path, target)
                 except OSError:  # a disk without links
                     shutil.copyfile(path, target)
-        write_json(made / manifest, {**read_json(source / manifest), **changed})
+        write_json(whole / manifest, {**read_json(source / manifest), **changed})

@@ -28,7 +28,7 @@ def lost_runs(sweep: SweepContext, rows: Sequence[TrialRow], names: Collection[s
     """Return the complete trials among `rows` whose run, or these files of it, are damaged or gone; said in a line
     each.
     """
-    found = []
+    lost = []
     for row in rows:
         if row.state is not State.COMPLETE:
             continue
@@ -39,8 +39,8 @@ def lost_runs(sweep: SweepContext, rows: Sequence[TrialRow], names: Collection[s
             continue  # pictures, which have been drawn again
         if damaged is None or damaged:
             sweep.warn_once(f"{row.uid}: {folder / (damaged or [RESULT])[0]} is missing or damaged; it is made again")
-            found.append(row)
-    return found
+            lost.append(row)
+    return lost
 
 
 def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow]) -> bool:
@@ -67,11 +67,11 @@ def remake(sweep: SweepContext, url: str, trials: Study, rows: Sequence[TrialRow
             run_open_trials(sweep, again, heading, len(again.rows()), Pruning(kind="none"), None, CONFIRM)
         if sweep.interruption:
             return False
-        made = {str(row.confirms): row for row in again.rows()}  # the newest of each
+        newest = {str(row.confirms): row for row in again.rows()}  # the newest of each
     finally:
         again.close()
     for row in rows:
-        new = made[row.uid]
+        new = newest[row.uid]
         if new.state is not State.COMPLETE or damaged_files(sweep.folder(row)) != []:
             raise WorkError(
                 f"{row.uid}: its run {sweep.folder(row)} is damaged and could not be made again "

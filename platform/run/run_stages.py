@@ -108,9 +108,9 @@ def run_stages(
             bucket_sync.download_stage(store, folder)
             inputs = {name: keys[name] for name in folders} | {"model": str(file_digest(model))}
             begun = StageManifest(stage=stage, key=key, inputs=inputs, metrics={})
-            found = checked(folder, stage, stage in needed, terminal.warn)
-            unknown += [] if found.known or not whole else [folder.name]
-            there = found.manifest is not None
+            state = checked(folder, stage, stage in needed, terminal.warn)
+            unknown += [] if state.known or not whole else [folder.name]
+            there = state.manifest is not None
             say = terminal.say
             if not (there or (own and take_over_stage(store, config, pack.fingerprint, beta, folder, begun, say))):
                 have = cluster() if own else []
@@ -140,7 +140,7 @@ def run_stages(
                 except WorkError as error:
                     raise StageFailed(stage, key, plain(error), manifests) from None
                 bucket_sync.download_work(store, work, lambda name: name == EPOCHS)
-                made = StageManifest(
+                manifest = StageManifest(
                     stage=stage,
                     key=key,
                     inputs=inputs,
@@ -152,9 +152,9 @@ def run_stages(
                     finished=time.time(),
                     **({"files": write_files(work)} if whole else {}),
                 )
-                write_json(work / MANIFEST, made.to_json())
+                write_json(work / MANIFEST, manifest.to_json())
                 bucket_sync.finish_stage(store, work, folder)
-            elif found.damaged:
+            elif state.damaged:
                 draw_again(stage, plan_in(folder), folder, resources, cluster)
         folders[stage] = store.inside(folder)
         manifests[stage] = read_typed(folder / MANIFEST, StageManifest)
@@ -191,8 +191,8 @@ def draw_again(
 
     cluster()
     ray.get(ray.remote(**needs(stage, resources), max_retries=3)(finishing_task).remote(stage, plan))
-    made = read_typed(folder / MANIFEST, StageManifest).model_copy(update={"files": write_files(folder)})
-    write_json(folder / MANIFEST, made.to_json())
+    manifest = read_typed(folder / MANIFEST, StageManifest).model_copy(update={"files": write_files(folder)})
+    write_json(folder / MANIFEST, manifest.to_json())
 
 
 def run_stage(
@@ -276,9 +276,9 @@ def choose_walk(
         return None
     as_task = ray.remote(**needs("random_walk", resources), max_retries=3)
     known = partial(inputs_of, plan)
-    found = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
-    terminal.say(found.words)
-    return found
+    report = walk_of(store, work, pack, config.data.score, known, as_task, have, terminal, wait)
+    terminal.say(report.words)
+    return report
 
 
 def wait(refs: Sequence[Any], show: Callable[[int], None]) -> None:

@@ -117,20 +117,20 @@ def checked(folder: Path, stage: str, everything: bool, warn: Callable[[str], No
 
     A stage that has lost more than pictures is being made again from here on: it has no manifest any more.
     """
-    found = look(folder, everything)
-    if not found.damaged:
-        return found
-    more = f" and {len(found.damaged) - 1} more" if len(found.damaged) > 1 else ""
-    what = f"{folder / found.damaged[0]}{more}: missing or damaged"
-    if found.damaged == [FILES] and found.manifest is not None:
+    state = look(folder, everything)
+    if not state.damaged:
+        return state
+    more = f" and {len(state.damaged) - 1} more" if len(state.damaged) > 1 else ""
+    what = f"{folder / state.damaged[0]}{more}: missing or damaged"
+    if state.damaged == [FILES] and state.manifest is not None:
         warn(f"{what}; the digests of its files are written anew")
-        manifest = found.manifest.model_copy(update={"files": write_files(folder)})
+        manifest = state.manifest.model_copy(update={"files": write_files(folder)})
         write_json(folder / MANIFEST, manifest.to_json())
         return Found(manifest)
-    if found.only_pictures:
+    if state.only_pictures:
         warn(f"{what}; its pictures are drawn again")
     else:
         warn(f"{what}; what is lost of stage {stage} is made again")
-        reopen(folder, found.damaged)
+        reopen(folder, state.damaged)
         return Found()
-    return found
+    return state

@@ -66,17 +66,17 @@ def training_task(stage: str, plan: Plan) -> dict[str, float]:
     history: list[dict[str, float]] = []
     store = storage(plan.storage)
     work = store.root / plan.work
-    kept = bucket_sync.training(store, work)
-    kept.fetch()
+    synced = bucket_sync.training(store, work)
+    synced.fetch()
 
     def report(entry: dict[str, float]) -> None:
         history.append(entry)
         write_json(work / EPOCHS, history)
         bucket_sync.upload_work(store, work, [EPOCHS], "epochs")
-        kept.saved()
+        synced.saved()
 
     inputs = inputs_of(plan, {name: None for name in READS[stage] if name in plan.folders})
-    metrics: dict[str, float] = TRAINED[stage](replace(inputs, saved=kept.saved), work, report)
+    metrics: dict[str, float] = TRAINED[stage](replace(inputs, saved=synced.saved), work, report)
     bucket_sync.upload_work(store, work, [name for name in (MODEL, COUNTS) if (work / name).exists()], "network")
     return metrics
 

@@ -102,11 +102,11 @@ def entries(chosen: Sequence[TrialRow], spec: SweepSpec) -> list[dict[str, Any]]
     if confirm.top_k:
         wanted = [(row, confirm.seeds_of_reference if row.role == REFERENCE else confirm.seeds_each) for row in chosen]
     baseline = confirm.seeds_each if confirm.top_k else 1
-    found = []
+    runs = []
     for i in range(max(baseline, *(seeds for _, seeds in wanted), 0)):
-        found += [entry(row, i, spec) for row, seeds in wanted if i < seeds]
-        found += [entry(None, i, spec)] * (i < baseline)
-    return found
+        runs += [entry(row, i, spec) for row, seeds in wanted if i < seeds]
+        runs += [entry(None, i, spec)] * (i < baseline)
+    return runs
 
 
 def entry(row: TrialRow | None, number: int, spec: SweepSpec, **more: Any) -> dict[str, Any]:
@@ -148,31 +148,31 @@ def counted(chosen: Sequence[TrialRow], runs: Sequence[TrialRow], name: str | No
     """Return the confirm runs that the verdict is about. In a race they are its own, and the reference's own trial:
     nothing chose that for its score, and the confirm images had no part in it.
     """
-    found = [run for run in runs if run.role == CAM_BASELINE or run.race == name]
+    counted_runs = [run for run in runs if run.role == CAM_BASELINE or run.race == name]
     if name is None:
-        return found
-    return [replace(chosen[0], attrs={**chosen[0].attrs, "of": chosen[0].uid}), *found]
+        return counted_runs
+    return [replace(chosen[0], attrs={**chosen[0].attrs, "of": chosen[0].uid}), *counted_runs]
 
 
 def race_entries(
-    number: int, chosen: Sequence[TrialRow], runs: Sequence[TrialRow], found: Sequence[Confirmed], spec: SweepSpec
+    number: int, chosen: Sequence[TrialRow], runs: Sequence[TrialRow], measured: Sequence[Confirmed], spec: SweepSpec
 ) -> list[dict[str, Any]]:
-    """Return the runs of round `number` of a race, none at its end. `runs` are those of the rounds before, `found` what
-    came of them; nothing else decides.
+    """Return the runs of round `number` of a race, none at its end. `runs` are those of the rounds before, `measured`
+    what came of them; nothing else decides.
     """
     options = spec.confirm
     of = [str(run.confirms) for run in runs]
     failed = [str(run.confirms) for run in runs if run.state is State.FAIL]
-    results = [next((c for c in found if c.uid == row.uid), None) for row in chosen]
+    results = [next((c for c in measured if c.uid == row.uid), None) for row in chosen]
     left = options.race_runs(len(chosen) - 1) - len(runs)
     arms = next_runs(
         results, [failed.count(row.uid) for row in chosen], left, len(runs) + left, spec.search_options.seed
     )
-    name, made = race_of(chosen, options), []
+    name, wanted = race_of(chosen, options), []
     for arm in arms:
-        made.append(entry(chosen[arm], of.count(chosen[arm].uid), spec, race=name, round=number))
+        wanted.append(entry(chosen[arm], of.count(chosen[arm].uid), spec, race=name, round=number))
         of.append(chosen[arm].uid)
-    return made + ([entry(None, i, spec) for i in range(options.seeds_each)] if number == 0 else [])
+    return wanted + ([entry(None, i, spec) for i in range(options.seeds_each)] if number == 0 else [])
 
 
 def next_runs(
@@ -181,9 +181,9 @@ def next_runs(
     """Return which configurations run next in a race over `limit` runs, `left` of them still to come: their numbers,
     the reference's is 0; none where it is over. A configuration of which two runs have `failed` does not run again.
     """
-    arms = race.Arms.of([found.mious if found else [] for found in results])
+    arms = race.Arms.of([result.mious if result else [] for result in results])
     reference, *others = results
-    rivals = [found for found in others if found]
+    rivals = [result for result in others if result]
     # Images only widen the difference: where the seeds alone are in doubt, the bootstrap is spared.
     if reference and rivals and race.error(arms)[0] < LEVEL:
         if judge(reference, rivals, seed, race.Rule(len(others), limit, early=True)).better:
@@ -206,16 +206,16 @@ def confirmed(
     objective: str = "miou",
 ) -> list[Confirmed]:
     """Gather the finished confirm runs by configuration; `folder_of` gives each run's folder by uid."""
-    found = []
+    results = []
     for row in chosen:
         own = [run for run in runs if run.confirms == row.uid and run.state is State.COMPLETE]
         if own:
             folders = [(folder_of[run.uid], run.beta or 0.0) for run in own]
             if objective == "miou":
-                found.append(scored(row, [confirm_counts(folder, beta, cam) for folder, beta in folders]))
+                results.append(scored(row, [confirm_counts(folder, beta, cam) for folder, beta in folders]))
             else:
-                found.append(scored(row, [confirm_scores(folder, cam) for folder, _ in folders]))
-    return found
+                results.append(scored(row, [confirm_scores(folder, cam) for folder, _ in folders]))
+    return results
 
 
 def scored(row: TrialRow, counts: Sequence[Images]) -> Confirmed:
@@ -232,9 +232,9 @@ def values(images: Images, weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def confirm_scores(folder: Path, cam: CamConfig) -> MaskFreeScores:
     """Return a run's mask-free scores of the confirm images."""
-    ids, found = load_scores(folder / SCORES)
+    ids, scores = load_scores(folder / SCORES)
     _, held_back = select_and_confirm(ids, cam)
-    return found.subset(held_back)
+    return scores.subset(held_back)
 
 
 def confirm_counts(folder: Path, beta: float, cam: CamConfig) -> NDArray[np.int64]:

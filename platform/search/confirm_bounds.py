@@ -63,15 +63,15 @@ def bounds(
     """By uid the bounds of the mean, and of the difference to the reference at the verdict's level (`interval`), where
     both have seeds enough.
     """
-    found: dict[str, Bounds] = {}
+    by_uid: dict[str, Bounds] = {}
     others = sum(c is not reference for c in everything)
     for one in everything:
         mean, apart = mean_interval(one, everything, seed), None
         if reference is not None and one is not reference and len(one.counts[0]) >= LEAST_IMAGES:
             if min(len(c.mious) for c in (reference, one)) >= LEAST_SEEDS:
                 apart = interval(reference, one, everything, others, seed, rule)
-        found[one.uid] = Bounds(mean, apart)
-    return found
+        by_uid[one.uid] = Bounds(mean, apart)
+    return by_uid
 
 
 def against_baseline(

@@ -56,20 +56,20 @@ def told_params(search: Search, values: Mapping[str, Any]) -> dict[str, tuple[An
     choice that is not listed is left out: samplers learn from the reference, and refuse or mislearn values that they
     could never draw. The true values go with the trial as an attribute.
     """
-    told: dict[str, tuple[Any, BaseDistribution]] = {}
+    params: dict[str, tuple[Any, BaseDistribution]] = {}
     for name, value in values.items():
         domain = search[name]
         if isinstance(domain, ChoiceDomain):
             if contains(domain, value):
-                told[name] = encode(value), distribution(domain)
+                params[name] = encode(value), distribution(domain)
         elif not isinstance(domain, CurveDomain) and isinstance(value, (int, float)) and not isinstance(value, bool):
             low, high = domain.ends
             near = min(max(value, low), high)
             step = domain.step or (1 if isinstance(domain, IntDomain) else None)
             if step is not None:
                 near = low + round((near - low) / step) * step
-            told[name] = near, distribution(domain)
-    return told
+            params[name] = near, distribution(domain)
+    return params
 
 
 def distribution(domain: Drawn) -> BaseDistribution:
@@ -83,11 +83,11 @@ def distribution(domain: Drawn) -> BaseDistribution:
 
 def told_trial(search: Search, values: Mapping[str, Any], value: float | None) -> FrozenTrial:
     """Return a finished trial of another sweep, in this search's terms."""
-    told = told_params(search, values)
+    params = told_params(search, values)
     return optuna.trial.create_trial(
         value=value,
-        params={name: stored for name, (stored, _) in told.items()},
-        distributions={name: where for name, (_, where) in told.items()},
+        params={name: stored for name, (stored, _) in params.items()},
+        distributions={name: where for name, (_, where) in params.items()},
     )
 
 

@@ -80,7 +80,7 @@ def fit(points: Floats, scores: Floats) -> Floats:
     squares = (points[:, None, :] - points[None]) ** 2
     each = [0] * axes + [1, 2]
     mean, spread = np.array(PRIORS)[each].T
-    found = minimize(
+    optimum = minimize(
         _loss,
         mean,
         (squares, scores, mean, spread),
@@ -89,7 +89,7 @@ def fit(points: Floats, scores: Floats) -> Floats:
         bounds=[BOUNDS[i] for i in each],
         options={"maxiter": STEPS},
     )
-    return np.asarray(found.x, dtype=np.float64)
+    return np.asarray(optimum.x, dtype=np.float64)
 
 
 def _loss(logs: Floats, squares: Floats, scores: Floats, mean: Floats, spread: Floats) -> tuple[float, Floats]:

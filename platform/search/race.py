@@ -86,15 +86,15 @@ def next_arms(arms: Arms, left: int, closed: Flags | None = None) -> list[Number
     closed = np.zeros(arms.runs.shape, bool) if closed is None else closed
     variance, freedom = arms.variance
     ahead = np.where(freedom >= KNOWN, AHEAD * np.sqrt(variance), 0.0)
-    everyone, found = np.ones(len(arms.runs), bool), []
+    everyone, arms_in_turn = np.ones(len(arms.runs), bool), []
     for chosen in range(min(ROUND, left)):
         arm = next_arm(arms, left - chosen, ahead, closed)
-        found.append(arm)
+        arms_in_turn.append(arm)
         at = np.maximum(arm, 0)[:, None]
         ran = np.take_along_axis(arms.runs, at, 1)[:, 0] > 0
         expected = np.where(ran, np.take_along_axis(arms.means, at, 1)[:, 0], arms.means[:, 0])
         arms = arms.after(arm, expected, everyone)
-    return found
+    return arms_in_turn
 
 
 def next_arm(arms: Arms, left: int, ahead: Floats, closed: Flags) -> Numbers:

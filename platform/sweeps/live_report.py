@@ -45,18 +45,18 @@ class LiveReport:
         if self._thread.is_alive() or time.monotonic() < self._next:
             return
         sweep = self._sweep
-        found = SweepSnapshot(
+        snapshot = SweepSnapshot(
             sweep.spec.name, sweep.store, sweep.spec, self._trials.rows(), self._again.rows(), sweep.pack.fingerprint,
             RUNNING, self._command, self._last, times=self._trials.times() | self._again.times(),
             stopped=self._trials.remembered(WORTH).get("words"),
         )  # fmt: skip
-        self._thread = threading.Thread(target=self._write, args=(found,), daemon=True)
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), daemon=True)
         self._thread.start()
 
-    def _write(self, found: SweepSnapshot) -> None:
+    def _write(self, snapshot: SweepSnapshot) -> None:
         began = time.monotonic()
         try:
-            self._written(write_report(found, self._sweep.paths.root)[0])
+            self._written(write_report(snapshot, self._sweep.paths.root)[0])
         except Exception as error:  # of whatever kind plots, templates and the disk raise; the sweep goes on
             self._sweep.warn_once(f"the report of the running sweep was not written ({in_one_line(error)})")
         self._next = time.monotonic() + max(LEAST_S, SHARE * (time.monotonic() - began))

@@ -103,12 +103,12 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
         if trials.warm_trials:
             names = ", ".join(spec.search_options.warm_start)
             terminal.say(f"{spec.name}: the search learns from {trials.warm_trials} trials of {names}")
-        kept = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
-        dump_yaml(paths.spec, redacted(kept))
+        content = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"notify"})
+        dump_yaml(paths.spec, redacted(content))
         tell_all()
-        told = provenance(command)
-        keep_start(paths.starts, told)
-        records = Records(recorder, spec, pack.fingerprint, told, root)
+        start = provenance(command)
+        keep_start(paths.starts, start)
+        records = Records(recorder, spec, pack.fingerprint, start, root)
         sweep = SweepContext(spec, pack, root, store, terminal, records, interruption)
         sweep.works = held.works
         with notifying(spec.notify.command, spec.name, paths, command, terminal.warn) as ending:

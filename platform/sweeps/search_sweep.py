@@ -114,7 +114,7 @@ def run_search_sweep(
     sweep.clock.save()
     state = FINISHED if failed is None else FAILED
     times = trials.times() | again.times()
-    found = SweepSnapshot(
+    snapshot = SweepSnapshot(
         spec.name,
         sweep.store,
         spec,
@@ -129,7 +129,7 @@ def run_search_sweep(
         worth.words,
     )
     live.close()
-    report = write_report(found, sweep.paths.root)
+    report = write_report(snapshot, sweep.paths.root)
     files += report
     sweep.records.sweep_ended(summary, files)
     recorder.reconcile(alive=set(), ended={stage_uid(spec.name, failed.stage, failed.key): "FAILED"} if failed else {})
@@ -177,8 +177,8 @@ def confirm_again(sweep: SweepContext, trials: Study, again: Study, chosen: list
             own = [row for row in again.rows() if row.race == race and (row.race_round or 0) < number]
             runs = confirm.counted(chosen, own, race)
             folders = {run.uid: sweep.folder(run) for run in runs}
-            found = confirm.confirmed(chosen, runs, folders, sweep.config.cam, objective)
-            wanted = confirm.race_entries(number, chosen, own, found, spec)
+            confirmed = confirm.confirmed(chosen, runs, folders, sweep.config.cam, objective)
+            wanted = confirm.race_entries(number, chosen, own, confirmed, spec)
         again.enqueue(wanted)
         if has_open_trials(again, None):
             run_open_trials(sweep, again, heading, len(again.rows()), Pruning(kind="none"), None, CONFIRM)
@@ -203,8 +203,8 @@ def pictures_in(folders: list[Path], panel: Path | None = None) -> list[Path]:
     """Return every picture of a run and its stages, relative to the working folder where they lie below it; `panel` in
     place of the run's of that name, which was drawn before cam_baseline had run.
     """
-    found = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
-    return [shortened(panel if panel is not None and path.name == panel.name else path) for path in found]
+    paths = [path for folder in folders for path in sorted((folder / PICTURES).glob("*.png"))]
+    return [shortened(panel if panel is not None and path.name == panel.name else path) for path in paths]
 
 
 def delete_unneeded(sweep: SweepContext, trials: Study, again: Study, needed: list[str], waiting: int) -> None:

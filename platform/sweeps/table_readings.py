@@ -49,16 +49,16 @@ PAIR_VERSION = 1
 TIMED_IMAGES, ATTEMPTS = 20, 5
 
 
-def on_ray(sweep: SweepContext, work: Callable[..., Any], *given: Any) -> Any:
+def on_ray(sweep: SweepContext, work: Callable[..., Any], *arguments: Any) -> Any:
     """Return what `work` returns, computed by a Ray task; here where storage is a bucket, for only here lie the
     networks.
     """
     if sweep.store.url is not None:
-        return work(*given)
+        return work(*arguments)
     import ray
 
     sweep.cluster()
-    return ray.get(ray.remote(**needs("cam", sweep.spec.resources), max_retries=3)(work).remote(*given))
+    return ray.get(ray.remote(**needs("cam", sweep.spec.resources), max_retries=3)(work).remote(*arguments))
 
 
 def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) -> dict[str, float]:
@@ -67,19 +67,19 @@ def read_pair(sweep: SweepContext, model: Path, pair: PatchesConfig, seed: int) 
     patches = {name.removeprefix("patches."): value for name, value in in_keys(to_dotted(pair, "patches.")).items()}
     key = digest([PAIR, PAIR_VERSION, file_digest(model), sweep.pack.fingerprint, patches, seed, config.data.score])
     folder = sweep.store.stage(PAIR, key)
-    found: dict[str, float] | None = None
+    scores: dict[str, float] | None = None
     try:
-        found = read_typed(folder / MANIFEST, StageManifest).metrics
+        scores = read_typed(folder / MANIFEST, StageManifest).metrics
     except FileNotFoundError:
         pass
     except DamagedFile as error:
         sweep.terminal.warn(f"{error.path} is damaged; it is made again")
-    if found is None:
+    if scores is None:
         sweep.terminal.say(f"showing the network {model.parent.name} pairs of {pair.kind} patches")
-        found = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
+        scores = on_ray(sweep, pair_task, str(model), sweep.root, config.data.score, pair, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MANIFEST, StageManifest(stage=PAIR, key=key, metrics={**found}).to_json())
-    return found
+        write_json(folder / MANIFEST, StageManifest(stage=PAIR, key=key, metrics={**scores}).to_json())
+    return scores
 
 
 def pair_task(model: str, data_root: str, scored: str, pair: PatchesConfig, seed: int) -> dict[str, float]:
@@ -136,7 +136,9 @@ def one_thread() -> Iterator[None]:
 
 def stage_columns(manifests: Mapping[str, StageManifest]) -> dict[str, float]:
     """Return the columns that later stages answer, of their manifests."""
-    numbers = {f"{stage}/{name}": value for stage, made in manifests.items() for name, value in made.metrics.items()}
+    numbers = {
+        f"{stage}/{name}": value for stage, manifest in manifests.items() for name, value in manifest.metrics.items()
+    }
     return {column: float(numbers[column]) for column in STAGE_COLUMNS if column in numbers}
 
 
@@ -150,7 +152,7 @@ def read_imported(
     assert spec.table is not None and row.imported is not None
     folder, first = Path(row.imported), spec.base_config.train.seed
     base = row_config(spec.base, name, row, spec.name)
-    found: dict[int, dict[str, float]] = {}
+    columns: dict[int, dict[str, float]] = {}
     for seed in range(first, first + spec.table.seeds):
         config = with_values(base, {"train.seed": seed}, f"row {name}")
         imported = import_candidate(
@@ -158,19 +160,19 @@ def read_imported(
             maps=row.maps is not None, halved=row.halved, keep_in=sweep.store.run, shown=sweep.terminal.progress,
         )  # fmt: skip
         chosen, files = imported.chosen, imported.files
-        told = ImportedRow(folder=str(folder), kind=files.kind, uid=chosen.uid, beta=chosen.beta)
+        imported_row = ImportedRow(folder=str(folder), kind=files.kind, uid=chosen.uid, beta=chosen.beta)
         sweep.records.imported_started(
             chosen.uid, chosen.model, config, chosen.lineage, f"{files.kind} of {folder.name}", imported.metrics
         )
-        found[seed] = {column: value for column, value in imported.metrics.items() if column in RUN_COLUMNS}
+        columns[seed] = {column: value for column, value in imported.metrics.items() if column in RUN_COLUMNS}
         if spec.table.reads_stages:
             try:
                 manifests = run_later_stages(sweep, chosen, sweep.pack, sweep.root, files)
             except StageFailed as error:
                 sweep.terminal.warn(f"{name}, seed {seed}: {error}")
                 failures[f"{chosen.uid}, seed {seed}"], manifests = error, error.manifests
-            found[seed] |= stage_columns(manifests)
-    return found, told
+            columns[seed] |= stage_columns(manifests)
+    return columns, imported_row
 
 
 def draw_table_panel(sweep: SweepContext, runs: dict[str, TrialRow]) -> Path:

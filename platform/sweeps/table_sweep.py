@@ -177,7 +177,7 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
     folder = sweep.folder(row)
     result = sweep.finished(row)
     assert result is not None
-    found = run_readings(result)
+    columns = run_readings(result)
     if table.reads_stages:
         run = Candidate(row.uid, folder / MODEL, folder.name, sweep.method(row), row.beta or 0.0, result.lineage, row)
         try:
@@ -187,13 +187,13 @@ def read_row(sweep: SweepContext, row: TrialRow, pictures: bool, failures: dict[
             failures[row.uid], manifests = error, error.manifests
         if pictures:
             keep_pictures(sweep, manifests)
-        found |= stage_columns(manifests)
+        columns |= stage_columns(manifests)
     pair = row_pair(table.rows[str(row.table_row)], sweep.config)
     if table.reads_pairs and pair is not None:
         numbers = read_pair(sweep, folder / MODEL, pair, row.seed)
         gains = {f"{kind}_gain": numbers[f"{kind}_pair"] - numbers[f"{kind}_o"] for kind in ("miou", "recall")}
-        found |= {**numbers, **gains}
-    return found
+        columns |= {**numbers, **gains}
+    return columns
 
 
 def stage_pictures(folder: Path) -> list[Path]:
@@ -220,10 +220,10 @@ def table_words(result: TableResult) -> str:
     words += [f"Rows with fewer runs: {', '.join(fewer)}."] if fewer else []
     if result.scenes and any(row.published for row in result.rows):
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
-    told = verdicts(result.rows, result.columns)
-    if told:
+    sentences = verdicts(result.rows, result.columns)
+    if sentences:
         words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
-        words += [f"Verdict, {sentence}" for sentence in told]
+        words += [f"Verdict, {sentence}" for sentence in sentences]
     words += [f"DeepLab is trained {result.extra_supervision}."] if result.extra_supervision else []
     for name, of in result.imported.items():
         words.append(f"Row {name}: {of.kind} of another method, {of.folder}; seeds are those of the later stages.")

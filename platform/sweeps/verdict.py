@@ -31,30 +31,30 @@ def reach_verdict(sweep: SweepContext, chosen: list[TrialRow], again: Study) -> 
         sweep.finished(run)
     folders = {run.uid: sweep.folder(run) for run in runs}
     cam, objective = sweep.config.cam, sweep.spec.objective
-    found = confirm.confirmed(chosen, runs, folders, cam, objective)
-    means = {c.uid: c.mious for c in found}
+    confirmed = confirm.confirmed(chosen, runs, folders, cam, objective)
+    means = {c.uid: c.mious for c in confirmed}
     cam_baseline = [r for r in runs if r.role == CAM_BASELINE and r.state is State.COMPLETE]
     means[CAM_BASELINE] = [float(r.attrs[f"{objective}_confirm"]) for r in cam_baseline]
     system = sweep.method(chosen[0]).train.objective
     plain = [replace(cam_baseline[0], uid=CAM_BASELINE)] if cam_baseline else []
     baseline = next(iter(confirm.confirmed(plain, runs, folders, cam, objective)), None)
     extra = "" if (words := extra_supervision(sweep.config.instance_masks)) is None else f"; {words}"
-    if not found:
+    if not confirmed:
         best = max(chosen, key=lambda row: row.miou or 0.0)
         words = against_baseline(None, baseline, [], system, 0)
         verdict = Verdict(best.uid, "not tested: nothing was confirmed" + extra, False, False, baseline=words)
         return Confirmation(verdict, means, {})
-    reference = next((c for c in found if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
-    others = [c for c in found if c is not reference]
+    reference = next((c for c in confirmed if c.uid == chosen[0].uid and chosen[0].role == REFERENCE), None)
+    others = [c for c in confirmed if c is not reference]
     seed = sweep.spec.search_options.seed
     rule = confirm.rule_of(chosen, options)
-    verdict, bounds = confirm.judge(reference, others, seed, rule), bounds_of(reference, found, seed, rule)
-    for one in found:
+    verdict, bounds = confirm.judge(reference, others, seed, rule), bounds_of(reference, confirmed, seed, rule)
+    for one in confirmed:
         sweep.records.confirmed(one.uid, one.mious, bounds[one.uid].mean)
     if baseline is not None:
-        bounds[CAM_BASELINE] = Bounds(mean_interval(baseline, [*found, baseline], seed))
+        bounds[CAM_BASELINE] = Bounds(mean_interval(baseline, [*confirmed, baseline], seed))
     unit = "" if objective == "miou" else f" (of {objective}, which is no mIoU)"
-    winner = next(c for c in found if c.uid == verdict.winner)
-    words = against_baseline(winner, baseline, found, system, seed)
-    said = replace(verdict, sentence=verdict.sentence + unit + extra, baseline=words + unit)
-    return Confirmation(said, means, bounds)
+    winner = next(c for c in confirmed if c.uid == verdict.winner)
+    words = against_baseline(winner, baseline, confirmed, system, seed)
+    worded = replace(verdict, sentence=verdict.sentence + unit + extra, baseline=words + unit)
+    return Confirmation(worded, means, bounds)
