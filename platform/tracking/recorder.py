@@ -191,7 +191,7 @@ class Recorder:
         """Copy a file, or all files of a folder, to the run's `folder`. It must stay on disk until it is replayed."""
         self._say("artifact", uid, None, path=self._from_here(path), folder=folder)
 
-    def images(self, uid: str, step: int, pictures: Mapping[str, Path], time: float) -> None:
+    def images(self, uid: str, step: int, pictures: Mapping[str, Path], time: float | None = None) -> None:
         """Note PNG images by key at a step, for MLflow's image grid. They must stay on disk until they are replayed.
 
         As with metrics a key has one image per step, the first.

@@ -137,7 +137,7 @@ class Records:
         """Record the pictures that a run drew after an epoch, with the name of each file as its key."""
         if pictures and self._spec.tracking.images:
             named = {image_key(picture.stem): picture for picture in pictures}
-            self._recorder.images(uid, int(entry["epoch"]), named, entry["time"])
+            self._recorder.images(uid, int(entry["epoch"]), named, entry.get("time"))
 
     def minutes_reported(self, uid: str, samples: Sequence[Mapping[str, float]]) -> None:
         """Record how busy the GPU was, minute by minute. The step is the minute since 1970: MLflow draws them over

@@ -18,6 +18,7 @@ def test_names_are_those_that_earlier_runs_have() -> None:
         "PANEL": "panel.npz",
         "PICTURES": "pictures",
         "CHECKPOINTS": "checkpoints",
+        "EPOCHS": "epochs",
     }
 
 
