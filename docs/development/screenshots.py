@@ -38,6 +38,7 @@ from cpn.core.files import read_json, write_bytes  # noqa: E402
 PHONE, DESK = (390, 844), (1280, 900)
 TALLEST = 1500
 """Pixels of a copied picture at most: the rest of a tall panel shows more of the same."""
+CAMS = "return [...document.images].filter(i => i.naturalWidth > 100 && decodeURIComponent(i.src).includes('cam~')).length"
 
 
 def keep(picture: bytes, path: Path, width: int | None = None) -> None:
@@ -62,7 +63,7 @@ def shot(page: webdriver.Chrome, path: Path) -> None:
 
 
 def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: str, out: Path) -> None:
-    """The sweep with its runs, the winner's panel, the winner's page, two trials compared."""
+    """The sweep with its runs, the winner's panel, CAMs over epochs, the winner's page, two trials compared."""
     resize(page, 1440, 900)
     without_guides(page, address)
     click(page, f"//a[contains(@href, '#/experiments/') and normalize-space()='{sweep}']")
@@ -76,6 +77,11 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
     with followed(page, '//a[contains(., "the winner\'s CAM panel")]'):
         await_true(page, lambda: page.execute_script(loaded), "no picture")
         shot(page, out / "mlflow_pictures.png")
+    with followed(page, "//a[normalize-space()='charts']"):
+        grid = await_all(page, "//*[normalize-space(text())='Image grid']")[0]
+        page.execute_script("arguments[0].scrollIntoView()", grid)
+        await_true(page, lambda: page.execute_script(CAMS) >= 4, "no CAMs of epochs")
+        shot(page, out / "mlflow_images.png")
     with followed(page, f"//a[normalize-space()='the winner, {winner}']"):
         click(page, "//*[normalize-space()='Show more']")
         await_true(page, lambda: page.execute_script(loaded), "no picture")
