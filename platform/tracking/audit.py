@@ -25,12 +25,12 @@ class ToldBefore:
         """Of each registered model what made its versions, each with its offset."""
         start = 0
         for event, behind in spool.read():
-            told = behind <= spool.offset and event is not None and event.get("id") not in spool.refused_ids
+            delivered = behind <= spool.offset and event is not None and event.get("id") not in spool.refused_ids
             if event and event.get("kind") == "start":
                 self.begun.add((event["uid"], event["time"]))
-                if told:
+                if delivered:
                     self.starts.setdefault(event["uid"], start)
-            elif event and told and event.get("kind") == "register":
+            elif event and delivered and event.get("kind") == "register":
                 self.registered.setdefault(event["model"], []).append((start, event))
             start = behind
 
@@ -58,20 +58,20 @@ class Lack:
         self.offset = offset if self.offset is None else min(offset, self.offset)
 
 
-def what_lacks(store: Store, told: ToldBefore) -> Lack:
+def what_lacks(store: Store, delivered: ToldBefore) -> Lack:
     """Hold the store against what it was told; restores deleted runs. Raises what MLflow raises."""
     lack = Lack()
-    store.inherited = store.run_ids.keys() - told.starts.keys()
-    missing_runs(store, told, lack)
-    put_back(store, told, lack)
-    for model, events in told.registered.items():
+    store.inherited = store.run_ids.keys() - delivered.starts.keys()
+    missing_runs(store, delivered, lack)
+    put_back(store, delivered, lack)
+    for model, events in delivered.registered.items():
         missing_versions(store.model(model), model, events, lack)
     return lack
 
 
-def missing_runs(store: Store, told: ToldBefore, lack: Lack) -> None:
+def missing_runs(store: Store, delivered: ToldBefore, lack: Lack) -> None:
     """Find runs that are gone."""
-    missing = told.starts.keys() - store.run_ids.keys()
+    missing = delivered.starts.keys() - store.run_ids.keys()
     if not missing:
         return
     restored = store.restore(missing)
@@ -79,16 +79,16 @@ def missing_runs(store: Store, told: ToldBefore, lack: Lack) -> None:
         lack.lines.append(f"{_shown(restored)} had been deleted in MLflow: restored")
     gone = sorted(missing - set(restored))
     if gone:
-        what = f"{_shown(gone)}, of {len(told.starts)} that were told, {_are(gone)} not in the store any more"
-        lack.lines.append(f"{what}: told again from {told.spool.folder}")
-        lack.back(min(told.starts[uid] for uid in gone))
+        what = f"{_shown(gone)}, of {len(delivered.starts)} that were told, {_are(gone)} not in the store any more"
+        lack.lines.append(f"{what}: told again from {delivered.spool.folder}")
+        lack.back(min(delivered.starts[uid] for uid in gone))
 
 
-def put_back(store: Store, told: ToldBefore, lack: Lack) -> None:
+def put_back(store: Store, delivered: ToldBefore, lack: Lack) -> None:
     """Find what came after the mark in the store. That lags a little after a kill; where it is behind a mark that was
     set before, the store is as it was then.
     """
-    spool = told.spool
+    spool = delivered.spool
     behind = spool.find(store.replayed) if store.replayed else None
     if behind is None or behind >= spool.offset:
         return
@@ -114,13 +114,16 @@ def missing_versions(state: ModelState | None, model: str, events: list[tuple[in
         if version is None or version in state.versions or alias in state.aliases:
             continue
         entries = {entry.id for entry in state.history if entry.alias == alias and entry.to == version}
-        made = [event for _, event in events if event["id"] in entries]
+        registrations = [event for _, event in events if event["id"] in entries]
         gone = f"version {version} of {model}, its {alias}, was deleted in MLflow"
-        if not made:
+        if not registrations:
             lack.lines.append(f"{gone}; python -m platform.rollback --to VERSION names another")
             continue
         lack.lines.append(f"{gone}: it is registered again")
-        again: Event = {**made[-1], "reason": f"version {version} was deleted in MLflow: {made[-1]['reason']}"}
+        again: Event = {
+            **registrations[-1],
+            "reason": f"version {version} was deleted in MLflow: {registrations[-1]['reason']}",
+        }
         again.pop("id", None)
         again.pop("time", None)
         lack.anew.append(again)

@@ -60,11 +60,11 @@ def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], 
     return cut("\n\n".join([f"{scores}{at}{trial}", *shown(uid, pictures)]))
 
 
-def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], said: str | None = None) -> str:
-    """Return a finished stage's description: its scores in a line, what it `said` of a choice, then its pictures."""
+def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], choice: str | None = None) -> str:
+    """Return a finished stage's description: its scores in a line, its `choice` in words, then its pictures."""
     scores = ", ".join(f"{name} {float(value):.1f}" for name, value in metrics.items() if name.startswith("miou"))
-    told = [scores or "No score belongs to this stage.", *([said] if said else [])]
-    return cut("\n\n".join([*told, *shown(uid, pictures)]))
+    paragraphs = [scores or "No score belongs to this stage.", *([choice] if choice else [])]
+    return cut("\n\n".join([*paragraphs, *shown(uid, pictures)]))
 
 
 def shown(uid: str, pictures: Sequence[str]) -> list[str]:
@@ -102,10 +102,10 @@ def space(search: Mapping[str, Domain]) -> str:
 
 def domain_words(domain: Domain) -> str:
     """Return a domain in words: `float 0.1 to 10, log, when patches.kind is superpixel`."""
-    told = domain.model_dump(by_alias=True, exclude_none=True)
-    when = " and ".join(f"{name} is {value}" for name, value in (told.pop("when", None) or {}).items())
+    fields = domain.model_dump(by_alias=True, exclude_none=True)
+    when = " and ".join(f"{name} is {value}" for name, value in (fields.pop("when", None) or {}).items())
     parts = []
-    for name, value in told.items():
+    for name, value in fields.items():
         if name in ("int", "float"):
             parts.append(f"{name} {value[0]:g} to {value[1]:g}")
         elif name == "choice":
@@ -119,7 +119,7 @@ def domain_words(domain: Domain) -> str:
 
 def words(picture: str) -> str:
     """Return what a picture shows, for those who cannot see it."""
-    told = {
+    by_stem = {
         "cam_panel": "images, truth, class maps, pseudo masks and errors",
         "beta_curve": "mIoU over the background threshold beta",
         "class_iou": "IoU by class",
@@ -127,7 +127,7 @@ def words(picture: str) -> str:
         "random_walk": "pseudo labels before and after CRF and random walk",
         "deeplab": "DeepLab's masks without and with CRF",
     }
-    return told.get(Path(picture).stem, Path(picture).stem.replace("_", " "))
+    return by_stem.get(Path(picture).stem, Path(picture).stem.replace("_", " "))
 
 
 def cut(text: str) -> str:

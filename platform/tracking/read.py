@@ -117,13 +117,13 @@ def newest_sweep(uri: str | None) -> tuple[str, str] | None:
     if path is not None:
         return newest_in_file(path)
     mlflow, client = mlflow_module(), connect(uri)
-    found: list[Any] = client.search_experiments(
+    experiments: list[Any] = client.search_experiments(
         filter_string=f"tags.`{TAG}{LEADERBOARD}` LIKE '%'",
         order_by=["creation_time DESC"],
         max_results=1,
         view_type=mlflow.entities.ViewType.ACTIVE_ONLY,
     )
-    return (str(found[0].name), str(found[0].experiment_id)) if found else None
+    return (str(experiments[0].name), str(experiments[0].experiment_id)) if experiments else None
 
 
 def newest_in_file(path: Path) -> tuple[str, str] | None:

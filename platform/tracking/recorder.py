@@ -150,17 +150,21 @@ class Recorder:
 
         A value that was told at its step stays.
         """
-        told = self._recall.steps(uid)
+        recorded = self._recall.steps(uid)
         new = [
-            (step, kept, int(1000 * at)) for step, values, at in points if (kept := self._untold(step, values, told))
+            (step, untold, int(1000 * at))
+            for step, values, at in points
+            if (untold := self._untold(step, values, recorded))
         ]
         if new:
             self._say("series", uid, points[-1][2], points=new)
 
     @staticmethod
-    def _untold(step: int, values: Mapping[str, float], told: Collection[tuple[int, str]]) -> dict[str, float | str]:
-        """Return the values that were not `told`; those that JSON has no number for as text."""
-        new = {key: float(value) for key, value in values.items() if (step, key) not in told}
+    def _untold(
+        step: int, values: Mapping[str, float], recorded: Collection[tuple[int, str]]
+    ) -> dict[str, float | str]:
+        """Return the values that are not `recorded`; those that JSON has no number for as text."""
+        new = {key: float(value) for key, value in values.items() if (step, key) not in recorded}
         return {key: value if math.isfinite(value) else str(value) for key, value in new.items()}
 
     def tags(self, uid: str, tags: Mapping[str, str]) -> None:
@@ -196,8 +200,8 @@ class Recorder:
 
         As with metrics a key has one image per step, the first.
         """
-        told = self._recall.steps(uid)
-        new = {key: self._from_here(path) for key, path in pictures.items() if (step, key) not in told}
+        recorded = self._recall.steps(uid)
+        new = {key: self._from_here(path) for key, path in pictures.items() if (step, key) not in recorded}
         if new:
             self._say("images", uid, time, step=step, images=new)
 
@@ -343,14 +347,14 @@ class Recorder:
     def _connected(self) -> Store:
         """Return the store, opened on first use and after it was away; what it lacks is told again."""
         if self._store is None:
-            told = ToldBefore(self._spool)
+            delivered = ToldBefore(self._spool)
             try:
                 store = Store(mlflow_module(), connect(self.uri), self.uri, self.experiment, self._spool.folder,
-                              self.origin, told, self._warn)  # fmt: skip
+                              self.origin, delivered, self._warn)  # fmt: skip
                 if store.moved and store.replayed and not self._spool.offset:  # known by another URI so far
                     self._spool.rewind(self._spool.find(store.replayed) or 0)
-                    told = ToldBefore(self._spool)
-                lack = what_lacks(store, told)
+                    delivered = ToldBefore(self._spool)
+                lack = what_lacks(store, delivered)
             except StoreDown as error:
                 self._unfit = str(error) if isinstance(error, Unfit) else None
                 raise

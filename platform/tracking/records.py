@@ -182,8 +182,8 @@ class Records:
 
     def _told(self, row: TrialRow) -> dict[str, float]:
         """Return what the study holds: where beta is searched within a range, other values than the run's own."""
-        told = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
-        return {name: float(told[name]) for name in FINAL_KEYS if told.get(name) is not None}
+        values = {"beta": row.beta, **row.attrs, self._spec.objective: row.miou}
+        return {name: float(values[name]) for name in FINAL_KEYS if values.get(name) is not None}
 
     def _curves(self, uid: str, result: RunManifest, curve: Curve, stamp: float) -> None:
         """IoU by class, and mIoU by beta."""
@@ -200,10 +200,10 @@ class Records:
         by seed, `bounds` those of its mean.
         """
         self._recorder.tags(uid, {"confirmed": "true", "confirmed_seeds": str(len(values))})
-        told = {"mean": sum(values) / len(values), **dict(zip(("low", "high"), bounds or (), strict=False))}
+        mean_and_bounds = {"mean": sum(values) / len(values), **dict(zip(("low", "high"), bounds or (), strict=False))}
         key = f"{self._spec.objective}_confirm"
         # The step is the number of seeds: said again, it is the same row.
-        self._recorder.metrics(uid, len(values), {f"{key}_{name}": value for name, value in told.items()})
+        self._recorder.metrics(uid, len(values), {f"{key}_{name}": value for name, value in mean_and_bounds.items()})
 
     def panel(self, uid: str, picture: Path) -> None:
         """Record a trial's CAM panel beside cam_baseline, in place of the one without."""
@@ -271,8 +271,8 @@ class Records:
         if not self._recorder.started(self.parent):
             self._recorder.start(self.parent, name=f"checkpoints {self._spec.name}", tags={"kind": "sweep"})
             self._recorder.end(self.parent, "FINISHED")
-        said = {"data_fingerprint": str(lineage.fingerprint), "method_version": str(lineage.version)}
-        tags = {"kind": kind, **said, **self._provenance}
+        lineage_tags = {"data_fingerprint": str(lineage.fingerprint), "method_version": str(lineage.version)}
+        tags = {"kind": kind, **lineage_tags, **self._provenance}
         self._recorder.start(uid, name=f"{kind} {what}", parent=self.parent, params=run_values(config), tags=tags)
         if metrics:
             self._recorder.metrics(uid, 0, {name: float(value) for name, value in metrics.items()})
@@ -307,8 +307,8 @@ class Records:
         for extra in (PICTURES, MODEL):
             if (folder / extra).exists():
                 self._recorder.artifact(uid, folder / extra, "pictures" if extra == "pictures" else MODEL_FOLDER)
-        said = manifest.walk.words if manifest.walk else None
-        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest.metrics, said))
+        walk_words = manifest.walk.words if manifest.walk else None
+        self._recorder.note(uid, stage_done(uid, pictures_in(folder), manifest.metrics, walk_words))
         self._recorder.end(uid, "FINISHED", stamp)
 
     def sweep_ended(self, summary: SweepSummary, files: list[Path]) -> None:

@@ -100,8 +100,8 @@ def grid(keys: Sequence[str], epochs: int, within: Charts) -> Charts:
 
 def parallel(objective: str, searched: Sequence[str], within: Charts) -> Charts:
     """Return the searched values of each run against its score."""
-    told = {"selectedParams": list(searched), "selectedMetrics": [objective], "showAllRuns": False}
-    return {**card("PARALLEL", "", within), **told, "uuid": "search"}
+    selection = {"selectedParams": list(searched), "selectedMetrics": [objective], "showAllRuns": False}
+    return {**card("PARALLEL", "", within), **selection, "uuid": "search"}
 
 
 def card(kind: str, key: str, within: Charts) -> Charts:

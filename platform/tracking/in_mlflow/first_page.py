@@ -53,23 +53,23 @@ def with_script(page: str) -> str:
     return page.replace("<head>", f"<head>{script()}", 1)
 
 
-def score_first(found: Any) -> Any:
+def score_first(answer: Any) -> Any:
     """Return the answer about runs, of each its score before its other metrics."""
-    for run in [found.get("run", {}), *found.get("runs", ())] if isinstance(found, dict) else ():
+    for run in [answer.get("run", {}), *answer.get("runs", ())] if isinstance(answer, dict) else ():
         metrics = run.get("data", {}).get("metrics", [])
         metrics.sort(key=lambda metric: FIRST.index(metric["key"]) if metric["key"] in FIRST else len(FIRST))
-    return found
+    return answer
 
 
 def with_score_first(view: Callable[..., Any]) -> Callable[..., Any]:
     """Return a view of the server whose answer names scores first."""
 
-    def answer(**given: Any) -> Any:
-        found = view(**given)
-        asked = request.path.startswith(PAGES) and isinstance(found, Response) and found.status_code == 200
-        if asked and found.is_json:
-            found.set_data(json.dumps(score_first(found.get_json())))
-        return found
+    def answer(**arguments: Any) -> Any:
+        response = view(**arguments)
+        asked = request.path.startswith(PAGES) and isinstance(response, Response) and response.status_code == 200
+        if asked and response.is_json:
+            response.set_data(json.dumps(score_first(response.get_json())))
+        return response
 
     return answer
 

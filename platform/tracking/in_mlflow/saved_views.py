@@ -55,8 +55,8 @@ def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]
         ),
     }  # fmt: skip
     return {
-        f"{TAG}{name.lower()}": view(name, place, *told, charts)
-        for place, (name, told) in enumerate(shown.items(), start=1)
+        f"{TAG}{name.lower()}": view(name, place, *settings, charts)
+        for place, (name, settings) in enumerate(shown.items(), start=1)
     }
 
 
