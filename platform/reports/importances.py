@@ -39,10 +39,10 @@ def importances(search: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name that few trials have is said in the slices, with its number of trials
-        found = get_param_importances(
+        shares = get_param_importances(
             as_optuna(search, done, ""), evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST)
         )
-    return {name: float(share) for name, share in found.items()}
+    return {name: float(share) for name, share in shares.items()}
 
 
 def main_effects(search: Search, rows: Sequence[TrialRow], names: Sequence[str], seed: int) -> dict[str, float]:
@@ -58,8 +58,8 @@ def main_effects(search: Search, rows: Sequence[TrialRow], names: Sequence[str],
         warnings.simplefilter("ignore")
         evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
         study = as_optuna(search, rows, "")
-        found = get_param_importances(study, evaluator=evaluator, params=list(names), normalize=False)
-    return {name: float(share) for name, share in found.items()}
+        shares = get_param_importances(study, evaluator=evaluator, params=list(names), normalize=False)
+    return {name: float(share) for name, share in shares.items()}
 
 
 def as_optuna(search: Search, rows: Sequence[TrialRow], name: str) -> optuna.Study:
@@ -67,15 +67,15 @@ def as_optuna(search: Search, rows: Sequence[TrialRow], name: str) -> optuna.Stu
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name=name or None, direction="maximize")
     for row in rows:
-        kept = row.state in (State.COMPLETE, State.PRUNED)
-        told = told_params(drawn(search), row.values) if kept else {}
+        usable = row.state in (State.COMPLETE, State.PRUNED)
+        params = told_params(drawn(search), row.values) if usable else {}
         study.add_trial(
             optuna.trial.create_trial(
-                state=optuna.trial.TrialState[row.state.name if kept else "FAIL"],
+                state=optuna.trial.TrialState[row.state.name if usable else "FAIL"],
                 value=row.miou,
-                params={key: stored for key, (stored, _) in told.items()},
-                distributions={key: distribution for key, (_, distribution) in told.items()},
-                intermediate_values=dict(row.reports) if kept else {},
+                params={key: stored for key, (stored, _) in params.items()},
+                distributions={key: distribution for key, (_, distribution) in params.items()},
+                intermediate_values=dict(row.reports) if usable else {},
             )
         )
     return study
@@ -86,7 +86,7 @@ def static_plots(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
     shares, objective = importances(spec.search, rows), spec.objective
 
     rungs_of = partial(rungs_of_trial, spec)
-    made = {
+    images = {
         "history": plots.history(rows, objective),
         "importances": plots.importance_bars(shares, len(plots.finished(rows))),
         "slices": plots.slices(spec.search, rows, objective),
@@ -95,9 +95,9 @@ def static_plots(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
     }
     shared = pruning.rungs(spec.base_config.train.epochs, spec.pruning.grace, spec.pruning.reduction)
     for share in shared:
-        found = pruning_audit.agreement(rows, share, rungs_of).correlation
-        made[f"rung_{share:g}"] = plots.rung_scatter(rows, objective, share, rungs_of, found)
-    return {name: data for name, data in made.items() if data is not None}
+        correlation = pruning_audit.agreement(rows, share, rungs_of).correlation
+        images[f"rung_{share:g}"] = plots.rung_scatter(rows, objective, share, rungs_of, correlation)
+    return {name: data for name, data in images.items() if data is not None}
 
 
 def contours(spec: SweepSpec, rows: Sequence[TrialRow], shares: Mapping[str, float]) -> bytes | None:

@@ -45,16 +45,16 @@ class RankedTrial:
 
 def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
     """Return every trial: the full-budget ones by the objective on the select images, then those that have none."""
-    told = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
-    means = {} if told else confirmed_so_far(sweep)
+    by_uid = {entry.uid: entry for entry in sweep.summary.leaderboard} if sweep.summary else {}
+    means = {} if by_uid else confirmed_so_far(sweep)
     winner = sweep.summary.winner if sweep.summary else None
     gpus = sweep.spec.resources.workers * sweep.spec.resources.gpus_per_worker
-    made = []
+    trials = []
     for place, row in enumerate(in_order(sweep.rows), 1):
-        known, runs = told.get(row.uid), means.get(row.uid, [])
+        known, runs = by_uid.get(row.uid), means.get(row.uid, [])
         full = row.state is State.COMPLETE and row.miou is not None
         hours = sweep.trial_hours.get(row.uid)
-        made.append(
+        trials.append(
             RankedTrial(
                 place=place if full else None,
                 uid=row.uid,
@@ -62,10 +62,10 @@ def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
                 marks=marks(row, row.uid == winner),
                 objective=row.miou,
                 beta=row.beta if full else None,
-                confirmed=(known.miou_confirm_mean if known else None) if told else mean(runs),
+                confirmed=(known.miou_confirm_mean if known else None) if by_uid else mean(runs),
                 interval=known.interval if known else None,
                 difference=known.difference if known else None,
-                seeds=(known.seeds if known else 0) if told else len(runs),
+                seeds=(known.seeds if known else 0) if by_uid else len(runs),
                 epochs=row.epochs,
                 last_report=row.reports.get(row.epochs),
                 hours=hours,
@@ -75,7 +75,7 @@ def ranking(sweep: SweepSnapshot) -> list[RankedTrial]:
                 values={name: encode(value) for name, value in row.values.items()},
             )
         )
-    return made
+    return trials
 
 
 def in_order(rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -95,25 +95,25 @@ def _late(state: State) -> int:
 def marks(row: TrialRow, winner: bool) -> list[str]:
     """Return what a trial is besides its state; an audited one would have been pruned and ran on."""
     at = row.would_prune_at
-    said = {
+    holds_by_mark = {
         "reference": row.role == REFERENCE,
         "winner": winner,
         "reused": row.reused_from is not None,
         f"audited at {at:.0%}" if isinstance(at, float) else "audited": at is not None,
     }
-    return [name for name, holds in said.items() if holds]
+    return [name for name, holds in holds_by_mark.items() if holds]
 
 
 def confirmed_so_far(sweep: SweepSnapshot) -> dict[str, list[float]]:
     """Return the confirm runs that have ended, by the trial they confirm: the objective on the confirm images,
     percent.
     """
-    found: dict[str, dict[int, float]] = {}
+    by_trial: dict[str, dict[int, float]] = {}
     for run in sweep.again:
         value = run.attrs.get(f"{sweep.spec.objective}_confirm")
         if run.state is State.COMPLETE and value is not None:  # the same run may be in two races
-            found.setdefault(str(run.confirms), {})[run.seed] = float(value)
-    return {uid: list(values.values()) for uid, values in found.items()}
+            by_trial.setdefault(str(run.confirms), {})[run.seed] = float(value)
+    return {uid: list(values.values()) for uid, values in by_trial.items()}
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -81,7 +81,7 @@ class SweepSnapshot:
     def _clock(self) -> KeptHours:
         """As it was kept: a budget.Clock would count on from there."""
         try:
-            kept = read_clock(self.store.sweep(self.name).clock)
+            hours = read_clock(self.store.sweep(self.name).clock)
         except DamagedFile as error:
             say_once(str(error))
         except FileNotFoundError:
@@ -89,10 +89,10 @@ class SweepSnapshot:
                 say_once(f"{self.store.sweep(self.name).clock}: is missing, hours are not known; {HOURS_LOST}")
         else:
             counted = self.summary.hours if self.summary else 0.0
-            if kept.seconds + 1 < 3600 * counted:
+            if hours.seconds + 1 < 3600 * counted:
                 clock = self.store.sweep(self.name).clock
                 say_once(f"{clock}: holds fewer hours than the sweep's last end (an older copy?); {HOURS_LOST}")
-            return kept
+            return hours
         return KeptHours(seconds=0.0)
 
     @cached_property

@@ -116,17 +116,17 @@ def mask_free_words(rows: Sequence[TrialRow], objective: str) -> str | None:
         return None
     first, second, *halves = (np.array([values[key] for values in both], float) for key in keys)
     weights = np.ones(len(both))
-    found = pruning_audit.spearman(first, second, weights)
-    if found is None:
+    correlation = pruning_audit.spearman(first, second, weights)
+    if correlation is None:
         return f"mask_free against miou: {len(both)} trials are too few, or too equal, to compare their order"
-    low, high = pruning_audit.bounds(found, weights)
+    low, high = pruning_audit.bounds(correlation, weights)
     bounds = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
     each = [
         f"{name} {shown_correlation(pruning_audit.spearman(first, half, weights))}"
         for name, half in zip(keys[2:], halves, strict=True)
     ]
     return (
-        f"mask_free against miou: rank correlation {found:.2f}{bounds} over {len(both)} trials; of its halves "
+        f"mask_free against miou: rank correlation {correlation:.2f}{bounds} over {len(both)} trials; of its halves "
         + ", ".join(each)
     )
 
@@ -206,8 +206,8 @@ def ladder(summary: SweepSummary) -> list[tuple[str, str, float | str | None]]:
     what, miou = ("", "") if key == "miou" else (f", {key}", ", mIoU")
 
     def value(stage: str, name: str) -> float | str | None:
-        found = "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
-        return "failed" if found is None and summary.stage_failed else found
+        cell = "no masks" if stage in unscored else metrics[f"{stage}/{name}"]
+        return "failed" if cell is None and summary.stage_failed else cell
 
     walk = "random walk" if summary.walk_used else "the CAM's masks, for the walk is a miss"
     return [

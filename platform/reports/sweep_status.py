@@ -88,10 +88,10 @@ def study_of(store: Storage, spec: dict[str, Any]) -> str:
     """Return the URL of a sweep's study. Raises InputError where its password was not kept and the environment has
     none.
     """
-    said = (spec.get("tracking") or {}).get("study")
-    url = said if said and "***" not in said else os.environ.get("CPN_STUDY_URL")
-    if said and url is None:
-        raise InputError(f"tracking.study: passwords are not kept; set CPN_STUDY_URL to the whole of {said}")
+    kept_url = (spec.get("tracking") or {}).get("study")
+    url = kept_url if kept_url and "***" not in kept_url else os.environ.get("CPN_STUDY_URL")
+    if kept_url and url is None:
+        raise InputError(f"tracking.study: passwords are not kept; set CPN_STUDY_URL to the whole of {kept_url}")
     return url or f"sqlite:///{store.study}"
 
 
@@ -110,31 +110,31 @@ def status(store: Storage, name: str) -> Status:
     notes = [note for note in [driver_note(paths)] if note]
     driver, summary = read_driver(paths), _summary(paths.summary, notes)
     stands = driver.stands if driver else FINISHED if summary else STOPPED
-    found: dict[str, Any] = {"sweep": name, "state": stands, "notes": notes}
+    fields: dict[str, Any] = {"sweep": name, "state": stands, "notes": notes}
     if driver is not None:
-        found |= {"host": driver.host, "pid": driver.pid, "command": driver.command or None}
+        fields |= {"host": driver.host, "pid": driver.pid, "command": driver.command or None}
         if driver.reason:
-            found["notes"].append(driver.reason)
+            fields["notes"].append(driver.reason)
         if driver.state == RUNNING and not driver.alive:
-            found["notes"].append(f"process {driver.pid} on {driver.host} was killed")
+            fields["notes"].append(f"process {driver.pid} on {driver.host} was killed")
         if driver.alive and not driver.here:
-            found["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
+            fields["notes"].append(f"as its record says; {driver.host} cannot be looked at from here")
     try:
         spec = load_kept(paths.spec) if paths.spec.exists() else {}
         runs = driver is not None and driver.state == RUNNING and driver.alive
         notes += [lost] if (lost := missing_summary(paths)) else []
-        found |= _hours(paths.clock, spec, runs, found["notes"])
-        found |= _counts(study_of(store, spec), name)
-        found["budget"] = (spec.get("budget") or {}).get("trials")
+        fields |= _hours(paths.clock, spec, runs, fields["notes"])
+        fields |= _counts(study_of(store, spec), name)
+        fields["budget"] = (spec.get("budget") or {}).get("trials")
         promoted = (spec.get("promote") or {}).get("when", "always") == "always" or (
             summary is not None and summary.better
         )
     except InputError as error:
-        found["notes"].append(str(error))
+        fields["notes"].append(str(error))
         promoted = False
     if summary:
-        found |= {"verdict": summary.verdict, "champion": summary.winner if promoted else None}
-    return Status(**found)
+        fields |= {"verdict": summary.verdict, "champion": summary.winner if promoted else None}
+    return Status(**fields)
 
 
 def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -> dict[str, Any]:
@@ -142,21 +142,21 @@ def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -
     written.
     """
     try:
-        kept = read_hours(path)
+        clock = read_hours(path)
     except DamagedFile as error:
         return {"notes": [*notes, str(error)]}
     resources = Resources.model_validate(spec.get("resources") or {})
     gpus = resources.workers * resources.gpus_per_worker
-    hours = sum(kept.trials.values()) / 3600
-    found = {"hours": hours * (gpus or 1), "hours_unit": hours_unit(gpus)}
-    told = kept.progress if runs else None
-    if told is None:
-        return found
-    left = None if told.left is None else max(0.0, told.left - max(0.0, time.time() - told.at))
-    return found | {
-        "phase": told.phase,
-        "phase_done": told.done,
-        "phase_runs": told.runs,
+    hours = sum(clock.trials.values()) / 3600
+    fields = {"hours": hours * (gpus or 1), "hours_unit": hours_unit(gpus)}
+    progress = clock.progress if runs else None
+    if progress is None:
+        return fields
+    left = None if progress.left is None else max(0.0, progress.left - max(0.0, time.time() - progress.at))
+    return fields | {
+        "phase": progress.phase,
+        "phase_done": progress.done,
+        "phase_runs": progress.runs,
         "seconds_left": left,
     }
 

@@ -252,8 +252,8 @@ def verdicts(rows: Sequence[TableRow], columns: Iterable[str]) -> list[str]:
             "undecided": list[str](),
             "with one seed": list[str](),
         }
-        found = [(row, (row.differences or {}).get(column)) for row in rows]
-        compared = [(row, one) for row, one in found if one is not None and one.difference is not None]
+        differences = [(row, (row.differences or {}).get(column)) for row in rows]
+        compared = [(row, one) for row, one in differences if one is not None and one.difference is not None]
         others = [GAIN_AGAINST if column in GAIN_COLUMNS else row.against for row, _ in compared]
         same = len(set(others)) == 1
         for (row, one), other in zip(compared, others, strict=True):

@@ -140,8 +140,8 @@ def differing(values: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[s
 
 def marks_of(entry: LeaderboardEntry, summary: SweepSummary) -> str:
     """Return what a trial is: the reference, the winner."""
-    said = {"reference": entry.role == REFERENCE, "winner": entry.uid == summary.winner}
-    return ", ".join(name for name, holds in said.items() if holds)
+    holds_by_mark = {"reference": entry.role == REFERENCE, "winner": entry.uid == summary.winner}
+    return ", ".join(name for name, holds in holds_by_mark.items() if holds)
 
 
 def number_of(uid: str, sweep: str) -> str:

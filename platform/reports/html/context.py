@@ -52,7 +52,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
     summary, shares = sweep.summary, importances(sweep.spec.search, sweep.rows)
     contour = contours(sweep.spec, plots.fewer(sweep.rows), shares)
     pruned = pruning_section(sweep)
-    found: ReportContext = {
+    content: ReportContext = {
         "name": sweep.name,
         "state": sweep.state if sweep.so_far is None else f"so far: {sweep.state}",
         "counts": counts(sweep),
@@ -91,10 +91,10 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
         "leaderboard": "Leaderboard", "pictures": "Pictures", "search": "What mattered", "pruning": "Pruning",
         "cost": "Cost and time", "configuration": "Configuration", "provenance": "Provenance",
     }  # fmt: skip
-    found["pictures"] = pictures(sweep, best)
-    there = {"pictures": bool(found["pictures"]), "pruning": bool(pruned), "configuration": bool(best)}
-    found["sections"] = [(key, title) for key, title in titles.items() if there.get(key, True)]
-    shown = {name: value if name in ("pictures", "contours") else redacted(value) for name, value in found.items()}
+    content["pictures"] = pictures(sweep, best)
+    there = {"pictures": bool(content["pictures"]), "pruning": bool(pruned), "configuration": bool(best)}
+    content["sections"] = [(key, title) for key, title in titles.items() if there.get(key, True)]
+    shown = {name: value if name in ("pictures", "contours") else redacted(value) for name, value in content.items()}
     return cast(ReportContext, shown)
 
 
@@ -114,13 +114,13 @@ def counts(sweep: SweepSnapshot) -> str:
     states = [row.state for row in sweep.rows]
     names = {State.COMPLETE: "complete", State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "unfinished",
              State.WAITING: "waiting"}  # fmt: skip
-    said = [f"{states.count(state):,} {name}" for state, name in names.items() if state in states]
+    parts = [f"{states.count(state):,} {name}" for state, name in names.items() if state in states]
     reused = sum(row.reused_from is not None for row in sweep.rows)
-    said += [f"{reused} reused"] if reused else []
+    parts += [f"{reused} reused"] if reused else []
     done = sum(row.state is State.COMPLETE for row in sweep.again)
     failed = sum(row.state is State.FAIL for row in sweep.again)
     lost = f", {failed} more failed" if failed else ""
-    return f"{len(sweep.rows):,} trials ({', '.join(said) or 'none yet'}), {done} confirm runs{lost}"
+    return f"{len(sweep.rows):,} trials ({', '.join(parts) or 'none yet'}), {done} confirm runs{lost}"
 
 
 def best_words(sweep: SweepSnapshot, best: TrialRow | None) -> Best | None:
@@ -155,8 +155,10 @@ def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[Tile]:
     }
     if not metrics and best is not None:
         wanted[f"best trial, {key} % (select)"] = best.miou
-    made: list[Tile] = [{"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None]
-    return [*made, {"what": "wall-clock hours", "value": f"{sweep.hours:.2f}"}]
+    scores: list[Tile] = [
+        {"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None
+    ]
+    return [*scores, {"what": "wall-clock hours", "value": f"{sweep.hours:.2f}"}]
 
 
 def metrics_of(sweep: SweepSnapshot) -> Mapping[str, float | None]:
@@ -224,10 +226,10 @@ def space(sweep: SweepSnapshot, best: TrialRow | None) -> Space:
     rows = []
     for name, domain in sweep.spec.search.items():
         curve = isinstance(domain, CurveDomain)
-        given = (best.beta if curve else best.values.get(name)) if best else None
+        best_value = (best.beta if curve else best.values.get(name)) if best else None
         rows.append(
             [name, "read off the curve of every trial" if curve else domain_words(domain), short(encode(base[name])),
-             "-" if given is None else short(encode(given))]
+             "-" if best_value is None else short(encode(best_value))]
         )  # fmt: skip
     return {"heads": ["name", "domain", "reference", best.uid if best else "best"], "rows": rows}
 
@@ -272,20 +274,20 @@ def pruning_section(sweep: SweepSnapshot) -> PruningSection | None:
     if sum(row.state.finished for row in sweep.rows) < FEWEST:
         return None
     gpus = spec.resources.workers * spec.resources.gpus_per_worker
-    found = pruning_audit.account(sweep.rows, spec.pruning, spec.base_config.train.epochs, gpus, sweep.remembered)
+    account = pruning_audit.account(sweep.rows, spec.pruning, spec.base_config.train.epochs, gpus, sweep.remembered)
     charts = [
         chart(f"rung-{i}", f"Does {share:.0%} of the schedule foretell the end?", figure, "value at the rung and end",
               words + ".")
         for i, (share, (figure, words)) in enumerate(figures.rungs(spec, sweep.rows).items())
     ]  # fmt: skip
-    words = list(found.words) or ["Nothing was pruned, and nothing would have been."]
-    return {"words": words, "charts": charts} if charts or found.words else None
+    words = list(account.words) or ["Nothing was pruned, and nothing would have been."]
+    return {"words": words, "charts": charts} if charts or account.words else None
 
 
 def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
     """Return hours by what they went to, and how fast the runs trained."""
     spec = sweep.spec
-    told = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
+    account = budget.account(spec, sweep.trial_hours, sweep.rows, sweep.again)
     charts = []
     held = {uid: 3600 * hours for uid, hours in sweep.trial_hours.items()}
     now = time.time() if sweep.state == RUNNING else None
@@ -295,7 +297,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
                             f"A slot is a place that runs one trial at a time: {a_trial_runs_on(spec)}. Gaps are hours "
                             "in which nothing of this sweep trained. A bar carries the trial's number; drag to zoom.",
                             True))  # fmt: skip
-    figure = figures.hours(told.spent, told.unit)
+    figure = figures.hours(account.spent, account.unit)
     if figure is not None:
         charts.append(chart("hours", "What the hours went to", figure, "what the hours went to"))
     measured = throughput.measure(sweep)
@@ -311,7 +313,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
         if measured.peak_memory_mib:
             facts.append(("peak memory", f"{measured.peak_memory_mib:,.0f} MiB"))
     facts.append(("scaling efficiency", efficiency_words(measured, workers, single_gpu)))
-    return {"words": told.words + ".", "charts": charts, "facts": facts}
+    return {"words": account.words + ".", "charts": charts, "facts": facts}
 
 
 def a_trial_runs_on(spec: SweepSpec) -> str:
@@ -354,22 +356,22 @@ def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:
 
 def starts(sweep: SweepSnapshot) -> list[list[str]]:
     """Return each start that changed something: when, and with what."""
-    kept = read_starts(sweep.store.sweep(sweep.name).starts)
+    entries = read_starts(sweep.store.sweep(sweep.name).starts)
     return [
         [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["started"])),
          *(entry[name] for name in ("commit", "python", "versions", "command"))]
-        for entry in kept
+        for entry in entries
     ]  # fmt: skip
 
 
 def commands(sweep: SweepSnapshot, best: TrialRow | None) -> list[str]:
     """Return what makes the sweep, and its best run, again."""
-    made = [sweep.command] if sweep.command else []
-    made.append(shlex.join(["python", "-m", "platform.leaderboard", sweep.name]))
+    lines = [sweep.command] if sweep.command else []
+    lines.append(shlex.join(["python", "-m", "platform.leaderboard", sweep.name]))
     threads = "" if sweep.spec.resources.gpus_per_worker else " --threads 1"
     if best is not None:
-        made += [
+        lines += [
             f"python -m platform.export {best.uid} > config.yaml",
             f"python -m platform.train config.yaml{threads}",
         ]
-    return made
+    return lines

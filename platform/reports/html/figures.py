@@ -335,8 +335,8 @@ def spans(
 ) -> list[tuple[str, float, float]]:
     """Uid, start and end of what ran, by start. Of a trial that waited or was resumed the last stretch is its bar."""
     bars = []
-    for uid, (asked, told) in times.items():
-        end = now if told is None else told
+    for uid, (asked, ended) in times.items():
+        end = now if ended is None else ended
         if end is not None:
             bars.append((uid, max(asked, end - held[uid]) if held.get(uid) else asked, end))
     return sorted(bars, key=lambda bar: (bar[1], bar[0]))

@@ -32,17 +32,17 @@ def write_report(
 
     entries = ranking(sweep)
     page = html(context(sweep, single_gpu, command or f"python -m platform.report {sweep.name}"))
-    made = {
+    texts = {
         sweep.store.sweep(sweep.name).report.name: page,
         "leaderboard.md": appendix.markdown(sweep, entries),
         "leaderboard.tex": appendix.latex(sweep, entries),
     }
-    for name, text in made.items():
+    for name, text in texts.items():
         write_bytes(folder / name, text.encode())
-    return [folder / name for name in made]
+    return [folder / name for name in texts]
 
 
-def html(told: Mapping[str, Any]) -> str:
+def html(content: Mapping[str, Any]) -> str:
     """Return the page; whatever the template quotes is escaped, but for the charts, which escape themselves."""
     import jinja2
     from markupsafe import Markup
@@ -57,8 +57,8 @@ def html(told: Mapping[str, Any]) -> str:
     surroundings = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return made.render(trusted(dict(told)), plotly=script(), chart_config=CONFIG)
+    template = surroundings.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(trusted(dict(content)), plotly=script(), chart_config=CONFIG)
 
 
 def read_judgement(folder: Path) -> dict[str, Any]:

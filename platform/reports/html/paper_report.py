@@ -125,7 +125,7 @@ def empty_cells(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def header(path: Path) -> Mapping[str, str]:
     """Return the header of a search space file by its heads, lines that go on joined."""
-    found: dict[str, str] = {}
+    by_head: dict[str, str] = {}
     last = None
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -134,7 +134,7 @@ def header(path: Path) -> Mapping[str, str]:
         head, sign, rest = text.partition(":")
         if sign and head in HEADS:
             last = head
-            found[head] = rest.strip()
+            by_head[head] = rest.strip()
         elif last is not None:
-            found[last] += f" {text}"
-    return found
+            by_head[last] += f" {text}"
+    return by_head

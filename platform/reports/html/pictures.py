@@ -61,9 +61,9 @@ def pictures(sweep: SweepSnapshot, best: TrialRow | None) -> list[PictureGroup]:
     for row in others[:COMPARED]:
         groups.append((row.uid, [path for path in drawn_by(sweep, row) if path.stem == "cam_panel"]))
     return [
-        {"title": title, "pictures": [picture(path, title) for path in found], "folded": title in folded}
-        for title, found in groups
-        if found
+        {"title": title, "pictures": [picture(path, title) for path in paths], "folded": title in folded}
+        for title, paths in groups
+        if paths
     ]
 
 
@@ -76,8 +76,8 @@ def drawn_by(sweep: SweepSnapshot, row: TrialRow) -> list[Path]:
 
 def drawn_in(folder: Path) -> list[Path]:
     """Return the pictures of a run or stage; the panel first."""
-    found = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
-    return [path for path in found if whole(path)]
+    paths = sorted((folder / PICTURES).glob("*.png"), key=lambda path: (path.stem != "cam_panel", path.name))
+    return [path for path in paths if whole(path)]
 
 
 def whole(path: Path) -> bool:
@@ -98,8 +98,8 @@ def stage_folders(sweep: SweepSnapshot, best: TrialRow) -> dict[str, Path]:
         stage_keys(digest, sweep.config(best), sweep.fingerprint, best.beta or 0.0, known)
         for known in (by_content, dict)
     )
-    found = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in keys}
-    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in found.items()}
+    candidates = {name: [sweep.store.stage(name, key) for key in (keys[name], earlier[name])] for name in keys}
+    return {name: next(filter(Path.exists, folders), folders[0]) for name, folders in candidates.items()}
 
 
 def picture(path: Path, of: str) -> Picture:
@@ -112,8 +112,8 @@ def picture(path: Path, of: str) -> Picture:
 def places_in(data: bytes) -> str:
     """Return where a panel's images stand in it, as JSON (cpn/plots/panel.py); an empty list for other pictures."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        found = opened.info.get(PLACES)
-    return found if isinstance(found, str) else "[]"
+        places = opened.info.get(PLACES)
+    return places if isinstance(places, str) else "[]"
 
 
 def picture_of(data: bytes, alt: str) -> PictureBytes:
