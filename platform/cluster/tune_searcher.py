@@ -41,13 +41,13 @@ class StudySearcher(Searcher):
         limit: int | None = None,
         should_stop: Callable[[], bool] | None = None,
         reuse: Callable[[TrialRow], Mapping[str, Any] | None] | None = None,
-        told: Callable[[str], None] | None = None,
+        ended: Callable[[str], None] | None = None,
         claim: Callable[[TrialRow], bool] | None = None,
         enough: Callable[[], bool] | None = None,
     ) -> None:
         """`limit` is the number of trials that the study may come to hold; `should_stop` is asked before each
         trial. `reuse` may give the metrics of a finished run of the same configuration: such a trial is recorded at
-        once and never started, and `told` is called with its uid. `claim` says whether a trial's run is free.
+        once and never started, and `ended` is called with its uid. `claim` says whether a trial's run is free.
         `enough` is asked before a trial is drawn, and ends the drawing alone.
         """
         super().__init__(metric=None, mode="max")  # no metric: an epoch's report lacks the objective
@@ -55,7 +55,7 @@ class StudySearcher(Searcher):
         self._objective = objective_of(study)
         self._should_stop = should_stop or (lambda: False)
         self._reuse = reuse or (lambda row: None)
-        self._told = told or (lambda uid: None)
+        self._ended = ended or (lambda uid: None)
         self._claim = claim or (lambda row: True)
         self._enough = enough or (lambda: False)
         self._pending = study.unfinished()
@@ -156,7 +156,7 @@ class StudySearcher(Searcher):
             for epoch, value in result.get("reports", {}).items():
                 self._study.report(row.uid, epoch, value)
             self._study.tell(row.uid, State.COMPLETE, float(result[self._objective]), attrs=self._attributes(result))
-            self._told(row.uid)
+            self._ended(row.uid)
         return None
 
     def _attributes(self, result: Mapping[str, Any]) -> dict[str, Any]:

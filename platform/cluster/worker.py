@@ -253,7 +253,7 @@ def why_failed(error: Exception) -> str:
     """
     import torch
 
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
-        return f"out of memory, and nothing was made smaller; lower train.batch_size or data.crop ({said})"
-    return said
+        return f"out of memory, and nothing was made smaller; lower train.batch_size or data.crop ({message})"
+    return message

@@ -390,7 +390,7 @@ def test_real_tune_lets_a_twin_wait_for_the_result(tmp_path: Path, ray_here: Non
         return {"miou": 0.5 + weight, "reused_from": "the other"} if there else None
 
     study, told = list_study(tmp_path, 1.0, 1.0, 2.0, 1.0), list[str]()
-    run_tune(study, tmp_path, None, objective, concurrent=2, reuse=reuse, told=told.append)
+    run_tune(study, tmp_path, None, objective, concurrent=2, reuse=reuse, ended=told.append)
     assert [row.state.value for row in study.rows()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
     assert [(row.miou, row.attrs.get("reused_from")) for row in study.rows()[1:]] == [
         (1.5, None), (2.5, None), (1.5, "the other"),
