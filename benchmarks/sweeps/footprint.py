@@ -99,7 +99,7 @@ def tell(folder: Path, study_url: str, records_url: str, trials: int) -> tuple[d
     before = {url: counted(url) for url in (study_url, records_url)}
     again = Told(study, spec, folder / "spool", records_url)
     began = time.process_time()
-    simulate(study, spec, lambda values, number: ([50.0 + number] * EPOCHS, 50.0 + number), told=again)
+    simulate(study, spec, lambda values, number: ([50.0 + number] * EPOCHS, 50.0 + number), records=again)
     left = again.recorder.close(600)
     if left:
         raise InputError(f"{left} records were not sent in ten minutes")

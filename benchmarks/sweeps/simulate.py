@@ -50,12 +50,12 @@ def simulate(
     over: Callable[[], bool] = lambda: False,
     enough: Callable[[], bool] = lambda: False,
     ended: Callable[[str], None] | None = None,
-    told: "SimulatedRecords | None" = None,
+    records: "SimulatedRecords | None" = None,
 ) -> None:
     """Run the study's open trials to the end of the budget, `concurrent` at a time, one report each in turn.
 
-    Once `over` says so no trial starts, and those under way end, resumable; once `enough` does none is drawn. `told`
-    hears of every trial what the records of a real sweep hear.
+    Once `over` says so no trial starts, and those under way end, resumable; once `enough` does none is drawn.
+    `records` hear of every trial what those of a real sweep hear.
     """
     epochs = spec.base_config.train.epochs
     searcher = StudySearcher(study, spec.trial_limit, over, enough=enough)
@@ -72,8 +72,8 @@ def simulate(
             more = isinstance(config, dict)
             if isinstance(config, dict):
                 started += 1
-                if told is not None:
-                    told.started(config["uid"])
+                if records is not None:
+                    records.started(config["uid"])
                 trial = SimpleNamespace(trial_id=name, config=config)
                 running.append((name, trial, reports_of(objective, config)))
         for entry in list(running):
@@ -87,14 +87,14 @@ def simulate(
             if stopped or not reports:
                 searcher.on_trial_complete(name, result)
                 running.remove(entry)
-                if told is not None:
-                    told.ended(trial.config["uid"])
+                if records is not None:
+                    records.ended(trial.config["uid"])
                 if ended is not None:
                     ended(trial.config["uid"])
             else:
                 searcher.on_trial_result(name, result)
-                if told is not None:
-                    told.reported(trial.config["uid"], result)
+                if records is not None:
+                    records.reported(trial.config["uid"], result)
 
 
 def reports_of(objective: Objective, config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ def test_the_records_agree_with_the_study_trial_by_trial(tmp_path: Path) -> None
     spec = spec_in(tmp_path, 12, search_options={"sampler": "random"}, pruning={"min_audited": 0})
     study, uri = simulated_study(spec), f"sqlite:///{tmp_path / 'mlflow.db'}"
     told = SimulatedRecords(study, spec, tmp_path / "spool", uri)
-    simulate(study, spec, objective, concurrent=2, told=told)
+    simulate(study, spec, objective, concurrent=2, records=told)
     told.recorder.end("simulated.sweep", "FINISHED")
     assert told.recorder.close(100) == 0 and told.recorder.refused == 0
     runs = {run.uid: run for run in read_runs(uri, "simulated")}
