@@ -38,7 +38,9 @@ from cpn.core.files import read_json, write_bytes  # noqa: E402
 PHONE, DESK = (390, 844), (1280, 900)
 TALLEST = 1500
 """Pixels of a copied picture at most: the rest of a tall panel shows more of the same."""
-CAMS = "return [...document.images].filter(i => i.naturalWidth > 100 && decodeURIComponent(i.src).includes('cam~')).length"
+CAMS = (
+    "return [...document.images].filter(i => i.naturalWidth > 30 && decodeURIComponent(i.src).includes('cam~')).length"
+)
 
 
 def keep(picture: bytes, path: Path, width: int | None = None) -> None:
@@ -78,8 +80,10 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
         await_true(page, lambda: page.execute_script(loaded), "no picture")
         shot(page, out / "mlflow_pictures.png")
     with followed(page, "//a[normalize-space()='charts']"):
-        grid = await_all(page, "//*[normalize-space(text())='Image grid']")[0]
-        page.execute_script("arguments[0].scrollIntoView()", grid)
+        for text in ("cam", "Image grid"):  # the grid is drawn once its section can be seen
+            page.execute_script(
+                "arguments[0].scrollIntoView()", await_all(page, f"//*[normalize-space(text())='{text}']")[0]
+            )
         await_true(page, lambda: page.execute_script(CAMS) >= 4, "no CAMs of epochs")
         shot(page, out / "mlflow_images.png")
     with followed(page, f"//a[normalize-space()='the winner, {winner}']"):
