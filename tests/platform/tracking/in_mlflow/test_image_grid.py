@@ -15,7 +15,8 @@ def test_the_files_are_those_of_log_image(tmp_path: Path, new_store: Callable[[s
     """The day MLflow names them otherwise, this is red."""
     client, picture = connect(new_store("store")), tmp_path / "a b-1.png"
     Image.new("RGB", (64, 48), (200, 30, 30)).save(picture)
-    run = client.create_run("0").info.run_id
+    place = (tmp_path / "artifacts").as_uri()
+    run = client.create_run(client.create_experiment("grid", artifact_location=place)).info.run_id
     key = image_key(picture.stem)
     with Image.open(picture) as opened:
         client.log_image(run, opened, key=key, step=7, timestamp=1234, synchronous=True)
