@@ -67,7 +67,7 @@ def _make(path: Path) -> None:
     with FileLock(lock, timeout=_MAKING):
         if not _has_content(path):
             _make_whole(path)
-        lock.unlink(missing_ok=True)  # whoever waits for it looks first, and finds the store
+        lock.unlink(missing_ok=True)  # a process that waits for the lock checks again, and finds the store
 
 
 def _make_whole(path: Path) -> None:

@@ -116,11 +116,11 @@ def test_a_bad_set_is_named_with_its_cure(set_: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("set_", "said"),
     [
-        ("data.root=~nobody-here/x", "--set data.root: ~nobody-here/x: there is no such home folder"),
-        ("network={weights: ~nobody-here/x}", "--set network: network.weights: ~nobody-here/x: there is no such home"),
+        ("data.root=~unknown/x", "--set data.root: ~unknown/x: there is no such home folder"),
+        ("network={weights: ~unknown/x}", "--set network: network.weights: ~unknown/x: there is no such home"),
         ("table.title=T", "FILE: table.rows: is missing beside --set table.title; add it, or drop that"),
         ("table.rows=null", "FILE: table.title: is missing beside --set table.rows; add it, or drop that"),
-        ("table.rows.a.maps=~nobody-here/x", "--set table.rows.a.maps: ~nobody-here/x: there is no such home folder"),
+        ("table.rows.a.maps=~unknown/x", "--set table.rows.a.maps: ~unknown/x: there is no such home folder"),
         ("table={title: T, rows: {a: {}}}", "FILE: search: a table runs its rows and searches nothing; drop it"),
     ],
 )
@@ -144,7 +144,7 @@ KEYS = (
 )
 
 
-@pytest.mark.parametrize("wrong", ["~nobody-here/x", {"x": {"y": 1}}], ids=["text", "mapping"])
+@pytest.mark.parametrize("wrong", ["~unknown/x", {"x": {"y": 1}}], ids=["text", "mapping"])
 def test_every_refusal_names_file_and_key(tmp_path: Path, wrong: Any) -> None:
     path, refused, unnamed = tmp_path / "sweep.yaml", 0, []
     for key in KEYS:
