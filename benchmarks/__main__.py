@@ -50,6 +50,7 @@ TOPICS = {
     "ui": "seconds until the MLflow UI shows a sweep with many children, in headless chromium",
     "scale": "driver, study and records of a sweep on 1,000 machines, with trials of which nothing is trained",
     "search": "trials to a good configuration against random and stock search; own time and memory of a long sweep",
+    "fidelity": "what an epoch, fewer images or smaller crops say of a whole run, from a table of real scores",
     "tables": "real scores over what a sweep searches, run by run: scenes, or a quarter of some photographs",
     "quickstarts": "the quickstart's whole sweep with ten seeds: how often, and by how much, CPN is above cam_baseline",
     "winner": "how often a sweep names a false winner, and how often it finds a true one, in simulation",

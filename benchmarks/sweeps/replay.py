@@ -54,6 +54,8 @@ class Replay:
             random = possible(self._domains, names, rng.random((POINTS, len(names))))
             best.append(highest(lambda points, k=kind: self._at(k, points), self._domains, names, random, rng))  # type: ignore[misc]
         self.optimum = max(best)
+        self.epochs = len(whole[0].epochs)
+        self._whole = whole
         self.error = float(np.sqrt(np.mean(np.square(missed))))
         self.spread = float(np.std([row.miou for row in whole]))
 
@@ -61,6 +63,19 @@ class Replay:
         """The mIoU in percent of a drawn configuration, without the names that do not exist in it."""
         names = self._names[values[KIND]]
         return float(self._at(values[KIND], np.array([[to_unit(self._domains[n], values[n]) for n in names]]))[0])
+
+    def shown(self, values: Mapping[str, Any], final: float, noise: np.random.Generator) -> list[float]:
+        """What a trial that ends at `final` shows after each epoch, in mIoU: what a run of the nearest point showed,
+        moved by the difference of their ends.
+        """
+        names = self._names[values[KIND]]
+        at = np.array([to_unit(self._domains[n], values[n]) for n in names])
+        rows = [row for row in self._whole if row.values[KIND] == values[KIND]]
+        points = np.array([[to_unit(self._domains[n], row.values[n]) for n in names] for row in rows])
+        far = np.square(points - at).sum(axis=1)
+        near = [row for row, distance in zip(rows, far, strict=True) if distance == far.min()]
+        row = near[int(noise.integers(len(near)))]
+        return [epoch + final - row.miou for epoch in row.epochs]
 
     def _at(self, kind: str, points: Floats) -> Floats:
         predictions: Floats = self._fits[kind].predict(points)

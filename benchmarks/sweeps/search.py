@@ -14,6 +14,7 @@ share of ours that CAP ends.
 
 The default was chosen on the seeds from TUNING_SEED on, and on no others: the seeds from 0 on are for the table.
 
+The same in GPU-hours, with pruning: benchmarks/sweeps/hours.py (`--only hours`).
 Whether more trials are worth their price, and what a budget finds: benchmarks/sweeps/stopping.py (`--only worth`).
 Several trials at a time against one: `--only parallel`.
 
@@ -62,7 +63,7 @@ SHORT = (100, 1000)
 SHORT_SWEEP = 72
 """Trials of the sweeps that say what more is worth: about what a sweep of patch.yaml has."""
 AT_ONCE = (1, 2, 4)
-PARTS = ("trials", "worth", "parallel", "time", "draw")
+PARTS = ("trials", "hours", "worth", "parallel", "time", "draw")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Problem:
     optimum: float
     noise: float = surrogate.SEED_NOISE
     """Standard deviation of what a trial sees of its score."""
+    epochs: int = EPOCHS
+    shown: Callable[[Mapping[str, Any], float, np.random.Generator], list[float]] | None = None
+    """Values, the score that is seen at the end, and noise -> what the trial shows after each epoch; None: the form of
+    the surrogate.
+    """
 
     def good(self, values: Mapping[str, Any]) -> bool:
         """Whether a configuration is within WITHIN of the optimum, noise left out."""
@@ -100,7 +106,7 @@ def real(table: str, first_half: bool) -> Callable[[int], Problem]:
 
         scores = replay(table, first_half)
         base = {"preset": ["official", "scenes" if table == "scenes" else "photos"], "patches": {"draw": "bernoulli"}}
-        return Problem(scores.search, base, scores.true_miou, scores.optimum, scores.noise)
+        return Problem(scores.search, base, scores.true_miou, scores.optimum, scores.noise, scores.epochs, scores.shown)
 
     return problem
 
@@ -136,6 +142,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     if options.only in (None, "trials"):
         numbers |= over_families(families, chosen)
+    if options.only in (None, "hours"):
+        from benchmarks.sweeps.hours import hours_over_families
+
+        numbers |= hours_over_families(families, chosen)
     if options.only == "worth":
         from benchmarks.sweeps.stopping import worth_of_more
 
@@ -191,6 +201,8 @@ def objective(problem: Problem, seed: int) -> Callable[[Mapping[str, Any], int],
     def trial(values: Mapping[str, Any], number: int) -> tuple[list[float], float]:
         noise = np.random.default_rng([seed, number])
         final = problem.true_miou(values) + problem.noise * float(noise.standard_normal())
+        if problem.shown is not None:
+            return problem.shown(values, final, noise), final
         return [surrogate.at_epoch(final, epoch, EPOCHS, noise) for epoch in range(1, EPOCHS + 1)], final
 
     return trial
@@ -267,7 +279,7 @@ def stock(problem: Problem, seed: int) -> int:
     return CAP
 
 
-def geometric_ratio(ours: list[int], theirs: list[int]) -> tuple[float, float, float]:
+def geometric_ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
     """Geometric mean of ours over theirs, and its 95 % bootstrap interval over seeds."""
     logs: NDArray[np.float64] = np.log(ours) - np.log(theirs)
     drawn = np.random.default_rng(0).integers(len(logs), size=(RESAMPLES, len(logs)))
