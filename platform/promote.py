@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.plain_file import folder_there
 
+from .base.lock import refuse_if_driven
 from .base.paths import check_storage, storage
 from .base.terminal import Terminal
 from .reports.sweep_status import sweep_names, sweep_paths
@@ -158,6 +159,11 @@ def promoted(
 ) -> "PromotionResult":
     """Promote the run that the command line names; returns what came of it."""
     from .promotion.candidates import locate, open_studies
+
+    name, which = locate(store, options.run, options.sweep, options.uri)
+    if not options.dry_run:  # before gates, data and the tracking store, which take their time on a busy machine
+        refuse_if_driven(store.sweep(name), name)
+
     from .promotion.printing import results, show_gates, show_result
     from .promotion.promotion import (
         become_champion,
@@ -173,7 +179,6 @@ def promoted(
     )
     from .run.run_stages import StageFailed
 
-    name, which = locate(store, options.run, options.sweep, options.uri)
     spec, rest = read_spec(store, name, options.sets, options.uri)
     studies = open_studies(store, spec)
     chosen = candidate(studies, which, rest, options.backbone)
@@ -233,6 +238,8 @@ def promoted_files(
     options: argparse.Namespace, store: "Storage", terminal: "Terminal", interruption: "Interruption", command: str
 ) -> "PromotionResult":
     """Carry another method's files on to DeepLab, and promote that network; returns what came of it."""
+    if not options.dry_run:
+        refuse_if_driven(store.sweep(options.sweep), options.sweep)
     import tempfile
 
     from .promotion.candidates import Candidate, open_studies

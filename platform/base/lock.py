@@ -167,6 +167,12 @@ def is_driven(paths: SweepPaths) -> bool:
         return True
 
 
+def refuse_if_driven(paths: SweepPaths, name: str) -> None:
+    """Raise InputError while some process drives the sweep; `locked` says the same, later. Makes nothing."""
+    if paths.lock.exists() and is_driven(paths):
+        raise InputError(f"{paths.lock}: {second_driver_message(name, read_driver(paths))}")
+
+
 def driver_note(paths: SweepPaths) -> str | None:
     """Return what there is to say of a record that is there and cannot be read."""
     if read_driver(paths) is None and paths.driver.exists():

@@ -5,9 +5,11 @@ The stages of the runs are laid out as done, so that nothing is trained; tests/t
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from platform import promote, rollback
+from platform.base.lock import driving
 from platform.tracking.client import connect
 from platform.tracking.records import CHAMPION
 
@@ -40,6 +42,23 @@ def test_a_gate_gives_way_to_a_reason_alone(small: SmallSweep, capsys: pytest.Ca
     )
     history = said_by(capsys, "--history")
     assert [entry["to"] for entry in history] == ["1", "2"]
+
+
+@pytest.mark.parametrize("words", [("small-0002",), ("--maps", "maps", "--sweep", "small")])
+def test_beside_a_driver_it_ends_at_once(
+    small: SmallSweep, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Before the gates and the tracking store are asked: neither is there here."""
+    (small.store.root.parent / "maps").mkdir()
+    monkeypatch.chdir(small.store.root.parent)
+    monkeypatch.setitem(sys.modules, "platform.promotion.promotion", None)
+    with driving(small.paths, "small", "a command"):
+        with pytest.raises(
+            InputError, match=r"lock: sweep 'small' is already running \(process .* platform.stop small"
+        ):
+            promote.main([*words, "--because", "no reason"])
+        with pytest.raises(ImportError):  # a dry run looks, whoever drives
+            promote.main([*words, "--dry-run"])
 
 
 def test_a_damaged_file_needs_a_reason(small: SmallSweep) -> None:
