@@ -24,6 +24,8 @@ from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.stage_manifest import StageManifest
 
 NAME, TRIALS, WINNER = "made", 5, "made-0002"
+FAILED = 7
+"""The number of a trial that failed; TRIALS does not count it."""
 QUESTION = "Are many small patches better than few large ones?"
 VERDICT = "beats the reference by 1.9 [0.7, 3.1]"
 CLASSES = ["ant", "bee"]
@@ -41,6 +43,7 @@ def make_records(folder: Path) -> str:
         state = State.PRUNED if number == 3 else State.COMPLETE
         values = {"patches.S_N": 40 + 60 * number, "patches.p_h": 0.5 - 0.08 * number}
         tell(records, spec, folder, number, values, state, {})
+    tell(records, spec, folder, FAILED, {"patches.S_N": 9, "patches.p_h": 0.2}, State.FAIL, {})
     for seed in (0, 1):
         tell(records, spec, folder, 10 + seed, {"train.seed": 1000 + seed}, State.COMPLETE, {"of": WINNER})
     records.confirmed(WINNER, [51.0, 53.0])
@@ -95,6 +98,9 @@ def tell(
         for e in range(1, EPOCHS + 1)
     ]  # fmt: skip
     records.trial_started(row, config, run_key(config, "f00d"))
+    if state is State.FAIL:
+        records.trial_ended(row, None, folder)
+        return
     run = folder / "runs" / uid
     for entry in history:
         epoch = int(entry["epoch"])

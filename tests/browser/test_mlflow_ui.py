@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, tick
-from tests.browser.made_records import DRAWN, EPOCHS, NAME, QUESTION, TRIALS, VERDICT, WINNER
+from tests.browser.made_records import DRAWN, EPOCHS, FAILED, NAME, QUESTION, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -140,17 +140,38 @@ def test_the_report_opens_inside_mlflow(mlflow_page: webdriver.Chrome, ui: str) 
         await_all(mlflow_page, "//h1[contains(., 'The report')]")
 
 
+HEADS = """
+return [...document.querySelectorAll('.ag-header-cell')].filter(e => e.textContent.trim())
+  .sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left).map(e => e.textContent.trim())
+"""
+CELLS = """
+return [...document.querySelectorAll(`.ag-cell[col-id="${arguments[0]}"]`)]
+  .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top).map(e => e.textContent.trim())
+"""
+
+
+def open_view(page: webdriver.Chrome, ui: str, name: str, link: str, count: int) -> list[str]:
+    """A saved view as wide as all its columns; gives the names of its runs, from above."""
+    open_experiment(page, ui)
+    number = page.current_url.partition("/experiments/")[2].partition("/")[0]
+    page.get("about:blank")
+    page.get(f"{ui}{address_of(number, name)}")
+    return [run.text for run in await_all(page, f"//a[contains(., '{link}')]", count)]
+
+
 def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str) -> None:
-    open_experiment(mlflow_page, ui)
-    number = mlflow_page.current_url.partition("/experiments/")[2].partition("/")[0]
-    mlflow_page.get("about:blank")
-    mlflow_page.get(f"{ui}{address_of(number)}")
-    names = [child.text for child in await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", TRIALS)]
-    assert [name[:4] for name in names] == ["0004", "0002", "0001", "0000", "0003"], "the pruned one last"
-    heads = "return document.body.innerText"
-    await_true(mlflow_page, lambda: "miou_confirm_mean" in mlflow_page.execute_script(heads), "no column")
-    said = mlflow_page.execute_script(heads)
-    assert "patches.S_N" in said and "PRUNED" in said
+    names = open_view(mlflow_page, ui, "leaderboard", "cpn superpixel", TRIALS + 1)
+    assert [name[:4] for name in names[:4]] == ["0004", "0002", "0001", "0000"], "by mIoU"
+    assert {name[:4] for name in names[4:]} == {"0003", f"{FAILED:04d}"}, "the pruned and the failed one last"
+    wanted = ["Run Name", "Created", "Duration", "miou", "miou_confirm_mean", "patches.S_N", "patches.p_h", "state"]
+    await_true(mlflow_page, lambda: mlflow_page.execute_script(HEADS) == wanted, "other columns")
+    states = mlflow_page.execute_script(CELLS, "tags.`state`")
+    assert states == ["COMPLETE"] * 4 + ["PRUNED" if name.startswith("0003") else "FAIL" for name in names[4:]]
+
+
+def test_the_view_of_stages_shows_stages(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    """And not the sweep's run with the stages folded under it."""
+    assert open_view(mlflow_page, ui, "stages", "stage ", 1) == ["stage random_walk"]
 
 
 CARDS = """

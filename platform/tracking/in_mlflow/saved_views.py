@@ -23,7 +23,8 @@ TAG = "mlflow.sharedViewState."
 LEADERBOARD = "leaderboard"
 PACKED = "deflate;"
 """Begins a state that is compressed."""
-STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", "deeplab/miou_val", "deeplab/miou_val_crf")
+LAST_METRIC = "deeplab/miou_val"
+STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", LAST_METRIC, "deeplab/miou_val_crf")
 
 
 def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]:
@@ -32,15 +33,16 @@ def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]
     """
     from ...config.space.domains import drawn
 
-    key, searched = spec.objective, [column("params", name) for name in spec.search]
+    key, drawn_names = spec.objective, list(drawn(spec.search))
     epochs = spec.base_config.train.epochs
-    charts = experiment_charts(key, list(drawn(spec.search)), STAGE_METRICS, images, epochs)
-    confirmed = [column("metrics", f"{key}_confirm_{end}") for end in ("mean", "low", "high")]
+    charts = experiment_charts(key, drawn_names, STAGE_METRICS, images, epochs)
+    # MLflow's table has metrics, parameters and tags in this order, each by name, whatever the order here.
     shown = {
         "Leaderboard": (
             "tags.kind = 'trial'",
             column("metrics", key),
-            [column("metrics", key), *confirmed, *searched, column("tags", "state")],
+            [column("metrics", key), column("metrics", f"{key}_confirm_mean"),
+             *(column("params", name) for name in drawn_names), column("tags", "state")],
         ),
         "Confirm": (
             "tags.kind = 'confirm'",
@@ -50,7 +52,7 @@ def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]
         ),
         "Stages": (
             "tags.kind = 'stage'",
-            "attributes.start_time",
+            column("metrics", LAST_METRIC),  # by start, MLflow folds the stages under the sweep's run
             [column("metrics", name) for name in STAGE_METRICS],
         ),
     }  # fmt: skip

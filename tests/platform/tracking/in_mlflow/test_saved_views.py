@@ -28,6 +28,8 @@ def test_the_leaderboard_ranks_by_the_objective() -> None:
     columns = state["selectedColumns"]
     assert columns[:2] == ["metrics.`miou`", "metrics.`miou_confirm_mean`"] and columns[-1] == "tags.`state`"
     assert {"params.`patches.S_N`", "params.`loss.w_tcp`"} <= set(columns)
+    assert all(name.startswith("params.") for name in columns[2:-1])
+    assert "params.`cam.beta`" not in columns, "read off the curve: the same in every trial"
 
 
 def test_every_view_opens_on_the_same_charts() -> None:
