@@ -28,6 +28,7 @@ FAILED = 7
 """The number of a trial that failed; TRIALS does not count it."""
 QUESTION = "Are many small patches better than few large ones?"
 VERDICT = "beats the reference by 1.9 [0.7, 3.1]"
+REASON = "a | b, *stars*, _lines_, `ticks`\n<b>bold</b> <script>alert(1)</script> [a](http://b.example) ~~gone~~ &lt;"
 CLASSES = ["ant", "bee"]
 EPOCHS, DRAWN = 4, ("scene_1", "scene_2")
 
@@ -52,6 +53,8 @@ def make_records(folder: Path) -> str:
     records.promoted(
         WINNER, "0" * 64, VERDICT, "key", checkpoint=checkpoint, backbone=None, why=VERDICT, decision=decision
     )
+    by_hand = Decision(kind="promotion", by="person", uid="made-0001", overridden=("confirm",))
+    promote_again(recorder, folder / "runs" / "made-0001" / "model.safetensors", by_hand)
     stage = folder / "stage"
     write_bytes(stage / "manifest.json", b"{}")
     write_bytes(stage / "pictures" / "random_walk.png", panel("random walk"))
@@ -65,6 +68,14 @@ def make_records(folder: Path) -> str:
     if waiting or recorder.refused:
         raise AssertionError(f"{waiting} records wait, {recorder.refused} were refused")
     return uri
+
+
+def promote_again(recorder: Recorder, checkpoint: Path, decision: Decision) -> None:
+    """Another version for a REASON that looks like markup, and back to the first."""
+    model = f"cpn-{NAME}"
+    recorder.register(model, str(decision.uid), "model", {"digest": "1" * 64}, "champion", REASON,
+                      checkpoint=checkpoint, decision=decision)  # fmt: skip
+    recorder.point(model, "champion", "1", "worse on large ants", Decision(kind="rollback", by="person", uid=WINNER))
 
 
 def made_spec(folder: Path) -> SweepSpec:

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, tick
-from tests.browser.made_records import DRAWN, EPOCHS, FAILED, NAME, QUESTION, TRIALS, VERDICT, WINNER
+from tests.browser.made_records import DRAWN, EPOCHS, FAILED, NAME, QUESTION, REASON, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -172,6 +172,31 @@ def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str)
 def test_the_view_of_stages_shows_stages(mlflow_page: webdriver.Chrome, ui: str) -> None:
     """And not the sweep's run with the stages folded under it."""
     assert open_view(mlflow_page, ui, "stages", "stage ", 1) == ["stage random_walk"]
+
+
+def test_the_models_page_has_the_promotion_history(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    mlflow_page.get("about:blank")
+    mlflow_page.get(f"{ui}/#/models/cpn-{NAME}?{ML}")
+    await_all(mlflow_page, "//table//th[normalize-space()='why']")
+    rows = mlflow_page.execute_script(
+        "return [...document.querySelector('table').rows].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    )
+    assert rows[0] == ["when (UTC)", "version", "what", "run", "who", "why"]
+    assert [row[1:4] for row in rows[1:]] == [
+        ["2 → 1", "rollback", WINNER],
+        ["1 → 2", "promotion, overrides confirm", "made-0001"],
+        ["- → 1", "promotion", WINNER],
+    ]
+    assert [row[5] for row in rows[1:]] == ["worse on large ants", " ".join(REASON.split()), VERDICT]
+    apart = """
+    const range = document.createRange();
+    const [left, right] = [...document.querySelector('table').rows[3].cells].slice(0, 2).map(cell => {
+      range.selectNodeContents(cell); return range.getBoundingClientRect(); });
+    const [text] = document.querySelector('table').rows[3].cells[0].childNodes;
+    range.setEnd(text, text.length - 1); range.setStart(text, 0);
+    return right.left - range.getBoundingClientRect().right;
+    """
+    assert mlflow_page.execute_script(apart) > 10, "the columns run into each other"
 
 
 CARDS = """

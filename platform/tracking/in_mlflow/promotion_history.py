@@ -17,10 +17,13 @@ SWEEP, PERSON = "sweep", "person"
 """Who decided: the end of a sweep, or somebody."""
 HEAD = "### Promotion history"
 """Begins our part of a description; what stands before it is somebody's own and stays."""
+COLUMNS = ("when (UTC)", "version", "what", "run", "who", "why")
 LONGEST = 5000
 """Characters of a description that MLflow's databases keep."""
 LONGEST_CELL = 200
 """Characters of a reason that the table shows."""
+GAP = "&emsp; | "
+"""Between two cells: MLflow draws tables without lines and without room between columns."""
 
 
 class Decision(BaseModel):
@@ -70,7 +73,7 @@ def description(before: str | None, entries: Sequence[HistoryEntry]) -> str:
     newest first, and as many as a description holds.
     """
     own = (before or "").partition(HEAD)[0].rstrip()
-    head = [HEAD, "", "| when (UTC) | version | what | run | who | why |", "|---|---|---|---|---|---|"]
+    head = [HEAD, "", f"| {GAP.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     rows = [row(entry) for entry in reversed(entries)]
     for shown in range(len(rows), -1, -1):
         left = len(rows) - shown
@@ -87,12 +90,15 @@ def row(entry: HistoryEntry) -> str:
     what = entry.kind
     if entry.overridden:
         what += f", overrides {', '.join(entry.overridden)}"
-    why = cell(entry.why)
+    why = " ".join(entry.why.split())
     why = why if len(why) <= LONGEST_CELL else f"{why[: LONGEST_CELL - 1]}…"
     cells = [when, f"{entry.before or '-'} → {entry.to or '-'}", what, entry.uid or "-", entry.who]
-    return f"| {' | '.join([*map(cell, cells), why])} |"
+    return f"| {GAP.join([*map(cell, cells), cell(why)])} |"
 
 
 def cell(text: str) -> str:
-    """Return text that ends neither the line nor the cell, and is no link or markup of somebody's."""
-    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", " ".join(text.split()))
+    """Return text that ends neither the line nor the cell, and whose signs are shown as they are. An address stays
+    one: MLflow makes a link of it.
+    """
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([|\\`*_~\[\]])", r"\\\1", plain)

@@ -20,6 +20,8 @@ def entry(number: int, **more: Any) -> HistoryEntry:
 
 def test_the_newest_move_stands_first() -> None:
     lines = description(None, [entry(0), entry(1, overridden=["confirm"], why="sharper")]).splitlines()
+    assert all(line.count("&emsp; | ") == 5 for line in (lines[2], *lines[4:])), "MLflow leaves no room between columns"
+    lines = [line.replace("&emsp;", "") for line in lines]
     assert lines[0] == HEAD and lines[2] == "| when (UTC) | version | what | run | who | why |"
     assert lines[4:] == [
         "| 1970-01-01 00:01 | 1 → 2 | promotion, overrides confirm | patch-0001 | ann | sharper |",
@@ -42,6 +44,8 @@ def test_a_reason_stays_in_its_cell() -> None:
     assert line.endswith(r"| a \| b \[c\](http://d) \`e\` |")
     (line,) = description(None, [entry(0, why="x" * 999)]).splitlines()[4:]
     assert line.endswith("x… |") and len(line) < 300
+    (line,) = description(None, [entry(0, why="<b>R&D</b> ~~no~~ &lt;")]).splitlines()[4:]
+    assert line.endswith(r"| &lt;b&gt;R&amp;D&lt;/b&gt; \~\~no\~\~ &amp;lt; |")
 
 
 @pytest.mark.parametrize("moves", [30, 300])
@@ -61,7 +65,8 @@ def test_promotions_and_rollbacks_are_on_the_models_page(tmp_path: Path, new_sto
         """The table's lines as the store has them, without their time."""
         assert recorder.flush(60) == 0
         text = client.get_registered_model(MODEL).description
-        return [line.partition(" | ")[2] for line in text.splitlines() if line.startswith("| 2")]
+        lines = [line.replace("&emsp;", "") for line in text.splitlines()]
+        return [line.partition(" | ")[2] for line in lines if line.startswith("| 2")]
 
     for number in range(2):
         uid, weights = f"patch-{number:04d}", tmp_path / f"{number}.safetensors"
