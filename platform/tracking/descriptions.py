@@ -36,16 +36,17 @@ def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Se
 def experiment_begun(spec: SweepSpec) -> str:
     """Return the experiment's description while the sweep runs: the report, which is written as trials end."""
     report = f"[report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
-    first = f"**Not finished yet** · {report} · {VIEWS}"
-    return "\n\n".join([first, *asked(spec)])
+    first = f"Not finished yet · {report} · {VIEWS}"
+    return "\n\n".join([first, *asked(spec, "Question:")])
 
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """Return the experiment's description: one line with the verdict and the links, then the question."""
     panel, *more = links(spec, summary.winner, promoted, files)
-    # MLflow shows one line and cuts it off at the window's edge: what is looked at most stands first.
-    first = " · ".join([f"**{summary.plain_verdict}**", panel, VIEWS, *more])
-    return "\n\n".join([first, *asked(spec)])
+    # MLflow shows one line and cuts it off at the window's edge: what is looked at most stands first. Its list of
+    # experiments shows the beginning as it is written: without signs of Markdown.
+    first = " · ".join([summary.plain_verdict, panel, VIEWS, *more])
+    return "\n\n".join([first, *asked(spec, "Question:")])
 
 
 def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], of: str | None = None) -> str:
@@ -87,9 +88,9 @@ def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -
     ]
 
 
-def asked(spec: SweepSpec) -> list[str]:
+def asked(spec: SweepSpec, label: str = "**Question:**") -> list[str]:
     """Return the question, where the search space has one."""
-    return [f"**Question:** {spec.question}"] if spec.question else []
+    return [f"{label} {spec.question}"] if spec.question else []
 
 
 def space(search: Mapping[str, Domain]) -> str:

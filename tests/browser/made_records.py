@@ -24,6 +24,8 @@ from cpn.scoring.run_manifest import RunManifest
 from cpn.stages.stage_manifest import StageManifest
 
 NAME, TRIALS, WINNER = "made", 5, "made-0002"
+RUNNING = "running"
+"""The other sweep of the store, begun later."""
 FAILED = 7
 """The number of a trial that failed; TRIALS does not count it."""
 QUESTION = "Are many small patches better than few large ones?"
@@ -64,10 +66,27 @@ def make_records(folder: Path) -> str:
     write_bytes(folder / "report.html", b"<!doctype html><title>report</title><h1>The report</h1>")
     summary = {"metrics": {"miou": 54.0}, "verdict": VERDICT, "winner": WINNER, "note": f"**{VERDICT}**\n\nWinner"}
     records.sweep_ended(SweepSummary.model_validate(summary), [folder / "report.html"])
+    told_all(recorder)
+    make_open_records(folder / RUNNING, uri)
+    return uri
+
+
+def make_open_records(folder: Path, uri: str) -> None:
+    """A second sweep, which runs: two trials that have ended, the later one better, and one that has not."""
+    spec = made_spec(folder, RUNNING)
+    recorder = Recorder(folder / "records", uri, RUNNING)
+    records = Records(recorder, spec, "f00d" * 9, {"command": "python -m platform.sweep running.yaml"}, "/data/scenes")
+    records.sweep_started(DRAWN)
+    for number, state in enumerate((State.COMPLETE, State.COMPLETE, State.RUNNING)):
+        tell(records, spec, folder, number, {"patches.S_N": 40 + 60 * number, "patches.p_h": 0.3}, state, {})
+    told_all(recorder)
+
+
+def told_all(recorder: Recorder) -> None:
+    """Wait until the store has everything."""
     waiting = recorder.close(300)
     if waiting or recorder.refused:
         raise AssertionError(f"{waiting} records wait, {recorder.refused} were refused")
-    return uri
 
 
 def promote_again(recorder: Recorder, checkpoint: Path, decision: Decision) -> None:
@@ -78,13 +97,14 @@ def promote_again(recorder: Recorder, checkpoint: Path, decision: Decision) -> N
     recorder.point(model, "champion", "1", "worse on large ants", Decision(kind="rollback", by="person", uid=WINNER))
 
 
-def made_spec(folder: Path) -> SweepSpec:
+def made_spec(folder: Path, name: str = NAME) -> SweepSpec:
     """Two searched names on scenes."""
-    path = folder / "made.yaml"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.yaml"
     search = {"patches.S_N": {"int": [5, 300], "log": True}, "patches.p_h": {"float": [0.1, 0.5]}}
     base: dict[str, Any] = {"preset": ["official", "scenes"], "patches": {"draw": "bernoulli"}}
     base["train"] = {"epochs": EPOCHS}
-    dump_yaml(path, {"name": NAME, "question": QUESTION, "base": base, "search": search, "budget": {"trials": TRIALS}})
+    dump_yaml(path, {"name": name, "question": QUESTION, "base": base, "search": search, "budget": {"trials": TRIALS}})
     return load_spec(path)
 
 
@@ -99,7 +119,7 @@ def tell(
 ) -> None:
     """One run from its start to its end."""
     role, miou = "reference" if number == 0 else "search", 50.0 + 2 * number
-    uid = f"{NAME}.confirm-{number - 10:04d}" if attrs else f"{NAME}-{number:04d}"
+    uid = f"{spec.name}.confirm-{number - 10:04d}" if attrs else f"{spec.name}-{number:04d}"
     row = TrialRow(number, uid, state, values, 0, role, miou, 0.44, attrs=attrs)
     config = with_values(spec.base_config, values, uid)
     began = time.time()
@@ -119,6 +139,8 @@ def tell(
             write_bytes(epoch_folder(run, epoch) / f"{name}.png", drawn(epoch, 10 + 5 * number))
         records.trial_reported(uid, entry)
         records.trial_pictured(uid, entry, sorted(epoch_folder(run, epoch).glob("*.png")))
+        if state is State.RUNNING:
+            return
     for name in ("cam_panel", "beta_curve"):
         write_bytes(run / "pictures" / f"{name}.png", panel(f"{name} of {uid}"))
     write_bytes(run / "model.safetensors", b"weights")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from platform.tracking.in_mlflow.saved_views import address_of
+from platform.ui import print_newest
 from urllib.parse import quote
 
 import pytest
@@ -55,8 +56,16 @@ def test_the_experiment_opens_with_verdict_and_question(mlflow_page: webdriver.C
     open_experiment(mlflow_page, ui)
     assert "/runs" in mlflow_page.current_url
     text = mlflow_page.find_element(By.TAG_NAME, "body").text
-    assert VERDICT in text and "the winner's CAM panel" in text
+    assert VERDICT in text and "the winner's CAM panel" in text and "**" not in text
     assert "Traces" not in text.split("Runs")[0], "the pages for language models"
+
+
+def test_the_list_of_experiments_says_verdicts_in_plain_words(mlflow_page: webdriver.Chrome, ui: str) -> None:
+    mlflow_page.get("about:blank")
+    mlflow_page.get(f"{ui}/#/experiments")
+    await_all(mlflow_page, f"//a[contains(@href, '#/experiments/') and normalize-space()='{NAME}']")
+    text = mlflow_page.execute_script("return document.body.innerText")
+    assert VERDICT[:20] in text and "Not finished yet" in text and "**" not in text
 
 
 def test_the_parent_unfolds_to_its_children(mlflow_page: webdriver.Chrome, ui: str) -> None:
@@ -169,6 +178,22 @@ def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str)
     assert states == ["COMPLETE"] * 4 + ["PRUNED" if name.startswith("0003") else "FAIL" for name in names[4:]]
 
 
+def test_the_best_panel_of_a_running_sweep_is_two_clicks_away(
+    mlflow_page: webdriver.Chrome, ui: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the link that platform.ui prints: the first run, *Show more*."""
+    print_newest(ui, ui)
+    link = capsys.readouterr().out.split()[-1]
+    mlflow_page.get("about:blank")
+    mlflow_page.get(link)
+    first, *_ = await_all(mlflow_page, "//a[contains(., 'cpn superpixel')]", 3)
+    assert first.text.startswith("0001 ")
+    assert "Not finished yet" in mlflow_page.find_element(By.TAG_NAME, "body").text
+    first.click()
+    click(mlflow_page, "//*[normalize-space()='Show more']")
+    picture_is_there(mlflow_page, "cam_panel.png")
+
+
 def test_the_view_of_stages_shows_stages(mlflow_page: webdriver.Chrome, ui: str) -> None:
     """And not the sweep's run with the stages folded under it."""
     assert open_view(mlflow_page, ui, "stages", "stage ", 1) == ["stage random_walk"]
@@ -193,7 +218,7 @@ def test_the_models_page_has_the_promotion_history(mlflow_page: webdriver.Chrome
     const [left, right] = [...document.querySelector('table').rows[3].cells].slice(0, 2).map(cell => {
       range.selectNodeContents(cell); return range.getBoundingClientRect(); });
     const [text] = document.querySelector('table').rows[3].cells[0].childNodes;
-    range.setEnd(text, text.length - 1); range.setStart(text, 0);
+    range.setEnd(text, text.data.trimEnd().length); range.setStart(text, 0);
     return right.left - range.getBoundingClientRect().right;
     """
     assert mlflow_page.execute_script(apart) > 10, "the columns run into each other"
