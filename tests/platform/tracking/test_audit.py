@@ -7,12 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform.tracking.client import connect
+from platform.tracking.in_mlflow.image_grid import TAG, image_key
 from platform.tracking.in_mlflow.promotion_history import Decision
 from platform.tracking.read import read_model_state
 from platform.tracking.recorder import Recorder
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
+from PIL import Image
 
 from tests.platform.tracking.test_recorder import rows
 
@@ -65,6 +68,13 @@ class Kept:
     def rows(self) -> dict[str, Any]:
         return rows(self.uri)
 
+    def image_files(self) -> dict[str, bytes]:
+        """Every file of an image in the store, by uid and name."""
+        client = connect(self.uri)
+        folders = {uid: Path(urlparse(client.get_run(self.run_id(uid)).info.artifact_uri).path) for uid in self.rows()}
+        files = [(uid, path) for uid, folder in folders.items() for path in (folder / "images").glob("*")]
+        return {f"{uid}/{path.name}": path.read_bytes() for uid, path in files}
+
     def run_id(self, uid: str) -> str:
         client = connect(self.uri)
         number = client.get_experiment_by_name("patch").experiment_id
@@ -93,6 +103,36 @@ def test_a_store_put_back_to_a_backup_gets_what_it_lacks(kept: Kept, after: int)
     lines = kept.mend()
     assert kept.rows() == kept.whole
     assert any("as if put back to a backup" in line for line in lines)
+    assert kept.mend() == [], "and it is said once"
+
+
+def test_images_come_back_to_a_store_put_back_to_a_backup(kept: Kept) -> None:
+    """Database and artifacts as they were after the first of three epochs; a run that came later has none at all."""
+    recorder = kept.recorder()
+    recorder.start("patch.sweep", name="sweep", time=1000.0)
+    for epoch in (1, 2, 3):
+        picture = kept.home / f"epoch-{epoch}" / "scene.png"
+        picture.parent.mkdir()
+        Image.new("RGB", (8, 6), (60 * epoch, 0, 0)).save(picture)
+        for uid in ("patch-0000", "patch-0001")[: 1 if epoch == 1 else 2]:
+            if not recorder.started(uid):
+                recorder.start(uid, name="a run", parent="patch.sweep")
+            recorder.metrics(uid, epoch, {"miou_epoch": 40.0 + epoch}, 1000.0 + epoch)
+            recorder.images(uid, epoch, {image_key("scene"): picture}, 1000.0 + epoch)
+        if epoch == 1:
+            assert recorder.close(60) == 0
+            shutil.copytree(kept.db.parent, kept.home / "backup")
+            recorder = kept.recorder()
+    assert recorder.close(60) == 0
+    whole, files = kept.rows(), kept.image_files()
+    assert len(whole["patch-0000"]["images"]) == 6 and len(whole["patch-0001"]["images"]) == 4, "a PNG and its WebP"
+    for folder in kept.db.parent.glob("*/"):
+        shutil.rmtree(folder)
+    shutil.copytree(kept.home / "backup", kept.db.parent, dirs_exist_ok=True)
+    assert len(kept.rows()["patch-0000"]["images"]) == 2 and "patch-0001" not in kept.rows()
+    assert any("as if put back to a backup" in line for line in kept.mend())
+    assert kept.rows() == whole and kept.image_files() == files
+    assert TAG in kept.rows()["patch-0001"]["tags"].items(), "without it MLflow does not look for images"
     assert kept.mend() == [], "and it is said once"
 
 
