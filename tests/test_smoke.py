@@ -3,14 +3,18 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from benchmarks.chaos.damage import BAD
+from benchmarks.chaos.damage_files import KINDS
 from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
 
@@ -96,7 +100,8 @@ def read_until(process: subprocess.Popen[str], words: str, seconds: float) -> st
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, float]]:
     """A sweep whose driver was killed with SIGKILL after its first trial and started again; its last output."""
-    folder = tmp_path_factory.mktemp("smoke")
+    folder = tmp_path_factory.mktemp("smoke") / "work"
+    folder.mkdir()
     (folder / "smoke.yaml").write_text(SPEC)
     first = start(folder)
     read_until(first, "complete", 300)
@@ -183,41 +188,96 @@ def test_once_more_executes_nothing(finished: tuple[Path, str, dict[str, float]]
     assert {path: path.stat().st_mtime for path in kept} == kept
 
 
-@pytest.mark.ray
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_other_run_is_promoted_though_killed(
-    finished: tuple[Path, str, dict[str, float]],
-) -> None:
-    folder, _, _ = finished
-    from mlflow import MlflowClient
+class Promotion(NamedTuple):
+    """The other run of the sweep, promoted by a command that was killed after a stage and given again."""
 
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    before = client.get_model_version_by_alias("cpn-smoke", "champion").tags["uid"]
+    before: str
+    other: str
+    stages: set[Path]
+    """Folders of the stages that the sweep itself made."""
+    made: set[Path]
+    """Those that the killed command made."""
+    touched: list[Path]
+    """Files of these that the second command wrote again."""
+    output: str
+
+
+@pytest.fixture(scope="module")
+def promoted(finished: tuple[Path, str, dict[str, float]]) -> Promotion:
+    folder, _, _ = finished
+    before = champion(folder)
     other = {"smoke-0000": "smoke-0001", "smoke-0001": "smoke-0000"}[before]
-    stages = {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")}
+    stages = stages_in(folder)
     words = (other, "--because", "its edges are what we need")
     first = start(folder, *words, module="platform.promote")
     end = time.monotonic() + 400
-    while not {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")} - stages:
+    while not stages_in(folder) - stages:
         assert first.poll() is None and time.monotonic() < end, first.communicate()[0]
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    made = {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")} - stages
+    made = stages_in(folder) - stages
     kept = {path: path.stat().st_mtime for stage in made for path in stage.rglob("*") if path.is_file()}
     second = start(folder, *words, module="platform.promote")
     output, _ = second.communicate(timeout=500)
-    assert second.returncode == 0 and "Traceback" not in output, output
-    assert "deeplab/miou_val" in output and "next: python -m cpn.predict " in output.splitlines()[-1]
-    assert {path: path.stat().st_mtime for path in kept} == kept, "a finished stage was worked on again"
-    new = {path.parent.name.rsplit("-", 1)[0] for path in folder.glob("sweeps/stages/*/manifest.json")}
-    assert len(list(folder.glob("sweeps/stages/*/manifest.json"))) > len(stages) + len(made) and len(new) == 5
-    champion = client.get_model_version_by_alias("cpn-smoke", "champion")
-    assert champion.tags["uid"] == other and len(client.search_model_versions("name = 'cpn-smoke'")) == 2
+    assert second.returncode == 0, output
+    touched = [path for path, when in kept.items() if path.stat().st_mtime != when]
+    return Promotion(before, other, stages, made, touched, output)
+
+
+def champion(folder: Path) -> str:
+    """The uid behind the alias."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return str(client.get_model_version_by_alias("cpn-smoke", "champion").tags["uid"])
+
+
+def stages_in(folder: Path) -> set[Path]:
+    """The folders of finished stages."""
+    return {path.parent for path in folder.glob("sweeps/stages/*/manifest.json")}
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_other_run_is_promoted_though_killed(
+    finished: tuple[Path, str, dict[str, float]], promoted: Promotion
+) -> None:
+    folder, _, _ = finished
+    from mlflow import MlflowClient
+
+    assert "Traceback" not in promoted.output, promoted.output
+    assert "deeplab/miou_val" in promoted.output
+    assert "next: python -m cpn.predict " in promoted.output.splitlines()[-1]
+    assert promoted.touched == [], "a finished stage was worked on again"
+    new = {path.name.rsplit("-", 1)[0] for path in stages_in(folder)}
+    assert len(stages_in(folder)) > len(promoted.stages) + len(promoted.made) and len(new) == 5
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert champion(folder) == promoted.other and len(client.search_model_versions("name = 'cpn-smoke'")) == 2
     third = start(folder, "--history", module="platform.promote")
     told, _ = third.communicate(timeout=120)
-    assert third.returncode == 0 and f"1 to 2: promotion of {other} by " in told and "its edges" in told, told
+    promotion = f"1 to 2: promotion of {promoted.other} by "
+    assert third.returncode == 0 and promotion in told and "its edges" in told, told
     experiment = client.get_experiment_by_name("smoke")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@pytest.mark.usefixtures("promoted")
+def test_a_damaged_file_of_any_kind_is_told_or_healed(finished: tuple[Path, str, dict[str, float]]) -> None:
+    """All kinds of files, cut in half, through the two commands that read the most and need no Ray."""
+    folder, _, _ = finished
+    shutil.copytree(folder, folder.with_name("whole"))
+    words = ["damage", "--damages", "half", "--commands", "report", "gc", "--base", str(folder.parent), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=2300
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["bad"] == [] and [result[name] for name in BAD] == [0] * len(BAD)
+    tried = {each["file"] for each in result["all"]}
+    assert set(KINDS) - tried <= {"lock", "claims", "refused"}, "those are empty, or not written by such a sweep"

@@ -45,7 +45,7 @@ from benchmarks.chaos.damage_files import DAMAGES, KINDS, SWEEP, file_of
 from benchmarks.small_base import BASE
 from cpn.core.errors import InputError, run_command
 
-SPEC = f"""name: small
+SPEC = f"""name: smoke
 {BASE}search:
   loss.w_tcp: {{float: [0.1, 10], log: true}}
 budget: {{trials: 2}}
@@ -53,12 +53,12 @@ resources: {{gpus_per_worker: 0}}
 confirm: {{top_k: 1, seeds: 1}}
 """
 COMMANDS = {
-    "sweep": "platform.sweep small.yaml",
-    "report": "platform.report small",
-    "leaderboard": "platform.leaderboard small --json",
-    "promote": "platform.promote small-0000 --because again --json",
-    "rollback": "platform.rollback small --because campaign --json",
-    "gc": "platform.gc small --json",
+    "sweep": "platform.sweep smoke.yaml",
+    "report": "platform.report smoke",
+    "leaderboard": "platform.leaderboard smoke --json",
+    "promote": "platform.promote smoke-0000 --because again --json",
+    "rollback": "platform.rollback smoke --because campaign --json",
+    "gc": "platform.gc smoke --json",
 }
 """Name -> module and words."""
 BAD = ("silent", "unnamed", "traceback", "dead_end")
@@ -134,13 +134,13 @@ def make_base(place: Path) -> None:
     for folder in (work, place / "older", place / "half"):
         shutil.rmtree(folder, ignore_errors=True)  # of a start that was ended
     work.mkdir(parents=True)
-    (work / "small.yaml").write_text(SPEC)
+    (work / "smoke.yaml").write_text(SPEC)
     for words in (f"{COMMANDS['sweep']} --set budget.trials=1", COMMANDS["sweep"]):
         checked(words, work)
         if not (place / "older").exists():
             shutil.copytree(work, place / "older")
     winner = json.loads((work / f"sweeps/{SWEEP}/summary.json").read_bytes())["winner"]
-    other = next(uid for uid in ("small-0000", "small-0001") if uid != winner)
+    other = next(uid for uid in ("smoke-0000", "smoke-0001") if uid != winner)
     checked(f"platform.promote {other} --because campaign", work)
     shutil.copytree(work, place / "half")
     (place / "half").rename(place / "whole")
@@ -251,7 +251,7 @@ def follow(line: str, path: Path, work: Path) -> bool:
         command(words.strip(), work)
         done = True
     if "platform.export" in line:
-        uid = next(iter(re.findall(r"small(?:\.confirm)?-\d{4}", line)), f"{SWEEP}-0000")
+        uid = next(iter(re.findall(r"smoke(?:\.confirm)?-\d{4}", line)), f"{SWEEP}-0000")
         exported = command(f"platform.export {uid}", work)
         (work / "run.yaml").write_text(exported.out)
         command("platform.train run.yaml --threads 1", work)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-SWEEP = "small"
+SWEEP = "smoke"
 
 KINDS = {
     "packed rows": "sweeps/cache/scenes-*/packed/train.arrow",
@@ -30,17 +30,17 @@ KINDS = {
     "stage: CRF scores": "sweeps/stages/crf-*/train_00000.npz",
     "stage: label": "sweeps/stages/random_walk-*/train_00000.png",
     "stage: epochs": "sweeps/stages/affinity-*/epochs.json",
-    "clock": "sweeps/small/clock.json",
-    "driver": "sweeps/small/driver.json",
-    "starts": "sweeps/small/starts.json",
-    "summary": "sweeps/small/summary.json",
-    "specification": "sweeps/small/spec.yaml",
-    "panel": "sweeps/small/panels/*-0000/cam_panel.png",
-    "events": "sweeps/small/records/events.jsonl",
-    "position": "sweeps/small/records/position.json",
-    "refused": "sweeps/small/records/refused.jsonl",
-    "champion history": "sweeps/small/records/history.jsonl",
-    "lock": "sweeps/small/lock",
+    "clock": "sweeps/smoke/clock.json",
+    "driver": "sweeps/smoke/driver.json",
+    "starts": "sweeps/smoke/starts.json",
+    "summary": "sweeps/smoke/summary.json",
+    "specification": "sweeps/smoke/spec.yaml",
+    "panel": "sweeps/smoke/panels/*-0000/cam_panel.png",
+    "events": "sweeps/smoke/records/events.jsonl",
+    "position": "sweeps/smoke/records/position.json",
+    "refused": "sweeps/smoke/records/refused.jsonl",
+    "champion history": "sweeps/smoke/records/history.jsonl",
+    "lock": "sweeps/smoke/lock",
     "claims": "sweeps/runs/.claims",
     "study.db": "sweeps/study.db",
     "mlflow.db": "mlflow.db",

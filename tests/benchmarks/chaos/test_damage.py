@@ -1,10 +1,7 @@
 """One damage of each kind of file that a sweep writes; all of them by `python -m benchmarks damage`."""
 
 import argparse
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from platform import leaderboard, report, status
@@ -16,7 +13,6 @@ from benchmarks.chaos import damage as campaign
 from benchmarks.chaos.damage import BAD, Ended, follow, named, outcome
 from benchmarks.chaos.damage_files import DAMAGES, KINDS, file_of
 from cpn.core.errors import InputError
-from tests.conftest import CHECKOUT
 from tests.platform.made_sweep import make_sweep
 
 FILES = {
@@ -150,16 +146,16 @@ def test_what_a_line_names_and_what_its_cure_does(tmp_path: Path) -> None:
 
 
 def test_the_same_command_goes_on_and_tries_again_what_was_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "whole/sweeps/small").mkdir(parents=True)
+    (tmp_path / "whole/sweeps/smoke").mkdir(parents=True)
     for name in ("clock", "driver"):
-        (tmp_path / f"whole/sweeps/small/{name}.json").write_text('{"a": 1}')
+        (tmp_path / f"whole/sweeps/smoke/{name}.json").write_text('{"a": 1}')
     monkeypatch.setattr(campaign, "keys_of", lambda folder: {"winner": "a", "confirm": "b"})
     monkeypatch.setattr(campaign, "outcome", lambda name, ended, work: ended.out)
     tried: list[str] = []
     broken = {"clock"}
 
     def command(words: str, work: Path) -> Ended:
-        damaged = [name for name in ("clock", "driver") if "1" not in (work / f"sweeps/small/{name}.json").read_text()]
+        damaged = [name for name in ("clock", "driver") if "1" not in (work / f"sweeps/smoke/{name}.json").read_text()]
         tried.extend(damaged)
         return Ended(0, "wrong" if broken & set(damaged) else "right", "")
 
@@ -192,19 +188,3 @@ def test_the_folder_is_restored_and_whole_files_stay(tmp_path: Path) -> None:
     files = {str(path.relative_to(work)): path.read_text() for path in work.rglob("*") if path.is_file()}
     assert files == {name: name for name in ("a/b/one", "a/two", "three")}
     assert (work / "three").stat().st_ino == stays and not (work / "a/new").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.long
-@pytest.mark.timeout(2400)
-def test_each_kind_of_file_of_a_real_sweep(tmp_path: Path) -> None:
-    """The campaign over all kinds, cut in half, through the two commands that read the most and need no Ray."""
-    words = ["damage", "--damages", "half", "--commands", "report", "gc", "--base", str(tmp_path / "base"), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=2300
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["bad"] == [] and [result[name] for name in BAD] == [0] * len(BAD)
-    tried = {each["file"] for each in result["all"]}
-    assert set(KINDS) - tried <= {"lock", "claims", "refused"}, "those are empty, or not written by such a sweep"
