@@ -1,5 +1,6 @@
 """Which packages a command loads while it works, each in a fresh interpreter: looking stays quick."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,34 +18,33 @@ FROM_STORE = ("torch", "plotly", "matplotlib", "sklearn", "ray", "cv2")
 """MLflow may be loaded, and what it brings: SciPy, pandas and pyarrow."""
 FINISHED = ("torch", "ray", "sklearn", "scipy.stats", "scipy.optimize")
 """A finished sweep given again draws its plots and its report: Matplotlib and Plotly are loaded."""
-NOT_LOADED = {
-    "leaderboard made": FROM_STUDY,
-    "compare made-0000 made-0001": FROM_STUDY,
-    "export made-0001": FROM_STUDY,
-    "status": FROM_STUDY,
-    "promote --history": FROM_STORE,
-    "gc made": FROM_STORE,
-    "rollback made --because measured --dry-run": FROM_STORE,
-}
-"""A command over the made sweep -> what it does not load."""
+READ_STUDY = ("leaderboard made", "compare made-0000 made-0001", "export made-0001", "status")
+READ_STORE = ("promote --history", "gc made", "rollback made --because measured --dry-run")
+"""Commands over the made sweep."""
 CODE = """
+import json
 import sys
 from importlib import import_module
 from cpn.core.errors import InputError
-command, *words = sys.argv[1:]
-try:
-    import_module(f"platform.{command}").main(words)
-except InputError as error:  # the store is empty
-    assert "nothing was promoted" in str(error), error
-print(*sorted(sys.modules), file=sys.stderr)
+loaded = {}
+for words in json.loads(sys.argv[1]):
+    try:
+        import_module(f"platform.{words[0]}").main(words[1:])
+    except InputError as error:  # the store is empty
+        assert "nothing was promoted" in str(error), error
+    loaded[words[0]] = sorted(sys.modules)
+print(json.dumps(loaded), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("command", NOT_LOADED)
-def test_looking_loads_no_more_than_it_needs(command: str, made: Storage, new_store: Callable[[str], str]) -> None:
-    words = [*command.split(), "--storage", str(made.root)]
-    words += ["--uri", new_store("empty")] if NOT_LOADED[command] == FROM_STORE else []
-    assert loaded(words, made.root.parent) & set(NOT_LOADED[command]) == set()
+def test_looking_loads_no_more_than_it_needs(made: Storage, new_store: Callable[[str], str]) -> None:
+    """One command after the other in one interpreter: what any of them loads shows from there on."""
+    store = ["--storage", str(made.root)]
+    for command, found in loaded([[*line.split(), *store] for line in READ_STUDY], made.root.parent).items():
+        assert (command, found & set(FROM_STUDY)) == (command, set())
+    store += ["--uri", new_store("empty")]
+    for command, found in loaded([[*line.split(), *store] for line in READ_STORE], made.root.parent).items():
+        assert (command, found & set(FROM_STORE)) == (command, set())
 
 
 @pytest.mark.slow
@@ -55,12 +55,13 @@ def test_a_finished_sweep_loads_neither_ray_nor_torch(tmp_path: Path, new_store:
     trials.close()
     small.lay_out_stages("small-0001")
     dump_yaml(tmp_path / "small.yaml", small.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
-    found = loaded(["sweep", "small.yaml"], tmp_path)
+    found = loaded([["sweep", "small.yaml"]], tmp_path)["sweep"]
     assert small.paths.summary.is_file() and found & set(FINISHED) == set()
 
 
-def loaded(words: list[str], folder: Path) -> set[str]:
-    """The modules that a command has loaded at its end."""
-    done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=folder, capture_output=True, text=True, check=False)
+def loaded(commands: list[list[str]], folder: Path) -> dict[str, set[str]]:
+    """The modules that are loaded at the end of each command."""
+    command = [sys.executable, "-c", CODE, json.dumps(commands)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return set(done.stderr.splitlines()[-1].split())
+    return {name: set(modules) for name, modules in json.loads(done.stderr.splitlines()[-1]).items()}
