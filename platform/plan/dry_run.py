@@ -28,7 +28,7 @@ from ..config.own_code import check_named, own_backbones, trains_own_code
 from ..config.space.domains import CurveDomain, domain_words
 from ..config.sweep_spec import SweepSpec
 from ..config.table_spec import row_values, shown_rows
-from ..search.study import check_study, study_url
+from ..search.study import check_apart, check_study, study_url
 from .data_size import class_count, size_words
 from .estimate import START_SECONDS, Price, corner_configs, epoch_seconds, estimate, largest_step, on_gpu
 from .found import found_words
@@ -127,6 +127,7 @@ def check_places(spec: SweepSpec) -> None:
     store, url = storage(spec.resources.storage), study_url(spec)
     if store.url is None:
         check_storage(store, "resources.storage")
+    check_apart(url, spec.tracking.uri)
     if sqlite_path(url) is not None:
         check_study(url)
 

@@ -27,6 +27,7 @@ from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
 from . import distributions
 from .history import StudyView
+from .study_store import check_apart as check_apart
 from .study_store import check_study as check_study
 from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names
 from .study_store import study_url as study_url

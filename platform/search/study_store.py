@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import sqlalchemy
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, check_place
@@ -18,7 +18,8 @@ from cpn.core.redact import redact
 
 from ..base import paths
 from ..base.network_disk import check_host
-from ..base.tracking_uri import check_sqlite, sqlite_path, with_driver
+from ..base.new_database import made_once
+from ..base.tracking_uri import check_sqlite, sqlite_path, store_uri, with_driver
 
 if TYPE_CHECKING:
     from ..config.sweep_spec import SweepSpec  # which brings torch: `status` has no use for it
@@ -85,6 +86,29 @@ def study_url(spec: "SweepSpec") -> str:
     return with_driver(url)
 
 
+def check_apart(url: str, uri: str | None) -> None:
+    """Raise InputError where the studies at `url` and the records at `uri` are to share one database: Optuna and MLflow
+    keep their versions in tables of one name, so each takes the other's for its own of another version.
+    """
+    if _place(url) == _place(store_uri(uri)):
+        raise InputError(
+            f"tracking.study: {shown(url)} is the database of tracking.uri too, and tables of studies and of MLflow "
+            "do not go together; make a second database, and name it there"
+        )
+
+
+def _place(url: str) -> tuple[str | int | None, ...]:
+    """Return what tells a database from others: its file, or its server and name."""
+    if (path := sqlite_path(url)) is not None:
+        return (str(path.resolve()),)
+    try:
+        parts = sqlalchemy.make_url(url)
+    except ArgumentError:
+        return (url,)
+    name = parts.get_backend_name()
+    return name, parts.host, parts.port or (5432 if name == "postgresql" else None), parts.database
+
+
 def check_study(url: str) -> None:
     """Raise InputError unless the database answers, or its sqlite file can be written or made. Makes nothing."""
     path = sqlite_path(url)
@@ -131,12 +155,15 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
     options = {"timeout": 60} if sqlite else limits(url)
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:
-        with _with_driver(url):
+        with _with_driver(url), made_once(url, _make):
             storage = optuna.storages.RDBStorage(url, engine_kwargs=kwargs, skip_compatibility_check=url in _CHECKED)
     except AssertionError as error:  # a table of Optuna's without its row
         raise DamagedFile(shown(url), cure_of(url), error or "its tables are not whole") from None
     except RuntimeError as error:  # tables of another Optuna
-        raise InputError(f"tracking.study: {url}: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"tracking.study: {url}: {' '.join(str(error).split())} Or it is MLflow's: give the studies a database of "
+            "their own"
+        ) from None
     _CHECKED.add(url)
     if sqlite:
         # A write-ahead log lets `status` read while the driver writes. NORMAL may lose the last commits when the
@@ -144,6 +171,11 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
         sqlalchemy.event.listen(storage.engine, "connect", _pragmas)
         storage.engine.dispose()
     return storage
+
+
+def _make(url: str) -> None:
+    """Let Optuna make its tables at `url`."""
+    optuna.storages.RDBStorage(url).engine.dispose()
 
 
 def limits(url: str) -> dict[str, int]:

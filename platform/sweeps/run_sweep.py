@@ -60,6 +60,7 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     store, url, watched = storage(spec.resources.storage), study.study_url(spec), interruption.watched
     check_storage(store, "resources.storage")
     check_ray_folder()
+    study.check_apart(url, spec.tracking.uri)
     warning = check_store(spec.tracking.uri)
     if warning:
         terminal.warn(warning)

@@ -4,7 +4,17 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from platform.search.study import open_study
-from platform.search.study_store import check_study, check_whole, connect, cure_of, limits, reachable, shown, study_url
+from platform.search.study_store import (
+    check_apart,
+    check_study,
+    check_whole,
+    connect,
+    cure_of,
+    limits,
+    reachable,
+    shown,
+    study_url,
+)
 
 import pytest
 import sqlalchemy
@@ -54,6 +64,26 @@ def test_no_connection_waits_for_ever(url: str, names: set[str]) -> None:
     found = limits(url)
     assert names <= set(found) and all(value > 0 for value in found.values())
     assert ("tcp_user_timeout" in found) == url.startswith("postgresql")
+
+
+@pytest.mark.parametrize(
+    ("url", "uri", "apart"),
+    [
+        ("sqlite:////a/b.db", "sqlite:////a/b.db", False),
+        ("sqlite:////a/x/../b.db", "sqlite:////a/b.db", False),
+        ("sqlite:////a/study.db", "sqlite:////a/b.db", True),
+        ("postgresql+psycopg2://me:one@host/db", "postgresql://you:two@host:5432/db", False),
+        ("postgresql+psycopg2://me@host/db", "postgresql://me@host/records", True),
+        ("postgresql+psycopg2://me@host/db", "postgresql://me@host:5433/db", True),
+        ("postgresql+psycopg2://me@host/db", "http://host:5432/db", True),
+    ],
+)
+def test_studies_and_records_share_no_database(url: str, uri: str, apart: bool) -> None:
+    if apart:
+        return check_apart(url, uri)
+    with pytest.raises(InputError, match="tracking.study: .* is the database of tracking.uri too.*a second") as refused:
+        check_apart(url, uri)
+    assert ":one@" not in str(refused.value)
 
 
 def test_a_bucket_holds_no_database_file(tmp_path: Path) -> None:

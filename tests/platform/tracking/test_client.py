@@ -1,9 +1,6 @@
-import multiprocessing
 import os
 import subprocess
 import sys
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from platform.tracking import client
 from typing import Any
@@ -39,30 +36,6 @@ def test_an_error_is_one_short_line_without_its_password() -> None:
     assert line.startswith("ValueError: no answer of http://me:***@host:5000 xxx") and line.endswith("...")
     assert len(line) == 300 and "\n" not in line
     assert client.one_line(KeyError("a")) == "KeyError: 'a'"
-
-
-def _connect_at_once(barrier: Barrier, paths: list[Path], answers: "Queue[str]") -> None:
-    client.mlflow_module()
-    for path in paths:
-        barrier.wait(60)
-        try:
-            answers.put(client.connect(f"sqlite:///{path}").get_experiment("0").name)
-        except Exception as error:  # whatever MLflow and the database raise: it goes to the test
-            answers.put(client.one_line(error))
-
-
-def test_two_processes_make_one_new_store_at_once(tmp_path: Path) -> None:
-    start = multiprocessing.get_context("spawn")
-    barrier, answers = start.Barrier(2), start.Queue()
-    paths = [tmp_path / name for name in ("absent.db", "empty.db")]
-    paths[1].touch()
-    both = [start.Process(target=_connect_at_once, args=(barrier, paths, answers), daemon=True) for _ in range(2)]
-    for process in both:
-        process.start()
-    assert [answers.get(timeout=100) for _ in range(4)] == ["Default"] * 4
-    for process in both:
-        process.join(60)
-    assert sorted(tmp_path.iterdir()) == sorted(paths), "neither a lock nor a temporary file stays"
 
 
 def test_a_store_whose_making_fails_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
