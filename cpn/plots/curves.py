@@ -108,7 +108,8 @@ def class_iou(
     axes.barh(places, np.nan_to_num(percent), color=[GREY if name == "background" else BLUE for name in names])
     for place, value in zip(places, percent, strict=True):
         text, x = (f"{value:.1f}", value) if np.isfinite(value) else ("not in these images", 0.0)
-        axes.text(x + 0.8, place, text, va="center", fontsize=10)
+        label = axes.text(x + 0.8, place, text, va="center", fontsize=10, zorder=4)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # the line of the mean passes behind
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 108)
@@ -124,11 +125,11 @@ def class_iou(
 
 def loss_terms(history: Sequence[Mapping[str, float]], image_set: str = "training images") -> bytes:
     """Return the epoch means of each loss term, one small plot each; `history` has one dict per epoch with `loss_*`
-    keys.
+    keys. A term that is 0 in every epoch has no part in the training, and no plot.
 
     `epoch` is the x axis where it is there, else the position. A history without loss terms gives an empty plot.
     """
-    terms = list(dict.fromkeys(key for entry in history for key in entry if key.startswith("loss_")))
+    terms = list(dict.fromkeys(key for entry in history for key in entry if key.startswith("loss_") and entry[key]))
     epochs = [entry.get("epoch", place + 1) for place, entry in enumerate(history)]
     columns = max(1, min(3, len(terms)))
     lines = max(1, -(-len(terms) // columns))
@@ -140,7 +141,8 @@ def loss_terms(history: Sequence[Mapping[str, float]], image_set: str = "trainin
         total = term == "loss_total"
         axes.plot(epochs, values, "-o", markersize=3, color=ORANGE if total else BLUE, linewidth=1.8)
         axes.set_title(term.removeprefix("loss_") or "no loss terms were recorded", fontsize=11)
-        axes.set_ylim(bottom=min(0.0, *(v for v in values if np.isfinite(v)), 0.0))
+        shown = [value for value in values if np.isfinite(value)]
+        axes.set_ylim(bottom=min(0.0, *shown, 0.0), top=1.08 * max(shown) if shown and max(shown) > 0 else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss (no unit)")

@@ -86,6 +86,31 @@ def test_the_score_is_beside_the_trial(page: webdriver.Chrome) -> None:
     assert page.execute_script(right) <= 0
 
 
+def test_a_table_that_is_cut_off_says_so(page: webdriver.Chrome) -> None:
+    cut = """
+    return [...document.querySelectorAll('.scroll')].map(box =>
+      [box.scrollWidth > box.clientWidth + 1, (box.nextElementSibling?.textContent || '').includes('more columns')])
+    """
+    found = page.execute_script(cut)
+    assert all(is_cut == told for is_cut, told in found) and [True, True] in found
+
+
+def test_no_buttons_lie_on_a_legend(page: webdriver.Chrome) -> None:
+    over = """
+    const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+    return [...document.querySelectorAll('.js-plotly-plot')].filter(chart => {
+      const bar = chart.querySelector('.modebar-group'), legend = chart.querySelectorAll('.legend text');
+      return bar && [...legend].some(e => meet(e.getBoundingClientRect(), bar.getBoundingClientRect()));
+    }).map(chart => chart.id);
+    """
+    assert page.execute_script(over) == []
+
+
+def test_configuration_and_commands_are_whole(page: webdriver.Chrome) -> None:
+    cut = "return [...document.querySelectorAll('pre')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert page.execute_script(cut) == 0
+
+
 def test_one_image_of_two_runs_is_compared(page: webdriver.Chrome) -> None:
     choose = """
     const choice = document.getElementById(arguments[0]);
@@ -112,6 +137,9 @@ def test_one_image_of_two_runs_is_compared(page: webdriver.Chrome) -> None:
     page.execute_script(choose, "cut", 25)
     *_, same, cut = page.execute_script(shown)
     assert same and cut.startswith("inset(0px 75% 0px 0px")
+    edge = "const at = e => document.querySelector(e).getBoundingClientRect(); "
+    edge += "return (at('#edge').left - at('.stack').left) / at('.stack').width"
+    assert abs(page.execute_script(edge) - 0.25) < 0.02, "a line between the two"
 
 
 def test_every_picture_has_words(page: webdriver.Chrome) -> None:

@@ -32,7 +32,7 @@ def test_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said[-1] == f"next: open {store.sweep('early').report.as_uri()} in a browser"
     words = Page(store.sweep("early").report.read_text()).words
     assert "no verdict yet" in words and "Best on the select images:" in words and "Winner:" not in words
-    assert "Importances (8) and contours (15) are left out: there are 2 full trials." in words
+    assert "importances from 8 complete trials on, contours from 15 complete trials on; there are 2." in words
 
 
 def test_where_it_goes_and_json(made: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

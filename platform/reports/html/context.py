@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 from cpn.config import METHOD_VERSION, to_dotted
@@ -19,6 +20,7 @@ from ...search import pruning_audit
 from ...search.confirm_bounds import failed_words
 from ...search.study import REFERENCE, State, TrialRow
 from ...search.sweep_summary import SweepSummary
+from ...search.trial_row import CAM_BASELINE
 from .. import plots, throughput
 from ..importances import LEAST_TRIALS, contours, importances
 from ..ranking import RankedTrial, cells, configuration, heads, ranking, short
@@ -146,15 +148,16 @@ def selection(sweep: SweepSnapshot) -> str:
 def tiles(sweep: SweepSnapshot, best: TrialRow | None) -> list[Tile]:
     """Return the few numbers that people ask for first."""
     metrics, key = metrics_of(sweep), sweep.spec.objective
+    score = "mIoU" if key == "miou" else key
     wanted = {
-        f"cam_baseline, {key} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
-        f"best CAM, {key} % (confirm)": metrics.get(f"{key}_confirm"),
+        f"cam_baseline, {score} % (confirm)": metrics.get(f"{key}_confirm_cam_baseline"),
+        f"best CAM, {score} % (confirm)": metrics.get(f"{key}_confirm"),
         ("CAM in place of the walk" if sweep.summary and not sweep.summary.walk_used else "random walk")
         + ", mIoU % (confirm)": metrics.get("random_walk/miou_confirm"),
         "DeepLab with CRF, mIoU % (val)": metrics.get("deeplab/miou_val_crf"),
     }
     if not metrics and best is not None:
-        wanted[f"best trial, {key} % (select)"] = best.miou
+        wanted[f"best trial, {score} % (select)"] = best.miou
     scores: list[Tile] = [
         {"what": what, "value": f"{value:.1f}"} for what, value in wanted.items() if value is not None
     ]
@@ -203,9 +206,22 @@ def leaderboard(sweep: SweepSnapshot, entries: Sequence[RankedTrial]) -> Leaderb
     titles = [place, trial, state, score, *confirmed, *(name.split(".")[-1] for name in names), beta, seeds, hours]
     rows: list[LeaderboardLine] = [
         {"cells": leaderboard_cells(entry, names), "state": entry.state, "marks": entry.marks, "reason": entry.reason}
-        for entry in entries[:LISTED]
+        for entry in [*entries[:LISTED], *(baseline(sweep.summary) if sweep.summary else [])]
     ]  # fmt: skip
     return {"words": words, "heads": titles, "rows": rows, "charts": charts}
+
+
+def baseline(summary: SweepSummary) -> list[RankedTrial]:
+    """Return cam_baseline as the leaderboard's last line, with its confirmed mean alone; nothing where it did not
+    run.
+    """
+    means = summary.confirmed.get(CAM_BASELINE)
+    if not means:
+        return []
+    confirmed = {"confirmed": sum(means) / len(means), "interval": summary.baseline_interval, "seeds": len(means)}
+    nothing = dict.fromkeys((each.name for each in fields(RankedTrial)), None)
+    said = {"uid": CAM_BASELINE, "state": "complete", "marks": ["baseline"], "values": {}}
+    return [RankedTrial(**{**nothing, **said, **confirmed})]
 
 
 def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[LeaderboardCell]:
@@ -238,18 +254,19 @@ def search_charts(sweep: SweepSnapshot, shares: Mapping[str, float]) -> list[Cha
     """History, epochs, importances and parallel coordinates."""
     spec, rows = sweep.spec, sweep.rows
     done = [row for row in rows if row.state is State.COMPLETE]
-    many, reported = plots.how_many(done, "full trials"), [row for row in rows if row.reports]
+    many, reported = plots.how_many(done, "complete trials"), [row for row in rows if row.reports]
     curves = plots.how_many(reported, "trials", figures.MOST_CURVES)
     wanted = [
         ("importances", "Importances", figures.importance_bars(shares), "importance of each name",
-         f"PED-ANOVA: how far the best quarter of {len(done):,} full trials differs from all.", False),
+         f"PED-ANOVA: how far the best quarter of {len(done):,} complete trials differs from all.", False),
         ("parallel", "Parallel coordinates", figures.parallel(spec, rows), "parallel coordinates",
          f"Drag along an axis to keep the trials that pass there, its name to move it. Darker is better; grey lines, "
          f"which end below the lowest value, are pruned trials. {many}.",
          True),
         ("history", "History", figures.history(rows, spec.objective), "value of each trial by number",
-         f"{many}.", False),
-        ("epochs", "Epochs", figures.epochs(spec, rows), "what each trial reported by epoch", f"{curves}.",
+         f"A point is a complete trial, by its number; the line is the best so far. {many}.", False),
+        ("epochs", "Epochs", figures.epochs(spec, rows), "what each trial reported by epoch",
+         f"What each trial scored on the select images after each epoch; a pruned trial ends early. {curves}.",
          False),
     ]  # fmt: skip
     return [chart(name, title, figure, label, words, wide) for name, title, figure, label, words, wide in wanted
@@ -261,10 +278,10 @@ def missing(sweep: SweepSnapshot) -> str:
     if sweep.summary and sweep.summary.ended >= FEWEST and sweep.summary.without_masks:
         return f"{sweep.summary.without_masks[0].upper()}{sweep.summary.without_masks[1:]}."
     done = sum(row.state is State.COMPLETE for row in sweep.rows)
-    needed = {"Importances": LEAST_TRIALS, "contours": plots.LEAST_CONTOUR}
-    few = [f"{what} ({least})" for what, least in needed.items() if done < least]
+    needed = {"importances": LEAST_TRIALS, "contours": plots.LEAST_CONTOUR}
+    few = [f"{what} from {least} complete trials on" for what, least in needed.items() if done < least]
     if few and sweep.spec.search:
-        return f"{' and '.join(few)} are left out: there are {done} full trials.".capitalize()
+        return f"Not shown yet: {', '.join(few)}; there are {done}."
     return ""
 
 
@@ -319,10 +336,14 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
 def a_trial_runs_on(spec: SweepSpec) -> str:
     """Return what one trial holds while it runs."""
     resources = spec.resources
-    return (
-        f"{resources.workers} worker(s) with {resources.gpus_per_worker:g} GPU(s) and "
-        f"{resources.cpus_per_worker:g} CPU core(s) each"
-    )
+    held = {"GPU": resources.gpus_per_worker, "CPU core": resources.cpus_per_worker}
+    of_each = " and ".join(counted(number, what) for what, number in held.items() if number)
+    return f"{counted(resources.workers, 'worker')} with {of_each}{' each' if resources.workers > 1 else ''}"
+
+
+def counted(number: float, what: str) -> str:
+    """Return a number with its noun: `1 GPU`, `8 CPU cores`."""
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def efficiency_words(measured: throughput.Throughput | None, workers: int, single_gpu: RunManifest | None) -> str:
@@ -334,7 +355,8 @@ def efficiency_words(measured: throughput.Throughput | None, workers: int, singl
             "python -m platform.report NAME --single-gpu single/runs/KEY"
         )
     share = throughput.efficiency(measured.images_per_s, workers, alone)
-    return f"{share:.0%}: {measured.images_per_s:.1f} images/s on {workers} worker(s), {alone:.1f} by the run alone"
+    rate = f"{measured.images_per_s:.1f} images/s on {counted(workers, 'worker')}"
+    return f"{share:.0%}: {rate}, {alone:.1f} by the run alone"
 
 
 def provenance(sweep: SweepSnapshot) -> list[tuple[str, str]]:

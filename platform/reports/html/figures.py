@@ -8,6 +8,7 @@ those of platform/reports/plots.py; a chart that the trials are too few for is l
 
 import base64
 import gzip
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
@@ -158,9 +159,17 @@ def slices(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, go.Figure]:
             known = [str(encode(option)) for option in domain.choice]
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=known)
         elif domain.log:
-            figure.update_xaxes(type="log", dtick="D2")
+            ticks_at = log_ticks(*domain.ends)
+            figure.update_xaxes(type="log", tickvals=ticks_at, ticktext=[f"{at:g}" for at in ticks_at])
         figures[name] = figure.update_layout(showlegend=False)
     return figures
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times each power of ten between two ends; over three decades and more the powers alone."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 1000 else (1,)
+    return [at for decade in decades for step in steps if low <= (at := float(f"{step}e{decade}")) <= high]
 
 
 def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:

@@ -21,10 +21,10 @@ ALT = {
     "cam_panel": "CAM panel: image, truth, CAM, pseudo mask and errors of the same images in every run",
     "beta_curve": "mIoU over beta",
     "class_iou": "IoU by class",
-    "loss_terms": "loss terms by epoch",
-    "random_walk": "pseudo labels before and after the random walk",
-    "deeplab": "predictions of the segmentation network, without and with CRF",
-    "contours": "the value over pairs of names, interpolated between trials",
+    "loss_terms": "Loss terms by epoch",
+    "random_walk": "Pseudo labels before and after the random walk",
+    "deeplab": "Predictions of the segmentation network, without and with CRF",
+    "contours": "The value over pairs of names, interpolated between trials",
 }
 """What a picture shows, by its file's name; another one is called by it."""
 LOOK = {
@@ -32,10 +32,13 @@ LOOK = {
     "one is drawn over the image, and I_h and I_hb are the same image with its patches hidden; "
     "the errors show where the pseudo mask is wrong, and how: blue is a false negative (object taken for background), "
     "orange a false positive (background taken for an object), yellow the wrong class, grey correct",
-    "beta_curve": "A flat top means that the background score hardly matters; the mark is the beta that was chosen",
+    "beta_curve": "A pixel whose class scores are all below beta is background. A flat top means that the threshold "
+    "hardly matters; the mark is the beta that was chosen",
     "class_iou": "Short bars are the classes that the method misses",
-    "loss_terms": "Terms should fall and then level off; one that grows works against the others. They are shown "
-    "without their weights; with loss.ramp the consistency terms' share of the total grows over the first epochs",
+    "loss_terms": "cls: the image's labels are predicted; tcp: the CAMs of I_h and I_hb add up to that of the image "
+    "(tcp_refined: the refined ones); cpcr: what one of them lacks, the other's refined CAM has. Terms should fall and "
+    "then level off; one that grows works against the others. They are shown without their weights; with loss.ramp the "
+    "weights of tcp and cpcr grow over the first epochs, and the total with them",
     "random_walk": "The walk should fill gaps inside of objects and not run over their edges",
     "deeplab": "The CRF should sharpen edges; where it eats thin parts, the masks without it are better",
 }

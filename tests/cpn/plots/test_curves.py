@@ -68,6 +68,8 @@ def test_loss_terms_are_one_plot_each() -> None:
     more = read(loss_terms([{**entry, "loss_tcp": -1.0} for entry in history]))
     assert more.shape[0] > one_line.shape[0]
     assert shares(one_line, (0xD5, 0x5E, 0x00)) > 0  # the total
+    zero = [{**entry, "loss_er": 0.0} for entry in history]
+    assert np.array_equal(read(loss_terms(zero)), one_line), "a term that is 0 throughout has no plot"
     for odd in ([], [{"loss_cls": float("nan")}], [{"lr": 1.0}]):
         assert read(loss_terms(odd)).shape[1] == 1000
 

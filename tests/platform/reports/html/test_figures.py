@@ -35,6 +35,12 @@ def test_the_forest_shows_intervals_and_the_cam_baseline(sweep: SweepSnapshot) -
     assert figures.forest([replace(entry, confirmed=None) for entry in entries], None, "miou") is None
 
 
+def test_a_log_axis_names_numbers_in_full() -> None:
+    assert figures.log_ticks(5, 300) == [5, 10, 20, 50, 100, 200]
+    assert figures.log_ticks(0.05, 1) == [0.05, 0.1, 0.2, 0.5, 1]
+    assert figures.log_ticks(5, 8000) == [10, 100, 1000], "too many for a small chart"
+
+
 def test_slices_and_parallel_hold_every_name(sweep: SweepSnapshot) -> None:
     slices = figures.slices(sweep.spec, sweep.rows)
     names = ["patches.kind", "patches.S_N", "patches.K", "patches.p_h", "loss.w_tcp"]

@@ -124,7 +124,7 @@ def test_the_users_own_run_is_what_throughput_is_relative_to(
     [page, *_] = write_report(
         sweep, tmp_path, RunManifest(key="k", history=({"images_per_s": 25.0},), metrics={}, digests={})
     )
-    assert "50%: 12.5 images/s on 1 worker(s), 25.0 by the run alone" in page.read_text()
+    assert "50%: 12.5 images/s on 1 worker, 25.0 by the run alone" in page.read_text()
 
 
 def test_a_name_that_is_missing_is_no_blank() -> None:
