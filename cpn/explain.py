@@ -24,7 +24,9 @@ if TYPE_CHECKING:  # torch and so on are imported where they are used, so that -
 EXAMPLE = "python -m cpn.explain cat.jpg --model quickstart@champion"
 STYLE = """body { margin: 0 auto; max-width: 1100px; padding: 20px; font: 16px/1.5 system-ui, sans-serif; }
 h2 { margin: 36px 0 6px; font-size: 1.25rem; } p { max-width: 85ch; margin: 6px 0 10px; }
-img { max-width: 100%; height: auto; border: 1px solid #d9d9d9; }"""
+img { max-width: 100%; height: auto; border: 1px solid #d9d9d9; }
+@media (max-width: 600px) { figure { overflow-x: auto; } img { max-width: none; width: 760px; } }
+figure { margin: 0; }"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,20 +68,20 @@ def present_of(model: Predictor, picture: Path, labels: str | None) -> list[int]
     return [model.index(name) for name in sure or ranked[:1]]
 
 
-def page(title: str, steps: Sequence[Step]) -> str:
-    """Return the steps as one HTML page."""
+def page(title: str, lead: str, steps: Sequence[Step]) -> str:
+    """Return the steps as one HTML page, behind a paragraph that leads to them."""
     parts = []
     for step in steps:
         data = base64.b64encode(step.picture).decode()
         parts.append(
             f"<h2>{html.escape(step.title)}</h2>\n<p>{html.escape(step.words)}</p>\n"
-            f'<img src="data:image/png;base64,{data}" alt="{html.escape(step.title)}">\n'
+            f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(step.title)}"></figure>\n'
         )
     view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">{view}<style>{STYLE}</style>'
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n'
-        f"<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body></html>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(lead)}</p>\n{''.join(parts)}</body></html>\n"
     )
 
 
@@ -105,8 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     present = present_of(model, options.picture, options.labels)
     curve: dict[str, Any] | None = curve_of(path.parent)
     steps = explain(model.network, model.config, model.classes, image, present, model.beta, options.seed, curve)
-    write_bytes(options.out, page(f"CPN on {options.picture.name}, step by step", steps).encode())
-    print(f"{len(steps)} steps, explained for {model.classes[present[0] - 1]}, with {path}")
+    name, chosen = model.classes[present[0] - 1], "--labels" if options.labels is not None else "the classifier"
+    lead = (
+        f"Explained for {name}, as {chosen} says, and with a network that was trained on {', '.join(model.classes)}. "
+        "It knows no other class: on an image that shows none of these, its maps mean nothing."
+    )
+    write_bytes(options.out, page(f"CPN on {options.picture.name}, step by step", lead, steps).encode())
+    print(f"{len(steps)} steps, explained for {name}, with {path}")
     print(f"next: open {options.out.resolve().as_uri()} in a browser")
     return 0
 

@@ -157,7 +157,7 @@ def cam_step(explained: Explained, config: Config, name: str) -> Step:
         "CAM of the image": original,
         "CAM of I_h": hidden,
         "CAM of I_hb": complement,
-        "lambda I_h + (1 - lambda) I_hb": shown(both),
+        "both CAMs: lambda I_h + (1 - lambda) I_hb": shown(both),
     }
     words = (
         f"Class activation maps of {name}, each divided by its maximum (Eq. 1). The image's own CAM finds the most "
@@ -175,7 +175,7 @@ def refine_step(network: CPN, explained: Explained, name: str) -> Step:
     low = network.fc8(top)
     x = network.scaled(network.parts_of_x(images, stage3, stage4))
     features, peak = network.f9(x), background_and_peak(low)
-    columns: dict[str, NDArray[Any]] = {"CAM at the stride's resolution": shown(peak[0, index])}
+    columns: dict[str, NDArray[Any]] = {"CAM, one score for each feature": shown(peak[0, index])}
     if network.config.pcm:
         unit = features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + EPSILON)
         row, column = np.unravel_index(int(peak[0, index].argmax()), peak.shape[2:])
@@ -190,11 +190,16 @@ def refine_step(network: CPN, explained: Explained, name: str) -> Step:
         )
         columns["after PRCM"] = shown(prcm(*prcm_inputs, transposed=network.config.prcm_transposed)[0, index])
     columns["refined CAM"] = shown(torch.relu(explained.branches[0].refined_cam[0, index]))
-    words = (
-        f"The CAM of {name} is refined by what the features say of each pixel. PCM gives a pixel the mean score of the "
-        "pixels like it (Eq. 9-10): parts of an object that look alike get one score. PRCM compares each pixel with "
-        "the mean feature of the whole region (Eq. 11-12). The refined CAM is their sum; pseudo labels are made of it."
+    words = f"The CAM of {name} is refined by what the features say of each pixel. "
+    by_pixel = (
+        "PCM gives a pixel the mean score of the pixels like it (Eq. 9-10): parts of an object that look alike get one "
+        "score. "
     )
+    by_region = "PRCM compares each pixel with the mean feature of the whole region (Eq. 11-12). "
+    kinds = {"PCM": (network.config.pcm, by_pixel), "PRCM": (network.config.prcm, by_region)}
+    words += "".join(said if there else f"This network has no {kind}. " for kind, (there, said) in kinds.items())
+    both = "their sum" if network.config.pcm and network.config.prcm else "its outcome"
+    words += f"The refined CAM is {both}, at the image's size; pseudo labels are made of it."
     return Step("4. PCM and PRCM", words, panel(name, explained.image, columns, across=4))
 
 
@@ -231,7 +236,8 @@ def loss_step(explained: Explained, config: Config) -> Step:
         f"The classification loss, {float(values['cls']):.4f}, has no map: it sees the mean of each CAM alone. In all, "
         f"with their weights (Eq. 17): {float(values['total']):.4f}. Each map is divided by its own maximum."
     )
-    return Step("5. Loss terms", words, panel("where each term pulls", explained.image, columns, notes=notes))
+    picture = panel("where each term pulls", explained.image, columns, notes=notes, scale="difference")
+    return Step("5. Loss terms", words, picture)
 
 
 def beta_step(
@@ -261,7 +267,7 @@ def curve_step(curve: Mapping[str, Any], beta: float) -> Step:
         "On many images: mIoU over beta. The run keeps the beta at the top, which costs no training: the maps are "
         "the same, only the threshold moves."
     )
-    return Step("The beta of the run", words, drawn)
+    return Step("7. The beta of the run", words, drawn)
 
 
 def panel(
@@ -270,9 +276,10 @@ def panel(
     columns: dict[str, NDArray[Any]],
     across: int | None = None,
     notes: dict[str, str] | None = None,
+    scale: str = "class score",
 ) -> bytes:
-    """Draw one row of pictures as PNG, the image first."""
-    return cam_panel([PanelRow(title, image, None, columns, notes=notes or {})], across=across)
+    """Draw one row of pictures as PNG, the image first; `scale` is what bright colours mean."""
+    return cam_panel([PanelRow(title, image, None, columns, notes=notes or {})], across=across, scale=scale)
 
 
 def cam_of(maps: Tensor, explained: Explained, config: Config) -> Heat:

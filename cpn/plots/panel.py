@@ -85,13 +85,17 @@ def heat_over(image: NDArray[np.uint8], heat: NDArray[np.floating], strength: fl
 
 
 def cam_panel(
-    rows: Sequence[PanelRow], names: Sequence[str] | None = None, title: str = "", across: int | None = None
+    rows: Sequence[PanelRow],
+    names: Sequence[str] | None = None,
+    title: str = "",
+    across: int | None = None,
+    scale: str = "class score",
 ) -> bytes:
     """Draw one block per image: image, truth, then the columns of all rows in the order of their first appearance.
 
     At most `across` cells stand side by side, all of them by default; the rest follows below, in lines of equal length.
     Where each block stands is kept in the PNG (PLACES). `names` are the class names from background on, for the legend
-    of the mask colours. A legend of ERRORS is added if a
+    of the mask colours, `scale` what the colours of heat mean. A legend of ERRORS is added if a
     column's head begins with "error". A cell without its array holds its note, or "none". ValueError without rows, and
     for a mask with a label that has no name.
     """
@@ -137,7 +141,7 @@ def cam_panel(
         y += block
     _legend(sheet, pen, [(key, x + MARGIN, y + 12 + at) for key, x, at in legend])
     if heat:
-        _heat_key(sheet, pen, WIDTH - MARGIN - 280, y + 12)
+        _heat_key(sheet, pen, WIDTH - MARGIN - 280, y + 12, scale)
     info = PngInfo()
     info.add_text(PLACES, json.dumps(places))
     buffer = io.BytesIO()
@@ -252,11 +256,11 @@ def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, keys: Sequence[tuple[K
         pen.text((x + (18 if colour else 0), y - 1), words, INK, _font(TEXT))
 
 
-def _heat_key(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
+def _heat_key(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, scale: str) -> None:
     """Draw the colour bar, 280 pixels wide with its words."""
     bar = Image.fromarray(_coloured(np.tile(np.linspace(0, 1, 120), (12, 1))))
-    pen.text((x, y - 1), "class score  0", INK, _font(TEXT))
-    left = x + round(_font(TEXT).getlength("class score  0")) + 6
+    pen.text((x, y - 1), f"{scale}  0", INK, _font(TEXT))
+    left = x + round(_font(TEXT).getlength(f"{scale}  0")) + 6
     sheet.paste(bar, (left, y + 2))
     pen.text((left + 126, y - 1), "1", INK, _font(TEXT))
 

@@ -24,6 +24,7 @@ def test_the_page_holds_every_step(place: Path, capsys: pytest.CaptureFixture[st
     page, said = (place / "explain.html").read_text(), capsys.readouterr().out
     assert page.count("<h2>") == page.count("data:image/png;base64,") == 7 and "http" not in page
     assert "Class activation maps of dog" in page and "The beta of the run" in page
+    assert "<p>Explained for dog, as --labels says, and with a network that was trained on cat, dog" in page
     assert said.startswith("7 steps, explained for dog, with run/model.safetensors\nnext: open file://")
 
 

@@ -29,7 +29,7 @@ def test_every_step_has_a_picture_and_words(trained: tuple[CPN, Config]) -> None
     steps = explain(*trained, CLASSES, scene(), [2, 1], 0.5, curve=curve)
     assert [step.title for step in steps] == [
         "1. Patches", "2. The complementary pair", "3. Three CAMs", "4. PCM and PRCM", "5. Loss terms",
-        "6. From maps to a mask", "The beta of the run",
+        "6. From maps to a mask", "7. The beta of the run",
     ]  # fmt: skip
     for step in steps:
         with Image.open(io.BytesIO(step.picture)) as picture:
@@ -37,6 +37,18 @@ def test_every_step_has_a_picture_and_words(trained: tuple[CPN, Config]) -> None
         assert step.words.endswith(".") and len(step.words) > 60
     assert f"activation maps of {CLASSES[1]}," in steps[2].words and "cat, dog" in steps[5].words
     assert steps == explain(*trained, CLASSES, scene(), [2, 1], 0.5, curve=curve), "one seed, one explanation"
+
+
+def test_only_what_the_network_has_is_explained(trained: tuple[CPN, Config]) -> None:
+    network, config = trained
+    said = []
+    for pcm, prcm in ((True, True), (True, False), (False, True)):
+        other = CPN(network.backbone, len(CLASSES) + 1, network.config.model_copy(update={"pcm": pcm, "prcm": prcm}))
+        said.append(explain(other.eval(), config, CLASSES, scene(), [1], 0.5)[3].words)
+    both, without_prcm, without_pcm = said
+    assert "has no" not in both and "their sum" in both
+    assert "This network has no PRCM. The refined CAM is its outcome" in without_prcm and "Eq. 9-10" in without_prcm
+    assert "This network has no PCM. PRCM compares" in without_pcm and "Eq. 9-10" not in without_pcm
 
 
 def test_the_losses_are_those_of_training(trained: tuple[CPN, Config]) -> None:
