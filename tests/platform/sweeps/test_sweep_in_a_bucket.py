@@ -47,12 +47,10 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("endpoint")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["folder", "bucket"])
-def test_a_sweep(
-    kind: str, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = "sweeps" if kind == "folder" else "s3://cpn/sweeps"
+def test_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    place = "s3://cpn/sweeps"
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.setenv("CPN_STUDY_URL", f"sqlite:///{tmp_path}/study.db")
@@ -68,7 +66,7 @@ def test_a_sweep(
     summary = json.loads(Path("sweeps/far/summary.json").read_text())
     assert summary["trials"] == {"complete": 3, "pruned": 0, "fail": 0}
     assert summary["metrics"]["deeplab/miou_val"] is not None
-    held = object_storage.sizes(place) if kind == "bucket" else object_storage.sizes(f"file://{Path(place).absolute()}")
+    held = object_storage.sizes(place)
     runs = {name.split("/")[1] for name in held if name.startswith("runs/") and not name.startswith("runs/.")}
     networks = [name for name in held if name.startswith("runs/") and name.endswith("model.safetensors")]
     other = next(entry["uid"] for entry in summary["leaderboard"] if entry["role"] != "reference")
@@ -77,8 +75,6 @@ def test_a_sweep(
     assert f"let go of {3 - len(best)} networks beyond the best" in said
     assert not [name for name in held if "/checkpoints/" in name]
     assert len([name for name in held if name.startswith("stages/") and name.endswith("/manifest.json")]) == 5
-    if kind == "folder":
-        return
     machines.said.clear()
     shutil.rmtree(tmp_path / "driver")
     assert run_sweep.run_sweep(spec, "again") == 0
