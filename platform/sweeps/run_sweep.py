@@ -126,8 +126,10 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
             finally:
                 ending.silent = interruption.hurried
                 with interruption.closing():
-                    sweep.clock.save()
-                    sweep.close()
-                    waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
+                    try:
+                        sweep.clock.save()
+                    finally:  # a full disk, on which Ray and the records have to end as well
+                        sweep.close()
+                        waiting = recorder.close(HURRIED_S if interruption.hurried else RECORDS_S)
                 if waiting:
                     terminal.say(f"{waiting} records wait for the tracking store; next, once it answers: {command}")

@@ -1,5 +1,6 @@
 """Other drivers and other sweeps that are in the way of one. All other wrong input: tests/test_bad_input.py."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -185,3 +186,30 @@ def test_a_sweep_that_is_refused_keeps_its_study(
     _experiment_that_was_taken_meanwhile(place, uri, monkeypatch)
     refused(sweep.main, ["s.yaml", *sets(f"data.root={data}", f"tracking.uri={uri}")], capsys)
     assert study_store.study_names(url) == ["small"] and len(study.read_study("small", url).rows()) == 1
+
+
+def test_a_disk_full_to_the_end_ends_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[str] = []
+    close = Recorder.close
+
+    def fills(sweep: sweep_context.SweepContext, **_: Any) -> None:
+        sweep.when_closed(lambda: ended.append("cluster"))
+        monkeypatch.setattr(type(sweep.clock), "save", full)
+        full()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "clock.json")
+
+    def closed(recorder: Recorder, timeout_s: float) -> int:
+        ended.append("records")
+        return close(recorder, timeout_s)
+
+    monkeypatch.setattr(run_sweep, "run_search_sweep", fills)
+    monkeypatch.setattr(Recorder, "close", closed)
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: sweep.main([write_spec(SPEC), *sets(f"data.root={data}")]))
+    said = capsys.readouterr().err
+    assert left.value.code == 1 and ended == ["cluster", "records"]
+    assert said.splitlines()[-1].startswith("failed: ") and "clock.json: No space left on device; make room" in said
