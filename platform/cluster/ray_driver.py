@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -36,6 +37,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 HEED_S = 1.0
 """Seconds that the main thread has to notice that the cluster is lost."""
+
+AGAIN_S = 0.05
+"""Seconds until a signal that the interpreter swallowed is raised once more."""
 
 TOGETHER_S = 0.5
 """Seconds after the cluster's end in which a signal may still come that was sent to all processes at once."""
@@ -73,6 +77,7 @@ class Interruption:
         self.last_words: list[Callable[[int, str | None], None]] = []
         """Told the exit code and why it failed, when the process has to end without its main thread."""
         self._watched = False
+        self._swallowed = False
         self._thread = threading.get_ident()
         """The thread that drives the sweep: the one that made this object."""
         self._heeded = threading.Event()
@@ -152,6 +157,22 @@ class Interruption:
         finally:
             self._closing = False
 
+    def _unraised(self, said: "sys.UnraisableHookArgs") -> bool:
+        """Raise KeyboardInterrupt again where the first one came amid a finalizer or a callback of the interpreter's,
+        which prints it and goes on: the signal would be lost. Whether it was one.
+        """
+        if said.exc_type is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread():
+            return False
+        self._swallowed = True
+
+        def again() -> None:
+            time.sleep(AGAIN_S)  # until the callback has ended
+            if self._watched:
+                _thread.interrupt_main()
+
+        _thread.start_new_thread(again, ())  # threading's own locks may be held just here
+        return True
+
     @contextmanager
     def watch(self, say: Callable[[str], None]) -> Iterator["Interruption"]:
         """Handle the signals while the block runs; only the main thread can. Afterwards they are the caller's again.
@@ -165,6 +186,11 @@ class Interruption:
             self._heeded.set()
             if number == signal.SIGHUP:
                 quiet(sys.stdout, sys.stderr)
+            if self._swallowed:
+                self._swallowed = False
+                if self._closing:
+                    return
+                raise KeyboardInterrupt
             if self._closing:
                 say("ending what was started; it takes seconds")
                 return
@@ -188,11 +214,13 @@ class Interruption:
         waker = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
         for number in before:
             signal.signal(number, handle)
+        hook, sys.unraisablehook = sys.unraisablehook, lambda said: self._unraised(said) or hook(said)
         self._watched = True
         try:
             yield self
         finally:
             self._watched = False
+            sys.unraisablehook = hook
             put_back(before)
             signal.set_wakeup_fd(waker)
             arrived, self._arrived = self._arrived, None

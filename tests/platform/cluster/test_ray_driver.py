@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,28 @@ def test_between_trials_the_first_signal_stops_at_once() -> None:
     with interruption.watch(lambda line: None):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_amid_a_callback_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python prints what is raised in a finalizer or in a weak reference's callback, and goes on."""
+
+    class Thing:
+        pass
+
+    def dies(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+    interruption, thing, hook = Interruption(), Thing(), sys.unraisablehook
+    watching = weakref.ref(thing, dies)
+    with interruption.watch(lambda line: None):
+        with pytest.raises(KeyboardInterrupt):
+            del thing
+            assert watching() is None
+            for _ in range(500):
+                time.sleep(0.02)
+        assert interruption.signal == signal.SIGTERM and not interruption.hurried
+    assert sys.unraisablehook is hook and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("number", [*SIGNALS, None], ids=str)
