@@ -18,8 +18,16 @@ empty means no GPU, is in none of the lists.
 """
 
 
+UNUSED = ("MPLBACKEND",)
+"""What says how to open windows: pictures here become files. Matplotlib's import fails at a name it does not know, such
+as a notebook's in another environment.
+"""
+
+
 def drop_empty() -> None:
-    """Take the empty ones of what we and our libraries read out of this process's environment."""
+    """Take the empty ones of what we and our libraries read out of this process's environment, and what is UNUSED."""
+    for name in UNUSED:
+        os.environ.pop(name, None)
     for name, value in list(os.environ.items()):
         if not value and (name in NAMES or name.startswith(PREFIXES)) and name not in MEANT:
             del os.environ[name]

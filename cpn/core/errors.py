@@ -1,6 +1,7 @@
 """The two ways a command can fail, and how its exit code tells them apart."""
 
 import errno
+import logging
 import os
 import re
 import select
@@ -154,9 +155,9 @@ def _stoppable(main: Callable[[], int | None]) -> Callable[[], int | None]:
 
 
 def check_surroundings() -> None:
-    """Raise InputError where there is no working folder, or no such time zone, which every command comes to ask for;
-    for an option without a value, which argparse takes for an empty text or a list; and for names of files that a
-    locale without UTF-8 makes others of than the libraries do.
+    """Raise InputError where there is no working folder, no such time zone or no such level of logging, which every
+    command comes to ask for; for an option without a value, which argparse takes for an empty text or a list; and for
+    names of files that a locale without UTF-8 makes others of than the libraries do.
     """
     try:
         here = os.getcwd()
@@ -174,6 +175,9 @@ def check_surroundings() -> None:
         datetime.now().astimezone()
     except ValueError as error:
         raise InputError(f"TZ={os.environ.get('TZ')}: is no time zone ({error}): correct or unset it") from None
+    level = os.environ.get("MLFLOW_LOGGING_LEVEL")
+    if level and level.upper() not in logging.getLevelNamesMapping():  # MLflow's import fails at it
+        raise InputError(f"MLFLOW_LOGGING_LEVEL={level}: is no level: write ERROR, WARNING, INFO or DEBUG, or unset it")
 
 
 def _code(main: Callable[[], int | None]) -> int:

@@ -32,6 +32,12 @@ def test_what_an_empty_value_means_stays(name: str, monkeypatch: pytest.MonkeyPa
     assert os.environ[name] == ""
 
 
+def test_a_choice_of_windows_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://no.such.notebook")
+    drop_empty()
+    assert "MPLBACKEND" not in os.environ
+
+
 CLOSED = """
 import os, sys
 for number in {closed}:

@@ -142,6 +142,17 @@ def test_without_a_working_folder_nothing_begins(
     assert capsys.readouterr().err.startswith("error: the working folder is not there any more")
 
 
+@pytest.mark.parametrize(("level", "wrong"), [("loud", True), ("10", True), ("info", False), ("ERROR", False)])
+def test_a_level_of_logging_that_mlflow_does_not_know(
+    level: str, wrong: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", level)
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: 0)
+    assert left.value.code == (2 if wrong else 0)
+    assert capsys.readouterr().err.startswith(f"error: MLFLOW_LOGGING_LEVEL={level}: is no level" if wrong else "")
+
+
 @pytest.mark.parametrize(("zone", "wrong"), [("UTC+25", True), ("UTC+14", False), ("Nowhere/There", False)])
 def test_a_time_zone_that_is_none_is_named(
     zone: str, wrong: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
