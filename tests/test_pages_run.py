@@ -11,6 +11,9 @@ import shlex
 import shutil
 from importlib import import_module
 from pathlib import Path
+from platform.config.space.domains import drawn
+from platform.config.spec import load_spec
+from platform.search.sweep_summary import LeaderboardEntry
 
 import pytest
 
@@ -18,6 +21,7 @@ from benchmarks.__main__ import COMPARISONS, TOPICS
 from cpn import prepare, synthetic
 from tests.conftest import CHECKOUT
 from tests.platform.made_sweep import make_sweep
+from tests.platform.reports.test_terminal_tables import printed, summary
 
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", DOCS / "tour.md", DOCS / "own_data.md", DOCS / "voc.md"]
@@ -91,6 +95,41 @@ def test_own_data_prints_what_the_page_says(
     plan = " ".join(capsys.readouterr().out.split())
     assert "data: insects" in plan or f"data: {tmp_path}/insects" in plan
     assert "nothing was started; next: python -m platform.sweep insects.yaml" in plan
+
+
+def masked(line: str) -> str:
+    """A printed line without its numbers, and without the lines around a table."""
+    return " ".join(re.sub(r"\d+(\.\d+)?", "#", re.sub(r"[┃│┏┓┡┩╇┳━└┘┴─]", " ", line)).split())
+
+
+@pytest.mark.parametrize("page", ["README.md", "tour.md"])
+def test_a_page_shows_the_tables_that_a_sweep_prints(page: str) -> None:
+    """From the verdict to the steps, by words and their order; a page may leave lines out, and has other numbers."""
+    names = list(drawn(load_spec(CHECKOUT / "search_spaces/quickstart.yaml", []).search))
+    by_kind = {kind: {name: 1.0 for name in names if not name.endswith(other)}
+               for kind, other in (("superpixel", ".K"), ("grid", ".S_N"))}  # fmt: skip
+    entries = [
+        LeaderboardEntry(
+            uid=f"quickstart-{number:04d}", role="search" if number else "reference", miou=50.0, beta=0.5,
+            values={**by_kind[kind], "patches.kind": kind, **({"patches.K": "4,8"} if kind == "grid" else {})},
+            **({"miou_confirm_mean": 50.0, "interval": [49.0, 51.0], "seeds": 3} if kind == "superpixel" else {}),
+        )
+        for number, kind in enumerate(("superpixel", "superpixel", "grid"))
+    ]  # fmt: skip
+    verdict = "no trial beat the reference (best: quickstart-0006, 1.6 points lower [-2.9, -0.3])"
+    said = printed(summary(sweep="quickstart", winner="quickstart-0000", leaderboard=entries, verdict=verdict,
+                           against_baseline="CPN against cam_baseline: +0.6 [-1.5, 2.6], no gain shown"))  # fmt: skip
+    path = CHECKOUT / page if page == "README.md" else DOCS / page
+    text = path.read_text(encoding="utf-8")
+    _, _, block = text.partition("    verdict: ")
+    block, ended, _ = ("verdict: " + block).partition("DeepLab with CRF")
+    shown = [masked(line) for line in (block + ended).splitlines() if masked(line) not in ("", "...")]
+    printed_lines = iter([masked(line) for line in said.splitlines()])
+    ladder_from = shown.index("from CAM to segmentation")
+    assert len(shown) > 12 and "configurations" in shown[:ladder_from]
+    missing = [line for line in shown[:-1] if line not in printed_lines]
+    assert missing == [], "not printed, or not in this order"
+    assert any(line.startswith(shown[-1]) for line in printed_lines), shown[-1]
 
 
 def test_the_tours_looks_at_a_sweep_run(
