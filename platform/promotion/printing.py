@@ -79,7 +79,7 @@ class RequestResult:
 def show_gates(terminal: Terminal, uid: str, gates: Sequence[Gate]) -> None:
     """Print the table of gates."""
     rows = [[gate.name, "holds" if gate.holds else "fails", gate.words] for gate in gates]
-    terminal.table(f"gates of {uid}", ["gate", "", "what was found"], rows)
+    terminal.table(f"gates of {uid}", ["gate", "", "what was found"], rows, left=3)
 
 
 def results(store: Storage, manifests: Mapping[str, StageManifest]) -> dict[str, StageResult]:
