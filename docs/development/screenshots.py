@@ -5,13 +5,21 @@
 Needs Debian's chromium and chromium-driver (`apt-get install chromium chromium-driver`). Starts the MLflow UI on a free
 port, takes pictures of the sweep, of its winner, of two runs compared and of the report (also at a phone's width), and
 copies the winner's panel and those of the stages. Every picture is kept in 256 colours, to be small.
+
+    python docs/development/screenshots.py --sweep quickstart --pages before
+
+takes every page that a person looks at, in 1280 and in 390 pixels, into a folder instead: made before a change and
+after it, they are looked at in pairs.
 """
 
 import argparse
+import base64
 import io
+import json
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 from selenium import webdriver
@@ -20,6 +28,9 @@ from selenium.webdriver.common.by import By
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))  # run as a file, python looks in its own folder only
+
+from platform.tracking.client import connect  # noqa: E402
+from platform.tracking.in_mlflow.saved_views import address_of  # noqa: E402
 
 from benchmarks.sweeps.chromium import (  # noqa: E402
     ML,
@@ -36,6 +47,8 @@ from benchmarks.sweeps.chromium import (  # noqa: E402
 from cpn.core.files import read_json, write_bytes  # noqa: E402
 
 PHONE, DESK = (390, 844), (1280, 900)
+DRAWN_S = 8
+"""Seconds that a page has to draw itself."""
 TALLEST = 1500
 """Pixels of a copied picture at most: the rest of a tall panel shows more of the same."""
 CAMS = (
@@ -109,6 +122,51 @@ def report_pictures(page: webdriver.Chrome, report: Path, out: Path) -> None:
         shot(page, out / name)
 
 
+def every_page(
+    page: webdriver.Chrome, address: str, uri: str, sweep: str, winner: str, report: Path, out: Path
+) -> None:
+    """Each page of MLflow about a sweep and the whole report, at both widths, as WIDTH-NAME.png."""
+    experiment, uids = runs_of(uri, sweep)
+    run = f"/#/experiments/{experiment}/runs"
+    rival = next(uid for uid in sorted(uids) if uid.startswith(f"{sweep}-") and uid != winner)
+    compared = quote(json.dumps([uids[winner], uids[rival]]))
+    addresses = {
+        "first": "",
+        **{name: address_of(experiment, name) for name in ("leaderboard", "confirm", "stages")},
+        "charts": address_of(experiment, charts=True),
+        "experiment": f"{run}?{ML}",
+        "sweep": f"{run}/{uids[f'{sweep}.sweep']}?{ML}",
+        "run": f"{run}/{uids[winner]}?{ML}",
+        "run_charts": f"{run}/{uids[winner]}/model-metrics?{ML}",
+        "compare": f"/#/compare-runs?runs={compared}&experiments={quote(json.dumps([experiment]))}&{ML}",
+        "model": f"/#/models/cpn-{sweep}?{ML}",
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for width in (DESK[0], PHONE[0]):
+        resize(page, width, TALLEST)
+        for name, rest in addresses.items():
+            page.get("about:blank")
+            page.get(address + rest)
+            time.sleep(DRAWN_S)
+            shot(page, out / f"{width}-{name}.png")
+        resize(page, width, DESK[1])
+        page.get(report.resolve().as_uri())
+        time.sleep(DRAWN_S)
+        height = page.execute_script("return document.documentElement.scrollHeight")
+        for place, top in enumerate(range(0, height, TALLEST)):
+            clip = {"x": 0, "y": top, "width": width, "height": min(TALLEST, height - top), "scale": 1}
+            taken = page.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+            keep(base64.b64decode(taken["data"]), out / f"{width}-report-{place:02d}.png")
+
+
+def runs_of(uri: str, sweep: str) -> tuple[str, dict[str, str]]:
+    """The number of a sweep's experiment, and MLflow's ids of its runs by our uids."""
+    client = connect(uri)
+    number = client.get_experiment_by_name(sweep).experiment_id
+    found = client.search_runs([number], max_results=1000)
+    return number, {run.data.tags["uid"]: run.info.run_id for run in found}
+
+
 def copies(store: Path, sweep: str, winner: str, out: Path) -> None:
     """The winner's panel, and the newest pictures of the stages."""
     found = {"cam_panel.png": store / sweep / "panels" / winner / "cam_panel.png"}
@@ -127,21 +185,26 @@ def copies(store: Path, sweep: str, winner: str, out: Path) -> None:
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(
-        usage="python docs/development/screenshots.py --sweep quickstart [--uri URI] [--out FOLDER]"
+        usage="python docs/development/screenshots.py --sweep quickstart [--uri URI] [--out FOLDER] [--pages FOLDER]"
     )
     parser.add_argument("--sweep", default="quickstart")
     parser.add_argument("--storage", type=Path, default=Path("sweeps"), help="resources.storage of the sweep")
     parser.add_argument("--uri", default="sqlite:///mlflow.db", help="tracking.uri of the sweep")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
+    parser.add_argument("--pages", type=Path, help="take every page at both widths into this folder, and nothing else")
     given = parser.parse_args()
     summary = given.storage / given.sweep / "summary.json"
     if not summary.exists():
         sys.exit(f"{summary}: no such file; run the sweep first, or name its --storage")
     winner = str(read_json(summary)["winner"])
+    report = given.storage / given.sweep / "report.html"
+    if given.pages is not None:
+        with mlflow_ui(given.uri) as address, browser() as page:
+            every_page(page, address, given.uri, given.sweep, winner, report, given.pages)
+        return
     copies(given.storage, given.sweep, winner, given.out)
     with mlflow_ui(given.uri) as address, browser() as page:
         mlflow_pictures(page, address, given.sweep, winner, given.out)
-        report = given.storage / given.sweep / "report.html"
         if report.exists():
             report_pictures(page, report, given.out)
 
