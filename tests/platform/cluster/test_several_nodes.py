@@ -24,6 +24,7 @@ from benchmarks.services import postgres as service
 from benchmarks.services.ray_nodes import Cluster, ray_nodes
 from benchmarks.services.s3 import client, s3
 from tests.conftest import CHECKOUT
+from tests.test_smoke import read_until
 
 SPEC = """
 name: {name}
@@ -90,7 +91,8 @@ def nobody_without_token(cluster: Cluster) -> None:
 @pytest.mark.timeout(900)
 def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
     """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; another node joins those of two
-    workers, one of which is lost when it has kept a checkpoint, and a second machine sees how the sweep stands.
+    workers, one of which is lost when it has kept a checkpoint. What a second machine sees then, and that the same
+    command does nothing more: tests/platform/sweeps/test_sweep_in_a_bucket.py.
     """
     study, records = server.database("studies"), server.database("records")
     with ExitStack() as held:
@@ -125,18 +127,6 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
         assert len(runs) == 4 and not [key for key in kept("runs/") if "/checkpoints/" in key]
         assert len([key for key in kept("stages/") if key.endswith("/manifest.json")]) == 5
         assert json.loads((tmp_path / "cwd/sweeps/far/summary.json").read_text())["trials"]["complete"] == 3
-        again = start(tmp_path / "cwd", "far", environment, *sets, epochs=6)
-        said, _ = again.communicate(timeout=300)
-        assert again.returncode == 0 and "started" not in said and "starting Ray" not in said, said
-        seen = subprocess.run(
-            [sys.executable, "-m", "platform.status", "--json", "--storage", f"{bucket.url}/sweeps"],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment,
-                               "CPN_SCRATCH": str(tmp_path / "laptop")},
-            capture_output=True, text=True, timeout=100,
-        )  # fmt: skip
-        assert seen.returncode == 0, seen.stderr
-        (row,) = json.loads(seen.stdout)
-        assert (row["sweep"], row["state"], row["complete"]) == ("far", "finished", 3), seen.stderr
 
 
 @pytest.mark.ray
@@ -181,8 +171,10 @@ def test_a_drained_node_saves_within_the_epoch(tmp_path: Path) -> None:
         shutil.rmtree(first)  # so that a training which did not take the step's checkpoint would begin anew
         cluster.add(cpus=1)
         leaving.kill()
-        said, _ = sweep.communicate(timeout=700)
-        assert sweep.returncode == 0, said
+        read_until(sweep, "leaves-0000  complete", 700)
+        sweep.terminate()  # what comes after its one trial takes longer than that, and others show it
+        said, _ = sweep.communicate(timeout=200)
+        assert sweep.returncode == 143, said
     history = json.loads((part.parents[1] / "result.json").read_text())["history"]
     assert [entry["epoch"] for entry in history] == [1, 2]
     assert history[0]["time"] <= ended, "the first epoch was trained once"
