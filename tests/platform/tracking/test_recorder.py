@@ -369,6 +369,7 @@ def test_a_server_that_comes_back_has_the_rows_of_sqlite(
     server: Callable[[], subprocess.Popen[bytes]],
     lines: list[str],
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{(tmp_path / 'server/port').read_text()}"
@@ -400,6 +401,8 @@ def test_a_server_that_comes_back_has_the_rows_of_sqlite(
     assert remote == rows(local) and len(remote) == 5
     assert rows(uri, "whole") == rows(local, "whole") and len(rows(local, "whole")) == 4
     assert recorder.refused == again.refused == 0 and len(lines) == 2
+    printed = capfd.readouterr()
+    assert "View run" not in printed.out + printed.err
 
 
 def wait_until_flushed(recorder: Recorder) -> None:
