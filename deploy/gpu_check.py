@@ -187,8 +187,11 @@ SWEEP = """\
 search:
   loss.w_tcp: {float: [0.1, 10], log: true}
 budget: {trials: 2}
-confirm: {top_k: 1, seeds: 1}
 """
+TO_THE_END = "confirm: {top_k: 1, seeds: 1}\n"
+"""Beside it on a card: confirm runs, and all stages of the winner."""
+SEARCH_ALONE = "confirm: {top_k: 0, seeds: 1}\npromote: {when: better}\n"
+"""Beside it in the small form."""
 
 
 def sweep_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
@@ -203,9 +206,9 @@ def small_sweep(folder: Path, share: float, asked: Asked, kill: bool) -> dict[st
     """Run the smallest sweep with `share` of a card for each trial; its seconds, its trials, and what was kept."""
     from benchmarks.small_base import BASE
 
-    (folder / "check.yaml").write_text(
-        "name: check\n" + BASE + SWEEP + f"resources: {{gpus_per_worker: {share}, workers: 1}}\n"
-    )
+    resources = f"resources: {{gpus_per_worker: {share}, workers: 1}}\n"
+    after = SEARCH_ALONE if asked.small else TO_THE_END
+    (folder / "check.yaml").write_text("name: check\n" + BASE + SWEEP + after + resources)
     command = [sys.executable, "-m", "platform.sweep", "check.yaml"]
     began, kept = time.monotonic(), {}
     if kill:
