@@ -44,9 +44,10 @@ def hours_over_families(families: Sequence[str], seeds: Sequence[int]) -> dict[s
 
 
 def compared(name: str, spent: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Return the ratio of ours to stock under `name`, with its interval; printed."""
+    """Return the ratio of ours to stock under `name`, with its interval; printed with the medians of both."""
     ratio, low, high = geometric_ratio(spent["ours"], spent["stock"])
-    print(f"{name}: {ratio:.3f} [{low:.3f}, {high:.3f}], {len(spent['ours'])} searches", flush=True)
+    medians = ", ".join(f"median of {name} {np.median(whole):g}" for name, whole in spent.items())
+    print(f"{name}: {ratio:.3f} [{low:.3f}, {high:.3f}], {len(spent['ours'])} searches; {medians}", flush=True)
     return {name: ratio, f"{name}_interval": [low, high]}
 
 

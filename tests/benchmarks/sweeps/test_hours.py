@@ -42,4 +42,4 @@ def test_stopped_trials_cost_their_share_and_find_nothing(number: int) -> None:
 def test_ratios_are_geometric(capsys: pytest.CaptureFixture[str]) -> None:
     numbers = compared("hours_ratio", {"ours": [2.0, 8.0], "stock": [4.0, CAP]})
     assert numbers["hours_ratio"] == pytest.approx((0.5 * 8 / CAP) ** 0.5)
-    assert "2 searches" in capsys.readouterr().out
+    assert "2 searches; median of ours 5, median of stock 202" in capsys.readouterr().out
