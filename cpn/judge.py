@@ -7,7 +7,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch, arrow and rich are imported where they are used, so 
     from rich.table import Table
 
     from cpn.data.voc import Pack, Split
+    from cpn.scoring.judgement_scores import GroupScores, JudgementScores, SizeScores
     from cpn.stages.judgement import Judged
 
 EXAMPLE = "python -m cpn.judge FOLDER --root /data/VOC2012"
@@ -118,38 +119,38 @@ def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
     return "-" if pair is None else f"[{pair[0]:{form}}, {pair[1]:{form}}]"
 
 
-def title(scores: Mapping[str, Any]) -> str:
+def title(scores: JudgementScores) -> str:
     """Describe in one line what was judged, and against what."""
-    against = f", against {scores['against']['folder']}: {scores['against']['kind']}" if "against" in scores else ""
-    undecided = f", undecided pixels as {scores['undecided']}" if "undecided" in scores else ""
-    return f"{scores['folder']}: {scores['kind']}{undecided}{against}; {scores['list']}, {scores['images']} images"
+    against = "" if scores.against is None else f", against {scores.against.folder}: {scores.against.kind}"
+    undecided = "" if scores.undecided is None else f", undecided pixels as {scores.undecided}"
+    return f"{scores.folder}: {scores.kind}{undecided}{against}; {scores.list}, {scores.images} images"
 
 
-def set_table(scores: Mapping[str, Any]) -> Table:
+def set_table(scores: JudgementScores) -> Table:
     """Build the table of mIoU on all and hold-out images, percent, with the paired difference from the other method."""
     from rich.table import Table
 
     table = Table(title="mIoU, %", title_justify="left")
     heads = ["set", "images", "beta / t", "mIoU", "interval"]
-    for head in [*heads, *(["other", "difference", "interval"] if "against" in scores else [])]:
+    for head in [*heads, *(["other", "difference", "interval"] if scores.against is not None else [])]:
         table.add_column(head, justify="right")
-    for row in scores["sets"]:
-        beta = f"{row['beta']:.2f} / {row['t']:.2f}" if "beta" in row else "-"
+    for row in scores.sets:
+        beta = "-" if row.beta is None else f"{row.beta:.2f} / {row.t:.2f}"
         cells = [
-            row["set"] + ", CRF" * row["crf"],
-            str(row["images"]),
+            row.set + ", CRF" * row.crf,
+            str(row.images),
             beta,
-            number(row["miou"]),
-            bounds(row["interval"]),
+            number(row.miou),
+            bounds(row.interval),
         ]
-        if "against" in scores:
-            difference = bounds(row["difference_interval"], "+.2f")
-            cells += [number(row["other"]), number(row["difference"], "+.2f"), difference]
+        if scores.against is not None:
+            difference = bounds(row.difference_interval, "+.2f")
+            cells += [number(row.other), number(row.difference, "+.2f"), difference]
         table.add_row(*cells)
     return table
 
 
-def class_table(scores: Mapping[str, Any]) -> Table:
+def class_table(scores: JudgementScores) -> Table:
     """Build the table of every class's IoU, false positives and false negatives, which add up to 100 %."""
     from rich.table import Table
 
@@ -157,12 +158,12 @@ def class_table(scores: Mapping[str, Any]) -> Table:
     table.add_column("class")
     for head in ("IoU", "false positive", "false negative"):
         table.add_column(head, justify="right")
-    for name, row in scores["classes"].items():
-        table.add_row(name, *(f"{row[key]:.1f}" for key in ("iou", "false_positive", "false_negative")))
+    for name, row in scores.classes.items():
+        table.add_row(name, *(f"{share:.1f}" for share in (row.iou, row.false_positive, row.false_negative)))
     return table
 
 
-def group_table(scores: Mapping[str, Any]) -> Table:
+def group_table(scores: JudgementScores) -> Table:
     """Build the table of regions (a class in an image) by their size and by the number of classes of their image."""
     from rich.table import Table
 
@@ -170,43 +171,43 @@ def group_table(scores: Mapping[str, Any]) -> Table:
     table.add_column("regions")
     for head in ("number", "mean IoU", "pixels found"):
         table.add_column(head, justify="right")
-    named = [
-        *((f"{row['size']}: {row['from']:.0f} to {row['to']:.0f} % of the image", row) for row in scores["by_size"]),
-        *((f"{row['classes']} in the image, {row['images']} images", row) for row in scores["by_classes"]),
+    named: list[tuple[str, SizeScores | GroupScores]] = [
+        *((f"{row.size}: {row.low:.0f} to {row.high:.0f} % of the image", row) for row in scores.by_size),
+        *((f"{row.classes} in the image, {row.images} images", row) for row in scores.by_classes),
     ]
     for name, row in named:
-        table.add_row(name, str(row["regions"]), number(row.get("iou"), ".1f"), number(row.get("recall"), ".1f"))
+        table.add_row(name, str(row.regions), number(row.iou, ".1f"), number(row.recall, ".1f"))
     return table
 
 
-def error_lines(scores: Mapping[str, Any]) -> list[str]:
+def error_lines(scores: JudgementScores) -> list[str]:
     """Describe the kinds of error and the share near boundaries."""
-    errors, boundary = scores["errors"], scores["boundary"]
+    errors, boundary = scores.errors, scores.boundary
     return [
         f"wrong pixels: {sum(errors.values()):.2f} % of the labelled ones: background called object "
         f"{errors['false_positive']:.2f}, object called background {errors['false_negative']:.2f}, wrong class "
         f"{errors['wrong_class']:.2f}",
-        f"within {boundary['pixels']} pixels of a boundary of the truth {boundary['near']:.1f} % of the pixels are "
-        f"wrong, elsewhere {boundary['elsewhere']:.1f} %; {boundary['share_of_errors']:.0f} % of the wrong "
+        f"within {boundary.pixels} pixels of a boundary of the truth {boundary.near:.1f} % of the pixels are "
+        f"wrong, elsewhere {boundary.elsewhere:.1f} %; {boundary.share_of_errors:.0f} % of the wrong "
         "pixels lie there",
     ]
 
 
-def notes(scores: Mapping[str, Any]) -> list[str]:
+def notes(scores: JudgementScores) -> list[str]:
     """List the notes that explain the tables."""
-    lines = [MAPS_NOTE if "curve" in scores else LABELS_NOTE, INTERVAL_NOTE]
-    if any(row["crf"] for row in scores["sets"]):
+    lines = [MAPS_NOTE if scores.curve is not None else LABELS_NOTE, INTERVAL_NOTE]
+    if any(row.crf for row in scores.sets):
         lines.append(CRF_NOTE)
-    if "curve" in scores:
-        if scores["sets"][0]["beta"] in (scores["curve"]["beta"][0], scores["curve"]["beta"][-1]):
+    if scores.curve is not None:
+        if scores.sets[0].beta in (scores.curve["beta"][0], scores.curve["beta"][-1]):
             lines.append(END_NOTE)
-        if scores["all_below_half"]:
+        if scores.all_below_half:
             lines.append(HALVED_NOTE)
     return lines
 
 
 def keep(
-    out: Path, scores: dict[str, Any], judged: Judged, split: Split, names: Sequence[str], other: Judged | None
+    out: Path, scores: JudgementScores, judged: Judged, split: Split, names: Sequence[str], other: Judged | None
 ) -> str:
     """Write panel.png, for score maps curve.png, and, last, judge.json; each whole or absent."""
     import numpy as np
@@ -217,19 +218,19 @@ def keep(
 
     write_bytes(out / "panel.png", panel(judged, split, names, other))
     written = ["panel.png"]
-    if "curve" in scores:
+    if (beta := scores.sets[0].beta) is not None:
         others = None if other is None or other.curve is None else {"other": curve_of(other)}
         drawn = beta_curve(
             np.array(BETAS),
             curve_of(judged),
-            scores["sets"][0]["beta"],
-            scores["list"],
-            f"mIoU of {scores['folder']}",
+            beta,
+            scores.list,
+            f"mIoU of {scores.folder}",
             others,
         )
         write_bytes(out / "curve.png", drawn)
         written.append("curve.png")
-    write_json(out / "judge.json", scores)
+    write_json(out / "judge.json", scores.to_json())
     page = f"python -m platform.report --judged {shlex.quote(str(out))}"
     return f"wrote {out}/judge.json, {' and '.join(written)}; as a page: {page}"
 
@@ -285,10 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 judged[key] = with_crf(judged[key], split, CrfConfig(), report)
     other = judged.get("against")
     own = summary(judged["folder"], split, names, other)
-    scores = {**own, "data": pack.fingerprint, "method": METHOD_VERSION}
+    scores = own.model_copy(update={"data": pack.fingerprint, "method": METHOD_VERSION})
     wrote = None if options.out is None else keep(options.out, scores, judged["folder"], split, names, other)
     if options.json:
-        print(json.dumps(scores))
+        print(json.dumps(scores.to_json()))
         return 0
     # Without a terminal's width the tables go to files and logs, and may be wide.
     console = Console(width=None if sys.stdout.isatty() else 120)

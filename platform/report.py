@@ -13,6 +13,7 @@ from typing import Any
 from cpn.core.errors import InputError, WorkError, run_command
 from cpn.core.files import check_place
 from cpn.core.redact import redact
+from cpn.scoring.judgement_scores import JudgementScores
 
 from .base.paths import shortened, storage
 from .base.terminal import Terminal
@@ -93,7 +94,7 @@ def judgement(options: argparse.Namespace) -> int:
     return 0
 
 
-def recorded(uri: str, scores: dict[str, Any], folder: Path, page: Path) -> dict[str, Any]:
+def recorded(uri: str, scores: JudgementScores, folder: Path, page: Path) -> dict[str, Any]:
     """Record a judgement in the store at `uri`. WorkError, in one line, if that does not answer."""
     from .tracking.client import connect, mlflow_module, one_line
     from .tracking.in_mlflow.judgement import record_judgement

@@ -27,6 +27,7 @@ from cpn.propagation.walk_rule import alpha_of
 from cpn.scoring.bootstrap import interval, resample_weights, weighted_sums
 from cpn.scoring.breakdown import boundary_counts, boundary_errors, by_classes, by_size, class_shares, error_kinds
 from cpn.scoring.cam import to_halved
+from cpn.scoring.judgement_scores import JudgementScores, SetScores
 from cpn.scoring.metrics import BETAS, best_beta, curve_counts, hard_counts, miou
 from cpn.scoring.prediction_files import PredictionFiles, ScoreMaps, read_label, read_maps
 from cpn.scoring.selection import select_and_confirm
@@ -155,8 +156,8 @@ def _masks(
     return [first, first if betas[1] == betas[0] else pseudo_mask(score_maps.maps, score_maps.present, betas[1])]
 
 
-def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | None = None) -> dict[str, Any]:
-    """Summarise a method's scores as plain JSON values in percent; `names` are the C classes, background first.
+def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | None = None) -> JudgementScores:
+    """Summarise a method's scores in percent; `names` are the C classes, background first.
 
     `sets` has a row for all images and one for the hold-out images, each with its interval and, with `other`, the
     paired difference from it; and the same two behind the CRF where it ran. All else is of the masks at the first
@@ -170,7 +171,7 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
         if 0 < len(held_out) < len(split):
             sets.append(_set_row("hold-out", 1, held_out, judged, other, crf))
     shares = 100 * class_shares(counts.sum(axis=0))
-    report = {
+    report: dict[str, Any] = {
         "folder": str(judged.files.folder),
         "kind": judged.kind,
         "halved": judged.halved,
@@ -194,12 +195,12 @@ def summary(judged: Judged, split: Split, names: Sequence[str], other: Judged | 
         report["curve"] = {"beta": list(BETAS), **{name: (100 * miou(one)).tolist() for name, one in lines.items()}}
     if other is not None:
         report["against"] = {"folder": str(other.files.folder), "kind": other.kind, "halved": other.halved}
-    return report
+    return JudgementScores.model_validate(report)
 
 
 def _set_row(
     name: str, which: int, images: Sequence[int], judged: Judged, other: Judged | None, crf: bool
-) -> dict[str, Any]:
+) -> SetScores:
     """Return mIoU of some images with its interval, and the paired difference from another method, which has its CRF
     too.
     """
@@ -225,7 +226,7 @@ def _set_row(
         }
         if other.betas is not None:
             row["other_beta"] = other.betas[which]
-    return row
+    return SetScores.model_validate(row)
 
 
 def _within(bounds: tuple[float, float]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cpn.core.checked import reading
 from cpn.core.errors import InputError
 from cpn.core.files import read_json, write_bytes
+from cpn.scoring.judgement_scores import JudgementScores
 
 from ...base.paths import Storage
 
@@ -61,23 +62,19 @@ def html(content: Mapping[str, Any]) -> str:
     return template.render(trusted(dict(content)), plotly=script(), chart_config=CONFIG)
 
 
-def read_judgement(folder: Path) -> dict[str, Any]:
+def read_judgement(folder: Path) -> JudgementScores:
     """Return what `python -m cpn.judge --out FOLDER` wrote as judge.json. InputError where it is missing, damaged, or
     another.
-
-    A name that is missing in it is found by `write_judgement`.
     """
     if not (folder / "judge.json").is_file():
         raise InputError(
             f"--judged {folder}: holds no judge.json; python -m cpn.judge FOLDER --root DATA --out {folder}"
         )
-    scores = read_json(folder / "judge.json", JUDGE_AGAIN, sealed=True)
-    if not isinstance(scores, dict):
-        raise InputError(f"{folder / 'judge.json'}: is no judgement; {JUDGE_AGAIN}")
-    return scores
+    path = folder / "judge.json"
+    return JudgementScores.read(read_json(path, JUDGE_AGAIN, sealed=True), path, JUDGE_AGAIN)
 
 
-def write_judgement(folder: Path, scores: Mapping[str, Any], out: Path) -> Path:
+def write_judgement(folder: Path, scores: JudgementScores, out: Path) -> Path:
     """Write report.html of a judgement into `out`: its tables, and the curve and panel in `folder`."""
     import jinja2
 
@@ -91,8 +88,8 @@ def write_judgement(folder: Path, scores: Mapping[str, Any], out: Path) -> Path:
     )
     template = surroundings.from_string(JUDGEMENT.read_text(encoding="utf-8"))
     try:
-        page = template.render(scores=scores, pictures=pictures)
-    except (jinja2.UndefinedError, TypeError, ValueError) as error:
+        page = template.render(scores=scores.to_json(), pictures=pictures)
+    except jinja2.UndefinedError as error:
         raise InputError(f"{folder / 'judge.json'}: is no judgement ({error}); {JUDGE_AGAIN}") from error
     write_bytes(out / "report.html", page.encode())
     return out / "report.html"

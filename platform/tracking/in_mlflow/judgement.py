@@ -4,12 +4,13 @@ mlflow itself comes in as an argument, for only `tracking/client.py` imports it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from cpn.core.files import digest
+from cpn.scoring.judgement_scores import JudgementScores
 
 EXPERIMENT = "judgements"
 KEY = "judgement"
@@ -19,7 +20,7 @@ BATCH = 100
 
 
 def record_judgement(
-    mlflow: Any, client: Any, scores: Mapping[str, Any], files: Sequence[Path], home: Path | None
+    mlflow: Any, client: Any, scores: JudgementScores, files: Sequence[Path], home: Path | None
 ) -> tuple[str, str, bool]:
     """Record a judgement and its files; returns the ids of experiment and run, and whether it was there already.
 
@@ -27,11 +28,11 @@ def record_judgement(
     was interrupted is marked FAILED and recorded anew.
     """
     experiment = _experiment(client, home)
-    key = digest(dict(scores))
+    key = digest(scores.to_json())
     query = f"tags.{KEY} = '{key}' and attributes.status = 'FINISHED'"
     if existing := client.search_runs([experiment], query, max_results=1):
         return experiment, str(existing[0].info.run_id), True
-    tags = {KEY: key, "mlflow.runName": Path(scores["folder"]).name, "kind": "judgement"}
+    tags = {KEY: key, "mlflow.runName": Path(scores.folder).name, "kind": "judgement"}
     run = str(client.create_run(experiment, tags=tags).info.run_id)
     try:
         params = [mlflow.entities.Param(name, value) for name, value in parameters(scores).items()]
@@ -59,36 +60,38 @@ def _experiment(client: Any, home: Path | None) -> str:
     return str(existing.experiment_id)
 
 
-def parameters(scores: Mapping[str, Any]) -> dict[str, str]:
+def parameters(scores: JudgementScores) -> dict[str, str]:
     """Return what was judged, against what, on which images."""
-    named = {name: scores[name] for name in ("folder", "kind", "halved", "list", "images", "data", "method")}
-    named |= {"undecided": scores["undecided"]} if "undecided" in scores else {}
-    named |= {f"against.{name}": value for name, value in scores.get("against", {}).items()}
-    return {name: str(value) for name, value in named.items()}
+    names = ("folder", "kind", "halved", "list", "images", "data", "method", "undecided")
+    named = {name: getattr(scores, name) for name in names}
+    if scores.against is not None:
+        named |= {f"against.{name}": getattr(scores.against, name) for name in ("folder", "kind", "halved")}
+    return {name: str(value) for name, value in named.items() if value is not None}
 
 
-def metrics(scores: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+def metrics(scores: JudgementScores) -> list[tuple[str, int, float]]:
     """Name, step and value of every number, percent; the curve's step is 100 beta."""
     rows: list[tuple[str, int, float]] = []
-    for row in scores["sets"]:
-        head = row["set"].replace("-", "_") + "_crf" * row["crf"]
-        named = {name: row.get(name) for name in ("beta", "other", "difference")}
-        named |= {"miou_low": low_high(row["interval"])[0], "miou_high": low_high(row["interval"])[1]}
-        bounds = low_high(row.get("difference_interval"))
-        named |= {"difference_low": bounds[0], "difference_high": bounds[1], "miou": row["miou"]}
+    for row in scores.sets:
+        head = row.set.replace("-", "_") + "_crf" * row.crf
+        low, high = low_high(row.interval)
+        named = {"beta": row.beta, "other": row.other, "difference": row.difference, "miou_low": low, "miou_high": high}
+        low, high = low_high(row.difference_interval)
+        named |= {"difference_low": low, "difference_high": high, "miou": row.miou}
         rows += [(f"{head}/{name}", 0, value) for name, value in named.items() if value is not None]
-    for name, row in scores["classes"].items():
-        rows += [(f"{kind}/{metric_name(name)}", 0, value) for kind, value in row.items()]
-    rows += [(f"errors/{name}", 0, value) for name, value in scores["errors"].items()]
-    rows += [(f"boundary/{name}", 0, scores["boundary"][name]) for name in ("near", "elsewhere", "share_of_errors")]
-    for row in scores["by_size"]:
-        rows += [
-            (f"size_{row['size']}/{name}", 0, row[name]) for name in ("iou", "recall") if row.get(name) is not None
-        ]
-    if "curve" in scores:
-        lines = {name: values for name, values in scores["curve"].items() if name != "beta"}
+    for name, shares in scores.classes.items():
+        kinds = ("iou", "false_positive", "false_negative")
+        rows += [(f"{kind}/{metric_name(name)}", 0, getattr(shares, kind)) for kind in kinds]
+    rows += [(f"errors/{name}", 0, value) for name, value in scores.errors.items()]
+    near = ("near", "elsewhere", "share_of_errors")
+    rows += [(f"boundary/{name}", 0, getattr(scores.boundary, name)) for name in near]
+    for size in scores.by_size:
+        both = (("iou", size.iou), ("recall", size.recall))
+        rows += [(f"size_{size.size}/{name}", 0, value) for name, value in both if value is not None]
+    if scores.curve is not None:
+        lines = {name: values for name, values in scores.curve.items() if name != "beta"}
         for name, values in lines.items():
-            steps = (round(100 * beta) for beta in scores["curve"]["beta"])
+            steps = (round(100 * beta) for beta in scores.curve["beta"])
             pairs = zip(steps, values, strict=True)
             rows += [(f"curve/{name.replace('-', '_')}", step, value) for step, value in pairs]
     return rows

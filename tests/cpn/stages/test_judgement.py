@@ -115,8 +115,8 @@ def test_halved_maps_count_like_the_whole(exported: Path, tmp_path: Path, split:
     assert whole.curve is not None and found.curve is not None
     np.testing.assert_array_equal(found.curve, whole.curve)
     names = [str(label) for label in range(7)]
-    assert summary(judged(halved, split), split, names)["all_below_half"]
-    assert not summary(whole, split, names)["all_below_half"]
+    assert summary(judged(halved, split), split, names).all_below_half
+    assert not summary(whole, split, names).all_below_half
 
 
 def test_own_background_and_labels_give_the_mask_of_beta(
@@ -140,7 +140,7 @@ def test_own_background_and_labels_give_the_mask_of_beta(
     for one in both:
         assert one.betas is None and one.curve is None
         np.testing.assert_array_equal(one.counts, judged(exported, split).counts[[0, 0]])
-        said = summary(one, split, [str(label) for label in range(7)])
+        said = summary(one, split, [str(label) for label in range(7)]).to_json()
         assert "curve" not in said and all("beta" not in row for row in said["sets"])
 
 
@@ -162,7 +162,7 @@ def test_hold_out_images_are_scored_with_the_others_beta(tmp_path: Path, split: 
         made.append((present, np.where(objects, 0.9, 0.7 if index in confirm else 0.5)))
     found = judged(written(tmp_path, split, made), split)
     assert found.betas == (0.7, 0.5)
-    said = summary(found, split, [str(label) for label in range(7)])
+    said = summary(found, split, [str(label) for label in range(7)]).to_json()
     everything, held_out = said["sets"]
     assert (everything["images"], held_out["images"]) == (9, len(confirm)) and select and confirm
     assert found.curve is not None
@@ -180,9 +180,9 @@ def test_a_method_against_itself_and_against_the_truth(exported: Path, tmp_path:
         (tmp_path / f"{name}.png").write_bytes(encode_mask(np.where(truth == 255, 0, truth)))
     found, truth = judged(exported, split), judged(tmp_path, split)
     names = [str(label) for label in range(7)]
-    for row in summary(found, split, names, found)["sets"]:
+    for row in summary(found, split, names, found).to_json()["sets"]:
         assert row["difference"] == 0 and row["difference_interval"] == [0, 0]
-    said = summary(truth, split, names, found)
+    said = summary(truth, split, names, found).to_json()
     assert said["against"]["kind"] == MAPS and said["sets"][0]["miou"] == pytest.approx(100)
     assert said["sets"][0]["difference"] == pytest.approx(100 - said["sets"][0]["other"])
     assert said["boundary"]["near"] == 0 and sum(said["errors"].values()) == 0
@@ -197,7 +197,7 @@ def test_the_difference_is_paired(split: Split, exported: Path) -> None:
     worse = found.counts.copy()
     worse[..., 0, :] -= worse[..., 0, :] // 10  # every class of every image hits a tenth less
     other = Judged(found.files, False, MAPS, found.betas, found.curve, worse, found.boundary)
-    row = summary(found, split, [str(label) for label in range(7)], other)["sets"][0]
+    row = summary(found, split, [str(label) for label in range(7)], other).to_json()["sets"][0]
     (low, high), (first, last) = row["interval"], row["difference_interval"]
     assert last - first < (high - low) / 4
 
@@ -229,7 +229,7 @@ def test_the_crf_counts_are_those_of_score(exported: Path, split: Split, network
     for which, beta in enumerate(found.betas):
         wanted = score_crf(network, split, CONFIG.cam, CONFIG.crf, beta, 7, silent)
         np.testing.assert_array_equal(found.crf[which].sum(axis=0), wanted)
-    said = summary(found, split, [str(label) for label in range(7)], judged(exported, split))
+    said = summary(found, split, [str(label) for label in range(7)], judged(exported, split)).to_json()
     assert [(row["set"], row["crf"]) for row in said["sets"]] == [
         ("all", False), ("hold-out", False), ("all", True), ("hold-out", True),
     ]  # fmt: skip

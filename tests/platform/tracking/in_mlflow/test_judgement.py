@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-SCORES: dict[str, Any] = {
+from cpn.scoring.judgement_scores import JudgementScores
+
+CONTENT: dict[str, Any] = {
     "folder": "/data/theirs", "kind": "score maps", "halved": False, "list": "train", "images": 9, "data": "abc",
     "method": 3, "against": {"folder": "/data/ours", "kind": "labels", "halved": False},
     "sets": [
@@ -25,6 +27,7 @@ SCORES: dict[str, Any] = {
     "boundary": {"pixels": 5, "near": 30.0, "elsewhere": 10.0, "share_of_errors": 60.0},
     "curve": {"beta": [0.0, 0.3], "select": [10.0, 45.0], "hold-out": [11.0, 44.0], "all": [10.5, 44.5]},
 }  # fmt: skip
+SCORES = JudgementScores.model_validate(CONTENT)
 
 
 def test_the_numbers_of_a_judgement() -> None:
@@ -48,7 +51,7 @@ def test_it_is_recorded_once(tmp_path: Path, new_store: Callable[[str], str]) ->
     assert [point.step for point in client.get_metric_history(run, "curve/all")] == [0, 30]
     assert [file.path for file in client.list_artifacts(run)] == ["judge.json"]
     assert record_judgement(mlflow_module(), client, SCORES, files, tmp_path / "files") == (experiment, run, True)
-    other = {**SCORES, "folder": "/data/others"}
+    other = SCORES.model_copy(update={"folder": "/data/others"})
     assert record_judgement(mlflow_module(), client, other, files, tmp_path / "files")[1] != run
 
 
