@@ -366,7 +366,7 @@ class StudyPruner(FIFOScheduler):
 
 def objective_of(study: Study) -> str:
     """Return the key of what the study maximises; epochs report it with `_epoch` behind."""
-    return str(study.identity().get("metric", "miou"))
+    return study.identity().metric
 
 
 def record(study: Study, uid: str, result: Mapping[str, Any], objective: str) -> None:

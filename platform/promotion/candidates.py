@@ -145,7 +145,7 @@ class SweepStudies:
         """Return the run key of a trial; of one that has ended the key that it ended with."""
         if row.run_key:
             return row.run_key
-        fingerprint = str(self.trials.identity().get("data")) if self.trials else ""
+        fingerprint = self.trials.identity().data if self.trials else ""
         return run_key(with_values(self.spec.base_config, row.values, f"trial {row.uid}"), fingerprint)
 
     def folder(self, row: TrialRow) -> Path:

@@ -170,7 +170,7 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
         say_once(note)
     if lost := missing_summary(paths) or older_summary(ended, summary, paths):
         say_once(lost)
-    fingerprint = str(identity.get("data", ""))
+    fingerprint = identity.data
     driver = read_driver(paths)
     state = driver.stands if driver else FINISHED if summary else STOPPED
     command = driver.command if driver else None

@@ -13,6 +13,7 @@ from cpn.core.files import DamagedFile
 from ..base.lock import FINISHED, RUNNING, STOPPED, driver_note, read_driver
 from ..base.paths import SHARED, Storage, SweepPaths
 from ..base.yaml_files import load_kept
+from ..config.identity import StudyIdentity
 from ..config.sections import Resources
 from ..plan.hours import hours_unit, read_hours
 from ..search.sweep_summary import SweepSummary, missing_summary, read_summary
@@ -172,7 +173,7 @@ def _counts(url: str, name: str) -> dict[str, Any]:
             return {"complete": 0, "pruned": 0, "failed": 0, "unfinished": 0, "confirm_runs": 0}
         trials = database.get_all_trials(ids[name], deepcopy=False)
         attributes = database.get_study_user_attrs(ids[name])
-        identity = attributes.get("identity") or {}
+        identity = StudyIdentity.read(attributes.get("identity") or {}, f"{url}: study {name!r}")
         confirm = ids.get(f"{name}.confirm")
         again = [] if confirm is None else database.get_all_trials(confirm, deepcopy=False)
         database.remove_session()
@@ -186,7 +187,7 @@ def _counts(url: str, name: str) -> dict[str, Any]:
         "unfinished": states.count("RUNNING") + states.count("WAITING"),
         "confirm_runs": sum(trial.state.name == "COMPLETE" for trial in again),
         "stopped": (attributes.get(WORTH) or {}).get("words"),
-        "objective": identity.get("metric", "miou"),
+        "objective": identity.metric,
         "best": best[0] if best else None,
         "best_uid": f"{name}-{-best[1]:04d}" if best else None,
     }

@@ -22,7 +22,7 @@ from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest
 from cpn.core.redact import redact
 
-from ..config.identity import as_begun, difference, identity_of, known_by_content
+from ..config.identity import StudyIdentity, as_begun, difference, identity_of, known_by_content
 from ..config.space import domains
 from ..config.sweep_spec import SweepSpec
 from . import distributions
@@ -152,7 +152,7 @@ class Study:
         value.
         """
         if state is State.COMPLETE and (value is None or not math.isfinite(value)):
-            state, reason = State.FAIL, f"{self.identity().get('metric', 'miou')} is {value}"
+            state, reason = State.FAIL, f"{self.identity().metric} is {value}"
         with reachable(self.url):
             trial = self._running(uid)
             if trial is None:
@@ -218,11 +218,10 @@ class Study:
         states = [row.state for row in self.rows()]
         return {state: states.count(state) for state in State}
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> StudyIdentity:
         """Return the identity of the sweep that the study was made for."""
         with reachable(self.url):
-            identity: dict[str, Any] = self._study.user_attrs.get("identity", {})
-            return identity
+            return _identity(self._study, self.url) or StudyIdentity()
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep plain values about the whole study under `name`; they survive a restart."""
@@ -363,10 +362,10 @@ def open_study(spec: SweepSpec, url: str, fingerprint: str, recalled: Sequence[M
     return Study(study, url, search, seed, warm_trials=len(earlier), sampler=sampler)
 
 
-def open_list(name: str, url: str, identity: Mapping[str, Any]) -> Study:
+def open_list(name: str, url: str, identity: StudyIdentity) -> Study:
     """Open or make a list study: fixed configurations (see `Study.enqueue`) that run through the same ask and tell."""
     with reachable(url):
-        return Study(_open(name, url, dict(identity)), url, {}, 0)
+        return Study(_open(name, url, identity), url, {}, 0)
 
 
 def read_study(name: str, url: str) -> Study:
@@ -377,7 +376,7 @@ def read_study(name: str, url: str) -> Study:
         except KeyError:
             names = ", ".join(study_names(url)) or "none"
             raise InputError(f"{name}: no such sweep in {url}; there are: {names}") from None
-    search = study.user_attrs.get("identity", {}).get("search", {})
+    search = (_identity(study, url) or StudyIdentity()).search
     return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
 
 
@@ -396,7 +395,7 @@ def continued(spec: SweepSpec, url: str) -> SweepSpec:
     return spec
 
 
-def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
+def _open(name: str, url: str, identity: StudyIdentity) -> optuna.Study:
     """Make or load a study and hold its identity and direction against what is wanted."""
     storage, where = connect(url, create=True), f"{url}: study {name!r}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
@@ -405,13 +404,13 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
     if study.metric_names is None:  # what other viewers of the database, optuna-dashboard say, call the value
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([str(identity.get("metric", "miou"))])
-    known = study.user_attrs.get("identity")
-    known = known if known is None else known_by_content(known, identity)
-    differs = "" if known is None else difference(known, identity)
+            study.set_metric_names([identity.metric])
+    kept = _identity(study, url)
+    known = None if kept is None else known_by_content(kept, identity)
+    differs = "" if known is None else difference(known.to_json(), identity.to_json())
     if differs is not None and not study.get_trials(deepcopy=False):  # new, or its first start was refused
         study.set_user_attr("warm_start", None)
-        study.set_user_attr("identity", identity)
+        study.set_user_attr("identity", identity.to_json())
         return study
     if known is None:
         raise InputError(f"{where} was made by another program; take another name: --set name=NEW")
@@ -419,13 +418,19 @@ def _open(name: str, url: str, identity: dict[str, Any]) -> optuna.Study:
         raise InputError(
             f"{where} was made with other settings: {differs}; undo the change, or start a new sweep: --set name=NEW"
         )
-    if known != study.user_attrs["identity"]:  # it named files and code by their names
-        study.set_user_attr("identity", identity)
+    if known != kept:  # it named files and code by their names
+        study.set_user_attr("identity", identity.to_json())
     return study
 
 
+def _identity(study: optuna.Study, url: str) -> StudyIdentity | None:
+    """Return the identity that a study keeps; None where it has none: not yet, or it is another program's."""
+    content = study.user_attrs.get("identity")
+    return None if content is None else StudyIdentity.read(content, f"{url}: study {study.study_name!r}")
+
+
 def _earlier(
-    study: optuna.Study, url: str, names: Sequence[str], identity: Mapping[str, Any], search: domains.Search
+    study: optuna.Study, url: str, names: Sequence[str], identity: StudyIdentity, search: domains.Search
 ) -> list[Earlier]:
     """Return the trials of other sweeps that this one learns from, best first: taken once, then read from the study."""
     stored = study.user_attrs.get("warm_start")

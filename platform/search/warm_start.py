@@ -12,7 +12,7 @@ from typing import Any
 
 from cpn.core.errors import InputError
 
-from ..config.identity import difference, known_by_content
+from ..config.identity import StudyIdentity, difference, known_by_content
 from ..config.space.domains import CURVE, ChoiceDomain, Drawn, Search, active, contains, drawn, ordered
 from ..config.space.unit_cube import from_unit, to_unit
 
@@ -32,7 +32,7 @@ class Earlier:
 
 
 def usable(
-    name: str, other: Mapping[str, Any], trials: Iterable[Earlier], own: Mapping[str, Any], search: Search
+    name: str, other: StudyIdentity, trials: Iterable[Earlier], own: StudyIdentity, search: Search
 ) -> list[Earlier]:
     """Return the `trials` of sweep `name` that this search could have drawn. `other` and `own` are the sweeps'
     identities.
@@ -44,12 +44,12 @@ def usable(
     differs = difference(_comparable(known_by_content(other, own), search), _comparable(own, search))
     if differs is not None:
         raise InputError(f"{where}: its trials say nothing here: {differs}; undo the change or drop it from the list")
-    varied = [n for n, domain in other["search"].items() if "curve" not in domain and n not in drawn(search)]
+    varied = [n for n, domain in other.search.items() if "curve" not in domain and n not in drawn(search)]
     if varied:
         raise InputError(f"{where}: {varied[0]} is searched there and fixed here; search it too or drop the sweep")
     complete = list(trials)
     translated = [
-        earlier for earlier in (_here(trial, other["base"], search) for trial in complete) if earlier is not None
+        earlier for earlier in (_here(trial, other.base, search) for trial in complete) if earlier is not None
     ]
     if not translated:
         raise InputError(f"{where}: none of its {len(complete)} complete trials lies in this search; drop it")
@@ -62,10 +62,10 @@ def thinned(trials: Iterable[Earlier]) -> list[Earlier]:
     return ranked[:: max(1, math.ceil(len(ranked) / MOST))]
 
 
-def _comparable(identity: Mapping[str, Any], search: Search) -> dict[str, Any]:
-    base = {name: value for name, value in identity["base"].items() if name not in drawn(search)}
-    within = identity["search"].get(CURVE, {}).get("within")  # the best beta of a narrower range is a lower value
-    return {"base": base, "search": {CURVE: {"within": within}}, **{name: identity[name] for name in COMPARED}}
+def _comparable(identity: StudyIdentity, search: Search) -> dict[str, Any]:
+    base = {name: value for name, value in identity.base.items() if name not in drawn(search)}
+    within = identity.search.get(CURVE, {}).get("within")  # the best beta of a narrower range is a lower value
+    return {"base": base, "search": {CURVE: {"within": within}}, **{name: getattr(identity, name) for name in COMPARED}}
 
 
 def _here(trial: Earlier, base: Mapping[str, Any], search: Search) -> Earlier | None:

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cpn.core.errors import InputError
 from cpn.core.files import digest, read_json, write_json
 from cpn.core.redact import redact
 
 from ..base.tracking_uri import sqlite_path
+from ..config.identity import StudyIdentity
 from ..search.study import Study
 
 ORIGIN = "origin"
@@ -61,7 +61,7 @@ def sweep_origin(study: Study, folder: Path) -> Origin:
 
     Raises InputError where the folder holds the records of another study, or of another search whose study is gone.
     """
-    record, search = _read(folder), digest(study.identity())
+    record, search = _read(folder), digest(study.identity().to_json())
     own = study.remembered(ORIGIN).get("id")
     if own is not None and record.get("id", own) != own:
         raise InputError(_of_another_study(folder))
@@ -99,9 +99,9 @@ def expected_origin(study: "Study | None", url: str, folder: Path) -> Origin:
     return Origin(sweep_id, redact(url) if path is None else _here(path), adopts=adopts)
 
 
-def of_this_search(folder: Path, identity: Mapping[str, Any]) -> bool:
+def of_this_search(folder: Path, identity: StudyIdentity) -> bool:
     """Return whether a folder holds the records of a search with this identity."""
-    return _read(folder).get("search") == digest(dict(identity))
+    return _read(folder).get("search") == digest(identity.to_json())
 
 
 def lives(place: str, origin: Origin) -> bool:

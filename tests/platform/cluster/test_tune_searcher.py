@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.cluster.tune_searcher import StudyPruner, StudySearcher
+from platform.config.identity import StudyIdentity
 from platform.config.sections import Pruning
 from platform.search.study import State, Study, TrialRow, open_list, study_url
 from types import SimpleNamespace
@@ -177,7 +178,7 @@ def test_a_run_that_was_there_tells_its_epochs_too(tmp_path: Path) -> None:
 
 def list_study(folder: Path, *weights: float) -> Study:
     """Fixed trials, one for each value of a weight."""
-    study = open_list("small.list", study_url(make_spec(folder)), {})
+    study = open_list("small.list", study_url(make_spec(folder)), StudyIdentity())
     study.enqueue([{"values": {"loss.w_tcp": w}, "seed": 0, "role": "search", "n": n} for n, w in enumerate(weights)])
     return study
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from platform.config.identity import StudyIdentity
 from platform.search.study import open_list
 from platform.sweep import main
 from platform.tracking import origin
@@ -40,7 +41,7 @@ class Project:
     def signed(self, folder: Path) -> Origin:
         """Whose the records of the sweep in a project folder are, as its start finds out or decides."""
         (folder / "sweeps").mkdir(parents=True, exist_ok=True)
-        study = open_list(self.name, f"sqlite:///{folder}/sweeps/study.db", {"base": {}})
+        study = open_list(self.name, f"sqlite:///{folder}/sweeps/study.db", StudyIdentity(base={}))
         found = sweep_origin(study, folder / "sweeps" / self.name / "records")
         study.close()
         return found

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from platform.base.terminal import TrialTable
+from platform.config.identity import StudyIdentity
 from platform.run.sweep_context import SweepContext
 from platform.run.trial_listener import TrialListener
 from platform.search.confirm import CAM_BASELINE
@@ -32,7 +33,7 @@ class Told:
 
 
 def told_of(small: SmallSweep, folder: Path, role: str) -> Iterator[Told]:
-    study = open_list("small", f"sqlite:///{folder}/study.db", {})
+    study = open_list("small", f"sqlite:///{folder}/study.db", StudyIdentity())
     study.enqueue([{"values": {"patches.p_h": 0.25}, "seed": 7, "role": role}])
     row = study.ask()
     assert row is not None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from platform.cluster.ray_driver import Interruption
+from platform.config.identity import StudyIdentity
 from platform.config.sections import Pruning
 from platform.run import trial_loop
 from platform.run.sweep_context import SweepContext
@@ -19,7 +20,7 @@ from tests.platform.small_sweep import SmallSweep, recorded, said
 
 
 def test_trials_are_open_until_all_have_ended(tmp_path: Path) -> None:
-    study = open_list("s", f"sqlite:///{tmp_path}/study.db", {})
+    study = open_list("s", f"sqlite:///{tmp_path}/study.db", StudyIdentity())
     assert not has_open_trials(study, None) and has_open_trials(study, 1)
     study.enqueue([{"values": {}, "seed": 0, "role": "search"}])
     assert has_open_trials(study, None), "it waits"
@@ -97,7 +98,7 @@ def test_the_end_of_a_search_leaves_confirm_runs_and_stages(
 
     monkeypatch.setattr(trial_loop, "run_trials", run)
     monkeypatch.setattr(SweepContext, "cluster", lambda self: [{"CPU": 2.0}])
-    study = open_list("small", f"sqlite:///{tmp_path}/study.db", {})
+    study = open_list("small", f"sqlite:///{tmp_path}/study.db", StudyIdentity())
     study.enqueue([{"values": {"patches.p_h": 0.25}, "seed": 7, "role": "search"}])
     with small_once.context(tmp_path / "records") as sweep:
         trial_loop.run_open_trials(sweep, study, "small: search", 1, Pruning(kind="none"), None)

@@ -5,6 +5,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
+from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.search import confirm, race
@@ -136,7 +137,7 @@ def test_the_reference_may_run_more_often_than_the_others(tmp_path: Path) -> Non
 
 def test_entries_are_enqueued_once(tmp_path: Path) -> None:
     spec = spec_with(tmp_path, "confirm.seeds=3")
-    again = open_list("s.confirm", study_url(spec), {"base": 1})
+    again = open_list("s.confirm", study_url(spec), StudyIdentity(base={"train.seed": 1}))
     chosen = [row(0, 50.0, "reference"), row(2, 55.0)]
     assert again.enqueue(entries(chosen, spec)) == 9
     assert again.enqueue(entries(chosen, spec)) == 0
@@ -189,7 +190,7 @@ def told(again: Study) -> list[tuple[Any, ...]]:
 
 def test_a_race_goes_to_the_better_one_and_ends_when_it_is_sure(tmp_path: Path) -> None:
     spec = spec_with(tmp_path)
-    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    again = open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou"))
     assert raced(again, spec)[:2] == [2 + 3, 2]
     of = [run.attrs["of"] for run in again.rows()]
     assert of[:2] == ["s-0002", "s-0003"] and of.count(CAM_BASELINE) == 3
@@ -207,11 +208,11 @@ def test_a_race_goes_to_the_better_one_and_ends_when_it_is_sure(tmp_path: Path) 
 def test_a_race_that_was_killed_goes_on_as_it_would_have(tmp_path: Path, most: int) -> None:
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     one, other = spec_with(tmp_path / "a"), spec_with(tmp_path / "b")
-    whole, killed = (open_list("s.confirm", study_url(spec), {"metric": "miou"}) for spec in (one, other))
+    whole, killed = (open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou")) for spec in (one, other))
     raced(whole, one)
     raced(killed, other, most)
     killed.close()
-    killed = open_list("s.confirm", study_url(other), {"metric": "miou"})
+    killed = open_list("s.confirm", study_url(other), StudyIdentity(metric="miou"))
     raced(killed, other)
     assert told(killed) == told(whole)
     assert sum(raced(killed, other)) == 0, "nothing is left to do"
@@ -220,7 +221,7 @@ def test_a_race_that_was_killed_goes_on_as_it_would_have(tmp_path: Path, most: i
 def test_an_entry_that_a_kill_left_out_is_added(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     one, other = spec_with(tmp_path / "a"), spec_with(tmp_path / "b")
-    whole, cut = (open_list("s.confirm", study_url(spec), {"metric": "miou"}) for spec in (one, other))
+    whole, cut = (open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou")) for spec in (one, other))
     raced(whole, one)
     cut.enqueue(confirm.race_entries(0, CHOSEN, [], found_in([]), other)[:1])
     raced(cut, other)
@@ -229,7 +230,7 @@ def test_an_entry_that_a_kill_left_out_is_added(tmp_path: Path) -> None:
 
 def test_a_configuration_that_fails_twice_is_left_out(tmp_path: Path) -> None:
     spec = spec_with(tmp_path)
-    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    again = open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou"))
     raced(again, spec, fails=("s-0003",))
     of = [run.attrs["of"] for run in again.rows()]
     assert of.count("s-0003") == 2 and len(of) == 9 + 3, "to the last run: the other one is hardly better"
@@ -237,14 +238,14 @@ def test_a_configuration_that_fails_twice_is_left_out(tmp_path: Path) -> None:
 
 def test_the_number_of_runs_is_kept(tmp_path: Path) -> None:
     spec = spec_with(tmp_path, "confirm.runs=5")
-    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    again = open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou"))
     assert raced(again, spec) == [2 + 3, 2, 1]
 
 
 def test_another_race_begins_anew_with_the_same_seeds(tmp_path: Path) -> None:
     """Its runs are finished already where the first made them, and count once."""
     spec, more = spec_with(tmp_path, "confirm.runs=5"), spec_with(tmp_path, "confirm.runs=6")
-    again = open_list("s.confirm", study_url(spec), {"metric": "miou"})
+    again = open_list("s.confirm", study_url(spec), StudyIdentity(metric="miou"))
     raced(again, spec)
     raced(again, more)
     name = confirm.race_of(CHOSEN, more.confirm)

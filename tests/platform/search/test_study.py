@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
+from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
 from platform.reports.ranking import in_order
@@ -284,18 +285,18 @@ def test_a_list_study_runs_each_entry_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     entry = {"values": {"patches.K": [4, 7]}, "role": "confirm", "of": "small-0003"}
     entries = [{**entry, "seed": seed} for seed in (7, 8)]
-    study = open_list("small.confirm", url, {"sweep": "small"})
+    study = open_list("small.confirm", url, StudyIdentity(data="small"))
     assert study.enqueue(entries) == 2 and study.enqueue(entries) == 0
     row = ask(study)
     assert (row.uid, row.seed, row.role, row.values) == ("small.confirm-0000", 7, "confirm", {"patches.K": [4, 7]})
     assert row.attrs["of"] == "small-0003"
-    study = open_list("small.confirm", url, {"sweep": "small"})  # a restart
+    study = open_list("small.confirm", url, StudyIdentity(data="small"))  # a restart
     assert [row.uid for row in study.unfinished()] == ["small.confirm-0000"]
     assert study.enqueue([*entries, {**entry, "seed": 9}]) == 1
     assert [ask(study).seed, ask(study).seed] == [8, 9]
     assert study.ask() is None
-    with pytest.raises(InputError, match="sweep was 'small', is 'other'"):
-        open_list("small.confirm", url, {"sweep": "other"})
+    with pytest.raises(InputError, match="data was 'small', is 'other'"):
+        open_list("small.confirm", url, StudyIdentity(data="other"))
 
 
 def test_a_study_can_be_read_without_its_spec(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform.base.terminal import WARNING
+from platform.config.identity import StudyIdentity
 from platform.run.sweep_context import SweepContext
 from platform.search.study import Study, open_list, read_study
 from platform.sweeps import live_report as module
@@ -34,7 +35,7 @@ def live(request: pytest.FixtureRequest, small_once: SmallSweep, tmp_path: Path)
     studies = (
         [read_study(name, url) for name in names]
         if request.param == "small"
-        else [open_list(name, f"sqlite:///{tmp_path}/study.db", {}) for name in names]
+        else [open_list(name, f"sqlite:///{tmp_path}/study.db", StudyIdentity()) for name in names]
     )
     with small_once.context(tmp_path / "records") as sweep:
         sweep.paths = type(sweep.paths)(tmp_path / "small")

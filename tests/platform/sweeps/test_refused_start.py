@@ -1,6 +1,7 @@
 """What a refused start leaves behind: nothing of its own, and all that was there. Whole starts: test_run_sweep.py."""
 
 from pathlib import Path
+from platform.config.identity import StudyIdentity
 from platform.search import study, study_store
 from platform.sweeps.refused_start import withdrawn_if_refused
 
@@ -12,7 +13,7 @@ from cpn.core.errors import InputError
 def url_of(folder: Path, *names: str) -> str:
     url = f"sqlite:///{folder}/study.db"
     for name in names:
-        study.open_list(name, url, {}).close()
+        study.open_list(name, url, StudyIdentity()).close()
     return url
 
 

@@ -10,6 +10,7 @@ from platform import sweep
 from platform.base import lock
 from platform.base.paths import storage
 from platform.base.yaml_files import yaml_text
+from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.run import sweep_context
 from platform.search import study, study_store
@@ -161,7 +162,7 @@ def test_a_new_sweep_that_is_refused_leaves_no_study(
     uri, url = new_store("team"), f"sqlite:///{place}/sweeps/study.db"
     for name in others:
         (place / "sweeps").mkdir()
-        study.open_list(name, url, {}).close()
+        study.open_list(name, url, StudyIdentity()).close()
     given = case(place, uri, monkeypatch)
     records = place / "sweeps/small/records"
     before = found_in(records)

@@ -5,6 +5,7 @@ from pathlib import Path
 from platform.base.paths import storage
 from platform.base.terminal import Terminal
 from platform.cluster.ray_driver import Interruption
+from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.run.sweep_context import SweepContext
 from platform.search.study import open_list, study_url
@@ -68,7 +69,7 @@ def test_two_methods_stand_in_one_table_from_files_to_deeplab(tmp_path: Path, mo
     terminal = Terminal(Console(file=io.StringIO(), width=200))
     records = Records(recorder, spec, pack.fingerprint, {})
     sweep = SweepContext(spec, pack, str(pack.root), storage("sweeps"), terminal, records, Interruption())
-    trials = open_list(spec.name, study_url(spec), {})
+    trials = open_list(spec.name, study_url(spec), StudyIdentity())
     ending: Any = SimpleNamespace(note=None)
     try:
         assert run_table_sweep(sweep, trials, recorder, "command", ending) == 0

@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from platform.base.paths import storage
+from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.reports.table_result import ColumnValues, TableResult, TableRow
 from platform.run import sweep_context, trial_loop
@@ -133,7 +134,7 @@ def test_seeds_come_before_rows() -> None:
 def test_a_row_that_was_changed_shows_its_new_runs_alone(tmp_path: Path) -> None:
     spec = load_spec(CHECKOUT / "search_spaces" / "table4.yaml", [f"resources.storage={tmp_path}", "table.seeds=1"])
     before = table_entries(spec)
-    trials = open_list("table4", study_url(spec), {})
+    trials = open_list("table4", study_url(spec), StudyIdentity())
     trials.enqueue(before)
     after = [{**entry, "values": {**entry["values"], "patches.p_h": 0.15}} for entry in before[:1]] + before[1:]
     trials.enqueue(after)

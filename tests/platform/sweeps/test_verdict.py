@@ -1,6 +1,7 @@
 """What the confirm runs of the small sweep come to."""
 
 from pathlib import Path
+from platform.config.identity import StudyIdentity
 from platform.search import confirm, study
 from platform.search.confirm import CAM_BASELINE
 from platform.sweeps.verdict import reach_verdict
@@ -46,7 +47,7 @@ def test_the_verdict_names_extra_supervision(small_once: SmallSweep, tmp_path: P
 
 def test_without_confirm_runs_the_best_trial_is_taken(small_once: SmallSweep, tmp_path: Path) -> None:
     chosen = confirm.candidates(small_once.rows, 2)
-    again = study.open_list("none", f"sqlite:///{tmp_path}/study.db", {})
+    again = study.open_list("none", f"sqlite:///{tmp_path}/study.db", StudyIdentity())
     with small_once.context(tmp_path / "records") as sweep:
         verdict, means, bounds = reach_verdict(sweep, chosen, again)
     assert (verdict.winner, verdict.sentence) == ("small-0001", "not tested: nothing was confirmed")

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from platform.config.identity import StudyIdentity
 from platform.search.study import State, Study, open_list
 from platform.tracking.origin import FILE, ORIGIN, Origin, folder_origin, lives, sweep_origin
 
@@ -17,7 +18,7 @@ IDENTITY = {"base": {"a": 1}}
 def opened(storage: Path, name: str = "small", **more: int) -> Study:
     """The study in a storage folder."""
     storage.mkdir(exist_ok=True)
-    return open_list(name, f"sqlite:///{storage}/study.db", {**IDENTITY, **more})
+    return open_list(name, f"sqlite:///{storage}/study.db", StudyIdentity(**{**IDENTITY, **more}))
 
 
 def records(storage: Path) -> Path:
