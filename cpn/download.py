@@ -18,7 +18,7 @@ UNPACKED = 1.2
 """Bytes on the disk for a byte of an archive of images, which hardly compress."""
 
 
-def told(name: str, source: Source) -> list[str]:
+def source_lines(name: str, source: Source) -> list[str]:
     """Return what is had and under which terms: lines before anything is downloaded."""
     lines = [f"{name}: {source.what}", f"  terms: {source.licence}"]
     for archive in source.archives:
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None, pause_s: float = PAUSE_S) -> int:
     for name in names:
         check_order(name, names, options.to)
     for name in names:
-        print("\n".join(told(name, SOURCES[name])))
+        print("\n".join(source_lines(name, SOURCES[name])))
     archives = missing([SOURCES[name] for name in names], options.to)
     check_room(archives, options.to)
     if options.show:

@@ -79,10 +79,10 @@ def torch_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
     for name in single_gpu.JOBS:
         for precision in single_gpu.PRECISIONS:
             if asked.left() > 20:
-                found = single_gpu.measure(name, precision, device, asked.small, 1 if asked.small else 10)
+                row = single_gpu.measure(name, precision, device, asked.small, 1 if asked.small else 10)
             else:
-                found = {"note": "not measured: no time left"}
-            rows.append({"network": name, "precision": precision, **found})
+                row = {"note": "not measured: no time left"}
+            rows.append({"network": name, "precision": precision, **row})
             keep("rows", rows)
     keep("compiled", compiled_rows(asked, device))
     options = argparse.Namespace(quick=True, device=device.type)
@@ -98,10 +98,10 @@ def compiled_rows(asked: Asked, device: Any) -> list[dict[str, Any]]:
     rows = []
     for mode in () if asked.small else ("default", "reduce-overhead"):  # on a CPU it takes minutes and says nothing
         if asked.left() > 60:
-            found = single_gpu.measure("CPN", "bf16", device, asked.small, 10, mode)
+            row = single_gpu.measure("CPN", "bf16", device, asked.small, 10, mode)
         else:
-            found = {"note": "not measured: no time left"}
-        rows.append({"network": f"CPN, compiled {mode},", "precision": "bf16", **found})
+            row = {"note": "not measured: no time left"}
+        rows.append({"network": f"CPN, compiled {mode},", "precision": "bf16", **row})
     return rows
 
 
@@ -175,8 +175,8 @@ def loader_part(asked: Asked, keep: Callable[[str, Any], None]) -> None:
             torch.manual_seed(0)
             network = build_network(config.network, len(pack.classes) + 1)
             context = TrainingContext(device=torch.device(asked.device), report=lambda _: None)
-            told = train(network, pack.split("train"), config, context, maps)
-            rows.append({"workers": workers, **{n: told[-1][n] for n in ("images_per_s", "data_wait_share")}})
+            history = train(network, pack.split("train"), config, context, maps)
+            rows.append({"workers": workers, **{n: history[-1][n] for n in ("images_per_s", "data_wait_share")}})
             keep("rows", rows)
     enough = [row["workers"] for row in rows if row["data_wait_share"] < 0.05]
     keep("enough_workers", min(enough, default=None))
@@ -210,32 +210,32 @@ def small_sweep(folder: Path, share: float, asked: Asked, kill: bool) -> dict[st
     after = SEARCH_ALONE if asked.small else TO_THE_END
     (folder / "check.yaml").write_text("name: check\n" + BASE + SWEEP + after + resources)
     command = [sys.executable, "-m", "platform.sweep", "check.yaml"]
-    began, kept = time.monotonic(), {}
+    began, before = time.monotonic(), {}
     if kill:
         run_until("complete", command, folder, asked)
-        kept = {path: path.stat().st_mtime for path in folder.glob("sweeps/runs/*/result.json")}
+        before = {path: path.stat().st_mtime for path in folder.glob("sweeps/runs/*/result.json")}
     done = subprocess.run(
         command, cwd=folder, timeout=max(1.0, asked.left()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
         raise RuntimeError(f"the sweep ended with {done.returncode}: {done.stdout.strip().splitlines()[-1]}")
     trials = json.loads((folder / "sweeps/check/summary.json").read_text())["trials"]
-    again = sum(path.stat().st_mtime != when for path, when in kept.items())
-    return {"seconds": time.monotonic() - began, "trials": trials, "kept_runs": len(kept), "made_again": again}
+    again = sum(path.stat().st_mtime != when for path, when in before.items())
+    return {"seconds": time.monotonic() - began, "trials": trials, "kept_runs": len(before), "made_again": again}
 
 
 def run_until(words: str, command: Sequence[str], folder: Path, asked: Asked) -> None:
     """Start `command` and kill it with SIGKILL at the first line with `words`."""
-    said = []
+    printed = []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
+            printed.append(line)
             if words in line or asked.left() < 0:
                 break
         process.send_signal(signal.SIGKILL)
-    if words not in "".join(said):
-        raise RuntimeError(f"the sweep never said {words!r}: {(said or ['nothing'])[-1].strip()}")
+    if words not in "".join(printed):
+        raise RuntimeError(f"the sweep never said {words!r}: {(printed or ['nothing'])[-1].strip()}")
 
 
 PARTS = {
@@ -269,13 +269,13 @@ def inside(part: str, small: bool, out: Path) -> int:
 
     began = time.monotonic()
     device = "the CPU, small form" if small else torch.cuda.get_device_name(0)
-    found: dict[str, Any] = {"part": part, "device": device, "torch": torch.__version__, "measured": not small}
+    results: dict[str, Any] = {"part": part, "device": device, "torch": torch.__version__, "measured": not small}
 
     def keep(name: str, value: Any) -> None:
-        found[name] = value
-        found["seconds"] = time.monotonic() - began
+        results[name] = value
+        results["seconds"] = time.monotonic() - began
         written = out / f".{part}.json"
-        written.write_text(json.dumps(found, indent=1))
+        written.write_text(json.dumps(results, indent=1))
         written.replace(out / f"{part}.json")
 
     PARTS[part].work(Asked(small, out, began + limit(part, small)), keep)
@@ -308,8 +308,8 @@ def run_part(part: str, small: bool, out: Path) -> int:
         seconds = json.loads((out / f"{part}.json").read_text())["seconds"]
         print(f"{part}: done in {seconds:.0f} s: {out / part}.json", flush=True)
         return 0
-    said = (out / f"{part}.log").read_text(encoding="utf-8").strip().splitlines() or ["nothing was said"]
-    why = f"took more than {limit(part, small)} s" if code == -1 else said[-1]
+    printed = (out / f"{part}.log").read_text(encoding="utf-8").strip().splitlines() or ["nothing was said"]
+    why = f"took more than {limit(part, small)} s" if code == -1 else printed[-1]
     print(f"{part}: failed: {why} ({out / part}.log)", flush=True)
     return 1
 
@@ -331,40 +331,40 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page of what was measured on a card; "not measured" for the rest."""
     lines = HEAD.splitlines()
     for part, (question, words) in ANSWERS.items():
-        found = results.get(part, {})
-        lines.append(f"| `{part}` | {question} | {words(found) if found.get('measured') else 'not measured'} |")
+        result = results.get(part, {})
+        lines.append(f"| `{part}` | {question} | {words(result) if result.get('measured') else 'not measured'} |")
     devices = sorted(
-        {f"{found['device']}, torch {found['torch']}" for found in results.values() if found.get("measured")}
+        {f"{result['device']}, torch {result['torch']}" for result in results.values() if result.get("measured")}
     )
     lines += ["", f"Device: {'; '.join(devices) or 'none: no line of this project has run on a card yet'}."]
     return "\n".join(lines) + "\n"
 
 
-def torch_words(found: Mapping[str, Any]) -> str:
+def torch_words(result: Mapping[str, Any]) -> str:
     """Rows and ratios in short."""
     rows = [
         f"{r['network']} {r['precision']} "
         + (r["note"] if "note" in r else f"{r['peak_gib']:.1f} GiB, {r['images_per_s']:.1f} images/s")
-        for r in [*found.get("rows", []), *found.get("compiled", [])]
+        for r in [*result.get("rows", []), *result.get("compiled", [])]
     ]
-    ratios = [f"{n} {found[n]['ratio']:.2f}" for n in ("train_step", "cam_inference") if n in found]
-    losses = [f"losses at most {found['losses']['most_apart']:.1e} apart"] if "losses" in found else []
+    ratios = [f"{n} {result[n]['ratio']:.2f}" for n in ("train_step", "cam_inference") if n in result]
+    losses = [f"losses at most {result['losses']['most_apart']:.1e} apart"] if "losses" in result else []
     return "; ".join([*rows, *ratios, *losses])
 
 
-def loader_words(found: Mapping[str, Any]) -> str:
+def loader_words(result: Mapping[str, Any]) -> str:
     """Speed and waiting by loader processes."""
     rows = [
         f"{r['workers']}: {r['images_per_s']:.1f} images/s, waits {r['data_wait_share']:.0%}"
-        for r in found.get("rows", [])
+        for r in result.get("rows", [])
     ]
-    return "; ".join([*rows, f"enough: {found.get('enough_workers')}"])
+    return "; ".join([*rows, f"enough: {result.get('enough_workers')}"])
 
 
-def sweep_words(found: Mapping[str, Any]) -> str:
+def sweep_words(result: Mapping[str, Any]) -> str:
     """Seconds of the sweeps."""
-    names = [name for name in ("killed_and_resumed", "two_trials_a_card") if name in found]
-    return "; ".join(f"{n.replace('_', ' ')}: {found[n]['seconds']:.0f} s, {found[n]['trials']}" for n in names)
+    names = [name for name in ("killed_and_resumed", "two_trials_a_card") if name in result]
+    return "; ".join(f"{n.replace('_', ' ')}: {result[n]['seconds']:.0f} s, {result[n]['trials']}" for n in names)
 
 
 ANSWERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -385,17 +385,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/gpu_check"), help="folder of results (%(default)s)")
     parser.add_argument("--write", action="store_true", help=f"put what was measured into {PAGE}")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if unknown := [part for part in given.parts if part not in PARTS]:
+    options = parser.parse_args(arguments)
+    if unknown := [part for part in options.parts if part not in PARTS]:
         print(f"error: {unknown[0]}: no such part; take {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    out = given.out.absolute()
+    out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    if given.inside:
-        return inside(given.parts[0], given.small, out)
+    if options.inside:
+        return inside(options.parts[0], options.small, out)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    codes = [run_part(part, given.small, out) for part in given.parts or PARTS]
-    if given.write:
+    codes = [run_part(part, options.small, out) for part in options.parts or PARTS]
+    if options.write:
         files = {part: out / f"{part}.json" for part in PARTS}
         results = {part: json.loads(file.read_text()) for part, file in files.items() if file.exists()}
         (CHECKOUT / PAGE).write_text(page(results), encoding="utf-8")

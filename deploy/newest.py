@@ -23,11 +23,11 @@ NAME = re.compile(r"^\s*([A-Za-z0-9._-]+(?:\[[^\]]*\])?)([^;]*)(;.*)?$")
 
 def unbounded(requirement: str) -> str:
     """A requirement without what holds it back: `ray[tune]>=2.60,<2.61` -> `ray[tune]>=2.60`."""
-    found = NAME.match(requirement)
-    assert found is not None, requirement
-    bounds = [part.strip() for part in found[2].split(",")]
+    match = NAME.match(requirement)
+    assert match is not None, requirement
+    bounds = [part.strip() for part in match[2].split(",")]
     lower = [bound for bound in bounds if bound.startswith((">", "!="))]
-    return found[1] + ",".join(lower) + (found[3] or "")
+    return match[1] + ",".join(lower) + (match[3] or "")
 
 
 def requirements() -> tuple[list[str], list[str]]:
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--venv", type=Path, default=CHECKOUT / "build" / "newest", help="the environment (%(default)s)"
     )
     parser.add_argument("tests", nargs="*", help="what pytest is asked for; all quick tests where nothing is said")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     asked, free = requirements()
-    venv.create(given.venv, with_pip=True)
-    python = str(given.venv / "bin" / "python")
+    venv.create(options.venv, with_pip=True)
+    python = str(options.venv / "bin" / "python")
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     for words in (["--upgrade", *free], ["--no-deps", "--editable", str(CHECKOUT)]):
         if subprocess.run([*pip, "install", *words]).returncode:
@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True).stdout
     versions = {row["name"]: row["version"] for row in json.loads(listed)}
     done = subprocess.run(
-        [python, "-m", "pytest", "-q", "-rfE", *(given.tests or TESTS)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+        [python, "-m", "pytest", "-q", "-rfE", *(options.tests or TESTS)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     lines = [*outside(asked, versions), *broken(done.stdout)]
     print("\n".join(lines) or "nothing breaks")

@@ -221,7 +221,7 @@ def judged(world: World, sweep: Sweep, url: str, undisturbed: Ran, campaign: Cam
     """
     if not world.mlflow.processes():
         world.mlflow.start()
-    if WAITING in sweep.said():
+    if WAITING in sweep.output():
         sweep.start()
         ended(sweep, campaign)
     books = campaign.books.pop(sweep.name, Books())

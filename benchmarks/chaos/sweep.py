@@ -80,7 +80,7 @@ class Sweep:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Read the output of the last start so far."""
         return self.log.read_text(errors="replace").rpartition("\n--- start ")[2]
 

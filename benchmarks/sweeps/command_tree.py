@@ -79,7 +79,7 @@ class Tree:
     def __init__(self, process: "subprocess.Popen[str]", cpu: CpuSeconds) -> None:
         self.began = time.time()
         self._process, self._cpu = process, cpu
-        self.said: list[Line] = []
+        self.lines: list[Line] = []
 
     @property
     def pid(self) -> int:
@@ -89,14 +89,14 @@ class Tree:
     def until(self, done: Callable[[Sequence[Line]], bool]) -> list[Line]:
         """All lines so far, as soon as `done` says so of them. WorkError, with the last lines, if it ends before."""
         assert self._process.stdout is not None
-        while not done(self.said):
+        while not done(self.lines):
             text = self._process.stdout.readline()
             if not text:
-                last = "\n".join(str(line.event.get("said", line.event)) for line in self.said[-20:])
+                last = "\n".join(str(line.event.get("said", line.event)) for line in self.lines[-20:])
                 raise WorkError(f"{self._process.args!r} ended too soon (exit code {self._process.wait()}):\n{last}")
             event = parsed(text)
-            self.said.append(Line(float(event.get("time", time.time())), self._cpu.total(), event))
-        return self.said
+            self.lines.append(Line(float(event.get("time", time.time())), self._cpu.total(), event))
+        return self.lines
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class Begun:
         self.sweep.records.sweep_started()
         again = study.open_list(f"{spec.name}.confirm", study_url, self.study.identity())
         live = LiveReport(self.sweep, self.study, again, "scale", None, records.report_written)
-        self.sweep.changed = live.told
+        self.sweep.changed = live.write_if_due
         self.sweep.when_closed(live.close)
         self.limits = budget.Limits(spec.budget, self.study.ended, self.sweep.clock, 1.0, terminal.say)
 

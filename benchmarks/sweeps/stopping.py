@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform.config.sweep_spec import SweepSpec
-from platform.plan.found import BUDGETS, Found, FoundBy
+from platform.plan.found import BUDGETS, DistanceAfter, SimulatedSearches
 from platform.plan.worth import LOOK_AHEAD, Worth
 from platform.search.study import Study, TrialRow
 from typing import Any, cast
@@ -139,7 +139,7 @@ def worth_of_more(families: Sequence[str], seeds: Sequence[int], trials: int, wr
     rows = []
     for limit in LIMITS:
         for family in (*families, "all"):
-            rows.append(told(limit, family, [end for end in ends if family in (end[0], "all")]))
+            rows.append(limit_row(limit, family, [end for end in ends if family in (end[0], "all")]))
     table = budget_table(gaps, families, seeds)
     if write is not None:
         write_json(write, table.model_dump(mode="json"))
@@ -154,8 +154,8 @@ def worth_of_more(families: Sequence[str], seeds: Sequence[int], trials: int, wr
     }
 
 
-def told(limit: float, family: str, ends: Sequence[tuple[str, Floats, dict[float, int | None]]]) -> dict[str, Any]:
-    """A row of the table, printed: of sweeps that ended and of all."""
+def limit_row(limit: float, family: str, ends: Sequence[tuple[str, Floats, dict[float, int | None]]]) -> dict[str, Any]:
+    """Print and return a row of the table: of sweeps that ended and of all."""
     stopped = [(bests, stop) for _, bests, stops in ends if (stop := stops[limit]) is not None]
     left = [1 - stop / len(bests) for bests, stop in stopped]
     later = [bests[min(stop - 1 + LOOK_AHEAD, len(bests) - 1)] - bests[stop - 1] for bests, stop in stopped]
@@ -176,7 +176,7 @@ def told(limit: float, family: str, ends: Sequence[tuple[str, Floats, dict[float
     return row
 
 
-def budget_table(gaps: Sequence[Floats], families: Sequence[str], seeds: Sequence[int]) -> Found:
+def budget_table(gaps: Sequence[Floats], families: Sequence[str], seeds: Sequence[int]) -> SimulatedSearches:
     """What each budget came to, printed."""
     longest = min(map(len, gaps))
     rows = []
@@ -184,7 +184,7 @@ def budget_table(gaps: Sequence[Floats], families: Sequence[str], seeds: Sequenc
     for trials in [count for count in BUDGETS if count <= longest]:
         at = np.array([gap[trials - 1] for gap in gaps])
         median, most = np.percentile(at, [50, 90])
-        rows.append(FoundBy(trials=trials, median=round(float(median), 2), most=round(float(most), 2)))
+        rows.append(DistanceAfter(trials=trials, median=round(float(median), 2), most=round(float(most), 2)))
         print(f"| {trials} | {median:.2f} | {most:.2f} | {100 * (at <= 0.3).mean():.0f} % |")
     command = f"python -m benchmarks search --only worth --seeds {len(seeds)} --first-seed {seeds[0]}"
-    return Found(command=command, families=tuple(families), searches=len(gaps), budgets=tuple(rows))
+    return SimulatedSearches(command=command, families=tuple(families), searches=len(gaps), budgets=tuple(rows))

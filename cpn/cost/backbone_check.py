@@ -56,7 +56,7 @@ class Check:
 
     check: str
     result: Literal["passed", "note", "failed"]
-    found: str
+    finding: str
     cure: str = ""
 
 
@@ -351,8 +351,10 @@ def check(name: str, weights: str | None, classes: int, as_json: bool) -> None:
     if bad:
         first = bad[0]
         # What the user's code raised is a whole sentence already.
-        whole = first.found.startswith("network.backbone: ")
-        message = first.found if whole else f"network.backbone: {name!r}: {first.check}: {first.found}; {first.cure}"
+        whole = first.finding.startswith("network.backbone: ")
+        message = (
+            first.finding if whole else f"network.backbone: {name!r}: {first.check}: {first.finding}; {first.cure}"
+        )
         raise InputError(message + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
 
 
@@ -365,7 +367,7 @@ def print_table(name: str, done: Sequence[Check]) -> None:
     for head in ("check", "result", "found", "what to do"):
         table.add_column(head, overflow="fold")
     for each in done:
-        table.add_row(each.check, "FAILED" if each.result == "failed" else each.result, each.found, each.cure)
+        table.add_row(each.check, "FAILED" if each.result == "failed" else each.result, each.finding, each.cure)
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
     results = [each.result for each in done]
     counted = [(results.count(result), result) for result in ("passed", "note", "failed")]

@@ -51,7 +51,7 @@ class PanelRow(NamedTuple):
     """One image of a panel.
 
     `image` is uint8 (H, W, 3); `truth` uint8 (H, W) with IGNORE, or None. `columns` maps a head to an array: float
-    (H, W) in [0, 1] is shown as heat, uint8 (H, W) as a mask, uint8 (H, W, 3) as it is. Sizes may differ. `said`
+    (H, W) in [0, 1] is shown as heat, uint8 (H, W) as a mask, uint8 (H, W, 3) as it is. Sizes may differ. `caption`
     stands behind the id; `notes` maps a head to a few words in the corner of its cell.
     """
 
@@ -59,7 +59,7 @@ class PanelRow(NamedTuple):
     image: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None
     columns: Mapping[str, NDArray[Any] | None]
-    said: str = ""
+    caption: str = ""
     notes: Mapping[str, str] = {}
 
 
@@ -127,7 +127,7 @@ def cam_panel(
     for row, height, block in zip(rows, tall, blocks, strict=True):
         places.append((row.id, y, y + block))
         pen.line((MARGIN, y, WIDTH - MARGIN, y), (210, 210, 210))
-        caption = " · ".join(filter(None, [row.id, row.said]))
+        caption = " · ".join(filter(None, [row.id, row.caption]))
         pen.text((MARGIN, y + 5), _fitting(caption, WIDTH - 2 * MARGIN, TEXT, True), INK, _font(TEXT, True))
         top = y + TEXT + 10
         cells = {"image": row.image, "truth": row.truth, **row.columns}

@@ -40,7 +40,7 @@ class Method:
     preset: str
     network: dict[str, bool]
     """The values of the network section under which these weights were trained."""
-    said: str
+    settings: str
     """Those values, for the reader of the command's output."""
 
 
@@ -134,7 +134,7 @@ def convert_released(
     if warning := released.report.warning():
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{released.report.sentence()}; a whole {title} as released, {len(classes)} classes, preset {preset}")
-    print(released.method.said)
+    print(released.method.settings)
     if check:
         check_features(released.network.backbone, source, CURE)
     if out is not None:

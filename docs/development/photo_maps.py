@@ -45,16 +45,16 @@ def columns(image: Any, labels: tuple[str, ...], models: "Mapping[str, Predictor
 
     from cpn.scoring.cam import multi_scale_maps
 
-    made: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     for name in ("cam_baseline", "CPN"):
         model = models[name]
         present = np.array([model.index(label) for label in labels], np.int64)
         maps = multi_scale_maps(model.network, image, present, model.config.cam)
         assert model.beta is not None
-        made[f"{name}: CAM"] = maps.max(axis=0) ** middle_power(model.beta) if len(maps) else None
-        made[f"{name}: mask"] = model(image, labels)
-    made["DeepLab + CRF"] = models["DeepLab"](image)
-    return made
+        cells[f"{name}: CAM"] = maps.max(axis=0) ** middle_power(model.beta) if len(maps) else None
+        cells[f"{name}: mask"] = model(image, labels)
+    cells["DeepLab + CRF"] = models["DeepLab"](image)
+    return cells
 
 
 def middle_power(beta: float) -> float:
@@ -71,9 +71,9 @@ def panel(models: "Mapping[str, Predictor]") -> bytes:
     rows = []
     for name, labels in LABELS.items():
         image = photograph(name)
-        made = columns(image, labels, models)
-        notes = {head: "none of its classes is here" for head, cell in made.items() if cell is None}
-        rows.append(PanelRow(name, image, None, made, ", ".join(labels) or "none of the classes", notes))
+        cells = columns(image, labels, models)
+        notes = {head: "none of its classes is here" for head, cell in cells.items() if cell is None}
+        rows.append(PanelRow(name, image, None, cells, ", ".join(labels) or "none of the classes", notes))
     drawn = Image.open(io.BytesIO(cam_panel(rows, ["background", *models["DeepLab"].classes]))).convert("RGB")
     buffer = io.BytesIO()
     drawn.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
@@ -82,18 +82,20 @@ def panel(models: "Mapping[str, Predictor]") -> bytes:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: see the top of this file."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("baseline", "cpn", "deeplab"):
-        made.add_argument(f"--{name}", type=Path, required=True, metavar="FOLDER", help=f"the one with {MODEL}")
-    made.add_argument("--out", type=Path, default=PAGE, metavar="FILE.png", help="where to write (docs/photo_maps.png)")
-    given = made.parse_args(arguments)
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="FOLDER", help=f"the one with {MODEL}")
+    parser.add_argument(
+        "--out", type=Path, default=PAGE, metavar="FILE.png", help="where to write (docs/photo_maps.png)"
+    )
+    options = parser.parse_args(arguments)
 
     from cpn.stages.predictor import load
 
-    folders = {"cam_baseline": given.baseline, "CPN": given.cpn, "DeepLab": given.deeplab}
+    folders = {"cam_baseline": options.baseline, "CPN": options.cpn, "DeepLab": options.deeplab}
     data = panel({name: load(folder / MODEL) for name, folder in folders.items()})
-    write_bytes(given.out, data)
-    print(f"{given.out}  {len(data) // 1000} kB\nnext: look at it")
+    write_bytes(options.out, data)
+    print(f"{options.out}  {len(data) // 1000} kB\nnext: look at it")
     return 0
 
 

@@ -107,18 +107,18 @@ def shortened(leaderboard: str) -> str:
     lines = leaderboard.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("|---")), len(lines)) + 1
     rows = lines[first:]
-    kept = [row for i, row in enumerate(rows) if i < SHOWN or "reference" in row or "winner" in row]
-    left = f"\n\n{len(rows) - len(kept)} trials below these are left out." if len(kept) < len(rows) else ""
-    return "\n".join([*lines[:first], *kept]) + left
+    shown = [row for i, row in enumerate(rows) if i < SHOWN or "reference" in row or "winner" in row]
+    left = f"\n\n{len(rows) - len(shown)} trials below these are left out." if len(shown) < len(rows) else ""
+    return "\n".join([*lines[:first], *shown]) + left
 
 
 def filled(text: str, storage: Path) -> str:
     """The page with the blocks of all sweeps that are there."""
 
-    def fill(found: re.Match[str]) -> str:
-        name = found[1]
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
         if not (storage / name / "table.md").exists() and not (storage / name / "summary.json").exists():
-            return found[0]
+            return match[0]
         return f"<!-- {name}: begin -->\n{block(storage, name)}\n<!-- {name}: end -->"
 
     return re.sub(r"<!-- (\w+): begin -->.*?<!-- \1: end -->", fill, text, flags=re.DOTALL)
@@ -131,11 +131,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="table.seeds of the tables that have several")
     parser.add_argument("--write", action="store_true", help="put the tables into the page")
     parser.add_argument("--storage", default="sweeps", help="resources.storage of the sweeps (%(default)s)")
-    given = parser.parse_args()
-    if given.train:
-        train(given.train, given.storage, given.seeds)
-    if given.write:
-        storage = Path(given.storage)
+    options = parser.parse_args()
+    if options.train:
+        train(options.train, options.storage, options.seeds)
+    if options.write:
+        storage = Path(options.storage)
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), storage), encoding="utf-8")
         for source, target in PICTURES.items():
             if (storage / source).exists():

@@ -163,17 +163,17 @@ def runs_of(uri: str, sweep: str) -> tuple[str, dict[str, str]]:
     """The number of a sweep's experiment, and MLflow's ids of its runs by our uids."""
     client = connect(uri)
     number = client.get_experiment_by_name(sweep).experiment_id
-    found = client.search_runs([number], max_results=1000)
-    return number, {run.data.tags["uid"]: run.info.run_id for run in found}
+    runs = client.search_runs([number], max_results=1000)
+    return number, {run.data.tags["uid"]: run.info.run_id for run in runs}
 
 
 def copies(store: Path, sweep: str, winner: str, out: Path) -> None:
     """The winner's panel, and the newest pictures of the stages."""
-    found = {"cam_panel.png": store / sweep / "panels" / winner / "cam_panel.png"}
+    pictures = {"cam_panel.png": store / sweep / "panels" / winner / "cam_panel.png"}
     for stage in ("random_walk", "deeplab"):
-        made = sorted(store.glob(f"stages/{stage}-*/pictures/{stage}.png"), key=lambda path: path.stat().st_mtime)
-        found |= {f"{stage}.png": path for path in made[-1:]}
-    for name, path in found.items():
+        drawn = sorted(store.glob(f"stages/{stage}-*/pictures/{stage}.png"), key=lambda path: path.stat().st_mtime)
+        pictures |= {f"{stage}.png": path for path in drawn[-1:]}
+    for name, path in pictures.items():
         if not path.exists():
             sys.exit(f"{path}: no such picture; has sweep {sweep} come to its end?")
         image = Image.open(path)
@@ -192,21 +192,21 @@ def main() -> None:
     parser.add_argument("--uri", default="sqlite:///mlflow.db", help="tracking.uri of the sweep")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
     parser.add_argument("--pages", type=Path, help="take every page at both widths into this folder, and nothing else")
-    given = parser.parse_args()
-    summary = given.storage / given.sweep / "summary.json"
+    options = parser.parse_args()
+    summary = options.storage / options.sweep / "summary.json"
     if not summary.exists():
         sys.exit(f"{summary}: no such file; run the sweep first, or name its --storage")
     winner = str(read_json(summary)["winner"])
-    report = given.storage / given.sweep / "report.html"
-    if given.pages is not None:
-        with mlflow_ui(given.uri) as address, browser() as page:
-            every_page(page, address, given.uri, given.sweep, winner, report, given.pages)
+    report = options.storage / options.sweep / "report.html"
+    if options.pages is not None:
+        with mlflow_ui(options.uri) as address, browser() as page:
+            every_page(page, address, options.uri, options.sweep, winner, report, options.pages)
         return
-    copies(given.storage, given.sweep, winner, given.out)
-    with mlflow_ui(given.uri) as address, browser() as page:
-        mlflow_pictures(page, address, given.sweep, winner, given.out)
+    copies(options.storage, options.sweep, winner, options.out)
+    with mlflow_ui(options.uri) as address, browser() as page:
+        mlflow_pictures(page, address, options.sweep, winner, options.out)
         if report.exists():
-            report_pictures(page, report, given.out)
+            report_pictures(page, report, options.out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from ..config.table_spec import row_values, shown_rows
 from ..search.study import check_apart, check_study, study_url
 from .data_size import class_count, size_words
 from .estimate import START_SECONDS, Price, corner_configs, epoch_seconds, estimate, largest_step, on_gpu
-from .found import found_words
+from .found import expectation
 from .owner_check import check_owner
 from .reading_memory import reading_lines
 
@@ -104,7 +104,7 @@ def print_plan(spec: SweepSpec, command: str, on_cpu: bool = False, run_code: bo
         terminal.say(f"runs: {trials} trials, the reference first, then {price.confirm_runs} confirm runs; {later}")
     terminal.say(f"priced for {size_words(config)}")
     terminal.say(price_words(spec, price, source))
-    if (expected := found_words(spec, price)) is not None:
+    if (expected := expectation(spec, price)) is not None:
         terminal.say(expected)
     if not lacks and (words := epoch_words(largest, epoch_seconds(spec, largest, rate))) is not None:
         terminal.say(words)

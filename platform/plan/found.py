@@ -14,7 +14,7 @@ BUDGETS = (8, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of trials that the table has, as far as the searches went."""
 
 
-class FoundBy(BaseModel):
+class DistanceAfter(BaseModel):
     """What searches had come to after so many trials, in mIoU points from the best there is."""
 
     model_config = ConfigDict(frozen=True)
@@ -25,7 +25,7 @@ class FoundBy(BaseModel):
     """In nine of ten searches."""
 
 
-class Found(BaseModel):
+class SimulatedSearches(BaseModel):
     """Simulated searches by the sampler gp, and what they came to."""
 
     model_config = ConfigDict(frozen=True)
@@ -34,10 +34,10 @@ class Found(BaseModel):
     """What wrote it."""
     families: tuple[str, ...]
     searches: int
-    budgets: tuple[FoundBy, ...]
+    budgets: tuple[DistanceAfter, ...]
 
 
-def found_words(spec: SweepSpec, price: Price, table: Path = TABLE) -> str | None:
+def expectation(spec: SweepSpec, price: Price, table: Path = TABLE) -> str | None:
     """Return what the trials of a sweep's budget found in simulation, in a line; None where no limit says how many
     there will be, and for samplers and tables, which were not simulated.
     """
@@ -46,7 +46,7 @@ def found_words(spec: SweepSpec, price: Price, table: Path = TABLE) -> str | Non
     counts = [] if price.trials is None else [price.trials]
     if spec.budget.gpu_hours is not None and price.hours_per_trial:
         counts.append(int(spec.budget.gpu_hours / price.hours_per_trial))
-    simulated = Found.model_validate(read_json(table, "install this package again"))
+    simulated = SimulatedSearches.model_validate(read_json(table, "install this package again"))
     rows = [row for row in simulated.budgets if counts and row.trials <= min(counts)]
     if not rows:
         return None

@@ -29,8 +29,8 @@ class Deleted:
     networks: int = 0
     checkpoints: int = 0
     bytes: int = 0
-    kept: int = 0
-    """Networks of the search that are kept."""
+    networks_left: int = 0
+    """Networks of the search that stay."""
     uids: tuple[str, ...] = ()
     """Runs of which files were deleted."""
 
@@ -85,7 +85,7 @@ def words(deleted: Deleted) -> str | None:
         return None
     named = f" ({', '.join(deleted.uids)})" if deleted.uids else ""
     what = f"{' and of '.join(parts)}{named}"
-    return f"let go of {what}, {megabytes(deleted.bytes)}; {deleted.kept} networks of the search are kept"
+    return f"let go of {what}, {megabytes(deleted.bytes)}; {deleted.networks_left} networks of the search are kept"
 
 
 def delete_at_the_end(

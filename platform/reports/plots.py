@@ -93,7 +93,7 @@ def slices(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes | 
         axes.scatter(x[len(have) :], [low] * len(cut), marker="|", color=GREY, s=130, linewidths=2.2, clip_on=False)
         axes.set_ylim(low, high)
         conditions = getattr(drawn(search)[name], "when", None) or {}
-        note = "".join(f"\nwhen {key} is {said(wanted)}" for key, wanted in conditions.items())
+        note = "".join(f"\nwhen {key} is {setting_words(wanted)}" for key, wanted in conditions.items())
         axes.set_title(f"{name} ({len(have)} trials){note}", fontsize=9)
         if at % ACROSS == 0:
             axes.set_ylabel(f"{objective}, %", fontsize=9)
@@ -150,7 +150,7 @@ def parallel(search: Search, rows: Sequence[TrialRow], objective: str) -> bytes 
     axes.set_xticks(range(len(names) + 1), [*names, objective], rotation=25, ha="right", fontsize=9)
     axes.set_yticks([ABSENT, 0, 1], ["absent, or pruned" if pruned(rows) else "absent", "lowest", "highest"])
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    ends = [*([said(end) for end in extent(search, name)] for name in names), [f"{low:.1f}", f"{high:.1f}"]]
+    ends = [*([setting_words(end) for end in extent(search, name)] for name in names), [f"{low:.1f}", f"{high:.1f}"]]
     for at, texts in enumerate(ends):
         for text, y, side in zip(texts, (-0.02, 1.02), ("top", "bottom"), strict=True):
             axes.annotate(text, (at, y), ha="center", va=side, fontsize=8, color="#333333", bbox=paper)
@@ -290,7 +290,7 @@ def place(axes: Axes, search: Search, name: str, rows: Sequence[TrialRow]) -> li
     return [float(row.values[name]) for row in rows]
 
 
-def said(setting: Any) -> str:
+def setting_words(setting: Any) -> str:
     """Format a value briefly."""
     if isinstance(setting, list | tuple) and setting and isinstance(setting[0], str):
         return " or ".join(setting)

@@ -40,8 +40,8 @@ class LiveReport:
         self._command, self._last, self._written = command, last, written
         self._next, self._thread = time.monotonic(), threading.Thread()
 
-    def told(self) -> None:
-        """Note that a trial has begun or ended."""
+    def write_if_due(self) -> None:
+        """Write the report in a thread, unless the last one is too young; called as a trial begins or ends."""
         if self._thread.is_alive() or time.monotonic() < self._next:
             return
         sweep = self._sweep

@@ -54,7 +54,7 @@ def run_search_sweep(
     sweep.clock.at_least(last.hours if last else 0.0, [*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)
     live = LiveReport(sweep, trials, again, command, last, sweep.records.report_written)
-    sweep.changed = live.told
+    sweep.changed = live.write_if_due
     sweep.when_closed(live.close)
     limits = budget.Limits(
         spec.budget, trials.ended, sweep.clock, spec.resources.workers * spec.resources.gpus_per_worker, terminal.say

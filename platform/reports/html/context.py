@@ -86,7 +86,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
         "starts": starts(sweep),
         "commands": commands(sweep, best),
         "command": command,
-        "made": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "created": time.strftime("%Y-%m-%d %H:%M %Z"),
         "sections": [],
     }  # fmt: skip
     titles = {

@@ -89,7 +89,9 @@ def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
 def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mapping[str, Any], y: Any = None) -> Any:
     """Plot trials as markers, with uid and values on hover."""
     labels = [
-        "<br>".join([f"<b>{row.uid}</b>", *(f"{key} = {plots.said(value)}" for key, value in row.values.items())])
+        "<br>".join(
+            [f"<b>{row.uid}</b>", *(f"{key} = {plots.setting_words(value)}" for key, value in row.values.items())]
+        )
         for row in rows
     ]
     return go.Scatter(
@@ -189,7 +191,7 @@ def parallel(spec: SweepSpec, rows: Sequence[TrialRow]) -> go.Figure | None:
             known = [encode(option) for option in domain.choice]
             ticks = {i / max(1, len(known) - 1): str(option) for i, option in enumerate(known)}
         else:
-            ticks = dict(zip((0.0, 0.5, 1.0), map(plots.said, thirds(domain)), strict=True))
+            ticks = dict(zip((0.0, 0.5, 1.0), map(plots.setting_words, thirds(domain)), strict=True))
         if low in at:
             ticks = {low: "absent", **ticks}
         label = name.split(".")[-1] + (" (log)" if getattr(domain, "log", False) else "")

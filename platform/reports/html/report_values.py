@@ -146,5 +146,5 @@ class ReportContext(TypedDict):
     starts: list[list[str]]
     commands: list[str]
     command: str
-    made: str
+    created: str
     sections: list[tuple[str, str]]

@@ -75,10 +75,10 @@ def test_records_say_what_runs_and_what_has_moved(sweep: Sweep) -> None:
 
 def test_what_the_last_start_said_tells_whether_records_wait(sweep: Sweep) -> None:
     sweep.log.write_text(f"\n--- start 1\n15 {WAITING}; next\n")
-    assert WAITING in sweep.said()
+    assert WAITING in sweep.output()
     with sweep.log.open("a") as log:
         log.write("\n--- start 2\nnothing was executed\n")
-    assert sweep.said() == "2\nnothing was executed\n"
+    assert sweep.output() == "2\nnothing was executed\n"
 
 
 TRIAL = Trial("COMPLETE", '{"x": 1}', 50.0, {1: 40.0, 2: 50.0})

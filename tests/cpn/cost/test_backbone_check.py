@@ -152,9 +152,9 @@ def test_a_sound_backbone_passes_every_check() -> None:
         "interface", "layers", "shapes", "weights", "maps", "batch norm", "frozen", "gradients", "scale",
         "meta device", "cost at 448", "pyramid",
     ]  # fmt: skip
-    assert done["frozen"].found == "1 of 6 parameters"
-    assert done["gradients"].found == "of 5 trained parameters: stage 3 1, stage 4 3, top 5"
-    assert "crop 449 fits the stride" in done["cost at 448"].found
+    assert done["frozen"].finding == "1 of 6 parameters"
+    assert done["gradients"].finding == "of 5 trained parameters: stage 3 1, stage 4 3, top 5"
+    assert "crop 449 fits the stride" in done["cost at 448"].finding
     assert all(each.cure for each in done.values() if each.result == "note")
 
 
@@ -188,14 +188,14 @@ def test_each_fault_is_seen_by_its_check(
 ) -> None:
     name = f"{__name__}:{kind.__qualname__}"
     found = step(Subject(name, make_backbone(name), None, 3))
-    assert (found.result, words in found.found) == (result, True), found
+    assert (found.result, words in found.finding) == (result, True), found
     assert (found.cure != "") == (result != "passed")
 
 
 def test_what_is_raised_is_a_failed_check_and_the_others_go_on() -> None:
     done = checks(TrainsOnly)
     assert [each.check for each in done.values() if each.result == "failed"] == ["gradients"]
-    assert "its forward raised ValueError: no labels were given" in done["gradients"].found
+    assert "its forward raised ValueError: no labels were given" in done["gradients"].finding
 
 
 def test_after_wrong_shapes_nothing_else_is_asked() -> None:
@@ -210,11 +210,11 @@ def test_weights_are_loaded_and_what_was_left_out_is_a_note(tmp_path: Path) -> N
     subject = Subject(name, make_backbone(name), str(path), 3)
     torch.save(network.state_dict(), path)
     found = weights(subject)
-    assert found.result == "passed" and "6 tensors fit" in found.found
+    assert found.result == "passed" and "6 tensors fit" in found.finding
     assert torch.equal(subject.module.state_dict()["top.weight"], network.top.weight), "the later checks see them"
     torch.save(network.state_dict() | {"top.1.weight": torch.ones(1)}, path)
     found = weights(subject)
-    assert found.result == "note" and "left out: top.1.weight" in found.found
+    assert found.result == "note" and "left out: top.1.weight" in found.finding
     torch.save({"stage3.weight": network.stage3.weight}, path)
     assert weights(subject).result == "failed"
 
@@ -230,4 +230,4 @@ def test_ours_keep_the_contract(name: str) -> None:
 def test_published_weights_have_a_scale() -> None:
     subject = Subject("efficientnet_lite0", make_backbone("efficientnet_lite0"), "imagenet", 20)
     assert weights(subject).result == "passed"
-    assert re.search(r"image 1\.1, stage 3 [\d.]+, stage 4 [\d.]+, top [\d.]+$", tap_scale(subject).found)
+    assert re.search(r"image 1\.1, stage 3 [\d.]+, stage 4 [\d.]+, top [\d.]+$", tap_scale(subject).finding)

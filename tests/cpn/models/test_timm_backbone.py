@@ -239,6 +239,6 @@ def test_it_is_no_code_of_the_users(tmp_path: Path) -> None:
 def test_networks_of_the_installed_timm_pass_the_check(name: str) -> None:
     """Random weights; skipped where timm is not installed, as it is no dependency."""
     pytest.importorskip("timm")
-    results = {check.check: (check.result, check.found) for check in run_checks(name, None, 3)}
+    results = {check.check: (check.result, check.finding) for check in run_checks(name, None, 3)}
     assert {result for result, _ in results.values()} <= {"passed", "note"}
     assert results["gradients"][0] == results["shapes"][0] == "passed"

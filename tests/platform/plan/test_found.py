@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from platform.plan.estimate import estimate
-from platform.plan.found import BUDGETS, TABLE, Found, FoundBy, found_words
+from platform.plan.found import BUDGETS, TABLE, DistanceAfter, SimulatedSearches, expectation
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from tests.platform.search.test_study import make_spec
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    rows = tuple(FoundBy(trials=n, median=32 / n, most=64 / n) for n in (8, 16, 32))
-    made = Found(command="python -m benchmarks x", families=("a",), searches=20, budgets=rows)
+    rows = tuple(DistanceAfter(trials=n, median=32 / n, most=64 / n) for n in (8, 16, 32))
+    made = SimulatedSearches(command="python -m benchmarks x", families=("a",), searches=20, budgets=rows)
     path = tmp_path / "found.json"
     write_json(path, made.model_dump(mode="json"))
     return path
@@ -22,7 +22,7 @@ def table(tmp_path: Path) -> Path:
 
 def words(folder: Path, table: Path, budget: dict[str, Any], **changes: Any) -> str | None:
     spec = make_spec(folder, budget=budget, **changes)
-    return found_words(spec, estimate(spec), table)
+    return expectation(spec, estimate(spec), table)
 
 
 def test_a_budget_of_the_table(tmp_path: Path, table: Path) -> None:
@@ -52,7 +52,7 @@ def test_nothing_is_said_of_what_was_not_simulated(tmp_path: Path, table: Path) 
 
 
 def test_the_table_that_is_shipped_is_the_benchmark_s() -> None:
-    found = Found.model_validate(read_json(TABLE, "-"))
+    found = SimulatedSearches.model_validate(read_json(TABLE, "-"))
     assert found.command.startswith("python -m benchmarks search --only worth ") and found.searches >= 10
     assert [row.trials for row in found.budgets] == list(BUDGETS[: len(found.budgets)])
     assert all(0 <= row.median <= row.most for row in found.budgets)

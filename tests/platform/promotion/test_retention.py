@@ -87,7 +87,7 @@ def test_what_goes(
     found = retain(store, "s", KEYED, CONFIRM, top, needed, champions)
     assert {name.partition("/")[0] for name in ALL - held(store)} == gone
     networks = len(gone - {"k5", "k6"})
-    assert (found.networks, found.checkpoints, found.kept) == (networks, 2, 5 - networks)
+    assert (found.networks, found.checkpoints, found.networks_left) == (networks, 2, 5 - networks)
     assert set(found.uids) == {r.uid for r, key in KEYED if key in gone}, "and it names them"
     assert found.bytes >= 100 * networks + 2 * 50
     assert retain(store, "s", KEYED, CONFIRM, top, needed, champions).bytes == 0, "the same again finds nothing"
@@ -131,4 +131,4 @@ def test_it_says_what_went() -> None:
     )
     said = words(Deleted(1, 4, 10**9, 3))
     assert said is not None and "of 4 trials' checkpoints that nothing resumes" in said
-    assert words(Deleted(kept=5)) is None
+    assert words(Deleted(networks_left=5)) is None

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 from platform.reports import plots
-from platform.reports.plots import ABSENT, is_flat_area, points, rung_scatter, said, unit
+from platform.reports.plots import ABSENT, is_flat_area, points, rung_scatter, setting_words, unit
 from platform.search.study import REFERENCE, State, TrialRow
 
 import numpy as np
@@ -26,7 +26,11 @@ def test_places_by_hand(tmp_path: Path) -> None:
     assert is_flat_area(np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]))
     assert not is_flat_area(np.array([[0.0, 0], [1, 1], [2, 2], [3, 3]]))
     assert not is_flat_area(np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])) and not is_flat_area(np.zeros((9, 2)))
-    assert (said([4, 8]), said(0.12345), said(["superpixel", "grid"])) == ("4,8", "0.123", "superpixel or grid")
+    assert (setting_words([4, 8]), setting_words(0.12345), setting_words(["superpixel", "grid"])) == (
+        "4,8",
+        "0.123",
+        "superpixel or grid",
+    )
 
 
 def test_a_rung_that_nobody_reached_has_no_plot() -> None:

@@ -46,7 +46,7 @@ def live(request: pytest.FixtureRequest, small_once: SmallSweep, tmp_path: Path)
 
 def test_the_page_is_there_from_the_start_and_reloads_itself(live: Live) -> None:
     report = live.report()
-    report.told()
+    report.write_if_due()
     report.close()
     (page,) = live.files
     text = page.read_text(encoding="utf-8")
@@ -61,14 +61,14 @@ class TestPace:
     def test_a_young_report_is_left(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "write_report", lambda found, folder: [folder / "report.html"])
         report = live.report()
-        report.told()
+        report.write_if_due()
         report._thread.join()
-        report.told()
+        report.write_if_due()
         assert len(live.files) == 1
         report._next = time.monotonic()
-        report.told()
+        report.write_if_due()
         report.close()
-        report.told()
+        report.write_if_due()
         assert len(live.files) == 2, "a minute later, and none after the end"
 
     def test_what_goes_wrong_is_a_warning(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +77,6 @@ class TestPace:
 
         monkeypatch.setattr(module, "write_report", broken)
         report = live.report()
-        report.told()
+        report.write_if_due()
         report.close()
         assert "warning: the report of the running sweep was not written (no space left)" in said(live.sweep)
