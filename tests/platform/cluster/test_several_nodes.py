@@ -91,8 +91,7 @@ def nobody_without_token(cluster: Cluster) -> None:
 @pytest.mark.timeout(900)
 def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
     """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; another node joins those of two
-    workers, one of which is lost when it has kept a checkpoint. What a second machine sees then, and that the same
-    command does nothing more: tests/platform/sweeps/test_sweep_in_a_bucket.py.
+    workers, one of which is lost when it has kept a checkpoint, and a second machine sees how the sweep stands.
     """
     study, records = server.database("studies"), server.database("records")
     with ExitStack() as held:
@@ -127,6 +126,18 @@ def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> N
         assert len(runs) == 4 and not [key for key in kept("runs/") if "/checkpoints/" in key]
         assert len([key for key in kept("stages/") if key.endswith("/manifest.json")]) == 5
         assert json.loads((tmp_path / "cwd/sweeps/far/summary.json").read_text())["trials"]["complete"] == 3
+        again = start(tmp_path / "cwd", "far", environment, *sets, epochs=6)
+        said, _ = again.communicate(timeout=300)
+        assert again.returncode == 0 and "started" not in said and "starting Ray" not in said, said
+        seen = subprocess.run(
+            [sys.executable, "-m", "platform.status", "--json", "--storage", f"{bucket.url}/sweeps"],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment,
+                               "CPN_SCRATCH": str(tmp_path / "laptop")},
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert seen.returncode == 0, seen.stderr
+        (row,) = json.loads(seen.stdout)
+        assert (row["sweep"], row["state"], row["complete"]) == ("far", "finished", 3), seen.stderr
 
 
 @pytest.mark.ray
