@@ -120,7 +120,7 @@ def test_the_runs_page_shows_data_set_and_model_version(mlflow_page: webdriver.C
 
 
 def test_two_runs_are_compared(mlflow_page: webdriver.Chrome, ui: str) -> None:
-    open_filtered(mlflow_page, ui, "tags.kind = 'trial' and tags.pruned = 'false'")
+    open_filtered(mlflow_page, ui, "tags.kind = 'trial' and tags.state = 'COMPLETE'")
     await_all(mlflow_page, "//a[contains(., 'superpixel')]", 2)
     tick(mlflow_page, "superpixel", 2)
     click(mlflow_page, "//button[normalize-space()='Compare']")

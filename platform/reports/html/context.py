@@ -3,7 +3,6 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, cast
 
 from cpn.config import METHOD_VERSION, to_dotted
@@ -218,10 +217,12 @@ def baseline(summary: SweepSummary) -> list[RankedTrial]:
     means = summary.confirmed.get(CAM_BASELINE)
     if not means:
         return []
-    confirmed = {"confirmed": sum(means) / len(means), "interval": summary.baseline_interval, "seeds": len(means)}
-    nothing = dict.fromkeys((each.name for each in fields(RankedTrial)), None)
-    said = {"uid": CAM_BASELINE, "state": "complete", "marks": ["baseline"], "values": {}}
-    return [RankedTrial(**{**nothing, **said, **confirmed})]
+    line = RankedTrial(
+        place=None, uid=CAM_BASELINE, state="complete", marks=["baseline"], objective=None, beta=None,
+        confirmed=sum(means) / len(means), interval=summary.baseline_interval, difference=None, seeds=len(means),
+        epochs=0, last_report=None, hours=None, gpu_hours=None, reason=None, run_key=None, values={},
+    )  # fmt: skip
+    return [line]
 
 
 def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[LeaderboardCell]:
