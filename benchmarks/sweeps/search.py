@@ -82,6 +82,9 @@ class Problem:
     the surrogate.
     """
 
+    note: str = ""
+    """What is known of it, for the page."""
+
     def good(self, values: Mapping[str, Any]) -> bool:
         """Whether a configuration is within WITHIN of the optimum, noise left out."""
         return self.true_miou(values) >= self.optimum - WITHIN
@@ -176,7 +179,7 @@ def trials_to_optimum(family: str, seeds: Sequence[int]) -> dict[str, Any]:
     """The comparison on one family, printed; counts by searcher and the ratios of ours to the others."""
     searchers: dict[str, Callable[[Problem, int], int]] = {"ours": ours, "random": random_draws, "stock": stock}
     counts: dict[str, list[int]] = {name: [] for name in searchers}
-    print(f"\n{family}", flush=True)
+    print(f"\n{family} {FAMILIES[family](seeds[0]).note}".rstrip(), flush=True)
     for seed in seeds:
         problem = FAMILIES[family](seed)
         for name, searcher in searchers.items():

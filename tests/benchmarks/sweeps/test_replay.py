@@ -64,6 +64,7 @@ def test_a_search_sees_the_noise_of_the_table(monkeypatch: pytest.MonkeyPatch, t
     table = replay.Replay(rows, tables.search_of("scenes"))
     monkeypatch.setattr(replay, "replay", lambda family, first_half: table)
     problem = FAMILIES["scenes-first"](0)
+    assert problem.note.startswith("80 points, error of a point left out ")
     values = rows[0].values
     seen = [objective(problem, 0)(values, number)[1] for number in range(300)]
     assert float(np.std(seen)) == pytest.approx(table.noise, rel=0.2)
