@@ -109,7 +109,12 @@ def real(table: str, first_half: bool) -> Callable[[int], Problem]:
 
         scores = replay(table, first_half)
         base = {"preset": ["official", "scenes" if table == "scenes" else "photos"], "patches": {"draw": "bernoulli"}}
-        return Problem(scores.search, base, scores.true_miou, scores.optimum, scores.noise, scores.epochs, scores.shown)
+        note = (
+            f"{scores.points} points, error of a point left out {scores.error:.1f} mIoU, noise {scores.noise:.1f} mIoU"
+        )
+        return Problem(
+            scores.search, base, scores.true_miou, scores.optimum, scores.noise, scores.epochs, scores.shown, note
+        )
 
     return problem
 
