@@ -35,7 +35,7 @@ def test_every_cell_runs(
     for source in SOURCES:
         exec(compile(source, "docs/explain.ipynb", "exec"), names)
     said = capsys.readouterr().out
-    for title in ("1. Patches", "2. The c", "3. Three", "4. PCM", "5. Loss", "6. From", "The beta of the run"):
+    for title in ("1. Patches", "2. The c", "3. Three", "4. PCM", "5. Loss", "6. From", "7. The beta of the run"):
         assert f"\n{title}" in said
     assert (names["name"] == "cat") == ("cat" in classes)
     assert isinstance(names["show"](names["explanation"].curve_step(names["curve"], 0.4)), Image.Image)

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -342,7 +342,8 @@ def check(name: str, weights: str | None, classes: int, as_json: bool) -> None:
     done = run_checks(name, weights, classes)
     if as_json:
         for each in done:
-            print(json.dumps(asdict(each)))
+            row = {"check": each.check, "result": each.result, "found": each.finding, "cure": each.cure}
+            print(json.dumps(row))  # scripts read these keys
     else:
         print_table(name, done)
     bad = [each for each in done if each.result == "failed"]

@@ -64,6 +64,8 @@ def _make_whole(path: Path, make: Callable[[str], None]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         make(f"sqlite:///{temporary}")
+        for ending in ("-wal", "-shm"):  # of a file that was deleted: sqlite would take its pages for the new one's
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
         os.replace(temporary, path)
     finally:
         for left in (temporary, temporary.with_name(f"{temporary.name}-journal")):

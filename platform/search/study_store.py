@@ -103,7 +103,7 @@ def _place(url: str) -> tuple[str | int | None, ...]:
         return (str(path.resolve()),)
     try:
         parts = sqlalchemy.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # no URL, or a port that is no number: who opens it says so
         return (url,)
     name = parts.get_backend_name()
     return name, parts.host, parts.port or (5432 if name == "postgresql" else None), parts.database
