@@ -334,10 +334,14 @@ def list_needs(
 
 def list_words(name: str, most: Largest, needs: Mapping[str, float | None]) -> str:
     """Return a list's largest image and what it needs, in words."""
-    bytes_text = ", ".join(
-        f"{what} {'not counted' if n is None else f'{n / GIB:.2g} GiB'}" for what, n in needs.items()
-    )
+    bytes_text = ", ".join(f"{what} {'not counted' if n is None else gib_words(n)}" for what, n in needs.items())
     return f"{name}: the largest image, {most.id} ({most.width}x{most.height}), takes in memory at least: {bytes_text}"
+
+
+def gib_words(size: float) -> str:
+    """Return bytes in GiB with two digits, or all whole ones."""
+    gib = size / GIB
+    return f"{gib:.0f} GiB" if gib >= 99.5 else f"{gib:.2g} GiB"
 
 
 def default_lines(pack: Pack, training: str) -> list[str]:

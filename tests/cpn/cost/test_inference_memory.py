@@ -331,5 +331,7 @@ def test_the_words_for_a_list(pack: Pack, config: Config) -> None:
     assert "CRF 0.0" in said and "random walk 0.0" in said and "DeepLab" not in said
     assert list(list_needs(config, 7, "val", most, most)) == ["DeepLab", "its CRF"]
     assert list_words("val", most, {"CAM": None}).endswith("at least: CAM not counted")
+    sizes = {"a": 210.4 * 2**30, "b": 99.6 * 2**30, "c": 4.56 * 2**30, "d": 0.00026 * 2**30}
+    assert list_words("val", most, sizes).endswith("at least: a 210 GiB, b 100 GiB, c 4.6 GiB, d 0.00026 GiB")
     for line in default_lines(pack, "train"):
         assert line.startswith("train: the largest image, c (70x50)") and line.endswith("(resnet38, default settings)")
