@@ -3,6 +3,7 @@
 It is imported on first use, for it takes seconds.
 """
 
+import logging
 import os
 import threading
 from typing import Any
@@ -38,6 +39,8 @@ def mlflow_module() -> Any:
         import mlflow
         import mlflow.entities
 
+        # It prints an error of a database with its traceback, and raises it too: whoever called says it in one line.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return mlflow
 
 

@@ -1,6 +1,9 @@
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from platform.tracking import client
 from typing import Any
@@ -36,6 +39,21 @@ def test_an_error_is_one_short_line_without_its_password() -> None:
     assert line.startswith("ValueError: no answer of http://me:***@host:5000 xxx") and line.endswith("...")
     assert len(line) == 300 and "\n" not in line
     assert client.one_line(KeyError("a")) == "KeyError: 'a'"
+
+
+def test_an_error_of_the_database_is_raised_and_not_printed(tmp_path: Path, new_store: Callable[[str], str]) -> None:
+    """In a fresh interpreter, where nothing else has set up logging."""
+    uri = new_store("broken")
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        database.execute("drop table experiment_tags")
+    code = (
+        "from platform.tracking.client import connect, one_line\n"
+        "try:\n    connect(%r).set_experiment_tag('0', 'a', 'b')\n"
+        "except Exception as error:\n    print(one_line(error))\n"
+    )
+    command = [sys.executable, "-c", code % uri]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    assert "no such table: experiment_tags" in done.stdout and done.stderr == ""
 
 
 def test_a_store_whose_making_fails_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
