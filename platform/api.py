@@ -175,7 +175,7 @@ def _run(spec: SweepSpec, command: str, quiet: bool) -> SweepResult:
     """Run the sweep in this thread."""
     from .base.logged_terminal import LoggedTerminal
     from .base.terminal import Terminal
-    from .cluster.ray_driver import Interruption
+    from .cluster.interruption import Interruption
     from .reports.snapshot import read_with
     from .search.study import study_url
     from .sweeps.run_sweep import run_locked

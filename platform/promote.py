@@ -24,7 +24,7 @@ from .tracking.registry import LONGEST_REASON
 if TYPE_CHECKING:  # imported where it is used, so that --help answers at once
     from .base.paths import Storage
     from .base.terminal import Terminal
-    from .cluster.ray_driver import Interruption
+    from .cluster.interruption import Interruption
     from .promotion.candidates import Candidate, Gate
     from .promotion.printing import PromotionResult, RequestResult
 
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_storage(store, "--storage")
     command = shlex.join(["python", "-m", "platform.promote", *words])
 
-    from .cluster.ray_driver import Interruption
+    from .cluster.interruption import Interruption
     from .run.trial_loop import report_interruption
 
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():

@@ -6,7 +6,7 @@ Looks are each epoch of the whole run (mIoU at one scale, which costs the share 
 shorter schedule with its own end, fewer images, smaller crops (benchmarks/sweeps/tables.py). For each look, over the
 points that have it: Spearman's correlation with the whole run's mIoU at seed 0, with a bootstrap interval over points;
 the standard deviation of the whole run's mIoU about the straight line in the look's; and the cost in whole runs (median
-of CPU seconds). The look `another seed` is a whole run again: no look can be expected to say more than it.
+of CPU seconds). The look `another seed` is a whole run again; unlike the others it does not share the luck of seed 0.
 
 Then what successive halving (`pruning`) would have done to these runs as trials in random order, ORDERS times, without
 an audit arm: the epochs that were trained as a share of all, how often the best run was stopped, and how much lower the
@@ -18,11 +18,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from platform.search import pruning
+from platform.search.pruning_audit import spearman
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from benchmarks.sweeps import tables
 from benchmarks.sweeps.tables import TABLES, WHOLE, Row
@@ -130,19 +130,18 @@ def measured(
     early: Floats = np.array([scores[point] for point in points])
     late: Floats = np.array([whole[point].miou for point in points])
     drawn = np.random.default_rng(0).integers(len(points), size=(RESAMPLES, len(points)))
-    low, high = np.nanpercentile([spearman(early[some], late[some]) for some in drawn], [2.5, 97.5])
+    low, high = np.nanpercentile([correlated(early[some], late[some]) for some in drawn], [2.5, 97.5])
     errors = late - np.polyval(np.polyfit(early, late, 1), early)
     if not isinstance(cost, float):
         cost = float(np.median([cost[point] / whole[point].cpu_seconds for point in points]))
     deviation = float(np.sqrt(np.square(errors).sum() / (len(points) - 2)))
-    return Look(name, len(points), spearman(early, late), float(low), float(high), deviation, cost)
+    return Look(name, len(points), correlated(early, late), float(low), float(high), deviation, cost)
 
 
-def spearman(first: Floats, second: Floats) -> float:
+def correlated(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation; nan where all of one are equal."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    correlation = spearman(first, second, np.ones(len(first)))
+    return float("nan") if correlation is None else correlation
 
 
 def in_order(rows: Sequence[Row], number: int) -> list[Row]:

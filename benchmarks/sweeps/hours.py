@@ -46,7 +46,7 @@ def hours_over_families(families: Sequence[str], seeds: Sequence[int]) -> dict[s
 def compared(name: str, spent: Mapping[str, list[float]]) -> dict[str, Any]:
     """Return the ratio of ours to stock under `name`, with its interval; printed with the medians of both."""
     ratio, low, high = geometric_ratio(spent["ours"], spent["stock"])
-    medians = ", ".join(f"median of {name} {np.median(whole):g}" for name, whole in spent.items())
+    medians = ", ".join(f"median of {searcher} {np.median(whole):g}" for searcher, whole in spent.items())
     print(f"{name}: {ratio:.3f} [{low:.3f}, {high:.3f}], {len(spent['ours'])} searches; {medians}", flush=True)
     return {name: ratio, f"{name}_interval": [low, high]}
 

@@ -177,7 +177,7 @@ class Begun:
     def __init__(self, spec: "SweepSpec", study_url: str, folder: Path, nodes: int) -> None:
         from platform.base.paths import storage
         from platform.base.terminal import Terminal
-        from platform.cluster.ray_driver import Interruption
+        from platform.cluster.interruption import Interruption
         from platform.plan import budget
         from platform.search import study
         from platform.sweeps.live_report import LiveReport

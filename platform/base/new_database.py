@@ -1,4 +1,4 @@
-"""The tables of a new database are made once, by one process, whoever starts at the same moment.
+"""One process makes the tables of a new database, also when several start at the same moment.
 
 Optuna and MLflow make theirs in place and without a lock: of two sweeps that start together on a new database one fails
 at the other's half-made tables, and in sqlite a kill leaves tables that no later start can complete.

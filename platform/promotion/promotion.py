@@ -27,7 +27,7 @@ from ..base.terminal import Terminal
 from ..base.yaml_files import dump_yaml, load_kept
 from ..cluster.capacity import Node
 from ..cluster.inputs import check_weights, data_root, prepare_data, prepare_weights, shared_data
-from ..cluster.ray_driver import Interruption
+from ..cluster.interruption import Interruption
 from ..config.own_code import check_code_of
 from ..config.spec import spec_from
 from ..config.sweep_spec import SweepSpec

@@ -18,7 +18,8 @@ from ..base.remaining_time import RunPrice
 from ..base.terminal import Terminal
 from ..cluster.capacity import Node
 from ..cluster.inputs import prepare_weights
-from ..cluster.ray_driver import Interruption, ray_cluster
+from ..cluster.interruption import Interruption
+from ..cluster.ray_driver import ray_cluster
 from ..cluster.worker import TrialSetup
 from ..config.own_code import named_contents, own_backbones
 from ..config.space.beta_range import searched_range

@@ -10,7 +10,8 @@ from ..base.lock import SIGNAL_EXIT
 from ..base.remaining_time import SEARCH
 from ..base.terminal import Terminal
 from ..cluster.capacity import concurrency
-from ..cluster.ray_driver import Interruption, run_trials
+from ..cluster.interruption import Interruption
+from ..cluster.ray_driver import run_trials
 from ..config.sections import Pruning
 from ..config.space.beta_range import narrowed, searched_range
 from ..plan import budget

@@ -13,8 +13,8 @@ from ..base.provenance import keep_start, provenance
 from ..base.terminal import Terminal
 from ..base.yaml_files import dump_yaml
 from ..cluster.inputs import check_objective, check_weights, prepare_data, shared_data
+from ..cluster.interruption import Interruption
 from ..cluster.local_ray import check_ray_folder
-from ..cluster.ray_driver import Interruption
 from ..config.effects import effect_warnings
 from ..config.identity import identity_of
 from ..config.own_code import check_named

@@ -39,7 +39,7 @@ def mlflow_module() -> Any:
         import mlflow
         import mlflow.entities
 
-        # It prints an error of a database with its traceback, and raises it too: whoever called says it in one line.
+        # MLflow prints a database error with its traceback, and raises it too. The caller reports it in one line.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return mlflow
 

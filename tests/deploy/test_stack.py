@@ -78,10 +78,10 @@ def stack() -> Iterator[Stack]:
 def test_a_new_user_makes_nothing(stack: Stack) -> None:
     """The admin, and who starts sweeps in their own name, do."""
     mlflow, anna, bob = stack.mlflow, stack.anna, stack.bob
-    users = {"nobody": None, "bob": bob, "anna": anna, "admin": mlflow.admin}
+    users = {"anonymous": None, "bob": bob, "anna": anna, "admin": mlflow.admin}
     for what, (path, body) in MADE.items():
         answers = {who: mlflow.ask(user, path, name=f"{who} {what}", **body)[0] for who, user in users.items()}
-        assert answers == {"nobody": 401, "bob": 403, "anna": 200, "admin": 200}, what
+        assert answers == {"anonymous": 401, "bob": 403, "anna": 200, "admin": 200}, what
     for user in (anna, bob):
         assert mlflow.ask(user, GATEWAY, secret_name="s", secret_value={"api_key": "k"}, provider="p")[0] == 403
     _, found = mlflow.ask(bob, "experiments/search", max_results=10)

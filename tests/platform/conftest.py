@@ -9,6 +9,7 @@ from platform.tracking.client import connect
 
 import pytest
 
+from benchmarks.services.postgres import Postgres, missing, postgres
 from tests.platform.made_sweep import make_sweep
 from tests.platform.small_sweep import SmallSweep
 
@@ -31,6 +32,15 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     connect(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL on loopback; without one on this machine the test is skipped, and says why."""
+    if missing():
+        pytest.skip(str(missing()))
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from platform.base.paths import MANIFEST, Storage
 from platform.base.terminal import Terminal
 from platform.base.yaml_files import dump_yaml
-from platform.cluster.ray_driver import Interruption
+from platform.cluster.interruption import Interruption
 from platform.config.sweep_spec import SweepSpec
 from platform.run.run_stages import STAGES
 from platform.run.sweep_context import SweepContext

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,7 +12,7 @@ from platform.tracking import client
 
 import pytest
 
-from benchmarks.services import postgres as service
+from benchmarks.services.postgres import Postgres
 from cpn.core.errors import InputError
 
 
@@ -54,39 +53,34 @@ def test_two_processes_make_one_new_file_at_once(tmp_path: Path) -> None:
     assert all(name.endswith(("-wal", "-shm")) for name in left), "neither a lock nor a temporary file stays"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[service.Postgres]:
-    if service.missing():
-        pytest.skip(str(service.missing()))
-    with service.postgres() as running:
-        yield running
+@pytest.mark.cluster
+def test_two_processes_open_one_new_postgres_at_once(postgres_server: Postgres) -> None:
+    both_open(
+        [postgres_server.database(f"records{n}") for n in range(2)],
+        [postgres_server.database(f"studies{n}") for n in range(3)],
+    )
 
 
 @pytest.mark.cluster
-def test_two_processes_open_one_new_postgres_at_once(server: service.Postgres) -> None:
-    both_open([server.database(f"records{n}") for n in range(2)], [server.database(f"studies{n}") for n in range(3)])
-
-
-@pytest.mark.cluster
-def test_a_postgres_is_waited_for_and_opened_once(server: service.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = server.database("waited")
+def test_a_postgres_is_waited_for_and_opened_once(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres_server.database("waited")
     monkeypatch.setattr(new_database, "MAKING_S", 0.5)
 
     def second() -> None:
         with pytest.raises(InputError, match="another process has been making its tables") as refused:
             with made_once(url, unheard):
                 pass
-        assert server.password not in str(refused.value)
+        assert postgres_server.password not in str(refused.value)
 
     with made_once(url, unheard):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(30)
         assert not thread.is_alive()
-        server.kill()
-    with made_once(url, unheard):  # opened before: nobody is asked, and the server is away
+        postgres_server.kill()
+    with made_once(url, unheard):  # opened before, so the server, which is down, is not asked
         pass
-    with made_once(url + "other", unheard):  # who opens it says what is wrong
+    with made_once(url + "other", unheard):  # nothing is said here: opening it will fail
         pass
 
 

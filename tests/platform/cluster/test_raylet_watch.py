@@ -81,7 +81,8 @@ def test_a_node_that_is_on_another_machine_is_not_looked_at(tmp_path: Path, monk
 
 DRIVER = """
 import ray
-from platform.cluster.ray_driver import Interruption, ray_cluster
+from platform.cluster.interruption import Interruption
+from platform.cluster.ray_driver import ray_cluster
 from platform.config.sections import Resources
 interruption = Interruption()
 with interruption.watch(print), ray_cluster(Resources(gpus_per_worker=0), interruption.lose):

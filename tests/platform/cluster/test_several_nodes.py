@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import optuna
 import pytest
 
-from benchmarks.services import postgres as service
+from benchmarks.services.postgres import Postgres
 from benchmarks.services.ray_nodes import Cluster, ray_nodes
 from benchmarks.services.s3 import client, s3
 from tests.conftest import CHECKOUT
@@ -45,14 +45,6 @@ resources: {{gpus_per_worker: 0, workers: 1}}
 pruning: {{kind: none}}
 confirm: {{top_k: 0, seeds: 1}}
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[service.Postgres]:
-    if service.missing():
-        pytest.skip(str(service.missing()))
-    with service.postgres() as running:
-        yield running
 
 
 def start(folder: Path, name: str, environment: dict[str, str], *sets: str, **values: Any) -> "subprocess.Popen[str]":
@@ -89,11 +81,11 @@ def nobody_without_token(cluster: Cluster) -> None:
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_three_nodes_and_a_bucket(tmp_path: Path, server: service.Postgres) -> None:
+def test_three_nodes_and_a_bucket(tmp_path: Path, postgres_server: Postgres) -> None:
     """Study in PostgreSQL, records in PostgreSQL by URL, everything else in the bucket; another node joins those of two
     workers, one of which is lost when it has kept a checkpoint, and a second machine sees how the sweep stands.
     """
-    study, records = server.database("studies"), server.database("records")
+    study, records = postgres_server.database("studies"), postgres_server.database("records")
     with ExitStack() as held:
         bucket = held.enter_context(s3())
         os_environment = dict(os.environ)
@@ -216,7 +208,7 @@ def test_two_sweeps_at_once_on_one_store(tmp_path: Path, store: str, request: py
     """One study database, one MLflow store, one storage folder, one base: the second takes over what the first made."""
     environment = {}
     if store == "postgres":
-        environment["CPN_STUDY_URL"] = request.getfixturevalue("server").database("shared")
+        environment["CPN_STUDY_URL"] = request.getfixturevalue("postgres_server").database("shared")
     url = environment.get("CPN_STUDY_URL", f"sqlite:///{tmp_path}/sweeps/study.db")
     with ray_nodes(1, cpus_each=2) as cluster:
         sweeps = [start(tmp_path, name, cluster.environment | environment, trials=2) for name in ("left", "right")]

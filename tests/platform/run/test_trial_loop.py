@@ -1,7 +1,7 @@
 """Which trials are open, which runs are taken over, and what a start makes good. On Ray: tests/test_smoke.py."""
 
 from pathlib import Path
-from platform.cluster.ray_driver import Interruption
+from platform.cluster.interruption import Interruption
 from platform.config.identity import StudyIdentity
 from platform.config.sections import Pruning
 from platform.run import trial_loop

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from platform.search import study_lock
 from platform.search.study_lock import only_driver
 
 import pytest
 
-from benchmarks.services import postgres as service
+from benchmarks.services.postgres import Postgres
 from cpn.core.errors import InputError
 
 HOLDER = """
@@ -68,17 +67,9 @@ def test_a_file_in_the_sweeps_storage_needs_no_second_lock(tmp_path: Path) -> No
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[service.Postgres]:
-    if service.missing():
-        pytest.skip(str(service.missing()))
-    with service.postgres() as running:
-        yield running
-
-
 @pytest.mark.cluster
-def test_a_second_driver_on_one_postgres_is_refused(server: service.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = server.database("locks")
+def test_a_second_driver_on_one_postgres_is_refused(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres_server.database("locks")
     other = holder(url)
     monkeypatch.setattr(study_lock, "WAIT_S", 0.5)
     try:
@@ -86,7 +77,7 @@ def test_a_second_driver_on_one_postgres_is_refused(server: service.Postgres, mo
             pass
         said = str(refused.value)
         assert f"sweep 'small' is already running (process {other.pid} on " in said
-        assert server.password not in said and "***" in said
+        assert postgres_server.password not in said and "***" in said
         with only_driver("another", url, Path("own.db"), unheard):
             pass
     finally:
@@ -98,15 +89,15 @@ def test_a_second_driver_on_one_postgres_is_refused(server: service.Postgres, mo
 
 @pytest.mark.cluster
 def test_the_lock_is_taken_again_when_the_database_was_away(
-    server: service.Postgres, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_lock, "LOOK_S", 0.2)
     monkeypatch.setattr(study_lock, "WAIT_S", 0.5)
-    url = server.database("away")
+    url = postgres_server.database("away")
     with only_driver("small", url, Path("own.db"), unheard):
-        server.kill()
+        postgres_server.kill()
         time.sleep(1)
-        server.start()
+        postgres_server.start()
         time.sleep(1)  # ours comes first
         limit = time.monotonic() + 30
         while time.monotonic() < limit:
@@ -120,9 +111,9 @@ def test_the_lock_is_taken_again_when_the_database_was_away(
 
 
 @pytest.mark.cluster
-def test_who_lost_the_study_meanwhile_hears_of_it(server: service.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_lost_the_study_meanwhile_hears_of_it(postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_lock, "LOOK_S", 2.0)  # the taker looks far oftener
-    url, said, heard = server.database("lost"), [], threading.Event()
+    url, said, heard = postgres_server.database("lost"), [], threading.Event()
 
     def lost(line: str) -> None:
         said.append(line)
@@ -131,7 +122,7 @@ def test_who_lost_the_study_meanwhile_hears_of_it(server: service.Postgres, monk
     with only_driver("small", url, Path("own.db"), lost):
         taker = study_lock._Advisory("small", url, unheard)
         ours = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'cpn small%'"
-        connection = server.connect()
+        connection = postgres_server.connect()
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(ours)

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from platform.base.paths import storage
 from platform.base.terminal import Terminal
-from platform.cluster.ray_driver import Interruption
+from platform.cluster.interruption import Interruption
 from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
 from platform.run.sweep_context import SweepContext
