@@ -56,7 +56,7 @@ class Look:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
-    parser.add_argument("--family", choices=("scenes", "photographs"), default="scenes", help="(%(default)s)")
+    parser.add_argument("--family", choices=tables.FAMILIES, default="scenes", help="(%(default)s)")
     parser.add_argument(
         "--half", choices=("first", "second", "both"), default="first", help="of the points (%(default)s)"
     )

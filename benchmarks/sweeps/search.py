@@ -45,7 +45,7 @@ import optuna
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.sweeps import surrogate
+from benchmarks.sweeps import surrogate, tables
 from benchmarks.sweeps.landscapes import Landscape
 from benchmarks.sweeps.simulate import simulate, simulated_spec, simulated_study
 
@@ -108,7 +108,10 @@ def real(table: str, first_half: bool) -> Callable[[int], Problem]:
         from benchmarks.sweeps.replay import replay
 
         scores = replay(table, first_half)
-        base = {"preset": ["official", "scenes" if table == "scenes" else "photos"], "patches": {"draw": "bernoulli"}}
+        base = {
+            "preset": ["official", "photos" if table == "photographs" else "scenes"],
+            "patches": {"draw": "bernoulli"},
+        }
         note = (
             f"{scores.points} points, error of a point left out {scores.error:.1f} mIoU, noise {scores.noise:.1f} mIoU"
         )
@@ -123,9 +126,7 @@ SIMULATED: dict[str, Callable[[int], Problem]] = {"surrogate": published, "lands
 """What is compared unless one family is asked for."""
 
 FAMILIES = SIMULATED | {
-    f"{table}-{half}": real(table, half == "first")
-    for table in ("scenes", "photographs")
-    for half in ("first", "second")
+    f"{table}-{half}": real(table, half == "first") for table in tables.FAMILIES for half in ("first", "second")
 }
 """And the halves of the tables: searchers are chosen on the first; the second is read once, for the last table."""
 

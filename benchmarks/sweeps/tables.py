@@ -1,6 +1,7 @@
 """Tables of real scores over what a sweep searches: each row is a run that was trained. Searchers are replayed on them.
 
     python -m benchmarks tables --family scenes --hours 1
+    python -m benchmarks tables --family scenes_other --hours 1      # other scenes and another crop
     python -m benchmarks tables --family photographs --data VOC_ANIMALS --hours 4
 
 Points are a Latin hypercube over the search of search_spaces/patch.yaml (on scenes, with the ranges that the file names
@@ -36,6 +37,7 @@ from scipy.stats import qmc
 from benchmarks.services.processes import CHECKOUT
 from cpn.core.errors import InputError
 
+FAMILIES = ("scenes", "scenes_other", "photographs")
 TABLES = Path(__file__).parent / "tables"
 WHOLE = "whole"
 SCENES_RANGES: dict[str, Any] = {
@@ -91,6 +93,16 @@ def scenes() -> Family:
     return Family(search_of("scenes"), base, points=200, repeated=40, cheap=cheap)
 
 
+def scenes_other() -> Family:
+    """Other scenes, a smaller crop and other points: whether what was found on `scenes` holds beside it."""
+    base = {
+        "preset": ["official", "scenes"],
+        "data": {"scenes": {"train": 120, "val": 10, "seed": 500}, "crop": 48},
+        "patches": {"draw": "bernoulli"},
+    }
+    return Family(search_of("scenes_other"), base, points=100, repeated=20, cheap={})
+
+
 def photographs(data: Path | None, keep: Path) -> Family:
     """A fixed quarter of the photographs that train."""
     if data is None:
@@ -110,7 +122,7 @@ def photographs(data: Path | None, keep: Path) -> Family:
 
 def search_of(family: str) -> dict[str, Any]:
     """What is searched, but for beta, which costs no run."""
-    file, ranges = {"scenes": ("patch.yaml", SCENES_RANGES), "photographs": ("photos.yaml", {})}[family]
+    file, ranges = ("photos.yaml", {}) if family == "photographs" else ("patch.yaml", SCENES_RANGES)
     search = {**load_yaml(CHECKOUT / "search_spaces" / file)["search"], **ranges}
     return {name: domain for name, domain in search.items() if name != "cam.beta"}
 
@@ -197,7 +209,7 @@ def run_point(family: Family, name: str, point: tuple[int, int, str], values: Ma
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The topic's own options."""
-    parser.add_argument("--family", choices=("scenes", "photographs"), default="scenes", help="(%(default)s)")
+    parser.add_argument("--family", choices=FAMILIES, default="scenes", help="(%(default)s)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of photographs, in VOC's layout")
     parser.add_argument("--hours", type=float, default=1.0, help="begins no run after these (%(default)s)")
     parser.add_argument("--keep", type=Path, default=Path("build/tables"), metavar="DIR", help="(%(default)s)")
@@ -212,7 +224,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     keep.mkdir(parents=True, exist_ok=True)
     path = keep / f"{options.family}.jsonl" if options.quick else TABLES / f"{options.family}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    family = scenes() if options.family == "scenes" else photographs(options.data, keep)
+    made = {"scenes": scenes, "scenes_other": scenes_other, "photographs": lambda: photographs(options.data, keep)}
+    family = made[options.family]()
     if options.quick:
         scenes_of_quick = {"scenes": {"train": 12, "val": 4, "seed": 300}}
         small = {"train": {"epochs": 1}, "data": scenes_of_quick, "network": {"weights": None}}

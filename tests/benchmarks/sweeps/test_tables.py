@@ -10,6 +10,13 @@ from benchmarks.sweeps import tables
 from cpn.core.errors import InputError
 
 
+def test_other_scenes_are_other_points_and_images():
+    first, other = tables.scenes(), tables.scenes_other()
+    assert first.search == other.search
+    assert tables.drawn_points(first)[:5] != tables.drawn_points(other)[:5]
+    assert first.base["data"]["scenes"]["seed"] != other.base["data"]["scenes"]["seed"]
+
+
 def test_points_lie_in_the_space_and_stay():
     family = tables.scenes()
     search = domains.parse_search(family.search)
