@@ -17,6 +17,9 @@ from cpn.sources.packing import CHECK, LISTS, SCORED, prepare
 from cpn.sources.voc_folder import UNLABELLED
 from cpn.sources.voc_lists import has_list, is_for_training, list_path, list_warnings, sbd_folder, usual_name
 
+FEW_IMAGES = 2000
+"""Images to train on up to which the next command searches with the preset for photographs, made for a few hundred."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
@@ -93,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         extra += " --set objective=mask_free" if "train" in bare else ""
     data = f"data.root={yaml_value(place)}"
-    print(f"next: python -m platform.sweep search_spaces/patch.yaml --set {shlex.quote(data)}{extra}")
+    space = "photos" if len(pack.split(_training_list(pack))) <= FEW_IMAGES else "patch"
+    print(f"next: python -m platform.sweep search_spaces/{space}.yaml --set {shlex.quote(data)}{extra}")
 
 
 def _lacking(pack: Pack, root: Path) -> list[str]:

@@ -39,9 +39,17 @@ def test_it_says_what_it_found_and_what_comes_next(root: Path, capsys: pytest.Ca
     text = capsys.readouterr().out
     assert "checking 6 of 6, 0 s left" in text and "trainaug: 4 images, " in text and "val: 2 images, " in text
     assert ", 1 without any class" in text
-    assert text.endswith(f"next: python -m platform.sweep search_spaces/patch.yaml --set data.root={root.resolve()}\n")
+    assert text.endswith(f"next: python -m platform.sweep search_spaces/photos.yaml --set data.root={root.resolve()}\n")
     main([str(root)])
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_many_images_are_searched_as_the_paper_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cpn.prepare.FEW_IMAGES", 3)
+    main([str(root)])
+    assert "next: python -m platform.sweep search_spaces/patch.yaml --set data.root=" in capsys.readouterr().out
 
 
 def test_without_trainaug_trains_on_train(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
