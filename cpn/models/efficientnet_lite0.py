@@ -7,8 +7,9 @@ trained so: the output of stride s has ceil(n / s) cells. Sizes of k * stride + 
 The last stages keep their resolution in place of a stride; the depthwise convolutions behind such a place are dilated.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,32 +67,53 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        return self.convolve(x, self.weight, None)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the convolution with another weight, of the shape of its own, and a bias (outputs,)."""
         kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         height, width = x.shape[-2:]
         if dilation > 1 and self.groups > 1 and x.device.type == "cpu":
-            return self._by_phases(x, dilation)
+            return self._by_phases(x, weight, bias, dilation)
         (top, bottom), (left, right) = (same_padding(n, kernel, stride, dilation) for n in (height, width))
         if top == bottom and left == right:
-            return functional.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+            return functional.conv2d(x, weight, bias, self.stride, (top, left), self.dilation, self.groups)
         padded = functional.pad(x, (left, right, top, bottom))
-        return functional.conv2d(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
+        return functional.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
-    def _by_phases(self, x: Tensor, dilation: int) -> Tensor:
+    def _by_phases(self, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
         """Compute a dilated convolution of stride 1 on dilation^2 undilated images, each padded by (kernel - 1) / 2."""
         batch, channels, height, width = x.shape
         rows, columns = -(-height // dilation), -(-width // dilation)
         even = functional.pad(x, (0, columns * dilation - width, 0, rows * dilation - height))
-        phases = even.reshape(batch, channels, rows, dilation, columns, dilation).permute(0, 3, 5, 1, 2, 4)
-        stacked = phases.reshape(batch * dilation * dilation, channels, rows, columns)
+        # Channels last, as the activations lie: every cell's channels are copied in one piece.
+        cells = even.permute(0, 2, 3, 1).reshape(batch, rows, dilation, columns, dilation, channels)
+        phases = cells.permute(0, 2, 4, 1, 3, 5).reshape(batch * dilation * dilation, rows, columns, channels)
         half = (self.kernel_size[0] - 1) // 2
-        out = functional.conv2d(stacked, self.weight, None, 1, half, 1, self.groups)
-        out = out.reshape(batch, dilation, dilation, channels, rows, columns).permute(0, 3, 4, 1, 5, 2)
-        return out.reshape(batch, channels, rows * dilation, columns * dilation)[..., :height, :width]
+        out = functional.conv2d(phases.permute(0, 3, 1, 2), weight, bias, 1, half, 1, self.groups)
+        cells = out.permute(0, 2, 3, 1).reshape(batch, dilation, dilation, rows, columns, channels)
+        whole = cells.permute(0, 3, 1, 4, 2, 5).reshape(batch, rows * dilation, columns * dilation, channels)
+        return whole[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def normalisation(channels: int) -> nn.BatchNorm2d:
     """Make the batch norm of a convolution's outputs, with TensorFlow's epsilon."""
     return nn.BatchNorm2d(channels, eps=BN_EPSILON)
+
+
+def convolved(convolution: SameConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Convolve (B, inputs, H, W) and normalise the result.
+
+    A batch norm that keeps its statistics is a factor and a shift for each channel: they are put into the convolution's
+    weight and bias, which spares two passes over the activations and what backward keeps of them.
+    """
+    if norm.training:
+        normalised: Tensor = norm(convolution(x))
+        return normalised
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    weight = convolution.weight * scale[:, None, None, None]
+    return convolution.convolve(x, weight, norm.bias - mean * scale)
 
 
 class InvertedResidual(nn.Module):
@@ -113,9 +135,9 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        inner = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
-        out: Tensor = self._bn2(self._project_conv(inner))
+        inner = functional.relu6(convolved(self._expand_conv, self._bn0, x)) if self.expands else x
+        inner = functional.relu6(convolved(self._depthwise_conv, self._bn1, inner))
+        out = convolved(self._project_conv, self._bn2, inner)
         return out + x if self.adds else out
 
 
@@ -166,12 +188,14 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) normalised images -> maps of 80, 112 and 1280 channels at (ceil(H/stride), ceil(W/stride))."""
-        x = functional.relu6(self._bn0(self._conv_stem(images)))
+        if images.device.type == "cpu":  # faster there for depthwise and 1x1 convolutions; every layer keeps the form
+            images = images.contiguous(memory_format=torch.channels_last)
+        x = functional.relu6(convolved(self._conv_stem, self._bn0, images))
         outputs = []
         for block in self._blocks:
             x = block(x)
             outputs.append(x)
-        top = functional.relu6(self._bn1(self._conv_head(x)))
+        top = functional.relu6(convolved(self._conv_head, self._bn1, x))
         return outputs[STAGE3], outputs[STAGE4], top
 
     def frozen_parameters(self) -> list[nn.Parameter]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpn.models.efficientnet_lite0 import EfficientNetLite0, SameConv2d, same_padding, stride_8
+from cpn.models.efficientnet_lite0 import EfficientNetLite0, SameConv2d, convolved, same_padding, stride_8
 from cpn.models.imagenet import published_file
 from cpn.models.weights import load_backbone_weights
 
@@ -69,6 +69,27 @@ def test_a_dilated_depthwise_convolution_by_phases_is_the_same(size: tuple[int, 
     gradient = torch.randn_like(wanted)
     given_gradient, wanted_gradient = (torch.autograd.grad(out, x, gradient)[0] for out in (layer(x), wanted))
     torch.testing.assert_close(given_gradient, wanted_gradient)
+
+
+def test_kept_statistics_are_folded_into_the_convolution() -> None:
+    torch.manual_seed(0)
+    layer, norm = SameConv2d(6, 8, 3), nn.BatchNorm2d(8).eval()
+    for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        values.data.uniform_(0.5, 2)
+    x = torch.randn(2, 6, 9, 7, requires_grad=True)
+    inputs, weighting = (x, layer.weight, norm.weight, norm.bias), torch.randn(2, 8, 9, 7)
+    given, wanted = convolved(layer, norm, x), norm(layer(x))
+    torch.testing.assert_close(given, wanted)
+    for one, other in zip(*(torch.autograd.grad(out, inputs, weighting) for out in (given, wanted)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_that_train_are_those_of_the_batch() -> None:
+    torch.manual_seed(0)
+    layer, norm, x = SameConv2d(6, 8, 3), nn.BatchNorm2d(8), 5 + torch.randn(4, 6, 9, 7)
+    moments = convolved(layer, norm, x).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(moments.mean(dim=1), torch.zeros(8), rtol=0, atol=1e-5)
+    assert norm.num_batches_tracked == 1 and norm.running_mean.abs().max() > 0
 
 
 @pytest.mark.parametrize(
