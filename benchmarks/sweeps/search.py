@@ -17,6 +17,7 @@ The default was chosen on the seeds from TUNING_SEED on, and on no others: the s
 The same in GPU-hours, with pruning: benchmarks/sweeps/hours.py (`--only hours`).
 Whether more trials are worth their price, and what a budget finds: benchmarks/sweeps/stopping.py (`--only worth`).
 Several trials at a time against one: `--only parallel`.
+Against Optuna's GPSampler: benchmarks/sweeps/gp_sampler.py (`--only gp_sampler`).
 
 Own time: one sweep with the sampler `random` and pruning, one CPU-second counted as one, nothing trained. One draw, by
 each sampler that learns: after such sweeps of 100 and 1,000 trials (`--only draw`).
@@ -63,7 +64,7 @@ SHORT = (100, 1000)
 SHORT_SWEEP = 72
 """Trials of the sweeps that say what more is worth: about what a sweep of patch.yaml has."""
 AT_ONCE = (1, 2, 4)
-PARTS = ("trials", "hours", "worth", "parallel", "time", "draw")
+PARTS = ("trials", "hours", "worth", "parallel", "gp_sampler", "time", "draw")
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         numbers |= worth_of_more(families, chosen, 24 if options.quick else SHORT_SWEEP, options.write)
     if options.only == "parallel":
         numbers["parallel"] = trials_at_a_time(families, chosen)
+    if options.only == "gp_sampler":
+        from benchmarks.sweeps.gp_sampler import against_gp_sampler
+
+        numbers |= against_gp_sampler(families, chosen)
     if options.only in (None, "draw"):
         numbers["ask_ms"] = draw_time(SHORT[:1] if options.quick else SHORT)
     if options.only in (None, "time"):
