@@ -60,7 +60,7 @@ def sides(classes: int, backbone: str, crop: int, batch: int) -> tuple[Any, Any]
     }
     job = cam_job(config_from(values, "the benchmark"), classes, torch.device("cpu"))
     network: Any = job.network.train()
-    batch_of_classes = replace(job.batch, labels=shown_labels(batch, classes - 1))
+    batch_of_classes = with_few_classes(job.batch, classes - 1)
     images = normalise(batch_of_classes.images, batch_of_classes.valid)
 
     def step() -> None:
@@ -75,6 +75,12 @@ def sides(classes: int, backbone: str, crop: int, batch: int) -> tuple[Any, Any]
             network.backbone(images)[2].mean().backward()
 
     return step, plain
+
+
+def with_few_classes(batch: Any, classes: int) -> Any:
+    """A batch whose images show `SHOWN` of `classes` each, and the number of classes that the loader would tell."""
+    labels = shown_labels(len(batch.labels), classes)
+    return replace(batch, labels=labels, most_classes=int(labels.sum(dim=1).max()))
 
 
 def shown_labels(images: int, classes: int) -> Any:

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from benchmarks import __main__ as command
-from benchmarks.method.step_classes import CLASSES, shown_labels, sides
+from benchmarks.method.step_classes import CLASSES, shown_labels, sides, with_few_classes
+from cpn.data.loader import Batch
 
 
 def test_each_number_of_classes_has_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +32,11 @@ def test_a_step_trains_the_head_and_a_plain_pass_the_backbone() -> None:
 
 def test_images_show_one_to_three_classes_in_turn() -> None:
     assert shown_labels(5, 80).sum(dim=1).tolist() == [1, 2, 3, 1, 2]
+
+
+def test_maps_are_made_for_the_classes_that_are_shown() -> None:
+    image = torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
+    hidden = torch.zeros(4, 8, 8, dtype=torch.bool)
+    many = Batch(image, ~hidden, hidden, torch.ones(4), torch.ones(4, 80), None, most_classes=80)
+    few = with_few_classes(many, 80)
+    assert few.labels.sum(dim=1).tolist() == [1, 2, 3, 1] and few.most_classes == 3
