@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import re
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cpn.data.voc import Split
+    from cpn.scoring.judgement_scores import JudgementScores
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/python.md"
 BATCH, LR, HEAD = 8, 2e-4, 10.0
@@ -139,15 +139,15 @@ def write_maps(network: nn.Module, split: Split, folder: Path, long_side: int) -
         np.savez_compressed(folder / f"{name}.npz", classes=classes + 1, maps=maps.numpy().astype(np.float16))
 
 
-def judged(folder: Path, against: Path, root: str, name: str) -> dict[str, Any]:
+def judged(folder: Path, against: Path, root: str, name: str) -> JudgementScores:
     """What `python -m cpn.judge FOLDER --against OTHER --json` prints."""
     from cpn.judge import main
+    from cpn.scoring.judgement_scores import JudgementScores
 
     written = io.StringIO()
     with contextlib.redirect_stdout(written):
         main([str(folder), "--root", root, "--list", name, "--against", str(against), "--json"])
-    scores: dict[str, Any] = json.loads(written.getvalue())
-    return scores
+    return JudgementScores.model_validate_json(written.getvalue())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,12 +191,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 write_maps(network, split, folders[kind], round(1.5 * options.crop))
             for kind in (other for other in kinds if other != "with"):
                 scores = judged(folders["with"], folders[kind], data, name)
-                row = {"seed": seed, "against": kind, "sets": scores["sets"]}
+                row = {"seed": seed, "against": kind, "sets": scores.to_json()["sets"]}
                 rows.append({**row, "cpu_seconds": {"with": seconds["with"], kind: seconds[kind]}})
                 print(f"with the terms against {kind}, seed {seed}:")
-                for one in scores["sets"]:
-                    bounds = one["difference_interval"]
+                for one in scores.sets:
+                    bounds = one.difference_interval
                     between = "" if bounds is None else f" [{bounds[0]:+.1f}, {bounds[1]:+.1f}]"
-                    print(f"  {one['set']}: {one['miou']:.1f} against {one['other']:.1f}, "
-                          f"{one['difference']:+.1f}{between}", flush=True)  # fmt: skip
+                    print(
+                        f"  {one.set}: {one.miou:.1f} against {one.other:.1f}, {one.difference:+.1f}{between}",
+                        flush=True,
+                    )
     return {"epochs": options.epochs, "crop": options.crop, "images": len(split), "rows": rows}

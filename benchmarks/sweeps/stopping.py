@@ -10,14 +10,14 @@ least as many as the rule looks ahead, it would have come up by more than the li
 fewer were left are counted as right. `false_stop_rate` and `trials_saved` are of DEFAULT_LIMIT.
 
 The same sweeps say what a budget finds. With `--write FILE` that table goes to a file; the plan of a sweep
-(`--dry-run`) reads it from platform/plan/found.json.
+(`--dry-run`) reads it from platform/plan/simulated_searches.json.
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform.config.sweep_spec import SweepSpec
-from platform.plan.found import BUDGETS, DistanceAfter, SimulatedSearches
+from platform.plan.simulated_searches import BUDGETS, DistanceAfter, SimulatedSearches
 from platform.plan.worth import LOOK_AHEAD, Worth
 from platform.search.study import Study, TrialRow
 from typing import Any, cast

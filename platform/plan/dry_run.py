@@ -31,9 +31,9 @@ from ..config.table_spec import row_values, shown_rows
 from ..search.study import check_apart, check_study, study_url
 from .data_size import class_count, size_words
 from .estimate import START_SECONDS, Price, corner_configs, epoch_seconds, estimate, largest_step, on_gpu
-from .found import expectation
 from .owner_check import check_owner
 from .reading_memory import reading_lines
+from .simulated_searches import expectation
 
 NOT_IN_IT = "reading and augmenting images is not in it"
 RUN_CODE = "--dry-run --run-code imports it and counts"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 from platform.plan.budget import Clock
-from platform.plan.found import SimulatedSearches
+from platform.plan.simulated_searches import SimulatedSearches
 from platform.plan.worth import IN_A_ROW, LEAST, LOOK_AHEAD, Worth
 from platform.search.study import State, Study
 from typing import Any
@@ -47,14 +47,20 @@ def test_the_tables_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     stops = dict.fromkeys(stopping.LIMITS) | {0.02: 10, 0.1: 20}
     monkeypatch.setattr(stopping, "searched", lambda problem, seed, trials: (curve, stops))
     options = argparse.Namespace(
-        quick=True, seeds=2, first_seed=0, trials=1, only="worth", family="surrogate", write=tmp_path / "found.json"
+        quick=True,
+        seeds=2,
+        first_seed=0,
+        trials=1,
+        only="worth",
+        family="surrogate",
+        write=tmp_path / "simulated_searches.json",
     )
     result = search.run(options)
     assert (result["false_stop_rate"], result["sweeps"]) == (1.0, 2)
     assert result["trials_saved"] == pytest.approx(1 - 10 / 24)
     of = next(row for row in result["stops"] if row["limit"] == 0.1 and row["family"] == "all")
     assert (of["ended"], of["false"], of["lost"]) == (2, 0, 1.0)
-    kept = SimulatedSearches.model_validate(read_json(tmp_path / "found.json", "-"))
+    kept = SimulatedSearches.model_validate(read_json(tmp_path / "simulated_searches.json", "-"))
     assert kept.searches == 2 and [row.trials for row in kept.budgets] == [8, 16, 24]
     assert kept.budgets[0].median == pytest.approx(57.43 - 50, abs=0.01)
     assert "| 0.02 | all | 2 of 2 | 2 | 58 % | 1.00 |" in capsys.readouterr().out

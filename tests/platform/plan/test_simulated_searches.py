@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from platform.plan.estimate import estimate
-from platform.plan.found import BUDGETS, TABLE, DistanceAfter, SimulatedSearches, expectation
+from platform.plan.simulated_searches import BUDGETS, TABLE, DistanceAfter, SimulatedSearches, expectation
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tests.platform.search.test_study import make_spec
 def table(tmp_path: Path) -> Path:
     rows = tuple(DistanceAfter(trials=n, median=32 / n, most=64 / n) for n in (8, 16, 32))
     made = SimulatedSearches(command="python -m benchmarks x", families=("a",), searches=20, budgets=rows)
-    path = tmp_path / "found.json"
+    path = tmp_path / "simulated_searches.json"
     write_json(path, made.model_dump(mode="json"))
     return path
 
@@ -52,7 +52,7 @@ def test_nothing_is_said_of_what_was_not_simulated(tmp_path: Path, table: Path) 
 
 
 def test_the_table_that_is_shipped_is_the_benchmark_s() -> None:
-    found = SimulatedSearches.model_validate(read_json(TABLE, "-"))
-    assert found.command.startswith("python -m benchmarks search --only worth ") and found.searches >= 10
-    assert [row.trials for row in found.budgets] == list(BUDGETS[: len(found.budgets)])
-    assert all(0 <= row.median <= row.most for row in found.budgets)
+    shipped = SimulatedSearches.model_validate(read_json(TABLE, "-"))
+    assert shipped.command.startswith("python -m benchmarks search --only worth ") and shipped.searches >= 10
+    assert [row.trials for row in shipped.budgets] == list(BUDGETS[: len(shipped.budgets)])
+    assert all(0 <= row.median <= row.most for row in shipped.budgets)

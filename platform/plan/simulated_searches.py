@@ -9,7 +9,7 @@ from cpn.core.files import read_json
 from ..config.sweep_spec import SweepSpec
 from .estimate import Price
 
-TABLE = Path(__file__).with_name("found.json")
+TABLE = Path(__file__).with_name("simulated_searches.json")
 BUDGETS = (8, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of trials that the table has, as far as the searches went."""
 
