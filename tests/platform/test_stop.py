@@ -197,7 +197,7 @@ def ours(marker: str) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     "how",
     [
-        "stop",
+        pytest.param("stop", marks=pytest.mark.extra),  # in .ci/run: tests/platform/cluster/test_listening.py
         "Ctrl-C in the terminal",
         pytest.param("stop --now", marks=pytest.mark.extra),
         pytest.param("kill -9", marks=pytest.mark.extra),

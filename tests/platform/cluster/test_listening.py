@@ -1,4 +1,6 @@
-"""Who listens while a sweep runs on this machine: the addresses that SECURITY.md lists, and nobody elsewhere."""
+"""Who listens while a sweep runs on this machine: the addresses that SECURITY.md lists, and nobody elsewhere. And what
+is left when it is stopped: nothing.
+"""
 
 import ipaddress
 import os
@@ -8,16 +10,19 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from platform.base.lock import read_driver
+from platform.base.paths import SweepPaths
 
 import psutil
 import pytest
 
 from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
+from tests.platform.test_stop import ours
 
 SPEC = f"""
 name: heard
-{BASE}\
+{BASE.replace("epochs: 2, batch_size: 4", "epochs: 50, batch_size: 4")}\
 budget: {{trials: 1}}
 resources: {{gpus_per_worker: 0, workers: 2}}
 confirm: {{top_k: 0}}
@@ -75,10 +80,13 @@ def test_the_page_names_every_kind() -> None:
 @pytest.mark.ray
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_a_sweep_listens_where_the_page_says(tmp_path: Path) -> None:
-    """Two workers a trial, which talk to each other; watched until its first trial is complete."""
+def test_a_sweep_listens_where_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers a trial, which talk to each other; watched until they have an epoch behind them. Then `platform.stop`
+    ends it, with the exit code of the signal: no process is left, and the trial can go on.
+    """
     (tmp_path / "s.yaml").write_text(SPEC)
     (tmp_path / "home").mkdir()
+    marker = f"{os.getpid()}-{time.time_ns()}"
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path / "home")}
     for name in ("RAY_AUTH_TOKEN", "RAY_TMPDIR", "TMPDIR"):
         environment.pop(name, None)
@@ -86,15 +94,30 @@ def test_a_sweep_listens_where_the_page_says(tmp_path: Path) -> None:
     log, folder = tmp_path / "said", Path(f"/tmp/cpn-{os.geteuid()}")
     with log.open("w") as said:
         command = [sys.executable, "-m", "platform.sweep", "s.yaml"]
-        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said) as running:
-            driver = psutil.Process(running.pid)
-            while running.poll() is None and "  complete  " not in log.read_text():
-                found |= listening(driver)
-                time.sleep(0.5)
-            running.terminate()
-    assert "  complete  " in log.read_text(), log.read_text()
-    assert found <= listed(), found - listed()
-    assert listed() - found <= FIXED, "the page lists what does not listen"
+        own = {**environment, "CPN_TEST_MARKER": marker}
+        with subprocess.Popen(command, cwd=tmp_path, env=own, stdout=said, stderr=said) as running:
+            try:
+                driver, looks_after = psutil.Process(running.pid), 0
+                while running.poll() is None and looks_after < 3:
+                    found |= listening(driver)
+                    looks_after += bool(list(tmp_path.glob("sweeps/runs/*/checkpoints/epoch_0001/checkpoint.json")))
+                    time.sleep(0.5)
+                stop = [sys.executable, "-m", "platform.stop", "heard"]
+                asked = subprocess.run(stop, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+                assert asked.returncode == 0 and "heard: stopped after" in asked.stdout, asked.stdout + asked.stderr
+                assert running.wait(120) == 143, log.read_text()
+                left = psutil.wait_procs(ours(marker), timeout=60)[1]
+                assert [each.cmdline() for each in left if each.status() != psutil.STATUS_ZOMBIE] == []
+            finally:
+                for process in ours(marker):
+                    process.kill()
+    output = log.read_text()
+    assert "stopped; every trial can go on: python -m platform.sweep s.yaml" in output and "Traceback" not in output
+    state = read_driver(SweepPaths(tmp_path / "sweeps/heard"))
+    assert state is not None and state.stands == "stopped"
+    assert list(tmp_path.glob("sweeps/runs/*/checkpoints/epoch_*/checkpoint.json")), "nothing to go on from"
+    not_listed, not_there = found - listed(), listed() - found - FIXED
+    assert (not_listed, not_there) == (set(), set()), "the page and the sockets differ"
     assert folder.stat().st_mode & 0o777 == 0o700
     token = tmp_path / "home" / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o777 == 0o600 and token.parent.stat().st_mode & 0o777 == 0o700
