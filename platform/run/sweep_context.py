@@ -51,8 +51,8 @@ class SweepContext:
         self.clock = budget.Clock(self.paths.clock, terminal.warn)
         self.works: Callable[[], None] = lambda: None
         """Told when there is something to do: a sweep that was finished is not any more."""
-        self.changed: Callable[[], None] = lambda: None
-        """Told when a trial has begun or ended."""
+        self.changed: Callable[[bool], None] = lambda news: None
+        """Told True when a trial has begun or ended, False after an epoch."""
         self.contents = named_contents(spec)
         """Of weights files and own code, as the sweep began with them."""
         self._resources = ExitStack()

@@ -25,7 +25,7 @@ class TrialListener:
         self._sweep.clock.began(uid)
         self._folders[uid] = self._sweep.folder(row)
         self._sweep.records.trial_started(row, config, self._sweep.key(row))
-        self._sweep.changed()
+        self._sweep.changed(True)
 
     def reported(self, uid: str, result: Mapping[str, Any]) -> None:
         if "superpixels" in result:
@@ -40,6 +40,7 @@ class TrialListener:
             self._sweep.records.trial_reported(uid, result)
             drawn = self._sweep.epoch_pictures(self._folders[uid], int(result["epoch"])) if uid in self._folders else []
             self._sweep.records.trial_pictured(uid, result, drawn)
+            self._sweep.changed(False)
 
     def ended(self, uid: str) -> None:
         self._sweep.clock.ended(uid)
@@ -57,7 +58,7 @@ class TrialListener:
         self._table.ended(uid, row.state.name, row.miou, row.reason, row.role != CAM_BASELINE)
         self._sweep.save_clock()
         self._sweep.records.trial_ended(row, self._sweep.finished(row), self._sweep.folder(row))
-        self._sweep.changed()
+        self._sweep.changed(True)
 
     def pruning_off(self, line: str) -> None:
         self._sweep.terminal.say(line)

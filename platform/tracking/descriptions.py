@@ -58,7 +58,9 @@ def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], 
     )
     at = f" at beta {metrics['beta']:.2f}" if "beta" in metrics else ""
     trial = f" · a fresh seed of [{of}](run:{of})" if of is not None else ""
-    return cut("\n\n".join([f"{scores}{at}{trial}", *shown(uid, pictures)]))
+    # Below it stands as narrow as the column; its own page shows it in full.
+    panel = f" · [the CAM panel in full](run:{uid}/artifacts/{PANEL})" if Path(PANEL).name in pictures else ""
+    return cut("\n\n".join([f"{scores}{at}{trial}{panel}", *shown(uid, pictures)]))
 
 
 def stage_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], choice: str | None = None) -> str:

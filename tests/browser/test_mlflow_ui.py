@@ -43,6 +43,12 @@ def open_filtered(page: webdriver.Chrome, ui: str, tags: str) -> None:
     await_all(page, "//a[contains(., 'superpixel')]")
 
 
+WIDER = """
+return [...document.querySelectorAll('div')].some(e => e.clientWidth > 900 && e.scrollWidth > e.clientWidth + 50)
+"""
+"""Whether the page scrolls sideways."""
+
+
 def picture_is_there(page: webdriver.Chrome, name: str) -> None:
     """Wait until a picture of this name has its pixels."""
     script = (
@@ -92,6 +98,9 @@ def test_every_runs_page_shows_its_panel(mlflow_page: webdriver.Chrome, ui: str)
     click(mlflow_page, "//a[contains(., 'reference: cpn superpixel')]")
     click(mlflow_page, "//*[normalize-space()='Show more']")
     picture_is_there(mlflow_page, "cam_panel.png")
+    assert not mlflow_page.execute_script(WIDER), "the picture pushes what stands beside it out of the window"
+    with followed(mlflow_page, "//a[normalize-space()='the CAM panel in full']"):
+        picture_is_there(mlflow_page, "cam_panel.png")
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,13 @@ SCRIPT = """
 """
 
 
+STYLE = ".note-editor-preview-content img { max-width: 100%; }"
+"""Pictures of a description are as wide as its column: a wider one pushes what stands beside it out of the window."""
+
+
 def script() -> str:
-    """Return what the page runs before MLflow does."""
-    return f"<script>{SCRIPT.replace('CHARTS', json.dumps(json.dumps(run_charts())))}</script>"
+    """Return what the page runs before MLflow does, and how it shows pictures of descriptions."""
+    return f"<style>{STYLE}</style><script>{SCRIPT.replace('CHARTS', json.dumps(json.dumps(run_charts())))}</script>"
 
 
 def with_script(page: str) -> str:

@@ -56,13 +56,14 @@ def test_a_start_is_shown_timed_and_recorded(told: Told) -> None:
     assert start["params"]["patches.p_h"] == "0.25" and told.row.uid in told.sweep.clock.trial_hours
 
 
-def test_who_watches_hears_of_starts_and_ends(told: Told) -> None:
-    heard: list[str] = []
-    told.sweep.changed = lambda: heard.append("changed")
+def test_who_watches_hears_of_starts_epochs_and_ends(told: Told) -> None:
+    heard: list[bool] = []
+    told.sweep.changed = heard.append
     told.listener.started(told.row.uid)
+    told.listener.reported(told.row.uid, {"epoch": 1, "loss_total": 0.5})
     told.study.tell(told.row.uid, State.FAIL, reason="x")
     told.listener.ended(told.row.uid)
-    assert heard == ["changed"] * 2
+    assert heard == [True, False, True]
 
 
 def test_epochs_are_recorded_and_other_reports_are_not(told: Told) -> None:

@@ -10,6 +10,7 @@ from platform.run.sweep_context import SweepContext
 from platform.search.study import Study, open_list, read_study
 from platform.sweeps import live_report as module
 from platform.sweeps.live_report import LiveReport
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,7 +47,7 @@ def live(request: pytest.FixtureRequest, small_once: SmallSweep, tmp_path: Path)
 
 def test_the_page_is_there_from_the_start_and_reloads_itself(live: Live) -> None:
     report = live.report()
-    report.write_if_due()
+    report.write_if_due(True)
     report.close()
     (page,) = live.files
     text = page.read_text(encoding="utf-8")
@@ -61,15 +62,42 @@ class TestPace:
     def test_a_young_report_is_left(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "write_report", lambda found, folder: [folder / "report.html"])
         report = live.report()
-        report.write_if_due()
+        report.write_if_due(True)
         report._thread.join()
-        report.write_if_due()
+        report.write_if_due(True)
         assert len(live.files) == 1
         report._next = time.monotonic()
-        report.write_if_due()
+        report.write_if_due(True)
         report.close()
-        report.write_if_due()
+        report.write_if_due(True)
         assert len(live.files) == 2, "a minute later, and none after the end"
+
+    def test_what_came_too_early_is_written_after_an_epoch(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "write_report", lambda found, folder: [folder / "report.html"])
+        report = live.report()
+
+        def written(news: bool, due: bool) -> int:
+            report._next = time.monotonic() + (0 if due else 1000)
+            report.write_if_due(news)
+            if report._thread.is_alive():
+                report._thread.join()
+            return len(live.files)
+
+        assert written(news=False, due=True) == 0
+        assert written(news=True, due=True) == 1
+        assert written(news=True, due=False) == 1
+        assert written(news=False, due=True) == 2, "after an epoch, what came too early"
+        assert written(news=False, due=True) == 2
+
+    def test_a_busy_machine_does_not_stretch_the_pace(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+        wall, processor = iter([0.0, 0.0, 900.0]), iter([0.0, 2.0])
+        clocks = SimpleNamespace(monotonic=lambda: next(wall), thread_time=lambda: next(processor))
+        monkeypatch.setattr(module, "time", clocks)
+        monkeypatch.setattr(module, "write_report", lambda found, folder: [folder / "report.html"])
+        report = live.report()
+        report.write_if_due(True)
+        report._thread.join()
+        assert report._next == 900 + module.SHARE * 2
 
     def test_what_goes_wrong_is_a_warning(self, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:
@@ -77,6 +105,6 @@ class TestPace:
 
         monkeypatch.setattr(module, "write_report", broken)
         report = live.report()
-        report.write_if_due()
+        report.write_if_due(True)
         report.close()
         assert "warning: the report of the running sweep was not written (no space left)" in said(live.sweep)

@@ -195,7 +195,8 @@ def test_a_finished_trial_has_its_curve_and_its_files(records: Records, heard: H
         "pictures", "result.json", "model.safetensors",
     }  # fmt: skip
     ((_, note),) = [args for args, _ in heard.of("note")]
-    assert note.startswith("miou 55.0, miou_confirm 53.0 at beta 0.44\n")
+    full = "[the CAM panel in full](run:small-0003/artifacts/pictures/cam_panel.png)"
+    assert note.startswith(f"miou 55.0, miou_confirm 53.0 at beta 0.44 · {full}\n")
     assert note.index("artifact:small-0003/pictures/cam_panel.png") < note.index("pictures/beta_curve.png")
     assert heard.of("end") == [(("small-0003", "FINISHED", 1002.0), {})] and heard.calls[-1][0] == "end"
     assert heard.all_tags("small-0003") == {"state": "COMPLETE", "pruned": "false"}
