@@ -143,7 +143,7 @@ def table(
         both = first is not None and second is not None
         rows.append([name, *values, f"{second - first:+.{places}f}" if both else "-"])
     caption = f"{len(some)} of {len(pairs)} points; all of them: --json" if len(some) < len(pairs) else ""
-    terminal.table(title, [head, result["a"]["uid"], result["b"]["uid"], "B - A"], rows, caption, left=1)
+    terminal.table(title, [head, result["a"]["uid"], result["b"]["uid"], "second - first"], rows, caption, left=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

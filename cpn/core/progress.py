@@ -23,11 +23,11 @@ def shown_progress(console: "Console | None" = None) -> Iterator[Progress]:
     left.
     """
     if console is not None or sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-        with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times, console=console) as bars:
+        left = TimeRemainingColumn(), TextColumn("left")
+        with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *left, console=console) as bars:
             tasks: dict[str, Any] = {}
 
             def show(what: str, done: int, total: int) -> None:

@@ -140,9 +140,9 @@ def share_step(config: Config, image: NDArray[np.uint8], seed: int) -> Step:
         if share == config.patches.p_h:
             columns[f"I_hb, p_h = {share:g}"] = without(image, ~hidden)
     words = (
-        "Each patch is hidden with probability p_h. I_h shows what is left, lambda is its share of the pixels; I_hb "
-        "shows exactly what I_h hides. Together they hold all of the image: what I_h's CAM cannot find "
-        "has to be in I_hb's."
+        "Each patch is hidden with probability p_h. I_h shows what is left, I_hb exactly what I_h hides: together they "
+        "hold all of the image, and what I_h's CAM cannot find has to be in I_hb's. lambda is I_h's share of the "
+        "pixels: the fewer the patches are, the more of it is chance."
     )
     return Step("2. The complementary pair", words, panel("hidden patches", image, columns))
 
@@ -175,12 +175,12 @@ def refine_step(network: CPN, explained: Explained, name: str) -> Step:
     low = network.fc8(top)
     x = network.scaled(network.parts_of_x(images, stage3, stage4))
     features, peak = network.f9(x), background_and_peak(low)
-    columns: dict[str, NDArray[Any]] = {"CAM, one score for each feature": shown(peak[0, index])}
+    columns: dict[str, NDArray[Any]] = {"CAM, one score for each cell of the features": shown(peak[0, index])}
     if network.config.pcm:
         unit = features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + EPSILON)
         row, column = np.unravel_index(int(peak[0, index].argmax()), peak.shape[2:])
         alike = torch.relu((unit[0] * unit[0, :, int(row), int(column)][:, None, None]).sum(0))
-        columns["PCM: pixels like the CAM's peak"] = shown(alike)
+        columns["PCM: how like the CAM's peak each cell is"] = shown(alike)
         columns["after PCM"] = shown(pcm(peak, features)[0, index])
     if network.config.prcm:
         factor = network.config.prcm_scale if network.config.x_scale == "unit" else 1.0
@@ -251,7 +251,7 @@ def beta_step(
     for value in sorted({*BETAS, round(beta, 2)}):
         mask = pseudo_mask(maps, indices, value)
         head = f"beta {value:.2f}" + (" (the run's)" if value == round(beta, 2) else "")
-        columns[head], notes[head] = overlay(image, mask), f"object {np.mean(mask > 0):.0%}"
+        columns[head], notes[head] = overlay(image, mask), f"object: {np.mean(mask > 0):.0%}"
     words = (
         "A pixel is background where no class scores more than beta, and else of the class that scores most. A small "
         "beta lets objects grow into the background, a large one leaves their most telling parts."

@@ -22,6 +22,11 @@ RESAMPLES = 100
 FEWEST, MOST = 20, 10_000
 """Redraws below which a percentile at 95 % is none."""
 
+NOTE = """\
+How much of the differences in score a name explains by itself (fANOVA), over the trials that ran to
+their end and have the name: shares need not add up to 100, and hold for what was searched.
+[95 % interval] over {} redraws of the trials; *: more than 95 % of what shuffled scores give."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
@@ -84,14 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [[name, *(cell(of.get(name)) for of in importances.values())] for name in ranked]
     if rows:
         terminal.table("share of variance, %", ["name", *importances], rows)
-        terminal.say(
-            "fANOVA's main effects over full-budget trials that have the name; [95 % interval] over "
-            f"{options.resamples} redraws of the trials; * above 95 % of what shuffled scores give; shares are of the "
-            "searched ranges"
-        )
+        terminal.say(NOTE.format(options.resamples))
     for name, by_name in importances.items():
         if not by_name:
-            terminal.say(f"{name}: too few full-budget trials, or all with one score")
+            terminal.say(f"{name}: too few trials ran to their end, or all have one score")
     sides = [[name, f"{s.best:.0f} [{s.low:.0f}, {s.high:.0f}]", side(s.patch_side), side(s.object_side)]
              for name, s in sizes.items()]  # fmt: skip
     if sides:

@@ -36,7 +36,7 @@ def test_the_tables(made: Storage, capsys: pytest.CaptureFixture[str]) -> None:
         "what differs in the configuration",
         "loss.w_tcp",
         "bee & wasp",
-        "B - A",
+        "second - first",
         "points; all of them: --json",
     ):
         assert words in said

@@ -60,7 +60,7 @@ def context(sweep: SweepSnapshot, single_gpu: RunManifest | None, command: str) 
         "verdict": summary.plain_verdict if summary else "no verdict yet",
         "against_baseline": summary.against_baseline if summary else None,
         "tone": tone(summary),
-        "so_far": sweep.so_far,
+        "so_far": sweep.so_far if sweep.summary else None,  # without, head and verdict say it
         "stopped": sweep.stopped,
         "reload": RELOAD_S if sweep.state == RUNNING else None,
         "confirm_failed": failed_words(sweep.again),

@@ -25,7 +25,8 @@ def test_a_sweep_is_read_and_shown(
     monkeypatch.setattr("platform.meta.effects.sweep_importances", lambda *_: known)
     assert meta.main(words) == 0
     shown = capsys.readouterr().out
-    assert "share of variance, %" in shown and "loss.w_tcp" in shown
+    assert "share of variance, %" in shown and "loss.w_tcp" in shown and "over 20 redraws" in shown
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
