@@ -97,6 +97,30 @@ def test_own_data_prints_what_the_page_says(
     assert "nothing was started; next: python -m platform.sweep insects.yaml" in plan
 
 
+def test_voc_prints_the_price_that_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("search_spaces").symlink_to(CHECKOUT / "search_spaces")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a GPU is timed, the page's machine had none
+    (command,) = block_after("voc.md", "## What it costs")
+    main_of(shlex.split(command, comments=True))
+    plan = " ".join(capsys.readouterr().out.split())
+    runs, hours, memory, image, disk = (
+        float(re.findall(pattern, plan)[0])
+        for pattern in (r"about ([\d.]+) GPU-hours a run", r"([\d.]+) in all without pruning",
+                        r"at least ([\d.]+) GiB for it", r"CAM ([\d.]+) GiB", r"disk: at most ([\d.]+) GB")
+    )  # fmt: skip
+    table = (DOCS / "voc.md").read_text(encoding="utf-8").partition("| what | estimate |")[2].partition("\n\n")[0]
+    assert "64 trials, the reference first, then 15 confirm runs" in plan
+    for said in (
+        f"{runs:.2f} GPU-hours", f"63 trials, 15 confirm runs, all at full length | {hours:.0f} GPU-hours",
+        f"{hours / 24:.0f} days of one card", f"half way | about {round(hours - 63 / 4 * runs, -1):.0f} GPU-hours",
+        f"at least {memory} GiB", f"mirrored | at least {image} GiB", f"at most {disk:.0f} GB",
+    ):  # fmt: skip
+        assert said in table
+
+
 def masked(line: str) -> str:
     """A printed line without its numbers, and without the lines around a table."""
     return " ".join(re.sub(r"\d+(\.\d+)?", "#", re.sub(r"[┃│┏┓┡┩╇┳━└┘┴─]", " ", line)).split())
