@@ -1,8 +1,8 @@
 """One remaining time for a whole sweep: its runs, the confirm runs, the later stages. Arithmetic over seconds alone.
 
 Work is counted in priced seconds (platform/plan/priced_work.py). What running and ended runs have done of theirs,
-beside the time that it took, is the pace; before the first report it is 1, so that the price itself is shown. Between
-two reports the remaining time only falls.
+beside the time that it took, is the pace; before the first report it is that of earlier starts, or 1, so that the price
+itself is shown. Between two reports the remaining time only falls.
 """
 
 import time
@@ -84,6 +84,8 @@ class RemainingTime:
     """Runs at a time."""
     known: bool = True
     """False where the runs have no price (own code that was not run): nothing is said before the first report."""
+    pace: float = 1.0
+    """Seconds that a priced second took in earlier starts."""
     most: float | None = None
     """Seconds after which the budget ends the search, as of `begin`."""
 
@@ -177,7 +179,7 @@ class RemainingTime:
         for run in self._running.values():
             if run.done > run.before:
                 priced, measured = priced + run.done - run.before, measured + run.at - run.began
-        return measured / priced if priced > 0 and measured > 0 else 1.0 if self.known else None
+        return measured / priced if priced > 0 and measured > 0 else self.pace if self.known else None
 
     def _of_run(self, run: Running, now: float) -> float:
         return max(0.0, (run.price.seconds - run.done) * (self._pace() or 0.0) - (now - run.at))

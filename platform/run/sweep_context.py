@@ -1,6 +1,6 @@
 """What all phases of one sweep share: specification, data, storage, records, cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,13 +21,16 @@ from ..cluster.inputs import prepare_weights
 from ..cluster.interruption import Interruption
 from ..cluster.ray_driver import ray_cluster
 from ..cluster.worker import TrialSetup
-from ..config.own_code import named_contents, own_backbones
+from ..config.own_code import named_contents, own_backbones, trains_own_code
 from ..config.space.beta_range import searched_range
 from ..config.sweep_spec import SweepSpec
 from ..plan import budget
 from ..plan.priced_work import priced_work, run_price
-from ..search.study import TrialRow
+from ..search.study import State, TrialRow
 from ..tracking.records import Records
+
+NEWEST = 20
+"""Runs of earlier starts that the pace is taken from."""
 
 
 class SweepContext:
@@ -59,6 +62,8 @@ class SweepContext:
         self._cluster: list[Node] | None = None
         self._said: set[str] = set()
         self._priced = False
+        self.earlier_pace = 1.0
+        """Seconds that a priced second of a run took in earlier starts."""
 
     def cluster(self) -> list[Node]:
         """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
@@ -79,9 +84,18 @@ class SweepContext:
         if not self._priced:
             self._priced = True
             self.terminal.remaining = priced_work(self.spec, at_once)
+            self.terminal.remaining.pace = self.earlier_pace
         gpus = self.spec.resources.workers * self.spec.resources.gpus_per_worker
         hours = budget.hours_left(self.spec.budget, self.clock, gpus, at_once)
         self.terminal.remaining.most = None if hours is None else 3600 * hours
+
+    def remember_pace(self, rows: Sequence[TrialRow]) -> None:
+        """Take from the newest runs of earlier starts how long runs take here; without any, the price says it."""
+        hours = self.clock.trial_hours
+        ended = [row for row in rows if row.state is State.COMPLETE and hours.get(row.uid)][-NEWEST:]
+        if ended and not trains_own_code(self.spec):  # which has no price
+            priced = sum(run_price(self.spec, self.method(row)).seconds for row in ended)
+            self.earlier_pace = 3600 * sum(hours[row.uid] for row in ended) / priced
 
     def run_price(self, config: Config) -> RunPrice | None:
         """Return what a run of this configuration is priced at; None where that is not known."""

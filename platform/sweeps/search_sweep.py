@@ -52,6 +52,7 @@ def run_search_sweep(
     if older := older_study(sum(row.state.finished for row in trials.rows()), last, trials.url):
         terminal.warn(older)
     sweep.clock.at_least(last.hours if last else 0.0, [*trials.rows(), *again.rows()])
+    sweep.remember_pace([*trials.rows(), *again.rows()])
     reconcile(sweep, recorder, trials, again)
     live = LiveReport(sweep, trials, again, command, last, sweep.records.report_written)
     sweep.changed = live.write_if_due

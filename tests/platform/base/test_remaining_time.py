@@ -43,6 +43,17 @@ def test_running_epochs_correct_the_price_of_all_that_follows(now: list[float]) 
     assert left.run_left("s-0000") == 130.0 and left.left() == 1170.0
 
 
+def test_before_the_first_report_earlier_starts_say_the_pace(now: list[float]) -> None:
+    left = sweep()
+    left.pace = 3.0
+    left.begin(SEARCH, 4, done=2)
+    assert left.left() == 3 * (200 + 200 + 20)
+    left.started("s-0002", PRICE)
+    now[0] += 60  # priced at 30: twice as long, and no longer three times
+    left.reported("s-0002", 1)
+    assert left.left() == 2 * (70 + 100 + 200 + 20)
+
+
 def test_in_silence_it_falls_to_what_comes_later(now: list[float]) -> None:
     left = sweep()
     left.begin(SEARCH, 4)

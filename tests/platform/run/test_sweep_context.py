@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from platform.plan.priced_work import run_price
 from platform.search.study import State
+
+import pytest
 
 from cpn.config import run_key
 from cpn.core.run_files import CHECKPOINTS
@@ -34,6 +37,18 @@ def test_workers_are_told_to_draw_what_mlflow_shows(small_once: SmallSweep, tmp_
         assert sweep.setup(1).images and names == drawn_names(scored, sweep.config.cam) and names
         run = sweep.folder(small_once.row("small-0006"))
         assert sweep.epoch_pictures(run, 1) == []
+
+
+def test_earlier_starts_say_how_long_runs_take(small_once: SmallSweep, tmp_path: Path) -> None:
+    rows = [small_once.row("small-0001"), small_once.row("small-0004")]
+    with small_once.context(tmp_path) as sweep:
+        sweep.remember_pace(rows[1:])
+        assert sweep.earlier_pace == 1.0, "the pruned one says nothing"
+        priced = run_price(sweep.spec, sweep.method(rows[0])).seconds
+        sweep.clock._trials["small-0001"] = 5 * priced
+        sweep.remember_pace(rows)
+        sweep.price_what_is_left(1)
+        assert sweep.terminal.remaining.pace == pytest.approx(5.0)
 
 
 def test_a_warning_is_said_once(small_once: SmallSweep, tmp_path: Path) -> None:
