@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result.to_json(), indent=2))
         return 0
-    shown = f"{result.model}: {result.before or 'the champion'} to {result.to or 'the champion before'}"
+    before = f"version {result.before}" if result.before else "the present one"
+    shown = f"champion of {result.model}, {before} to {result.to or 'the one before'}"
     print(f"{shown}: {result.state}")
     where = "" if options.storage == "sweeps" else f" --storage {shlex.quote(options.storage)}"
     print(f"next: python -m platform.promote --history --sweep {name}{where}")

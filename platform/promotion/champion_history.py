@@ -70,7 +70,14 @@ def history(store: Storage, name: str, uri: str | None) -> tuple[list[HistoryEnt
 def in_words(entry: HistoryEntry) -> str:
     """Return one entry of the history in a line or two: lines are read where a table of six columns is not."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.when))
-    to = "waits for the tracking store" if entry.waiting else f"{entry.before or '-'} to {entry.to or '-'}"
+    moved = " to ".join(filter(None, (entry.before, entry.to)))
+    to = (
+        "waits for the tracking store"
+        if entry.waiting
+        else f"version {moved}"
+        if entry.to
+        else f"no version, was {moved}"
+    )
     of = f" of {entry.uid}" if entry.uid else ""
     lines = [f"{when}  {entry.model}  {to}: {entry.kind}{of} by {entry.who}: {entry.why}"]
     for name in entry.overridden:

@@ -93,7 +93,8 @@ def confirm_gate(
         return Gate("confirm", False, "the reference did not run again, there is nothing to compare with")
     fewest = min(len(mine.mious), len(theirs.mious))
     if fewest < confirm.LEAST_SEEDS or len(mine.counts[0]) < confirm.LEAST_IMAGES:
-        short = f"{fewest} seeds, {confirm.LEAST_SEEDS} are needed" if fewest < confirm.LEAST_SEEDS else "one image"
+        seeds = f"{fewest} fresh seed{'s' * (fewest != 1)}, {confirm.LEAST_SEEDS} are needed"
+        short = seeds if fewest < confirm.LEAST_SEEDS else "one image"
         return Gate("confirm", False, f"not tested against the reference: {short}")
     seed, rule = spec.search_options.seed, confirm.rule_of(chosen, options)
     low, high = confirm.interval(theirs, mine, confirmed, max(1, len(confirmed) - 1), seed, rule)

@@ -267,10 +267,12 @@ def judge(
         sentence = f"no trial beat the reference (best: {rival.uid}, {behind})"
         return Verdict(best.uid, sentence, True, False, rival.mean - best.mean)
     difference = best.mean - reference.mean
-    if min(len(c.mious) for c in (reference, best)) < LEAST_SEEDS:
+    fewest = min(len(c.mious) for c in (reference, best))
+    if fewest < LEAST_SEEDS:
         return Verdict(
             best.uid,
-            f"not tested: {difference:+.1f} over the reference with {len(best.mious)} seeds, {LEAST_SEEDS} are needed",
+            f"not tested: {difference:+.1f} over the reference with {fewest} fresh seed{'s' * (fewest != 1)}, "
+            f"{LEAST_SEEDS} are needed",
             False,
             False,
             difference,

@@ -38,7 +38,8 @@ def test_a_gate_gives_way_to_a_reason_alone(small: SmallSweep, capsys: pytest.Ca
     promote.main(["--history"])
     out = capsys.readouterr().out
     assert (
-        "cpn-small  1 to 2: promotion of small-0002 by " in out and ": its edges are what we need\n    overrides" in out
+        "cpn-small  version 1 to 2: promotion of small-0002 by " in out
+        and ": its edges are what we need\n    overrides" in out
     )
     history = said_by(capsys, "--history")
     assert [entry["to"] for entry in history] == ["1", "2"]

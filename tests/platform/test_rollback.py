@@ -21,9 +21,14 @@ def test_a_rollback_goes_to_the_champion_before_and_says_why(
     promote.main(["small-0000"])
     capsys.readouterr()
     assert rollback.main(["--because", "worse", "--dry-run"]) == 0
-    assert "cpn-small: 2 to 1: nothing was moved" in capsys.readouterr().out and len(moves(small)) == 2
+    assert (
+        "champion of cpn-small, version 2 to 1: nothing was moved" in capsys.readouterr().out and len(moves(small)) == 2
+    )
     assert rollback.main(["small", "--because", "worse"]) == 0
-    assert "cpn-small: 2 to 1: moved\nnext: python -m platform.promote --history" in capsys.readouterr().out
+    assert (
+        "champion of cpn-small, version 2 to 1: moved\nnext: python -m platform.promote --history"
+        in capsys.readouterr().out
+    )
     assert rollback.main(["small", "--because", "worse"]) == 0  # after a kill somebody types it again
     assert "it is there already" in capsys.readouterr().out
     assert state_of(small).aliases == {CHAMPION: "1"} and moves(small)[-1] == ("rollback", "2", "1")

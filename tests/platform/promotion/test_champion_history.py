@@ -84,5 +84,5 @@ def test_a_model_that_the_store_lost_is_said(store: Storage, new_store: Callable
 def test_an_entry_names_what_it_overrides() -> None:
     told = {"uid": "a-0001", "overridden": ["confirm"], "gates": {"confirm": "not run again"}}
     lines = in_words(HistoryEntry.model_validate({**ENTRY, **told})).splitlines()
-    assert lines[0].endswith("cpn-s  - to 1: promotion of a-0001 by ann: w")
+    assert lines[0].endswith("cpn-s  version 1: promotion of a-0001 by ann: w")
     assert lines[1] == "    overrides confirm: not run again"

@@ -56,7 +56,7 @@ def test_fewer_seeds_are_no_test(sweep: SmallSweep) -> None:
     from platform.promotion.gates import confirm_gate
 
     gate = confirm_gate(sweep.spec, studies.rows, some, studies.folder, sweep.row("small-0001"))
-    assert not gate.holds and gate.words == "not tested against the reference: 2 seeds, 3 are needed"
+    assert not gate.holds and gate.words == "not tested against the reference: 2 fresh seeds, 3 are needed"
     assert (
         confirm_gate(sweep.spec, studies.rows, [], studies.folder, None).words
         == "no sweep has confirmed this checkpoint"

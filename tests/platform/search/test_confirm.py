@@ -351,7 +351,7 @@ def test_the_reference_is_the_best() -> None:
 def test_too_few_seeds_are_no_test() -> None:
     found = judge(configuration("ref", [50.0, 50.0]), [configuration("new", [60.0, 60.0])], 0)
     assert (found.winner, found.tested, found.better, found.low) == ("new", False, False, None)
-    assert found.sentence == "not tested: +10.0 over the reference with 2 seeds, 3 are needed"
+    assert found.sentence == "not tested: +10.0 over the reference with 2 fresh seeds, 3 are needed"
 
 
 def test_a_single_seed_of_the_reference_is_no_test() -> None:
