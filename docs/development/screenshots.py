@@ -89,7 +89,7 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
     shot(page, out / "mlflow.png")
     base = page.current_url.partition("?")[0]
     loaded = "return [...document.images].some(i => i.naturalWidth > 500 && i.clientWidth > 300)"
-    with followed(page, '//a[contains(., "the winner\'s CAM panel")]'):
+    with followed(page, "//a[normalize-space()='CAM panel']"):
         await_true(page, lambda: page.execute_script(loaded), "no picture")
         shot(page, out / "mlflow_pictures.png")
     with followed(page, "//a[normalize-space()='charts']"):

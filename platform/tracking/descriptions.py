@@ -5,6 +5,7 @@ A link `[words](run:UID/artifacts/PATH)` and a picture `![words](artifact:UID/PA
 matters most stands first.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from ..config.sweep_spec import SweepSpec
 from ..search.sweep_summary import SweepSummary
 
 PANEL = f"{PICTURES}/cam_panel.png"
-VIEWS = "[charts](view:leaderboard/charts) · [trials](view:leaderboard)"
+VIEWS = ("[charts](view:leaderboard/charts)", "[trials](view:leaderboard)")
+BANNER = 150
+"""Characters of a banner's line in a window of 1280 pixels."""
+_LINKED = re.compile(r"\[([^]]*)\]\([^)]*\)")
 LONGEST = 7000
 """Characters; MLflow keeps 8000, and links grow when they are resolved."""
 
@@ -36,17 +40,22 @@ def sweep_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Se
 def experiment_begun(spec: SweepSpec) -> str:
     """Return the experiment's description while the sweep runs: the report, which is written as trials end."""
     report = f"[report](run:{spec.name}.sweep/artifacts/report.html), new as trials end"
-    first = f"Not finished yet · {report} · {VIEWS}"
+    first = " · ".join(["Not finished yet", report, *VIEWS])
     return "\n\n".join([first, *asked(spec, "Question:")])
 
 
 def experiment_done(spec: SweepSpec, summary: SweepSummary, promoted: bool, files: Sequence[Path]) -> str:
     """Return the experiment's description: one line with the verdict and the links, then the question."""
     panel, *more = links(spec, summary.winner, promoted, files)
-    # MLflow shows one line and cuts it off at the window's edge: what is looked at most stands first. Its list of
-    # experiments shows the beginning as it is written: without signs of Markdown.
-    first = " · ".join([summary.plain_verdict, panel, VIEWS, *more])
-    return "\n\n".join([first, *asked(spec, "Question:")])
+    # MLflow shows one line, and cuts a second through the middle: what is looked at most stands first, and what does
+    # not fit is unfolded. Its list of experiments shows the beginning as it is written: without signs of Markdown.
+    first, later = summary.plain_verdict, list[str]()
+    for link in (panel, *VIEWS, *more):
+        if not later and len(_LINKED.sub(r"\1", f"{first} · {link}")) <= BANNER:
+            first += f" · {link}"
+        else:
+            later.append(link)
+    return "\n\n".join([first, *([" · ".join(later)] if later else []), *asked(spec, "Question:")])
 
 
 def trial_done(uid: str, pictures: Sequence[str], metrics: Mapping[str, float], of: str | None = None) -> str:
@@ -79,10 +88,10 @@ def shown(uid: str, pictures: Sequence[str]) -> list[str]:
 def links(spec: SweepSpec, winner: str, promoted: bool, files: Sequence[Path]) -> list[str]:
     """Return where to go on from a sweep that has ended; its winner's panel first."""
     return [
-        f"[the winner's CAM panel](run:{winner}/artifacts/{PANEL})",
+        f"[CAM panel](run:{winner}/artifacts/{PANEL})",
         *(
             f"[{file.stem}](run:{spec.name}.sweep/artifacts/{file.name})"
-            for file in files
+            for file in sorted(files, key=lambda file: file.name)
             if file.name in ("report.html", "summary.md")
         ),
         f"[the winner, {winner}](run:{winner})",

@@ -29,12 +29,20 @@ def test_question_verdict_and_links_stand_first() -> None:
     assert "model:" not in experiment_done(spec, SUMMARY, False, files)
 
 
-def test_what_is_looked_at_most_stands_first_in_the_banner() -> None:
-    """Behind a long verdict there is room for three links or four."""
+def test_the_banner_is_one_line_of_what_is_looked_at_most() -> None:
     spec = load_spec(CHECKOUT / "search_spaces" / "patch.yaml")
-    first = experiment_done(spec, SUMMARY, True, [Path("report.html"), Path("summary.md")]).partition("\n")[0]
-    words = re.findall(r"\[([^]]+)\]\(", first)
-    assert words[:4] == ["the winner's CAM panel", "charts", "trials", "report"] and words[-1] == "champion"
+    files = [Path("summary.md"), Path("report.html")]
+
+    def linked(summary: SweepSummary) -> list[list[str]]:
+        lines = experiment_done(spec, summary, True, files).split("\n\n")
+        return [re.findall(r"\[([^]]+)\]\(", line) for line in lines[:2]]
+
+    most, rest = ["CAM panel", "charts", "trials", "report"], ["summary", "the winner, patch-0007", "champion"]
+    assert linked(SUMMARY) == [most + rest, []]
+    long = "no trial beat the reference (best: quickstart-0006, 1.6 points lower [-2.9, -0.3])"
+    told = SUMMARY.model_copy(update={"verdict": long, "promoted": True, "better": False})
+    assert linked(told)[0] == most, "the quickstart's"
+    assert linked(told)[1] == rest, "to be unfolded"
 
 
 def test_nothing_is_longer_than_mlflow_keeps() -> None:

@@ -291,10 +291,10 @@ def test_the_end_of_a_sweep(records: Records, heard: Heard, tmp_path: Path) -> N
     assert heard.all_tags("small.sweep") == tags
     ((parent, note),) = [args for args, _ in heard.of("note")]
     ((experiment,),) = [args for args, _ in heard.of("describe")]
-    assert parent == "small.sweep" and note.startswith("**not tested**\n\n[the winner's CAM panel](run:small-0003/")
+    assert parent == "small.sweep" and note.startswith("**not tested**\n\n[CAM panel](run:small-0003/")
     assert "run:small.sweep/artifacts/summary.md" in note and "| `patches.p_h` | float 0.1 to 0.5 |" in note
     assert "model:" not in note and experiment.startswith("not tested; small-0003 was promoted · ")
-    assert "[the winner's CAM panel](run:small-0003/" in experiment
+    assert "[CAM panel](run:small-0003/" in experiment
     assert heard.calls[-1][0] == "end"
 
 
