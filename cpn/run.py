@@ -41,7 +41,7 @@ from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, s
 from cpn.models.imagenet import IMAGENET, published_file
 from cpn.models.network import CPN, build_network
 from cpn.models.ranks import differing_ranks, from_rank_0
-from cpn.models.weights import WeightsReport, load_backbone_weights
+from cpn.models.weights import WeightsReport, load_backbone_weights, refuse_overflow
 from cpn.plots.epoch_pictures import EpochPictures
 from cpn.plots.panel_images import panel_images
 from cpn.plots.run_pictures import run_pictures, save_panel, whole_run
@@ -236,6 +236,7 @@ def load_run(model: Path, own_backbone: str | None = None) -> tuple[CPN, Config,
         refuse_larger(model, lambda: build_network(config.network, len(classes) + 1))
     network = build_network(config.network, len(classes) + 1)
     load_model(model, network)
+    refuse_overflow(network, model)
     return network.eval(), config, classes
 
 

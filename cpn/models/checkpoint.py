@@ -30,7 +30,7 @@ from cpn.config import Config, config_from
 from cpn.core.errors import InputError
 from cpn.core.errors import to_stderr as to_stderr
 from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
-from cpn.core.plain_file import refuse_irregular
+from cpn.core.plain_file import folder_there, refuse_irregular
 from cpn.core.run_files import MODEL, checkpoint_name, kept_names, position
 from cpn.models.backbone import is_known
 from cpn.models.ranks import (
@@ -41,6 +41,7 @@ from cpn.models.ranks import (
     tensors_from_rank_0,
     values_of_all,
 )
+from cpn.models.weights import not_plain, poisoned
 
 MAX_METADATA = 1_000_000
 """The most letters that a file may say of itself; ours have some thousand."""
@@ -226,6 +227,8 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], cure: str = DAMAGED_MO
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata of a file written by `save_model`. Raises InputError when `path` is no such file."""
     refuse_irregular(path)
+    if folder_there(path):
+        raise InputError(f"{path}: is a folder; name the {MODEL} of a run")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -319,9 +322,9 @@ def load_model(path: Path, network: nn.Module) -> None:
             f"{path}: a checkpoint of another network: {len(wrong)} tensors do not fit, first {wrong[0]!r}; "
             "give one of this network.backbone and these classes"
         )
-    broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
-    if broken is not None:
-        raise InputError(f"{path}: {broken!r} holds NaN or infinity; give a checkpoint of a training that went well")
+    for name in (name for name in expected if expected[name].is_floating_point()):
+        if problem := not_plain(tensors[name]) or poisoned(name, tensors[name]):
+            raise InputError(f"{path}: {name!r} {problem}; give a checkpoint of a training that went well")
     network.load_state_dict(tensors)
 
 

@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import ZipFile, is_zipfile
 
 from cpn.core.checked import side_digest, side_file, verified, write_side
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, write_bytes
-from cpn.core.plain_file import file_there, refuse_irregular
+from cpn.core.plain_file import file_there, folder_there, refuse_irregular
 from cpn.models.backbone import BACKBONES, build_backbone
 from cpn.models.mxnet_params import MAGIC, read_params
 
@@ -90,7 +91,7 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
 
     refuse_irregular(path)
     if not file_there(path):
-        raise InputError(f"{path}: no such weights file; {cure}")
+        raise InputError(f"{path}: {'is a folder, ' if folder_there(path) else ''}no such weights file; {cure}")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
@@ -118,14 +119,17 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # said of files that load well
+            warnings.simplefilter("ignore", UserWarning)  # of torch's own formats; what matters is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = _damaged_part(path)
     except Exception as error:  # a foreign pickle stream fails in as many ways as it has opcodes
         code = re.search("GLOBAL|Unsupported class|Trying to", str(error)) is not None
         reason = "it holds more than tensors, and code in a file is not run" if code else "it is damaged or none"
         raise InputError(
             f"{path}: not loaded as a torch file: {reason}; save its state dict alone with torch.save, or copy it again"
         ) from error
+    if damaged is not None:
+        raise InputError(f"{path}: a damaged torch file ({damaged} is not what its checksum says); copy it again")
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -137,6 +141,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     ):
         raise InputError(f"{path}: not a state dict of named tensors; save network.state_dict() alone with torch.save")
     return _without_prefix({str(name): tensor for name, tensor in content.items()}, "module.")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Return the first part of a torch file that has not its checksum: torch writes them and does not read them."""
+    if not is_zipfile(path):  # the form of before torch 1.6 has none
+        return None
+    with ZipFile(path) as file:
+        return file.testzip()
 
 
 def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -199,18 +211,41 @@ def compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path:
 
 
 def _misfit(name: str, wanted: Tensor, tensor: Tensor) -> str | None:
-    import torch
-
+    if (odd := not_plain(tensor)) is not None:
+        return f"{name} {odd}"
     if tensor.shape != wanted.shape:
         return f"{name} is {tuple(tensor.shape)} and should be {tuple(wanted.shape)}"
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
-        return f"{name} is {tensor.dtype} without plain floating point numbers"
-    if not torch.isfinite(tensor.float()).all():
-        return f"{name} contains NaN or infinity"
-    if name.endswith("running_var") and bool((tensor < 0).any()):
-        return f"{name} has negative variances"
+    if (poison := poisoned(name, tensor)) is not None:
+        return f"{name} {poison}"
     if tensor.ndim > 1 and not bool(tensor.any()):
         return f"{name} holds nothing but zeros"
+    return None
+
+
+def not_plain(tensor: Tensor) -> str | None:
+    """Say in words why a file's tensor is no plain array of floating point numbers; None where it is one.
+
+    Integers, booleans and numbers of 8 bits and fewer are parts of a quantized layer, whose scale lies elsewhere: taken
+    as they stand they are other weights.
+    """
+    import torch
+
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return f"is a nested, sparse or empty tensor ({tensor.layout}, {tensor.device}) without plain numbers"
+    if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        return f"is {tensor.dtype} and not float16, bfloat16, float32 or float64"
+    return None
+
+
+def poisoned(name: str, tensor: Tensor) -> str | None:
+    """Say in words what makes plain numbers unfit for the layer `name` in single precision; None where nothing does."""
+    import torch
+
+    numbers = tensor.float()
+    if not torch.isfinite(numbers).all():
+        return "contains NaN or infinity"
+    if name.endswith("running_var") and bool((numbers < 0).any()):
+        return "has negative variances"
     return None
 
 
@@ -235,9 +270,11 @@ def where_from(names: Iterable[str]) -> str:
 def of_backbone(tensors: dict[str, Tensor], wanted: Collection[str] = ()) -> dict[str, Tensor]:
     """Backbone names: a whole CPN of this product has them under `backbone.`, every other file plainly.
 
-    `wanted` are the backbone's own names. Some may start with `backbone.` themselves: what fits more of them counts.
+    `wanted` are the backbone's own names. Some may start with `backbone.` themselves: what fits more of them counts. A
+    layer beside the backbone that is called like one of its own is not taken for it.
     """
-    bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+    inner = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("backbone.")} | inner
     return tensors if len(tensors.keys() & set(wanted)) > len(bare.keys() & set(wanted)) else bare
 
 
@@ -291,6 +328,22 @@ def noise_features(backbone: nn.Module) -> list[tuple[float, float]]:
     with torch.no_grad():
         taps = backbone.eval()(noise)
     return [(float(tap.mean()), float(tap.std())) for tap in taps]
+
+
+def refuse_overflow(network: nn.Module, path: Path) -> None:
+    """Raise InputError when a trained network's maps of the fixed noise image are not finite.
+
+    Finite weights can be too large for their sums, and a map of NaN would silently read as a mask of background.
+    """
+    import torch
+
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = network.eval()(noise)
+    if not all(bool(torch.isfinite(each).all()) for each in maps):
+        raise InputError(
+            f"{path}: its network's scores are NaN or infinite; give a checkpoint of a training that went well"
+        )
 
 
 def check_features(backbone: nn.Module, path: Path, cure: str) -> None:

@@ -30,6 +30,7 @@ from cpn.data.image_memory import CAM_CURE, image_of
 from cpn.data.map_files import load_label, load_maps, present_classes, save_label, save_maps
 from cpn.models.backbone import Backbone, build_backbone, is_known
 from cpn.models.checkpoint import load_model, network_metadata, refuse_larger, save_model
+from cpn.models.weights import refuse_overflow
 from cpn.plots.run_pictures import pseudo_mask
 from cpn.propagation.crf_processes import WORTH_PIXELS
 from cpn.propagation.walk_rule import with_choice
@@ -183,6 +184,7 @@ def load_deeplab(model: Path, own_backbone: str | None = None) -> tuple[DeepLab,
         refuse_larger(model, lambda: DeepLab(build_backbone(name), len(classes) + 1, config.deeplab))
     network = DeepLab(build_backbone(name), len(classes) + 1, config.deeplab)
     load_model(model, network)
+    refuse_overflow(network, model)
     return network.eval(), config, classes
 
 

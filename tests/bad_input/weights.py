@@ -1,21 +1,24 @@
 """Files of weights and checkpoints: from elsewhere, from yesterday, cut off, or made by somebody who means harm."""
 
+import json
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cpn.config import config_from
 from cpn.core.files import file_digest, read_json, write_json
 from cpn.data.voc import VOC_CLASSES
 from cpn.models.backbone import build_backbone
-from cpn.models.checkpoint import save_model
+from cpn.models.checkpoint import read_metadata, save_model
 from cpn.models.network import build_network
 from cpn.sources.packing import prepare
 from tests.bad_input.case import DRY, Case, Make, both, nothing, spec, text_file, voc
@@ -24,6 +27,8 @@ CONVERT = "cpn.weights w.pth"
 SCENES = "--set preset=scenes --set network.weights="
 SCORE = "cpn.score model.safetensors --root data"
 SUBMIT = "cpn.voc_submission model.safetensors --root data --list val --out results.tgz"
+PREDICT = "cpn.predict model.safetensors"
+PICTURE = "data/JPEGImages/2007_000032.jpg"
 NETWORK = {"backbone": "scene", "stage3_channels": 6, "stage4_channels": 7, "correlation_channels": 8, "weights": None}
 HARM = "import os\nopen('executed', 'w').close()\n"
 
@@ -76,6 +81,42 @@ def model(metadata: dict[str, Any] | None = None, poison: bool = False, **change
     return make
 
 
+def retyped(state: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Turn the weights of all layers into numbers of another kind."""
+    state.update({name: value.to(dtype) for name, value in state.items() if value.is_floating_point()})
+
+
+def remade(change: Callable[[dict[str, Tensor]], object]) -> Make:
+    """A CAM network's file whose tensors were changed by another program, which wrote no digest of them."""
+
+    def make(place: Path) -> None:
+        model()(place)
+        path = place / "model.safetensors"
+        said, state = read_metadata(path), load_file(path)
+        change(state)
+        path.write_bytes(save(state, {"cpn": json.dumps(said)}))
+
+    return make
+
+
+def nested() -> dict[str, Tensor]:
+    """The state of the scenes' backbone, with a tensor of unequal rows, of which torch says that they are young."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        rows = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.strided)
+    return scene(lambda state: state.update({next(iter(state)): rows}))
+
+
+def turned_bit(place: Path) -> None:
+    """A torch file whose largest part has one bit turned round."""
+    torch.save(scene(), place / "w.pth")
+    with ZipFile(place / "w.pth") as file:
+        part = max(file.infolist(), key=lambda info: info.file_size)
+    data = bytearray((place / "w.pth").read_bytes())
+    data[part.header_offset + part.file_size // 2] ^= 1
+    (place / "w.pth").write_bytes(data)
+
+
 def with_code(name: str) -> Make:
     """A model that names evil.py beside it as its backbone."""
     config = config_from({"preset": "scenes", "network": {**NETWORK, "backbone": name}}, "test").model_dump(mode="json")
@@ -110,7 +151,7 @@ FILES = [
     wrong("no file", CONVERT, nothing, "w.pth: no such weights file", "ademxapp"),
     wrong("a pipe", CONVERT, lambda place: os.mkfifo(place / "w.pth"), "w.pth is a pipe (FIFO) and no regular file"),
     wrong("endless zeros", CONVERT, lambda place: (place / "w.pth").symlink_to("/dev/zero"), "w.pth is a device"),
-    wrong("a folder", "cpn.weights .", nothing, ".: no such weights file"),
+    wrong("a folder", "cpn.weights .", nothing, ".: is a folder, no such weights file"),
     file("zero bytes", b"", "neither MXNet .params, torch nor safetensors"),
     file("a web page", "<html>Google Drive - Virus scan warning</html>", "neither MXNet .params, torch nor"),
     file("a pointer of Git LFS", "version https://git-lfs.github.com/spec/v1\n", "neither MXNet .params, torch nor"),
@@ -179,6 +220,12 @@ GIVEN = [
     *used("a layer of zeros", tensors(lambda: scene(lambda state: next(iter(state.values())).zero_())),
           "holds nothing but zeros", "give a file of this network.backbone"),
     *used("infinity inside", tensors(lambda: first_set_to(float("inf"))), "contains NaN or infinity"),
+    *used("numbers of 8 bits", tensors(lambda: scene(lambda state: retyped(state, torch.float8_e4m3fn))),
+          "layers do not fit", "is torch.float8_e4m3fn and not float16, bfloat16, float32 or float64"),
+    *used("a nested tensor", torch_file(nested), "is a nested, sparse or empty tensor", file_name="w.pth"),
+    *used("a torch file with one bit turned", turned_bit, "a damaged torch file (", "is not what its checksum says",
+          file_name="w.pth"),
+    *used("a folder", lambda place: (place / "w.safetensors").mkdir(), "is a folder, no such weights file"),
     *used("code for a run", torch_file(Payload, "w.pth"), "code in a file is not run", file_name="w.pth"),
     wrong("a backbone misspelt, train", f"platform.train {SCENES}w.pth --set network.backbone=resnet83",
           torch_file(scene), "network.backbone: 'resnet83' is unknown; use"),
@@ -190,7 +237,17 @@ CHECKPOINTS = [
           "not one of this product"),
     wrong("a model that is cut off", SCORE, both(model(), lambda place: os.truncate(place / "model.safetensors", 900)),
           "model.safetensors", "not a readable"),
-    wrong("a model with NaN inside", SCORE, model(poison=True), "model.safetensors: 'backbone", "holds NaN", "give"),
+    wrong("a model with NaN inside", SCORE, model(poison=True), "model.safetensors: 'backbone", "contains NaN", "give"),
+    *(wrong(f"a model of {kind} numbers", SCORE, remade(lambda state, dtype=dtype: retyped(state, dtype)),
+            "model.safetensors: 'backbone", f"is {dtype} and not float16", "give")
+      for kind, dtype in (("8 bit", torch.float8_e4m3fn), ("whole", torch.int8), ("complex", torch.complex64))),
+    *(wrong(f"a model of numbers too large, {kind}", command, remade(lambda state: [value.fill_(3e38) for value in
+            state.values() if value.is_floating_point()]), "model.safetensors: its network's scores are NaN or inf")
+      for kind, command in (("score", SCORE), ("predict", f"{PREDICT} {PICTURE}"))),
+    wrong("a model of negative variances", f"{PREDICT} {PICTURE}", remade(lambda state: [value.fill_(-1) for name, value
+          in state.items() if "running_var" in name]), "model.safetensors: 'backbone", "has negative variances"),
+    wrong("a folder for a model", SCORE, both(voc(), lambda place: (place / "model.safetensors").mkdir()),
+          "model.safetensors: is a folder; name the model.safetensors of a run"),
     wrong("a model of another kind", SCORE, model(kind="deeplab"), "model.safetensors: a checkpoint of kind 'deeplab'"),
     wrong("a model that says nothing", SCORE, model({"kind": "cam"}), "model.safetensors", "lacks config or classes"),
     wrong("a model of the classes 7", SCORE, model(classes=7), "model.safetensors", "lacks config or classes"),
@@ -231,9 +288,6 @@ CHECKPOINTS = [
     wrong("a setting without effect", f"{SCORE} --set cam.beta=0.5", model(), "--set cam.beta: has no effect"),
     wrong("--out of a score below a file", f"{SCORE} --out model.safetensors/x", model(), "--out: ", "choose another"),
 ]  # fmt: skip
-
-PREDICT = "cpn.predict model.safetensors"
-PICTURE = "data/JPEGImages/2007_000032.jpg"
 
 PREDICTED = [
     wrong("no model to predict with", "cpn.predict model.safetensors a.jpg", text_file(b"x", "a.jpg"),

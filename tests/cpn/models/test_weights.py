@@ -294,6 +294,27 @@ def test_layers_called_backbone_by_the_user_are_found(tmp_path: Path, prefix: st
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in wanted.items())
 
 
+def test_a_layer_beside_the_backbone_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    """A head's layer that is called like one of the backbone, in a file of a whole CPN."""
+    path = tmp_path / "whole.safetensors"
+    head = next(iter(state()))
+    inner = {f"backbone.{name}": tensor for name, tensor in state().items()}
+    save_file({**inner, head: state()[head] + 1}, path)
+    network = Tiny()
+    load_backbone_weights(network, path)
+    assert torch.equal(network.state_dict()[head], state()[head])
+
+
+def test_the_checksums_of_a_torch_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(state(), path)
+    data = bytearray(path.read_bytes())
+    data[data.index(max(state().values(), key=lambda tensor: tensor.numel()).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is not what its checksum says"):
+        read_weights(path)
+
+
 @pytest.mark.parametrize("name", ["absent.pth", "."])
 def test_what_is_no_file_says_where_to_get_resnet50(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="no such weights file; for ResNet-50 get resnet50-0676ba61.pth or"):
