@@ -5,6 +5,7 @@ Made by itself at the end of a sweep; by hand at any time, while it runs or afte
 
 import argparse
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return judgement(options)
     store = storage(options.storage)
     folder = options.out or store.sweep(options.name).root
-    check_place(folder, "--out")
+    check_place(
+        folder, "--out" if options.out or os.path.isdir(folder) else options.name
+    )  # no sweep: its name is wrong
     from .reports.snapshot import read_sweep
 
     sweep = read_sweep(store, options.name)

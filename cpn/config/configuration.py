@@ -218,6 +218,8 @@ def finding(kind: str, message: str, value: object) -> str:
     """Return what pydantic says of a given value, in words for who writes YAML."""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "has to hold `key: value` lines"
+    if kind == "string_pattern_mismatch":  # of a sweep's name alone
+        return "is written in letters, digits, dot, dash and underscore, 64 at most, and begins with a letter or digit"
     if kind == "string_type" and isinstance(value, dict):
         return "is read as `key: value` lines; write it in quotes"
     return message.removeprefix("Value error, ")

@@ -73,7 +73,13 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise _problem(key_node, f"key '{key}' stands twice (first on line {seen[key]}); keep one of them")
             seen[key] = line
-        return super().construct_mapping(node, deep=True)
+        values = super().construct_mapping(node, deep=True)
+        for key_node, _ in node.value:
+            if not isinstance(self.construct_object(key_node), str):
+                raise _problem(
+                    key_node, f"the key {_brief(key_node.value)} is read as no text; write a name, in quotes"
+                )
+        return values
 
     def construct_truth(self, node: yaml.ScalarNode) -> bool:
         text = self.construct_scalar(node).lower()
@@ -236,7 +242,7 @@ def _parse(text: str, source: str, with_line: bool = True) -> Any:
         lines = text.splitlines()
         line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
         if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(error.problem):
-            raise InputError(f"{where}: a tab indents this line; YAML wants spaces") from None
+            raise InputError(f"{where}: a tab stands in this line; YAML wants spaces") from None
         if isinstance(error, yaml.constructor.ConstructorError) and error.context is None:
             cure = "; write plain values" if re.search("the tag|expected a", str(error.problem)) else ""
             raise InputError(f"{where}: {_one_line(error.problem)}{cure}") from None

@@ -3,7 +3,8 @@
 spec = load_spec(Path("search_spaces/patch.yaml"), ["data.root=/data/VOC2012", "budget.trials=40"])
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,24 @@ def spec_from(raw: dict[str, Any], sets: Sequence[str], path: Path) -> SweepSpec
             where = next((f"--set {name}" for name in set_names if name.startswith("search.")), f"{path}: search")
             raise InputError(f"{where}: a table runs its rows and searches nothing; drop it, or the table")
         check_table(spec.table, spec.base, str(path))
-    check_search(spec, str(path))
-    meant = meant_search(spec, str(path))
-    if all(meant[name] is domain for name, domain in spec.search.items()):
-        return spec
-    spec = spec.model_copy(update={"search": meant})
-    check_search(spec, str(path))
+    with _blaming_sets(str(path), set_names):
+        check_search(spec, str(path))
+        meant = meant_search(spec, str(path))
+        if all(meant[name] is domain for name, domain in spec.search.items()):
+            return spec
+        spec = spec.model_copy(update={"search": meant})
+        check_search(spec, str(path))
     return spec
+
+
+@contextmanager
+def _blaming_sets(source: str, set_names: Sequence[str]) -> Iterator[None]:
+    """Name the --set in the place of the file where an error is about a key that it gave a value, or a part of."""
+    try:
+        yield
+    except InputError as error:
+        key, _, rest = str(error).removeprefix(f"{source}: ").partition(": ")
+        raise InputError(f"{_place(source, set_names, key)}: {rest}") from None
 
 
 def apply_sets(base: dict[str, Any], sets: Sequence[str], source: str) -> dict[str, Any]:
@@ -143,8 +155,10 @@ def _set_sweep(raw: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     search = dict(raw.get("search", {}))
     names = value_names()
     fits = [known for known in (*search, *names) if rest == known or rest.startswith(known + ".")]
+    if not rest:
+        raise InputError(f"--set {name}: name what is searched: --set search.loss.w_tcp.float=[0.1,10]")
     if not fits:
-        raise InputError(f"--set {name}: {rest or 'nothing'} is not a name of the method{nearest(rest, names)}")
+        raise InputError(f"--set {name}: {rest} is not a name of the method{nearest(rest, names)}")
     searched = max(fits, key=len)
     if rest != searched:
         old = search.get(searched)
@@ -175,7 +189,8 @@ def sweep_names() -> list[str]:
 def _place(source: str, set_names: Sequence[str], key: str) -> str:
     """Return the key as an error calls it: behind the --set that gave its value, or behind the file."""
     plain = key.removeprefix("base.")
-    name = next((name for name in set_names if plain == name or plain.startswith(name + ".")), None)
+    about = (name for name in set_names if f"{plain}.".startswith(f"{name}.") or name.startswith(f"{plain}."))
+    name = next(about, None)
     if name is None:
         return f"{source}: {key}"
     return f"--set {name}" if plain == name else f"--set {name}: {plain}"

@@ -90,6 +90,7 @@ LENGTHS = [
     long_name("weights", f"{SWEEP} --set network.weights={LONG}", "network.weights: /", "is too long for the name of"),
     long_name("the storage", f"{SWEEP} --set resources.storage={LONG}", "resources.storage: /", "is too long"),
     long_name("the storage of a report", f"platform.report small --storage {LONG}", "resources.storage: /", "too long"),
+    long_name("a sweep to report", f"platform.report {LONG}", f"error: {LONG[:100]}", "is too long for the name of"),
     long_name("the records", f"{SWEEP} --set tracking.uri=sqlite:///{LONG}", "tracking.uri: /", "is too long for"),
     long_name("the study", f"{START} --set tracking.study=sqlite:///{LONG}", "tracking.study: /", "is too long for"),
     long_name("a specification", f"platform.sweep {LONG}", "is too long for the name of a file"),

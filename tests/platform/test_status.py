@@ -65,7 +65,7 @@ def test_one_sweep_in_trouble_hides_no_other(
     found = {row["sweep"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(found) == ["bad", "good", "masked", "none"]
     assert (found["good"]["best"], found["none"]["complete"]) == (40.0, 0)
-    assert found["bad"]["complete"] is None and "a tab indents this line" in found["bad"]["notes"][0]
+    assert found["bad"]["complete"] is None and "a tab stands in this line" in found["bad"]["notes"][0]
     assert "set CPN_STUDY_URL to the whole of postgresql://me:***@db/studies" in " ".join(found["masked"]["notes"])
     monkeypatch.setenv("CPN_STUDY_URL", f"sqlite:///{store.study}")
     assert status(store, "masked").complete == 0

@@ -19,7 +19,7 @@ def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": "a b"}, "name: String should match pattern"),
+        ({"name": "a b"}, "name: is written in letters, digits"),
         ({"base": 3}, "base: has to hold `key: value` lines"),
         ({"search": {"train.seed": {"int": [0, 9]}}}, "search.train.seed: the best of several seeds is luck"),
         ({"base": {"loss": {"w_tpc": 1}}}, "base: loss.w_tpc: unknown key; did you mean 'loss.w_tcp'?"),

@@ -95,7 +95,7 @@ def test_set_reaches_base_sweep_sections_name_preset_and_search() -> None:
         ("budget.trails=3", "--set budget.trails: unknown key; did you mean 'budget.trials'?"),
         ("budget.trials=forty", "--set budget.trials: Input should be a valid integer, given 'forty'"),
         ("budget.trials=0", "--set budget.trials: Input should be greater than or equal to 1"),
-        ("name=a/b", "--set name: String should match"),
+        ("name=a/b", "--set name: is written in letters"),
         ("preset=", "--set preset: names no preset, and takes none away; name one, or leave it out"),
         ("preset=null", "--set preset: names no preset, and takes none away"),
         ("preset=[]", "--set preset: names no preset, and takes none away"),
