@@ -29,7 +29,7 @@ from . import distributions
 from .history import StudyView
 from .study_store import check_apart as check_apart
 from .study_store import check_study as check_study
-from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names
+from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names, understood
 from .study_store import study_url as study_url
 from .trial_row import REFERENCE as REFERENCE
 from .trial_row import SEARCH as SEARCH
@@ -276,13 +276,14 @@ class Study:
         """Read what is not known yet: everything at first; later, for a reader, what is open or new."""
         if self._writes and self._loaded:
             return
-        for trial in self._study.get_trials(deepcopy=False):
-            if not trial.state.is_finished():
-                self._open[trial.number] = copy.deepcopy(trial)
-            elif trial.number not in self._finished:
-                self._finished[trial.number] = self._row(trial)
-                self._ended[trial.number] = trial
-                self._open.pop(trial.number, None)
+        with understood(self.url):
+            for trial in self._study.get_trials(deepcopy=False):
+                if not trial.state.is_finished():
+                    self._open[trial.number] = copy.deepcopy(trial)
+                elif trial.number not in self._finished:
+                    self._finished[trial.number] = self._row(trial)
+                    self._ended[trial.number] = trial
+                    self._open.pop(trial.number, None)
         self._loaded = True
 
     def _running(self, uid: str) -> FrozenTrial | None:
@@ -425,7 +426,8 @@ def _open(name: str, url: str, identity: StudyIdentity) -> optuna.Study:
 
 def _identity(study: optuna.Study, url: str) -> StudyIdentity | None:
     """Return the identity that a study keeps; None where it has none: not yet, or it is another program's."""
-    content = study.user_attrs.get("identity")
+    with understood(url):
+        content = study.user_attrs.get("identity")
     return None if content is None else StudyIdentity.read(content, f"{url}: study {study.study_name!r}")
 
 

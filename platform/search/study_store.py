@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from cpn.core.errors import InputError
+from cpn.core.errors import InputError, brief_words
 from cpn.core.files import DamagedFile, check_place
 from cpn.core.plain_file import refuse_impossible
 from cpn.core.redact import redact
@@ -216,6 +216,17 @@ def reachable(url: str) -> Iterator[None]:
         file = url.startswith("sqlite")
         cure = "check that its folder is writable and its disk not full" if file else "start it or check the URL"
         raise InputError(f"tracking.study: {url}: the study database cannot be used ({message}); {cure}") from None
+
+
+@contextmanager
+def understood(url: str) -> Iterator[None]:
+    """Turn what Optuna raises for a row that it did not write (a state, a number, a JSON text) into a DamagedFile."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedFile(shown(url), cure_of(url), f"a row is not one of Optuna's: {brief_words(error)}") from error
 
 
 def study_names(url: str) -> list[str]:

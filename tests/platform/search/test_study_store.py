@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from platform.search.study import open_study
+from platform.search.study import State, open_study, read_study
 from platform.search.study_store import (
     check_apart,
     check_study,
@@ -21,7 +21,7 @@ import sqlalchemy
 
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile
-from tests.platform.search.test_study import make_spec, make_study
+from tests.platform.search.test_study import ask, make_spec, make_study
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,34 @@ def test_a_database_that_is_not_whole_is_damaged(tmp_path: Path, place: int, wro
         check_whole(path, f"sqlite:///{path}")
     assert str(path) in str(refused.value) and "finished runs are taken over" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trials set state = 'WEIRD'",
+        "update trials set number = null",
+        "update trials set datetime_start = 'soon'",
+        "update trial_values set value_type = 'WEIRD'",
+        "update trial_user_attributes set value_json = '{'",
+        "update trial_user_attributes set value_json = 'null'",
+        "update trial_params set distribution_json = '{}'",
+        "update trial_params set param_value = 'x'",
+        "update study_user_attributes set value_json = '{'",
+    ],
+)
+def test_a_row_that_optuna_did_not_write_is_damage(tmp_path: Path, change: str) -> None:
+    study = make_study(tmp_path)
+    study.tell(ask(study).uid, State.COMPLETE, 40.0)
+    study.tell(ask(study).uid, State.COMPLETE, 41.0)
+    name, url = study.name, study.url
+    study.close()
+    path = Path(url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(change)
+    with pytest.raises(DamagedFile, match="is damaged") as refused:
+        read_study(name, url).rows()
+    assert str(path) in str(refused.value) and "finished runs are taken over" in str(refused.value)
 
 
 def test_an_absent_or_empty_file_is_whole(tmp_path: Path) -> None:
