@@ -299,7 +299,7 @@ def test_another_checkpoint_is_no_run(tmp_path: Path, finished: Finished) -> Non
     save_model(tmp_path / "other.safetensors", torch.nn.Linear(1, 1), {"kind": "deeplab"})
     for path, words in (
         (tmp_path / "other.safetensors", "of kind 'deeplab', not of a CAM network"),
-        (tmp_path, "not a readable"),
+        (tmp_path, "is a folder; name the model.safetensors of a run"),
     ):
         with pytest.raises(InputError, match=words) as refused:
             load_run(path)
