@@ -89,7 +89,10 @@ def _blaming_sets(source: str, set_names: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        key, _, rest = str(error).removeprefix(f"{source}: ").partition(": ")
+        before, _, rest = str(error).partition(f"{source}: ")
+        key, colon, rest = rest.partition(": ")
+        if before or not colon:  # about something else
+            raise
         raise InputError(f"{_place(source, set_names, key)}: {rest}") from None
 
 
