@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from platform.base.lock import read_driver
@@ -22,14 +21,7 @@ import pytest
 
 from cpn.core.errors import WorkError
 
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """Pytest's own handlers, again after each test."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def test_the_first_signal_asks_and_the_second_stops_at_once() -> None:

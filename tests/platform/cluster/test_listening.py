@@ -1,6 +1,4 @@
-"""Who listens while a sweep runs on this machine: the addresses that SECURITY.md lists, and nobody elsewhere. And what
-is left when it is stopped: nothing.
-"""
+"""A running sweep listens where SECURITY.md says and nowhere else, and a stopped one leaves no process."""
 
 import ipaddress
 import os

@@ -4,9 +4,8 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from platform.cluster.interruption import SIGNALS, Interruption
+from platform.cluster.interruption import Interruption
 from platform.cluster.local_ray import STARTS
 from platform.cluster.ray_driver import cause, ends_now, ray_cluster, start_cure
 from platform.cluster.ray_environment import worker_environment
@@ -17,14 +16,7 @@ import pytest
 
 from cpn.core.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """Pytest's own handlers, again after each test."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def test_what_tune_makes_a_traceback_of_is_said_in_words() -> None:
