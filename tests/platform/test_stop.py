@@ -207,7 +207,7 @@ def test_nothing_of_a_stopped_sweep_remains(tmp_path: Path, how: str, monkeypatc
     """The whole thing on Ray: no process after the stop, every trial resumable, the exit code that of the signal."""
     marker = f"{os.getpid()}-{time.time_ns()}"
     monkeypatch.setenv("CPN_TEST_MARKER", marker)
-    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 50, batch_size: 4"))
+    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 5000, batch_size: 4"))
     sweep = start(tmp_path)
     try:
         read_until(sweep, "smoke-0000  started", 300)

@@ -63,7 +63,7 @@ def test_nothing_stays_on_the_cluster(
     marker = f"{os.getpid()}-{time.time_ns()}"
     for name, value in {**cluster.environment, "CPN_TEST_MARKER": marker}.items():
         monkeypatch.setenv(name, value)
-    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 50, batch_size: 4"))
+    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 5000, batch_size: 4"))
     before = {process.pid for process in with_mark(cluster.nodes[0].name)}
     sweep = start(tmp_path)
     try:

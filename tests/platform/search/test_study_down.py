@@ -15,7 +15,7 @@ from tests.test_smoke import SPEC, start
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_a_study_that_dies_while_trials_report_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 60, batch_size: 4"))
+    (tmp_path / "smoke.yaml").write_text(SPEC.replace("epochs: 2, batch_size: 4", "epochs: 5000, batch_size: 4"))
     with postgres() as database:
         monkeypatch.setenv("CPN_STUDY_URL", database.database("study"))
         sweep = start(tmp_path)
