@@ -242,6 +242,9 @@ def group_rows(rows: Mapping[str, Row], columns: Sequence[str], readings: Mappin
     return entries
 
 
+ONE_SEED = "undecided, as one seed has no interval"
+
+
 def verdicts(rows: Sequence[TableRow], columns: Iterable[str]) -> list[str]:
     """Write a sentence for each compared column: which rows are above, which below, which are undecided."""
     sentences = []
@@ -250,7 +253,7 @@ def verdicts(rows: Sequence[TableRow], columns: Iterable[str]) -> list[str]:
             "above": list[str](),
             "below": list[str](),
             "undecided": list[str](),
-            "with one seed": list[str](),
+            ONE_SEED: list[str](),
         }
         differences = [(row, (row.differences or {}).get(column)) for row in rows]
         compared = [(row, one) for row, one in differences if one is not None and one.difference is not None]
@@ -270,7 +273,7 @@ def verdict(difference: Difference) -> str:
     """Classify the interval of a difference; one that holds 0 shows neither a difference nor that there is none."""
     low, high = difference.low, difference.high
     if low is None or high is None:
-        return "with one seed"
+        return ONE_SEED
     return "above" if low > 0 else "below" if high < 0 else "undecided"
 
 

@@ -222,7 +222,10 @@ def table_words(result: TableResult) -> str:
         words.append("The paper's numbers are of VOC 2012: compare the order of the rows, not the values.")
     sentences = verdicts(result.rows, result.columns)
     if sentences:
-        words.append("Differences are seed by seed, with 95 % intervals that hold over the whole column.")
+        spans = (
+            "seed by seed, with 95 % intervals that hold over the whole column" if result.seeds > 1 else "of one seed"
+        )
+        words.append(f"Differences are {spans}.")
         words += [f"Verdict, {sentence}" for sentence in sentences]
     words += [f"DeepLab is trained {result.extra_supervision}."] if result.extra_supervision else []
     for name, of in result.imported.items():

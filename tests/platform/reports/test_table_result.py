@@ -137,7 +137,7 @@ def test_the_verdict_is_where_the_interval_lies() -> None:
     alone = TableRow(name="x", columns={})
     rows = [alone, row("a", 0.1, 2.0), row("b", -2.0, -0.1), row("c", -1.0, 1.0), row("d", None, None)]
     assert verdicts(rows, ["miou_train", "absent"]) == [
-        "miou_train against x: above: a; below: b; undecided: c; with one seed: d."
+        "miou_train against x: above: a; below: b; undecided: c; undecided, as one seed has no interval: d."
     ]
     assert verdicts([rows[1], row("e", 0.1, 0.2, against="y")], ["miou_train"]) == [
         "miou_train: above: a (against x), e (against y)."
