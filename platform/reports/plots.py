@@ -213,7 +213,7 @@ def fewer(rows: Sequence[TrialRow], most: int = MOST) -> list[TrialRow]:
 def how_many(rows: Sequence[TrialRow], what: str = "trials", most: int = MOST) -> str:
     """Return what a caption says about what is drawn."""
     if len(rows) <= most:
-        return f"{len(rows)} {what}"
+        return f"{len(rows)} {what if len(rows) != 1 else what.replace('trials', 'trial')}"
     return f"{most:,} of {len(rows):,} {what} are drawn: the best {most // 2:,} and an even choice of the others"
 
 

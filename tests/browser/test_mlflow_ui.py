@@ -181,7 +181,7 @@ def test_the_saved_view_ranks_the_trials(mlflow_page: webdriver.Chrome, ui: str)
     names = open_view(mlflow_page, ui, "leaderboard", "cpn superpixel", TRIALS + 1)
     assert [name[:4] for name in names[:4]] == ["0004", "0002", "0001", "0000"], "by mIoU"
     assert {name[:4] for name in names[4:]} == {"0003", f"{FAILED:04d}"}, "the pruned and the failed one last"
-    wanted = ["Run Name", "Created", "Duration", "miou", "miou_confirm_mean", "patches.S_N", "patches.p_h", "state"]
+    wanted = ["Run Name", "Created", "miou", "miou_confirm_mean", "state", "patches.S_N", "patches.p_h", "Duration"]
     await_true(mlflow_page, lambda: mlflow_page.execute_script(HEADS) == wanted, "other columns")
     states = mlflow_page.execute_script(CELLS, "tags.`state`")
     assert states == ["COMPLETE"] * 4 + ["PRUNED" if name.startswith("0003") else "FAIL" for name in names[4:]]

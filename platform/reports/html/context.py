@@ -326,7 +326,7 @@ def cost(sweep: SweepSnapshot, single_gpu: RunManifest | None) -> CostSection:
         facts.append(("throughput", "not measured: no finished run of this sweep is on this disk"))
     else:
         facts.append(("throughput", f"{measured.images_per_s:.1f} images/s a trial (median of {measured.runs} "
-                      f"{'runs reused from another sweep' if measured.reused else 'runs'}, "
+                      f"{'run' if measured.runs == 1 else 'runs'}{' reused from another sweep' * measured.reused}, "
                       f"{measured.low:.1f} to {measured.high:.1f})"))  # fmt: skip
         if measured.peak_memory_mib:
             facts.append(("peak memory", f"{measured.peak_memory_mib:,.0f} MiB"))

@@ -83,7 +83,9 @@ def history(rows: Sequence[TrialRow], objective: str) -> go.Figure | None:
                            marker={"symbol": symbol, "color": colour, "size": 12, "line": {"width": 2}},
                            name="failed" if state is State.FAIL else "pruned")
             )  # fmt: skip
-    return styled(figure, "trial", f"{objective} (select), %")
+    return styled(figure, "trial", f"{objective} (select), %").update_xaxes(
+        dtick=1 if rows[-1].number <= 12 else None  # left alone, few numbers have halves between them
+    )
 
 
 def points(x: Sequence[Any], rows: Sequence[TrialRow], name: str, marker: Mapping[str, Any], y: Any = None) -> Any:

@@ -22,6 +22,8 @@ FIRST = ("miou", "mask_free", "miou_epoch", "mask_free_epoch")
 """Metrics that a run's list begins with."""
 PAGE, RUNS = "serve", "_search_runs"
 """What MLflow calls its first page, and the request for runs."""
+NARROW = 700
+"""Pixels of a window below which the menu begins folded."""
 PAGES = "/ajax-api/"
 """Begins the path of a request that a page of MLflow's makes; programs are answered as ever."""
 SCRIPT = """
@@ -39,6 +41,10 @@ SCRIPT = """
       return found === null && run.test(name) ? CHARTS : found;
     };
   } catch (error) {}  // a browser that keeps nothing: MLflow as it is
+  if (innerWidth < NARROW) new MutationObserver(function (changes, seen) {
+    var menu = document.querySelector("[data-component-id='mlflow_header.toggle_sidebar_button']");
+    if (menu) { seen.disconnect(); menu.click(); }
+  }).observe(document, { childList: true, subtree: true });
 })();
 """
 
@@ -49,7 +55,8 @@ STYLE = ".note-editor-preview-content img { max-width: 100%; }"
 
 def script() -> str:
     """Return what the page runs before MLflow does, and how it shows pictures of descriptions."""
-    return f"<style>{STYLE}</style><script>{SCRIPT.replace('CHARTS', json.dumps(json.dumps(run_charts())))}</script>"
+    told = SCRIPT.replace("CHARTS", json.dumps(json.dumps(run_charts()))).replace("NARROW", str(NARROW))
+    return f"<style>{STYLE}</style><script>{told}</script>"
 
 
 def with_script(page: str) -> str:

@@ -25,6 +25,9 @@ PACKED = "deflate;"
 """Begins a state that is compressed."""
 LAST_METRIC = "deeplab/miou_val"
 STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", LAST_METRIC, "deeplab/miou_val_crf")
+ALWAYS = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 140}
+"""Columns that MLflow's table begins with, whatever is chosen, and their widths in pixels."""
+STATE_WIDTH, SCORE_WIDTH, VALUE_WIDTH = 105, 90, 95
 
 
 def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]:
@@ -36,19 +39,18 @@ def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]
     key, drawn_names = spec.objective, list(drawn(spec.search))
     epochs = spec.base_config.train.epochs
     charts = experiment_charts(key, drawn_names, STAGE_METRICS, images, epochs)
-    # MLflow's table has metrics, parameters and tags in this order, each by name, whatever the order here.
     shown = {
         "Leaderboard": (
             "tags.kind = 'trial'",
-            column("metrics", key),
-            [column("metrics", key), column("metrics", f"{key}_confirm_mean"),
-             *(column("params", name) for name in drawn_names), column("tags", "state")],
+            column("metrics", key),  # the state before the values: with six of them a window of 1280 pixels ends
+            [column("metrics", key), column("metrics", f"{key}_confirm_mean"), column("tags", "state"),
+             *(column("params", name) for name in drawn_names)],
         ),
         "Confirm": (
             "tags.kind = 'confirm'",
             column("metrics", f"{key}_confirm"),
-            [column("metrics", f"{key}_confirm"), column("tags", "confirms"), column("params", "train.seed"),
-             column("tags", "state")],
+            [column("metrics", f"{key}_confirm"), column("tags", "confirms"), column("tags", "state"),
+             column("params", "train.seed")],
         ),
         "Stages": (
             "tags.kind = 'stage'",
@@ -67,6 +69,11 @@ def column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
+def width(name: str) -> int:
+    """Return the pixels of a column as `column` names it: a state is longer than a number."""
+    return {"metrics": SCORE_WIDTH, "tags": STATE_WIDTH}.get(name.partition(".")[0], VALUE_WIDTH)
+
+
 def view(name: str, place: int, search: str, order: str, columns: list[str], charts: Mapping[str, Any]) -> str:
     """Return a view as MLflow keeps it. The time of its making is its place in the list, so that it is the same each
     time.
@@ -76,6 +83,8 @@ def view(name: str, place: int, search: str, order: str, columns: list[str], cha
         "orderByKey": order,
         "orderByAsc": False,
         "selectedColumns": columns,
+        "columnOrder": [*ALWAYS, *columns, "duration"],
+        "columnWidths": {**ALWAYS, **{name: width(name) for name in columns}},
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": True,
         **charts,

@@ -53,3 +53,4 @@ def test_of_many_the_best_half_and_an_even_choice_of_the_rest() -> None:
     assert plots.fewer(rows[:100], 100) == rows[:100]
     assert plots.how_many(rows) == "500 of 1,000 trials are drawn: the best 250 and an even choice of the others"
     assert plots.how_many(rows[:7]) == "7 trials"
+    assert plots.how_many(rows[:1], "complete trials") == "1 complete trial"

@@ -22,6 +22,12 @@ def test_history_has_the_best_so_far(sweep: SweepSnapshot) -> None:
     assert figures.history([row(0, None)], "miou") is None
 
 
+def test_numbers_of_few_trials_are_whole(sweep: SweepSnapshot) -> None:
+    few, many = figures.history(sweep.rows[:3], "miou"), figures.history(sweep.rows, "miou")
+    assert few is not None and few.layout.xaxis.dtick == 1
+    assert many is not None and many.layout.xaxis.dtick is None
+
+
 def test_the_forest_shows_intervals_and_the_cam_baseline(sweep: SweepSnapshot) -> None:
     entries = ranking(sweep)
     figure = figures.forest(entries, 36.0, "miou")

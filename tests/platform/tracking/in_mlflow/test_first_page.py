@@ -62,6 +62,7 @@ def test_the_page_opens_among_runs_and_is_asked_for_anew(install: Callable[[bool
     assert 'first("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", true)' in page
     assert answer.headers["Cache-Control"] == "no-store" and "ETag" not in answer.headers
     assert "img { max-width: 100%; }" in page.partition("main.js")[0], "no picture pushes a page wide"
+    assert "innerWidth < 700" in page.partition("main.js")[0], "on a phone the menu begins folded"
 
 
 def test_a_run_without_charts_of_its_own_gets_ours(install: Callable[[bool], Any]) -> None:

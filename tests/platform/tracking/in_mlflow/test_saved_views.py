@@ -6,7 +6,7 @@ import json
 import zlib
 from platform.config.spec import load_spec
 from platform.tracking.in_mlflow.image_grid import image_key
-from platform.tracking.in_mlflow.saved_views import PACKED, TAG, address_of, saved_views
+from platform.tracking.in_mlflow.saved_views import ALWAYS, PACKED, TAG, address_of, saved_views
 from typing import Any
 
 from cpn.plots.epoch_pictures import LONGEST_NAME, MOST
@@ -26,10 +26,21 @@ def test_the_leaderboard_ranks_by_the_objective() -> None:
     assert (told["name"], state["orderByKey"], state["orderByAsc"]) == ("Leaderboard", "metrics.`miou`", False)
     assert state["searchFilter"] == "tags.kind = 'trial'"
     columns = state["selectedColumns"]
-    assert columns[:2] == ["metrics.`miou`", "metrics.`miou_confirm_mean`"] and columns[-1] == "tags.`state`"
+    assert columns[:3] == ["metrics.`miou`", "metrics.`miou_confirm_mean`", "tags.`state`"]
     assert {"params.`patches.S_N`", "params.`loss.w_tcp`"} <= set(columns)
-    assert all(name.startswith("params.") for name in columns[2:-1])
+    assert all(name.startswith("params.") for name in columns[3:])
     assert "params.`cam.beta`" not in columns, "read off the curve: the same in every trial"
+
+
+def test_the_state_stands_where_a_small_window_has_it() -> None:
+    made = saved_views(load_spec(CHECKOUT / "search_spaces/quickstart.yaml", []))
+    for name in ("leaderboard", "confirm", "stages"):
+        state = unpacked(json.loads(made[f"{TAG}{name}"])["state"])
+        order, columns = state["columnOrder"], state["selectedColumns"]
+        assert order == [*ALWAYS, *columns, "duration"] and set(state["columnWidths"]) == {*ALWAYS, *columns}
+        if (last := "tags.`state`") in columns:
+            shown = order[: order.index(last) + 1]
+            assert sum(state["columnWidths"][name] for name in shown) < 700, "of 1280, the menu and margins off"
 
 
 def test_every_view_opens_on_the_same_charts() -> None:
