@@ -114,9 +114,9 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def bounds(pair: Sequence[float] | None, form: str = ".2f") -> str:
-    """Return an interval as a table's cell."""
-    return "-" if pair is None else f"[{pair[0]:{form}}, {pair[1]:{form}}]"
+def bounded(value: float | None, pair: Sequence[float] | None, form: str = ".2f") -> str:
+    """Return a number and its interval as a table's cell."""
+    return number(value, form) if pair is None else f"{number(value, form)} [{pair[0]:{form}}, {pair[1]:{form}}]"
 
 
 def title(scores: JudgementScores) -> str:
@@ -131,21 +131,15 @@ def set_table(scores: JudgementScores) -> Table:
     from rich.table import Table
 
     table = Table(title="mIoU, %", title_justify="left")
-    heads = ["set", "images", "beta / t", "mIoU", "interval"]
-    for head in [*heads, *(["other", "difference", "interval"] if scores.against is not None else [])]:
+    table.add_column("set")
+    against = scores.against is not None
+    for head in ("images", "beta / t", "mIoU", *(("other", "difference") if against else ())):
         table.add_column(head, justify="right")
     for row in scores.sets:
         beta = "-" if row.beta is None else f"{row.beta:.2f} / {row.t:.2f}"
-        cells = [
-            row.set + ", CRF" * row.crf,
-            str(row.images),
-            beta,
-            number(row.miou),
-            bounds(row.interval),
-        ]
-        if scores.against is not None:
-            difference = bounds(row.difference_interval, "+.2f")
-            cells += [number(row.other), number(row.difference, "+.2f"), difference]
+        cells = [row.set + ", CRF" * row.crf, str(row.images), beta, bounded(row.miou, row.interval)]
+        if against:
+            cells += [number(row.other), bounded(row.difference, row.difference_interval, "+.2f")]
         table.add_row(*cells)
     return table
 
@@ -297,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for table in (set_table(scores), class_table(scores), group_table(scores)):
         console.print(table)
     for line in (*error_lines(scores), *notes(scores)):
-        print(line)
+        console.print(" ".join(line.split()), highlight=False, markup=False)
     if wrote is not None:
         print(wrote)
     return 0

@@ -11,7 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, tick
+from benchmarks.sweeps.chromium import ML, await_all, await_true, browser, click, followed, resize, tick
 from tests.browser.made_records import DRAWN, EPOCHS, FAILED, NAME, QUESTION, REASON, TRIALS, VERDICT, WINNER
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -301,3 +301,12 @@ def test_the_first_click_leads_to_runs(new_browser: webdriver.Chrome, ui: str) -
     kept = "return [localStorage.getItem('mlflow.workflowType_v1'), document.body.innerText]"
     kind, said = new_browser.execute_script(kept)
     assert kind == '"machine_learning"' and "What can I help" not in said, "the assistant"
+
+
+def test_on_a_phone_the_menu_begins_folded(new_browser: webdriver.Chrome, ui: str) -> None:
+    resize(new_browser, 390, 844)
+    new_browser.get(f"{ui}/#/experiments")
+    await_all(new_browser, f"//a[contains(@href, '#/experiments/') and normalize-space()='{NAME}']")
+    said = "return document.body.innerText"
+    await_true(new_browser, lambda: "Model registry" not in new_browser.execute_script(said), "the menu is unfolded")
+    assert new_browser.execute_script("return document.documentElement.scrollWidth") == 390
