@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from platform.report import main
 from platform.reports.html.page import write_report
 from platform.reports.snapshot import read_sweep
 from typing import Any
@@ -12,6 +13,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from benchmarks.sweeps.chromium import await_all, await_true, resize
 from tests.platform.made_sweep import PANEL_PLACES, PANEL_SIZE, make_sweep
+from tests.platform.test_report import make_judgement
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -78,6 +80,15 @@ def test_it_opens_without_an_error_and_fetches_nothing(page: webdriver.Chrome) -
 
 def test_nothing_is_wider_than_the_screen(page: webdriver.Chrome) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_a_judgement_is_no_wider_than_a_phone(chromium: webdriver.Chrome, tmp_path: Path) -> None:
+    judged = make_judgement(tmp_path)
+    assert main(["--judged", str(judged)]) == 0
+    resize(chromium, *PHONE)
+    chromium.get((judged / "report.html").as_uri())
+    await_all(chromium, "//h2")
+    assert chromium.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_the_score_is_beside_the_trial(page: webdriver.Chrome) -> None:

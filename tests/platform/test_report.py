@@ -62,8 +62,12 @@ def test_a_place_that_cannot_be_written_is_one_line(
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_judgement(tmp_path_factory.mktemp("judged"))
+
+
+def make_judgement(place: Path) -> Path:
     """What `cpn.judge --out` writes of score maps against labels."""
-    place, rng = tmp_path_factory.mktemp("judged"), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     write_scenes(place / "scenes", ScenesConfig(train=6, val=2, size=32))
     pack = prepare(place / "scenes", ["train"])
     for folder in ("maps", "<labels>"):
