@@ -124,8 +124,8 @@ def cut_step(config: Config, image: NDArray[np.uint8]) -> Step:
     used = f"S_N = {S_N}" if config.patches.kind == "superpixel" else f"one of K = {', '.join(map(str, sizes))}"
     words = (
         "The image is cut into patches: S_N superpixels, whose edges follow colour, or square cells with a side of K "
-        f"pixels. The network was trained with {config.patches.kind} patches, {used}. Small patches hide parts of an "
-        "object, large ones all of it."
+        f"pixels. This configuration has {config.patches.kind} patches, {used}. Small patches hide parts of an object, "
+        "large ones all of it."
     )
     return Step("1. Patches", words, panel("patches", image, columns))
 

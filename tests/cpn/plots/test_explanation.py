@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cpn.config import Config
+from cpn.config import Config, with_values
 from cpn.core.errors import InputError
 from cpn.data.patches import grid_labels
 from cpn.models.losses import cpn_losses
 from cpn.models.network import CPN
-from cpn.plots.explanation import explain, look, outlined, shown, without
+from cpn.plots.explanation import cut_step, explain, look, outlined, shown, without
 from cpn.run import load_run
 from tests.cpn.stages.test_predictor import CLASSES, save_cam, scene
 
@@ -37,6 +37,12 @@ def test_every_step_has_a_picture_and_words(trained: tuple[CPN, Config]) -> None
         assert step.words.endswith(".") and len(step.words) > 60
     assert f"activation maps of {CLASSES[1]}," in steps[2].words and "cat, dog" in steps[5].words
     assert steps == explain(*trained, CLASSES, scene(), [2, 1], 0.5, curve=curve), "one seed, one explanation"
+
+
+def test_patches_are_those_of_the_configuration(trained: tuple[CPN, Config]) -> None:
+    """The notebook shows other ones than those that the network was trained with."""
+    words = cut_step(with_values(trained[1], {"patches.S_N": 60}, "here"), scene()).words
+    assert "S_N = 60" in words and "trained" not in words
 
 
 def test_only_what_the_network_has_is_explained(trained: tuple[CPN, Config]) -> None:
