@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cpn.scoring.finished_run import finished_run
 
     from .base.claims import Claims
-    from .base.paths import check_storage, storage
+    from .base.paths import check_apart_from_data, check_storage, storage
     from .base.yaml_files import load_yaml
     from .cluster.inputs import check_weights, prepare_data, prepare_weights
     from .config.effects import set_without_effect
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.warn(line)
     store = storage(options.storage)
     check_storage(store, "--storage")
+    check_apart_from_data(store, config.data.root, "--storage")
     check_weights(config, store, terminal.say)
     pack = prepare_data(config, store, terminal.say)
     prepare_weights(config, store, terminal.say)

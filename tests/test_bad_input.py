@@ -21,13 +21,13 @@ import pytest
 
 from cpn import run
 from cpn.core.errors import run_command
-from tests.bad_input import archives, backbones, data, environment, names, promotion, weights, yaml
+from tests.bad_input import archives, backbones, data, environment, names, promotion, studies, weights, yaml
 from tests.bad_input.case import Case, listing
 from tests.package_graph import CHECKOUT, module_files
 
 CASES: list[Case] = [
     *yaml.CASES, *data.CASES, *archives.CASES, *weights.CASES, *backbones.CASES, *environment.CASES, *names.CASES,
-    *promotion.CASES,
+    *promotion.CASES, *studies.CASES,
 ]  # fmt: skip
 NOBODY = 65534
 ENDING = 'if __name__ == "__main__":\n    run_command(main)\n'

@@ -271,13 +271,14 @@ def network_metadata(path: Path, kind: str, what: str, own_backbone: str | None)
     values, classes = metadata.get("config"), metadata.get("classes")
     if not isinstance(values, dict) or not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
         raise InputError(f"{path}: what it says of itself lacks config or classes; give a run's model.safetensors")
-    if (
-        not 1 <= len(classes) < IGNORE
-        or len(set(classes)) < len(classes)
-        or not all(map(CLASS_NAME.fullmatch, classes))
-    ):
+    if not 1 <= len(classes) < IGNORE or len(set(classes)) < len(classes):
         raise InputError(
             f"{path}: names {len(classes)} classes: 1 to {IGNORE - 1} of different names are expected; give a run's "
+            "model.safetensors"
+        )
+    if (odd := next((name for name in classes if not CLASS_NAME.fullmatch(name)), None)) is not None:
+        raise InputError(
+            f"{path}: names a class {odd[:40]!r}, where a name has letters, digits and spaces; give a run's "
             "model.safetensors"
         )
     config = config_from(values, str(path))

@@ -80,7 +80,8 @@ class WeightsReport:
 def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
     """Return the tensors of a weights file by name, on the CPU: ours for a `.params` file, else as they stand.
 
-    A torch file may wrap them in `state_dict` or `model`; the prefix `module.` of DataParallel is taken off.
+    A torch file may wrap them in `state_dict` or `model`; of it and of safetensors the prefix `module.` of DataParallel
+    is taken off.
     Raises InputError, with `cure`, when the file is absent, damaged, or holds anything but named tensors.
     """
     import torch
@@ -110,7 +111,7 @@ def read_weights(path: Path, cure: str = ANYWHERE) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: a damaged safetensors file ({error}); copy or convert it again") from error
         check_tensors(path, tensors, "copy or convert it again")
-        return tensors
+        return _without_prefix(tensors, "module.")
     raise InputError(f"{path}: neither MXNet .params, torch nor safetensors; {cure}")
 
 
@@ -330,8 +331,14 @@ def noise_features(backbone: nn.Module) -> list[tuple[float, float]]:
     return [(float(tap.mean()), float(tap.std())) for tap in taps]
 
 
-def refuse_overflow(network: nn.Module, path: Path) -> None:
-    """Raise InputError when a trained network's maps of the fixed noise image are not finite.
+def refuse_overflow(
+    network: nn.Module,
+    path: Path,
+    what: str = "scores",
+    cure: str = "give a checkpoint of a training that went well",
+) -> None:
+    """Raise InputError, with `cure`, when a trained network's or backbone's maps of the fixed noise image, called
+    `what`, are not finite.
 
     Finite weights can be too large for their sums, and a map of NaN would silently read as a mask of background.
     """
@@ -341,9 +348,7 @@ def refuse_overflow(network: nn.Module, path: Path) -> None:
     with torch.no_grad():
         maps = network.eval()(noise)
     if not all(bool(torch.isfinite(each).all()) for each in maps):
-        raise InputError(
-            f"{path}: its network's scores are NaN or infinite; give a checkpoint of a training that went well"
-        )
+        raise InputError(f"{path}: its network's {what} are NaN or infinite; {cure}")
 
 
 def check_features(backbone: nn.Module, path: Path, cure: str) -> None:

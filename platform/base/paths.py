@@ -16,12 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpn.core import object_storage
+from cpn.core.errors import InputError
 from cpn.core.files import check_place, digest, full_path
 
 MANIFEST = "manifest.json"
 """Written last into a stage's folder: it is done when this is there."""
 SHARED = ("runs", "stages", "cache", "study.db", "study.db-wal", "study.db-shm")
-"""What lies beside the sweeps' own folders: no sweep can have such a name."""
+"""What lies beside the sweeps' own folders."""
+TAKEN = (*SHARED, "attempts", "mlflow.db", "mlartifacts", "mlruns")
+"""What is written into a storage folder, or by MLflow into the working folder, which can be the same: no sweep can have
+such a name, nor one that continues that of a database.
+"""
+DATA_FOLDERS = ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "Annotations", "ImageSets", "packed")
+"""The folders of a data set, each of which holds its own files alone; `packed` is replaced when it is written anew."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,36 @@ def check_storage(store: Storage, key: str) -> None:
     if store.url is not None:
         check_place(store.root, object_storage.SCRATCH)
         object_storage.check_url(store.url, key, write=True)
+
+
+def is_taken(name: str) -> bool:
+    """Return whether a storage folder keeps other things under a sweep's name, also where capitals make no other."""
+    lower = name.lower()
+    return lower in TAKEN or lower.startswith(("study.db", "mlflow.db"))
+
+
+def check_apart_from_data(store: Storage, root: str | None, key: str, sweep: str | None = None) -> None:
+    """Raise InputError, naming `key`, where the storage, or the folder of `sweep` in it, lies in a folder of the data
+    set at `root`, or the data set in a folder that runs, stages or the sweep write. Its cache is left out: scenes lie
+    there.
+    """
+    if root is None or "://" in root:
+        return
+    data = Path(root).resolve()
+    places = [store.root] if sweep is None else [store.root, store.sweep(sweep).root]
+    for folder in (data / name for name in DATA_FOLDERS):
+        inside = [place for place in places if place.resolve().is_relative_to(folder.resolve())]
+        if inside:
+            raise InputError(
+                f"{key}: {inside[0]} lies in the data set's folder {folder}, which holds its own files alone; choose "
+                "another folder, e.g. sweeps, or another name of the sweep"
+            )
+    for written in (store.root / "runs", store.root / "stages", *places[1:]):
+        if data.is_relative_to(written.resolve()):
+            raise InputError(
+                f"data.root: {data} lies in {written}, where a sweep writes and deletes; move the data set out of it, "
+                f"or choose another {key}"
+            )
 
 
 def shortened(path: Path) -> Path:

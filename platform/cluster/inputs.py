@@ -134,8 +134,8 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     """Look at the backbone and its weights file before data are packed for it, and warn where it has none. Makes
     nothing.
 
-    Raises InputError when there is no such backbone, a user's own fails, or the file is missing, damaged or of another
-    network.
+    Raises InputError when there is no such backbone, a user's own fails, or the file is missing, damaged, of another
+    network, or of numbers too large for their sums.
     """
     # A user's own backbone may load its weights itself.
     if config.network.weights is None and is_known(config.network.backbone):
@@ -146,13 +146,17 @@ def check_weights(config: Config, store: Storage, say: Say) -> None:
     from_file = config.network.weights not in (None, "scenes")
     if not from_file and config.network.backbone in BACKBONES:
         return
+    from cpn.models.weights import refuse_overflow
     from cpn.run import load_weights  # torch: what names no file does without
 
     backbone = build_backbone(config.network.backbone)
     if note := batch_norm_note(backbone, config.network.backbone):
         say(f"note: {note}")
     if from_file:
-        warn_of_surplus(load_weights(backbone, config.network.weights, store.cache), say)
+        report = load_weights(backbone, config.network.weights, store.cache)
+        warn_of_surplus(report, say)
+        if report is not None and config.network.backbone in BACKBONES:  # others may not take images of any size
+            refuse_overflow(backbone, report.path, "features", "give a file of a training that went well")
 
 
 def warn_of_surplus(report: "WeightsReport | None", say: Say) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from cpn.config import Config, config_from, to_dotted
 
-from ..base.paths import SHARED
+from ..base.paths import is_taken
 from .sections import (
     CONFIRM_STUDY,
     Budget,
@@ -63,7 +63,7 @@ class SweepSpec(SweepSection):
     @field_validator("name")
     @classmethod
     def _free(cls, value: str) -> str:
-        if value in SHARED or value.endswith(CONFIRM_STUDY):
+        if is_taken(value) or value.endswith(CONFIRM_STUDY):
             raise ValueError("the storage folder or the study keeps other things under this name; take another")
         return value
 

@@ -17,7 +17,7 @@ from cpn.cost.inference_memory import free_bytes
 from cpn.cost.operations import step_operations
 from cpn.cost.training_memory import GIB, step_bytes
 
-from ..base.paths import check_storage, storage
+from ..base.paths import check_apart_from_data, check_storage, storage
 from ..base.terminal import Terminal, clock
 from ..base.tracking_uri import check_store, sqlite_path
 from ..cluster import measured_steps
@@ -127,6 +127,7 @@ def check_places(spec: SweepSpec) -> None:
     store, url = storage(spec.resources.storage), study_url(spec)
     if store.url is None:
         check_storage(store, "resources.storage")
+    check_apart_from_data(store, spec.base_config.data.root, "resources.storage", spec.name)
     check_apart(url, spec.tracking.uri)
     if sqlite_path(url) is not None:
         check_study(url)

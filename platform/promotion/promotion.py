@@ -21,7 +21,7 @@ from cpn.stages.imported_files import ImportedFiles
 from cpn.stages.stage_manifest import StageManifest, stage_keys
 
 from ..base.lock import locked
-from ..base.paths import Storage
+from ..base.paths import Storage, check_apart_from_data
 from ..base.provenance import provenance
 from ..base.terminal import Terminal
 from ..base.yaml_files import dump_yaml, load_kept
@@ -158,6 +158,7 @@ def data_of(chosen: Candidate, store: Storage, terminal: Terminal, make: bool) -
     Raises InputError when they are not there, have other classes than the network, or its code is refused.
     """
     root = data_root(chosen.config, store)
+    check_apart_from_data(store, chosen.config.data.root, "--storage")
     check_code_of(chosen.config)
     if make or not is_code(chosen.config.network.backbone):
         check_weights(chosen.config, store, terminal.say)

@@ -157,6 +157,8 @@ def read_with(spec: SweepSpec, store: Storage, url: str) -> SweepSnapshot:
     spec = as_begun(spec, identity)
     try:
         runs = read_study(name + CONFIRM_STUDY, url)
+    except DamagedFile:
+        raise
     except InputError:  # the database has just answered: there is none yet
         again = []
     else:

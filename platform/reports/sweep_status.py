@@ -65,10 +65,22 @@ class Status:
 
 
 def sweep_names(store: Storage) -> list[str]:
-    """Return the sweeps that have been started in a storage folder: any file that a start writes first tells it."""
-    place = store.sweeps
+    """Return the sweeps that have been started in a storage folder: any file that a start writes first tells it.
+
+    Raises InputError where the folder is a part of a storage folder: that of one sweep, or of runs.
+    """
+    if names := _sweeps_in(store.sweeps):
+        return names
+    here, above = store.sweeps, store.sweeps.parent
+    if (here.name in SHARED or SweepPaths(here).driver.is_file()) and _sweeps_in(above):
+        what = "holds what all sweeps share" if here.name in SHARED else f"is the folder of the sweep {here.name}"
+        raise InputError(f"--storage: {here} {what}, and a storage folder holds such folders; give --storage {above}")
+    return []
+
+
+def _sweeps_in(place: Path) -> list[str]:
     names = [path.name for path in sorted(place.iterdir()) if path.name not in SHARED] if place.is_dir() else []
-    return [name for name in names if any(file.is_file() for file in first_files(store.sweep(name)))]
+    return [name for name in names if any(file.is_file() for file in first_files(SweepPaths(place / name)))]
 
 
 def first_files(paths: SweepPaths) -> tuple[Path, Path, Path]:
@@ -164,15 +176,16 @@ def _hours(path: Path, spec: dict[str, Any], runs: bool, notes: Sequence[str]) -
 
 def _counts(url: str, name: str) -> dict[str, Any]:
     """Return what the study of a sweep, and that of its confirm runs, hold."""
-    from ..search.study_store import connect, reachable
+    from ..search.study_store import check_direction, connect, reachable, understood
 
-    with reachable(url):
+    with reachable(url), understood(url):
         database = connect(url, create=False)
         ids = {study.study_name: study._study_id for study in database.get_all_studies()}
         if name not in ids:
             return {"complete": 0, "pruned": 0, "failed": 0, "unfinished": 0, "confirm_runs": 0}
         trials = database.get_all_trials(ids[name], deepcopy=False)
         attributes = database.get_study_user_attrs(ids[name])
+        check_direction(database.get_study_directions(ids[name]), attributes, name, url)
         identity = StudyIdentity.read(attributes.get("identity") or {}, f"{url}: study {name!r}")
         confirm = ids.get(f"{name}.confirm")
         again = [] if confirm is None else database.get_all_trials(confirm, deepcopy=False)

@@ -28,8 +28,8 @@ from ..config.sweep_spec import SweepSpec
 from . import distributions
 from .history import StudyView
 from .study_store import check_apart as check_apart
+from .study_store import check_direction, connect, cure_of, existing_studies, reachable, shown, study_names, understood
 from .study_store import check_study as check_study
-from .study_store import connect, cure_of, existing_studies, reachable, shown, study_names, understood
 from .study_store import study_url as study_url
 from .trial_row import REFERENCE as REFERENCE
 from .trial_row import SEARCH as SEARCH
@@ -230,7 +230,7 @@ class Study:
 
     def remembered(self, name: str) -> dict[str, Any]:
         """Return what was stored under `name`; empty if nothing was."""
-        with reachable(self.url):
+        with reachable(self.url), understood(self.url):
             values: dict[str, Any] = self._study.user_attrs.get(name, {})
             return values
 
@@ -284,6 +284,9 @@ class Study:
                     self._finished[trial.number] = self._row(trial)
                     self._ended[trial.number] = trial
                     self._open.pop(trial.number, None)
+        numbers = self._open.keys() | self._finished.keys()
+        if lost := set(range(len(numbers))) - numbers:
+            raise DamagedFile(shown(self.url), cure_of(self.url), f"{self.uid(min(lost))} is not there any more")
         self._loaded = True
 
     def _running(self, uid: str) -> FrozenTrial | None:
@@ -372,11 +375,12 @@ def open_list(name: str, url: str, identity: StudyIdentity) -> Study:
 def read_study(name: str, url: str) -> Study:
     """Open an existing study to look at it: rows and counts."""
     with reachable(url):
-        try:
-            study = optuna.load_study(study_name=name, storage=connect(url, create=False))
-        except KeyError:
-            names = ", ".join(study_names(url)) or "none"
-            raise InputError(f"{name}: no such sweep in {url}; there are: {names}") from None
+        storage, names = connect(url, create=False), study_names(url)
+        if name not in names:
+            raise InputError(f"{name}: no such sweep in {url}; there are: {', '.join(names) or 'none'}")
+        with understood(url):
+            study = optuna.load_study(study_name=name, storage=storage)
+            check_direction(study.directions, study.user_attrs, name, url)
     search = (_identity(study, url) or StudyIdentity()).search
     return Study(study, url, domains.drawn(domains.parse_search(search)), 0, writes=False)
 
@@ -399,9 +403,9 @@ def continued(spec: SweepSpec, url: str) -> SweepSpec:
 def _open(name: str, url: str, identity: StudyIdentity) -> optuna.Study:
     """Make or load a study and hold its identity and direction against what is wanted."""
     storage, where = connect(url, create=True), f"{url}: study {name!r}"
-    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    if study.direction != optuna.study.StudyDirection.MAXIMIZE:
-        raise InputError(f"{url}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
+    with understood(url):
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        check_direction(study.directions, study.user_attrs, name, url)
     if study.metric_names is None:  # what other viewers of the database, optuna-dashboard say, call the value
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -2,8 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,8 @@ def connect(url: str, create: bool) -> optuna.storages.RDBStorage:
                 f"the sweep's command again: {COMES_BACK}"
             )
         check_host(Path(path))
+        if os.path.exists(path) and url not in _CHECKED:
+            check_tables(Path(path), url)
     options = {"timeout": 60} if sqlite else limits(url)
     kwargs: dict[str, Any] = {"connect_args": options} if sqlite else {"connect_args": options, "pool_pre_ping": True}
     try:
@@ -229,9 +232,48 @@ def understood(url: str) -> Iterator[None]:
         raise DamagedFile(shown(url), cure_of(url), f"a row is not one of Optuna's: {brief_words(error)}") from error
 
 
+def check_direction(
+    directions: Sequence[optuna.study.StudyDirection], attributes: Mapping[str, Any], name: str, url: str
+) -> None:
+    """Raise InputError unless a study maximises one value: DamagedFile where its `attributes` say that a sweep made it,
+    as each of ours does.
+    """
+    if list(directions) == [optuna.study.StudyDirection.MAXIMIZE]:
+        return
+    if "identity" in attributes:
+        words = ", ".join(direction.name for direction in directions) or "none"
+        raise DamagedFile(shown(url), cure_of(url), f"the direction of {name} is {words} and was MAXIMIZE")
+    raise InputError(f"{url}: study {name!r} minimises, miou is maximised; take another name: --set name=NEW")
+
+
+def check_tables(path: Path, url: str) -> None:
+    """Raise DamagedFile where an sqlite file has some of Optuna's tables and lacks others: Optuna would make those
+    anew, and what they held would be lost without a word. A schema of another version is Optuna's to judge.
+    """
+    from optuna.storages._rdb.models import SCHEMA_VERSION, BaseModel
+
+    wanted, empty = {*BaseModel.metadata.tables, "alembic_version"}, ""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as database:
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            for name, column in (("version_info", "schema_version"), ("alembic_version", "version_num")):
+                rows = database.execute(f"SELECT {column} FROM {name}").fetchall() if name in there else [()]
+                if name == "version_info" and rows not in ([], [()], [(SCHEMA_VERSION,)]):
+                    return
+                empty = empty if rows else name
+    except sqlite3.DatabaseError:  # busy, or damaged otherwise: who reads it next says so
+        return
+    if not there & wanted - {"alembic_version"}:  # new, or another program's
+        return
+    if lacks := sorted(wanted - there):
+        raise DamagedFile(shown(url), cure_of(url), f"it has no table {lacks[0]}")
+    if empty:
+        raise DamagedFile(shown(url), cure_of(url), f"its table {empty} is empty")
+
+
 def study_names(url: str) -> list[str]:
     """Return all studies in a database."""
-    with reachable(url):
+    with reachable(url), understood(url):
         return sorted(optuna.get_all_study_names(storage=connect(url, create=False)))
 
 

@@ -8,7 +8,7 @@ from cpn.core.redact import redacted
 from ..base import bucket_sync
 from ..base.lock import driving, state_of_exit
 from ..base.notify import notifying
-from ..base.paths import check_storage, storage
+from ..base.paths import check_apart_from_data, check_storage, storage
 from ..base.provenance import keep_start, provenance
 from ..base.terminal import Terminal
 from ..base.yaml_files import dump_yaml
@@ -59,6 +59,7 @@ def run_locked(spec: SweepSpec, command: str, terminal: Terminal, interruption: 
     """
     store, url, watched = storage(spec.resources.storage), study.study_url(spec), interruption.watched
     check_storage(store, "resources.storage")
+    check_apart_from_data(store, spec.base_config.data.root, "resources.storage", spec.name)
     check_ray_folder()
     study.check_apart(url, spec.tracking.uri)
     warning = check_store(spec.tracking.uri)

@@ -78,6 +78,14 @@ def nothing_packed(place: Path) -> None:
     assert [path.name for path in (place / "data").glob("*packed*")] == [".packed.lock"]
 
 
+def moved(part: str, to: str) -> Make:
+    return lambda place: os.renames(place / part, place / to)
+
+
+def right(name: str, command: str, make: Make, *words: str) -> Case:
+    return Case(f"environment: {name}", command, words, make, code=0)
+
+
 def wrong(name: str, command: str, make: Make, *words: str, code: int = 2, **more: object) -> Case:
     return Case(f"environment: {name}", command, words, make, code=code, **more)  # type: ignore[arg-type]
 
@@ -133,6 +141,27 @@ PLACES = [
     wrong("an archive of another name", "cpn.voc_submission m.safetensors --root data --out results.zip", voc(),
           "data", "is not prepared", "cpn.prepare"),
     wrong("no model to submit", "cpn.voc_submission --root data", voc(), "MODEL is missing", "or --check ARCHIVE"),
+]  # fmt: skip
+
+APART = [
+    *(wrong(f"storage in {folder} of the data set, {kind}", f"{command}data/{folder}", voc(), key,
+            "lies in the data set's folder", "choose another folder")
+      for folder in ("packed", "JPEGImages", "SegmentationClass/deeper")
+      for kind, command, key in (("sweep", f"{SWEEP} --set resources.storage=", "resources.storage: "),
+                                 ("dry run", f"{SWEEP} --dry-run --set resources.storage=", "resources.storage: "),
+                                 ("train", f"{TRAIN} --storage ", "--storage: "))),
+    wrong("a sweep called as the pack beside it", f"{SWEEP} --dry-run --set resources.storage=data --set name=packed",
+          voc(), "resources.storage: ", "data/packed lies in the data set's folder", "another name of the sweep"),
+    wrong("data where runs are kept", "platform.sweep s.yaml --dry-run --set data.root=sweeps/runs/data", both(voc(),
+          moved("data", "sweeps/runs/data")), "data.root: ", "lies in ", "where a sweep writes and deletes", "move"),
+    wrong("data where the sweep's folder is", f"{SWEEP} --dry-run --set resources.storage=. --set name=data", voc(),
+          "data.root: ", "where a sweep writes and deletes", "choose another resources.storage"),
+    right("storage beside the folders of the data set", f"{SWEEP} --dry-run --set resources.storage=data", voc()),
+    *(wrong(f"the folder of one sweep for the storage, {command}", f"platform.{command} --storage sweeps/small",
+            both(spec(), driven(1.0)), "--storage: ", "sweeps/small is the folder of the sweep small", "give --storage")
+      for command in ("status", "leaderboard small", "export small-0001", "promote --history")),
+    wrong("the runs for the storage", "platform.status --storage sweeps/runs", both(spec(), driven(1.0),
+          lambda place: (place / "sweeps/runs").mkdir()), "runs holds what all sweeps share", "give --storage /"),
 ]  # fmt: skip
 
 FULL = [
@@ -253,4 +282,4 @@ BUCKETS = [
     wrong("a negative number of networks", f"{SWEEP} --set resources.keep_top=-1", voc(), "resources.keep_top: "),
 ]  # fmt: skip
 
-CASES = [*BUCKETS, *PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *NUMBERS, *BENCHMARKS, *PROCESSES]
+CASES = [*BUCKETS, *APART, *PLACES, *FULL, *STORES, *PORTS, *USERS, *CLOCKS, *NUMBERS, *BENCHMARKS, *PROCESSES]

@@ -219,6 +219,11 @@ GIVEN = [
     *used("NaN inside", tensors(lambda: first_set_to(float("nan"))), "contains NaN or infinity"),
     *used("a layer of zeros", tensors(lambda: scene(lambda state: next(iter(state.values())).zero_())),
           "holds nothing but zeros", "give a file of this network.backbone"),
+    *used("numbers too large for their sums", tensors(lambda: scene(lambda state: [value.fill_(3e38) for value in
+          state.values() if value.is_floating_point()])), "its network's features are NaN or infinite; give a file of"),
+    wrong("numbers too large for their sums, dry run", f"{DRY} {SCENES}w.pth", both(spec(), torch_file(lambda: scene(
+          lambda state: [value.fill_(3e38) for value in state.values() if value.is_floating_point()]))), "w.pth",
+          "features are NaN or infinite"),
     *used("infinity inside", tensors(lambda: first_set_to(float("inf"))), "contains NaN or infinity"),
     *used("numbers of 8 bits", tensors(lambda: scene(lambda state: retyped(state, torch.float8_e4m3fn))),
           "layers do not fit", "is torch.float8_e4m3fn and not float16, bfloat16, float32 or float64"),
@@ -260,7 +265,8 @@ CHECKPOINTS = [
     wrong("a model of 100,000 classes", SCORE, model(classes=[f"c{i}" for i in range(100_000)]), "names 100000"),
     wrong("a model of 255 classes", SCORE, model(classes=[f"c{i}" for i in range(255)]), "names 255 classes"),
     wrong("a model of a class twice", SCORE, model(classes=["dog", "dog"]), "names 2 classes: 1 to 254 of different"),
-    wrong("a model of a class that leaves the folder", SCORE, model(classes=["../x"]), "names 1 classes"),
+    wrong("a model of a class that leaves the folder", SCORE, model(classes=["../x"]), "names a class '../x'",
+          "has letters, digits and spaces; give a run's"),
     wrong("a model of a kind without end", SCORE, model(kind="x" * 10_000), f"of kind '{'x' * 40}', not of a CAM"),
     wrong("a model of a list for a kind", SCORE, model(kind=[1, {"a": 2}]), "of kind", "not of a CAM network"),
     wrong("a model wider than its file", SCORE, model(config=config_from({"preset": "scenes", "network": {**NETWORK,
@@ -287,6 +293,12 @@ CHECKPOINTS = [
     wrong("a scale that is a word", f"{SCORE} --scales one", model(), "invalid float value: 'one'", usage=True),
     wrong("a setting without effect", f"{SCORE} --set cam.beta=0.5", model(), "--set cam.beta: has no effect"),
     wrong("--out of a score below a file", f"{SCORE} --out model.safetensors/x", model(), "--out: ", "choose another"),
+]  # fmt: skip
+
+PARALLEL = [
+    Case(f"weights: layers of DataParallel, {name}", f"cpn.weights {name} --backbone scene", ("tensors fit",),
+         make(lambda: {f"module.{layer}": value for layer, value in scene().items()}, name), code=0)
+    for name, make in (("w.pth", torch_file), ("w.safetensors", tensors))
 ]  # fmt: skip
 
 PREDICTED = [
@@ -381,4 +393,4 @@ PACKS = [
           "cpn.prepare"),
 ]  # fmt: skip
 
-CASES = [*FILES, *GIVEN, *CHECKPOINTS, *PREDICTED, *PACKS]
+CASES = [*FILES, *GIVEN, *CHECKPOINTS, *PARALLEL, *PREDICTED, *PACKS]

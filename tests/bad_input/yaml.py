@@ -108,7 +108,21 @@ SECTIONS = [
     changed("a preset that is a number", spec(base={"preset": 7}), "preset: 7 is neither a name"),
     changed("no name", text_file("budget: {trials: 2}\n"), "name: is missing; add it"),
     changed("a name with a slash", spec(name="../../etc"), "name: is written in letters, digits"),
-    changed("a name that is taken", spec(name="runs"), "name: the storage folder", "take another"),
+    *(
+        changed(f"a name that is taken, {name}", spec(name=name), "name: the storage folder", "take another")
+        for name in (
+            "runs",
+            "stages",
+            "cache",
+            "attempts",
+            "study.db",
+            "mlflow.db",
+            "mlflow.db-wal",
+            "mlartifacts",
+            "Runs",
+            "study.db.lock",
+        )
+    ),
     changed("a word for a number", spec(budget={"trials": "many"}), "budget.trials: ", "integer, given 'many'"),
     changed("a word for a base number", spec(base={"train": {"epochs": "eight"}}), "train.epochs: ", "given 'eight'"),
     changed("a number in quotes", spec(budget={"trials": "64"}), "budget.trials: ", "integer, given '64'"),

@@ -31,7 +31,7 @@ def test_every_place_is_its_own_and_below_the_storage_folder(tmp_path: Path) -> 
     assert all(path.is_relative_to(tmp_path) for path in places) and all(p.parent == tmp_path / "patch" for p in inside)
 
 
-@pytest.mark.parametrize("name", ["runs", "stages", "cache", "study.db", "patch.confirm"])
+@pytest.mark.parametrize("name", ["runs", "Stages", "cache", "study.db-shm", "mlflow.db", "patch.confirm"])
 def test_no_sweep_can_take_a_shared_place(tmp_path: Path, name: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(f"name: {name}\nsearch: {{}}\n")
