@@ -62,8 +62,7 @@ class SweepContext:
         self._cluster: list[Node] | None = None
         self._said: set[str] = set()
         self._priced = False
-        self.earlier_pace = 1.0
-        """Seconds that a priced second of a run took in earlier starts."""
+        self._earlier: list[TrialRow] = []
 
     def cluster(self) -> list[Node]:
         """Resources of Ray's nodes; Ray is started, pretrained weights are made, when something first needs them."""
@@ -84,18 +83,22 @@ class SweepContext:
         if not self._priced:
             self._priced = True
             self.terminal.remaining = priced_work(self.spec, at_once)
-            self.terminal.remaining.pace = self.earlier_pace
+            self.terminal.remaining.pace = self.earlier_pace()
         gpus = self.spec.resources.workers * self.spec.resources.gpus_per_worker
         hours = budget.hours_left(self.spec.budget, self.clock, gpus, at_once)
         self.terminal.remaining.most = None if hours is None else 3600 * hours
 
     def remember_pace(self, rows: Sequence[TrialRow]) -> None:
-        """Take from the newest runs of earlier starts how long runs take here; without any, the price says it."""
+        """Keep the newest runs of earlier starts, which say how long runs take here; without any, the price says it."""
         hours = self.clock.trial_hours
-        ended = [row for row in rows if row.state is State.COMPLETE and hours.get(row.uid)][-NEWEST:]
-        if ended and not trains_own_code(self.spec):  # which has no price
-            priced = sum(run_price(self.spec, self.method(row)).seconds for row in ended)
-            self.earlier_pace = 3600 * sum(hours[row.uid] for row in ended) / priced
+        self._earlier = [row for row in rows if row.state is State.COMPLETE and hours.get(row.uid)][-NEWEST:]
+
+    def earlier_pace(self) -> float:
+        """Return the seconds that a priced second of a run took in earlier starts; the price takes torch."""
+        if not self._earlier or trains_own_code(self.spec):  # which has no price
+            return 1.0
+        priced = sum(run_price(self.spec, self.method(row)).seconds for row in self._earlier)
+        return 3600 * sum(self.clock.trial_hours[row.uid] for row in self._earlier) / priced
 
     def run_price(self, config: Config) -> RunPrice | None:
         """Return what a run of this configuration is priced at; None where that is not known."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.base.paths import Storage
 from platform.base.yaml_files import dump_yaml
+from platform.plan.budget import Clock
 from platform.search.study import State, open_study
 
 import pytest
@@ -54,6 +55,9 @@ def test_a_finished_sweep_loads_neither_ray_nor_torch(tmp_path: Path, new_store:
     trials.tell("small-0006", State.FAIL, reason="out of memory")  # it was the one under way
     trials.close()
     small.lay_out_stages("small-0001")
+    clock = Clock(small.paths.clock)
+    clock._trials["small-0001"] = 60.0  # an earlier start's; what a run is priced at takes torch
+    clock.save()
     dump_yaml(tmp_path / "small.yaml", small.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     found = loaded([["sweep", "small.yaml"]], tmp_path)["sweep"]
     assert small.paths.summary.is_file() and found & set(FINISHED) == set()

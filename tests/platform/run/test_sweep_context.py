@@ -43,7 +43,7 @@ def test_earlier_starts_say_how_long_runs_take(small_once: SmallSweep, tmp_path:
     rows = [small_once.row("small-0001"), small_once.row("small-0004")]
     with small_once.context(tmp_path) as sweep:
         sweep.remember_pace(rows[1:])
-        assert sweep.earlier_pace == 1.0, "the pruned one says nothing"
+        assert sweep.earlier_pace() == 1.0, "the pruned one says nothing"
         priced = run_price(sweep.spec, sweep.method(rows[0])).seconds
         sweep.clock._trials["small-0001"] = 5 * priced
         sweep.remember_pace(rows)
