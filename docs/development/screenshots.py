@@ -78,7 +78,7 @@ def shot(page: webdriver.Chrome, path: Path) -> None:
 
 
 def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: str, out: Path) -> None:
-    """The sweep with its runs, the winner's panel, CAMs over epochs, the winner's page, two trials compared."""
+    """The sweep with its runs, the winner's panel, CAMs over epochs, the winner's page, trials ranked, two compared."""
     resize(page, 1440, 900)
     without_guides(page, address)
     click(page, f"//a[contains(@href, '#/experiments/') and normalize-space()='{sweep}']")
@@ -99,10 +99,17 @@ def mlflow_pictures(page: webdriver.Chrome, address: str, sweep: str, winner: st
             )
         await_true(page, lambda: page.execute_script(CAMS) >= 4, "no CAMs of epochs")
         shot(page, out / "mlflow_images.png")
+    click(page, "//*[@data-component-id='mlflow.experiment.metadata_editor.expand_button']")
     with followed(page, f"//a[normalize-space()='the winner, {winner}']"):
         click(page, "//*[normalize-space()='Show more']")
         await_true(page, lambda: page.execute_script(loaded), "no picture")
         shot(page, out / "mlflow_run.png")
+    page.get("about:blank")
+    resize(page, *DESK)
+    page.get(base.partition("/#/")[0] + address_of(base.partition("/experiments/")[2].partition("/")[0]))
+    await_all(page, "//a[contains(., 'cpn ')]", 2)
+    shot(page, out / "mlflow_leaderboard.png")
+    resize(page, 1440, 900)
     page.get("about:blank")
     page.get(f"{base}?{ML}&searchFilter=tags.kind = 'trial'")
     await_all(page, "//a[contains(., 'cpn ')]", 2)

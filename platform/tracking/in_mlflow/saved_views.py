@@ -27,7 +27,10 @@ LAST_METRIC = "deeplab/miou_val"
 STAGE_METRICS = ("random_walk/miou_confirm", "random_walk/miou_train", LAST_METRIC, "deeplab/miou_val_crf")
 ALWAYS = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 140}
 """Columns that MLflow's table begins with, whatever is chosen, and their widths in pixels."""
-STATE_WIDTH, SCORE_WIDTH, VALUE_WIDTH = 105, 90, 95
+WIDTHS = {"metrics": 90, "tags": 120, "params": 95}
+"""Pixels of columns of a kind at least: a state, or the trial that a run confirms, is longer than a number."""
+LETTER, AROUND = 7, 20
+"""Pixels of a letter of a column's head, and around the head."""
 
 
 def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]:
@@ -42,7 +45,7 @@ def saved_views(spec: "SweepSpec", images: Sequence[str] = ()) -> dict[str, str]
     shown = {
         "Leaderboard": (
             "tags.kind = 'trial'",
-            column("metrics", key),  # the state before the values: with six of them a window of 1280 pixels ends
+            column("metrics", key),  # the state before the values: a window of 1280 pixels ends among them
             [column("metrics", key), column("metrics", f"{key}_confirm_mean"), column("tags", "state"),
              *(column("params", name) for name in drawn_names)],
         ),
@@ -70,8 +73,9 @@ def column(kind: str, name: str) -> str:
 
 
 def width(name: str) -> int:
-    """Return the pixels of a column as `column` names it: a state is longer than a number."""
-    return {"metrics": SCORE_WIDTH, "tags": STATE_WIDTH}.get(name.partition(".")[0], VALUE_WIDTH)
+    """Return the pixels of a column as `column` names it, with room for its head."""
+    kind, _, head = name.partition(".")
+    return max(WIDTHS[kind], LETTER * len(head.strip("`")) + AROUND)
 
 
 def view(name: str, place: int, search: str, order: str, columns: list[str], charts: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ def test_the_state_stands_where_a_small_window_has_it() -> None:
         state = unpacked(json.loads(made[f"{TAG}{name}"])["state"])
         order, columns = state["columnOrder"], state["selectedColumns"]
         assert order == [*ALWAYS, *columns, "duration"] and set(state["columnWidths"]) == {*ALWAYS, *columns}
+        assert all(state["columnWidths"][name] > 7 * len(name.partition(".")[2]) for name in columns), "a head is cut"
         if (last := "tags.`state`") in columns:
             shown = order[: order.index(last) + 1]
             assert sum(state["columnWidths"][name] for name in shown) < 700, "of 1280, the menu and margins off"
