@@ -12,7 +12,7 @@ from cpn.scoring.run_manifest import RunManifest
 from ...base.lock import RUNNING
 from ...base.paths import shortened
 from ...base.provenance import read_starts
-from ...config.space.domains import CurveDomain, domain_words, encode
+from ...config.space.domains import CurveDomain, domain_words, encode, values_of_base
 from ...config.sweep_spec import SweepSpec
 from ...plan import budget
 from ...search import pruning_audit
@@ -240,12 +240,14 @@ def leaderboard_cells(entry: RankedTrial, names: Sequence[str]) -> list[Leaderbo
 def space(sweep: SweepSnapshot, best: TrialRow | None) -> Space:
     """Return every searched name with its domain, the reference's value and the best one's."""
     base = to_dotted(sweep.spec.base_config)
+    active = values_of_base(sweep.spec.search, base)
     rows = []
     for name, domain in sweep.spec.search.items():
         curve = isinstance(domain, CurveDomain)
+        reference = short(encode(base[name])) if curve or name in active else "-"
         best_value = (best.beta if curve else best.values.get(name)) if best else None
         rows.append(
-            [name, "read off the curve of every trial" if curve else domain_words(domain), short(encode(base[name])),
+            [name, "read off the curve of every trial" if curve else domain_words(domain), reference,
              "-" if best_value is None else short(encode(best_value))]
         )  # fmt: skip
     return {"heads": ["name", "domain", "reference", best.uid if best else "best"], "rows": rows}

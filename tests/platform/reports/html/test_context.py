@@ -1,6 +1,7 @@
 """What the report says: of long sweeps a part, and that it is one; words for every figure that is missing."""
 
 from dataclasses import replace
+from platform.config.spec import load_spec
 from platform.reports.html.context import (
     LISTED,
     a_trial_runs_on,
@@ -8,6 +9,7 @@ from platform.reports.html.context import (
     efficiency_words,
     leaderboard,
     missing,
+    space,
     tiles,
 )
 from platform.reports.ranking import ranking
@@ -16,6 +18,7 @@ from platform.reports.throughput import Throughput
 from platform.search.study import State
 
 from cpn.scoring.run_manifest import RunManifest
+from tests.conftest import CHECKOUT
 
 
 def test_of_many_trials_some_are_listed_and_it_is_said(sweep: SweepSnapshot) -> None:
@@ -38,6 +41,13 @@ def test_failed_confirm_runs_are_in_the_report(sweep: SweepSnapshot) -> None:
 def test_why_the_search_ended_early_is_in_the_report(sweep: SweepSnapshot) -> None:
     early = replace(sweep, stopped="another 8 GPU-hours are expected to gain 0.05 mIoU: stopping")
     assert context(early, None, "x")["stopped"] == early.stopped and context(sweep, None, "x")["stopped"] is None
+
+
+def test_a_value_without_effect_is_not_the_references(sweep: SweepSnapshot) -> None:
+    spec = load_spec(CHECKOUT / "search_spaces/quickstart.yaml", [])
+    reference = {row[0]: row[2] for row in space(replace(sweep, spec=spec), None)["rows"]}
+    assert (reference["patches.S_N"], reference["patches.K"]) == ("120", "-"), "it has superpixels, and no grid"
+    assert reference["cam.beta"] == "0.5"
 
 
 def test_tiles_before_and_after_the_end(sweep: SweepSnapshot) -> None:
