@@ -54,8 +54,8 @@ def check_store(uri: str | None, key: str = "tracking.uri") -> str | None:
     path = sqlite_path(uri)
     if path is not None:
         check_sqlite(path, shown, key)
-        check_whole(path, key)
         check_schema(path, shown, key)
+        check_whole(path, key)
         return None
     if scheme in _DATABASES:
         module = uri.split(":", 1)[0].partition("+")[2] or _DATABASES[scheme][0]
@@ -146,8 +146,16 @@ def move_it(path: Path) -> str:
     )
 
 
+RECORDED = {
+    "alembic_version", "experiments", "experiment_tags", "runs", "tags", "params", "metrics", "latest_metrics",
+    "registered_models", "registered_model_tags", "registered_model_aliases", "model_versions", "model_version_tags",
+}  # fmt: skip
+"""The tables of MLflow that records are written to."""
+
+
 def check_whole(path: Path, key: str) -> None:
-    """DamagedFile, behind the `key`, unless sqlite finds the pages of a file of records whole (its own quick check).
+    """DamagedFile, behind the `key`, unless sqlite finds the pages of a file of records whole (its own quick check),
+    and all tables are there where some are: MLflow would make the others anew, empty.
 
     One that is not there, or is empty, will be made. A busy one is taken as it is.
     """
@@ -156,6 +164,11 @@ def check_whole(path: Path, key: str) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
             reports = [str(row[0]) for row in database.execute("PRAGMA quick_check(1)")]
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if lacks := sorted(RECORDED - there) if there & RECORDED - {"alembic_version"} else []:
+                reports = [f"it has no table {lacks[0]}"]
+            elif there >= RECORDED and not database.execute("SELECT version_num FROM alembic_version").fetchall():
+                reports = ["its table alembic_version is empty"]
     except sqlite3.OperationalError:
         return
     except sqlite3.DatabaseError as error:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cpn.core.errors import InputError, WorkError
-from cpn.core.plain_file import is_there
+from cpn.core.plain_file import folder_there, is_there
 
-from ..base.tracking_uri import check_whole, sqlite_path, store_uri
+from ..base.tracking_uri import check_schema, check_whole, sqlite_path, store_uri
 from .client import connect, mlflow_module, one_line
 from .in_mlflow.saved_views import LEADERBOARD, TAG
 from .origin import ORIGIN
@@ -99,13 +99,16 @@ def read_run(uri: str | None, run_id: str) -> RunRow | None:
 def _is_absent(uri: str) -> bool:
     """Return whether a store is an sqlite file that is not there or empty, in which MLflow would make its tables.
 
-    Raises DamagedFile for a damaged one.
+    Raises DamagedFile for a damaged one, InputError for a folder and for one of another version of MLflow.
     """
     path = sqlite_path(uri)
     if path is None:
         return False
     if not is_there(path, "tracking.uri") or path.stat().st_size == 0:
         return True
+    if folder_there(path, "tracking.uri"):
+        raise InputError(f"tracking.uri: {path} is a folder; name the file of the store")
+    check_schema(path, uri, "tracking.uri")
     check_whole(path, "tracking.uri")
     return False
 

@@ -2,10 +2,13 @@
 
 import os
 import socket
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from platform.base.lock import Driver, birth
+from platform.base.tracking_uri import RECORDED
 
 import torch
 
@@ -56,6 +59,29 @@ def driven(started: float, alive: bool = False) -> Make:
         (place / "sweeps/small").mkdir(parents=True)
         (place / "sweeps/small/lock").touch()
         write_json(place / "sweeps/small/driver.json", asdict(record))
+
+    return make
+
+
+def store_without(table: str = "", name: str = "taken") -> Make:
+    """A file of records, empty of them, that lacks one table."""
+
+    def make(place: Path) -> None:
+        with closing(sqlite3.connect(place / name)) as database:
+            for each in sorted(RECORDED - {table}):
+                column = "version_num" if each == "alembic_version" else "x"
+                database.execute(f"CREATE TABLE {each} ({column} TEXT)")
+
+    return make
+
+
+def named(name: str) -> Make:
+    """A sweep that was started, as its specification says."""
+
+    def make(place: Path) -> None:
+        spec(name=name)(place)
+        (place / "sweeps" / name).mkdir(parents=True)
+        os.rename(place / "s.yaml", place / "sweeps" / name / "spec.yaml")
 
     return make
 
@@ -185,6 +211,16 @@ STORES = [
     tracking("in a text file", "sqlite:///taken", "is no sqlite file", make=text_file("hello\n" * 9, "taken")),
     tracking("in a file of another user", "sqlite:///taken", "cannot be written (Permission denied)",
              make=both(text_file(SQLITE, "taken"), closed("taken"), for_all), other_user=True),
+    tracking("without a table", "sqlite:///taken", "taken: is damaged (it has no table runs); put it back from a copy",
+             make=store_without("runs")),
+    tracking("without a version", "sqlite:///taken", "taken: is damaged (its table alembic_version is empty); put it",
+             make=store_without()),
+    *(wrong(f"a {kind} for the records, {command}", f"platform.{command}", both(named("small"), make), "tracking.uri: ",
+            *words)
+      for kind, make, words in (
+          ("folder", lambda place: (place / "mlflow.db").mkdir(), ("mlflow.db is a folder; name the file",)),
+          ("store without a table", store_without("tags", "mlflow.db"), ("is damaged (it has no table tags); put it",)))
+      for command in ("gc small", "promote --history")),
     study("by a path", "study.db", "'study.db' is no URL", "write sqlite:///FILE"),
     study("in a read-only tree", "sqlite:////proc/study.db", "sqlite:////proc/study.db cannot be written", "give"),
     study("below a file", "sqlite:///taken/x/study.db", "taken/x cannot be written", "choose", make=TAKEN),
