@@ -100,7 +100,7 @@ def open_list(root: str, name: str) -> tuple[Pack, Split]:
     """Open a list of a packed data set. InputError unless it holds images, and all of them have masks."""
     from cpn.data.voc import open_pack
 
-    pack = open_pack(root)
+    pack = open_pack(root, "--root")
     split = pack.split(name)
     if len(split) == 0:
         raise InputError(f"--list {name}: holds no image; name a list with images and masks")

@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_place(options.out, "--out")
     network, config, classes = load_run(options.model, options.backbone)
     cam = cam_settings(config, options)
-    pack = open_pack(options.root)
+    pack = open_pack(options.root, "--root")
     split = pack.split(options.list)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # With --json the rows have standard output to themselves.

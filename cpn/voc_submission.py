@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.check is None and options.model is None:
         raise InputError("MODEL is missing: give model.safetensors of the stage deeplab, or --check ARCHIVE")
-    pack = open_pack(options.root)
+    pack = open_pack(options.root, "--root")
     split, classes = pack.split(options.list), len(pack.classes) + 1
     if pack.classes != VOC_CLASSES:
         raise InputError(f"{options.root} has classes of its own: the server knows the 20 classes of VOC 2012 only")

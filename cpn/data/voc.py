@@ -248,13 +248,15 @@ class Pack:
         return Split(self._folder, name, entry["digest"], ids, labels, np.arange(len(ids)))
 
 
-def open_pack(root: Path | str) -> Pack:
-    """Open the packed data set of `root`, a folder or URL. InputError if it is missing, not prepared, or not whole."""
+def open_pack(root: Path | str, key: str = "data.root") -> Pack:
+    """Open the packed data set of `root`, a folder or URL that the option or value `key` named.
+
+    Raises InputError if it is missing, not prepared, or not whole.
+    """
     place = str(root)
-    if "://" not in place and not folder_there(Path(place), "data.root"):
-        raise InputError(
-            f"data.root: {place} is no folder: give the folder of the data set with --set data.root=FOLDER"
-        )
+    if "://" not in place and not folder_there(Path(place), key):
+        how = f"{key} FOLDER" if key.startswith("--") else f"--set {key}=FOLDER"
+        raise InputError(f"{key}: {place} is no folder: give the folder of the data set with {how}")
     folder = place.rstrip("/") + "/packed"
     cure = f"run python -m cpn.prepare {place}"
     if object_storage.is_url(place):

@@ -285,7 +285,8 @@ CHECKPOINTS = [
     wrong("a model that names code, submitted", SUBMIT, both(model(kind="deeplab", config=config_from(
           {"network": {"backbone": "os:abort"}}, "-").model_dump(mode="json"))), "'os:abort'", "not run unasked"),
     wrong("a CAM network, submitted", SUBMIT, model(), "a checkpoint of kind 'cam', not of a segmentation network"),
-    wrong("no data for a model", "cpn.score model.safetensors --root nowhere", model(), "data.root: nowhere is no"),
+    wrong("no data for a model", "cpn.score model.safetensors --root nowhere", model(), "--root: nowhere is no folder",
+          "with --root FOLDER"),
     wrong("data that are not packed", "cpn.score model.safetensors --root .", model(), "is not prepared", "run python"),
     wrong("a list that is not packed", f"{SCORE} --list test", model(), "list test is not packed", "--lists test"),
     wrong("a scale of zero", f"{SCORE} --scales 1 0", model(), "--scales: cam.scales.1", "greater than 0"),

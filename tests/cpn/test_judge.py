@@ -143,7 +143,7 @@ def test_undecided_pixels_are_background_where_it_is_said(
 
 REFUSED: dict[str, tuple[Callable[[Path, Path, str], list[str]], str]] = {
     "no folder": (lambda maps, labels, root: ["none", "--root", root], "none: is no folder"),
-    "no data": (lambda maps, labels, root: [str(maps), "--root", "nowhere"], "data.root: nowhere is no folder"),
+    "no data": (lambda maps, labels, root: [str(maps), "--root", "nowhere"], "--root: nowhere is no folder: give"),
     "no such list": (
         lambda maps, labels, root: [str(maps), "--root", root, "--list", "test"],
         "list test is not packed",

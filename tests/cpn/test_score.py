@@ -182,7 +182,7 @@ def test_the_next_command_scores_then_names_a_sweep(
         (["--set", "cam.flips=true"], "--set cam.flips: has no effect on a score; did you mean 'cam.flip'?"),
         (["--set", "cam.beta=0.5"], "--set cam.beta: has no effect on a score"),
         (["--set", "cam.map=both"], "--set: cam.map: Input should be 'refined' or 'plain', given 'both'"),
-        (["--root", "/nowhere"], "data.root: /nowhere is no folder"),
+        (["--root", "/nowhere"], "--root: /nowhere is no folder"),
     ],
 )
 def test_wrong_input_is_one_line_before_anything_is_scored(
