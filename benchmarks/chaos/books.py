@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from benchmarks.chaos.sweep import EPOCHS, Sweep
-from benchmarks.services.processes import with_mark
+from benchmarks.services.processes import command_lines, with_mark
 from benchmarks.services.ray_nodes import Cluster
 
 STUDIES = ("", ".confirm")
@@ -193,7 +193,7 @@ def champion(books: Books, sweep: Sweep, client: MlflowClient, by_uid: dict[str,
 
 def left_over(books: Books, sweep: Sweep, cluster: Cluster) -> None:
     """No process of the sweep runs, and the cluster holds nothing for it."""
-    processes = settled(lambda: [process.name() for process in with_mark(sweep.mark)])
+    processes = settled(lambda: command_lines(with_mark(sweep.mark)))
     actors = settled(
         lambda: [
             a["class_name"] for a in cluster.state("actors") if a["state"] != "DEAD" and a["class_name"] not in RAYS_OWN

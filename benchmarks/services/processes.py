@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,15 @@ def with_mark(name: str) -> list[psutil.Process]:
             if f"{carried}.".startswith(f"{name}.") and process.status() != psutil.STATUS_ZOMBIE:
                 processes.append(process)
     return processes
+
+
+def command_lines(processes: Iterable[psutil.Process]) -> list[str]:
+    """The command lines of those that still run: one may end between being found and being asked."""
+    lines = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # a zombie is such a one
+            lines.append(" ".join(process.cmdline()))
+    return lines
 
 
 def kill_all(processes: Sequence[psutil.Process]) -> None:

@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -449,5 +449,8 @@ def sleeping_actors(number: int) -> dict[str, Any]:
 
 def gcs_seconds() -> float:
     """CPU seconds of Ray's control plane on this machine, of processes that this one started."""
-    own = psutil.Process().children(recursive=True)
-    return sum(cpu_of(process) for process in own if process.name() == "gcs_server")
+    seconds = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            seconds += cpu_of(process) if process.name() == "gcs_server" else 0.0
+    return seconds

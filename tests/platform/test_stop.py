@@ -17,6 +17,7 @@ from platform.stop import main, stop
 import psutil
 import pytest
 
+from benchmarks.services.processes import command_lines
 from cpn.core.errors import InputError, WorkError
 from cpn.core.files import write_json
 from tests.conftest import CHECKOUT
@@ -232,7 +233,7 @@ def test_nothing_of_a_stopped_sweep_remains(tmp_path: Path, how: str, monkeypatc
             assert "stopped; every trial can go on: python -m platform.sweep smoke.yaml" in output
         assert "Traceback" not in output
         left = psutil.wait_procs(ours(marker), timeout=seconds)[1]
-        assert [process.cmdline() for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+        assert command_lines(left) == []
         driver: Driver | None = read_driver(SweepPaths(tmp_path / "sweeps" / "smoke"))
         assert driver is not None and driver.stands == "stopped"
         checkpoints = list(tmp_path.glob("sweeps/runs/*/checkpoints/epoch_*/checkpoint.json"))

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.services import processes
 from benchmarks.services.mlflow import mlflow_server
 from benchmarks.services.postgres import missing, postgres
-from benchmarks.services.processes import CHECKOUT, Service, marked, with_mark
+from benchmarks.services.processes import CHECKOUT, Service, command_lines, marked, with_mark
 from benchmarks.services.ray_nodes import ray_nodes
 from benchmarks.services.s3 import BUCKET, client, s3
 
@@ -30,6 +30,19 @@ def until(true: Callable[[], bool], seconds: float = 30.0) -> bool:
     while not true() and time.monotonic() < end:
         time.sleep(0.1)
     return true()
+
+
+def test_command_lines_are_of_what_still_runs() -> None:
+    """What ended while it was looked at is left out: a zombie, and one that is gone."""
+    with subprocess.Popen(["sleep", "600"]) as runs, subprocess.Popen(["sleep", "601"]) as ends:
+        both = [psutil.Process(runs.pid), psutil.Process(ends.pid)]
+        ends.kill()
+        os.waitid(os.P_PID, ends.pid, os.WEXITED | os.WNOWAIT)
+        assert both[1].status() == psutil.STATUS_ZOMBIE
+        assert command_lines(both) == ["sleep 600"]
+        ends.wait()
+        assert command_lines(both) == ["sleep 600"]
+        runs.kill()
 
 
 def test_the_end_of_the_block_ends_children_of_killed_ones_too() -> None:
@@ -182,6 +195,4 @@ def test_ray_nodes_die_and_join() -> None:
         with pytest.raises(RuntimeError, match="(?i)token"):
             nodes_used(RAY_AUTH_TOKEN="0" * 64)
         everything = [process for node in cluster.nodes for process in node.processes()]
-    assert [
-        process for process in everything if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ] == []
+    assert command_lines(everything) == []

@@ -14,6 +14,7 @@ from platform.base.paths import SweepPaths
 import psutil
 import pytest
 
+from benchmarks.services.processes import command_lines
 from benchmarks.small_base import BASE
 from tests.conftest import CHECKOUT
 from tests.platform.test_stop import ours
@@ -105,7 +106,7 @@ def test_a_sweep_listens_where_the_page_says(tmp_path: Path, monkeypatch: pytest
                 assert asked.returncode == 0 and "heard: stopped after" in asked.stdout, asked.stdout + asked.stderr
                 assert running.wait(120) == 143, log.read_text()
                 left = psutil.wait_procs(ours(marker), timeout=60)[1]
-                assert [each.cmdline() for each in left if each.status() != psutil.STATUS_ZOMBIE] == []
+                assert command_lines(left) == []
             finally:
                 for process in ours(marker):
                     process.kill()

@@ -13,7 +13,7 @@ from platform.base.paths import SweepPaths
 import pytest
 
 from benchmarks.chaos.books import RAYS_OWN
-from benchmarks.services.processes import with_mark
+from benchmarks.services.processes import command_lines, with_mark
 from benchmarks.services.ray_nodes import Cluster, ray_nodes
 from tests.conftest import CHECKOUT
 from tests.platform.test_stop import ours, wait_for_an_epoch
@@ -35,7 +35,7 @@ def held(cluster: Cluster) -> list[str]:
     actors = [row["class_name"] for row in cluster.state("actors") if row["state"] != "DEAD"]
     actors = [name for name in actors if name not in RAYS_OWN]
     groups = [row["placement_group_id"] for row in cluster.state("placement_groups") if row["state"] != "REMOVED"]
-    titles = [" ".join(process.cmdline()) for node in cluster.nodes for process in node.processes()]
+    titles = command_lines(process for node in cluster.nodes for process in node.processes())
     return [*actors, *groups, *(title for title in titles if title.startswith(OURS))]
 
 
@@ -80,7 +80,7 @@ def test_nothing_stays_on_the_cluster(
                 time.sleep(0.5)
         output, _ = sweep.communicate(timeout=300)
         assert sweep.returncode == code, output
-        assert gone(lambda: [process.name() for process in ours(marker)], 30) == []
+        assert gone(lambda: command_lines(ours(marker)), 30) == []
         assert gone(lambda: held(cluster), 60) == []
         assert before <= {process.pid for process in with_mark(cluster.nodes[0].name)}, "the cluster itself runs on"
         driver = read_driver(SweepPaths(tmp_path / "sweeps" / "smoke"))
