@@ -10,7 +10,7 @@ from pathlib import Path
 from platform.base.paths import storage
 from platform.config.identity import StudyIdentity
 from platform.config.spec import load_spec
-from platform.reports.table_result import ColumnValues, TableResult, TableRow
+from platform.reports.table_result import ColumnValues, Difference, TableResult, TableRow
 from platform.run import sweep_context, trial_loop
 from platform.search.study import open_list, study_url
 from platform.sweeps import run_sweep
@@ -159,3 +159,10 @@ def test_a_row_with_fewer_seeds_says_so() -> None:
     rows = tuple(TableRow(name=name, seeds=seeds, columns=columns) for name, seeds in (("a", (0,)), ("b", (0, 1))))
     result = TableResult(rows=rows, columns=("miou_train",), seeds=2, scenes=True)
     assert "Rows with fewer runs: a 1." in table_words(result)
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "Differences are of one seed."), (2, "with 95 % intervals")])
+def test_intervals_are_told_where_there_are_some(seeds: int, words: str) -> None:
+    differences = {"miou_train": Difference(difference=1.0, low=None, high=None)}
+    rows = (TableRow(name="a", columns={}), TableRow(name="b", columns={}, against="a", differences=differences))
+    assert words in table_words(TableResult(rows=rows, columns=("miou_train",), seeds=seeds))
