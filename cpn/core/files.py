@@ -149,10 +149,11 @@ def is_sealed(path: Path) -> bool:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, replace: bool = True) -> Iterator[Path]:
     """Give a fresh temporary folder; on success sync all in it and rename it to `path`, on any failure remove it.
 
-    An existing `path` is replaced only once the new folder is whole.
+    An existing `path` is replaced only once the new folder is whole; without `replace` it stays, and OSError
+    (ENOTEMPTY) says so unless it is an empty folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -161,7 +162,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for below in (*temporary.rglob("*"), temporary):
             sync(below)
-        if path.exists():
+        if replace and path.exists():
             old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
             os.replace(path, old)
             os.replace(temporary, path)

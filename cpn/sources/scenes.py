@@ -265,7 +265,7 @@ def _write(
     if _already_there(root, marker):
         return
     try:
-        with whole_folder(root) as folder:
+        with whole_folder(root, replace=False) as folder:  # another process may have packed its own by now
             for part in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
                 (folder / part).mkdir(parents=True)
             for name, scene in scenes:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
-from cpn.data.voc import palette
+from cpn.data.voc import encode_mask, open_pack, palette
 from cpn.sources import creatures
 from cpn.sources import scenes as synthetic
 from cpn.sources.creatures import HEADS
@@ -189,3 +189,18 @@ def test_other_classes_are_the_first_creatures_renamed(tmp_path: Path) -> None:
     write_scenes(tmp_path / "same", few)  # its own names are no other classes
     with pytest.raises(InputError, match="another classes"):
         write_scenes(tmp_path / "own", few, ["ant", "bee", "dog"])
+
+
+def test_scenes_that_another_process_packed_meanwhile_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "scenes"
+
+    def after_the_other(mask: "np.typing.NDArray[np.uint8]") -> bytes:
+        monkeypatch.undo()
+        write_scenes(root, SMALL)
+        prepare(root, ["train"], scored=[])
+        return encode_mask(mask)
+
+    monkeypatch.setattr("cpn.sources.scenes.encode_mask", after_the_other)
+    write_scenes(root, SMALL)
+    assert len(open_pack(root).split("train")) == SMALL.train
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]

@@ -71,3 +71,18 @@ def test_a_standin_that_was_never_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         load_standin(build_backbone("scene"), tmp_path)
     assert str(standin_path(tmp_path)) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_its_bytes_do_not_depend_on_the_threads(tmp_path: Path, small: None) -> None:
+    threads: set[int] = set()
+    before = torch.get_num_threads()
+    try:
+        files = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            files.append(make_standin(tmp_path / str(count), lambda entry: threads.add(torch.get_num_threads())))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert threads == {pretrained_proxy.THREADS}
+    assert files[0].read_bytes() == files[1].read_bytes()
