@@ -42,6 +42,8 @@ SIDE = ".sha256"
 """Ending of a file that holds the digest of the file beside it."""
 KEPT_DAYS = 60
 """After so long without being used, what is remembered of a file is forgotten."""
+LOOKED = ".looked_through"
+"""File whose age says when marks were last looked through for old ones."""
 
 Typed = TypeVar("Typed", bound=BaseModel)
 
@@ -181,11 +183,14 @@ def remembered(known: object, holds: Callable[[], bool], again: bool = False) ->
 
 @cache
 def forget_old(folder: Path) -> None:
-    """Remove what has not been asked for in a long time; once in a process."""
-    limit = time.time() - 86400 * KEPT_DAYS
+    """Remove what has not been asked for in a long time; once a day, since it looks at every mark."""
+    now, last = time.time(), folder / LOOKED
+    if last.exists() and now - last.stat().st_mtime < 86400:
+        return
     for mark in folder.glob("*"):
-        if mark.stat().st_mtime < limit:
+        if mark.stat().st_mtime < now - 86400 * KEPT_DAYS:
             mark.unlink(missing_ok=True)
+    write_bytes(last, b"")
 
 
 def side_file(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a specification's search has to hold before anything starts: names, domains, sampler, and that it can end."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -187,7 +188,9 @@ def _as_written(value: Any) -> tuple[type, Any]:
     return (list, tuple(map(_as_written, value))) if isinstance(value, list | tuple) else (type(value), value)
 
 
-def value_names() -> list[str]:
+@cache
+def value_names() -> tuple[str, ...]:
     """Return the method's dotted names, sections left out."""
     names = known_names()
-    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
+    sections = {name.rpartition(".")[0] for name in names}
+    return tuple(name for name in names if name not in sections)

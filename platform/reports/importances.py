@@ -7,11 +7,15 @@ best quarter differ from all values, a name that only some trials have counted w
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import optuna
+from pydantic import BaseModel, ConfigDict
 
-from cpn.core.files import write_bytes
+from cpn.core.checked import damaged_among, read_typed
+from cpn.core.files import DamagedFile, digest, file_digest, write_bytes, write_json
 
 from ..config.space.domains import Search, drawn
 from ..config.sweep_spec import SweepSpec
@@ -28,6 +32,8 @@ TREES = 16
 """Trees of fANOVA's forest: more move the shares by less than other trials do."""
 PLOTS = "plots"
 """Folder of a sweep, and of its parent run, that holds the plots."""
+DRAWN = "drawn.json"
+"""File of that folder that says what its plots were drawn of."""
 
 
 def importances(search: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
@@ -112,10 +118,38 @@ def rungs_of_trial(spec: SweepSpec, row: TrialRow) -> dict[float, int]:
     return pruning.rungs(epochs, spec.pruning.grace, spec.pruning.reduction)
 
 
+class DrawnPlots(BaseModel):
+    """What a folder's plots were drawn of, and their digests: a finished sweep given again draws nothing anew."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shown: str
+    """Digest of the trials, the search and the code that draws."""
+    names: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+
 def write_plots(spec: SweepSpec, rows: Sequence[TrialRow], folder: Path) -> list[Path]:
-    """Write every plot that the trials allow to `folder`; returns the files."""
-    written = []
-    for name, data in static_plots(spec, rows).items():
-        write_bytes(folder / f"{name}.png", data)
-        written.append(folder / f"{name}.png")
-    return written
+    """Write every plot that the trials allow to `folder`, unless it is there, whole and of these trials; returns the
+    files.
+    """
+    code = [version("matplotlib"), *(file_digest(Path(source)) for source in (__file__, plots.__file__))]
+    shown = digest([code, spec.model_dump_json(), [repr(row) for row in rows]])
+    if (before := _drawn(folder)) is not None and before.shown == shown:
+        return [folder / name for name in before.names]
+    pictures = {f"{name}.png": data for name, data in static_plots(spec, rows).items()}
+    for name, data in pictures.items():
+        write_bytes(folder / name, data)
+    now = DrawnPlots(shown=shown, names=tuple(pictures), sha256=tuple(sha256(d).hexdigest() for d in pictures.values()))
+    write_json(folder / DRAWN, now.model_dump(mode="json"))
+    return [folder / name for name in now.names]
+
+
+def _drawn(folder: Path) -> DrawnPlots | None:
+    """Return what is drawn in a folder; None where it is not whole, and has to be drawn again."""
+    try:
+        drawn_plots = read_typed(folder / DRAWN, DrawnPlots)
+    except (FileNotFoundError, DamagedFile):
+        return None
+    digests = dict(zip(drawn_plots.names, drawn_plots.sha256, strict=False))
+    return None if damaged_among(folder, digests) else drawn_plots

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,18 @@ import torch
 from pydantic import BaseModel
 
 from benchmarks.chaos.damage_files import DAMAGES
-from cpn.core.checked import damaged_among, is_png, read_typed, reading, sealed_line, unsealed_line, verified
+from cpn.core.checked import (
+    KEPT_DAYS,
+    LOOKED,
+    damaged_among,
+    forget_old,
+    is_png,
+    read_typed,
+    reading,
+    sealed_line,
+    unsealed_line,
+    verified,
+)
 from cpn.core.files import DamagedFile, file_digest, read_json, write_json
 from cpn.core.object_storage import SCRATCH
 from cpn.data.map_files import load_label, load_maps, save_label, save_maps
@@ -216,3 +228,26 @@ def test_another_content_is_damage_in_one_line(tmp_path: Path, value: object, wh
         read_typed(path, Written, "write it again")
     assert str(raised.value).startswith(f"{path}: is damaged ({why}") and str(raised.value).endswith("; write it again")
     assert "\n" not in str(raised.value)
+
+
+def test_old_marks_are_looked_for_once_a_day(tmp_path: Path) -> None:
+    forget_old.cache_clear()
+    long_ago = time.time() - 86400 * (KEPT_DAYS + 1)
+
+    def old_mark(name: str) -> Path:
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (long_ago, long_ago))
+        return tmp_path / name
+
+    first, young = old_mark("a"), tmp_path / "young"
+    young.write_bytes(b"")
+    forget_old(tmp_path)
+    assert not first.exists() and young.exists()
+    second = old_mark("b")
+    forget_old.cache_clear()  # another process, on the same day
+    forget_old(tmp_path)
+    assert second.exists()
+    os.utime(tmp_path / LOOKED, (long_ago, long_ago))
+    forget_old.cache_clear()
+    forget_old(tmp_path)
+    assert not second.exists() and (tmp_path / LOOKED).exists() and young.exists()

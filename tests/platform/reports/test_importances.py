@@ -1,10 +1,11 @@
 """Importances and plots of a search: a made-up truth, conditional names, and next to nothing to draw."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from platform.base.yaml_files import dump_yaml
 from platform.config.spec import load_spec
 from platform.config.sweep_spec import SweepSpec
-from platform.reports.importances import LEAST_TRIALS, as_optuna, importances, static_plots, write_plots
+from platform.reports.importances import DRAWN, LEAST_TRIALS, as_optuna, importances, static_plots, write_plots
 from platform.search.study import State, TrialRow
 from typing import Any
 
@@ -122,3 +123,26 @@ def test_a_reference_outside_the_space_and_no_space_at_all(tmp_path: Path) -> No
     other = TrialRow(98, "s-0098", State.COMPLETE, {**rows[0].values, "patches.kind": "hexagon"}, 0, "reference", 41.0)
     assert set(static_plots(spec, [*rows, other])) == STATIC
     assert set(static_plots(make_spec(tmp_path, {}), rows[:1])) == {"history", "rung_0.5"}
+
+
+def test_plots_are_drawn_again_only_for_other_trials_or_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, rows, folder = make_spec(tmp_path), trials(9), tmp_path / "plots"
+    times: list[int] = []
+    draw = static_plots
+
+    def counted(spec: SweepSpec, rows: Sequence[TrialRow]) -> dict[str, bytes]:
+        times.append(len(rows))
+        return draw(spec, rows)
+
+    monkeypatch.setattr("platform.reports.importances.static_plots", counted)
+    files = write_plots(spec, rows, folder)
+    first = {file: file.read_bytes() for file in files}
+    assert write_plots(spec, rows, folder) == files and times == [9]
+    files[0].write_bytes(first[files[0]][:-9])
+    assert write_plots(spec, rows, folder) == files and times == [9, 9]
+    assert {file: file.read_bytes() for file in files} == first
+    (folder / DRAWN).write_text("{")
+    assert write_plots(spec, rows, folder) == files and times == [9, 9, 9]
+    write_plots(spec, rows[:8], folder)
+    write_plots(make_spec(tmp_path, {"loss.w_tcp": {"float": [0.1, 10]}}), rows[:8], folder)
+    assert times == [9, 9, 9, 8, 8]
