@@ -276,6 +276,7 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width * picture.height} pixels, at most {MAX_PIXELS} are read")
+            _refuse_animation(source, picture)
             turned = is_turned(picture)
             picture.draft("L", (1, 1))  # a JPEG's data are read to their end also at an eighth of the size
             picture.load()
@@ -292,6 +293,13 @@ def _check_picture(source: Path | str, data: bytes, cure: str) -> tuple[NDArray[
             ) from error
         raise InputError(f"{source} is no whole JPEG or PNG picture ({_brief(error)}): {cure}") from error
     return image.astype(np.uint8, copy=False), turned
+
+
+def _refuse_animation(source: Path | str | None, picture: Image.Image) -> None:
+    """Raise InputError for an animated PNG, of which only one image would be read. A JPEG's others are its previews."""
+    frames = getattr(picture, "n_frames", 1)
+    if picture.format == "PNG" and frames > 1:
+        raise InputError(f"{source} is an animation of {frames} images: save one of them as a PNG of its own")
 
 
 def _pixels(data: bytes) -> int:
@@ -323,6 +331,7 @@ def _check_mask(
     cure = f"correct it or delete {entry.where}"
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            _refuse_animation(entry.mask, picture)
             if (picture.height, picture.width) != shape:
                 raise InputError(_other_size(entry, picture.size, shape, turned, cure))
             picture.load()

@@ -169,3 +169,24 @@ def test_large_pictures_are_decoded_one_by_one(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(voc_folder, "_check_picture", checked)
     prepare(tmp_path, ("train",))
+
+
+@pytest.mark.parametrize("part", ["JPEGImages", "SegmentationClass"])
+def test_an_animated_png_is_refused(part: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write(root, 2)
+    mode, file = ("RGB", root / "JPEGImages/p1.png") if part == "JPEGImages" else ("L", root / f"{part}/p1.png")
+    if mode == "RGB":
+        (root / "JPEGImages/p1.jpg").unlink()
+    first, second = Image.new(mode, (32, 32)), Image.new(mode, (32, 32), 1)
+    first.save(file, save_all=True, append_images=[second])
+    with pytest.raises(InputError, match=f"{part}/p1.png is an animation of 2 images: save one of them as a PNG"):
+        prepare(root, ["train"])
+
+
+def test_previews_within_a_jpeg_are_no_animation(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write(root, 2)
+    file = root / "JPEGImages/p1.jpg"
+    Image.new("RGB", (32, 32)).save(file, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 16))])
+    assert len(prepare(root, ["train"]).split("train")) == 4
