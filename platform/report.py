@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_place(options.out or Path(), "--out")
         return paper(options)
     if options.judged is not None:
-        check_place(options.out or options.judged, "--out")
+        check_place(options.out or options.judged, "--out" if options.out else "--judged")
         return judgement(options)
     store = storage(options.storage)
     folder = options.out or store.sweep(options.name).root
