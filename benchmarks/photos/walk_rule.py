@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 AUTO = {
+    "random_walk.kind": "affinity",
     "random_walk.alpha": "auto",
     "random_walk.logt": "auto",
     "random_walk.radius": "auto",

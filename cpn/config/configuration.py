@@ -48,6 +48,7 @@ ADDED: dict[str, Any] = {
     "train.epoch_images": None,
     "train.compiled": None,
     "random_walk.keep_if": "always",
+    "irn.map_power": 1.0,
     "instance_masks.folder": None,
     "instance_masks.share": 0.5,
 }

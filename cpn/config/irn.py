@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from cpn.config.crf import CrfConfig
 from cpn.config.network import BackboneName
-from cpn.config.section import LARGEST_BATCH, LARGEST_RADIUS, LARGEST_SIDE, MOST_EPOCHS, Section
+from cpn.config.section import LARGEST_BATCH, LARGEST_RADIUS, LARGEST_SIDE, MOST_EPOCHS, PositiveOrAuto, Section
 from cpn.config.train import OptimizerKind
 
 
@@ -31,6 +31,10 @@ class IrnConfig(Section):
     """
     weights: str | None = None
     """Pretrained weights of `backbone`; null takes network.weights if `backbone` is null too."""
+    map_power: PositiveOrAuto = 1.0
+    """Power that the maps are raised to before anything of this section reads them. `auto`: the power at which the
+    run's beta becomes 0.15, where IRN's own CAMs are cut, so that the thresholds below mean what they meant for those.
+    """
     fg_threshold: float = Field(0.30, gt=0, lt=1)
     """Background score on the maps in [0, 1] above which a pixel counts as surely foreground, before the CRF."""
     bg_threshold: float = Field(0.05, gt=0, lt=1)

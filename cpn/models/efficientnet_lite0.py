@@ -44,6 +44,9 @@ STEM, TOP = 32, 1280
 STAGE3, STAGE4 = 7, 10
 """Blocks whose outputs are "stage 3 and 4": the last before the fourth and before the fifth change of channels."""
 
+PYRAMID = (0, 2, 4, 10)
+"""Blocks whose outputs IRN reads beside the top: the last at strides 2, 4 and 8, and that of "stage 4"."""
+
 FROZEN_BLOCKS = 3
 """Blocks that stay as pretrained together with the stem: those up to stride 4."""
 
@@ -164,11 +167,13 @@ class EfficientNetLite0(nn.Module):
     """
 
     channels = (80, 112, TOP)
+    pyramid_channels = (16, 24, 40, 112, TOP)
 
     def __init__(self, stride: int = 16) -> None:
         """`stride` is 16 or 8."""
         super().__init__()
         self.stride = stride
+        self.pyramid_strides = (2, 4, 8, stride, stride)
         self.freeze_batch_norm = True
         self._conv_stem = SameConv2d(3, STEM, 3, 2)
         self._bn0 = normalisation(STEM)
@@ -188,6 +193,17 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) normalised images -> maps of 80, 112 and 1280 channels at (ceil(H/stride), ceil(W/stride))."""
+        outputs, top = self._stages(images)
+        return outputs[STAGE3], outputs[STAGE4], top
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) normalised images -> maps at strides 2, 4, 8, `stride` and `stride`, which IRN reads."""
+        outputs, top = self._stages(images)
+        first, second, third, fourth = (outputs[block] for block in PYRAMID)
+        return first, second, third, fourth, top
+
+    def _stages(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the outputs of all blocks and the top."""
         if images.device.type == "cpu":  # faster there for depthwise and 1x1 convolutions; every layer keeps the form
             images = images.contiguous(memory_format=torch.channels_last)
         x = functional.relu6(convolved(self._conv_stem, self._bn0, images))
@@ -195,8 +211,7 @@ class EfficientNetLite0(nn.Module):
         for block in self._blocks:
             x = block(x)
             outputs.append(x)
-        top = functional.relu6(convolved(self._conv_head, self._bn1, x))
-        return outputs[STAGE3], outputs[STAGE4], top
+        return outputs, functional.relu6(convolved(self._conv_head, self._bn1, x))
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """List stem, blocks up to stride 4 and all scales and shifts of batch norm, as CPN freezes of ResNet38."""

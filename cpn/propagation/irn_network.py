@@ -40,7 +40,7 @@ class PyramidBackbone(Protocol):
 def pyramid_backbone(name: str) -> nn.Module:
     """Return the backbone called `name`, if it has a pyramid. InputError if not, or if its maps are not as it says."""
     backbone = build_backbone(name)
-    cure = "use resnet50, resnet38 or scene as irn.backbone, or random_walk.kind affinity"
+    cure = "use resnet50, resnet38, efficientnet_lite0 or scene as irn.backbone, or random_walk.kind affinity"
     if not isinstance(backbone, PyramidBackbone):
         raise InputError(f"random_walk.kind: irn needs five stages, but {name!r} has no `pyramid`; {cure}")
     if name not in BACKBONES:

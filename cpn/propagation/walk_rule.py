@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cpn.config.crf import CrfConfig
+from cpn.config.irn import IrnConfig
 from cpn.config.random_walk import RandomWalkConfig
 
 SMALLEST_BETA, LARGEST_BETA = 0.02, 0.98
 """A beta outside is taken as the nearer of the two: at 0 and from 1 on no exponent has it as its threshold."""
+
+CUT = 0.15
+"""The background score at which IRN scores its own CAMs; its released 0.30, 0.05 and 0.25 lie around it."""
 
 LOW, HIGH = 4 / 6, 24 / 6
 """crf.alpha_low and crf.alpha_high as multiples of the walk's alpha: the released 4, 24 and 6."""
@@ -73,6 +77,16 @@ def beta_of(alpha: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if (1 - middle) ** alpha > middle else (low, middle)
     return (low + high) / 2
+
+
+def power_of(config: IrnConfig, beta: float | None) -> float:
+    """irn.map_power as a number: `auto` is the power at which `beta` becomes CUT, ln CUT / ln beta.
+
+    Raises ValueError where it is `auto` and there is no beta.
+    """
+    if config.map_power != "auto":
+        return config.map_power
+    return math.log(CUT) / math.log(min(max(_needed(beta, "irn.map_power"), SMALLEST_BETA), LARGEST_BETA))
 
 
 def crf_alphas(config: CrfConfig, beta: float | None) -> tuple[float, float]:

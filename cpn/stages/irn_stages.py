@@ -18,6 +18,7 @@ from cpn.models.weights import WeightsReport
 from cpn.propagation.irn import confident_label, irn_job
 from cpn.propagation.irn_network import IrnNet, pyramid_backbone
 from cpn.propagation.irn_walk import irn_pseudo_label
+from cpn.propagation.walk_rule import power_of
 from cpn.run import load_weights
 from cpn.stages.inputs import Inputs, LabelledImages, stage_metadata
 from cpn.training.loop import Report
@@ -45,6 +46,14 @@ def check_irn(config: Config, cache: Path) -> WeightsReport | None:
     return None if config.irn.backbone is None else report
 
 
+def irn_maps(inputs: Inputs, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the maps of an image as IRN reads them, to the power of irn.map_power: float32 (P, H, W) in [0, 1], and
+    their classes int64 (P,).
+    """
+    maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+    return maps ** np.float32(power_of(inputs.config.irn, inputs.beta)), present
+
+
 def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     """Write the confident labels of the images at `indices` to `out`/<id>.png: class indices and IGNORE."""
     split = inputs.split
@@ -53,7 +62,7 @@ def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     for index in left:
         name = split.ids[index]
         with image_of(split, index, SCALE_DOWN):
-            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            maps, present = irn_maps(inputs, name)
             save_label(out / f"{name}.png", confident_label(split.image(index), maps, present, inputs.config.irn))
 
 
@@ -100,5 +109,5 @@ def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     for index in left:
         name = split.ids[index]
         with image_of(split, index, SCALE_DOWN):
-            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            maps, present = irn_maps(inputs, name)
             save_label(out / f"{name}.png", irn_label(split.image(index), maps, present, network, inputs.config.irn))

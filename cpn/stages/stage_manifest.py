@@ -81,7 +81,7 @@ class StageManifest(BaseModel):
 
 
 STAGE_FIELDS = {
-    "crf": ("fg_threshold", "bg_threshold", "gt_prob", "crf"),
+    "crf": ("map_power", "fg_threshold", "bg_threshold", "gt_prob", "crf"),
     "random_walk": ("walk_radius", "walk_beta", "walk_logt", "walk_threshold"),
 }
 """The fields of section irn that two stages read; stage affinity reads all the others."""
@@ -150,7 +150,8 @@ def stage_keys(
     learning = [augmentation, start] if config.random_walk.kind == "affinity" else ["irn", start]
     keys: dict[str, str] = {}
     affinity, gives_way = config.random_walk.kind == "affinity", config.random_walk.keep_if == "better"
-    labels = [{"beta": beta}] if affinity and "auto" in (config.crf.alpha_low, config.crf.alpha_high) else []
+    labelled = (config.crf.alpha_low, config.crf.alpha_high) if affinity else (config.irn.map_power,)
+    labels = [{"beta": beta}] if "auto" in labelled else []
     walks: list[Any] = [{"beta": beta}] if gives_way or (affinity and config.random_walk.alpha == "auto") else []
     walks += ["keep_if better"] if gives_way and not affinity else []  # section irn has no such name
     if beta is None and labels + walks and imported != "random_walk":

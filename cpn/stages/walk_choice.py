@@ -19,7 +19,7 @@ from cpn.scoring.metrics import curve_counts, hard_counts, miou
 from cpn.scoring.selection import select_and_confirm
 from cpn.stages.affinity_stages import affinity_network
 from cpn.stages.inputs import Inputs
-from cpn.stages.irn_stages import edge_network, irn_label
+from cpn.stages.irn_stages import edge_network, irn_label, irn_maps
 from cpn.stages.stage_manifest import WalkReport, WalkSetting
 
 SAMPLED = 64
@@ -63,7 +63,7 @@ def count_settings(inputs: Inputs, grid: WalkGrid, indices: Sequence[int]) -> ND
         image = scored.image(index)
         counts = [curve_counts(maps, present, truth, inputs.classes, [beta])[0]]
         if edges is not None:
-            labels = iter([irn_label(image, maps, present, edges, config.irn)])
+            labels = iter([irn_label(image, *irn_maps(inputs, name), edges, config.irn)])
         else:
             assert network is not None
             alphas = [alpha for alpha in grid.alphas if alpha is not None]

@@ -207,7 +207,7 @@ def test_later_options_leave_earlier_keys_alone() -> None:
     changes |= {"cam.epoch_images": 50, "train.epoch_images": 50, "train.compiled": "default"}
     # Those of later stages are in no run's key: test_pipeline.py.
     stages = {name for name in module.ADDED if name.startswith(("deeplab.", "instance_masks."))}
-    stages |= {"random_walk.keep_if"}
+    stages |= {"random_walk.keep_if", "irn.map_power"}
     assert changes.keys() | stages == module.ADDED.keys()
     for name, value in changes.items():
         changed = with_values(Config(), {name: value}, "x")

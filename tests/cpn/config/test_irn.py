@@ -11,6 +11,7 @@ def test_the_defaults_are_the_released_values() -> None:
     assert values == {
         "backbone": None,
         "weights": None,
+        "map_power": 1.0,
         "fg_threshold": 0.3,
         "bg_threshold": 0.05,
         "gt_prob": 0.7,
@@ -47,6 +48,7 @@ def test_one_value_of_the_crf_leaves_the_others_as_released() -> None:
         ({"scale": [1.5, 0.5]}, "irn: scale is [1.5, 0.5]: give [smallest, largest] factor"),
         ({"scale": [0, 0.5]}, "irn: scale is [0.0, 0.5]: give [smallest, largest] factor"),
         ({"gt_prob": 1.0}, "irn.gt_prob: Input should be less than 1, given 1.0"),
+        ({"map_power": 0}, "irn.map_power: "),
         ({"radius": 1}, "irn.radius: Input should be greater than or equal to 2, given 1"),
         ({"walk_radius": 1}, "irn.walk_radius: Input should be greater than or equal to 2, given 1"),
         ({"walk_logt": 17}, "irn.walk_logt: Input should be less than or equal to 16, given 17"),

@@ -45,6 +45,20 @@ def test_maps_equal_the_independent_forward(height: int, width: int) -> None:
             torch.testing.assert_close(torch.stack([given.mean(), given.std()]), moments, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [16, 8])
+def test_the_pyramid_has_the_maps_that_irn_reads(stride: int) -> None:
+    network, image = EfficientNetLite0(stride).eval(), picture(33, 50)
+    with torch.no_grad():
+        maps, (_, stage4, top) = network.pyramid(image), network(image)
+    strides = network.pyramid_strides
+    assert strides == (2, 4, 8, stride, stride)
+    cells = [(-(-33 // step), -(-50 // step)) for step in strides]
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (channels, *size) for channels, size in zip(network.pyramid_channels, cells, strict=True)
+    ]
+    assert torch.equal(maps[3], stage4) and torch.equal(maps[4], top)
+
+
 def test_a_smaller_stride_reads_the_same_cells() -> None:
     """At stride 16 every second cell of the first block without its stride has the inputs that it had at stride 32."""
     image = picture(97, 129)

@@ -3,14 +3,17 @@ import math
 import pytest
 
 from cpn.config.crf import CrfConfig
+from cpn.config.irn import IrnConfig
 from cpn.config.random_walk import RandomWalkConfig
 from cpn.propagation.walk_rule import (
+    CUT,
     FACTORS,
     WalkChoice,
     alpha_of,
     beta_of,
     crf_alphas,
     far_words,
+    power_of,
     walk_grid,
     walk_logt,
     walk_radius,
@@ -96,3 +99,13 @@ def test_a_threshold_far_from_beta_is_one_line() -> None:
     assert far_words(RandomWalkConfig(alpha="auto"), auto, 0.46) is None
     assert (far_words(walk, auto, 0.46) or "").startswith("random_walk.alpha 6 (made for beta 0.22): this")
     assert far_words(RandomWalkConfig(kind="irn"), crf, 0.46) is None, "IRN reads none of them"
+
+
+def test_the_power_of_irns_maps_puts_beta_where_irn_cuts() -> None:
+    auto = IrnConfig(map_power="auto")
+    for beta in (0.15, 0.5, 0.92):
+        assert beta ** power_of(auto, beta) == pytest.approx(CUT)
+    assert power_of(auto, 0.0) > 0 and math.isfinite(power_of(auto, 1.0))
+    assert power_of(IrnConfig(map_power=2.0), None) == 2.0 and power_of(IrnConfig(), 0.9) == 1.0
+    with pytest.raises(ValueError, match=r"irn\.map_power is auto"):
+        power_of(auto, None)

@@ -20,7 +20,7 @@ from cpn.sources.packing import prepare
 from cpn.sources.scenes import write_scenes
 from cpn.stages import pipeline, stage_manifest
 from cpn.stages.inputs import Inputs, LabelledImages
-from cpn.stages.irn_stages import check_irn, irn_network, irn_weights
+from cpn.stages.irn_stages import check_irn, irn_maps, irn_network, irn_weights
 from cpn.stages.stage_manifest import irn_settings
 
 CONFIG: dict[str, Any] = {
@@ -192,6 +192,7 @@ def changed_stages(name: str, value: object) -> list[str]:
     [
         ("random_walk.kind", "affinity", "crf"),
         ("irn.gt_prob", 0.5, "crf"),
+        ("irn.map_power", 2.0, "crf"),
         ("irn.crf.iterations", 9, "crf"),
         ("irn.epochs", 9, "affinity"),
         ("irn.crop", 64, "affinity"),
@@ -208,6 +209,24 @@ def changed_stages(name: str, value: object) -> list[str]:
 )
 def test_a_changed_value_makes_anew_what_depends_on_it(name: str, value: object, first: str | None) -> None:
     assert changed_stages(name, value) == (list(ALL_STAGES[ALL_STAGES.index(first) :]) if first else [])
+
+
+def test_the_power_of_the_maps_follows_beta(made: Inputs, tmp_path: Path) -> None:
+    config = with_values(made.config, {"irn.map_power": "auto"}, "test")
+    first, second = (stage_manifest.stage_keys("m", config, "f", beta=beta) for beta in (0.5, 0.9))
+    assert [stage for stage in ALL_STAGES if first[stage] != second[stage]] == list(ALL_STAGES[1:])
+    with pytest.raises(ValueError, match="beta"):
+        stage_manifest.stage_keys("m", config, "f")
+    auto = replace(made, config=config, beta=0.9)
+    name = made.split.ids[0]
+    plain, raised = (irn_maps(inputs, name)[0] for inputs in (made, auto))
+    assert np.array_equal(raised > 0.15, plain > 0.9) and np.array_equal(plain, irn_maps(made, name)[0])
+    for stage in ("crf", "random_walk"):
+        make(stage, auto, tmp_path / stage, [0])
+        squared = replace(made, config=with_values(made.config, {"irn.map_power": np.log(0.15) / np.log(0.9)}, "test"))
+        make(stage, squared, tmp_path / f"{stage} by hand", [0])
+        assert files(tmp_path / stage) == files(tmp_path / f"{stage} by hand")
+        assert files(tmp_path / stage)[f"{name}.png"] != files(made.folders[stage])[f"{name}.png"]
 
 
 def test_every_field_belongs_to_one_stage() -> None:
