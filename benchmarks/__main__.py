@@ -37,6 +37,7 @@ TOPICS = {
     "ladder": "the paper's systems side by side on scenes; mIoU over S_N, K and p_h",
     "fast_forms": "what cached superpixels, OpenCV and bf16 cost in mIoU on scenes, against the exact forms",
     "walk_rule": "the random walk's rule against the best alpha and steps, on a CAM run and its data",
+    "irn_walk": "IRN's walk at several exponents, steps and thresholds, on a CAM run and its data",
     "photographs": "the preset photos on a folder of photographs: what it reaches beside the goals",
     "refinement": "one network on scenes read in several ways: what PCM, absent classes and PRCM do to a map",
     "refinement_losses": "many refinements beside one training: which loss makes a trained one worse than an untrained",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 AUTO = {
-    "random_walk.kind": "affinity",
     "random_walk.alpha": "auto",
     "random_walk.logt": "auto",
     "random_walk.radius": "auto",
@@ -32,12 +31,17 @@ CHUNK = 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, its data, and what may differ from its configuration."""
+    add_run_arguments(parser)
+    parser.add_argument("--official", action="store_true", help="the configuration's numbers, none of them auto")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, its data, and what may differ from its later stages' configuration."""
     parser.add_argument("--model", type=Path, required=True, help="a CAM run's model.safetensors")
     parser.add_argument("--root", required=True, help="the packed data set")
     parser.add_argument("--backbone", metavar="NAME", help="your own backbone, where the run was trained with it")
     parser.add_argument("--beta", type=float, help="the run's beta (default: the one that the file names)")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE", help="a later stage's")
-    parser.add_argument("--official", action="store_true", help="the configuration's numbers, none of them auto")
     parser.add_argument("--out", type=Path, default=Path("build/walk_rule"), help="stages that were made (%(default)s)")
     parser.add_argument(
         "--cache", type=Path, default=Path("build/cache"), help="the scenes' pretrained proxy (%(default)s)"
@@ -48,10 +52,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Make what the walk reads, walk, and compare."""
     import numpy as np
 
-    from cpn.propagation.walk_rule import WalkGrid
+    from cpn.propagation.walk_rule import WalkGrid, crf_alphas
     from cpn.stages.walk_choice import chosen, count_settings, grid_of
 
-    inputs, label_alphas = stages_of(options)
+    inputs = stages_of(options, {"random_walk.kind": "affinity", **({} if options.official else AUTO)})
+    low, high = crf_alphas(inputs.config.crf, inputs.beta)
+    label_alphas = {"alpha_low": low, "alpha_high": high}
     rule = grid_of(inputs)
     alphas = {float(rule.rule.alpha or 0) * factor for factor in SCANNED} | {float(a or 0) for a in rule.alphas}
     logts = sorted({*range(rule.rule.logt + 3), *rule.logts})
@@ -85,20 +91,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {**result, "grid": tried}
 
 
-def stages_of(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Inputs of the random walk with everything before it made, and the alphas of AffinityNet's labels."""
+def stages_of(options: argparse.Namespace, over: dict[str, Any]) -> Any:
+    """Inputs of the random walk with everything before it made; `over` are values laid over the run's and --set."""
     import torch
 
     from cpn.config import with_values
     from cpn.core.files import file_digest
     from cpn.data.voc import open_pack
     from cpn.models.checkpoint import network_metadata, read_metadata
-    from cpn.propagation.walk_rule import crf_alphas
     from cpn.stages import pipeline, stage_manifest
     from cpn.stages.inputs import Inputs
 
     config, _ = network_metadata(options.model, "cam", "CAM network", options.backbone)
-    config = with_values(config, {**values(options.sets), **({} if options.official else AUTO)}, "--set")
+    config = with_values(config, {**values(options.sets), **over}, "--set")
     pack = open_pack(options.root)
     beta = options.beta if options.beta is not None else float(read_metadata(options.model)["beta"])
     keys = stage_manifest.stage_keys(file_digest(options.model), config, pack.fingerprint, beta=beta)
@@ -112,8 +117,7 @@ def stages_of(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if not (folders["affinity"] / "model.safetensors").exists():
         print("affinity: training", flush=True)
         pipeline.make_affinity(inputs, folders["affinity"], lambda entry: None)
-    low, high = crf_alphas(config.crf, beta)
-    return inputs, {"alpha_low": low, "alpha_high": high}
+    return inputs
 
 
 def values(sets: list[str]) -> dict[str, Any]:
