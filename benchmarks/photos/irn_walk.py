@@ -38,16 +38,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     walks, cams = [], []
     for index in range(count):
         name, image, truth = scored.ids[index], scored.image(index), scored.mask(index)
-        maps, present = irn_maps(inputs, name)
-        edge, small = network.image_edge(image), strided_maps(maps)
+        maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+        edge, small = network.image_edge(image), strided_maps(irn_maps(inputs, maps))
         of_image = []
         for exponent, logt in settings:
             scores = upsample(irn_walk(small, edge, radius, exponent, logt), EDGE_STRIDE, *maps.shape[1:])
             scores = (scores / max(float(scores.max(initial=0)), 1e-9)).astype(np.float32)
             of_image.append(curve_counts(scores, present, truth, inputs.classes, THRESHOLDS))
         walks.append(np.stack(of_image))
-        cam, _ = load_maps(inputs.folders["cam"] / f"{name}.npz")
-        cams.append(curve_counts(cam, present, truth, inputs.classes, [inputs.beta])[0])
+        cams.append(curve_counts(maps, present, truth, inputs.classes, [inputs.beta])[0])
         if (index + 1) % CHUNK == 0 or index + 1 == count:
             print(f"walked {index + 1} of {count}", flush=True)
     if options.quick:

@@ -46,12 +46,9 @@ def check_irn(config: Config, cache: Path) -> WeightsReport | None:
     return None if config.irn.backbone is None else report
 
 
-def irn_maps(inputs: Inputs, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the maps of an image as IRN reads them, to the power of irn.map_power: float32 (P, H, W) in [0, 1], and
-    their classes int64 (P,).
-    """
-    maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
-    return maps ** np.float32(power_of(inputs.config.irn, inputs.beta)), present
+def irn_maps(inputs: Inputs, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return un-halved maps (P, H, W) in [0, 1] as IRN reads them: to the power of irn.map_power."""
+    return maps ** np.float32(power_of(inputs.config.irn, inputs.beta))
 
 
 def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
@@ -62,8 +59,9 @@ def make_irn_labels(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     for index in left:
         name = split.ids[index]
         with image_of(split, index, SCALE_DOWN):
-            maps, present = irn_maps(inputs, name)
-            save_label(out / f"{name}.png", confident_label(split.image(index), maps, present, inputs.config.irn))
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            label = confident_label(split.image(index), irn_maps(inputs, maps), present, inputs.config.irn)
+            save_label(out / f"{name}.png", label)
 
 
 def train_edges(inputs: Inputs, out: Path, report: Report) -> dict[str, float]:
@@ -109,5 +107,6 @@ def walk_to_edges(inputs: Inputs, indices: Sequence[int], out: Path) -> None:
     for index in left:
         name = split.ids[index]
         with image_of(split, index, SCALE_DOWN):
-            maps, present = irn_maps(inputs, name)
-            save_label(out / f"{name}.png", irn_label(split.image(index), maps, present, network, inputs.config.irn))
+            maps, present = load_maps(inputs.folders["cam"] / f"{name}.npz")
+            label = irn_label(split.image(index), irn_maps(inputs, maps), present, network, inputs.config.irn)
+            save_label(out / f"{name}.png", label)

@@ -63,7 +63,7 @@ def count_settings(inputs: Inputs, grid: WalkGrid, indices: Sequence[int]) -> ND
         image = scored.image(index)
         counts = [curve_counts(maps, present, truth, inputs.classes, [beta])[0]]
         if edges is not None:
-            labels = iter([irn_label(image, *irn_maps(inputs, name), edges, config.irn)])
+            labels = iter([irn_label(image, irn_maps(inputs, maps), present, edges, config.irn)])
         else:
             assert network is not None
             alphas = [alpha for alpha in grid.alphas if alpha is not None]

@@ -125,8 +125,8 @@ class DrawnPlots(BaseModel):
 
     shown: str
     """Digest of the trials, the search and the code that draws."""
-    names: tuple[str, ...]
-    sha256: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+    """Name and digest of each, in the order of the report."""
 
 
 def write_plots(spec: SweepSpec, rows: Sequence[TrialRow], folder: Path) -> list[Path]:
@@ -136,13 +136,13 @@ def write_plots(spec: SweepSpec, rows: Sequence[TrialRow], folder: Path) -> list
     code = [version("matplotlib"), *(file_digest(Path(source)) for source in (__file__, plots.__file__))]
     shown = digest([code, spec.model_dump_json(), [repr(row) for row in rows]])
     if (before := _drawn(folder)) is not None and before.shown == shown:
-        return [folder / name for name in before.names]
+        return [folder / name for name, _ in before.files]
     pictures = {f"{name}.png": data for name, data in static_plots(spec, rows).items()}
     for name, data in pictures.items():
         write_bytes(folder / name, data)
-    now = DrawnPlots(shown=shown, names=tuple(pictures), sha256=tuple(sha256(d).hexdigest() for d in pictures.values()))
-    write_json(folder / DRAWN, now.model_dump(mode="json"))
-    return [folder / name for name in now.names]
+    files = tuple((name, sha256(data).hexdigest()) for name, data in pictures.items())
+    write_json(folder / DRAWN, DrawnPlots(shown=shown, files=files).model_dump(mode="json"))
+    return [folder / name for name in pictures]
 
 
 def _drawn(folder: Path) -> DrawnPlots | None:
@@ -151,5 +151,4 @@ def _drawn(folder: Path) -> DrawnPlots | None:
         drawn_plots = read_typed(folder / DRAWN, DrawnPlots)
     except (FileNotFoundError, DamagedFile):
         return None
-    digests = dict(zip(drawn_plots.names, drawn_plots.sha256, strict=False))
-    return None if damaged_among(folder, digests) else drawn_plots
+    return None if damaged_among(folder, dict(drawn_plots.files)) else drawn_plots

@@ -4,32 +4,21 @@ import argparse
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.photos import irn_walk
 from cpn.config import config_from
-from cpn.config.data import ScenesConfig
-from cpn.models.checkpoint import save_model
-from cpn.models.network import build_network
-from cpn.sources.packing import prepare
-from cpn.sources.scenes import write_scenes
 from cpn.stages import pipeline
+from tests.benchmarks.photos.test_walk_rule import untrained_run
 from tests.cpn.stages.test_irn_stages import CONFIG
 
 
 def test_the_scan_holds_what_the_stage_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_scenes(tmp_path / "scenes", ScenesConfig(train=8, val=2, size=32))
-    pack = prepare(tmp_path / "scenes", scored=["train"])
     numbers = {"walk_beta": 5.0, "walk_logt": 6, "walk_threshold": 0.4, "map_power": "auto"}
     config = config_from({**CONFIG, "irn": {**CONFIG["irn"], **numbers}}, "test")
-    torch.manual_seed(0)
-    network, model = build_network(config.network, len(pack.classes) + 1), tmp_path / "model.safetensors"
-    dump = config.model_dump(mode="json")
-    save_model(model, network, {"kind": "cam", "config": dump, "classes": list(pack.classes), "beta": 0.5})
     parser = argparse.ArgumentParser()
     irn_walk.add_arguments(parser)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(["--model", str(model), "--root", pack.root, "--out", str(tmp_path / "out")])
+    options = parser.parse_args(untrained_run(tmp_path, config))
     result = irn_walk.run(options)
     assert (result["images"], result["beta"]) == (8, 0.5)
     row = list(irn_walk.product(irn_walk.EXPONENTS, irn_walk.LOGTS)).index((5.0, 6))

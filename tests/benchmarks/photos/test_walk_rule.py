@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.photos import walk_rule
-from cpn.config import config_from
+from cpn.config import Config, config_from
 from cpn.config.data import ScenesConfig
 from cpn.core.errors import InputError
 from cpn.models.checkpoint import save_model
@@ -17,27 +17,22 @@ from cpn.sources.scenes import write_scenes
 from tests.cpn.stages.test_pipeline import CONFIG
 
 
-def test_the_scan_holds_the_rule_the_choice_and_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_scenes(tmp_path / "scenes", ScenesConfig(train=8, val=2, size=32))
-    pack = prepare(tmp_path / "scenes")
-    config = config_from(CONFIG, "test")
+def untrained_run(folder: Path, config: Config) -> list[str]:
+    """Write a CAM run that was never trained and its eight scenes below `folder`; returns the scans' arguments."""
+    write_scenes(folder / "scenes", ScenesConfig(train=8, val=2, size=32))
+    pack = prepare(folder / "scenes", scored=["train"])
     torch.manual_seed(0)
-    network, model = build_network(config.network, len(pack.classes) + 1), tmp_path / "model.safetensors"
+    network, model = build_network(config.network, len(pack.classes) + 1), folder / "model.safetensors"
     dump = config.model_dump(mode="json")
     save_model(model, network, {"kind": "cam", "config": dump, "classes": list(pack.classes), "beta": 0.5})
+    return ["--model", str(model), "--root", pack.root, "--out", str(folder / "out")]
+
+
+def test_the_scan_holds_the_rule_the_choice_and_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     walk_rule.add_arguments(parser)
     parser.add_argument("--quick", action="store_true")
-    words = [
-        "--model",
-        str(model),
-        "--root",
-        pack.root,
-        "--out",
-        str(tmp_path / "out"),
-        "--set",
-        "random_walk.crf=false",
-    ]
+    words = [*untrained_run(tmp_path, config_from(CONFIG, "test")), "--set", "random_walk.crf=false"]
     found = walk_rule.run(parser.parse_args(words))
     assert (found["images"], found["beta"], found["rule_alpha"]) == (8, 0.5, pytest.approx(1.0))
     assert found["given"] == {"alpha_low": pytest.approx(2 / 3), "alpha_high": pytest.approx(4)}
