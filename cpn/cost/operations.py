@@ -6,6 +6,7 @@ is a floating-point operation, twice a multiply-accumulate; everything but convo
 What plans and prices with it loads torch when it counts.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -64,6 +65,24 @@ def run_operations(config: Config, classes: int, *, trained: int, scored: int, h
     return training + scored * (at_the_end + PAIR_PASSES * once) + after_epoch * config.train.epochs * once
 
 
+@lru_cache(maxsize=4)
+def edge_training_operations(backbone: str, displacement: bool, side: int) -> float:
+    """Return the operations of one training image (side, side) of IRN: a frozen backbone, passed forward alone, and
+    heads that are trained. `backbone` is one of the shipped ones, which all run on the meta device.
+    """
+    import torch
+
+    from cpn.propagation.irn_network import IrnNet, PyramidBackbone, pyramid_backbone
+
+    with torch.device("meta"):
+        module = pyramid_backbone(backbone)
+        network = IrnNet(module, displacement)
+        images = torch.zeros(1, 3, side, side)
+    frozen = _operations_of(lambda: cast(PyramidBackbone, module).pyramid(images))
+    heads = _operations_of(lambda: network(images)) - frozen
+    return frozen + TRAINING_FACTOR * heads
+
+
 def stored_bytes(network: NetworkConfig, classes: int) -> int:
     """Return the bytes of the CAM network's weights and buffers as a model file holds them."""
     return sum(t.numel() * t.element_size() for t in _network(network, classes).state_dict().values())
@@ -95,9 +114,15 @@ def _network(config: NetworkConfig, classes: int) -> "CPN":
 @lru_cache(maxsize=256)
 def _count(network: "CPN", height: int, width: int) -> float:
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     device = next(network.parameters()).device
+    return _operations_of(lambda: network(torch.zeros(1, 3, height, width, device=device)))
+
+
+def _operations_of(forward: Callable[[], object]) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, height, width, device=device))
+        forward()
     return float(counter.get_total_flops())

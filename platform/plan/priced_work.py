@@ -1,7 +1,7 @@
 """The price of a sweep's runs and later stages in seconds of wall-clock time: what its remaining time starts from."""
 
 from cpn.config import Config, with_values
-from cpn.cost.operations import TRAINING_FACTOR, forward_operations
+from cpn.cost.operations import TRAINING_FACTOR, edge_training_operations, forward_operations
 from cpn.segmentation.schedule import iterations_for
 
 from ..base.remaining_time import CONFIRM, SEARCH, Priced, RemainingTime, RunPrice
@@ -64,10 +64,15 @@ def stage_seconds(spec: SweepSpec, at_once: int) -> dict[str, float]:
     deeplab = config.deeplab
     steps = deeplab.iterations or iterations_for(trained, deeplab.batch_size)
     scales = deeplab.scales or (1.0,)
-    affinity = config.irn.epochs if config.random_walk.kind == "irn" else config.affinity.epochs
+    if config.random_walk.kind == "irn":
+        irn = config.irn
+        backbone = irn.backbone or config.network.backbone
+        affinity = irn.epochs * trained * edge_training_operations(backbone, irn.displacement, irn.crop)
+    else:
+        affinity = config.affinity.epochs * trained * TRAINING_FACTOR * crop
     done = {
         "cam": trained * once * sum(scale**2 for scale in config.cam.scales) * (1 + config.cam.flip),
-        "affinity": affinity * trained * TRAINING_FACTOR * crop,
+        "affinity": affinity,
         "deeplab": steps * deeplab.batch_size * TRAINING_FACTOR * crop
         + val * once * sum(scale**2 for scale in scales) * (1 + deeplab.test_flip),
     }

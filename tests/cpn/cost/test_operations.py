@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cpn.config import Config, config_from, with_values
 from cpn.core.errors import InputError
-from cpn.cost.operations import forward_operations, run_operations, step_operations, stored_bytes
+from cpn.cost.operations import edge_training_operations, forward_operations, run_operations, step_operations, stored_bytes
 from cpn.cost.training_memory import step_bytes
+from cpn.models.efficientnet_lite0 import EfficientNetLite0
 
 C = 5
 CONV = 2 * 3 * 8 * 9  # FLOP a cell of a 3x3 convolution from 3 to 8 channels
@@ -160,3 +162,17 @@ def test_no_such_backbone_is_said() -> None:
 def test_counting_leaves_the_default_device_alone() -> None:
     forward_operations(config_from({"preset": "scenes"}, "-").network, C, 32, 32)
     assert torch.zeros(1).device.type == "cpu"
+
+
+def test_irn_trains_its_heads_and_passes_its_backbone() -> None:
+    """Heads are 1x1 convolutions to 32 channels, on cells of stride 4 or more, and one from 5 x 32 channels to 1."""
+    side = 64
+    backbone = EfficientNetLite0()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.pyramid(torch.zeros(1, 3, side, side))
+    cells = [(side // max(stride, 4)) ** 2 for stride in backbone.pyramid_strides]
+    heads = sum(2 * channels * 32 * n for channels, n in zip(backbone.pyramid_channels, cells, strict=True))
+    heads += 2 * 5 * 32 * (side // 4) ** 2
+    found = edge_training_operations("efficientnet_lite0", False, side)
+    assert found == counter.get_total_flops() + 3 * heads
+    assert edge_training_operations("efficientnet_lite0", True, side) > found

@@ -44,6 +44,16 @@ def test_stages_that_train_are_priced_and_a_table_has_none() -> None:
     assert stage_seconds(spec, 2)["deeplab"] == pytest.approx(stage_seconds(spec, 1)["deeplab"] / 2)
 
 
+def test_irn_is_priced_by_its_own_backbone_and_crop() -> None:
+    given = ["irn.weights=imagenet", "random_walk.kind=irn", "irn.backbone=efficientnet_lite0"]
+    small, large, affinity = (
+        stage_seconds(load_spec(QUICKSTART, [*given, *more]), 1)["affinity"]
+        for more in (["irn.crop=64"], ["irn.crop=128"], ["random_walk.kind=affinity"])
+    )
+    other = stage_seconds(load_spec(QUICKSTART, [*given, "irn.crop=64", "irn.backbone=scene"]), 1)["affinity"]
+    assert large == pytest.approx(4 * small, rel=0.01) and small not in (other, affinity)
+
+
 def test_own_code_is_not_run_for_its_price(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec = load_spec(QUICKSTART, [])
     monkeypatch.setattr(module, "trains_own_code", lambda spec: True)
