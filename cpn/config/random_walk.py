@@ -12,7 +12,7 @@ class RandomWalkConfig(Section):
 
     kind: Literal["affinity", "irn"] = "affinity"
     """Where affinities come from: `affinity` = AffinityNet, which the paper names; `irn` = IRN, which its authors
-    recommend. With `irn` the other values of this section are not read: section irn has its own.
+    recommend. With `irn` no other value of this section but keep_if is read: section irn has its own.
     """
     alpha: PositiveOrAuto = 6.0
     """Exponent of the background score (1 - max)^alpha. `auto`: from the run's beta, then the best of those around it

@@ -37,22 +37,53 @@ class PyramidBackbone(Protocol):
         ...
 
 
-def pyramid_backbone(name: str) -> nn.Module:
-    """Return the backbone called `name`, if it has a pyramid. InputError if not, or if its maps are not as it says."""
-    backbone = build_backbone(name)
+def pyramid_backbone(name: str, key: str = "network.backbone") -> nn.Module:
+    """Return the backbone called `name`, if it has a pyramid. InputError if not, or if its maps are not as it says.
+
+    What is wrong with the backbone itself is said of `key`, the name of the value that holds it.
+    """
     cure = "use resnet50, resnet38, efficientnet_lite0 or scene as irn.backbone, or random_walk.kind affinity"
-    if not isinstance(backbone, PyramidBackbone):
-        raise InputError(f"random_walk.kind: irn needs five stages, but {name!r} has no `pyramid`; {cure}")
-    if name not in BACKBONES:
-        with own_code(name, "its pyramid"), torch.no_grad():
-            shapes = [tuple(maps.shape) for maps in backbone.eval().pyramid(torch.zeros(1, 3, 33, 50))]
-        pairs = zip(backbone.pyramid_channels, backbone.pyramid_strides, strict=True)
-        wanted = [(1, channels, -(-33 // stride), -(-50 // stride)) for channels, stride in pairs]
-        if shapes != wanted or len(wanted) != 5:
-            raise InputError(
-                f"random_walk.kind: irn: {name!r} turns (1, 3, 33, 50) into {shapes}, not {wanted}; {cure}"
-            )
+    try:
+        backbone = build_backbone(name)
+        if not isinstance(backbone, PyramidBackbone):
+            raise InputError(f"random_walk.kind: irn needs five stages, but {name!r} has no `pyramid`; {cure}")
+        if name not in BACKBONES:
+            with own_code(name, "its pyramid"), torch.no_grad():
+                fault = _pyramid_fault(backbone)
+            if fault:
+                raise InputError(f"random_walk.kind: irn: {name!r} {fault}; {cure}")
+    except InputError as error:
+        said = str(error)
+        if not said.startswith("network.backbone:") or key == "network.backbone":
+            raise
+        raise InputError(said.replace("network.backbone", key, 1)) from error
     return cast(nn.Module, backbone)
+
+
+def _pyramid_fault(backbone: PyramidBackbone) -> str | None:
+    """Return how a user's pyramid differs from what it says, in words; None where it does not."""
+    for name in ("pyramid_channels", "pyramid_strides"):
+        numbers = getattr(backbone, name)
+        if not isinstance(numbers, tuple | list) or len(numbers) != 5 or not all(map(_counts, numbers)):
+            return f"has {name} {numbers!r}, not five whole numbers from 1 on"
+    strides = backbone.pyramid_strides
+    if list(strides) != sorted(strides) or any(stride & (stride - 1) for stride in strides):
+        return f"has pyramid_strides {strides!r}, not powers of two of which none is below the one before it"
+    maps = cast(nn.Module, backbone).eval().pyramid(torch.zeros(1, 3, 33, 50))
+    if not isinstance(maps, tuple | list) or not all(isinstance(each, Tensor) for each in maps):
+        return f"returns a {type(maps).__name__} from its pyramid, not five maps"
+    shapes = [tuple(each.shape) for each in maps]
+    pairs = zip(backbone.pyramid_channels, strides, strict=True)
+    wanted = [(1, channels, -(-33 // stride), -(-50 // stride)) for channels, stride in pairs]
+    if shapes != wanted:
+        return f"turns (1, 3, 33, 50) into {shapes}, not {wanted}"
+    if odd := [str(each.dtype) for each in maps if each.dtype != torch.float32]:
+        return f"returns maps of {odd[0]} from its pyramid, not of torch.float32"
+    return None
+
+
+def _counts(number: object) -> bool:
+    return type(number) is int and number > 0
 
 
 def reduction(inputs: int, outputs: int, groups: int) -> nn.Sequential:

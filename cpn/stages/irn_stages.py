@@ -27,7 +27,9 @@ from cpn.training.training_job import fit
 
 def irn_network(config: Config) -> IrnNet:
     """IRN's network over the backbone that the configuration names. InputError for one without a pyramid."""
-    return IrnNet(pyramid_backbone(config.irn.backbone or config.network.backbone), config.irn.displacement)
+    own = config.irn.backbone
+    backbone = pyramid_backbone(own, "irn.backbone") if own else pyramid_backbone(config.network.backbone)
+    return IrnNet(backbone, config.irn.displacement)
 
 
 def irn_weights(config: Config) -> str | None:

@@ -16,6 +16,7 @@ _SUPERPIXELS: Mapping[str, tuple[Any, ...]] = {"patches.kind": ("superpixel",)}
 _PAIRS: tuple[str, ...] = ("cpn", "pair_classification")
 _MAPS: Mapping[str, tuple[Any, ...]] = {"train.objective": ("cpn", "seam")}
 _CPN: Mapping[str, tuple[Any, ...]] = {"train.objective": ("cpn",)}
+_AFFINITY: Mapping[str, tuple[Any, ...]] = {"random_walk.kind": ("affinity",)}
 _UNIT: Mapping[str, tuple[Any, ...]] = {"network.x_scale": ("unit",)}
 NEEDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "patches.S_N": {**_SUPERPIXELS, "patches.S_N_range": (None,)},
@@ -32,9 +33,16 @@ NEEDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "loss.w_cpcr": _MAPS,
     "loss.tcp_refined": _CPN,
     "loss.tcp_refined_detach": {**_CPN, "loss.tcp_refined": (True,)},
+    **{f"random_walk.{name}": _AFFINITY for name in ("alpha", "beta", "logt", "radius", "crf")},
 }
-"""For each name the values of others beside which it is read, by cpn/data/patches.py, cpn/models/network.py and
-cpn/training/cam_training.py; names that are read in any case are not here."""
+"""For each name the values of others beside which it is read, by cpn/data/patches.py, cpn/models/network.py,
+cpn/training/cam_training.py and cpn/stages/stage_manifest.py; names that are read in any case are not here."""
+SECTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "patches": {"train.objective": _PAIRS},
+    "affinity": _AFFINITY,
+    "irn": {"random_walk.kind": ("irn",)},
+}
+"""The same for all names of a section."""
 
 
 def effect_warnings(spec: SweepSpec) -> list[str]:
@@ -74,13 +82,13 @@ def set_without_effect(names: Iterable[str], search: Search, base: Mapping[str, 
 
 def _against(name: str, search: Search, base: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Find the first name that keeps `name` from being read, its values, and those beside which it is; None if none."""
-    needs = dict(NEEDS.get(name, {}))
-    if name.startswith("patches."):
-        needs["train.objective"] = _PAIRS
+    needs = {**NEEDS.get(name, {}), **SECTIONS.get(name.partition(".")[0], {})}
     for other, wanted in needs.items():
         possible = _possible(name, other, search, base)
         if possible is not None and not {encode(value) for value in possible} & {encode(v) for v in wanted}:
             return other, _shown(possible), _shown(wanted)
+    if name == "irn.weights" and base["irn.backbone"] is None:  # then network.weights lie under both
+        return "irn.backbone", "null", "the backbone that they belong to"
     return None
 
 

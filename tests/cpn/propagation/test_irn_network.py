@@ -55,6 +55,59 @@ class WrongPyramid(NoPyramid):
         return (images,) * 5
 
 
+class Declared(NoPyramid):
+    """A right pyramid; what is said of it, or what comes of it, is changed by the classes below."""
+
+    pyramid_channels, pyramid_strides = (3, 3, 3, 3, 3), (1, 1, 1, 1, 1)
+
+    def pyramid(self, images: Tensor) -> object:
+        return (images,) * 5
+
+
+class FourChannels(Declared):
+    pyramid_channels = [3, 3, 3, 3]  # noqa: RUF012
+
+
+class NoStride(Declared):
+    pyramid_strides = (0, 1, 1, 1, 1)
+
+
+class WrittenStride(Declared):
+    pyramid_strides = ("1", 1, 1, 1, 1)
+
+
+class NoStrides(Declared):
+    pyramid_strides = None
+
+
+class OddStride(Declared):
+    pyramid_strides = (1, 1, 1, 1, 3)
+
+
+class FallingStride(Declared):
+    pyramid_strides = (1, 2, 1, 1, 1)
+
+
+class NoMaps(Declared):
+    def pyramid(self, images: Tensor) -> object:
+        return None
+
+
+class NamedMaps(Declared):
+    def pyramid(self, images: Tensor) -> object:
+        return dict(enumerate((images,) * 5))
+
+
+class HalfMaps(Declared):
+    def pyramid(self, images: Tensor) -> object:
+        return (images.half(),) * 5
+
+
+class Raising(Declared):
+    def pyramid(self, images: Tensor) -> object:
+        raise RuntimeError("no maps today")
+
+
 def network(displacement: bool = True, seed: int = 0) -> IrnNet:
     torch.manual_seed(seed)
     return IrnNet(Steps(), displacement)
@@ -206,6 +259,15 @@ def test_a_backbone_by_name() -> None:
         (f"{__name__}:NoPyramid", ["random_walk.kind: irn needs five stages", "NoPyramid' has no `pyramid`", "scene"]),
         (f"{__name__}:WrongPyramid", ["turns (1, 3, 33, 50) into", "(1, 3, 17, 25)", "random_walk.kind affinity"]),
         ("nonsense", ["network.backbone: 'nonsense' is unknown"]),
+        (f"{__name__}:FourChannels", ["FourChannels' has pyramid_channels [3, 3, 3, 3], not five whole numbers"]),
+        (f"{__name__}:NoStride", ["has pyramid_strides (0, 1, 1, 1, 1), not five whole numbers"]),
+        (f"{__name__}:WrittenStride", ["has pyramid_strides ('1', 1, 1, 1, 1), not five whole numbers"]),
+        (f"{__name__}:NoStrides", ["has pyramid_strides None, not five whole numbers"]),
+        (f"{__name__}:OddStride", ["has pyramid_strides (1, 1, 1, 1, 3), not powers of two"]),
+        (f"{__name__}:FallingStride", ["has pyramid_strides (1, 2, 1, 1, 1), not powers of two of which none is below"]),
+        (f"{__name__}:NoMaps", ["NoMaps' returns a NoneType from its pyramid, not five maps"]),
+        (f"{__name__}:NamedMaps", ["NamedMaps' returns a dict from its pyramid"]),
+        (f"{__name__}:HalfMaps", ["HalfMaps' returns maps of torch.float16 from its pyramid"]),
     ],
 )
 def test_an_unfit_backbone_is_refused_in_one_line(name: str, words: list[str]) -> None:
@@ -214,3 +276,10 @@ def test_an_unfit_backbone_is_refused_in_one_line(name: str, words: list[str]) -
     assert "\n" not in str(refused.value)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["nonsense", f"{__name__}:Raising"])
+def test_a_fault_is_said_of_the_key_that_names_the_backbone(name: str) -> None:
+    for key in ("network.backbone", "irn.backbone"):
+        with pytest.raises(InputError, match=f"^{key}: '"):
+            pyramid_backbone(name, key)

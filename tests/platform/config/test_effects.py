@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from platform.config.effects import NEEDS, effect_warnings, without_effect
+from platform.config.effects import NEEDS, SECTIONS, effect_warnings, without_effect
 from platform.config.spec import load_spec
 from platform.sweep import main
 from typing import Any
@@ -16,6 +16,7 @@ S_N = {"patches.S_N": {"int": [5, 80]}}
 K = {"patches.K": {"choice": [[4, 7], [7, 14]]}}
 KINDS = {"patches.kind": {"choice": ["superpixel", "grid"]}}
 GRID: dict[str, Any] = {"patches": {"kind": "grid"}}
+IRN: dict[str, Any] = {"random_walk": {"kind": "irn"}}
 SYSTEM = "train.objective"
 VOID: list[tuple[str, Mapping[str, Any], Mapping[str, Any], str]] = [
     ("superpixels of grids", GRID, S_N, "S_N: has no effect while patches.kind is grid"),
@@ -107,6 +108,14 @@ GIVEN: list[tuple[dict[str, Any], dict[str, Any], str, str | None]] = [
     (GRID, KINDS, "patches.S_N=30", None),
     ({}, {}, "network.x_image=2", "has no effect while network.x_scale is released; drop it, or let it be unit"),
     ({"network": {"x_scale": "unit"}}, {}, "network.x_image=2", None),
+    ({}, {}, "irn.walk_beta=3", "has no effect while random_walk.kind is affinity; drop it, or let it be irn"),
+    (IRN, {}, "irn.walk_beta=3", None),
+    (IRN, {}, "random_walk.alpha=3", "has no effect while random_walk.kind is irn; drop it, or let it be affinity"),
+    (IRN, {}, "affinity.epochs=3", "has no effect while random_walk.kind is irn"),
+    (IRN, {}, "random_walk.keep_if=better", None),
+    ({}, {}, "random_walk.alpha=3", None),
+    (IRN, {}, "irn.weights=imagenet", "has no effect while irn.backbone is null; drop it, or let it be the backbone"),
+    ({**IRN, "irn": {"backbone": "efficientnet_lite0"}}, {}, "irn.weights=imagenet", None),
 ]
 
 
@@ -119,6 +128,8 @@ def test_a_set_value_without_effect_is_named(
 
 
 def test_all_names_are_the_methods() -> None:
+    sections = {name.partition(".")[0] for name in known_names()}
+    assert set(SECTIONS) <= sections and {other for needs in SECTIONS.values() for other in needs} <= set(known_names())
     assert set(NEEDS) | {other for needs in NEEDS.values() for other in needs} <= set(known_names())
 
 
