@@ -209,21 +209,60 @@ def explain(error: ValidationError, known: list[str]) -> str:
     if first["type"] == "extra_forbidden":
         text = f"{key}: unknown key{nearest(key, known)}"
     else:
-        value = first.get("input")
-        shown = "" if isinstance(value, (dict, BaseModel)) else f", given {brief(repr(value))}"
-        text = f"{key}: {finding(first['type'], first['msg'], value)}{shown}"
+        text = f"{key}: {finding(first['type'], first['msg'], first.get('input'))}"
     return text + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
+PLAIN_WORDS = {
+    "a valid tuple": "a list in brackets, as in [1, 2]",
+    "a valid list": "a list in brackets, as in [1, 2]",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "a text",
+    "a valid boolean": "true or false",
+    "Input should be True": "Input should be true",
+    "Tuple should": "the list should",
+    "List should": "the list should",
+    " after validation": "",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+    ", unable to interpret input": "",
+    ", got a number with a fractional part": "",
+    "Field required": "is missing: the list is too short",
+}
+"""What pydantic calls things, which are Python's, and what they are called here."""
+
+
 def finding(kind: str, message: str, value: object) -> str:
-    """Return what pydantic says of a given value, in words for who writes YAML."""
+    """Return what pydantic says of a given value, and that value, in words for who writes YAML."""
+    said = _said(kind, message, value)
+    if isinstance(value, (dict, BaseModel)):
+        return said
+    cure = "; write null for none" if value in ("None", "none") and "text" not in said else ""
+    return f"{said}, given {brief(as_written(value))}{cure}"
+
+
+def as_written(value: object) -> str:
+    """`value` as YAML has it: null, true and false, lists in brackets, texts in quotes."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_written, value))}]"
+    return repr(value)
+
+
+def _said(kind: str, message: str, value: object) -> str:
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "has to hold `key: value` lines"
     if kind == "string_pattern_mismatch":  # of a sweep's name alone
         return "is written in letters, digits, dot, dash and underscore, 64 at most, and begins with a letter or digit"
     if kind == "string_type" and isinstance(value, dict):
         return "is read as `key: value` lines; write it in quotes"
-    return message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ")
+    if kind != "value_error":
+        for theirs, ours in PLAIN_WORDS.items():
+            message = message.replace(theirs, ours)
+    return message
 
 
 def brief(text: str, longest: int = 200) -> str:

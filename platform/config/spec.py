@@ -213,8 +213,6 @@ def _explain(error: ValidationError, source: str, set_names: Sequence[str]) -> s
         beside = next((name for name in set_names if name.startswith(f"{loc[0]}.")), None)
         text = f"is missing beside --set {beside}; add it, or drop that" if beside else "is missing; add it"
     else:
-        value = first.get("input")
-        text = finding(first["type"], first["msg"], value)
-        text += "" if isinstance(value, (dict, Section)) else f", given {brief(repr(value))}"
+        text = finding(first["type"], first["msg"], first.get("input"))
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{_place(source, set_names, key)}: {text}{more}"

@@ -23,7 +23,7 @@ def test_the_defaults_are_the_released_values() -> None:
     ("values", "words"),
     [
         ({"radius": 1}, "affinity.radius: Input should be greater than or equal to 2, given 1"),
-        ({"widths": [64, 128]}, "affinity.widths.2: Field required"),
+        ({"widths": [64, 128]}, "affinity.widths.2: is missing: the list is too short, given [64, 128]"),
         ({"epochs": 0}, "affinity.epochs: Input should be greater than or equal to 1, given 0"),
         ({"batch_size": 0}, "affinity.batch_size: Input should be greater than or equal to 1, given 0"),
         ({"crop": 15}, "affinity.crop: Input should be greater than or equal to 16, given 15"),

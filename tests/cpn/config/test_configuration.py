@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -36,8 +37,8 @@ def refusal(values: dict[str, Any]) -> str:
         ({"data": {"scenes": {"sise": 1}}}, ["data.scenes.sise: unknown key", "'data.scenes.size'"]),
         ({"deeplab": {"crf": {"iteration": 1}}}, ["deeplab.crf.iteration: unknown key", "'deeplab.crf.iterations'"]),
         ({"zzzzzz": 1}, ["zzzzzz: unknown key"]),
-        ({"train": {"epochs": "many"}}, ["train.epochs: ", "integer", "given 'many'"]),
-        ({"train": {"epochs": 1.5}}, ["train.epochs: ", "integer", "given 1.5"]),
+        ({"train": {"epochs": "many"}}, ["train.epochs: ", "whole number", "given 'many'"]),
+        ({"train": {"epochs": 1.5}}, ["train.epochs: ", "whole number", "given 1.5"]),
         ({"train": 5}, ["train: ", "given 5"]),
         ({"patches": {"K": 56}}, ["patches.K: ", "given 56"]),
         ({"patches": {"kind": "gird"}}, ["patches.kind: ", "'superpixel' or 'grid'", "given 'gird'"]),
@@ -217,3 +218,23 @@ def test_later_options_leave_earlier_keys_alone() -> None:
 def test_the_identity_holds_the_sections_of_a_run_alone() -> None:
     sections = {name.split(".")[0] for name in run_identity(Config())}
     assert sections == {"data", "patches", "network", "loss", "train", "cam"}
+
+
+PYTHONS = re.compile(r"\b(tuple|None|True|False|dictionary|integer|string|parse|validation|Field|[Tt]uple)\b|\(.*,\)")
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, "x", [], ["x"], [None], {"x": 1}], ids=str)
+def test_no_refusal_speaks_python(value: Any) -> None:
+    """Who writes YAML knows lists, texts, null and true, whichever value is wrong."""
+    refused = 0
+    for name in known_names():
+        try:
+            with_values(Config(), {name: value}, "s.yaml")
+        except InputError as error:
+            refused += 1
+            assert PYTHONS.search(str(error).replace(name, "")) is None, str(error)
+    assert refused > 10
+
+
+def test_none_is_told_to_be_null() -> None:
+    assert refusal({"loss": {"ohem_ratio": "None"}}).endswith("given 'None'; write null for none")

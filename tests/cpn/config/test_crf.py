@@ -26,7 +26,7 @@ def test_the_defaults_are_the_released_values() -> None:
         ({"srgb_bilateral": 0}, "crf.srgb_bilateral: Input should be greater than 0, given 0"),
         ({"w_bilateral": -1}, "crf.w_bilateral: Input should be greater than or equal to 0, given -1"),
         ({"alpha_low": 0}, "crf.alpha_low: Input should be auto or a number above 0, given 0"),
-        ({"alpha_high": None}, "crf.alpha_high: Input should be auto or a number above 0, given None"),
+        ({"alpha_high": None}, "crf.alpha_high: Input should be auto or a number above 0, given null"),
     ],
 )
 def test_a_wrong_value_is_one_line(values: dict[str, object], words: str) -> None:

@@ -33,7 +33,7 @@ def test_the_defaults_are_the_released_values() -> None:
         ({"x_scale": "rms"}, "network.x_scale: Input should be 'released' or 'unit', given 'rms'"),
         ({"x_image": -1}, "network.x_image: Input should be greater than or equal to 0, given -1"),
         ({"prcm_scale": 0}, "network.prcm_scale: Input should be greater than 0, given 0"),
-        ({"backbone": None}, "network.backbone: Input should be a valid string, given None"),
+        ({"backbone": None}, "network.backbone: Input should be a text, given null"),
         ({"weight": "imagenet"}, "network.weight: unknown key; did you mean 'network.weights'?"),
     ],
 )

@@ -264,7 +264,10 @@ def test_a_backbone_by_name() -> None:
         (f"{__name__}:WrittenStride", ["has pyramid_strides ('1', 1, 1, 1, 1), not five whole numbers"]),
         (f"{__name__}:NoStrides", ["has pyramid_strides None, not five whole numbers"]),
         (f"{__name__}:OddStride", ["has pyramid_strides (1, 1, 1, 1, 3), not powers of two"]),
-        (f"{__name__}:FallingStride", ["has pyramid_strides (1, 2, 1, 1, 1), not powers of two of which none is below"]),
+        (
+            f"{__name__}:FallingStride",
+            ["has pyramid_strides (1, 2, 1, 1, 1), not powers of two of which none is below"],
+        ),
         (f"{__name__}:NoMaps", ["NoMaps' returns a NoneType from its pyramid, not five maps"]),
         (f"{__name__}:NamedMaps", ["NamedMaps' returns a dict from its pyramid"]),
         (f"{__name__}:HalfMaps", ["HalfMaps' returns maps of torch.float16 from its pyramid"]),

@@ -13,7 +13,7 @@ from tests.platform.config.test_spec import refusal, spec_file
 
 def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
     assert load_spec(spec_file(tmp_path, name=2024)).name == "2024"
-    assert "should be a valid string" in refusal(lambda: load_spec(spec_file(tmp_path, name=True)))
+    assert "should be a text" in refusal(lambda: load_spec(spec_file(tmp_path, name=True)))
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ def test_a_number_is_a_name_in_the_file_too(tmp_path: Path) -> None:
         ({"base": 3}, "base: has to hold `key: value` lines"),
         ({"search": {"train.seed": {"int": [0, 9]}}}, "search.train.seed: the best of several seeds is luck"),
         ({"base": {"loss": {"w_tpc": 1}}}, "base: loss.w_tpc: unknown key; did you mean 'loss.w_tcp'?"),
-        ({"base": {"patches": {"p_h": "half"}}}, "base: patches.p_h: Input should be a valid number"),
+        ({"base": {"patches": {"p_h": "half"}}}, "base: patches.p_h: Input should be a number"),
         ({"base": {"preset": "offical"}}, "base: preset: 'offical' is unknown; did you mean 'official'?"),
         ({"budgte": {}}, "budgte: unknown key; did you mean 'budget'?"),
-        ({"budget": {"trials": "64"}}, "budget.trials: Input should be a valid integer, given '64'"),
-        ({"budget": {"trials": True}}, "budget.trials: Input should be a valid integer, given True"),
+        ({"budget": {"trials": "64"}}, "budget.trials: Input should be a whole number, given '64'"),
+        ({"budget": {"trials": True}}, "budget.trials: Input should be a whole number, given true"),
         ({"budget": {}}, "budget: the sweep would never end; give budget.trials"),
         ({"pruning": {"grace": 0.3}}, "pruning.grace: Input should be greater than or equal to 0.5, given 0.3"),
         ({"resources": {"concurrent": "aut"}}, "resources.concurrent: write a whole number of at least 1, or auto"),

@@ -93,7 +93,7 @@ def test_set_reaches_base_sweep_sections_name_preset_and_search() -> None:
         ("data.rooot=1", "--set: data.rooot: unknown key; did you mean 'data.root'?"),
         ("budgte.trials=1", "--set budgte.trials: unknown key; did you mean 'budget.trials'?"),
         ("budget.trails=3", "--set budget.trails: unknown key; did you mean 'budget.trials'?"),
-        ("budget.trials=forty", "--set budget.trials: Input should be a valid integer, given 'forty'"),
+        ("budget.trials=forty", "--set budget.trials: Input should be a whole number, given 'forty'"),
         ("budget.trials=0", "--set budget.trials: Input should be greater than or equal to 1"),
         ("name=a/b", "--set name: is written in letters"),
         ("preset=", "--set preset: names no preset, and takes none away; name one, or leave it out"),

@@ -69,7 +69,7 @@ BOTH = {"patches.kind": {"choice": ["superpixel", "grid"]}}
             {"patches.S_N": {"int": [0, 8]}},
             "patches.S_N: 0 is not possible there (Input should be greater",
         ),
-        ({"patches.S_N": {"int": [2.5, 8]}}, "patches.S_N.int.0: Input should be a valid integer, given 2.5"),
+        ({"patches.S_N": {"int": [2.5, 8]}}, "patches.S_N.int.0: Input should be a whole number, given 2.5"),
         ({"patches.S_N": {"int": [2]}}, "patches.S_N.int.1: is missing; add it"),
         ({"patches.S_N": {"int": [2, 3], "lgo": True}}, "patches.S_N.lgo: unknown key; did you mean 'log'?"),
         ({"patches.S_N": {"integer": [2, 3]}}, "patches.S_N: not a domain; write {float: [low, high]}"),
@@ -81,7 +81,7 @@ BOTH = {"patches.kind": {"choice": ["superpixel", "grid"]}}
             "patches.p_h: log and step exclude",
         ),
         ({"patches.kind": {"choice": ["superpixel", "gird"]}}, "patches.kind: 'gird' is not possible there"),
-        ({"patches.kind": {"choice": []}}, "patches.kind.choice: List should have at least 1 item"),
+        ({"patches.kind": {"choice": []}}, "patches.kind.choice: the list should have at least 1 item"),
         ({"patches.kind": {"choice": ["grid", "grid"]}}, "patches.kind: the choice 'grid' stands twice"),
         (
             {"patches.K": {"choice": [[4, 7]], "when": GRID}},
