@@ -153,8 +153,9 @@ def whole_folder(path: Path, replace: bool = True) -> Iterator[Path]:
     """Give a fresh temporary folder; on success sync all in it and rename it to `path`, on any failure remove it.
 
     An existing `path` is replaced only once the new folder is whole; without `replace` it stays, and OSError
-    (ENOTEMPTY) says so unless it is an empty folder.
+    (ENOTEMPTY) says so unless it is an empty folder. A link to a folder stays: where it leads is replaced.
     """
+    path = path.resolve() if path.is_dir() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()

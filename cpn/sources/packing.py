@@ -27,7 +27,7 @@ from pyarrow import ipc
 from cpn.core.errors import InputError
 from cpn.core.files import DamagedFile, digest, file_digest, whole_folder, write_json
 from cpn.core.jpeg_warnings import JpegWarnings
-from cpn.core.plain_file import file_there, refuse_irregular
+from cpn.core.plain_file import file_there, folder_there, is_there, refuse_irregular
 from cpn.core.progress import Progress, silent
 from cpn.data.voc import PACK_FORMAT, Pack, open_pack
 from cpn.sources.check_picture import write_check
@@ -61,6 +61,7 @@ def prepare(
     """
     target, report = out or root, progress or silent
     check_layout(root)
+    _refuse_no_folder(target / "packed")
     lists = list(dict.fromkeys([*lists, *(name for name in _packed(target) if has_list(root, name))]))
     stamp = _stamp(root, lists, scored)
     if _up_to_date(target, stamp, renew, say):
@@ -77,7 +78,7 @@ def prepare(
         refuse_irregular(lock := target / ".packed.lock")
         with FileLock(lock):
             if not _up_to_date(target, stamp, renew):
-                _remove_leftovers(target)
+                _remove_leftovers(target / "packed")
                 _refuse_if_full(target, checked)
                 _write(target / "packed", checked, classes, stamp, report, notes, scored)
     return open_pack(target)
@@ -253,11 +254,21 @@ def _up_to_date(target: Path, stamp: str, renew: bool, say: Callable[[str], None
     return True
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove what a killed run left; the lock is held, so no other run can be writing it."""
-    for pattern in (".packed.*.tmp", ".packed.*.old"):
-        for path in target.glob(pattern):
-            shutil.rmtree(path)
+def _refuse_no_folder(packed: Path) -> None:
+    """Say what lies in the place of the packed folder, where it is none."""
+    if is_there(packed) and not folder_there(packed):
+        raise InputError(
+            f"{packed} is a file, and the packed images lie there as a folder: move it away, or give --out FOLDER and "
+            "then --set data.root=FOLDER"
+        )
+
+
+def _remove_leftovers(packed: Path) -> None:
+    """Remove what a killed run left beside the packed folder; the lock is held, so no other run can be writing it."""
+    for place in {packed.absolute(), packed.resolve()}:
+        for pattern in (f".{place.name}.*.tmp", f".{place.name}.*.old"):
+            for path in place.parent.glob(pattern):
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
 
 def _refuse_if_unwritable(target: Path) -> None:

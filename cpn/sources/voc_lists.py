@@ -59,6 +59,8 @@ def listed_ids(root: Path, name: str) -> dict[str, str]:
     path = list_path(root, name)
     if file_there(path):
         return _ids_of(path)
+    if folder_there(path):
+        raise InputError(f"{path} is a folder and cannot be read: put a file there")
     if name == "trainaug":
         folder = sbd_folder(root)
         if folder is None:

@@ -26,6 +26,10 @@ PHOTOGRAPH = np.repeat(np.array([[[200, 30, 60]], [[20, 160, 220]]], np.uint8), 
 """Red above blue, (14, 20, 3)."""
 
 
+DEEP = np.full(SIZE, 255 * 256, np.uint16)
+"""Grey of 16 bits, (14, 20)."""
+
+
 def bytes_of(picture: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
@@ -47,6 +51,14 @@ def grey_png(mask: np.ndarray, bits: int) -> bytes:
     rows = np.unpackbits(mask[..., None].astype(np.uint8), axis=-1)[..., 8 - bits :].reshape(len(mask), -1)
     lines = np.packbits(rows, axis=1)
     header = struct.pack(">IIBBBBB", mask.shape[1], mask.shape[0], bits, 0, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+    return png_of((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel with the values (H, W, 3) as they are, which Pillow cannot write."""
+    lines = pixels.astype(">u2").reshape(len(pixels), -1)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
     packed = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
     return png_of((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
 
@@ -212,6 +224,11 @@ PICTURES = [
     wrong("a pipe for a picture", voc(lambda root: ((root / IMAGE).unlink(), os.mkfifo(root / IMAGE))), "is a pipe"),
     wrong("zeros without end for a picture", voc(lambda root: ((root / IMAGE).unlink(), (root / IMAGE).symlink_to(
           "/dev/zero"))), IMAGE, "is a device"),
+    wrong("12 bits in a PNG of 16", as_png_of(bytes_of(Image.fromarray(DEEP // 16), "PNG")), f"{FIRST}.png",
+          "16 bits a channel and no value above 4080 of 65535", "read as black", "save it with 8 bits"),
+    wrong("8 bits of colour in a PNG of 16", as_png_of(deep_png(PHOTOGRAPH)), f"{FIRST}.png", "no value above 220"),
+    right("all of 16 bits", as_png_of(bytes_of(Image.fromarray(DEEP), "PNG")), ids),
+    right("black in 16 bits", as_png_of(bytes_of(Image.fromarray(DEEP * 0), "PNG")), ids),
     wrong("a WebP called .jpg", put(IMAGE, bytes_of(Image.fromarray(PHOTOGRAPH), "WEBP")), IMAGE,
           "WebP by its content", "convert it to JPEG or PNG"),
     wrong("two pictures of one id", voc(lambda root: (root / IMAGE).with_suffix(".png").write_bytes(b"x")),

@@ -115,6 +115,17 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert [p.name for p in path.iterdir()] == ["b"] and list(path.parent.iterdir()) == [path]
 
 
+def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
+    """Who has little room lays a folder on another disk."""
+    (disk := tmp_path / "disk" / "large").mkdir(parents=True)
+    (disk / "old").touch()
+    (path := tmp_path / "result").symlink_to(disk)
+    with whole_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert path.is_symlink() and [p.name for p in disk.iterdir()] == ["new"]
+    assert sorted(tmp_path.iterdir()) == [disk.parent, path] and list(disk.parent.iterdir()) == [disk]
+
+
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     value = {"b": [1, 0.1, None, True], "a": {"ä": 1e-300}}
     write_json(tmp_path / "a.json", value)

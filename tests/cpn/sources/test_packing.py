@@ -418,6 +418,29 @@ def test_leftovers_of_a_killed_run_are_removed(root: Path) -> None:
     assert [path.name for path in root.glob(".packed.*")] == [".packed.lock"]
 
 
+def test_a_pack_can_lie_behind_a_link(root: Path, tmp_path: Path) -> None:
+    (disk := tmp_path / "disk" / "large").mkdir(parents=True)
+    (root / "packed").symlink_to(disk)
+    (disk.parent / ".large.0123.tmp").mkdir()
+    (root / ".packed.0123.old").symlink_to(disk)
+    prepare(root)
+    assert (root / "packed").is_symlink() and (disk / "manifest.json").exists()
+    assert [path.name for path in root.glob(".packed.*")] == [".packed.lock"] and list(disk.parent.iterdir()) == [disk]
+
+
+@pytest.mark.parametrize("part", ["packed", "ImageSets/Segmentation/train.txt"])
+def test_what_is_of_another_kind_is_named(root: Path, part: str) -> None:
+    if (root / part).exists():
+        (root / part).unlink()
+        (root / part).mkdir()
+        said = "train.txt is a folder and cannot be read: put a file there"
+    else:
+        (root / part).touch()
+        said = "packed is a file, and the packed images lie there as a folder: move it away, or give --out FOLDER"
+    with pytest.raises(InputError, match=said):
+        prepare(root)
+
+
 def test_an_unreadable_pack_is_replaced(root: Path) -> None:
     first = prepare(root).fingerprint
     (root / "packed/manifest.json").write_text("{")
