@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpn.core.errors import InputError, run_command
 from cpn.core.files import check_file, write_bytes
-from cpn.core.plain_file import file_there
+from cpn.core.plain_file import file_there, folder_there
 
 if TYPE_CHECKING:  # torch and so on are imported where they are used, so that --help answers at once
     from cpn.plots.explanation import Step
@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed < 0:
         raise InputError(f"--seed {options.seed}: is below 0; give a whole number from 0")
     if not file_there(options.picture):
-        raise InputError(f"{options.picture}: no such file; give a JPEG or PNG image")
+        what = "is a folder" if folder_there(options.picture) else "no such file"
+        raise InputError(f"{options.picture}: {what}; give one JPEG or PNG image")
 
     from cpn.models.network import CPN
     from cpn.plots.explanation import explain

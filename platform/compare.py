@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     result = comparison(find_trial(store, options.first), find_trial(store, options.second))
     if options.json:
         print(json.dumps(result, indent=2))

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from .reports.snapshot import find_trial
 
-    sweep, row = find_trial(storage(options.storage), options.uid)
+    sweep, row = find_trial(storage(options.storage, "--storage"), options.uid)
     if options.json:
         print(json.dumps(exported(sweep, row), indent=2))
     else:

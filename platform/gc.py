@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.keep_top < 0:
         raise InputError(f"--keep-top {options.keep_top}: no number of trials; give 0 or more")
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     if store.url is not None:
         raise InputError(
             f"--storage: {store.url} is no folder; in a bucket a sweep itself lets go of what nothing needs when it "

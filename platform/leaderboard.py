@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .reports.snapshot import read_sweep
     from .reports.terminal_tables import print_ranking
 
-    sweep = read_sweep(storage(options.storage), options.name)
+    sweep = read_sweep(storage(options.storage, "--storage"), options.name)
     entries = ranking(sweep)
     some = entries if options.all else entries[: options.top]
     if options.json:

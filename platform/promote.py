@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     check_given(options)
 
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     files = options.maps or options.labels
     if not (folder_there(store.root, "--storage") or files or (options.run or "").endswith(".safetensors")):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")

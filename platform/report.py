@@ -62,7 +62,7 @@ def paper(options: argparse.Namespace) -> int:
     from .reports.html.paper_report import write_paper_report
 
     page, run = write_paper_report(
-        storage(options.storage), options.spaces, (options.out or Path()) / "paper_report.html"
+        storage(options.storage, "--storage"), options.spaces, (options.out or Path()) / "paper_report.html"
     )
     if options.json:
         print(json.dumps({"page": str(page), "run": run}))
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.judged is not None:
         check_place(options.out or options.judged, "--out" if options.out else "--judged")
         return judgement(options)
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     folder = options.out or store.sweep(options.name).root
     check_place(
         folder, "--out" if options.out or os.path.isdir(folder) else options.name

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError('--because: say why, it is kept: --because "its masks lose the heads"')
     if len(options.because) > LONGEST_REASON:
         raise InputError(f"--because: has {len(options.because)} characters, {LONGEST_REASON} are kept; say it shorter")
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     name = sweep_name(store, options.sweep)
     result = roll_back(store, name, options)
     if options.json:

@@ -76,7 +76,7 @@ def _stop(row: Status, store: Storage) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit code 0, 2 for a name or a folder that there is not."""
     options = parser().parse_args(arguments)
-    store = with_published_state(storage(options.storage))
+    store = with_published_state(storage(options.storage, "--storage"))
     if store.url is None and not folder_there(store.root, "--storage"):
         raise InputError(f"--storage: {store.root} is no folder; run a sweep first, or name its resources.storage")
     sweeps = [status(store, name) for name in options.names or sweep_names(store)]

@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.wait is not None and not 0 <= options.wait < float("inf"):
         raise InputError(f"--wait {options.wait}: no number of seconds; give 0 or more")
-    paths = sweep_paths(with_published_state(storage(options.storage)), options.name)
+    paths = sweep_paths(with_published_state(storage(options.storage, "--storage")), options.name)
     lines: list[str] = []
     result = stop(paths, options.name, options.now, options.wait, lines.append if options.json else _print)
     if options.json:

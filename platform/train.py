@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = config_from(apply_sets(values, options.sets, source), source)
     for line in set_without_effect(names_of(options.sets), {}, to_dotted(config)):
         terminal.warn(line)
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     check_storage(store, "--storage")
     check_apart_from_data(store, config.data.root, "--storage")
     check_weights(config, store, terminal.say)

@@ -30,7 +30,7 @@ from cpn.config import Config, config_from
 from cpn.core.errors import InputError
 from cpn.core.errors import to_stderr as to_stderr
 from cpn.core.files import SEAL, DamagedFile, digest, file_digest, read_json, whole_folder, write_bytes, write_json
-from cpn.core.plain_file import folder_there, refuse_irregular
+from cpn.core.plain_file import folder_there, is_there, refuse_irregular
 from cpn.core.run_files import MODEL, checkpoint_name, kept_names, position
 from cpn.models.backbone import is_known
 from cpn.models.ranks import (
@@ -229,6 +229,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     refuse_irregular(path)
     if folder_there(path):
         raise InputError(f"{path}: is a folder; name the {MODEL} of a run")
+    if not is_there(path):
+        raise InputError(f"{path}: no such file; give the {MODEL} of a run")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

@@ -32,6 +32,8 @@ def checkpoint_of(name: Path, storage: Path = STORAGE, deeplab: bool = True) -> 
     if not name.name.endswith(CHAMPION) or is_there(name):
         return name
     sweep, parent = name.name.removesuffix(CHAMPION), name.parent
+    if not sweep:
+        raise InputError(f"{name}: names no sweep; write SWEEP{CHAMPION}, or give a model.safetensors")
     storage = storage if parent == Path() else parent
     history = storage / sweep / HISTORY
     if not is_there(history):

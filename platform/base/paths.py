@@ -154,10 +154,13 @@ class SweepPaths:
         return self.root / "report.html"
 
 
-def storage(place: str) -> Storage:
-    """Return the storage folder made absolute (`~` is home), or storage in a bucket with this machine's own copy."""
+def storage(place: str, key: str = "resources.storage") -> Storage:
+    """Return the storage folder made absolute (`~` is home), or storage in a bucket with this machine's own copy.
+
+    Raises InputError, naming `key`, where the place can be no folder.
+    """
     if not object_storage.is_url(place):
-        return Storage(full_path(place, "resources.storage").resolve())
+        return Storage(full_path(place, key).resolve())
     url = place.rstrip("/")
     return Storage(object_storage.scratch() / f"storage-{digest(url)}", url, Path("sweeps").resolve())
 

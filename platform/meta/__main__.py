@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..reports.snapshot import read_sweep
     from .effects import follows, patch_size, sweep_importances
 
-    store = storage(options.storage)
+    store = storage(options.storage, "--storage")
     sweeps = [read_sweep(store, name) for name in dict.fromkeys(options.names)]
     terminal = Terminal()
     importances, sizes = {}, {}

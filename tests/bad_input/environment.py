@@ -144,9 +144,10 @@ PLACES = [
     *storage("a file for the storage", "taken", "taken cannot be written", "choose another folder"),
     *storage("storage below a file", "taken/deeper", "taken/deeper cannot be written", "choose another folder"),
     *storage("storage in a read-only tree", "/proc/sweeps", "/proc/sweeps cannot be written", "choose another folder"),
-    *(wrong(f"storage of a long name, {kind}", f"{command}{'x' * 300}", both(voc(), TAKEN), "resources.storage: /",
+    *(wrong(f"storage of a long name, {kind}", f"{command}{'x' * 300}", both(voc(), TAKEN), f"error: {key}: /",
             "is too long for the name of a file: give a shorter one")
-      for kind, command in (("sweep", f"{SWEEP} --set resources.storage="), ("train", f"{TRAIN} --storage "))),
+      for kind, command, key in (("sweep", f"{SWEEP} --set resources.storage=", "resources.storage"),
+                                 ("train", f"{TRAIN} --storage ", "--storage"))),
     wrong("a file for --out", "cpn.prepare data --out taken", both(voc(), TAKEN), "taken cannot be written (Not a",
           "give --out FOLDER"),
     wrong("--out below a file", "cpn.prepare data --out taken/x", both(voc(), TAKEN), "taken/x cannot be written",

@@ -89,7 +89,10 @@ LENGTHS = [
     long_name("the data of a sweep", f"{SWEEP} --set data.root={LONG}", "data.root: /", "is too long for the name of"),
     long_name("weights", f"{SWEEP} --set network.weights={LONG}", "network.weights: /", "is too long for the name of"),
     long_name("the storage", f"{SWEEP} --set resources.storage={LONG}", "resources.storage: /", "is too long"),
-    long_name("the storage of a report", f"platform.report small --storage {LONG}", "resources.storage: /", "too long"),
+    long_name("the storage of a report", f"platform.report small --storage {LONG}", "--storage: /", "too long"),
+    *(long_name(f"the storage of {command}", f"platform.{command} --storage {LONG}", "error: --storage: /", "too long")
+      for command in ("leaderboard small", "compare small-0000 small-0001", "gc small", "export small-0000",
+                      "promote small-0000", "status", "stop small", "rollback small --because x")),
     long_name("a sweep to report", f"platform.report {LONG}", f"error: {LONG[:100]}", "is too long for the name of"),
     long_name("the records", f"{SWEEP} --set tracking.uri=sqlite:///{LONG}", "tracking.uri: /", "is too long for"),
     long_name("the study", f"{START} --set tracking.study=sqlite:///{LONG}", "tracking.study: /", "is too long for"),

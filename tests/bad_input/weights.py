@@ -237,7 +237,7 @@ GIVEN = [
 ]  # fmt: skip
 
 CHECKPOINTS = [
-    wrong("no model", SCORE, voc(), "model.safetensors: not a readable safetensors checkpoint", "give one"),
+    wrong("no model", SCORE, voc(), "model.safetensors: no such file; give the model"),
     wrong("a backbone for a model", SCORE, both(voc(), tensors(scene, "model.safetensors")), "model.safetensors",
           "not one of this product"),
     wrong("a model that is cut off", SCORE, both(model(), lambda place: os.truncate(place / "model.safetensors", 900)),
@@ -304,7 +304,7 @@ PARALLEL = [
 
 PREDICTED = [
     wrong("no model to predict with", "cpn.predict model.safetensors a.jpg", text_file(b"x", "a.jpg"),
-          "model.safetensors: not a readable safetensors checkpoint", "give one"),
+          "model.safetensors: no such file; give the model"),
     wrong("a network of a stage between, predicted", f"{PREDICT} {PICTURE}", model(kind="affinity"),
           "a checkpoint of kind 'affinity'", "give model.safetensors of a run or of the stage deeplab"),
     wrong("a model that names code, predicted", f"{PREDICT} {PICTURE}", with_code("evil:make"), "'evil:make'",
@@ -312,6 +312,11 @@ PREDICTED = [
     wrong("a DeepLab to explain", "cpn.explain data/JPEGImages/2007_000032.jpg --model model.safetensors",
           model(kind="affinity"), "a checkpoint of kind 'affinity'"),
     wrong("an explanation of no picture", "cpn.explain a.jpg", text_file(b"x", "b.jpg"), "a.jpg: no such file"),
+    wrong("a trial for a model to predict with", "cpn.predict small-0001 a.jpg", text_file(b"x", "a.jpg"),
+          "small-0001: no such file; give the model.safetensors of a run"),
+    wrong("the champion without a sweep", "cpn.predict @champion a.jpg", text_file(b"x", "a.jpg"),
+          "@champion: names no sweep; write SWEEP@champion"),
+    wrong("a folder to explain", "cpn.explain data", voc(), "data: is a folder; give one JPEG or PNG image"),
     wrong("the champion of no sweep", "cpn.predict small@champion a.jpg", text_file(b"x", "a.jpg"),
           "small@champion: sweeps/small/records/history.jsonl is not there", "run the sweep here"),
     wrong("no picture", f"{PREDICT} nowhere.jpg", model(), "nowhere.jpg: no such file or folder"),

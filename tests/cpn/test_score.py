@@ -210,7 +210,7 @@ def test_another_checkpoint_or_data_set_is_refused(pack: Pack, tmp_path: Path) -
         ([plain, "--root", pack.root, "--map", "refined"], "has neither PCM nor PRCM, so nothing is refined"),
         ([plain, "--root", str(tmp_path / "raw")], "is not prepared: run python -m cpn.prepare"),
         ([tmp_path / "deeplab.safetensors", "--root", pack.root], "of kind 'deeplab', not of a CAM network"),
-        ([tmp_path / "none.safetensors", "--root", pack.root], "not a readable safetensors checkpoint"),
+        ([tmp_path / "none.safetensors", "--root", pack.root], "none.safetensors: no such file; give the model"),
     ):
         with pytest.raises(InputError) as refused:
             main([str(word) for word in arguments])

@@ -283,7 +283,7 @@ def test_a_foreign_or_missing_file_is_one_line(tmp_path: Path) -> None:
     for name, words in (
         ("foreign", "not one of this product"),
         ("text", "not a readable safetensors"),
-        ("none", "not a readable safetensors"),
+        ("none", "no such file; give the model.safetensors of a run"),
     ):
         with pytest.raises(InputError, match=words) as refused:
             read_metadata(tmp_path / f"{name}.safetensors")
