@@ -72,11 +72,14 @@ class Section(BaseModel):
                 raise ValueError("Input should be a number, not true or false")
             if isinstance(part, str) and not part.strip() and str in kinds and part != field.default:
                 raise ValueError("this is empty; write a value, or leave the key out")
+            if isinstance(part, float) and kinds <= _TEXTS:
+                raise ValueError("this is read as a number, and 1.10 as 1.1; write it in quotes")
             if isinstance(part, int | float) and float in kinds and not cls.any_size:
                 _check_size(part)
         return value
 
 
+_TEXTS = frozenset((str, type(None)))
 _PLAIN = frozenset((int, float, str, type(None)))
 """Kinds of values that a field of plain numbers and words has."""
 

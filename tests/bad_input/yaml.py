@@ -50,6 +50,9 @@ SYNTAX = [
     written("infinity", "budget: {wall_hours: .inf}\n", "s.yaml:1: .inf is not a finite number", "null for off"),
     written("a float out of range", "base: {train: {lr: 1e999}}\n", "1e999 is not a finite number"),
     written("a huge integer", "budget: {trials: 99999999999999999999}\n", "s.yaml:1: ", "too large", "64 bits"),
+    written(
+        "a name that is a version", "name: 1.10\nbudget: {trials: 2}\n", "name: this is read as a number", "quotes"
+    ),
     written("a number of 5000 digits", f"budget: {{trials: {'9' * 5000}}}\n", "s.yaml:1: ", "too large", "64 bits"),
     written("code in a tag", "name: !!python/object/apply:os.system [touch executed]\n", "s.yaml:1", "plain values"),
     written("a module in a tag", "name: !!python/module:antigravity\n", "s.yaml:1", "write plain values"),

@@ -47,6 +47,8 @@ def test_what_is_no_finite_number_is_refused(number: float) -> None:
 
 def test_a_name_of_digits_is_text_and_a_fields_text_is_its_help() -> None:
     assert Example.model_validate({"name": 2012}).name == "2012"
+    with pytest.raises(ValidationError, match="this is read as a number, and 1.10 as 1.1; write it in quotes"):
+        Example.model_validate({"name": 1.1})
     assert Example.model_fields["lr"].description == "A number."
 
 
