@@ -69,7 +69,8 @@ def _pyramid_fault(backbone: PyramidBackbone) -> str | None:
     strides = backbone.pyramid_strides
     if list(strides) != sorted(strides) or any(stride & (stride - 1) for stride in strides):
         return f"has pyramid_strides {strides!r}, not powers of two of which none is below the one before it"
-    maps = cast(nn.Module, backbone).eval().pyramid(torch.zeros(1, 3, 33, 50))
+    cast(nn.Module, backbone).eval()
+    maps: object = backbone.pyramid(torch.zeros(1, 3, 33, 50))
     if not isinstance(maps, tuple | list) or not all(isinstance(each, Tensor) for each in maps):
         return f"returns a {type(maps).__name__} from its pyramid, not five maps"
     shapes = [tuple(each.shape) for each in maps]

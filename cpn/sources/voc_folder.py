@@ -300,8 +300,8 @@ def _refuse_dark(source: Path | str, data: bytes, image: NDArray[np.generic]) ->
     """Raise InputError for a PNG of 16 bits a channel that uses 12 of them at most: read by its upper 8 it is black."""
     if not data.startswith(b"\x89PNG") or data[24] != 16 or image.max() >= 16:  # byte 24 of a PNG is its depth
         return
-    largest = int(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., :3].max())
-    if largest:
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if deep is not None and (largest := int(deep.max())):
         raise InputError(
             f"{source} has 16 bits a channel and no value above {largest} of 65535, so that it is read as black: "
             "scale its values to 0 to 255 and save it with 8 bits a channel"

@@ -26,7 +26,8 @@ PHOTOGRAPH = np.repeat(np.array([[[200, 30, 60]], [[20, 160, 220]]], np.uint8), 
 """Red above blue, (14, 20, 3)."""
 
 
-DEEP = np.full(SIZE, 255 * 256, np.uint16)
+DEEP = np.zeros(SIZE, np.uint16)
+DEEP[:, 4:] = 255 * 256
 """Grey of 16 bits, (14, 20)."""
 
 
