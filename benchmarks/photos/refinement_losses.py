@@ -59,7 +59,7 @@ PHOTOS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("x_image 1", {"network": {"x_scale": "unit", "x_image": 1.0}}),
     *(
         (f"PRCM, prcm_scale {scale:g}", {"network": {"x_scale": "unit", "prcm": True, "prcm_scale": scale}})
-        for scale in (0.1, 0.3, 1.0)
+        for scale in (0.01, 0.03, 0.1, 0.3, 1.0)
     ),
 )
 """Changes to photos, one at a time; what the preset has already makes no row."""
