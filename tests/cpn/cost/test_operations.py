@@ -12,7 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cpn.config import Config, config_from, with_values
 from cpn.core.errors import InputError
-from cpn.cost.operations import edge_training_operations, forward_operations, run_operations, step_operations, stored_bytes
+from cpn.cost.operations import (
+    edge_training_operations,
+    forward_operations,
+    run_operations,
+    step_operations,
+    stored_bytes,
+)
 from cpn.cost.training_memory import step_bytes
 from cpn.models.efficientnet_lite0 import EfficientNetLite0
 
