@@ -122,8 +122,8 @@ def test_voc_prints_the_price_that_the_page_says(
 
 
 def masked(line: str) -> str:
-    """A printed line without its numbers, and without the lines around a table."""
-    return " ".join(re.sub(r"\d+(\.\d+)?", "#", re.sub(r"[┃│┏┓┡┩╇┳━└┘┴─]", " ", line)).split())
+    """A printed line without its numbers and their signs, and without the lines around a table."""
+    return " ".join(re.sub(r"-?\d+(\.\d+)?", "#", re.sub(r"[┃│┏┓┡┩╇┳━└┘┴─]", " ", line)).split())
 
 
 @pytest.mark.parametrize("page", ["README.md", "tour.md"])

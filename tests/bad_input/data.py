@@ -301,7 +301,7 @@ LISTS = [
     wrong("a pipe for a list", voc(lambda root: ((root / TRAIN).unlink(), os.mkfifo(root / TRAIN))), "txt is a pipe"),
     wrong("a list of gigabytes", voc(lambda root: os.truncate(root / TRAIN, 10**10)), "train.txt is larger than 64 MB"),
     wrong("a folder for a list", voc(lambda root: ((root / TRAIN).unlink(), (root / TRAIN).mkdir())),
-          "train.txt is missing"),
+          "train.txt is a folder"),
     right("a list with CRLF", put(TRAIN, BOTH_IDS.replace("\n", "\r\n")), ids),
     right("a list with a byte order mark", put(TRAIN, "\ufeff" + BOTH_IDS), ids),
     right("a list with blank lines and spaces", put(TRAIN, f"\n  {FIRST}  \n\n\t2007_000039\n\n"), ids),
